@@ -1,0 +1,295 @@
+"""Every way a request can fail, named by who is at fault. Each error knows its HTTP status and its public payload.
+
+    GatewayError
+    ├── InvalidRequest              the client: 400 and its kin (404, 405, 413, 415)
+    ├── RoutingError                the policy's own answer; any status
+    │   ├── Unauthenticated         401
+    │   ├── Denied                  403
+    │   ├── RateLimited             429
+    │   ├── UnknownProvider         400
+    │   ├── UnknownModel            404
+    │   └── ProviderConflict        400
+    ├── GatewayFault                this process: 500, 503, 504
+    │   ├── PolicyFailed            500
+    │   ├── PolicyTimeout           504
+    │   ├── Overloaded              503
+    │   ├── StoreUnavailable        503
+    │   └── ServerShutdown          503
+    └── UpstreamError               the provider: 502, 504, or the status that it answered
+        ├── UpstreamUnreachable     502  no connection, no TLS
+        ├── UpstreamStale           502  a reused connection was closed before one byte of the reply
+        ├── UpstreamProtocolError   502  not HTTP, not SSE, not JSON, or over a limit
+        ├── UpstreamTruncated       502  ended before its end
+        ├── UpstreamTimeout         504
+        ├── UpstreamRedirect        502
+        ├── UpstreamAuthError       502  our credentials were refused
+        └── UpstreamRejected        the upstream's own status and body
+
+The message of an error is public: it says what to do next and never holds a secret or the upstream's view of our
+credentials. What only the operator may see is in `detail`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class GatewayError(Exception):
+    """A failure with a defined answer: an HTTP *status* and the four-key *payload* of the OpenAI API."""
+
+    status: int = 500
+    code: str | None = None
+    param: str | None = None
+    type: str | None = None
+    retry_after: float | None = None
+    attempts: int = 0
+    """How many requests had been made upstream when it was given up."""
+    should_retry: bool | None = None
+    """What the client is told of repeating the request; None: nothing."""
+    detail: str | None = None
+    """For observers only: may quote the upstream. Never sent to a client, never in `str()` or `repr()`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if status is not None:
+            self.status = status
+        if code is not None:
+            self.code = code
+        if param is not None:
+            self.param = param
+        if retry_after is not None:
+            self.retry_after = retry_after
+        if detail is not None:
+            self.detail = detail
+
+    @property
+    def payload(self) -> dict[str, object]:
+        """`{"error": {"message", "type", "param", "code"}}`, all four keys always there."""
+        kind = self.type or type_of_status(self.status)
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def body(self) -> bytes:
+        """The payload as JSON."""
+        return msgspec.json.encode(self.payload)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Response headers that belong to the error, beside the content type."""
+        if self.retry_after is None:
+            return []
+        return [(b"retry-after", b"%d" % max(1, round(self.retry_after)))]
+
+
+TYPES_OF_STATUS: dict[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def type_of_status(status: int) -> str:
+    """The `type` that OpenAI's API gives an error of this HTTP status."""
+    return TYPES_OF_STATUS.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+
+
+# The client is at fault...
+
+
+class InvalidRequest(GatewayError):
+    """The request cannot be served as it is; *param* names the offending member by its path."""
+
+    status = 400
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path is ours, the method is not. *allow* is the value of the `allow` header."""
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"allow", self.allow.encode("ascii"))]
+
+
+# The policy says no...
+
+
+class RoutingError(GatewayError):
+    """Raised by a policy: the client is answered with exactly this status, code and message."""
+
+    status = 400
+
+
+class Unauthenticated(RoutingError):
+    """Nobody is logged in, and somebody must be."""
+
+    status = 401
+    code = "unauthenticated"
+
+    def __init__(self, message: str = "Authentication is required.", **options: object) -> None:
+        super().__init__(message, **options)  # type: ignore[arg-type]
+
+
+class Denied(RoutingError):
+    """The caller is known and may not do this."""
+
+    status = 403
+    code = "permission_denied"
+
+
+class RateLimited(RoutingError):
+    """The caller has used up what it may use; *retry_after* is in seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+
+class UnknownProvider(RoutingError):
+    """The hint names no configured provider."""
+
+    status = 400
+    code = "unknown_provider"
+    param = "provider"
+
+
+class UnknownModel(RoutingError):
+    """No configured provider serves the model."""
+
+    status = 404
+    code = "model_not_found"
+    param = "model"
+
+
+class ProviderConflict(RoutingError):
+    """Two explicit hints disagree."""
+
+    status = 400
+    code = "provider_conflict"
+    param = "provider"
+
+
+# This process is at fault...
+
+
+class GatewayFault(GatewayError):
+    """The gateway or the host's own code could not do its part."""
+
+    status = 500
+    code = "internal_error"
+
+
+class PolicyFailed(GatewayFault):
+    """The policy raised or answered rubbish; the cause goes to the host, never to the client."""
+
+
+class PolicyTimeout(GatewayFault):
+    """The policy did not answer within `timeouts.policy`."""
+
+    status = 504
+    code = "policy_timeout"
+
+
+class Overloaded(GatewayFault):
+    """A concurrency limit is reached, or every upstream is known to be failing."""
+
+    status = 503
+    code = "overloaded"
+    retry_after = 1.0
+
+
+class StoreUnavailable(GatewayFault):
+    """What must be remembered can be neither read nor written: the store is down, too slow or full."""
+
+    status = 503
+    code = "store_unavailable"
+    retry_after = 1.0
+
+
+class ServerShutdown(GatewayFault):
+    """The host is going down; another worker can answer."""
+
+    status = 503
+    code = "server_shutdown"
+    retry_after = 1.0
+
+
+# The provider is at fault...
+
+
+class UpstreamError(GatewayError):
+    """A provider failed. *kind* is the name that `Retries.on` knows it by, None where it is never retried."""
+
+    status = 502
+    code = "upstream_error"
+    type = "upstream_error"
+    kind: str | int | None = None
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection could be made: refused, unknown host, TLS name or trust."""
+
+    code = "upstream_unreachable"
+    kind = "connect"
+
+
+class UpstreamStale(UpstreamError):
+    """A reused connection closed before one byte of the reply: the upstream cannot have seen the request."""
+
+    code = "upstream_unreachable"
+    kind = "stale"
+
+
+class UpstreamProtocolError(UpstreamError):
+    """What came back is not a reply of the API that was asked, or is larger than `limits` allows."""
+
+    code = "upstream_protocol_error"
+
+
+class UpstreamTruncated(UpstreamError):
+    """The reply stopped before its end."""
+
+    code = "upstream_stream_truncated"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream did not answer in time."""
+
+    status = 504
+    code = "upstream_timeout"
+    kind = "timeout"
+
+
+class UpstreamRedirect(UpstreamError):
+    """The upstream answered 3xx; redirects are never followed, since they would carry the credential elsewhere."""
+
+    code = "upstream_redirect"
+
+
+class UpstreamAuthError(UpstreamError):
+    """The upstream refused the credential that the Target carries."""
+
+    code = "upstream_auth_error"
+    kind = "auth"
+
+
+class UpstreamRejected(UpstreamError):
+    """The upstream answered an error of its own, which is passed on: its *status*, its body (*raw*) where that is
+    OpenAI-shaped, and those of its headers that a client may see (*passed*)."""
+
+    raw: bytes | None = None
+    passed: tuple[tuple[bytes, bytes], ...] = ()
+
+    def body(self) -> bytes:
+        return super().body() if self.raw is None else self.raw
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return list(self.passed)
