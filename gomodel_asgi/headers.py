@@ -1,0 +1,87 @@
+"""Which headers may cross, in which direction. Allow-lists: what is not named here stays where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+
+from .errors import InvalidRequest
+
+Headers = list[tuple[bytes, bytes]]
+
+HINT = b"x-gomodel-provider"
+
+TO_CLIENT = frozenset(
+    {
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-should-retry",
+        b"openai-processing-ms",
+        b"openai-version",
+    }
+)
+TO_CLIENT_PREFIX = b"x-ratelimit-"
+
+# What identifies somebody, or belongs to one hop (RFC 9110, 7.6.1): no option may forward these.
+NEVER_FORWARDED = frozenset(
+    {
+        "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-goog-api-key",
+        "openai-organization", "openai-project", "host", "content-length", "content-type", "content-encoding",
+        "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect", "accept-encoding",
+        "proxy-connection", "proxy-authenticate", "idempotency-key",
+    }
+)  # fmt: skip
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:=-]{1,128}")
+VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
+SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
+
+
+def is_safe(value: bytes, limit: int = 1024) -> bool:
+    """Whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
+    return len(value) <= limit and VISIBLE.fullmatch(value) is not None
+
+
+def read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The request's headers by lower-case name, the first of each.
+
+    :raises InvalidRequest: a header that must be single is repeated (RFC 9110, 5.3): two readers could disagree.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in found:
+            found[name] = value
+        elif name in SINGLE:
+            raise InvalidRequest(f"The header '{name.decode()}' is repeated.", code="repeated_header")
+    return found
+
+
+def request_id(given: bytes | None) -> str:
+    """The caller's request id if it is well-formed, else a new one."""
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return "req_" + secrets.token_hex(16)
+
+
+def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
+    """The client's key bound to tenant and credential, so that equal keys of two tenants never meet upstream.
+
+    The same on every worker and for every attempt of one Target, since nothing random goes in.
+    """
+    key = hmac.new(credential.encode(), b"%s\0%s" % ((tenant or "").encode(), value), hashlib.sha256)
+    return key.hexdigest().encode()
+
+
+def for_client(upstream: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Those of an upstream's headers that the client may see, its request id under a name of its own."""
+    passed: Headers = []
+    for name, value in upstream:
+        if name in TO_CLIENT or name.startswith(TO_CLIENT_PREFIX):
+            if is_safe(value):
+                passed.append((name, value))
+        elif name in (b"x-request-id", b"request-id") and REQUEST_ID.fullmatch(value):
+            passed.append((b"x-upstream-request-id", value))
+    return passed
