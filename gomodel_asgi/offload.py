@@ -1,0 +1,120 @@
+"""Runs a host's callable: a coroutine function on the loop, a plain function in a worker thread.
+
+Threads are bounded by a limiter of our own, one per event loop. anyio's gives a slot back when the waiting task is
+cancelled, although the thread still runs; ours comes back from the thread itself, so that policies which overran can
+never pile up more threads than there are slots. When all slots are held by overrun calls nobody waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+from .errors import PolicyTimeout
+
+THREADS = 40
+_slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
+
+
+class Slots:
+    """The worker threads of one event loop."""
+
+    def __init__(self) -> None:
+        self.free = anyio.Semaphore(THREADS)
+        self.overrun = 0
+        self.limiter = anyio.CapacityLimiter(math.inf)
+        self.soon = _thread_safe_scheduler()
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call *function* in a thread.
+
+        :raises PolicyTimeout: every slot is held by a call that has overrun.
+        """
+        if self.overrun >= THREADS:
+            raise PolicyTimeout("The routing policy is overloaded; try again later.")
+        await self.free.acquire()
+        job = Job(self, function, args)
+        try:
+            return await anyio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self.limiter)
+        except BaseException:
+            job.abandon()
+            raise
+
+
+class Job:
+    """One call in a thread. Its slot comes back when the thread returns, whoever is still waiting."""
+
+    def __init__(self, slots: Slots, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.slots = slots
+        self.function = function
+        self.args = args
+        self.done = False
+        self.abandoned = False
+
+    def run(self) -> Any:
+        try:
+            return self.function(*self.args)
+        finally:
+            self._hand_back()
+
+    def abandon(self) -> None:
+        if not self.done:
+            self.abandoned = True
+            self.slots.overrun += 1
+
+    def _hand_back(self) -> None:
+        try:
+            self.slots.soon(self._release)
+        except RuntimeError:
+            pass  # the loop has closed meanwhile, and its slots with it
+
+    def _release(self) -> None:
+        self.done = True
+        self.slots.free.release()
+        if self.abandoned:
+            self.slots.overrun -= 1
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+async def call(function: Callable[..., Any], *args: Any) -> Any:
+    """The answer of the host's *function*.
+
+    :raises PolicyTimeout: it is a plain function and no thread is to be had.
+    """
+    if is_coroutine_function(function):
+        return await function(*args)
+    answer = await _of_this_loop().run(function, *args)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+def _of_this_loop() -> Slots:
+    try:
+        return _slots.get()
+    except LookupError:
+        slots = Slots()
+        _slots.set(slots)
+        return slots
+
+
+def _thread_safe_scheduler() -> Callable[[Callable[[], None]], object]:
+    """What a thread hands a function to, for the loop to run."""
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        import trio
+
+        return trio.lowlevel.current_trio_token().run_sync_soon

@@ -1,0 +1,210 @@
+"""Policies, small and composable: each takes a `RoutingRequest` and gives a `Target`."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .offload import call
+from .routing import Policy, RoutingRequest, Target
+
+
+async def asked(policy: Policy, request: RoutingRequest) -> Target:
+    """The answer of *policy*, which may be a plain function."""
+    target: Target = await call(policy, request)
+    return target
+
+
+AsyncPolicy = Callable[[RoutingRequest], Awaitable[Target]]
+Key = Callable[[RoutingRequest], Hashable]
+Somewhere = Target | str
+
+
+async def hint(request: RoutingRequest) -> Target:
+    """Follow the client's hint, then the model, then the only provider there is. The default policy."""
+    return request.default()
+
+
+def authenticated(policy: Policy) -> AsyncPolicy:
+    """*policy*, for authenticated users only: 401 unless `request.user` is there and `is_authenticated`."""
+
+    async def guarded(request: RoutingRequest) -> Target:
+        if not getattr(request.user, "is_authenticated", False):
+            raise Unauthenticated
+        return await asked(policy, request)
+
+    return guarded
+
+
+def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
+    """Route on the model's name: keys are names or patterns (`gpt-*`), exact names first, then patterns in order.
+
+    A value is a Target, or a provider's name, which gets the model as the client wrote it. A model that no key
+    matches is a 404.
+    """
+    targets = {name: _target(value) for name, value in models.items()}
+
+    async def mapped(request: RoutingRequest) -> Target:
+        model = request.model or ""
+        if model in targets:
+            return targets[model]
+        for pattern, target in targets.items():
+            if fnmatchcase(model, pattern):
+                return target
+        raise UnknownModel("This model is not offered here.")
+
+    return mapped
+
+
+def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None) -> AsyncPolicy:
+    """Split requests by weight, deterministically: equal keys always go to the same Target, on every worker.
+
+    *key* is what is split on; by default the tenant, else the user's identity, else the request's `user` or
+    `safety_identifier` member, so that a caller stays in one arm.
+
+    :raises ValueError: no choice, a negative weight, or only zeros.
+    """
+    arms = [(_target(target), float(weight)) for target, weight in choices]
+    total = sum(weight for _, weight in arms)
+    if any(weight < 0 for _, weight in arms) or not total > 0:
+        raise ValueError("choices: give at least one weight above zero and none below.")
+
+    async def chosen(request: RoutingRequest) -> Target:
+        point = _point((key or caller)(request)) * total
+        for target, weight in arms:
+            point -= weight
+            if point < 0:
+                return target
+        return next(target for target, weight in reversed(arms) if weight > 0)
+
+    return chosen
+
+
+def fallback(*targets: Somewhere) -> AsyncPolicy:
+    """The first target, with the others behind it.
+
+    :raises ValueError: no target.
+    """
+    if not targets:
+        raise ValueError("targets: give at least one.")
+    first, *others = [_target(target) for target in targets]
+    chain = replace(first, fallbacks=(*first.fallbacks, *others))
+
+    async def chained(request: RoutingRequest) -> Target:
+        return chain
+
+    return chained
+
+
+def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> AsyncPolicy:
+    """What *resolver* gives for the request's tenant: a Target, a provider's name, or a policy.
+
+    *resolver* is a mapping, or a plain or async function of the tenant (None for nobody's). An unknown tenant (None,
+    or a missing key) is refused with 403.
+    """
+    look_up = resolver.get if isinstance(resolver, Mapping) else resolver
+
+    async def resolved(request: RoutingRequest) -> Target:
+        found = look_up(request.tenant)  # type: ignore[arg-type]
+        if inspect.isawaitable(found):
+            found = await found
+        if found is None:
+            raise RoutingError("Nothing is set up for this account.", status=403, code="permission_denied")
+        return _target(found) if isinstance(found, Target | str) else await asked(found, request)
+
+    return resolved
+
+
+def first_of(*policies: Policy) -> AsyncPolicy:
+    """The first policy that knows: `UnknownModel` and `UnknownProvider` pass the request on to the next.
+
+    :raises ValueError: no policy.
+    """
+    if not policies:
+        raise ValueError("policies: give at least one.")
+    *firsts, last = policies
+
+    async def tried(request: RoutingRequest) -> Target:
+        for policy in firsts:
+            try:
+                return await asked(policy, request)
+            except (UnknownModel, UnknownProvider):
+                continue
+        return await asked(last, request)
+
+    return tried
+
+
+MAX_STUCK = 10_000  # keys remembered by one sticky policy: about 2 MB, and far more sessions than one worker serves
+
+
+def sticky(policy: Policy, key: Key) -> AsyncPolicy:
+    """*policy*, asked once for each key: later requests of the same key get the same Target while it is configured.
+
+    Remembered in this process, for the 10,000 keys that were used last.
+    """
+    stuck: dict[Hashable, Target] = {}
+
+    async def remembered(request: RoutingRequest) -> Target:
+        name = key(request)
+        target = stuck.pop(name, None)
+        if target is None or (isinstance(target.provider, str) and target.provider not in request.providers):
+            target = await asked(policy, request)
+        stuck[name] = target
+        if len(stuck) > MAX_STUCK:
+            del stuck[next(iter(stuck))]
+        return target
+
+    return remembered
+
+
+def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
+    """The healthy target with the lowest recent time to its first event, the others behind it as fallbacks.
+
+    Targets that were not measured yet come first, so that each is measured.
+
+    :raises ValueError: no target.
+    """
+    if not targets:
+        raise ValueError("targets: give at least one.")
+    known = [_target(target) for target in targets]
+
+    async def fastest(request: RoutingRequest) -> Target:
+        def rank(target: Target) -> tuple[bool, float]:
+            health = request.health(target.provider)
+            return not health.available, health.first_event or 0.0
+
+        first, *others = sorted(known, key=rank)
+        return replace(first, fallbacks=(*first.fallbacks, *others))
+
+    return fastest
+
+
+def caller(request: RoutingRequest) -> Hashable:
+    """Who calls, as far as it can be told: the tenant, the user, or what the body says."""
+    if request.tenant is not None:
+        return request.tenant
+    user = request.user
+    for name in ("identity", "pk", "username"):
+        try:
+            if user is not None and getattr(user, name, None) is not None:
+                return str(getattr(user, name))
+        except NotImplementedError:
+            continue
+    envelope = request.envelope
+    return envelope.text("safety_identifier") or envelope.text("user") or ""
+
+
+def _point(key: Hashable) -> float:
+    """*key* as a number in [0, 1): the same on every worker, unlike `hash`."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
+
+
+def _target(where: Somewhere) -> Target:
+    return Target(where) if isinstance(where, str) else where

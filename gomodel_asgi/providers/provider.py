@@ -1,0 +1,199 @@
+"""One upstream provider as a frozen value; nothing is connected or read when it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
+from typing import Literal, Protocol
+from urllib.parse import SplitResult, unquote, urlencode, urlsplit
+
+from ..dialects.base import Dialect
+from ..headers import NEVER_FORWARDED, Headers
+from ..settings import Retries, Timeouts
+
+
+class Secret(Protocol):
+    """A string that does not show itself: pydantic's `SecretStr`, known by its shape."""
+
+    def get_secret_value(self) -> str: ...
+
+
+ApiKey = str | Secret | Callable[[], "str | Secret | Awaitable[str | Secret]"]
+DialectName = Literal["responses", "chat", "anthropic", "gemini"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+KEY = re.compile(r"[\x21-\x7e]+")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+DIALECTS = ("responses", "chat", "anthropic", "gemini")
+PORTS = {"http": 80, "https": 443, "http+unix": 0}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One upstream.
+
+    *name* is what hints, records and `x-gomodel-provider` say; *type* (the name, if None) is the vendor whose rules
+    apply. *base_url* is what an operation's path is added to; `http+unix://%2Frun%2Fllm.sock/v1` is a Unix socket.
+    *api_key* is a string, pydantic's `SecretStr`, or a plain or async callable that returns one for each request (a
+    plain one must not block). *auth* is `"bearer"`, `"none"`, or the name of the header that carries the key.
+    *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
+    that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
+    *normalize* repairs the replies of upstreams that are not quite the Responses API. *unsupported* says whether
+    members that a translated upstream cannot carry are rejected with 400 or dropped. *allow_private=False* refuses to
+    connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the requests
+    under way.
+
+    :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
+    """
+
+    name: str
+    base_url: str
+    _: KW_ONLY
+    type: str | None = None
+    dialect: DialectName | Dialect = "responses"
+    api_key: ApiKey | None = field(default=None, repr=False)
+    auth: str = "bearer"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    models: Iterable[str] = ()
+    forward_headers: Iterable[str] = ()
+    normalize: bool = False
+    unsupported: Literal["reject", "drop"] = "reject"
+    websocket: bool = False
+    allow_private: bool = True
+    api_version: str | None = None
+    timeouts: Timeouts | None = None
+    retries: Retries | None = None
+    max_concurrency: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("models", "forward_headers"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}: give a list of strings, not one string.")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "headers", dict(self.headers))
+        object.__setattr__(self, "query", dict(self.query))
+        object.__setattr__(self, "type", self.type or self.name)
+        self._check()
+
+    def _check(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
+        if isinstance(self.dialect, str) and self.dialect not in DIALECTS:
+            raise ValueError(f"dialect: use one of {', '.join(DIALECTS)}, or a Dialect object.")
+        if self.unsupported not in ("reject", "drop"):
+            raise ValueError("unsupported: use 'reject' or 'drop'.")
+        if not HEADER_NAME.fullmatch(self.auth):
+            raise ValueError("auth: use 'bearer', 'none', or the name of a header.")
+        _check_url(self.base_url)
+        for name in self.forward_headers:
+            if name.lower() in NEVER_FORWARDED:
+                raise ValueError(f"forward_headers: '{name}' identifies the caller or belongs to one hop.")
+        for name, value in self.headers.items():
+            if not HEADER_NAME.fullmatch(name) or not HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"headers: the name or value of {name!r} cannot stand in a header.")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.base_url, self.type))
+
+    def serves(self, model: str) -> bool:
+        """Whether one of the `models` patterns matches."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    @property
+    def native(self) -> bool:
+        """Whether the upstream speaks the Responses API itself."""
+        return self.dialect == "responses"
+
+    # Where it is...
+
+    @cached_property
+    def url(self) -> SplitResult:
+        """The base URL, split."""
+        return urlsplit(self.base_url)
+
+    @cached_property
+    def origin(self) -> tuple[str, str, int, str | None]:
+        """Scheme, host, port and Unix socket path (None for TCP)."""
+        url = self.url
+        if url.scheme == "http+unix":
+            return "http", "localhost", 80, unquote(url.netloc)
+        return url.scheme, url.hostname or "", url.port or PORTS[url.scheme], None
+
+    @cached_property
+    def base_path(self) -> str:
+        """The base URL's path without a slash at its end."""
+        return self.url.path.rstrip("/")
+
+    @cached_property
+    def fixed_query(self) -> str:
+        """The provider's own query, encoded; the query of the base URL included."""
+        own = dict(self.query)
+        if self.api_version is not None:
+            own["api-version"] = self.api_version
+        return "&".join(part for part in (self.url.query, urlencode(own)) if part)
+
+    @cached_property
+    def fixed_headers(self) -> Headers:
+        """The provider's own headers as they go out."""
+        return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in self.headers.items()]
+
+    # What it is paid with...
+
+    async def key(self, own: ApiKey | None = None) -> str | None:
+        """The key for one request: *own* (a Target's) if given, else the provider's.
+
+        :raises ValueError: it is not printable ASCII; the message never holds it.
+        """
+        value = await _resolve(self.api_key if own is None else own)
+        if value is not None and not KEY.fullmatch(value):
+            raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
+        return value
+
+    def auth_header(self, key: str | None) -> Headers:
+        """The header that carries *key*; nothing where there is none."""
+        if key is None or self.auth == "none":
+            return []
+        if self.auth == "bearer":
+            return [(b"authorization", b"Bearer " + key.encode("ascii"))]
+        return [(self.auth.lower().encode("ascii"), key.encode("ascii"))]
+
+
+async def _resolve(key: ApiKey | None) -> str | None:
+    if key is None or isinstance(key, str):
+        return key
+    if callable(key):
+        answer = key()
+        value = await answer if inspect.isawaitable(answer) else answer
+        return value if isinstance(value, str) else value.get_secret_value()
+    return key.get_secret_value()
+
+
+_salt = secrets.token_bytes(16)
+
+
+@lru_cache(maxsize=4096)
+def fingerprint(key: str | None) -> str:
+    """What tells credentials apart where they must not be known: keyed with a secret of this process."""
+    return "" if key is None else hashlib.blake2b(key.encode(), key=_salt, digest_size=12).hexdigest()
+
+
+def _check_url(base_url: str) -> None:
+    try:
+        url = urlsplit(base_url)
+        port = url.port
+    except ValueError:
+        raise ValueError("base_url: it is not a URL.") from None
+    if url.scheme not in PORTS or not url.netloc or (port == 0):
+        raise ValueError("base_url: use http://host[:port]/path, https://… or http+unix://%2Fpath%2Fto.sock/path.")
+    if "@" in url.netloc:
+        raise ValueError("base_url: give credentials as api_key, not inside the URL.")
+    if not KEY.fullmatch(base_url) or url.fragment:
+        raise ValueError("base_url: it holds characters that cannot go on the wire, or a fragment.")

@@ -1,0 +1,286 @@
+"""What a policy sees and what it answers.
+
+`RoutingRequest` is a read-only view of one request: the body is parsed only if the policy touches it, and everything
+of the host (user, state, app) is there. `Target` is the answer, and it is final: only what it names is contacted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from starlette.datastructures import Headers, State
+from starlette.types import Scope
+
+from .envelope import Envelope
+from .errors import InvalidRequest, UnknownModel, UnknownProvider
+from .providers.provider import ApiKey, Provider
+from .settings import Retries, Timeouts
+
+if TYPE_CHECKING:
+    from .health import ProviderHealth
+    from .schema import ResponsesRequest
+
+Operation = Literal[
+    "create", "retrieve", "delete", "cancel", "input_items", "compact", "input_tokens", "connect", "models"
+]
+BY_ID: frozenset[str] = frozenset({"retrieve", "delete", "cancel", "input_items"})
+RESERVED_PARAMS = ("model", "stream", "background")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes: the policy's final answer.
+
+    *provider* is a configured name or a `Provider` built for this request; *model* None sends the client's model.
+    *api_key* replaces the provider's own and is used for this Target alone. *headers* go out over the provider's.
+    *params* sets top-level members of the body, None removing one. *fallbacks* are tried in order when this one fails
+    before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given are
+    inherited. *labels* go to observers and metrics.
+
+    :raises ValueError: *params* names `model`, `stream` or `background`.
+    """
+
+    provider: str | Provider
+    _: KW_ONLY
+    model: str | None = None
+    api_key: ApiKey | None = field(default=None, repr=False)
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    params: Mapping[str, Any] | None = None
+    fallbacks: Iterable[Target] = ()
+    timeouts: Timeouts | None = None
+    retries: Retries | None = None
+    labels: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fallbacks", tuple(self.fallbacks))
+        for name in RESERVED_PARAMS:
+            if self.params is not None and name in self.params:
+                raise ValueError(f"params: '{name}' cannot be set here; the model is a member of Target.")
+
+    def chain(self) -> list[Target]:
+        """This Target and its fallbacks, theirs included, in the order in which they are tried."""
+        return [self, *(one for fallback in self.fallbacks for one in fallback.chain())]
+
+
+Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]
+"""Decides where a request goes. A plain function runs in a worker thread, a coroutine function on the loop."""
+
+
+class Registry:
+    """The configured providers, found by name or else by type (the first of it)."""
+
+    def __init__(self, providers: Iterable[Provider]) -> None:
+        self.by_name: dict[str, Provider] = {}
+        self.by_type: dict[str, Provider] = {}
+        for provider in providers:
+            if provider.name in self.by_name:
+                raise ValueError(f"providers: the name '{provider.name}' is given twice.")
+            self.by_name[provider.name] = provider
+            self.by_type.setdefault(provider.type or provider.name, provider)
+        if not self.by_name:
+            raise ValueError("providers: give at least one.")
+        self.view: Mapping[str, Provider] = MappingProxyType(self.by_name)
+
+    def find(self, hint: str) -> Provider | None:
+        """The provider that *hint* names."""
+        return self.by_name.get(hint) or self.by_type.get(hint)
+
+    @property
+    def only(self) -> Provider | None:
+        """The provider, where there is just one."""
+        return next(iter(self.by_name.values())) if len(self.by_name) == 1 else None
+
+    def serving(self, model: str) -> Provider | None:
+        """The first provider whose patterns match *model*."""
+        return next((one for one in self.by_name.values() if one.serves(model)), None)
+
+
+class PreviousResponse(Protocol):
+    """The stored record of an earlier response: which provider and model answered it."""
+
+    provider: str
+    model: str | None
+
+
+class RoutingRequest:
+    """One request as a policy sees it. Read-only.
+
+    *operation* is what is asked; *model* the client's model without its hint prefix; *provider* the hint as written,
+    whichever source it came from; *tenant* what the gateway's `tenant` callable said; *previous* the record of the
+    response that `previous_response_id` or the path names, if it is ours; *connection* the WebSocket connection's
+    state, None over HTTP.
+    """
+
+    def __init__(
+        self,
+        *,
+        operation: Operation,
+        envelope: Envelope,
+        hint: str | None,
+        registry: Registry,
+        scope: Scope,
+        tenant: str | None,
+        response_id: str | None = None,
+        previous: PreviousResponse | None = None,
+        connection: object | None = None,
+        health: Callable[[str | Provider], ProviderHealth] | None = None,
+    ) -> None:
+        self.operation = operation
+        self.envelope = envelope
+        self.registry = registry
+        self.scope = scope
+        self.tenant = tenant
+        self.response_id = response_id
+        self.previous = previous
+        self.connection = connection
+        self._health = health
+        self.provider, self.model = split_model(envelope.model, hint, registry)
+
+    def __repr__(self) -> str:
+        return f"<RoutingRequest {self.operation} model={self.model!r} provider={self.provider!r}>"
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.envelope.stream
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The client's JSON, parsed at the first touch: without a string `provider`, `model` as written.
+
+        :raises InvalidRequest: it holds a number that no parser can hold.
+        """
+        return self.envelope.body
+
+    @cached_property
+    def payload(self) -> ResponsesRequest:
+        """The body as a pydantic model, read at the first touch.
+
+        :raises InvalidRequest: a member has the wrong type; `param` is its path.
+        """
+        from pydantic import ValidationError
+
+        from .schema import ResponsesRequest
+
+        try:
+            return ResponsesRequest.model_validate(dict(self.body))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            raise InvalidRequest(first["msg"], param=_path(first["loc"]), code="invalid_type") from None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The body's `metadata`, empty where there is none."""
+        value = self.body.get("metadata")
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def previous_response_id(self) -> str | None:
+        """The response that this one continues, or that the path names."""
+        return self.response_id or self.envelope.text("previous_response_id")
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The client's request headers."""
+        return Headers(raw=list(self.scope.get("headers", ())))
+
+    @property
+    def app(self) -> Any:
+        """The host application, if it put itself into the scope."""
+        return self.scope.get("app")
+
+    @property
+    def user(self) -> Any:
+        """What the host's authentication put into the scope; None where it put nothing."""
+        return self.scope.get("user")
+
+    @cached_property
+    def state(self) -> State:
+        """The host's `request.state`."""
+        return State(self.scope.get("state", {}))
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The configured providers by name."""
+        return self.registry.view
+
+    def health(self, provider: str | Provider) -> ProviderHealth:
+        """How *provider* is doing: its breaker, what is under way, recent failures.
+
+        :raises KeyError: no such provider is configured.
+        """
+        if self._health is None:
+            raise KeyError(provider)
+        return self._health(provider)
+
+    def default(self) -> Target:
+        """The Target that the hint policy would give, so that a policy handles its own cases and leaves the rest.
+
+        :raises UnknownProvider: the hint names no configured provider.
+        :raises UnknownModel: no provider serves the model.
+        :raises InvalidRequest: there is neither hint nor model and more than one provider; or an unknown id.
+        """
+        if self.operation in BY_ID:
+            return Target(self._owner())
+        if self.provider is not None:
+            return Target(self._hinted(self.provider))
+        if self.operation == "create" and self.previous is not None and self.previous.provider in self.providers:
+            return Target(self.previous.provider)
+        return Target(self._by_model())
+
+    def _hinted(self, hint: str) -> str:
+        provider = self.registry.find(hint)
+        if provider is None:
+            raise UnknownProvider(f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another.")
+        return provider.name
+
+    def _by_model(self) -> str:
+        only = self.registry.only
+        if self.model is None:
+            if only is None:
+                raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+            return only.name
+        found = self.registry.serving(self.model) or only
+        if found is None:
+            raise UnknownModel(f"No provider here serves the model '{_shown(self.model)}'.")
+        return found.name
+
+    def _owner(self) -> str:
+        if self.previous is not None and self.previous.provider in self.providers:
+            return self.previous.provider
+        if self.provider is not None:
+            return self._hinted(self.provider)
+        only = self.registry.only
+        if only is None:
+            raise InvalidRequest(
+                "No such response is known here.", status=404, code="response_not_found", param="response_id"
+            )
+        return only.name
+
+
+def split_model(model: str | None, hint: str | None, registry: Registry) -> tuple[str | None, str | None]:
+    """Hint and bare model. A prefix `name/model` is a hint only where there is no explicit one and the name is known;
+    with an explicit hint, one prefix that equals it exactly is taken off."""
+    if model is None or "/" not in model:
+        return hint, model
+    prefix, rest = model.split("/", 1)
+    if hint is None:
+        return (prefix, rest) if rest and registry.find(prefix) is not None else (None, model)
+    return hint, rest if prefix == hint and rest else model
+
+
+def _shown(text: str) -> str:
+    """*text* as it may stand in a message: short and printable."""
+    return "".join(char if char.isprintable() else "?" for char in text[:80])
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`("input", 3, "content")` as `input[3].content`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path

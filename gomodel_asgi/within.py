@@ -1,0 +1,68 @@
+"""A deadline for a coroutine of the host's, at no cost where it does not wait.
+
+Most policies answer without ever suspending. So the coroutine's first step is run before a timer is made; only one
+that waits gets a deadline, and is then resumed inside it. `asyncio.timeout` is used rather than a cancel scope: scopes
+that the coroutine opened in its first step would not nest with one that is opened after them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, TypeVar
+
+import anyio
+
+Answer = TypeVar("Answer")
+
+
+class Overran(Exception):
+    """The coroutine did not end in time, and was cancelled."""
+
+
+async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    """What *coroutine* returns.
+
+    :raises Overran: it took longer than *seconds*.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return await _in_scope(seconds, coroutine)
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration as stop:
+        answer: Answer = stop.value
+        return answer
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            return await _resumed(coroutine, waits_for)
+    except TimeoutError:
+        if deadline.expired():
+            raise Overran from None
+        raise
+
+
+async def _in_scope(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    with anyio.move_on_after(seconds) as scope:
+        return await coroutine
+    assert scope.cancelled_caught
+    raise Overran
+
+
+@types.coroutine
+def _resumed(coroutine: Coroutine[Any, Any, Answer], waits_for: Any) -> Generator[Any, Any, Answer]:
+    """The rest of a coroutine that has been started: what it waits for is handed to the loop as its own would be."""
+    while True:
+        thrown: BaseException | None = None
+        sent: Any = None
+        try:
+            sent = yield waits_for
+        except BaseException as error:
+            thrown = error
+        try:
+            waits_for = coroutine.send(sent) if thrown is None else coroutine.throw(thrown)
+        except StopIteration as stop:
+            answer: Answer = stop.value
+            return answer
