@@ -1,0 +1,93 @@
+"""What a dialect is: one upstream API, spoken in both directions, without I/O.
+
+    Call ──request()──► Outgoing ──(transport)──► reply bytes ──translator().feed()──► Emitter
+
+A dialect holds no state between calls; what one reply needs to remember lives in its translator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from ..emitter import Emitter
+from ..errors import GatewayError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for one Target, in the client's terms.
+
+    *body* is the client's JSON without the provider hint, `params` of the Target applied, `model` as the Target says;
+    what names stored state (`previous_response_id`, `item_reference`) has been resolved into `input`. *provider* and
+    *type* name the upstream, *unsupported* says what happens to members that it cannot carry: `"reject"` raises
+    `InvalidRequest` naming them, `"drop"` leaves them out and lists them in `Outgoing.dropped`.
+    """
+
+    operation: str
+    body: Mapping[str, Any]
+    model: str
+    stream: bool
+    provider: str
+    type: str
+    unsupported: Literal["reject", "drop"] = "reject"
+    depth: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The upstream's form of a Call: *path* is joined to the provider's base URL, *query* is without `?`.
+
+    *dropped* lists what was left out, by path, for observers.
+    """
+
+    path: str
+    body: bytes = field(repr=False)
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    method: str = "POST"
+    dropped: tuple[str, ...] = ()
+
+
+class Translator(Protocol):
+    """Reads one reply and tells an Emitter what happened."""
+
+    def feed(self, event: str, data: bytes) -> None:
+        """One server-sent event of the upstream (*event* is its name, "" where it has none), or the whole body of a
+        unary reply. Tells the emitter at once what it brings; ends the response when the upstream says so.
+
+        :raises ValueError: *data* is not what this API sends (not JSON, not an object of its kind).
+        """
+        ...
+
+    def close(self) -> None:
+        """The upstream closed its stream properly. Ends the response if that is a proper end in this API; otherwise
+        leaves it open, and the caller fails it as truncated."""
+        ...
+
+
+class Dialect(Protocol):
+    """One upstream API. Implement it to add your own; see `examples/own_dialect.py`."""
+
+    name: str
+
+    def request(self, call: Call) -> Outgoing:
+        """Translate *call*.
+
+        :raises InvalidRequest: a member is malformed (*param* is its path, `input[3].content[0].type`), or cannot be
+            carried and `call.unsupported` is `"reject"`.
+        """
+        ...
+
+    def translator(self, call: Call, emitter: Emitter) -> Translator:
+        """A fresh reader for the reply to *call*."""
+        ...
+
+    def error(self, status: int, body: bytes) -> GatewayError | None:
+        """Read an error body of this API: an `UpstreamRejected` with the provider's message and code and the status
+        that the error itself names (or *status*), an `UpstreamAuthError` where it means our credentials. None where
+        *body* is not an error of this API."""
+        ...

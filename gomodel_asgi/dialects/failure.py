@@ -1,0 +1,129 @@
+"""Failures that an upstream reports, in whatever shape: read into our errors.
+
+A status is an error's own (`status`, `status_code`, a numeric `code`, the name of an Anthropic type or Gemini status)
+before it is the reply's, because providers answer 200 and then fail.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..errors import GatewayError, UpstreamAuthError, UpstreamError, UpstreamRejected
+
+AUTH = frozenset({401, 402, 403})
+
+STATUS_OF_NAME = {
+    "invalid_request_error": 400, "invalid_prompt": 400, "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400,
+    "authentication_error": 401, "invalid_api_key": 401, "UNAUTHENTICATED": 401,
+    "billing_error": 402, "insufficient_quota": 429, "permission_error": 403, "PERMISSION_DENIED": 403,
+    "not_found_error": 404, "model_not_found": 404, "NOT_FOUND": 404, "request_too_large": 413,
+    "rate_limit_error": 429, "rate_limit_exceeded": 429, "RESOURCE_EXHAUSTED": 429, "too_many_requests": 429,
+    "server_error": 502, "api_error": 502, "INTERNAL": 502, "UNAVAILABLE": 503, "service_unavailable": 503,
+    "timeout_error": 504, "DEADLINE_EXCEEDED": 504, "overloaded_error": 529,
+}  # fmt: skip
+"""Names of errors at OpenAI, Anthropic (Errors) and Google (google.rpc.Code), and the status each would have had."""
+
+MESSAGE_LIMIT = 4096  # of an upstream's message: longer ones are pages, not messages
+
+
+def _load(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def is_openai_shaped(data: bytes) -> bool:
+    """Whether *data* is JSON with an object `error` that holds a string `message`."""
+    value = _load(data)
+    error = value.get("error") if isinstance(value, dict) else None
+    return isinstance(error, dict) and isinstance(error.get("message"), str)
+
+
+def completed_shape(data: bytes) -> bytes:
+    """An OpenAI-shaped error with the four keys that clients rely on; missing ones added, all else as it came."""
+    value = _load(data)
+    error = value["error"]
+    if {"message", "type", "param", "code"} <= error.keys():
+        return data
+    value["error"] = {"message": error["message"], "type": "upstream_error", "param": None, "code": None} | error
+    return msgspec.json.encode(value)
+
+
+def reported_failure(data: bytes, status: int = 502) -> GatewayError:
+    """The error that *data* describes: an error body, an `error` event, a failed response.
+
+    Refused credentials become an `UpstreamAuthError` whose text is only in `detail`; all else an `UpstreamRejected`
+    with the status that the error names itself, *status* where it names none.
+    """
+    error = _error_of(_load(data))
+    status = named_status(error) or status
+    message = _message(error)
+    if status in AUTH:
+        return refused_credentials(message, status)
+    rejected = UpstreamRejected(message or "The upstream reported an error.", status=status)
+    rejected.code = _code(error) or UpstreamError.code
+    rejected.kind = status
+    kind = _text(error, "type")
+    rejected.type = UpstreamError.type if kind is None or kind == "error" else kind
+    rejected.param = _text(error, "param")
+    return rejected
+
+
+def refused_credentials(detail: str | None, status: int) -> UpstreamAuthError:
+    """Our credentials were refused: the client learns that, and nothing of how."""
+    return UpstreamAuthError(
+        "The upstream refused the credentials that this gateway holds for it.", detail=f"{status}: {detail or ''}"
+    )
+
+
+def named_status(error: Any) -> int | None:
+    """The HTTP status that an error object names by itself."""
+    if not isinstance(error, dict):
+        return None
+    for key in ("status_code", "status", "code"):
+        number = _number(error.get(key))
+        if number is not None and 400 <= number <= 599:
+            return number
+    for key in ("code", "type", "status"):
+        name = error.get(key)
+        if isinstance(name, str) and name in STATUS_OF_NAME:
+            return STATUS_OF_NAME[name]
+    return None
+
+
+def _error_of(value: Any) -> Any:
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return value
+    inner = value.get("error")
+    if isinstance(inner, dict):
+        return {key: value[key] for key in ("status_code", "status") if key in value} | inner
+    return value if inner is None else {"message": inner}
+
+
+def _message(error: Any) -> str | None:
+    for key in ("message", "detail", "error"):
+        text = _text(error, key)
+        if text:
+            return text[:MESSAGE_LIMIT]
+    return None
+
+
+def _code(error: Any) -> str | None:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else str(code) if isinstance(code, int) else None
+
+
+def _text(error: Any, key: str) -> str | None:
+    value = error.get(key) if isinstance(error, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else None

@@ -1,0 +1,79 @@
+"""Replies of upstreams that speak another API: decoded, translated, written anew by the emitter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..emitter import Emitter, encode
+from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
+from ..settings import Limits
+from ..sse import Decoder, Event
+from .base import Translator
+
+
+class TranslatedReader:
+    """One foreign reply. Streams are fed chunk by chunk, a unary body whole and once: the path is the same."""
+
+    def __init__(self, translator: Translator, emitter: Emitter, limits: Limits) -> None:
+        self.translator = translator
+        self.emitter = emitter
+        self.decoder = Decoder(limit=limits.event)
+        self.response_id: str | None = emitter.response["id"]
+        self.inside = False
+
+    @property
+    def meaningful(self) -> bool:
+        return self.emitter.meaningful
+
+    @property
+    def terminal(self) -> str | None:
+        return self.emitter.terminal
+
+    @property
+    def failure(self) -> GatewayError | None:
+        return self.emitter.failure
+
+    @property
+    def begun(self) -> bool:
+        return self.emitter.begun
+
+    def feed(self, data: bytes) -> bytes:
+        return self._translate(self.decoder.feed(data))
+
+    def whole(self, body: bytes) -> None:
+        """A unary reply's body.
+
+        :raises UpstreamProtocolError: it is no answer of that API.
+        """
+        self._translate([Event("", body)])
+        self.translator.close()
+        if self.emitter.terminal is None:
+            raise UpstreamProtocolError("The upstream's reply is not an answer.")
+
+    def close(self) -> bytes:
+        events = self._translate(self.decoder.close())
+        if self.emitter.terminal is None:
+            self.translator.close()
+        if self.emitter.terminal is None:
+            self.emitter.fail(UpstreamTruncated("The upstream's stream ended before the response was complete."))
+        return events + self.emitter.take()
+
+    def fail(self, error: GatewayError) -> bytes:
+        self.emitter.fail(error)
+        return self.emitter.take()
+
+    def final(self) -> bytes | None:
+        return encode(self.emitter.response) if self.emitter.terminal is not None else None
+
+    def usage(self) -> Any:
+        return self.emitter.raw_usage
+
+    def _translate(self, events: list[Event]) -> bytes:
+        for event in events:
+            if self.emitter.terminal is not None:
+                break
+            try:
+                self.translator.feed(event.name, event.data)
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+                raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
+        return self.emitter.take()
