@@ -1,0 +1,178 @@
+"""From an opened request to a reply: who asks, where the policy sends it, what the upstream answers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from .envelope import Envelope
+from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
+from .exchange import Exchange, Job, Reply, Setup
+from .exchange.job import clock
+from .health import ProviderHealth
+from .observers import Context, PolicyDecided, RequestStarted
+from .offload import call
+from .providers.provider import Provider
+from .routing import Operation, RoutingRequest, Target
+from .within import Overran, within
+
+TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
+NO_DETAIL = "The gateway could not route this request."
+
+
+@dataclass(slots=True)
+class Inbound:
+    """A request as the edge has opened it. *headers*: lower-case, first of each; *query*: raw, hint removed."""
+
+    operation: Operation
+    envelope: Envelope
+    hint: str | None
+    scope: Scope
+    request_id: str
+    headers: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    query: str = ""
+    response_id: str | None = None
+    connection: object | None = None
+    started: float = field(default_factory=clock)
+
+
+async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
+    """Route and answer.
+
+    :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
+    """
+    job = job_of(setup, inbound, tenant)
+    if setup.observers:
+        hint, size = inbound.hint, len(inbound.envelope.raw)
+        setup.observers.tell(RequestStarted(job.context, hint=hint, bytes=size))
+    held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
+    try:
+        reply = await Exchange(job, await decide(job)).run()
+    except LookupError as error:
+        setup.turnstiles.leave(held)
+        raise PolicyFailed(NO_DETAIL) from error
+    except BaseException:
+        setup.turnstiles.leave(held)
+        raise
+    if held:
+        reply.on_close(lambda: setup.turnstiles.leave(held))
+    return reply
+
+
+def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
+    """The request as policy and exchange see it."""
+    request = RoutingRequest(
+        operation=inbound.operation,
+        envelope=inbound.envelope,
+        hint=inbound.hint,
+        registry=setup.registry,
+        scope=inbound.scope,
+        tenant=tenant,
+        response_id=inbound.response_id,
+        connection=inbound.connection,
+        health=lambda which: health_of(setup, which),
+    )
+    context = Context(inbound.request_id, inbound.operation, tenant, request.model, inbound.envelope.stream)
+    return Job(request, setup, context, inbound.headers, inbound.query, inbound.started)
+
+
+def health_of(setup: Setup, which: str | Provider) -> ProviderHealth:
+    """How a provider is doing.
+
+    :raises KeyError: no provider of this name is configured.
+    """
+    if isinstance(which, str) and which not in setup.registry.by_name:
+        raise KeyError(which)
+    return setup.health.snapshot(which if isinstance(which, str) else which.name)
+
+
+async def decide(job: Job) -> Target:
+    """Ask the policy.
+
+    :raises GatewayError: it refused, failed, or took too long.
+    """
+    started = clock()
+    try:
+        target = await _asked(job)
+    except GatewayError as error:
+        _tell(job, started, None, error)
+        raise
+    _tell(job, started, target, None)
+    return target
+
+
+async def _asked(job: Job) -> Target:
+    try:
+        answer = await within(job.setup.timeouts.policy, call(job.setup.policy, job.request))
+    except GatewayError:
+        raise
+    except Overran:
+        raise PolicyTimeout("The routing policy took too long; try again later.") from None
+    except HTTPException as error:
+        raise _refusal(error) from error
+    except Exception as error:
+        raise PolicyFailed(NO_DETAIL) from error
+    if not isinstance(answer, Target):
+        raise PolicyFailed(NO_DETAIL) from TypeError(f"The policy returned {type(answer).__name__}, not a Target.")
+    return answer
+
+
+def _refusal(error: HTTPException) -> RoutingError:
+    retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
+    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+    return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)
+
+
+def _tell(job: Job, started: float, target: Target | None, error: GatewayError | None) -> None:
+    observers = job.setup.observers
+    if not observers:
+        return
+    seconds, code = clock() - started, None if error is None else error.code or "error"
+    if target is None:
+        observers.tell(PolicyDecided(job.context, seconds=seconds, error=code))
+        return
+    name = target.provider if isinstance(target.provider, str) else target.provider.name
+    labels = dict(target.labels or {})
+    observers.tell(PolicyDecided(job.context, provider=name, model=target.model, labels=labels, seconds=seconds))
+
+
+async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
+    """Whose request this is: what the host's callable says, by default the authenticated user's id.
+
+    :raises PolicyFailed: it cannot be told; the cause goes to the host. An unidentified user is never nobody's.
+    """
+    try:
+        if given is None:
+            return identity(scope)
+        answer: Any = given(scope)
+        tenant = await answer if inspect.isawaitable(answer) else answer
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise PolicyFailed(NO_DETAIL) from error
+    if tenant is not None and not isinstance(tenant, str):
+        raise PolicyFailed(NO_DETAIL) from TypeError(f"The tenant must be a str or None, not {type(tenant).__name__}.")
+    return tenant
+
+
+def identity(scope: Scope) -> str | None:
+    """`identity`, `pk` or `username` of the scope's authenticated user; None where nobody is logged in.
+
+    :raises LookupError: somebody is, and has none of them.
+    """
+    user = scope.get("user")
+    if user is None or not getattr(user, "is_authenticated", False):
+        return None
+    for name in ("identity", "pk", "username"):
+        try:
+            value = getattr(user, name, None)
+        except NotImplementedError:
+            continue
+        if value is not None and value != "":
+            return str(value)
+    raise LookupError("The authenticated user has no identity, pk or username to tell tenants apart by.")

@@ -1,0 +1,219 @@
+"""One request to one upstream, up to the point where it can be answered with.
+
+    send → status and headers → unary: the whole body, checked
+                              → stream: the first event, and while a fallback is left the first meaningful one
+
+Everything that fails here fails before the client has seen a byte, as an exception of `errors.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from ..dialects.base import Call
+from ..dialects.native import NativeReader
+from ..dialects.reader import Reader
+from ..dialects.translated import TranslatedReader
+from ..emitter import Emitter
+from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from ..transport.base import Headers, UpstreamReply, UpstreamRequest
+from . import unary
+from .candidate import Candidate, call_of, native, translated
+from .classify import header, media_type, refusal, rejection
+from .decoding import decoded
+from .job import Job, clock
+from .waiting import retry_after
+
+ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
+JSON_TYPES = (b"application/json", b"text/json", b"")
+EVENT_STREAM = b"text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A usable reply: the *body* of a unary one, or *upstream*, *reader* and *held* events of a stream."""
+
+    status: int
+    headers: Headers
+    reader: Reader | None = None
+    upstream: UpstreamReply | None = None
+    held: bytes = b""
+    body: bytes | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last* says that
+    nothing is left to fall back on, *fresh* that no idle connection may be used."""
+
+    job: Job
+    candidate: Candidate
+    deadline: float
+    last: bool
+    fresh: bool = False
+    call: Call | None = None
+    gate: float | None = field(default=None, init=False)
+
+    async def run(self) -> Answer:
+        """Send, and read as far as needed.
+
+        :raises GatewayError: nothing usable came.
+        """
+        upstream = await self.job.setup.transport.open(self._request())
+        try:
+            answer = await self._read(upstream)
+        except BaseException:
+            await upstream.aclose()
+            raise
+        if answer.upstream is None:
+            await upstream.aclose()
+        return answer
+
+    def _request(self) -> UpstreamRequest:
+        left = max(0.0, self.deadline - clock())
+        if self.candidate.dialect is None:
+            return native(self.candidate, self.job, left, self.fresh)
+        self.call = call_of(self.candidate, self.job)
+        outgoing = self.candidate.dialect.request(self.call)
+        self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
+        return translated(self.candidate, self.job, outgoing, left, self.fresh)
+
+    async def _read(self, upstream: UpstreamReply) -> Answer:
+        status, headers = upstream.status, upstream.headers
+        refused = refusal(status)
+        if refused is not None:
+            raise refused
+        encoding = (header(headers, b"content-encoding") or b"").strip().lower()
+        upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
+        if status >= 400:
+            raise await self._rejection(upstream)
+        kind = media_type(headers)
+        if kind == EVENT_STREAM:
+            return await self._events(upstream)
+        if kind not in JSON_TYPES and not kind.endswith(b"+json"):
+            raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
+        return self._unary(upstream, await self._body(upstream))
+
+    async def _rejection(self, upstream: UpstreamReply) -> GatewayError:
+        try:
+            body = await self._body(upstream, ERROR_BODY, cut=True)
+        except UpstreamError:
+            body = b""  # the status has come, and says enough
+        error = rejection(self.candidate, upstream.status, upstream.headers, body)
+        error.retry_after = retry_after(upstream.headers)
+        return error
+
+    async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
+        """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*."""
+        limit = self.job.setup.limits.reply if limit is None else limit
+        data = await upstream.read(self._left())
+        size, pieces = len(data), [data]
+        while data and size <= limit:
+            data = await upstream.read(self._left())
+            pieces.append(data)
+            size += len(data)
+        if data and not cut:
+            raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
+        return b"".join(pieces)[: limit if cut else None]
+
+    def _left(self) -> float:
+        left = self.deadline - clock()
+        if left <= 0:
+            raise UpstreamTimeout("The upstream did not answer in time.")
+        return left
+
+    def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
+        if self.candidate.dialect is None:
+            body = unary.native(body, self.job, self.candidate)
+            if self.job.request.stream and self.job.request.operation == "create":
+                body = unary.as_stream(body)
+        else:
+            reader = self._translated()
+            reader.whole(body)
+            if reader.failure is not None:
+                raise reader.failure
+            body = reader.emitter.take() if self.job.request.stream else unary.final(reader)
+        return Answer(upstream.status, upstream.headers, body=body)
+
+    # Streams...
+
+    async def _events(self, upstream: UpstreamReply) -> Answer:
+        reader = self._reader()
+        if self.job.request.operation == "create" and not self.job.request.stream:
+            return await self._aggregated(upstream, reader)
+        held = b""
+        while True:
+            held += await self._more(upstream, reader, bool(held))
+            if reader.failure is not None and not reader.meaningful and (not self.last or not reader.begun):
+                raise reader.failure
+            if held and (self.last or reader.meaningful or self._gate_is_open()):
+                return Answer(upstream.status, upstream.headers, reader, upstream, held)
+
+    async def _more(self, upstream: UpstreamReply, reader: Reader, holding: bool) -> bytes:
+        """The next events of a stream that nothing has been sent of yet."""
+        patience = self._left()
+        if holding and upstream.resumable and not self.last:
+            patience = min(patience, self._gate_left())
+        try:
+            data = await upstream.read(patience)
+        except UpstreamTimeout:
+            if self._gate_is_open() and self.deadline > clock():
+                return b""
+            raise
+        if data:
+            return reader.feed(data)
+        return self._ended(reader)
+
+    def _ended(self, reader: Reader) -> bytes:
+        """The upstream has closed a stream of which nothing was sent: only a whole response may be passed on."""
+        events = reader.close()
+        if reader.terminal is None or reader.failure is not None and not reader.meaningful:
+            raise reader.failure or UpstreamProtocolError("The upstream's stream ended without a response.")
+        return events
+
+    async def _aggregated(self, upstream: UpstreamReply, reader: Reader) -> Answer:
+        """A stream where one reply was asked for: read to its end and answered with its response."""
+        size, limit = 0, self.job.setup.limits.reply
+        while reader.terminal is None and (data := await upstream.read(self._left())):
+            reader.feed(data)
+            size += len(data)
+            if size > limit:
+                raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
+        reader.close()
+        if reader.failure is not None:
+            raise reader.failure
+        return Answer(upstream.status, upstream.headers, body=unary.final(reader))
+
+    def _gate_left(self) -> float:
+        if self.gate is None:
+            self.gate = clock() + self.candidate.timeouts.gate
+        return max(0.0, self.gate - clock())
+
+    def _gate_is_open(self) -> bool:
+        return self.gate is not None and clock() >= self.gate
+
+    def _reader(self) -> Reader:
+        if self.candidate.dialect is not None:
+            return self._translated()
+        setup, provider = self.job.setup, self.candidate.provider
+        name = provider.name if setup.stamp else None
+        return NativeReader(name=name, model=self.candidate.model, limits=setup.limits)
+
+    def _translated(self) -> TranslatedReader:
+        call, dialect, setup = self.call, self.candidate.dialect, self.job.setup
+        assert call is not None and dialect is not None
+        emitter = Emitter(
+            response_id="resp_" + secrets.token_hex(24),
+            created_at=int(time.time()),
+            model=call.model,
+            echo=call.body,
+            stamp=self.candidate.provider.name if setup.stamp else None,
+            stream=call.stream,
+        )
+        return TranslatedReader(dialect.translator(call, emitter), emitter, setup.limits)
+
+
+def _printable(kind: bytes) -> str:
+    return "".join(char if char.isprintable() else "?" for char in kind[:80].decode("latin-1"))

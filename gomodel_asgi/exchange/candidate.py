@@ -1,0 +1,214 @@
+"""A Target made concrete: which provider, with which key and model, under which deadlines; and the request to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_plus
+
+from ..dialects.base import Call, Dialect, Outgoing
+from ..dialects.built_in import built_in
+from ..envelope import check_depth
+from ..errors import GatewayError, InvalidRequest, PolicyFailed
+from ..headers import Headers, idempotency_key, is_safe
+from ..providers.provider import Provider, fingerprint
+from ..routing import Target
+from ..settings import Retries, Timeouts
+from ..transport.base import UpstreamRequest
+from ..version import __version__
+from .job import Job
+
+USER_AGENT = f"gomodel-asgi/{__version__}".encode()
+JSON = (b"content-type", b"application/json")
+ACCEPT_JSON = (b"accept", b"application/json")
+ACCEPT_STREAM = (b"accept", b"text/event-stream")
+AGENT = (b"user-agent", USER_AGENT)
+
+PATHS = {
+    "create": ("POST", "/responses"),
+    "compact": ("POST", "/responses/compact"),
+    "input_tokens": ("POST", "/responses/input_tokens"),
+    "retrieve": ("GET", "/responses/{}"),
+    "delete": ("DELETE", "/responses/{}"),
+    "cancel": ("POST", "/responses/{}/cancel"),
+    "input_items": ("GET", "/responses/{}/input_items"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One Target of a chain, resolved. *credential* is the key's fingerprint."""
+
+    target: Target
+    provider: Provider
+    dialect: Dialect | None
+    key: str | None = field(repr=False)
+    credential: str
+    model: str | None
+    timeouts: Timeouts
+    retries: Retries
+
+    @property
+    def own_key(self) -> bool:
+        """Whether the Target brought its credential itself."""
+        return self.target.api_key is not None
+
+
+def provider_of(target: Target, job: Job) -> Provider:
+    """The Target's provider.
+
+    :raises LookupError: the policy named one that is not configured: a programming error, told to the host.
+    """
+    if isinstance(target.provider, Provider):
+        return target.provider
+    provider = job.setup.registry.by_name.get(target.provider)
+    if provider is None:
+        raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
+    return provider
+
+
+async def resolve(target: Target, job: Job) -> Candidate:
+    """Make *target* concrete.
+
+    :raises PolicyFailed: its key could not be had, or cannot be sent.
+    """
+    provider, setup = provider_of(target, job), job.setup
+    try:
+        key = await provider.key(target.api_key)
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise PolicyFailed("The gateway has no usable credential for this request.") from error
+    dialect = None if provider.native else _dialect(provider)
+    timeouts, retries = setup.timeouts, setup.retries
+    for giver in (provider, target):
+        timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
+        retries = giver.retries.over(retries) if giver.retries else retries
+    model = target.model if target.model is not None else job.request.model
+    return Candidate(target, provider, dialect, key, fingerprint(key), model, timeouts, retries)
+
+
+def _dialect(provider: Provider) -> Dialect:
+    return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect
+
+
+def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
+    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one."""
+    envelope, target = job.request.envelope, candidate.target
+    if body is None:
+        check_depth(envelope.raw, job.setup.limits.depth)
+        body = envelope.body
+    merged = {name: value for name, value in body.items() if name != "provider"}
+    for name, value in (target.params or {}).items():
+        merged.pop(name, None) if value is None else merged.__setitem__(name, value)
+    if candidate.model is None:
+        raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+    provider = candidate.provider
+    return Call(
+        operation=job.request.operation,
+        body={**merged, "model": candidate.model},
+        model=candidate.model,
+        stream=envelope.stream,
+        provider=provider.name,
+        type=provider.type or provider.name,
+        unsupported=provider.unsupported,
+        depth=job.setup.limits.depth,
+    )
+
+
+def translated(
+    candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float, fresh: bool = False
+) -> UpstreamRequest:
+    """The request to an upstream that speaks another API."""
+    extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
+    query = _joined(outgoing.query, candidate)
+    method, path, body = outgoing.method, outgoing.path, outgoing.body
+    return _request(candidate, job, method, path, query, body, _headers(candidate, job, True, extra), deadline, fresh)
+
+
+def native(candidate: Candidate, job: Job, deadline: float, fresh: bool = False) -> UpstreamRequest:
+    """The client's own request, for an upstream that speaks the Responses API."""
+    request = job.request
+    method, path = PATHS[request.operation]
+    body = None
+    if request.operation in ("create", "compact", "input_tokens"):
+        keep = candidate.provider.type == "openrouter"
+        body = request.envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
+    query = _joined(job.query, candidate)
+    headers = _headers(candidate, job, body is not None, [])
+    path = path.format(request.response_id) if request.response_id else path
+    return _request(candidate, job, method, path, query, body, headers, deadline, fresh)
+
+
+def _request(
+    candidate: Candidate,
+    job: Job,
+    method: str,
+    path: str,
+    query: str,
+    body: bytes | None,
+    headers: Headers,
+    deadline: float,
+    fresh: bool,
+) -> UpstreamRequest:
+    provider = candidate.provider
+    scheme, host, port, uds = provider.origin
+    target = f"{provider.base_path}{path}?{query}" if query else provider.base_path + path
+    return UpstreamRequest(
+        method=method.encode("ascii"),
+        scheme=scheme,
+        host=host,
+        port=port,
+        target=target.encode("ascii"),
+        headers=headers,
+        body=body,
+        credential=candidate.credential,
+        timeouts=candidate.timeouts,
+        deadline=deadline,
+        allow_private=provider.allow_private,
+        uds=uds,
+        fresh=fresh,
+    )
+
+
+def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> Headers:
+    provider, client = candidate.provider, job.headers
+    headers: Headers = [AGENT, ACCEPT_STREAM if job.request.stream else ACCEPT_JSON]
+    if has_body:
+        headers.append(JSON)
+    headers += provider.auth_header(candidate.key)
+    if provider.native and b"openai-beta" in client and is_safe(client[b"openai-beta"]):
+        headers.append((b"openai-beta", client[b"openai-beta"]))
+    if b"idempotency-key" in client:
+        value = client[b"idempotency-key"]
+        headers.append((b"idempotency-key", idempotency_key(job.request.tenant, candidate.key or "", value)))
+    for name in provider.forward_headers:
+        value = client.get(name.lower().encode("ascii"), b"")
+        if value and is_safe(value, 8192):
+            headers.append((name.lower().encode("ascii"), value))
+    return _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target))
+
+
+def _target_headers(target: Target) -> Headers:
+    given = target.headers or {}
+    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in given.items()]
+
+
+def _over(headers: Headers, *layers: Headers) -> Headers:
+    """*headers* with later layers replacing earlier members of the same name."""
+    for layer in layers:
+        if layer:
+            names = {name for name, _ in layer}
+            headers = [header for header in headers if header[0] not in names] + layer
+    return headers
+
+
+def _joined(query: str, candidate: Candidate) -> str:
+    """The client's raw query under the provider's own, which wins."""
+    fixed = candidate.provider.fixed_query
+    if not fixed or not query:
+        return fixed or query
+    names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
+    kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
+    return "&".join([*kept, fixed])

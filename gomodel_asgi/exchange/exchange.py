@@ -1,0 +1,244 @@
+"""One Target in, one Reply out: attempts, retries, fallbacks, breakers.
+
+Strategy: a chain of candidates is walked once, from the policy's Target through its fallbacks. One deadline and one
+budget span the walk. Each attempt either answers, or fails with an error that knows its kind; the kind alone decides
+what happens next: the same upstream again after a pause, the next candidate, or the error passed on. Each step
+re-derives the request from the client's own, so nothing of one candidate (key, model, headers) reaches another.
+Nothing is tried after the first meaningful byte: from there on the stream itself tells the client.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import anyio
+
+from ..errors import (
+    GatewayError,
+    Overloaded,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamRejected,
+    UpstreamStale,
+)
+from ..headers import Headers, for_client, is_safe
+from ..health import Breaker
+from ..observers import AttemptEnded, AttemptStarted
+from ..routing import BY_ID, Target
+from ..settings import AUTH, Timeouts
+from .attempt import Answer, Attempt
+from .candidate import Candidate, provider_of, resolve
+from .classify import BUSY, header
+from .job import Job, clock
+from .reply import Reply
+from .stream import Stream
+from .turnstiles import Held
+from .waiting import backoff
+
+STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Walks the chain of *target* for *job*. Use once."""
+
+    job: Job
+    target: Target
+    attempts: int = field(default=0, init=False)
+    deadline: float = field(default=0.0, init=False)
+
+    async def run(self) -> Reply:
+        """Ask the Target, and its fallbacks where that may be.
+
+        :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        chain = self.target.chain()
+        for target in chain:
+            provider_of(target, self.job)
+        self.job.setup.budget.earn()
+        candidate = await resolve(chain[0], self.job)
+        self.deadline = clock() + max(self._limit(self.job.setup.timeouts), self._limit(candidate.timeouts))
+        for later in [*chain[1:], None]:
+            try:
+                return await self._candidate(candidate, last=later is None or not self._may_cross())
+            except GatewayError as error:
+                if later is None or not self._falls_back(candidate, error):
+                    raise self._passed(error) from error.__cause__
+                candidate = await resolve(later, self.job)
+        raise AssertionError("unreachable")
+
+    # One candidate...
+
+    async def _candidate(self, candidate: Candidate, last: bool) -> Reply:
+        """Ask one candidate until it answers, or its tries are used up."""
+        tries = 0
+        while True:
+            try:
+                return await self._admitted(candidate, last)
+            except UpstreamError as error:
+                tries += 1
+                pause = self._pause(candidate, error, tries)
+                if pause is None:
+                    raise
+            await anyio.sleep(pause)
+
+    async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
+        """One attempt, with breaker and concurrency limit around it."""
+        setup = self.job.setup
+        breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential)
+        held = await setup.turnstiles.enter_provider(candidate.provider, candidate.timeouts.pool)
+        if not breaker.admit():
+            setup.turnstiles.leave(held)
+            raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after())
+        try:
+            answer = await self._told(candidate, last)
+        except BaseException as error:
+            breaker.leave(counts_as_failure(error))
+            setup.turnstiles.leave(held)
+            raise
+        return self._reply(candidate, answer, Settlement(self.job, breaker, held))
+
+    async def _told(self, candidate: Candidate, last: bool) -> Answer:
+        """One attempt, told to observers."""
+        self.attempts += 1
+        number, started = self.attempts, clock()
+        observers, context = self.job.setup.observers, self.job.context
+        name, model = candidate.provider.name, candidate.model
+        if not observers:
+            return await self._unstale(candidate, last)
+        observers.tell(AttemptStarted(context, number=number, provider=name, model=model))
+        status: int | None = None
+        code: str | None = "cancelled"
+        detail: str | None = None
+        try:
+            answer = await self._unstale(candidate, last)
+            status, code = answer.status, None
+            return answer
+        except GatewayError as error:
+            status, code, detail = error.status, error.code or "error", error.detail or error.message
+            raise
+        finally:
+            seconds = clock() - started
+            observers.tell(
+                AttemptEnded(
+                    context,
+                    number=number, provider=name, model=model,
+                    status=status, error=code, detail=detail, seconds=seconds,
+                )
+            )  # fmt: skip
+
+    async def _unstale(self, candidate: Candidate, last: bool) -> Answer:
+        """An attempt; an idle connection that turns out to be closed costs a silent second one on a fresh one."""
+        deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
+        try:
+            return await Attempt(self.job, candidate, deadline, last).run()
+        except UpstreamStale:
+            return await Attempt(self.job, candidate, deadline, last, fresh=True).run()
+
+    def _limit(self, timeouts: Timeouts) -> float:
+        """Seconds up to the first event of a stream, or to the whole of a unary reply."""
+        return timeouts.first_event if self.job.request.stream else timeouts.unary
+
+    # What comes next...
+
+    def _pause(self, candidate: Candidate, error: UpstreamError, tries: int) -> float | None:
+        """Seconds until the same candidate is asked again; None where it is not."""
+        retries = candidate.retries
+        if error.kind is None or error.kind not in retries.on or error.kind == AUTH:
+            return None
+        if tries >= retries.per_target or self.attempts >= retries.attempts:
+            return None
+        pause = backoff(tries - 1) if error.retry_after is None else error.retry_after
+        if pause > retries.max_wait or clock() + pause >= self.deadline:
+            return None
+        return pause if self.job.setup.budget.spend() else None
+
+    def _falls_back(self, candidate: Candidate, error: GatewayError) -> bool:
+        """Whether the next candidate may be asked after *error*."""
+        if self.attempts >= candidate.retries.attempts or clock() >= self.deadline or not self._may_cross():
+            return False
+        if isinstance(error, UpstreamAuthError):
+            return not candidate.own_key or AUTH in candidate.retries.on
+        if isinstance(error, UpstreamRejected):
+            return error.status in BUSY or error.status >= 500 or error.status in candidate.retries.on
+        return isinstance(error, UpstreamError | Overloaded)
+
+    def _may_cross(self) -> bool:
+        """Whether another upstream could make anything of the request: not of state that lives at one of them."""
+        return not self.job.bound and self.job.request.operation not in BY_ID
+
+    def _passed(self, error: GatewayError) -> GatewayError:
+        """*error* as it is given to the client, who shall not repeat what we have repeated for it."""
+        error.attempts = self.attempts
+        if self.attempts > 1 or error.status in BUSY:
+            error.should_retry = False
+        return error
+
+    # The reply...
+
+    def _reply(self, candidate: Candidate, answer: Answer, settlement: Settlement) -> Reply:
+        setup = self.job.setup
+        setup.health.first_event(candidate.provider.name, clock() - self.job.started)
+        headers = self._headers(candidate, answer)
+        stream = None
+        if answer.upstream is not None and answer.reader is not None:
+            until = self.job.started + candidate.timeouts.total
+            stream = Stream(
+                answer.upstream, answer.reader,
+                held=answer.held, idle=candidate.timeouts.idle, until=until, on_end=settlement.stream_ended,
+            )  # fmt: skip
+        else:
+            settlement.ended(None)
+        return Reply(
+            status=answer.status,
+            headers=headers,
+            provider=candidate.provider.name,
+            model=candidate.model,
+            attempts=self.attempts,
+            labels=candidate.target.labels,
+            body=answer.body,
+            stream=stream,
+        )
+
+    def _headers(self, candidate: Candidate, answer: Answer) -> Headers:
+        streaming = answer.upstream is not None or (self.job.request.stream and self.job.request.operation == "create")
+        given = header(answer.headers, b"content-type")
+        kind = b"text/event-stream; charset=utf-8" if streaming else b"application/json"
+        if given is not None and given.lower().startswith(kind.partition(b";")[0]) and is_safe(given, 128):
+            kind = given
+        headers = [(b"content-type", kind), *for_client(answer.headers)]
+        headers.append((b"x-gomodel-provider", candidate.provider.name.encode("ascii")))
+        if candidate.model and is_safe(model := candidate.model.encode(), 256):
+            headers.append((b"x-gomodel-model", model))
+        headers.append((b"x-gomodel-attempts", b"%d" % self.attempts))
+        if streaming:
+            headers += STREAM_HEADERS
+        return headers
+
+
+def counts_as_failure(error: BaseException) -> bool | None:
+    """Whether a breaker counts *error*: not what the client did, nor what says nothing about the upstream."""
+    if isinstance(error, UpstreamRejected):
+        return error.status == 429 or error.status >= 500
+    return True if isinstance(error, UpstreamError) else None
+
+
+@dataclass(slots=True)
+class Settlement:
+    """Gives back, once, what an attempt has taken: its place, and its word to the breaker."""
+
+    job: Job
+    breaker: Breaker
+    held: Held
+
+    def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
+        """A stream is over: with *error*, or properly, or (neither) because nobody reads on."""
+        error = error or stream.reader.failure
+        gone = error is None and stream.reader.terminal is None
+        self.ended(error, gone)
+
+    def ended(self, error: GatewayError | None, gone: bool = False) -> None:
+        failed = counts_as_failure(error) if error is not None else None if gone else False
+        self.breaker.leave(failed)
+        self.job.setup.turnstiles.leave(self.held)

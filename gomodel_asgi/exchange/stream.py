@@ -1,0 +1,128 @@
+"""A stream on its way to the client: read, checked, ended properly.
+
+Strategy: pull, never push. `next()` reads the upstream once for each piece it gives, so a slow client slows the
+upstream and nothing piles up. Every way in which an upstream can stop is turned into the same end: whole events so
+far, then the failure in band. The connection is released the moment the stream has ended, not when the client is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..dialects.reader import Reader
+from ..errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from ..transport.base import UpstreamReply
+from .job import clock
+
+LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal event
+
+
+class Broken(Exception):
+    """The upstream died inside an event that the client has in part: only breaking off the connection tells it."""
+
+
+class Stream:
+    """One upstream stream through one reader.
+
+    *held* has been read already. *idle* bounds each read in seconds, *until* is when the whole exchange must have
+    ended on the clock. *on_end* is called once, with the failure if there was one.
+    """
+
+    def __init__(
+        self,
+        upstream: UpstreamReply,
+        reader: Reader,
+        *,
+        held: bytes,
+        idle: float,
+        until: float,
+        on_end: Callable[[Stream, GatewayError | None], None],
+    ) -> None:
+        self.upstream = upstream
+        self.reader = reader
+        self.held = held
+        self.idle = idle
+        self.until = until
+        self.on_end = on_end
+        self.ended = False
+        self.closed = False
+
+    async def next(self) -> bytes:
+        """The next whole events for the client, `b""` at the end.
+
+        :raises Broken: the upstream died inside an event that was already given in part.
+        """
+        if self.held:
+            held, self.held = self.held, b""
+            return held
+        while not self.ended:
+            events = await self._read()
+            if events:
+                return events
+        return b""
+
+    def final(self) -> bytes:
+        """The response object that ended the stream.
+
+        :raises GatewayError: none did.
+        """
+        response = self.reader.final()
+        if response is None:
+            raise self.reader.failure or UpstreamTruncated("The stream has not ended with a response.")
+        return response
+
+    async def interrupt(self, error: GatewayError) -> bytes:
+        """End the stream from our side: the failure in band, the upstream released."""
+        events = b"" if self.ended else self.reader.fail(error)
+        await self._end(error)
+        return events
+
+    async def aclose(self) -> None:
+        """Release the upstream, whatever state it is in. Never raises."""
+        if self.closed:
+            return
+        self.closed = self.ended = True
+        await self.upstream.aclose()
+        self.on_end(self, None)
+
+    async def _read(self) -> bytes:
+        try:
+            data = await self.upstream.read(self._patience())
+            if data:
+                return self.reader.feed(data)
+            events = self.reader.close()
+        except UpstreamError as error:
+            return await self._failed(error)
+        await self._end(self.reader.failure)
+        return events
+
+    def _patience(self) -> float:
+        if self.reader.terminal is not None:
+            return LINGER
+        return min(self.idle, self.until - clock())
+
+    async def _failed(self, error: UpstreamError) -> bytes:
+        if self.reader.terminal is not None:
+            await self._end(None)
+            return b""
+        error = self._named(error)
+        broken = self.reader.inside
+        events = b"" if broken else self.reader.fail(error)
+        await self._end(error)
+        if broken:
+            raise Broken
+        return events
+
+    def _named(self, error: UpstreamError) -> UpstreamError:
+        if isinstance(error, UpstreamTimeout):
+            late = clock() >= self.until
+            message = "The response took longer than allowed." if late else "The upstream stopped sending."
+            return UpstreamTimeout(message, code="upstream_timeout" if late else "upstream_idle_timeout")
+        return error
+
+    async def _end(self, error: GatewayError | None) -> None:
+        if self.closed:
+            return
+        self.closed = self.ended = True
+        await self.upstream.aclose()
+        self.on_end(self, error)

@@ -1,0 +1,61 @@
+"""Replies that come whole: checked, stamped, turned into a stream where one was asked for."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..dialects.failure import reported_failure
+from ..dialects.native import stamp
+from ..dialects.reader import Reader
+from ..dialects.replay import stream_of
+from ..errors import UpstreamProtocolError, UpstreamTruncated
+from .candidate import Candidate
+from .job import Job
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def native(body: bytes, job: Job, candidate: Candidate) -> bytes:
+    """A native upstream's body: its bytes, a response stamped.
+
+    :raises UpstreamProtocolError: it is not a JSON object.
+    :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
+    """
+    try:
+        members = _members(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    is_response = members.get("object") == RESPONSE
+    if job.request.operation in CREATING and _failed(members, is_response):
+        raise reported_failure(body)
+    if is_response and job.setup.stamp:
+        return stamp(body, candidate.provider.name)
+    return body
+
+
+RESPONSE = msgspec.Raw(b'"response"')
+CREATING = ("create", "compact", "input_tokens")
+EMPTY = (b"[]", b"null", b"")
+
+
+def _failed(members: dict[str, msgspec.Raw], is_response: bool) -> bool:
+    if not is_response:
+        return bytes(members.get("error", b"null")) != b"null"
+    status, output = bytes(members.get("status", b"")), bytes(members.get("output", b""))
+    return status == b'"failed"' and output in EMPTY
+
+
+def as_stream(body: bytes) -> bytes:
+    """A response that came whole, as the event stream that was asked for."""
+    return stream_of(msgspec.json.decode(body))
+
+
+def final(reader: Reader) -> bytes:
+    """The response that a stream ended with.
+
+    :raises GatewayError: it ended with none.
+    """
+    response = reader.final()
+    if response is None:
+        raise reader.failure or UpstreamTruncated("The upstream's stream ended before the response was complete.")
+    return response

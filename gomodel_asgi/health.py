@@ -1,0 +1,171 @@
+"""How the upstreams are doing: breakers, what is under way, recent times.
+
+A breaker belongs to one provider, model and credential, so that one tenant's bad key or one broken model never closes
+the door for others. It opens on a failure rate over a minimum of requests within a window, and after a pause lets one
+request through; that one decides. Plain numbers on one clock: no task, no timer, no I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from .providers.provider import Provider
+
+WINDOW = 30.0  # seconds over which failures are counted
+MINIMUM = 10  # requests in a window below which a rate says nothing
+RATE = 0.5  # of failures, from which a breaker opens
+PAUSE = 10.0  # seconds that an open breaker waits before it lets one request through
+MAX_BREAKERS = 10_000  # one is about 200 bytes; beyond this the one unused for longest is dropped
+
+State = Literal["closed", "open", "half-open"]
+Key = tuple[str, str, str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderHealth:
+    """A snapshot of one provider over all its models and credentials.
+
+    *available* is false when every breaker that has seen requests is open. *requests* and *failures* are those of the
+    last window (30 to 60 seconds), *first_event* the recent mean of seconds to the first event, None before any.
+    """
+
+    provider: str
+    available: bool
+    state: State
+    in_flight: int
+    requests: int
+    failures: int
+    first_event: float | None
+
+    @property
+    def failure_rate(self) -> float:
+        """Failures per request, 0 where there were none."""
+        return self.failures / self.requests if self.requests else 0.0
+
+
+class Breaker:
+    """Counts in two windows that take turns: the running one and the one before."""
+
+    __slots__ = ("clock", "failures", "in_flight", "opened", "probing", "requests", "since", "was")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.since = clock()
+        self.requests = 0
+        self.failures = 0
+        self.was = (0, 0)
+        self.opened: float | None = None
+        self.probing = False
+        self.in_flight = 0
+
+    @property
+    def state(self) -> State:
+        if self.opened is None:
+            return "closed"
+        return "half-open" if self.clock() - self.opened >= PAUSE else "open"
+
+    def admit(self) -> bool:
+        """Whether a request may go: always when closed, one at a time when half-open. Pair with one `leave`."""
+        if self.opened is not None:
+            if self.probing or self.state == "open":
+                return False
+            self.probing = True
+        self.in_flight += 1
+        return True
+
+    def leave(self, failed: bool | None) -> None:
+        """The admitted request has ended: *failed*, or not, or (None) it says nothing about the upstream."""
+        self.in_flight -= 1
+        if self.opened is not None:
+            self._probed(failed)
+        if failed is not None:
+            self._count(failed)
+
+    def counts(self) -> tuple[int, int]:
+        """Requests and failures of the running window and the one before."""
+        self._turn()
+        return self.requests + self.was[0], self.failures + self.was[1]
+
+    def retry_after(self) -> float:
+        """Seconds until an open breaker lets a request through."""
+        return 0.0 if self.opened is None else max(0.0, self.opened + PAUSE - self.clock())
+
+    def idle(self) -> bool:
+        """Whether it knows nothing that a new one would not."""
+        return not self.in_flight and self.opened is None and self.counts() == (0, 0)
+
+    def _probed(self, failed: bool | None) -> None:
+        self.probing = False
+        if failed is False:
+            self.opened = None
+            self.requests, self.failures, self.was = 0, 0, (0, 0)
+        elif failed:
+            self.opened = self.clock()
+
+    def _count(self, failed: bool) -> None:
+        self._turn()
+        self.requests += 1
+        self.failures += failed
+        requests, failures = self.requests + self.was[0], self.failures + self.was[1]
+        if failed and self.opened is None and requests >= MINIMUM and failures >= RATE * requests:
+            self.opened = self.clock()
+
+    def _turn(self) -> None:
+        now = self.clock()
+        if now - self.since < WINDOW:
+            return
+        self.was = (self.requests, self.failures) if now - self.since < 2 * WINDOW else (0, 0)
+        self.requests, self.failures, self.since = 0, 0, now
+
+
+class Health:
+    """The breakers of a gateway, bounded in number, and the pace of its providers."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.breakers: OrderedDict[Key, Breaker] = OrderedDict()
+        self.pace: OrderedDict[str, float] = OrderedDict()
+
+    def breaker(self, provider: Provider, model: str | None, credential: str) -> Breaker:
+        """The breaker of this provider, model and credential (its fingerprint, never the key)."""
+        key = (provider.name, provider.base_url, model, credential)
+        breaker = self.breakers.get(key)
+        if breaker is None:
+            breaker = self.breakers[key] = Breaker(self.clock)
+            self._bound()
+        else:
+            self.breakers.move_to_end(key)
+        return breaker
+
+    def first_event(self, provider: str, seconds: float) -> None:
+        """A request to *provider* took this long to its first event: a fifth of the weight to the newest."""
+        known = self.pace.get(provider)
+        self.pace[provider] = seconds if known is None else known + (seconds - known) / 5
+        if len(self.pace) > MAX_BREAKERS:
+            self.pace.popitem(last=False)
+
+    def snapshot(self, name: str) -> ProviderHealth:
+        """What is known of the provider of this name."""
+        breakers = [breaker for key, breaker in self.breakers.items() if key[0] == name]
+        counts = [breaker.counts() for breaker in breakers]
+        states = {breaker.state for breaker, (requests, _) in zip(breakers, counts, strict=True) if requests}
+        state: State = "open" if states == {"open"} else "half-open" if states & {"open", "half-open"} else "closed"
+        return ProviderHealth(
+            provider=name,
+            available=states != {"open"},
+            state=state,
+            in_flight=sum(breaker.in_flight for breaker in breakers),
+            requests=sum(requests for requests, _ in counts),
+            failures=sum(failures for _, failures in counts),
+            first_event=self.pace.get(name),
+        )
+
+    def _bound(self) -> None:
+        oldest = next(iter(self.breakers))
+        if len(self.breakers) > MAX_BREAKERS or self.breakers[oldest].idle():
+            if not self.breakers[oldest].in_flight and len(self.breakers) > 1:
+                del self.breakers[oldest]
