@@ -1,0 +1,73 @@
+"""The request's body, read within bounds, and what its headers must say first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.types import Receive, Scope
+
+from ..errors import InvalidRequest
+
+STARLETTE_LIMIT = "starlette.max_body_size"
+"""The scope key in which Starlette's RequestBodyLimitMiddleware tells its limit."""
+
+
+class ClientDisconnected(Exception):
+    """The client has gone; nobody is left to answer."""
+
+
+def check_content_type(headers: Mapping[bytes, bytes]) -> None:
+    """JSON, in UTF-8, not encoded. A missing type is refused too: a browser sends that across sites unasked.
+
+    :raises InvalidRequest: 415.
+    """
+    type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
+    type = type.strip()
+    if type != b"application/json" and not (type.startswith(b"application/") and type.endswith(b"+json")):
+        raise _unsupported("Send the body as application/json.")
+    for parameter in filter(None, map(bytes.strip, parameters.split(b";"))):
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
+            raise _unsupported("Send the body in UTF-8.")
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise _unsupported("Send the body without a content-encoding.")
+
+
+def _unsupported(message: str) -> InvalidRequest:
+    return InvalidRequest(message, status=415, code="unsupported_media_type")
+
+
+def limit_of(scope: Scope, own: int) -> int:
+    """Bytes that a body may have: the gateway's own limit, or the host's where that is lower."""
+    host = scope.get(STARLETTE_LIMIT)
+    return min(own, host) if isinstance(host, int) else own
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
+    """The whole body.
+
+    :raises InvalidRequest: 413 at the first sign of more than *limit* bytes.
+    :raises ClientDisconnected: the client left before the body's end.
+    """
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    pieces, size = [body], len(body)
+    while message["type"] == "http.request" and message.get("more_body") and size <= limit:
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnected
+    if size > limit:
+        raise too_large(limit)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def too_large(limit: int) -> InvalidRequest:
+    """The 413."""
+    return InvalidRequest(
+        f"The body is larger than the {limit} bytes that are accepted here.", status=413, code="request_too_large"
+    )

@@ -1,0 +1,96 @@
+"""Sends one reply to one client: status line, pieces, end; heartbeats in between, and a stalled client cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from starlette.types import Send
+
+from ..errors import ServerShutdown
+from ..exchange import Reply
+from ..headers import Headers
+from ..settings import Timeouts
+from .watch import Watch
+
+HEARTBEAT = b": heartbeat\n\n"
+LAST_WORDS = 1.0  # seconds that the error event of a shutdown may take to be sent
+TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at no cost per event
+
+
+class Delivery:
+    """One reply on its way. `sent` counts messages, so that silence can be seen without a clock in the pump."""
+
+    def __init__(self, reply: Reply, send: Send, headers: Headers, timeouts: Timeouts) -> None:
+        self.reply = reply
+        self.send = send
+        self.headers = headers
+        self.timeouts = timeouts
+        self.started = False
+        self.sent = 0
+        self.seen = 0
+        self.quiet = 0.0
+        self.sending = False
+
+    async def run(self, watch: Watch) -> None:
+        """Send all of it.
+
+        :raises Broken: the upstream died inside an event; the connection must not be ended properly.
+        """
+        if self.reply.stream is None:
+            await self._whole(await self.reply.read())
+            return
+        self._attend(watch)
+        events = await self.reply.next()
+        await self._start()
+        send, next_events = self.send, self.reply.next
+        while events:
+            self.sending = True
+            await send({"type": "http.response.body", "body": events, "more_body": True})
+            self.sending = False
+            self.sent += 1
+            events = await next_events()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def last_words(self) -> None:
+        """The server goes down: tell a stream that has begun so, in band, within a second."""
+        stream = self.reply.stream
+        if stream is None or not self.started or stream.reader.inside:
+            return
+        with anyio.move_on_after(LAST_WORDS, shield=True):
+            events = await stream.interrupt(ServerShutdown("The server is shutting down; send the request again."))
+            await self.send({"type": "http.response.body", "body": events, "more_body": True})
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _whole(self, body: bytes) -> None:
+        self.headers.append((b"content-length", b"%d" % len(body)))
+        await self._start()
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _start(self) -> None:
+        self.started = True
+        await self.send({"type": "http.response.start", "status": self.reply.status, "headers": self.headers})
+
+    # Silence...
+
+    def _attend(self, watch: Watch) -> None:
+        every = min(self.timeouts.heartbeat, self.timeouts.stalled_client) / TICKS
+        watch.every(every, self._look(watch, every))
+
+    def _look(self, watch: Watch, every: float) -> Callable[[], None]:
+        def look() -> None:
+            self.quiet = self.quiet + every if self.sent == self.seen else 0.0
+            self.seen = self.sent
+            if self.sending and self.quiet >= self.timeouts.stalled_client:
+                watch.stop("stalled")
+            elif not self.sending and self.quiet >= self.timeouts.heartbeat:
+                self._beat(watch)
+
+        return look
+
+    def _beat(self, watch: Watch) -> None:
+        stream = self.reply.stream
+        if self.started and stream is not None and not stream.reader.inside and not stream.ended:
+            self.quiet = 0.0
+            message = {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
+            watch.spawn(lambda: self.send(message))

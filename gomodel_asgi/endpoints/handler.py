@@ -1,0 +1,180 @@
+"""One HTTP request for one of our paths: opened, dispatched, answered, whatever happens.
+
+Two phases with one rule each. Before the status line, every failure becomes an error response; after it, a failure is
+told in band, or by breaking off the connection where that is no longer possible. What the host must know (its policy
+raised) is re-raised to it after the client has its answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from ..dispatch import Inbound, dispatch, tenant_of
+from ..envelope import Envelope
+from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
+from ..exchange import Reply
+from ..exchange.reply import Failed
+from ..exchange.stream import Broken
+from ..headers import Headers, read, request_id
+from .body import ClientDisconnected, check_content_type, limit_of, read_body
+from .delivery import Delivery
+from .hints import agreed, split_query
+from .paths import Route, check_id
+from .watch import Watch, watch
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+
+WITH_BODY = frozenset({"create", "compact", "input_tokens"})
+GOING_DOWN = "The server is shutting down; send the request again."
+
+
+class Handler:
+    """Answers one request. *raised* is what the host is to be told, once the client has been answered."""
+
+    def __init__(self, gateway: Gateway, route: Route, scope: Scope, receive: Receive) -> None:
+        self.gateway = gateway
+        self.setup = gateway.setup
+        self.route = route
+        self.scope = scope
+        self.receive = receive
+        self.request_id = ""
+        self.raised: BaseException | None = None
+        self.background = False
+        self.delivery: Delivery | None = None
+
+    async def serve(self, send: Send) -> None:
+        """The whole request, from its body to its last byte.
+
+        :raises Exception: what the host's own code raised.
+        """
+        try:
+            inbound = await self._opened()
+        except ClientDisconnected:
+            return
+        except GatewayError as error:
+            return await self.deliver(failed(error), send)
+        guard = self._guard()
+        try:
+            with self.gateway.under_way.holding(guard):
+                async with guard:
+                    await self._send(await self._dispatched(inbound), send, guard)
+            if guard.reason == "shutdown":
+                await self._shut(send)
+        finally:
+            await self._released()
+        if self.raised is not None:
+            raise self.raised
+
+    async def prepared(self) -> Reply | None:
+        """The reply, up to the point where it can be sent; None where the client has gone."""
+        reply: Reply | None = None
+        try:
+            inbound = await self._opened()
+        except ClientDisconnected:
+            return None
+        except GatewayError as error:
+            return failed(error)
+        guard = self._guard()
+        with self.gateway.under_way.holding(guard):
+            async with guard:
+                reply = await self._dispatched(inbound)
+        if reply is None and guard.reason == "shutdown":
+            return failed(ServerShutdown(GOING_DOWN))
+        return reply
+
+    async def deliver(self, reply: Reply, send: Send) -> None:
+        """Send a *reply* that was prepared; when this returns or raises it has been closed."""
+        guard = self._guard()
+        try:
+            with self.gateway.under_way.holding(guard):
+                async with guard:
+                    await self._send(reply, send, guard)
+            if guard.reason == "shutdown":
+                await self._shut(send)
+        finally:
+            await self._released()
+
+    def _guard(self) -> Watch:
+        return watch(None if self.background else self.receive)
+
+    # How a request is opened...
+
+    async def _opened(self) -> Inbound:
+        scope = self.scope
+        raw: Headers = scope["headers"]
+        headers = read(raw)
+        self.request_id = request_id(headers.get(b"x-request-id"))
+        self.gateway.under_way.check_open()
+        operation = self.route.operation(scope["method"])
+        check_id(self.route.response_id)
+        envelope = await self._envelope(headers) if operation in WITH_BODY else Envelope.empty()
+        self.background = envelope.flag("background")
+        query, hints = split_query(scope.get("query_string", b""))
+        return Inbound(
+            operation=operation,
+            envelope=envelope,
+            hint=agreed(envelope.hint, raw, hints),
+            scope=scope,
+            request_id=self.request_id,
+            headers=headers,
+            query=query,
+            response_id=self.route.response_id,
+        )
+
+    async def _envelope(self, headers: dict[bytes, bytes]) -> Envelope:
+        check_content_type(headers)
+        limit = limit_of(self.scope, self.setup.limits.body)
+        return Envelope.parse(await read_body(self.receive, headers, limit))
+
+    # How it is answered...
+
+    async def _dispatched(self, inbound: Inbound) -> Reply:
+        try:
+            return await dispatch(self.setup, inbound, await tenant_of(self.scope, self.gateway.tenant))
+        except GatewayError as error:
+            if isinstance(error, PolicyFailed):
+                self.raised = error.__cause__
+            return failed(error)
+        except Exception as error:
+            self.raised = error
+            return failed(GatewayFault("The gateway failed to handle this request."))
+
+    async def _send(self, reply: Reply, send: Send, guard: Watch) -> None:
+        headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
+        self.delivery = Delivery(reply, send, headers, self.setup.timeouts)
+        try:
+            await self.delivery.run(guard)
+        except Broken:
+            raise ConnectionAbortedError("The upstream broke off inside an event.") from None
+        except anyio.get_cancelled_exc_class():
+            if guard.reason is None:  # the server cancels, although the client is still there
+                await self.delivery.last_words()
+            raise
+
+    async def _shut(self, send: Send) -> None:
+        """The watch was stopped because the host goes down: say so, in band or instead of an answer."""
+        if self.delivery is not None and self.delivery.started:
+            return await self.delivery.last_words()
+        await self._released()
+        reply = failed(ServerShutdown(GOING_DOWN))
+        headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
+        await Delivery(reply, send, headers, self.setup.timeouts).run(self._guard())
+
+    async def _released(self) -> None:
+        if self.delivery is not None:
+            await self.delivery.reply.aclose()
+
+
+def failed(error: GatewayError) -> Reply:
+    """The reply that tells of *error*."""
+    headers: Headers = [(b"content-type", b"application/json"), *error.headers()]
+    if error.should_retry is not None:
+        headers = [header for header in headers if header[0] != b"x-should-retry"]
+        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    if error.attempts:
+        headers.append((b"x-gomodel-attempts", b"%d" % error.attempts))
+    return Failed(error, headers)

@@ -1,0 +1,55 @@
+"""The requests that are under way, so that a host that goes down can wait for them and then end them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from ..errors import ServerShutdown
+from .watch import Watch
+
+FAREWELL = 2.0  # seconds in which streams that were stopped may still tell their clients
+
+
+class UnderWay:
+    """Knows each request's watch while there is one."""
+
+    def __init__(self) -> None:
+        self.watches: set[Watch] = set()
+        self.draining = False
+        self.empty: anyio.Event | None = None
+
+    def check_open(self) -> None:
+        """Refuse what comes after draining has begun.
+
+        :raises ServerShutdown: it has.
+        """
+        if self.draining:
+            raise ServerShutdown("The server is shutting down; send the request again.")
+
+    @contextmanager
+    def holding(self, watch: Watch) -> Iterator[None]:
+        """Count the work that *watch* watches."""
+        self.watches.add(watch)
+        try:
+            yield
+        finally:
+            self.watches.discard(watch)
+            if self.empty is not None and not self.watches:
+                self.empty.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new work, give what is under way *seconds*, then stop it."""
+        self.draining = True
+        await self._emptied(seconds)
+        for watch in tuple(self.watches):
+            watch.stop("shutdown")
+        await self._emptied(FAREWELL)
+
+    async def _emptied(self, seconds: float) -> None:
+        if self.watches:
+            self.empty = anyio.Event()
+            with anyio.move_on_after(seconds):
+                await self.empty.wait()

@@ -1,0 +1,200 @@
+"""Stops a request's work when its client leaves, or when the host must go down.
+
+Strategy: the work runs in the request's own task, so nothing is paid where it is quick; only work that lasts gets a
+listener for `http.disconnect` beside it (servers that announce ASGI 2.3 do not raise from `send`). Stopping cancels the
+work and remembers why, so that a cancellation by the server (no reason known) is told from one of ours and passes on.
+A watch owns what it starts: at its exit the listener, the timers and what they started have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from starlette.types import Receive
+
+if TYPE_CHECKING:
+    import trio
+
+PATIENCE = 0.05  # seconds of work after which a listener pays; disconnects are noticed within this and a loop's turn
+
+Reason = Literal["gone", "stalled", "shutdown"]
+
+
+class Watch(Protocol):
+    """`async with` the work of one request; *reason* says afterwards why it was stopped, None if it was not."""
+
+    reason: Reason | None
+
+    def stop(self, reason: Reason) -> None:
+        """Cancel the work. Only the first call counts."""
+        ...
+
+    def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Run *function* beside the work, at most until its end."""
+        ...
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call *function* again and again until the work ends."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool: ...
+
+
+def watch(receive: Receive | None) -> Watch:
+    """A watch for the running event loop; without *receive* nobody can leave."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return TrioWatch(receive)
+    return AsyncioWatch(receive, loop)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class AsyncioWatch:
+    """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
+
+    def __init__(self, receive: Receive | None, loop: asyncio.AbstractEventLoop) -> None:
+        self.receive = receive
+        self.loop = loop
+        self.reason: Reason | None = None
+        self.tasks: list[asyncio.Task[object]] = []
+        self.timers: dict[str, asyncio.TimerHandle] = {}
+        self.open = False
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task, self.open = task, True
+        if self.receive is not None:
+            self.timers["listen"] = self.loop.call_later(PATIENCE, self.spawn, self._listen)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.open = False
+        for timer in self.timers.values():
+            timer.cancel()
+        if self.tasks:
+            await self._reap()
+        if self.reason is None:
+            return False
+        return await self._consumed(kind)
+
+    def stop(self, reason: Reason) -> None:
+        if self.open and self.reason is None:
+            self.reason = reason
+            self.task.cancel()
+
+    def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        self.tasks = [task for task in self.tasks if not task.done()]
+        self.tasks.append(self.loop.create_task(_run(function)))
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        def tick() -> None:
+            function()
+            self.timers["tick"] = self.loop.call_later(seconds, tick)
+
+        self.timers["tick"] = self.loop.call_later(seconds, tick)
+
+    async def _listen(self) -> None:
+        assert self.receive is not None
+        await _gone(self.receive)
+        self.stop("gone")
+
+    async def _reap(self) -> None:
+        """End what was started; a cancellation that comes meanwhile is delivered by the next await."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            if not task.done():
+                await asyncio.wait([task], timeout=1.0)
+
+    async def _consumed(self, kind: type[BaseException] | None) -> bool:
+        """Whether our own cancellation, and nothing but it, ended the work."""
+        if kind is None:
+            try:
+                await asyncio.sleep(0)  # the cancellation was asked for in the work's last step: let it come
+            except asyncio.CancelledError:
+                pass
+            return self.task.uncancel() == 0
+        return self.task.uncancel() == 0 and issubclass(kind, asyncio.CancelledError)
+
+
+async def _run(function: Callable[[], Awaitable[object]]) -> object:
+    return await function()
+
+
+class TrioWatch:
+    """The same with trio's cancel scopes; what runs beside the work are system tasks, cancelled at the exit."""
+
+    def __init__(self, receive: Receive | None) -> None:
+        import trio
+
+        self.trio = trio
+        self.receive = receive
+        self.reason: Reason | None = None
+        self.scope = trio.CancelScope()
+        self.beside: list[tuple[trio.CancelScope, trio.Event]] = []
+        self.open = False
+
+    async def __aenter__(self) -> Self:
+        self.scope.__enter__()
+        self.open = True
+        if self.receive is not None:
+            self.spawn(self._listen)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.open = False
+        with self.trio.CancelScope(shield=True):
+            for scope, ended in self.beside:
+                scope.cancel()
+                await ended.wait()
+        return bool(self.scope.__exit__(kind, error, traceback))
+
+    def stop(self, reason: Reason) -> None:
+        if self.open and self.reason is None:
+            self.reason = reason
+            self.scope.cancel()
+
+    def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        scope, ended = self.trio.CancelScope(), self.trio.Event()
+        self.beside.append((scope, ended))
+
+        async def run() -> None:
+            try:
+                with scope:
+                    await function()
+            except Exception:
+                pass  # a server that fails to tell of a disconnect: the work goes on unwatched
+            finally:
+                ended.set()
+
+        self.trio.lowlevel.spawn_system_task(run)
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        async def ticks() -> None:
+            while True:
+                await self.trio.sleep(seconds)
+                function()
+
+        self.spawn(ticks)
+
+    async def _listen(self) -> None:
+        assert self.receive is not None
+        await _gone(self.receive)
+        self.stop("gone")

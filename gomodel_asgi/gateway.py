@@ -1,0 +1,228 @@
+"""The gateway: everything configured and owned, in one object; itself an ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from . import policies
+from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, tenant_of
+from .endpoints.handler import Handler
+from .endpoints.paths import CREATE, Route, match, route_path
+from .endpoints.response import EndpointResponse
+from .endpoints.under_way import UnderWay
+from .envelope import Envelope
+from .errors import GatewayError
+from .exchange import Reply, Setup
+from .exchange.budget import RetryBudget
+from .exchange.candidate import provider_of
+from .exchange.turnstiles import Turnstiles
+from .headers import read, request_id
+from .health import Health, ProviderHealth
+from .observers import Observer, Observers
+from .providers.provider import Provider
+from .routing import Policy, Registry, Target
+from .settings import Limits, Retries, Timeouts
+from .state import MemoryStore, Store
+from .transport import Transport
+from .transport.default import DefaultTransport
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands."""
+
+    provider: str
+    model: str | None
+    url: str
+    dialect: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
+    is what the client would get instead, if the policy refuses."""
+
+    model: str | None
+    hint: str | None
+    target: Target | None
+    candidates: tuple[Candidate, ...] = ()
+    error: GatewayError | None = None
+
+
+class Gateway:
+    """Serves `{prefix}/responses` and below with *providers*, as *policy* decides.
+
+    *prefix* has no slash at its end; `""` is allowed. *tenant* tells from the ASGI scope whose request it is (default:
+    the authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
+    remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
+    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies.
+
+    :raises ValueError: no provider, two of one name, or a malformed prefix.
+    """
+
+    def __init__(
+        self,
+        *,
+        providers: Iterable[Provider],
+        policy: Policy | None = None,
+        prefix: str = "/v1",
+        tenant: TenantOf | None = None,
+        store: Store | None = None,
+        transport: Transport | None = None,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008  frozen
+        limits: Limits = Limits(),  # noqa: B008  frozen
+        retries: Retries = Retries(),  # noqa: B008  frozen
+        observers: Iterable[Observer] = (),
+        stamp: bool = True,
+        expose_timing: bool = False,
+    ) -> None:
+        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+            raise ValueError("prefix: begin with a slash and end without one, or give ''.")
+        self.prefix = prefix
+        self.tenant = tenant
+        self.store: Store = MemoryStore() if store is None else store
+        self.expose_timing = expose_timing
+        self.under_way = UnderWay()
+        self.setup = Setup(
+            registry=Registry(providers),
+            policy=policies.hint if policy is None else policy,
+            transport=DefaultTransport() if transport is None else transport,
+            timeouts=timeouts,
+            limits=limits,
+            retries=retries,
+            stamp=stamp,
+            observers=Observers(observers),
+            health=Health(),
+            budget=RetryBudget(),
+            turnstiles=Turnstiles(limits),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"
+
+    # The doors...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The gateway as an ASGI app, for mounting: foreign paths get a 404 in OpenAI's form."""
+        if scope["type"] == "lifespan":
+            return await self._lifespan(receive, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 1000})
+        await self.serve(match(scope, self.prefix) or Route({}), scope, receive, send)
+
+    async def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request whose path is *route*."""
+        await Handler(self, route, scope, receive).serve(send)
+
+    async def endpoint(self, request: Request) -> Response:
+        """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
+        asks for that operation, any other creates a response."""
+        handler = Handler(self, self._route_of(request), request.scope, request.receive)
+        return EndpointResponse(handler, await handler.prepared())
+
+    def _route_of(self, request: Request) -> Route:
+        path = route_path(request.scope)
+        at = path.rfind("/responses")
+        if at < 0:
+            return CREATE
+        return match({"type": "http", "path": path[at:]}, "") or CREATE
+
+    # From the host's own code...
+
+    async def respond(
+        self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None
+    ) -> Reply:
+        """Create a response from the host's own code, by the same routing, without HTTP.
+
+        *body* is JSON, or a mapping. Without *scope* the policy sees no headers, no user and an empty state.
+
+        :raises GatewayError: it failed; `status` and `payload` say how.
+        """
+        self.under_way.check_open()
+        inbound, tenant = await self._inbound(body, scope, tenant)
+        return await dispatch(self.setup, inbound, tenant)
+
+    async def explain(
+        self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None
+    ) -> Explanation:
+        """What the policy would do with *body*; nothing is sent.
+
+        :raises GatewayError: the body is malformed, or the policy failed to answer at all.
+        """
+        inbound, tenant = await self._inbound(body, scope, tenant)
+        job = job_of(self.setup, inbound, tenant)
+        model, hint = job.request.model, job.request.provider
+        try:
+            target = await decide(job)
+        except GatewayError as error:
+            return Explanation(model, hint, None, error=error)
+        candidates = tuple(
+            self._candidate(one, provider_of(one, job), model, number) for number, one in enumerate(target.chain())
+        )
+        return Explanation(model, hint, target, candidates)
+
+    def _candidate(self, target: Target, provider: Provider, model: str | None, number: int) -> Candidate:
+        why = "the policy's Target" if number == 0 else f"fallback {number}, if all before it fail"
+        dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
+        model = model if target.model is None else target.model
+        return Candidate(provider.name, model, provider.url._replace(query="").geturl(), dialect, why)
+
+    async def _inbound(
+        self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None
+    ) -> tuple[Inbound, str | None]:
+        raw = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else msgspec.json.encode(body)
+        envelope = Envelope.parse(raw)
+        headers = {} if scope is None else read(scope.get("headers", ()))
+        if tenant is None and scope is not None:
+            tenant = await tenant_of(scope, self.tenant)
+        scope = {"type": "http", "headers": [], "state": {}} if scope is None else scope
+        id = request_id(headers.get(b"x-request-id"))
+        return Inbound("create", envelope, envelope.hint, scope, id, headers), tenant
+
+    # Life...
+
+    def health(self) -> dict[str, ProviderHealth]:
+        """How each configured provider is doing."""
+        return {name: self.setup.health.snapshot(name) for name in self.setup.registry.by_name}
+
+    def reload(self, *, providers: Iterable[Provider] | None = None, policy: Policy | None = None) -> None:
+        """Replace providers or policy for requests to come; those under way end on the old ones.
+
+        :raises ValueError: as at construction; nothing has changed then.
+        """
+        registry = self.setup.registry if providers is None else Registry(providers)
+        self.setup = replace(self.setup, registry=registry, policy=policy or self.setup.policy)
+
+    async def drain(self) -> None:
+        """Refuse new requests with 503, give those under way `timeouts.drain` seconds, then end them in band."""
+        await self.under_way.drain(self.setup.timeouts.drain)
+
+    async def aclose(self) -> None:
+        """Close what this event loop has open. The gateway can be used again; it opens what it needs."""
+        await self.setup.transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.aclose()
+                return await send({"type": "lifespan.shutdown.complete"})
