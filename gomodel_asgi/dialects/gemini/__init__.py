@@ -1,0 +1,7 @@
+"""The gemini dialect: the Responses API in front of Google's generateContent."""
+
+from __future__ import annotations
+
+from .dialect import GeminiDialect
+
+__all__ = ["GeminiDialect"]

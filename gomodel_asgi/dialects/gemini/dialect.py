@@ -1,0 +1,31 @@
+"""The Gemini API (generateContent, streamGenerateContent, countTokens), public and at Vertex."""
+
+from __future__ import annotations
+
+from ...emitter import Emitter
+from ...errors import GatewayError
+from ..base import Call, Outgoing, Translator
+from . import errors, request
+from .reply import CountReply, Reply
+
+
+class GeminiDialect:
+    """Speaks Gemini; holds no state."""
+
+    name = "gemini"
+
+    def request(self, call: Call) -> Outgoing:
+        """Translate *call*: `input_tokens` is a countTokens, all else a generateContent.
+
+        :raises InvalidRequest: a member is malformed, or cannot be carried and `call.unsupported` is `"reject"`.
+        """
+        return request.count(call) if call.operation == "input_tokens" else request.generate(call)
+
+    def translator(self, call: Call, emitter: Emitter) -> Translator:
+        """A reader for the reply, which ends the response in `close`. That of `input_tokens` leaves the object
+        `response.input_tokens` in the emitter."""
+        return CountReply(emitter) if call.operation == "input_tokens" else Reply(call, emitter)
+
+    def error(self, status: int, body: bytes) -> GatewayError | None:
+        """Read one of Google's error bodies, bare or in a list; None where *body* is not one."""
+        return errors.read_body(status, body)

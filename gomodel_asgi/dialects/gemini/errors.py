@@ -1,0 +1,88 @@
+"""Reads Google's error bodies (google.rpc.Status as JSON), whole or inside a stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import GatewayError, UpstreamAuthError, UpstreamRejected
+from . import wire
+
+Json = dict[str, Any]
+
+STATUSES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "DATA_LOSS": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""HTTP statuses of google.rpc.Code (google/rpc/code.proto), for errors that name only the latter."""
+
+CREDENTIAL_STATUSES = frozenset({401, 402, 403})
+CREDENTIAL_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
+"""ErrorInfo reasons by which a 400 means the key, not the request."""
+
+DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+
+
+def read_body(status: int, body: bytes) -> GatewayError | None:
+    """The error of a whole reply; None where *body* is not one of Google's."""
+    try:
+        return read(wire.decode(body), status)
+    except ValueError:
+        return None
+
+
+def read(value: Any, status: int = 502) -> GatewayError | None:
+    """The error in a decoded body or chunk, bare or in a list; None where there is none. *status* counts where the
+    error names none itself."""
+    if isinstance(value, list):
+        return next((found for item in value if (found := read(item, status))), None)
+    error: Any = value.get("error") if isinstance(value, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    return _error(error, status) if isinstance(error, dict) else None
+
+
+def _error(error: Json, status: int) -> GatewayError:
+    named, details = error.get("status"), list(_details(error))
+    code = named if isinstance(named, str) and named else None
+    status = _status(error.get("code"), code) or (status if status >= 400 else 502)
+    message = error.get("message")
+    message = message if isinstance(message, str) and message else f"The upstream answered {code or status}."
+    if status in CREDENTIAL_STATUSES or any(detail.get("reason") in CREDENTIAL_REASONS for detail in details):
+        return UpstreamAuthError("The upstream refused the gateway's credential.", detail=message)
+    return UpstreamRejected(message, status=status, code=code, retry_after=_retry_after(details))
+
+
+def _status(code: Any, name: str | None) -> int | None:
+    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code <= 599:
+        return code
+    return STATUSES.get(name or "")
+
+
+def _details(error: Json) -> Iterator[Json]:
+    details = error.get("details")
+    return (detail for detail in details if isinstance(detail, dict)) if isinstance(details, list) else iter(())
+
+
+def _retry_after(details: list[Json]) -> float | None:
+    """google.rpc.RetryInfo, whose delay is a duration such as `"34.07s"`."""
+    for detail in details:
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and (match := DURATION.fullmatch(delay)):
+            return float(match.group(1))
+    return None

@@ -1,0 +1,172 @@
+"""Puts the parts of one reply in order: which item is open, what is sealed before and after it.
+
+Strategy: deltas leave at once, everything else waits for its place. What must come back on the next turn gathers in
+`entries` until the next visible item begins; then it is sealed into the reasoning item that stands before that item,
+which is the one with the thoughts if there is one. Signatures of text are known only after the text: they go into the
+reasoning item after the message. Receipts of Gemini's own tools wait for their results, at most until the next item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ...emitter import Emitter
+from ...items import Message, Reasoning
+from ..tools import Tools
+from . import hosted, memory
+from .grounding import Grounding
+
+Json = dict[str, Any]
+
+
+class Output:
+    """The items of one reply. *seal* packs entries (see `memory`), *tools* gives the tools of the request."""
+
+    def __init__(self, emitter: Emitter, seal: Callable[[list[Json]], str], tools: Callable[[], Tools]) -> None:
+        self.emitter = emitter
+        self.seal = seal
+        self.tools = tools
+        self.grounding = Grounding()
+        self.message: Message | None = None
+        self.thinking: Reasoning | None = None
+        self.entries: list[Json] = []
+        self.thoughts: list[str] = []
+        self.length = 0
+        self.spans: list[Json] = []
+        self.receipts: list[hosted.Receipt] = []
+        self.call_ids: set[str] = set()
+        self.pages: set[str] = set()
+        self.searched = False
+        self.usable = False
+
+    # What a part brings...
+
+    def text(self, text: str, signature: str, logprobs: list[Json]) -> None:
+        if self.message is None and not text:
+            if signature:
+                self._remember(memory.of_part({"text": "", "thoughtSignature": signature}))
+            return
+        message = self._open_message()
+        if text:
+            message.text(text, logprobs)
+        if signature:
+            self.spans.append(memory.of_text(self.length, len(text), signature))
+        self.length += len(text)
+
+    def thought(self, text: str, signature: str) -> None:
+        if not text and not signature:
+            return
+        self._end_message()
+        if text:
+            self.thinking = self.thinking or self.emitter.reasoning()
+            self.thinking.text(text)
+        if signature:
+            self._remember(memory.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+        else:
+            self.thoughts.append(text)
+
+    def call(self, name: str, call_id: str, arguments: Json, signature: str) -> None:
+        """A function call; arguments come whole."""
+        if not call_id or call_id in self.call_ids:
+            call_id = f"call_{self.emitter.suffix}{len(self.call_ids):02x}"
+        self.call_ids.add(call_id)
+        self._end_message()
+        if signature:
+            self._remember(memory.of_call(call_id, signature))
+        self._flush()
+        call = self.tools().open_call(self.emitter, name, call_id)
+        call.arguments(msgspec.json.encode(arguments).decode())
+        call.close()
+        self.usable = True
+
+    def image(self, data: str, media_type: str, signature: str) -> None:
+        self._end_message()
+        if signature:
+            self._remember(memory.of_image(signature))
+        item = {"type": "image_generation_call", "status": "completed", "result": data}
+        item["output_format"] = media_type.removeprefix("image/")
+        self.receipts.append(hosted.receipt(item, ("in_progress", "generating", "completed")))
+        self._flush()
+        self.usable = True
+
+    def keep(self, part: Json, receipt: hosted.Receipt | None = None) -> None:
+        """A part that only Gemini understands, and what the client sees of it."""
+        self._end_message()
+        self._remember(memory.of_part(part))
+        if receipt is not None:
+            self.receipts.append(receipt)
+            self.searched = self.searched or receipt.item["type"] == "web_search_call"
+
+    def opened(self, url: str) -> None:
+        """A page that the model has read; every chunk may say so again."""
+        if url and url not in self.pages:
+            self.pages.add(url)
+            self.receipts.append(hosted.opened(url))
+
+    # How it ends...
+
+    def finish(self) -> None:
+        """All parts have come. What is still open is left to the emitter, which knows how the response ends."""
+        self._cite()
+        searches = self._searches()
+        if self.spans or self.receipts or searches:
+            self._end_message()
+        self.receipts += searches
+        if self.receipts:
+            self._flush()
+        self._seal()
+        if self.grounding.unnamed:
+            self.emitter.warn(f"{self.grounding.unnamed} grounding sources without an address")
+
+    def _searches(self) -> list[hosted.Receipt]:
+        """The search that grounding speaks of, unless the model's own call of it was seen."""
+        queries, urls = self.grounding.queries, self.grounding.urls
+        return [hosted.search(queries, urls)] if queries and not self.searched else []
+
+    def _open_message(self) -> Message:
+        if self.message is None:
+            self._flush()
+            self.message, self.length = self.emitter.message(), 0
+            self.usable = True
+        return self.message
+
+    def _end_message(self) -> None:
+        if self.message is not None:
+            self._cite()
+            self.message.close()
+            for span in self.spans:
+                self._remember(span)
+            self.message, self.spans = None, []
+
+    def _cite(self) -> None:
+        if self.message is not None:
+            for annotation in self.grounding.annotations("".join(self.message.pieces)):
+                self.message.annotate(annotation)
+
+    def _flush(self) -> None:
+        """Write what stands before the next item."""
+        self._seal()
+        if self.thinking is not None:
+            self.thinking.close()
+        for receipt in self.receipts:
+            self.emitter.item(receipt.item, *receipt.phases)
+        self.thinking, self.entries, self.receipts = None, [], []
+
+    def _remember(self, entry: Json) -> None:
+        self._settle_thoughts()
+        self.entries.append(entry)
+
+    def _settle_thoughts(self) -> None:
+        """Thoughts that came in pieces are one part."""
+        if self.thoughts:
+            self.entries.append(memory.of_part({"text": "".join(self.thoughts), "thought": True}))
+            self.thoughts.clear()
+
+    def _seal(self) -> None:
+        self._settle_thoughts()
+        if self.entries:
+            self.thinking = self.thinking or self.emitter.reasoning()
+            self.thinking.seal(self.seal(self.entries))

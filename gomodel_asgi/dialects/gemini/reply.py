@@ -1,0 +1,187 @@
+"""Reads GenerateContentResponse objects: one of a unary reply, or those of a stream one after the other.
+
+Strategy: every object goes through the same steps (model, usage, parts, reason), and the response ends when no more
+can come, in `close`. Not at the first finishReason, since parts, newer usage and errors may follow it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...emitter import Emitter
+from ..base import Call
+from ..conversation import read_conversation
+from ..losses import Losses
+from ..tools import Tools, read_tools
+from . import errors, finish, hosted, memory, wire
+from .logprobs import read_logprobs
+from .output import Output
+from .tooling import HOSTED
+
+Json = dict[str, Any]
+
+KNOWN = frozenset({"candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"})
+
+
+class Reply:
+    """The translator of one reply."""
+
+    def __init__(self, call: Call, emitter: Emitter) -> None:
+        self.emitter = emitter
+        seal = functools.partial(memory.pack, provider=call.type, model=call.model)
+        self.output = Output(emitter, seal, functools.cache(lambda: tools_of(call.body)))
+        self.reason = ""
+        self.message = ""
+        self.blocked = ""
+
+    def feed(self, event: str, data: bytes) -> None:
+        """One object of the API; a list of them counts as that many."""
+        if self.emitter.terminal is not None or data.strip() == b"[DONE]":
+            return
+        value = wire.decode(data)
+        for item in value if isinstance(value, list) else [value]:
+            if self.emitter.terminal is None:
+                self._read(wire.record(item))
+
+    def close(self) -> None:
+        """The end of a stream, or of a unary body, is a proper one if a reason was given."""
+        if self.emitter.terminal is None and (self.reason or self.blocked):
+            self.output.finish()
+            self._end()
+
+    def _end(self) -> None:
+        if self.reason:
+            called, usable = bool(self.output.call_ids), self.output.usable
+            finish.end(self.emitter, self.reason, self.message, called=called, usable=usable)
+        else:
+            self.emitter.warn(f"The prompt was blocked: {self.blocked}")
+            self.emitter.incomplete("content_filter")
+
+    def _read(self, chunk: Json) -> None:
+        if metadata := wire.record(chunk.get("usageMetadata")):
+            self._usage(metadata)
+        if (error := errors.read(chunk)) is not None:
+            self.emitter.fail(error)
+            return
+        if not chunk.keys() & KNOWN:
+            raise ValueError("not a GenerateContentResponse")
+        self.emitter.begin(wire.string(chunk.get("modelVersion")) or None)
+        self.blocked = wire.string(wire.record(chunk.get("promptFeedback")).get("blockReason")) or self.blocked
+        # Only one candidate is ever asked for.
+        for candidate in wire.records(chunk.get("candidates"))[:1]:
+            self._candidate(candidate)
+
+    def _usage(self, metadata: Json) -> None:
+        self.emitter.usage(finish.read_usage(metadata), metadata)
+        if tier := finish.TIERS.get(wire.string(metadata.get("serviceTier"))):
+            self.emitter.response["service_tier"] = tier
+
+    def _candidate(self, candidate: Json) -> None:
+        self.output.grounding.read(candidate)
+        parts = wire.records(wire.record(candidate.get("content")).get("parts"))
+        logprobs = read_logprobs(wire.record(candidate.get("logprobsResult")))
+        for part in parts:
+            given = logprobs if part.get("text") and not part.get("thought") else []
+            logprobs = [] if given else logprobs
+            self._part(part, given)
+        for page in wire.records(wire.record(candidate.get("urlContextMetadata")).get("urlMetadata")):
+            self.output.opened(wire.string(page.get("retrievedUrl")))
+        self.reason = wire.string(candidate.get("finishReason")) or self.reason
+        self.message = wire.string(candidate.get("finishMessage")) or self.message
+
+    def _part(self, part: Json, logprobs: list[Json]) -> None:
+        signature = wire.string(part.get("thoughtSignature"))
+        if "text" in part:
+            text = wire.string(part["text"])
+            if part.get("thought"):
+                self.output.thought(text, signature)
+            else:
+                self.output.text(text, signature, logprobs)
+            return
+        for name, reader in READERS.items():
+            if name in part:
+                return reader(self, part, wire.record(part[name]), signature)
+        self._unknown(part, signature)
+
+    # One method for each kind of part...
+
+    def _call(self, part: Json, call: Json, signature: str) -> None:
+        name = wire.string(call.get("name"))
+        if not name:
+            raise ValueError("a function call without a name")
+        self.output.call(name, wire.string(call.get("id")), wire.record(call.get("args")), signature)
+
+    def _data(self, part: Json, data: Json, signature: str) -> None:
+        media_type = wire.string(data.get("mimeType"))
+        if media_type.startswith("image/") and not part.get("thought"):
+            self.output.image(wire.string(data.get("data")), media_type, signature)
+        else:
+            self._unknown(part, signature)
+
+    def _code(self, part: Json, code: Json, signature: str) -> None:
+        self.output.keep(part, hosted.code(code))
+
+    def _result(self, part: Json, result: Json, signature: str) -> None:
+        self.output.keep(part)
+        if not hosted.put_result(self.output.receipts, result):
+            self.emitter.warn("a codeExecutionResult without its code")
+
+    def _tool_call(self, part: Json, call: Json, signature: str) -> None:
+        receipt = hosted.tool_call(call)
+        self.output.keep(part, receipt)
+        if receipt is None:
+            self.emitter.warn(f"toolCall of {wire.string(call.get('toolType'))}")
+
+    def _tool_response(self, part: Json, response: Json, signature: str) -> None:
+        self.output.keep(part)
+
+    def _unknown(self, part: Json, signature: str) -> None:
+        """What no item can hold: kept for the next turn if it is signed, else only told to observers."""
+        if signature:
+            self.output.keep(part)
+        if not part.get("thought"):
+            self.emitter.warn(f"a part with {', '.join(sorted(part))}"[:200])
+
+
+READERS: Mapping[str, Callable[[Reply, Json, Json, str], None]] = {
+    "functionCall": Reply._call,
+    "inlineData": Reply._data,
+    "executableCode": Reply._code,
+    "codeExecutionResult": Reply._result,
+    "toolCall": Reply._tool_call,
+    "toolResponse": Reply._tool_response,
+}
+
+
+class CountReply:
+    """The translator of a countTokens reply. What it leaves as the emitter's `response` is the whole answer."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+
+    def feed(self, event: str, data: bytes) -> None:
+        """The whole body."""
+        body = wire.record(wire.decode(data))
+        if (error := errors.read(body)) is not None:
+            self.emitter.fail(error)
+            return
+        if "totalTokens" not in body:
+            raise ValueError("not a CountTokensResponse")
+        counted = {
+            "promptTokenCount": body["totalTokens"],
+            "cachedContentTokenCount": body.get("cachedContentTokenCount"),
+        }
+        self.emitter.usage(finish.read_usage(counted), body)
+        self.emitter.complete()
+        self.emitter.response = {"object": "response.input_tokens", "input_tokens": wire.count(body["totalTokens"])}
+
+    def close(self) -> None:
+        """Nothing is left to say."""
+
+
+def tools_of(body: Mapping[str, Any]) -> Tools:
+    """The tools that the request offered, for giving calls their own names back."""
+    losses = Losses("drop")
+    return read_tools(body, losses, hosted=HOSTED, more=read_conversation(body, losses).tools)
