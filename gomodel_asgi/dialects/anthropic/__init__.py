@@ -1,0 +1,39 @@
+"""The Messages API of Anthropic, also as Vertex, Bedrock's successor surface and other makers offer it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...emitter import Emitter
+from ...errors import GatewayError
+from ..base import Call, Outgoing, Translator
+from .counting import CountTranslator
+from .errors import error_of
+from .reply import AnthropicTranslator
+from .request import outgoing
+from .tools import offered_tools
+
+__all__ = ["AnthropicDialect"]
+
+
+class AnthropicDialect:
+    """Translates to and from `POST /messages`; the header `anthropic-version` is the provider's own."""
+
+    name = "anthropic"
+
+    def request(self, call: Call) -> Outgoing:
+        """See `Dialect.request`. Betas that a request needs go out as the header `anthropic-beta`."""
+        return outgoing(call)
+
+    def translator(self, call: Call, emitter: Emitter) -> Translator:
+        """See `Dialect.translator`."""
+        if call.operation == "input_tokens":
+            return CountTranslator(emitter)
+        return AnthropicTranslator(call, emitter, offered_tools(call.body))
+
+    def error(self, status: int, body: bytes) -> GatewayError | None:
+        """See `Dialect.error`."""
+        try:
+            return error_of(msgspec.json.decode(body), status)
+        except (ValueError, RecursionError):
+            return None

@@ -1,0 +1,161 @@
+"""Reads a reply of the Messages API, event by event; a unary reply is turned into the events it would have been.
+
+    message_start → ( content_block_start → content_block_delta* → content_block_stop )* → message_delta → message_stop
+
+`ping` may stand anywhere; `error` ends the reply. Events and members that are not known are passed over, as Anthropic
+asks of clients ("Versioning"). Only `message_stop` is a proper end: what closes before it was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from ...emitter import Emitter
+from ..base import Call
+from ..tools import Tools
+from .accounting import TIERS, counted, end, merged
+from .blocks import Block, open_block, show
+from .errors import error_of
+from .turn import Turn
+
+Json = dict[str, Any]
+
+decode = msgspec.json.Decoder(Json).decode
+
+
+class AnthropicTranslator:
+    """Reads the reply to *call*; *tools* are those of the request, for the way back from their flat names."""
+
+    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+        self.emitter = emitter
+        self.tools = tools
+        self.turn = Turn(call, emitter, _container(call))
+        self.usage: Json = {}
+        self.stop_reason: str | None = None
+        self.stop_details: Json = {}
+        self.blocks: dict[int, Block] = {}
+
+    def feed(self, event: str, data: bytes) -> None:
+        """One event, or the whole body of a unary reply (*event* is then "")."""
+        if self.emitter.terminal is not None:
+            return
+        message = decode(data)
+        kind = message.get("type")
+        handler = HANDLERS.get(kind) if isinstance(kind, str) else None
+        if message.get("error"):
+            handler = AnthropicTranslator.error
+        elif handler is None and not event:
+            raise ValueError("this is no reply of the Messages API")
+        if handler is not None:
+            self._handle(handler, message)
+
+    def close(self) -> None:
+        """Nothing to do: a stream that closes without `message_stop` was cut."""
+
+    def _handle(self, handler: Handler, message: Json) -> None:
+        try:
+            handler(self, message)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{message.get('type')} is not as the Messages API has it: {error!r}") from error
+
+    # One method for each type of event...
+
+    def message(self, message: Json) -> None:
+        if not isinstance(message.get("content"), list):
+            raise ValueError("a message without content")
+        for event in as_events(message):
+            HANDLERS[event["type"]](self, event)
+
+    def message_start(self, event: Json) -> None:
+        message = event["message"]
+        self.turn.container = (message.get("container") or {}).get("id") or self.turn.container
+        if tier := TIERS.get((message.get("usage") or {}).get("service_tier") or ""):
+            self.emitter.response["service_tier"] = tier
+        self.emitter.begin(message["model"] if isinstance(message.get("model"), str) else None)
+        self.count(message.get("usage"))
+
+    def content_block_start(self, event: Json) -> None:
+        self.blocks[event["index"]] = open_block(self.turn, event["content_block"], self.tools)
+
+    def content_block_delta(self, event: Json) -> None:
+        self.blocks[event["index"]].delta(event["delta"])
+
+    def content_block_stop(self, event: Json) -> None:
+        self.blocks.pop(event["index"]).stop()
+
+    def message_delta(self, event: Json) -> None:
+        delta = event.get("delta") or {}
+        self.stop_reason = delta.get("stop_reason") or self.stop_reason
+        self.stop_details = delta.get("stop_details") or self.stop_details
+        self.count(event.get("usage"))
+
+    def message_stop(self, event: Json) -> None:
+        for index in list(self.blocks):
+            self.blocks.pop(index).stop()
+        for use in self.turn.uses.values():
+            show(self.turn, use, None)
+        if self.stop_reason == "refusal":
+            self.refuse()
+        self.turn.settle()
+        end(self.emitter, self.stop_reason)
+
+    def error(self, message: Json) -> None:
+        error = error_of(message)
+        if error is None:
+            raise ValueError("an error without a message")
+        self.emitter.fail(error)
+
+    def ignore(self, event: Json) -> None:
+        pass
+
+    # What several of them need...
+
+    def count(self, usage: Any) -> None:
+        self.usage = merged(self.usage, usage)
+        self.emitter.usage(counted(self.usage), self.usage or None)
+
+    def refuse(self) -> None:
+        explanation = self.stop_details.get("explanation")
+        if explanation:
+            self.turn.message().refusal(explanation)
+
+
+Handler = Callable[[AnthropicTranslator, Json], None]
+
+HANDLERS: dict[str, Handler] = {
+    "message": AnthropicTranslator.message,
+    "message_start": AnthropicTranslator.message_start,
+    "content_block_start": AnthropicTranslator.content_block_start,
+    "content_block_delta": AnthropicTranslator.content_block_delta,
+    "content_block_stop": AnthropicTranslator.content_block_stop,
+    "message_delta": AnthropicTranslator.message_delta,
+    "message_stop": AnthropicTranslator.message_stop,
+    "error": AnthropicTranslator.error,
+    "ping": AnthropicTranslator.ignore,
+}
+
+
+def as_events(message: Json) -> Iterator[Json]:
+    """The events that would have brought the unary reply *message*.
+
+    The container is told at the end there too, so that both ways give the same items.
+    """
+    start = {name: value for name, value in message.items() if name not in ("container", "content")}
+    yield {"type": "message_start", "message": start}
+    for index, block in enumerate(message["content"]):
+        yield {"type": "content_block_start", "index": index, "content_block": block}
+        yield {"type": "content_block_stop", "index": index}
+    delta = {name: message.get(name) for name in ("stop_reason", "stop_details")}
+    yield {"type": "message_delta", "delta": delta, "usage": message.get("usage")}
+    yield {"type": "message_stop"}
+
+
+def _container(call: Call) -> str:
+    """The container that the request names, "" where it leaves the choice to the provider."""
+    for tool in call.body.get("tools") or ():
+        if tool.get("type") == "code_interpreter" and isinstance(tool.get("container"), str):
+            return str(tool["container"])
+    return ""

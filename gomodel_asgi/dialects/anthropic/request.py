@@ -1,0 +1,132 @@
+"""One request of the Responses API as one of the Messages API (`POST /messages`, `/messages/count_tokens`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..base import Call, Outgoing
+from ..choice import Choice, read_choice
+from ..conversation import read_conversation
+from ..losses import Losses, malformed
+from ..members import boolean, carried_members, integer
+from ..tools import Tools, read_tools
+from .content import Blocks
+from .messages import COMPACTION_BETA, Messages
+from .models import Model, model_of
+from .options import (
+    cache_ttl,
+    caches_by_itself,
+    context_edits,
+    max_tokens,
+    output_format,
+    place_breakpoints,
+    sampling,
+    service_tier,
+    user_id,
+)
+from .thinking import Conditions, open_turn_is_bare, read_thinking
+from .tools import FAMILIES, Toolbox, tool_choice
+
+Json = dict[str, Any]
+
+INTERLEAVED_BETA = "interleaved-thinking-2025-05-14"
+CARRIED = frozenset(
+    "input instructions tools tool_choice parallel_tool_calls max_output_tokens max_tool_calls temperature top_p top_k"
+    " stop text reasoning service_tier user safety_identifier prompt_cache_key prompt_cache_options"
+    " context_management".split()
+)
+"""Members that have a place in the Messages API. `top_k` and `stop` are not OpenAI's: a Target's `params` set them."""
+
+UNCOUNTED = frozenset(
+    "max_tokens stream metadata service_tier container temperature top_p top_k stop_sequences".split()
+)
+"""Members that `/messages/count_tokens` does not take."""
+
+
+def outgoing(call: Call) -> Outgoing:
+    """Translate *call*; see `Dialect.request`."""
+    request = _Request(call)
+    body = request.body()
+    counts = call.operation == "input_tokens"
+    if counts:
+        body = {name: value for name, value in body.items() if name not in UNCOUNTED}
+    return Outgoing(
+        path="/messages/count_tokens" if counts else "/messages",
+        body=msgspec.json.encode(body),
+        headers=(("anthropic-beta", ",".join(sorted(request.betas))),) if request.betas else (),
+        dropped=tuple(request.losses.dropped),
+    )
+
+
+class _Request:
+    """The parts of one request, read once in the order in which they depend on each other."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.model: Model = model_of(call.model)
+        self.losses = Losses(call.unsupported)
+        self.betas: set[str] = set()
+        self.members: Mapping[str, Any] = carried_members(call.body, CARRIED, self.losses)
+        conversation = read_conversation(self.members, self.losses)
+        self.tools: Tools = read_tools(self.members, self.losses, hosted=FAMILIES, more=conversation.tools)
+        self.choice = self.possible(read_choice(self.members, self.tools, self.losses))
+        self.toolbox = Toolbox(self.losses, self.betas, integer(self.members, "max_tool_calls"))
+        self.toolbox.render(self.tools, self.choice)
+        blocks = Blocks(self.losses, self.betas, cache_ttl(self.members))
+        self.cache_control = blocks.cache_control if caches_by_itself(self.members) else None
+        self.conversation = Messages(call.type, self.tools, blocks, self.losses)
+        self.conversation.render(conversation.turns)
+
+    def possible(self, choice: Choice) -> Choice:
+        """*choice*, if the model can be made to obey it: one that always thinks cannot be forced."""
+        if choice.mode != "required" or not self.model.always_thinks:
+            return choice
+        self.losses.add("tool_choice", "a forced tool with this model")
+        return Choice("auto", choice.allowed, True)
+
+    def body(self) -> Json:
+        """The members of the request, without those that are absent."""
+        limit = max_tokens(self.members, self.model)
+        value: Json = {"model": self.call.model, "max_tokens": limit, "stream": self.call.stream}
+        value |= self.talk() | self.offers() | self.answer(limit)
+        identity = user_id(self.members)
+        value["metadata"] = None if identity is None else {"user_id": identity}
+        value["service_tier"] = service_tier(self.members, self.losses)
+        edits = context_edits(self.members, self.losses)
+        if edits:
+            self.betas.add(COMPACTION_BETA)
+            value["context_management"] = {"edits": edits}
+        return {name: member for name, member in value.items() if member is not None}
+
+    def talk(self) -> Json:
+        system, messages = self.conversation.system, self.conversation.messages
+        if not messages:
+            raise malformed("input", "holds nothing that this provider could answer")
+        if self.toolbox.uploads:
+            self.upload(messages)
+        place_breakpoints(messages, system, self.cache_control)
+        return {"system": system or None, "messages": messages, "container": self.toolbox.container}
+
+    def upload(self, messages: list[Json]) -> None:
+        """Files for the container stand in the user's first message: there, they are the same in every turn."""
+        first = next((message for message in messages if message["role"] == "user"), messages[0])
+        first["content"] += self.toolbox.uploads
+
+    def offers(self) -> Json:
+        tools = self.toolbox.tools
+        choice = tool_choice(self.choice, boolean(self.members, "parallel_tool_calls"), tools)
+        return {"tools": tools or None, "tool_choice": choice, "mcp_servers": self.toolbox.servers or None}
+
+    def answer(self, limit: int) -> Json:
+        prevented = self.choice.mode == "required" or open_turn_is_bare(self.conversation.messages)
+        thinking = read_thinking(self.members, Conditions(self.model, limit, prevented), self.losses)
+        if thinking.on and self.toolbox.tools and self.model.interleaves:
+            self.betas.add(INTERLEAVED_BETA)
+        format = output_format(self.members, self.losses)
+        config = {name: part for name, part in (("effort", thinking.effort), ("format", format)) if part is not None}
+        thinks = thinking.on or self.model.always_thinks
+        sampled = sampling(self.members, self.model, thinks, self.losses)
+        return {"thinking": thinking.config, "output_config": config or None, **sampled}

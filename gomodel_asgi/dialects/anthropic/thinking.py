@@ -1,0 +1,125 @@
+"""`reasoning` as Anthropic's thinking: adaptive with an effort, or a budget of tokens, or none.
+
+Thinking gives way where the API would refuse it: while a tool is forced, while the open tool turn began without a
+thinking block (API reference, "Extended thinking with tool use"), and where `max_tokens` leaves no room for a budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..losses import Losses, malformed
+from ..members import mapping
+from .models import Model
+
+Json = dict[str, Any]
+
+BUDGETS: Mapping[str, int] = {
+    "minimal": 1_024,
+    "low": 2_048,
+    "medium": 8_192,
+    "high": 16_384,
+    "xhigh": 32_000,
+    "max": 48_000,
+}
+"""Tokens of thinking for models that take a budget; never more than half of `max_tokens`."""
+
+LEAST_BUDGET = 1_024
+EFFORTS = ("none", *BUDGETS)
+OFF: Json = {"type": "disabled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """*config* is the member `thinking`, *effort* that of `output_config`; None: not sent."""
+
+    config: Json | None = None
+    effort: str | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether the request itself turns thinking on."""
+        return self.config is not None and self.config != OFF
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What thinking depends on: *prevented* says that the API would refuse it in this request."""
+
+    model: Model
+    max_tokens: int
+    prevented: bool
+
+
+def read_thinking(members: Mapping[str, Any], given: Conditions, losses: Losses) -> Thinking:
+    """The thinking that `reasoning` asks for.
+
+    :raises InvalidRequest: it is malformed, or asks a model that always thinks not to.
+    """
+    reasoning = mapping(members, "reasoning")
+    effort = reasoning.get("effort")
+    if effort is not None and effort not in EFFORTS:
+        raise malformed("reasoning.effort", f"must be one of {', '.join(EFFORTS)}")
+    if not given.model.thinks:
+        return _never(effort, losses)
+    shown = any(reasoning.get(name) not in (None, "none") for name in ("summary", "generate_summary"))
+    if effort == "none":
+        return _off(given.model, losses)
+    if effort is None and not shown:
+        return Thinking()
+    # A model that always thinks also takes such a turn as it is.
+    if given.prevented and not given.model.always_thinks:
+        losses.note("reasoning")
+        return Thinking(OFF)
+    return _adaptive(effort, shown, given.model) if given.model.adaptive else _budget(effort, given, losses)
+
+
+def _off(model: Model, losses: Losses) -> Thinking:
+    if not model.always_thinks:
+        return Thinking(OFF)
+    losses.add("reasoning.effort", "a model that does not reason; this one always does")
+    return Thinking()
+
+
+def _never(effort: str | None, losses: Losses) -> Thinking:
+    if effort not in (None, "none"):
+        losses.add("reasoning.effort", "reasoning with this model")
+    return Thinking()
+
+
+def _adaptive(effort: str | None, shown: bool, model: Model) -> Thinking:
+    config: Json = {"type": "adaptive", **({"display": "summarized"} if shown else {})}
+    return Thinking(config, _level(effort, model))
+
+
+def _level(effort: str | None, model: Model) -> str | None:
+    if effort == "minimal":
+        return "low"
+    # Claude 4.6 has a level above `high`, but it is `max`, which costs more than was asked for.
+    return "high" if effort == "xhigh" and not model.since(4, 7) else effort
+
+
+def _budget(effort: str | None, given: Conditions, losses: Losses) -> Thinking:
+    if given.max_tokens <= LEAST_BUDGET:
+        losses.note("reasoning")
+        return Thinking(OFF)
+    budget = max(LEAST_BUDGET, min(BUDGETS[effort or "medium"], given.max_tokens // 2))
+    return Thinking({"type": "enabled", "budget_tokens": budget})
+
+
+def open_turn_is_bare(messages: list[Json]) -> bool:
+    """Whether the tool turn that *messages* end in has called tools without a thinking block at its beginning."""
+    turn: list[Json] = []
+    for message in reversed(messages):
+        if message["role"] == "user" and not _holds(message, "tool_result"):
+            break
+        if message["role"] == "assistant":
+            turn.append(message)
+    called = any(_holds(message, "tool_use") for message in turn)
+    return called and turn[-1]["content"][0]["type"] not in ("thinking", "redacted_thinking")
+
+
+def _holds(message: Json, kind: str) -> bool:
+    return any(block["type"] == kind for block in message["content"])

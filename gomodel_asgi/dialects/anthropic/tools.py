@@ -1,0 +1,153 @@
+"""Tools and `tool_choice` in Anthropic's form: functions, web search, code execution, remote MCP servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..choice import Choice
+from ..conversation import TOOL_BEARERS, read_conversation
+from ..losses import Losses, expect, malformed, optional_string, string
+from ..members import mapping
+from ..tools import FunctionTool, HostedTool, Tools, read_tools
+from .content import FILES_BETA
+
+Json = dict[str, Any]
+
+FAMILIES = ("web_search", "code_interpreter", "mcp")
+CODE_BETA = "code-execution-2025-08-25"
+MCP_BETA = "mcp-client-2025-11-20"
+NAMES: Mapping[str, str] = {"web_search": "web_search", "code_interpreter": "code_execution"}
+"""Anthropic's names of its own tools, for a `tool_choice` that forces one."""
+
+
+def offered_tools(body: Mapping[str, Any]) -> Tools:
+    """The tools of a request body that has been translated before, for the way back from their flat names."""
+    items = body.get("input")
+    bears = isinstance(items, list) and any(item.get("type") in TOOL_BEARERS for item in items)
+    more = read_conversation(body, Losses("drop")).tools if bears else ()
+    return read_tools(body, Losses("drop"), hosted=FAMILIES, more=more)
+
+
+class Toolbox:
+    """Renders tools: *tools*, *servers* (`mcp_servers`), *container* and *uploads* are what the request will hold.
+
+    *max_uses* is the client's `max_tool_calls`, which only web searches can be held to.
+    """
+
+    def __init__(self, losses: Losses, betas: set[str], max_uses: int | None) -> None:
+        self.losses = losses
+        self.betas = betas
+        self.max_uses = max_uses
+        self.tools: list[Json] = []
+        self.servers: list[Json] = []
+        self.container: str | None = None
+        self.uploads: list[Json] = []
+
+    def render(self, tools: Tools, choice: Choice) -> None:
+        """Those of *tools* that *choice* permits."""
+        for function in tools.functions:
+            if choice.permits(function):
+                self.tools.append(_function(function))
+        seen: set[str] = set()
+        for hosted in tools.hosted:
+            if choice.permits(hosted) and (hosted.family == "mcp" or hosted.family not in seen):
+                seen.add(hosted.family)
+                RENDERERS[hosted.family](self, hosted)
+        if self.max_uses is not None and "web_search" not in seen:
+            self.losses.note("max_tool_calls")
+
+    def web_search(self, tool: HostedTool) -> None:
+        filters = mapping(tool.value, "filters", tool.path)
+        value: Json = {"type": "web_search_20250305", "name": "web_search"}
+        value |= {name: filters[name] for name in ("allowed_domains", "blocked_domains") if filters.get(name)}
+        place = mapping(tool.value, "user_location", tool.path)
+        if place:
+            value["user_location"] = {**place, "type": "approximate"}
+        if self.max_uses is not None:
+            value["max_uses"] = self.max_uses
+        self.tools.append(value)
+
+    def code_interpreter(self, tool: HostedTool) -> None:
+        self.betas.add(CODE_BETA)
+        self.tools.append({"type": "code_execution_20250825", "name": "code_execution"})
+        container = tool.value.get("container")
+        if isinstance(container, str):
+            self.container = container
+            return
+        files = mapping(tool.value, "container", tool.path).get("file_ids") or []
+        if expect(files, list, f"{tool.path}.container.file_ids"):
+            self.betas.add(FILES_BETA)
+        self.uploads += [{"type": "container_upload", "file_id": file_id} for file_id in files]
+
+    def mcp(self, tool: HostedTool) -> None:
+        """A server whose calls need an approval is no tool of Anthropic's: nobody would be asked."""
+        value, path = tool.value, tool.path
+        if value.get("require_approval") != "never":
+            self.losses.add(f"{path}.require_approval", "MCP tools that need approval; set it to `never`")
+            return
+        if value.get("connector_id"):
+            self.losses.add(f"{path}.connector_id", "MCP connectors")
+            return
+        allowed = value.get("allowed_tools")
+        if isinstance(allowed, dict) and allowed.get("read_only") is not None:
+            self.losses.add(f"{path}.allowed_tools.read_only", "MCP tools chosen by `read_only`; name them")
+            return
+        self.betas.add(MCP_BETA)
+        label = string(value, "server_label", path)
+        token = _token(value, path, self.losses)
+        server: Json = {"type": "url", "name": label, "url": string(value, "server_url", path)}
+        self.servers.append({**server, "authorization_token": token} if token else server)
+        self.tools.append({"type": "mcp_toolset", "mcp_server_name": label, **_allowed(value, path)})
+
+
+def _function(tool: FunctionTool) -> Json:
+    value: Json = {"name": tool.name}
+    if tool.description:
+        value["description"] = tool.description
+    # Anthropic demands the type that OpenAI takes for granted.
+    value["input_schema"] = {"type": "object", **tool.parameters}
+    return {**value, "strict": True} if tool.strict else value
+
+
+def _token(value: Json, path: str, losses: Losses) -> str | None:
+    """The bearer token of an MCP server; of its *headers* only that one can be carried."""
+    token = optional_string(value, "authorization", path)
+    for name, header in mapping(value, "headers", path).items():
+        bearer = header.split(" ", 1) if isinstance(header, str) else []
+        if name.lower() == "authorization" and len(bearer) == 2 and bearer[0].lower() == "bearer":
+            token = bearer[1]
+        else:
+            losses.add(f"{path}.headers", f"the MCP header `{name[:64]}`")
+    return token
+
+
+def _allowed(value: Json, path: str) -> Json:
+    allowed = value.get("allowed_tools")
+    if isinstance(allowed, dict):
+        allowed = allowed.get("tool_names")
+    if allowed is None:
+        return {}
+    names = expect(allowed, list, f"{path}.allowed_tools")
+    if not all(isinstance(name, str) for name in names):
+        raise malformed(f"{path}.allowed_tools", "must hold names")
+    return {"default_config": {"enabled": False}, "configs": {name: {"enabled": True} for name in names}}
+
+
+RENDERERS = {"web_search": Toolbox.web_search, "code_interpreter": Toolbox.code_interpreter, "mcp": Toolbox.mcp}
+
+
+def tool_choice(choice: Choice, parallel: bool | None, tools: list[Json]) -> Json | None:
+    """The member `tool_choice`, None where the default serves; *tools* are the rendered ones."""
+    serial: Json = {"disable_parallel_tool_use": True} if parallel is False else {}
+    if not tools or not (choice.given or serial):
+        return None
+    if choice.mode == "none":
+        return {"type": "none"}
+    if choice.mode == "auto":
+        return {"type": "auto", **serial}
+    # An MCP server's tools have no name before they are listed: with no others offered, `any` is one of them.
+    forced = NAMES.get(choice.forced or "", choice.forced)
+    if forced is not None and forced in [tool.get("name") for tool in tools]:
+        return {"type": "tool", "name": forced, **serial}
+    return {"type": "any", **serial}
