@@ -1,0 +1,96 @@
+"""For the tests of your app: a fake provider on a real socket, faults to script it with, a harness for policies.
+
+    with FakeProvider().run_in_thread() as provider:
+        provider.script(Answer(text="Hello"), Answer(calls=[ToolCall("weather", {"city": "Oslo"})]))
+        provider.fail_next(Status(429, retry_after=1))
+        provider.fail_next(Cut(after_events=3))
+        ...
+        assert "sk-client-key" not in provider.requests[0]
+
+The names are loaded on first use, so that the pytest plugin costs nothing where it is not used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .faults import (
+        ContentType,
+        Cut,
+        Empty,
+        ErrorInside,
+        ExtraHeaders,
+        Fault,
+        Garbage,
+        Html,
+        Malformed,
+        MalformedEvent,
+        NoTerminal,
+        Oversize,
+        SetCookie,
+        Slow,
+        Stall,
+        Status,
+        Swapped,
+        Trailing,
+    )
+    from .journal import ReceivedRequest
+    from .policy import run_policy
+    from .provider import FakeProvider, Scripted
+    from .replies import Answer, Reply, ToolCall
+    from .signals import Signal
+
+__all__ = [
+    "Answer",
+    "ContentType",
+    "Cut",
+    "Empty",
+    "ErrorInside",
+    "ExtraHeaders",
+    "FakeProvider",
+    "Fault",
+    "Garbage",
+    "Html",
+    "Malformed",
+    "MalformedEvent",
+    "NoTerminal",
+    "Oversize",
+    "ReceivedRequest",
+    "Reply",
+    "Scripted",
+    "SetCookie",
+    "Signal",
+    "Slow",
+    "Stall",
+    "Status",
+    "Swapped",
+    "ToolCall",
+    "Trailing",
+    "run_policy",
+]
+
+ROOMS = {
+    "FakeProvider": "provider",
+    "Scripted": "provider",
+    "Answer": "replies",
+    "Reply": "replies",
+    "ToolCall": "replies",
+    "ReceivedRequest": "journal",
+    "Signal": "signals",
+    "run_policy": "policy",
+}
+"""Where each name lives; what is not here is a fault."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f".{ROOMS.get(name, 'faults')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

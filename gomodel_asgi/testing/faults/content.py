@@ -1,0 +1,117 @@
+"""The reply is not what was asked for: malformed, of another type or size, without its end, with other headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..plan import Body, End, Fill, Head, Plan, unary
+from ..replies import HeaderList, encoded
+
+DONE = b"data: [DONE]\n\n"
+TERMINAL = (b"event: response.completed", b"event: response.incomplete", b"event: response.failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Status 200 and a body that is no response: JSON cut short; `Html` and `Empty` are others of the kind."""
+
+    body: bytes = b'{"id": "resp_'
+    content_type: str = "application/json"
+
+    def apply(self, plan: Plan) -> Plan:
+        return unary(200, ((b"content-type", self.content_type.encode()),), self.body)
+
+
+def Html(body: bytes = b"<!doctype html><title>502</title><h1>Bad Gateway</h1>") -> Malformed:
+    """A web page with status 200, as proxies send."""
+    return Malformed(body, "text/html; charset=utf-8")
+
+
+def Empty() -> Malformed:
+    """Status 200 and no body."""
+    return Malformed(b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MalformedEvent:
+    """Another event among those of a stream, by default one that is not JSON."""
+
+    after_events: int = 1
+    data: bytes = b"event: response.output_text.delta\ndata: {not json\n\n"
+
+    def apply(self, plan: Plan) -> Plan:
+        return plan.insert(self.after_events, Body(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """The right body under another content-type."""
+
+    content_type: str
+
+    def apply(self, plan: Plan) -> Plan:
+        head = _head(plan)
+        others = tuple((name, value) for name, value in head.headers if name != b"content-type")
+        return plan.with_head(replace(head, headers=((b"content-type", self.content_type.encode()), *others)))
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """JSON though a stream was asked for, or a stream though it was not."""
+
+    def apply(self, plan: Plan) -> Plan:
+        if plan.swapped is None:
+            raise ValueError("only a created response has another form")
+        return plan.swapped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoTerminal:
+    """The stream ends properly, but with no event that ends the response; *done* keeps `[DONE]`."""
+
+    done: bool = False
+
+    def apply(self, plan: Plan) -> Plan:
+        kept = tuple(step for step in plan.steps if not (isinstance(step, Body) and self._ends(step.data)))
+        return replace(plan, steps=kept)
+
+    def _ends(self, data: bytes) -> bool:
+        return data.startswith(TERMINAL) or (data == DONE and not self.done)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraHeaders:
+    """More headers on the reply."""
+
+    headers: HeaderList
+
+    def apply(self, plan: Plan) -> Plan:
+        head = _head(plan)
+        return plan.with_head(replace(head, headers=head.headers + encoded(self.headers)))
+
+
+def SetCookie(cookie: str = "__cf_bm=scripted; path=/; HttpOnly; Secure") -> ExtraHeaders:
+    """A cookie on the reply, as providers behind a CDN set them."""
+    return ExtraHeaders([("set-cookie", cookie)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oversize:
+    """So many bytes more in the body: in a stream as one endless event after so many, else before the JSON's end."""
+
+    size: int
+    after_events: int = 1
+
+    def apply(self, plan: Plan) -> Plan:
+        if plan.streamed:
+            opening = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"'
+            return plan.insert(self.after_events, Body(opening), Fill(self.size), Body(b'"}\n\n'))
+        head, whole = _head(plan), b"".join(plan.bodies)
+        grown = replace(head, length=len(whole) + self.size)
+        return replace(plan, steps=(grown, Body(whole[:-1]), Fill(self.size, b" "), Body(whole[-1:]), End()))
+
+
+def _head(plan: Plan) -> Head:
+    if plan.head is None:
+        raise ValueError("the reply has no headers to change")
+    return plan.head

@@ -1,0 +1,208 @@
+"""What a fake provider remembers: stored responses and everything that can be asked about them later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs
+
+from ..emitter import Emitter, usage
+from ..errors import type_of_status
+from .model import count, default_answer, speak
+from .plan import Headers, Plan, chunked, unary
+from .replies import Answer, error_body
+
+Json = dict[str, Any]
+
+STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+JSON: Headers = ((b"content-type", b"application/json"),)
+EPOCH = 1_772_295_219
+"""All times of a fake provider count from here, one second a response."""
+
+
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "input": (str, list),
+    "max_output_tokens": int,
+    "metadata": dict,
+    "model": str,
+    "previous_response_id": str,
+    "reasoning": dict,
+    "text": dict,
+    "tool_choice": (str, dict),
+    "tools": list,
+}
+"""What the members of a request have to be, where they are not null."""
+
+
+class Refused(Exception):
+    """The request is answered with an error of the OpenAI API."""
+
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.plan = unary(status, JSON, error_body(message, type=type_of_status(status), code=code, param=param))
+
+
+@dataclass
+class Stored:
+    """One response, with what it was given. *upcoming* are the states that a background response has yet to reach:
+    each retrieval brings it one further."""
+
+    response: Json
+    input: list[Json]
+    events: tuple[bytes, ...]
+    upcoming: list[Json] = field(default_factory=list)
+
+    def advance(self) -> Json:
+        """The response now; of one in the background, its next state from then on."""
+        now = self.response
+        if self.upcoming:
+            self.response = self.upcoming.pop(0)
+        return now
+
+
+def items_of(input: Any, prefix: str) -> list[Json]:
+    """*input* as items, each with an id."""
+    if isinstance(input, str):
+        input = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": input}]}]
+    items = [item for item in input or [] if isinstance(item, dict)]
+    return [{"id": f"{prefix}{number:02x}", **item} for number, item in enumerate(items)]
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Refuse a request whose members have a wrong type."""
+    for name, type in TYPES.items():
+        if body.get(name) is not None and not isinstance(body[name], type):
+            raise Refused(400, f"Invalid type for '{name}'.", code="invalid_type", param=name)
+
+
+class Lifecycle:
+    """The operations of the Responses API on memory. *name* goes into every id."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.made = 0
+        self.stored: dict[str, Stored] = {}
+
+    # POST {base}/responses and its kin...
+
+    def create(self, body: Mapping[str, Any], answer: Answer | None) -> Plan:
+        """A new response, in the form that *body* asks for."""
+        check(body)
+        if body.get("model") is None:
+            raise Refused(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+        self.made += 1
+        id = f"resp_{self.name}{self.made:08x}"
+        items = self._history(body) + items_of(body.get("input"), f"msg_{self.name}{self.made:08x}i")
+        stored = self._respond(id, body, items, answer)
+        if body.get("store") is not False:
+            self.stored[id] = stored
+        return self._delivered(stored, body.get("stream") is True)
+
+    def compact(self, body: Mapping[str, Any]) -> Plan:
+        """A conversation in compact form: what the user said, and the rest as one opaque item."""
+        check(body)
+        self.made += 1
+        prefix = f"{self.name}{self.made:08x}"
+        items = self._history(body) + items_of(body.get("input"), f"msg_{prefix}i")
+        kept = [item for item in items if item.get("role") == "user"]
+        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": "fake-encrypted-compaction"}
+        value = {"id": f"resp_{prefix}", "object": "response.compaction", "created_at": EPOCH + self.made}
+        used = usage(input=count(items, body.get("instructions")), output=1)
+        return answered({**value, "output": [*kept, compaction], "usage": used})
+
+    def input_tokens(self, body: Mapping[str, Any]) -> Plan:
+        """How long an input is."""
+        check(body)
+        items = self._history(body) + items_of(body.get("input"), "msg_")
+        return answered({"object": "response.input_tokens", "input_tokens": count(items, body.get("instructions"))})
+
+    # {base}/responses/{id}...
+
+    def retrieve(self, id: str, query: bytes) -> Plan:
+        """A stored response, or its events again, those after `starting_after`."""
+        stored, asked = self._find(id), parse_qs(query.decode("latin-1"))
+        if asked.get("stream") != ["true"]:
+            return answered(stored.advance())
+        after = asked.get("starting_after", ["0"])[0]
+        if not after.isdigit():
+            raise Refused(400, "'starting_after' must be a sequence number.", param="starting_after")
+        first = int(after) + 1 if "starting_after" in asked else 0
+        return chunked(200, STREAM, stored.events[first:], stored.response)
+
+    def delete(self, id: str) -> Plan:
+        """Forget a response."""
+        self._find(id)
+        del self.stored[id]
+        return answered({"id": id, "object": "response", "deleted": True})
+
+    def cancel(self, id: str) -> Plan:
+        """Stop a response that runs in the background."""
+        stored = self._find(id)
+        if not stored.response.get("background"):
+            raise Refused(400, "Only responses created with 'background: true' can be cancelled.")
+        if stored.upcoming:
+            stored.upcoming.clear()
+            stored.response = {**stored.response, "status": "cancelled"}
+        return answered(stored.response)
+
+    def input_items(self, id: str, query: bytes) -> Plan:
+        """One page of what a response was given, the latest first unless `order=asc`."""
+        asked = {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
+        items = self._find(id).input[:: 1 if asked.get("order") == "asc" else -1]
+        limit = asked.get("limit", "20")
+        if not (limit.isdigit() and 1 <= int(limit) <= 100):
+            raise Refused(400, "'limit' must be between 1 and 100.", param="limit")
+        ids = [item["id"] for item in items]
+        if "after" in asked and asked["after"] not in ids:
+            raise Refused(400, "'after' names no item of this response.", param="after")
+        start = ids.index(asked["after"]) + 1 if "after" in asked else 0
+        page = items[start : start + int(limit)]
+        ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+        return answered({"object": "list", "data": page, **ends, "has_more": start + len(page) < len(items)})
+
+    # Inside...
+
+    def _find(self, id: str) -> Stored:
+        if id not in self.stored:
+            raise Refused(404, f"Response with id '{id}' not found.")
+        return self.stored[id]
+
+    def _history(self, body: Mapping[str, Any]) -> list[Json]:
+        previous = body.get("previous_response_id")
+        if previous is None:
+            return []
+        if previous not in self.stored:
+            message = f"Previous response with id '{previous}' not found."
+            raise Refused(400, message, code="previous_response_not_found", param="previous_response_id")
+        stored = self.stored[previous]
+        return [*stored.input, *stored.response["output"]]
+
+    def _respond(self, id: str, body: Mapping[str, Any], items: list[Json], answer: Answer | None) -> Stored:
+        at = EPOCH + self.made
+        emitter = Emitter(response_id=id, created_at=at, model=str(body["model"]), echo=body)
+        emitter.begin()
+        said = answer or default_answer(body, items)
+        length = count(items, body.get("instructions"))
+        speak(emitter, said, input_tokens=length, max_output_tokens=body.get("max_output_tokens"), at=at + 1)
+        stored = Stored(emitter.response, items, tuple(emitter.out))
+        if body.get("background") is True and body.get("stream") is not True:
+            queued, running, done = self._states(emitter.response)
+            stored.response, stored.upcoming = queued, [queued, running, done]
+        return stored
+
+    def _states(self, done: Json) -> Sequence[Json]:
+        unfinished = {**done, "output": [], "usage": None, "completed_at": None}
+        return {**unfinished, "status": "queued"}, {**unfinished, "status": "in_progress"}, done
+
+    def _delivered(self, stored: Stored, stream: bool) -> Plan:
+        value = stored.advance()
+        one = unary(200, JSON, json.dumps(value).encode(), value)
+        many = chunked(200, STREAM, stored.events, value)
+        return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+
+
+def answered(value: Mapping[str, Any]) -> Plan:
+    """*value* as the reply."""
+    return unary(200, JSON, json.dumps(value).encode(), value)

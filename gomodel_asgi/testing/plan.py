@@ -1,0 +1,157 @@
+"""A reply as a list of steps: what goes on the wire, and what is waited for in between.
+
+The fake provider first makes the whole plan of a reply, then faults rewrite it, then a server plays it. Nothing is
+decided while playing, so the same script always gives the same bytes.
+
+    Head ── Body* ── End            a complete reply
+    Hold, Pause, Fill, Close, Raw   what faults put among them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status line and headers. *length* is the content-length, None for a chunked body. Headers that frame the body
+    themselves are believed: the body then goes out as it is, and the connection is closed after it."""
+
+    status: int
+    headers: Headers
+    length: int | None = None
+
+    @property
+    def framed(self) -> bool:
+        """Whether the script frames the body itself."""
+        return any(name.lower() in FRAMING for name, _ in self.headers)
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether this status has no body (RFC 9110, section 6.4.1)."""
+        return self.status < 200 or self.status in (204, 304)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes of the body: one event of a stream, the whole of a unary reply."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """*size* bytes of the body, all the same, made while they are sent."""
+
+    size: int
+    byte: bytes = b"x"
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, 64 KiB at a time."""
+        piece = self.byte * min(self.size, 1 << 16)
+        for start in range(0, self.size, 1 << 16):
+            yield piece[: self.size - start]
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Bytes of the connection, outside any framing. After them it is closed."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Wait until the test calls `release()` or the client leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Break the connection off: with *reset* by RST, else by FIN. *partial* goes out before, as the first half of a
+    chunk whose second half never comes."""
+
+    reset: bool = False
+    partial: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The proper end of the reply."""
+
+
+Step = Head | Body | Fill | Raw | Hold | Pause | Close | End
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of one reply. *response* is the response object that it ends with, if it is about one; *swapped* is
+    the same answer in the form that was not asked for, stream for unary and the other way round."""
+
+    steps: tuple[Step, ...]
+    response: Mapping[str, Any] | None = None
+    swapped: Plan | None = field(default=None, repr=False)
+
+    @property
+    def head(self) -> Head | None:
+        """Status and headers, None where the reply has none."""
+        return next((step for step in self.steps if isinstance(step, Head)), None)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the reply is an event stream."""
+        head = self.head
+        return head is not None and any(
+            name == b"content-type" and value.startswith(b"text/event-stream") for name, value in head.headers
+        )
+
+    @property
+    def bodies(self) -> tuple[bytes, ...]:
+        """The pieces of the body."""
+        return tuple(step.data for step in self.steps if isinstance(step, Body))
+
+    def position(self, events: int) -> int:
+        """Where in `steps` the head and the first *events* pieces of the body end."""
+        seen = -1
+        for index, step in enumerate(self.steps):
+            seen += isinstance(step, Head | Body)
+            if seen == events:
+                return index + 1
+        return len(self.steps) - isinstance(self.steps[-1], End)
+
+    def insert(self, events: int, *steps: Step) -> Plan:
+        """The plan with *steps* after the first *events* pieces."""
+        at = self.position(events)
+        return replace(self, steps=self.steps[:at] + steps + self.steps[at:])
+
+    def cut(self, events: int, *steps: Step) -> Plan:
+        """The plan up to and with the first *events* pieces, ended by *steps*."""
+        return replace(self, steps=self.steps[: self.position(events)] + steps)
+
+    def with_head(self, head: Head) -> Plan:
+        """The plan with another status or other headers."""
+        return replace(self, steps=tuple(head if isinstance(step, Head) else step for step in self.steps))
+
+
+def unary(status: int, headers: Headers, body: bytes, response: Mapping[str, Any] | None = None) -> Plan:
+    """A reply of one piece, with its length."""
+    return Plan((Head(status, headers, len(body)), *((Body(body),) if body else ()), End()), response)
+
+
+def chunked(
+    status: int, headers: Headers, pieces: tuple[bytes, ...], response: Mapping[str, Any] | None = None
+) -> Plan:
+    """A reply in pieces, of a length that is not told."""
+    return Plan((Head(status, headers), *map(Body, pieces), End()), response)

@@ -1,0 +1,32 @@
+"""Fixtures for pytest, there as soon as the package is installed: `fake_provider` and `run_policy`.
+
+The plugin is loaded by every run of pytest, so everything but pytest is imported inside the fixtures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from . import FakeProvider
+    from .policy import Decision
+
+
+@pytest.fixture
+def run_policy() -> Callable[..., Decision]:
+    """`gomodel_asgi.testing.run_policy`: asks a policy where a request would go, without HTTP."""
+    from . import run_policy
+
+    return run_policy
+
+
+@pytest.fixture
+def fake_provider() -> Iterator[FakeProvider]:
+    """A fake provider, served on a real socket from a thread: for tests with an event loop and without."""
+    from . import FakeProvider
+
+    with FakeProvider().run_in_thread() as provider:
+        yield provider

@@ -1,0 +1,108 @@
+"""Something that happens once, and can be waited for from any thread and any event loop.
+
+`anyio.Event` belongs to one loop, `threading.Event` blocks it; a provider that runs in a thread of its own must be able
+to tell an asyncio test, a trio test and a plain function. So a waiter leaves a callback that wakes it where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+import anyio
+
+
+class Signal:
+    """Set once, stays set. Safe to set and to wait for from anywhere."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters: deque[Callable[[], None]] = deque()
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        return self._set
+
+    def set(self) -> None:
+        """Make it happen; again does nothing."""
+        self._set = True
+        self._wake()
+
+    async def wait(self) -> None:
+        """Wait in an event loop, asyncio or trio; bound it with `anyio.fail_after`."""
+        event = anyio.Event()
+        waiter = thread_safe(event.set)
+        self._register(waiter)
+        try:
+            await event.wait()
+        finally:
+            self._unregister(waiter)
+
+    def wait_in_thread(self, timeout: float) -> bool:
+        """Wait at most *timeout* seconds in a thread without an event loop; whether it has happened."""
+        event = threading.Event()
+        waiter = event.set
+        self._register(waiter)
+        try:
+            return event.wait(timeout)
+        finally:
+            self._unregister(waiter)
+
+    def _register(self, waiter: Callable[[], None]) -> None:
+        # Set between the two lines: `_wake` here finds the waiter that `set` may have missed.
+        self._waiters.append(waiter)
+        if self._set:
+            self._wake()
+
+    def _unregister(self, waiter: Callable[[], None]) -> None:
+        try:
+            self._waiters.remove(waiter)
+        except ValueError:  # woken, and thereby gone
+            pass
+
+    def _wake(self) -> None:
+        while True:
+            try:
+                waiter = self._waiters.popleft()
+            except IndexError:  # none is left, or another thread has taken the last one
+                return
+            waiter()
+
+    def __repr__(self) -> str:
+        return f"<Signal {'set' if self._set else 'unset'}>"
+
+
+def backend() -> Literal["asyncio", "trio"] | None:
+    """The kind of event loop that runs in this thread, None where none does."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return "trio"
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return "asyncio"
+
+
+def thread_safe(wake: Callable[[], object]) -> Callable[[], None]:
+    """*wake* as a call that any thread may make, into the loop that runs now."""
+    if backend() == "trio":
+        trio = sys.modules["trio"]
+        token = trio.lowlevel.current_trio_token()
+        return _unless_closed(lambda: token.run_sync_soon(wake), trio.RunFinishedError)
+    loop = asyncio.get_running_loop()
+    return _unless_closed(lambda: loop.call_soon_threadsafe(wake), RuntimeError)
+
+
+def _unless_closed(call: Callable[[], object], closed: type[BaseException]) -> Callable[[], None]:
+    def waiter() -> None:
+        try:
+            call()
+        except closed:  # the loop has gone, and with it whoever waited
+            pass
+
+    return waiter

@@ -1,0 +1,56 @@
+"""What every test may use: the event loops, a served host app, a leak check."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gomodel_asgi.testing import FakeProvider
+from tests.serving import Served, serve_with_uvicorn
+from tests.stage import Stage, staged
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Async tests run on both event loops, unless a module narrows it."""
+    return str(request.param)
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """An upstream on a real socket, in a thread of its own."""
+    with FakeProvider().run_in_thread() as running:
+        yield running
+
+
+@pytest.fixture
+def serve() -> Iterator[Served]:
+    """Serves ASGI apps with uvicorn, each on a port of its own, until the test ends."""
+    with serve_with_uvicorn() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def stages() -> Iterator[Callable[[], Stage]]:
+    """One server and one provider for all tests of a module."""
+    with serve_with_uvicorn() as served, staged(served) as stage:
+        yield stage
+
+
+@pytest.fixture
+def stage(stages: Callable[[], Stage]) -> Iterator[Stage]:
+    """A served gateway of the test's own; nothing may be left of it afterwards."""
+    made = stages()
+    yield made
+    made.provider.release()
+    made.settle()
+
+
+@pytest.fixture(autouse=True)
+def no_key_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Every key in these tests has `canary` in it, and none may reach a log record."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert "canary" not in caplog.text
