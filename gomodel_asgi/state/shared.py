@@ -1,0 +1,89 @@
+"""What the stores that live in another process have in common: one connection per event loop, bounded waits, a secret.
+
+They run on asyncio only, as the libraries that they stand on do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from ..errors import StoreUnavailable
+
+T = TypeVar("T")
+
+# A hash under a key that everybody knows keeps tenants apart but hides nothing from who reads the store and can guess.
+PUBLIC_SECRET = hmac.digest(b"gomodel_asgi", b"state", "sha256")
+
+SHORTEST_SECRET = 16
+
+
+def secret_of(given: str | bytes | None) -> bytes:
+    """The key of a shared store's hashes: *given*, or one that is the same everywhere and no secret at all.
+
+    :raises ValueError: *given* has fewer than 16 bytes.
+    """
+    if given is None:
+        return PUBLIC_SECRET
+    secret = given.encode() if isinstance(given, str) else given
+    if len(secret) < SHORTEST_SECRET:
+        raise ValueError(f"secret must have at least {SHORTEST_SECRET} bytes.")
+    return hmac.digest(secret, b"gomodel_asgi state", "sha256")
+
+
+@asynccontextmanager
+async def answering(timeout: float, *failures: type[Exception]) -> AsyncGenerator[None, None]:
+    """Give what is done inside *timeout* seconds; tell its *failures*, and those of the network, as StoreUnavailable.
+
+    Only the failure's class goes into the `detail`: an engine's message may quote addresses, users and statements.
+
+    :raises RuntimeError: the running async library is not asyncio.
+    """
+    running_loop()
+    told: tuple[type[Exception], ...] = (OSError, TimeoutError, *failures)
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except told as exc:
+        raise StoreUnavailable("The state store does not answer; try again later.", detail=type(exc).__name__) from exc
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """asyncio's running loop.
+
+    :raises RuntimeError: there is none.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("Shared stores run on asyncio only; under trio use MemoryStore.") from None
+
+
+class PerLoop(Generic[T]):
+    """One *T* per event loop, made when it is first asked for; those of closed loops are let go."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._held: dict[asyncio.AbstractEventLoop, T] = {}
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        loop = running_loop()
+        found = self._held.get(loop)
+        return self._open(loop) if found is None else found
+
+    def take(self) -> T | None:
+        """What the running loop has, which is from now on the caller's to close."""
+        with self._lock:
+            return self._held.pop(running_loop(), None)
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> T:
+        with self._lock:
+            for other in [other for other in self._held if other.is_closed()]:
+                del self._held[other]
+            made = self._held[loop] = self._make()
+            return made

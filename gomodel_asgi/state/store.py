@@ -1,0 +1,153 @@
+"""What a store is: named collections of versioned bytes that expire.
+
+A store knows nothing of tenants, responses or JSON. Keys arrive scoped and hashed (`keys.py`), values arrive encoded
+(`codec.py`), so that every engine keeps the same thing: bytes under a name, for a time.
+
+A *version* is an opaque number that every write draws afresh. It is random and not counted up from one, since a record
+that was deleted and added again would otherwise carry the version of its predecessor, and a `swap` meant for the old
+one would change the new one.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+import msgspec
+
+THIRTY_DAYS = 30 * 24 * 3600.0
+"""Seconds. As long as the OpenAI API keeps a stored response."""
+
+# No engine needs to reckon with a longer life, and several overflow long before infinity.
+CENTURY = 100 * 365 * 24 * 3600.0
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A value as it was stored, and the version that `swap` asks for."""
+
+    value: bytes
+    version: int
+
+    def __repr__(self) -> str:
+        return f"Record({len(self.value)} bytes, version={self.version})"
+
+
+class Store(Protocol):
+    """Keeps bytes. Implement it for an engine of your own; every method may be called from any task.
+
+    *collection* is a Python identifier; *key* is 1 to 512 printable ASCII characters. *ttl* is in seconds: None means
+    the store's own default, `math.inf` means for ever. A record whose time is over is absent everywhere.
+
+    Every method raises `StoreUnavailable` where the engine is down, full, or slower than the store's time limit;
+    writes raise `ValueError` for a *ttl* that is not positive.
+    """
+
+    atomic: bool
+    """Whether `add` and `swap` exclude each other across all users of the same data. Where it is False both raise
+    `NotImplementedError`, and what rests on them (background work, quotas) refuses the store: `require_atomic`."""
+
+    enumerable: bool
+    """Whether `scan` works. Where it is False it raises `NotImplementedError`."""
+
+    limitation: str
+    """A sentence on why *atomic* or *enumerable* is False, "" where both are True."""
+
+    secret: bytes
+    """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
+
+    async def get(self, collection: str, key: str) -> Record | None:
+        """The record, None where there is none."""
+        ...
+
+    async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keep *value*, in place of what was there."""
+        ...
+
+    async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keep *value* only if nothing is there: its version, or None where something is. Of several that add the
+        same key at once exactly one gets a version."""
+        ...
+
+    async def swap(
+        self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
+    ) -> int | None:
+        """Replace the record only if its version is *expected*: the new version, or None where it is another one or
+        absent. Of several that swap the same version at once exactly one gets a version."""
+        ...
+
+    async def delete(self, collection: str, key: str) -> bool:
+        """Remove the record; whether there was one."""
+        ...
+
+    def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """The keys that begin with *prefix*, in any order. A key that is there from the first to the last moment is
+        given at least once; one that comes or goes meanwhile may or may not be. Close it (`aclosing`) if you leave it
+        early."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what the running event loop has open. The store stays usable and opens anew. Never raises."""
+        ...
+
+
+class NoStore:
+    """Keeps nothing: every `get` is None and every `put` is dropped."""
+
+    atomic = False
+    enumerable = False
+    limitation = "NoStore() keeps nothing."
+    secret = b""
+
+    async def get(self, collection: str, key: str) -> Record | None:
+        return None
+
+    async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        return None
+
+    async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        raise NotImplementedError(self.limitation)
+
+    async def swap(
+        self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
+    ) -> int | None:
+        raise NotImplementedError(self.limitation)
+
+    async def delete(self, collection: str, key: str) -> bool:
+        return False
+
+    async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        return
+        yield ""
+
+    async def aclose(self) -> None:
+        return None
+
+
+def require_atomic(store: Store, purpose: str) -> None:
+    """Refuse *store* for *purpose* ("Background work") unless its `add` and `swap` are atomic.
+
+    :raises ValueError: naming the purpose, the reason, and the stores that can.
+    """
+    if not store.atomic:
+        raise ValueError(
+            f"{purpose} needs a store that can add and swap atomically. {store.limitation} "
+            "MemoryStore, RedisStore and PostgresStore can."
+        )
+
+
+def lifetime(ttl: float | None, default: float) -> float:
+    """Seconds that a record lives, `math.inf` for ever: *ttl*, or *default* where it is None.
+
+    :raises ValueError: it is not positive.
+    """
+    seconds = default if ttl is None else ttl
+    if not seconds > 0:
+        raise ValueError(f"ttl must be a positive number of seconds, not {seconds!r}.")
+    return seconds if seconds < CENTURY else math.inf
+
+
+def new_version() -> int:
+    """A number of 1 to 2**63 - 1, which every engine can hold, that no other write is expected to have drawn."""
+    return random.getrandbits(63) or 1

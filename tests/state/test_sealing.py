@@ -1,0 +1,113 @@
+"""Encrypted values open only with their key, and only in their place."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import pytest
+
+from gomodel_asgi.state import Encrypted, MemoryStore, NoStore
+
+KEY = bytes(range(32))
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.state"]
+
+
+async def raw(store: MemoryStore, key: str = "a") -> bytes:
+    record = await store.get("things", key)
+    assert record is not None
+    return record.value
+
+
+async def test_the_store_below_never_sees_a_value() -> None:
+    inner = MemoryStore()
+    store = Encrypted(inner, KEY)
+    await store.put("things", "a", b"confidential")
+    await store.add("things", "b", b"confidential")
+    version = await store.add("things", "c", b"confidential")
+    await store.swap("things", "c", version or 0, b"more confidential")
+
+    for key in ("a", "b", "c"):
+        assert b"confidential" not in await raw(inner, key)
+
+
+async def test_the_same_value_is_sealed_differently_each_time() -> None:
+    inner = MemoryStore()
+    store = Encrypted(inner, KEY)
+    seen = set()
+    for _ in range(3):
+        await store.put("things", "a", b"one")
+        seen.add(await raw(inner))
+
+    assert 3 == len(seen)
+
+
+async def test_another_worker_with_the_key_opens_it_and_one_without_finds_nothing() -> None:
+    inner = MemoryStore()
+    await Encrypted(inner, KEY).put("things", "a", b"one")
+    opened = await Encrypted(inner, KEY).get("things", "a")
+
+    assert opened is not None
+    assert b"one" == opened.value
+    assert await Encrypted(inner, os.urandom(32)).get("things", "a") is None
+
+
+async def test_a_value_moved_to_another_place_does_not_open_there() -> None:
+    inner = MemoryStore()
+    store = Encrypted(inner, KEY)
+    await store.put("things", "a", b"one")
+    await inner.put("things", "b", await raw(inner))
+    await inner.put("others", "a", await raw(inner))
+
+    assert await store.get("things", "b") is None
+    assert await store.get("others", "a") is None
+
+
+async def test_no_changed_byte_goes_unnoticed() -> None:
+    inner = MemoryStore()
+    store = Encrypted(inner, KEY)
+    await store.put("things", "a", b"one")
+    sealed = await raw(inner)
+    for position in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[position] ^= 1
+        await inner.put("things", "a", bytes(changed))
+        assert await store.get("things", "a") is None
+
+
+@pytest.mark.parametrize("cut", [lambda v: b"", lambda v: v[:1], lambda v: v[:12], lambda v: v[:28], lambda v: v[1:]])
+async def test_a_value_cut_short_is_absent_with_one_warning(
+    cut: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = MemoryStore()
+    store = Encrypted(inner, KEY)
+    await store.put("things", "a", b"one")
+    await inner.put("things", "a", cut(await raw(inner)))
+    with caplog.at_level(logging.WARNING, "gomodel_asgi.state"):
+        assert await store.get("things", "a") is None
+        assert await store.get("things", "a") is None
+
+    assert ["A record of 'things' does not open with the key given and reads as absent."] == said(caplog)
+
+
+def test_what_the_store_can_do_is_what_the_store_below_can_do() -> None:
+    inner, none = MemoryStore(), NoStore()
+
+    assert Encrypted(inner, KEY).atomic and Encrypted(inner, KEY).enumerable
+    assert Encrypted(inner, KEY).secret == inner.secret
+    assert not Encrypted(none, KEY).atomic and not Encrypted(none, KEY).enumerable
+    assert Encrypted(none, KEY).limitation == none.limitation
+
+
+@pytest.mark.parametrize("length", [0, 16, 24, 31, 33, 64])
+def test_a_key_of_another_length_is_refused(length: int) -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Encrypted(MemoryStore(), bytes(length))
+
+
+def test_the_key_is_in_no_repr() -> None:
+    assert repr(KEY) not in repr(Encrypted(MemoryStore(), KEY))
