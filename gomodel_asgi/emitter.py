@@ -93,6 +93,7 @@ def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}
     response |= DEFAULTS | repeated | {"usage": None}
+    response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
     response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
     return response
 

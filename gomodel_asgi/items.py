@@ -187,7 +187,6 @@ class FunctionCall(Item):
 
     def finish(self) -> None:
         if not "".join(self.pieces).strip():
-            self.pieces.clear()
             self.arguments("{}")
         arguments = self.value["arguments"] = "".join(self.pieces)
         name = self.value["name"]

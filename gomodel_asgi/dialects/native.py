@@ -66,7 +66,9 @@ class NativeReader:
         self._error_sent = False
 
     def feed(self, data: bytes) -> bytes:
-        events = self.framer.feed(data)
+        framer = self.framer
+        whole = data.endswith(b"\n\n") and not framer.pending and not framer.inside
+        events = data if whole else framer.feed(data)
         if b'"response"' in events or b"error" in events or self.terminal is not None:
             return self._open(events)
         if events:

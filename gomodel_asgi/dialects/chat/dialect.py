@@ -1,0 +1,32 @@
+"""The door of the chat dialect."""
+
+from __future__ import annotations
+
+from ...emitter import Emitter
+from ...errors import GatewayError
+from ..base import Call, Outgoing
+from ..conversation import brought_tools
+from ..losses import Losses
+from ..tools import read_tools
+from .errors import read_error
+from .reply import ChatTranslator
+from .request import chat_request
+
+
+class ChatDialect:
+    """Speaks Chat Completions. What a server of a certain `Call.type` does differently is in `flavors`."""
+
+    name = "chat"
+
+    def request(self, call: Call) -> Outgoing:
+        """*call* as a POST of `/chat/completions`; see `Dialect.request`."""
+        return chat_request(call)
+
+    def translator(self, call: Call, emitter: Emitter) -> ChatTranslator:
+        """A reader of `chat.completion.chunk` events or of one `chat.completion` body."""
+        tools = read_tools(call.body, Losses("drop"), more=brought_tools(call.body))
+        return ChatTranslator(call, emitter, tools)
+
+    def error(self, status: int, body: bytes) -> GatewayError | None:
+        """Read an error body in one of the forms that chat servers use; see `read_error`."""
+        return read_error(status, body)

@@ -1,0 +1,83 @@
+"""What a chat server wants back on the next turn, as it travels in `encrypted_content`.
+
+A payload has the members of an assistant message that the server gave and no item holds: `reasoning_content` or
+`reasoning` (text), `reasoning_details` (OpenRouter, Snowflake), `thinking` (the text of Mistral's thinking parts),
+`extra_content` (by call id; "" is the message's own: signatures at Gemini's OpenAI endpoint). Streams give all of
+these in pieces, and several items of one turn may each hold some: adding pieces up is the same work both ways.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..parts import Json
+
+TEXTS = ("reasoning_content", "reasoning", "thinking")
+PIECEWISE = ("text", "summary", "data")
+MESSAGE = ""
+
+
+class Memory:
+    """Adds up the pieces of one turn; `take` gives the payload and starts anew."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, list[str]] = {}
+        self.details: list[Json] = []
+        self.extra: Json = {}
+
+    def text(self, member: str, piece: str) -> None:
+        """More of the reasoning, under the name that the server gave it."""
+        self.texts.setdefault(member, []).append(piece)
+
+    def detail(self, piece: Json) -> None:
+        """One of `reasoning_details`; the pieces of a streamed one become one again."""
+        last = self.details[-1] if self.details else None
+        if last is not None and _continues(last, piece):
+            _append(last, piece)
+        else:
+            self.details.append(dict(piece))
+
+    def signature(self, call_id: str, value: Json) -> None:
+        """The `extra_content` of a call, of the message itself with the id ""."""
+        self.extra[call_id] = value
+
+    def add(self, payload: Json) -> None:
+        """A payload that came back through a client: whatever in it is not of the right shape is left out."""
+        for member in TEXTS:
+            if isinstance(payload.get(member), str):
+                self.text(member, payload[member])
+        details, extra = payload.get("reasoning_details"), payload.get("extra_content")
+        for piece in details if isinstance(details, list) else ():
+            if isinstance(piece, dict):
+                self.detail(piece)
+        if isinstance(extra, dict):
+            self.extra |= {key: value for key, value in extra.items() if isinstance(value, dict)}
+
+    def take(self) -> Json:
+        """The payload of what has come since the last call, empty if nothing has."""
+        payload: Json = {member: "".join(pieces) for member, pieces in self.texts.items()}
+        if self.details:
+            # The details hold the text too, and OpenRouter wants them alone.
+            payload = {"reasoning_details": self.details}
+        if self.extra:
+            payload["extra_content"] = self.extra
+        self.texts, self.details, self.extra = {}, [], {}
+        return payload
+
+
+def _continues(last: Json, piece: Json) -> bool:
+    """Whether *piece* is a further piece of *last*: same type, same place, no other id."""
+    if piece.get("type") != last.get("type") or piece.get("index") != last.get("index"):
+        return False
+    if piece.get("index") is None and (last.get("signature") or last.get("type") == "reasoning.encrypted"):
+        return False
+    return piece.get("id") is None or last.get("id") is None or piece["id"] == last["id"]
+
+
+def _append(last: Json, piece: Json) -> None:
+    for key, value in piece.items():
+        before: Any = last.get(key)
+        if key in PIECEWISE and isinstance(before, str) and isinstance(value, str):
+            last[key] = before + value
+        elif value not in (None, ""):
+            last[key] = value

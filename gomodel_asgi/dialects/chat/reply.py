@@ -1,0 +1,267 @@
+"""Chat replies, whole or in chunks, told to an emitter.
+
+Strategy: a whole body is one chunk whose `message` is its delta, so there is one walk. The end is not the chunk with
+the `finish_reason`: usage, or an error that undoes it, may follow. It is `[DONE]`, or a proper end of the stream after
+a finish_reason, or the whole body's own end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...emitter import Emitter
+from ..base import Call
+from ..parts import Json
+from ..tools import Tools
+from .errors import error_of, failure_of
+from .output import Output, logprobs_of
+from .usage import read_usage
+
+INCOMPLETE = {
+    "length": "max_output_tokens",
+    "model_length": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",
+}
+FAILED = frozenset({"error", "network_error", "insufficient_system_resource"})
+COMPLETED = frozenset({"", "stop", "tool_calls", "function_call", "eos", "end_turn"})
+COMMON = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning", "reasoning_details"})
+REASONING_MEMBERS = ("reasoning_content", "reasoning")
+
+decode = msgspec.json.Decoder().decode
+
+
+class ChatTranslator:
+    """Reads one reply; see `Translator`."""
+
+    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+        self.call = call
+        self.emitter = emitter
+        self.output = Output(call, emitter, tools)
+        self.finish: str | None = None
+        self.chosen = False
+        self.citations: list[Any] = []
+
+    def feed(self, event: str, data: bytes) -> None:
+        if self.emitter.terminal is not None:
+            return
+        if data.strip() == b"[DONE]":
+            if self.chosen:
+                self.end()
+            return
+        try:
+            self.read(event, decode(data))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    def read(self, event: str, chunk: Any) -> None:
+        if not isinstance(chunk, dict):
+            raise ValueError("not an object")
+        self.count(chunk)
+        failure = self.failure(event, chunk)
+        if failure is not None:
+            self.emitter.fail(failure_of(failure))
+        else:
+            self.chunk(chunk)
+
+    def close(self) -> None:
+        if self.emitter.terminal is None and self.finish:
+            self.end()
+
+    # Chunks...
+
+    def failure(self, event: str, chunk: Json) -> Json | None:
+        """The error that a chunk reports, in itself or in its choice."""
+        if chunk.get("error") or event == "error" or chunk.get("object") == "error":
+            return error_of(chunk) or {"message": "The upstream reported an error."}
+        return error_of(chunk) if chunk.get("choices") is None else None
+
+    def count(self, chunk: Json) -> None:
+        raw = chunk.get("usage")
+        if not raw and isinstance(chunk.get("x_groq"), dict):
+            raw = chunk["x_groq"].get("usage")
+        if raw and (found := read_usage(raw)):
+            self.emitter.usage(found, raw)
+
+    def chunk(self, chunk: Json) -> None:
+        choices = chunk.get("choices")
+        if choices is None and not self.call.stream and not self.chosen:
+            raise ValueError("a chat reply without choices")
+        if not choices:
+            return
+        if not isinstance(choices, list):
+            raise ValueError("choices is not an array")
+        self.begin(chunk)
+        for choice in choices:
+            if isinstance(choice, dict) and not choice.get("index"):
+                self.choice(choice)
+
+    def begin(self, chunk: Json) -> None:
+        self.chosen = True
+        tier, model, citations = chunk.get("service_tier"), chunk.get("model"), chunk.get("citations")
+        if tier and isinstance(tier, str):
+            self.emitter.response["service_tier"] = tier
+        if citations and isinstance(citations, list):
+            self.citations = citations
+        if not self.emitter.begun:
+            self.emitter.begin(model if isinstance(model, str) else None)
+
+    def choice(self, choice: Json) -> None:
+        if error := choice.get("error"):
+            self.emitter.fail(failure_of(error_of({"error": error}) or {}))
+            return
+        delta, whole = choice.get("delta"), False
+        if delta is None:
+            delta, whole = choice.get("message"), True
+        if isinstance(delta, dict):
+            self.delta(delta, choice)
+        if finish := choice.get("finish_reason"):
+            self.finish = str(finish)
+        if whole and isinstance(delta, dict):
+            self.end()
+
+    # Deltas...
+
+    def delta(self, delta: Json, choice: Json) -> None:
+        self.reasoning(delta)
+        if content := delta.get("content"):
+            self.content(content, choice)
+        if (refusal := delta.get("refusal")) and isinstance(refusal, str):
+            self.output.refusal(refusal)
+        if calls := delta.get("tool_calls"):
+            self.calls(calls)
+        if not delta.keys() <= COMMON:
+            self.rare(delta)
+
+    def rare(self, delta: Json) -> None:
+        """What few servers send."""
+        if isinstance(legacy := delta.get("function_call"), dict) and (legacy.get("name") or legacy.get("arguments")):
+            self.calls([{"index": 0, "function": legacy}])
+        if isinstance(extra := delta.get("extra_content"), dict):
+            self.output.memory.signature("", extra)
+        for image in _list(delta, "images"):
+            self.image(image)
+        for annotation in _list(delta, "annotations"):
+            self.annotation(annotation)
+        for tool in _list(delta, "executed_tools"):
+            self.emitter.warn(f"the server ran a tool: {_list_type(tool)}")
+        if delta.get("audio"):
+            self.emitter.warn("audio was left out")
+
+    def reasoning(self, delta: Json) -> None:
+        """The same thought may come under several names: its text is taken once, its details are kept."""
+        text = ""
+        for name in REASONING_MEMBERS:
+            value = delta.get(name)
+            if value and isinstance(value, str):
+                text = value
+                self.output.memory.text(name, value)
+                break
+        details = [detail for detail in _list(delta, "reasoning_details") if isinstance(detail, dict)]
+        for detail in details:
+            self.output.memory.detail(detail)
+        if text := text or "".join(map(_detail_text, details)):
+            self.output.reasoning(text)
+
+    def content(self, content: Any, choice: Json) -> None:
+        if isinstance(content, str):
+            self.output.text(content, logprobs_of(choice) if choice.get("logprobs") else None)
+            return
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict):
+                self.part(part)
+
+    def part(self, part: Json) -> None:
+        """Content parts, as Mistral sends them."""
+        kind, text = part.get("type"), part.get("text")
+        if kind == "text" and isinstance(text, str):
+            if text:
+                self.output.text(text)
+        elif kind == "thinking":
+            thought = _thinking(part.get("thinking"))
+            if thought:
+                self.output.memory.text("thinking", thought)
+                self.output.reasoning(thought)
+        else:
+            self.emitter.warn(f"a content part of type {str(kind)[:64]} was left out")
+
+    def calls(self, calls: Any) -> None:
+        if not isinstance(calls, list):
+            raise ValueError("tool_calls is not an array")
+        for call in calls:
+            call_id = self.output.calls.feed(call)
+            extra = call.get("extra_content")
+            if call_id and isinstance(extra, dict):
+                self.output.memory.signature(call_id, extra)
+
+    def image(self, image: Any) -> None:
+        place = image.get("image_url") if isinstance(image, dict) else None
+        url = place.get("url") if isinstance(place, dict) else None
+        head, _, data = url.partition(";base64,") if isinstance(url, str) else ("", "", "")
+        if head.startswith("data:image/") and data:
+            self.output.image(data, head.removeprefix("data:image/"))
+        else:
+            self.emitter.warn("an image that is not inline was left out")
+
+    def annotation(self, annotation: Any) -> None:
+        cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
+        if isinstance(cited, dict) and isinstance(cited.get("url"), str):
+            self.output.annotate(_citation(cited["url"], cited))
+        else:
+            self.emitter.warn("an annotation that is no URL citation was left out")
+
+    # The end...
+
+    def end(self) -> None:
+        finish = self.finish or ""
+        if finish in FAILED:
+            self.emitter.fail(failure_of({"message": f"The upstream ended its answer with `{finish}`."}))
+            return
+        if self.citations and self.output.message is not None and not self.output.message.closed:
+            end = self.output.message.length()
+            for url in self.citations:
+                if isinstance(url, str):
+                    self.output.annotate(_citation(url, {"start_index": end, "end_index": end}))
+        self.output.end()
+        if finish in INCOMPLETE:
+            self.emitter.incomplete(INCOMPLETE[finish])
+            return
+        if finish not in COMPLETED:
+            self.emitter.warn(f"unknown finish_reason {finish[:64]}")
+        self.emitter.complete()
+
+
+def _list(delta: Json, name: str) -> list[Any]:
+    value = delta.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _list_type(value: Any) -> str:
+    return str(value.get("type"))[:64] if isinstance(value, dict) else "unknown"
+
+
+def _detail_text(detail: Json) -> str:
+    text = detail.get("text") or detail.get("summary")
+    return text if isinstance(text, str) else ""
+
+
+def _thinking(value: Any) -> str:
+    """The text of a thinking part: a string, or a list of text parts."""
+    if isinstance(value, str):
+        return value
+    texts = [part.get("text") for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _citation(url: str, cited: Json) -> Json:
+    start, end, title = cited.get("start_index"), cited.get("end_index"), cited.get("title")
+    return {
+        "type": "url_citation",
+        "url": url,
+        "title": title if isinstance(title, str) else "",
+        "start_index": start if isinstance(start, int) else 0,
+        "end_index": end if isinstance(end, int) else 0,
+    }

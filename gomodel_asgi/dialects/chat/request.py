@@ -1,0 +1,157 @@
+"""A call as a chat request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..base import Call, Outgoing
+from ..choice import Choice, read_choice
+from ..conversation import read_conversation
+from ..losses import Losses, malformed, optional_string, string
+from ..members import boolean, carried_members, integer, mapping, number
+from ..parts import Json
+from ..tools import FunctionTool, Tools, read_tools
+from .flavors import Flavor, flavor_of
+from .messages import render_messages
+
+PATH = "/chat/completions"
+NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+SAME_NAME = frozenset({"stop", "seed", "logit_bias", "reasoning_effort"})
+"""Members of Chat Completions that the Responses API lacks: a Target's `params` may give them."""
+MAPPED = frozenset(
+    {"input", "instructions", "max_output_tokens", "parallel_tool_calls", "reasoning", "text", "tool_choice", "tools"}
+    | {"top_logprobs", *NUMBERS}
+)
+LOGPROBS = "message.output_text.logprobs"
+
+
+def chat_request(call: Call) -> Outgoing:
+    """*call* as a POST of `/chat/completions`.
+
+    :raises InvalidRequest: a member is malformed, or a loss that is rejected; *param* is its path.
+    """
+    writer = _Writer(call, flavor_of(call.type), Losses(call.unsupported))
+    body = writer.body()
+    return Outgoing(PATH, msgspec.json.encode(body), dropped=tuple(writer.losses.dropped))
+
+
+class _Writer:
+    def __init__(self, call: Call, flavor: Flavor, losses: Losses) -> None:
+        self.call = call
+        self.flavor = flavor
+        self.losses = losses
+        self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, losses)
+
+    def body(self) -> Json:
+        talk = read_conversation(self.call.body, self.losses)
+        tools = read_tools(self.call.body, self.losses, more=talk.tools)
+        body: Json = {"model": self.call.model}
+        body["messages"] = render_messages(talk.turns, self.call, self.flavor, tools, self.losses)
+        body |= self.streaming() | self.tools(tools) | self.sampling() | self.logprobs()
+        body |= self.text() | self.reasoning()
+        same = SAME_NAME | self.flavor.members
+        return body | {name: value for name, value in self.members.items() if name in same}
+
+    def streaming(self) -> Json:
+        if not self.call.stream:
+            return {}
+        return {"stream": True} | ({"stream_options": {"include_usage": True}} if self.flavor.stream_options else {})
+
+    def sampling(self) -> Json:
+        found: Json = {name: number(self.members, name) for name in NUMBERS if name in self.members}
+        if "temperature" in found:
+            found["temperature"] = max(found["temperature"], self.flavor.lowest_temperature)
+        limit = integer(self.members, "max_output_tokens")
+        return found if limit is None else {**found, self.flavor.max_tokens: limit}
+
+    def logprobs(self) -> Json:
+        include = self.call.body.get("include") or []
+        if not isinstance(include, list):
+            raise malformed("include", "must be an array")
+        top = integer(self.members, "top_logprobs") or 0
+        if top:
+            return {"logprobs": True, "top_logprobs": top}
+        return {"logprobs": True} if LOGPROBS in include else {}
+
+    # Tools...
+
+    def tools(self, tools: Tools) -> Json:
+        choice = read_choice(self.call.body, tools, self.losses)
+        parallel = boolean(self.members, "parallel_tool_calls")
+        shown = [tool for tool in tools.functions if self.flavor.allowed_tools or choice.permits(tool)]
+        if not shown:
+            return {}
+        body: Json = {"tools": [_tool(tool) for tool in shown]}
+        if choice.given:
+            body["tool_choice"] = self.choice(choice, len(shown) == len(tools.functions))
+        return body if parallel is None else {**body, "parallel_tool_calls": parallel}
+
+    def choice(self, choice: Choice, all_shown: bool) -> str | Json:
+        if choice.forced:
+            return {"type": "function", "function": {"name": choice.forced}}
+        if choice.allowed is None or not all_shown or not self.flavor.allowed_tools or choice.mode == "none":
+            return choice.mode
+        allowed = [{"type": "function", "function": {"name": name}} for name in choice.allowed]
+        return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": allowed}}
+
+    # What the answer looks like...
+
+    def text(self) -> Json:
+        text = mapping(self.members, "text")
+        return self.format(mapping(text, "format", "text")) | self.verbosity(optional_string(text, "verbosity", "text"))
+
+    def format(self, format: Any) -> Json:
+        kind = string(format, "type", "text.format") if format else "text"
+        if kind == "text":
+            return {}
+        if kind == "json_object":
+            return {"response_format": {"type": "json_object"}}
+        if kind != "json_schema":
+            raise malformed("text.format.type", "must be one of text, json_object, json_schema")
+        schema: Json = {
+            "name": string(format, "name", "text.format"),
+            "schema": mapping(format, "schema", "text.format"),
+        }
+        schema |= {name: format[name] for name in ("description", "strict") if name in format}
+        if self.flavor.json_schema:
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        self.losses.add("text.format", "structured output by a JSON schema")
+        return {}
+
+    def verbosity(self, value: str | None) -> Json:
+        if value is None or (value == "medium" and not self.flavor.verbosity):
+            return {}
+        if self.flavor.verbosity:
+            return {"verbosity": value}
+        self.losses.add("text.verbosity", "the member `text.verbosity`")
+        return {}
+
+    def reasoning(self) -> Json:
+        reasoning = mapping(self.members, "reasoning")
+        if reasoning.get("mode") not in (None, "standard"):
+            self.losses.add("reasoning.mode", "the member `reasoning.mode`")
+        effort = optional_string(reasoning, "effort", "reasoning")
+        return {} if effort is None else self.effort(effort)
+
+    def effort(self, effort: str) -> Json:
+        """DeepSeek and Z.ai switch thinking off by another member; Z.ai knows no levels, but thinks or does not."""
+        if self.flavor.effort == "reasoning":
+            return {"reasoning": {"effort": effort}}
+        if self.flavor.effort in ("deepseek", "zai") and effort == "none":
+            return {"thinking": {"type": "disabled"}}
+        if self.flavor.effort == "zai":
+            self.losses.note("reasoning.effort")
+            return {"thinking": {"type": "enabled"}}
+        return {"reasoning_effort": effort}
+
+
+def _tool(tool: FunctionTool) -> Json:
+    function: Json = {"name": tool.name}
+    if tool.description is not None:
+        function["description"] = tool.description
+    function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}

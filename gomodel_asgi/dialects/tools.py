@@ -1,0 +1,209 @@
+"""The tools of a request, flattened into functions, and the way back from a flat name to the client's tool.
+
+Targets know functions with a name of their own rules and nothing else in common. A custom tool becomes a function with
+one string, `input`; a namespaced one gets a name made of both; hosted tools stand apart, since each target has its
+own. Flat names are a pure function of the client's names: the same in every turn, or prompt caches would miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..emitter import Emitter
+from ..items import CustomCall, FunctionCall
+from .losses import Losses, expect, malformed, optional_string, string
+from .parts import Json, ToolKind
+
+MAX_NAME = 64
+LEGAL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+DATED = re.compile(r"(_preview)?(_\d{4}_\d{2}_\d{2})?$")
+NO_PARAMETERS: Json = {"type": "object", "properties": {}}
+WRAPPED_INPUT: Json = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "The whole input of the tool, as plain text."}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a flat name stands for in the client's request."""
+
+    kind: ToolKind
+    name: str
+    namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """One function for the target. *name* is flat and unique; *parameters* is JSON Schema."""
+
+    path: str
+    name: str
+    description: str | None
+    parameters: Json
+    strict: bool | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class HostedTool:
+    """A tool that the provider runs. *type* is as the client wrote it, *family* without `_preview` and date."""
+
+    path: str
+    type: str
+    value: Json
+
+    @property
+    def family(self) -> str:
+        return family_of(self.type)
+
+
+def family_of(type: str) -> str:
+    """`web_search_preview_2025_03_11` is a `web_search`."""
+    return DATED.sub("", type, count=1)
+
+
+def flatten_name(name: str, namespace: str | None = None) -> str:
+    """A name of at most 64 of `[A-Za-z0-9_-]` that begins with a letter or `_`, the same for the same names."""
+    plain = f"{namespace}__{name}" if namespace else name
+    if LEGAL_NAME.fullmatch(plain):
+        return plain
+    legal = re.sub(r"[^A-Za-z0-9_-]", "_", plain)
+    legal = legal if re.match(r"[A-Za-z_]", legal) else f"_{legal}"
+    return _with_digest(legal, plain)
+
+
+def _with_digest(name: str, key: str) -> str:
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{name[: MAX_NAME - 9]}_{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The tools of one request: *functions* for the target, *hosted* ones that it carries."""
+
+    functions: tuple[FunctionTool, ...] = ()
+    hosted: tuple[HostedTool, ...] = ()
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def restore(self, flat_name: str) -> Origin:
+        """What the client calls the function *flat_name*; a name that the model made up is a function as it stands."""
+        return self.origins.get(flat_name) or Origin("function", flat_name)
+
+    def flat_name(self, name: str, namespace: str | None = None) -> str:
+        """The target's name of a client's tool, also of one that is no longer offered."""
+        for tool in self.functions:
+            if (tool.origin.name, tool.origin.namespace) == (name, namespace):
+                return tool.name
+        # A deferred tool that a search has loaded is called with its own name as namespace, though it is declared bare.
+        bare = [tool.name for tool in self.functions if tool.origin.name == name and namespace == name]
+        return bare[0] if bare else flatten_name(name, namespace)
+
+    def open_call(self, emitter: Emitter, flat_name: str, call_id: str | None = None) -> FunctionCall | CustomCall:
+        """Open the output item for a call of *flat_name*; a missing or empty *call_id* is made."""
+        origin = self.restore(flat_name)
+        members = {"namespace": origin.namespace} if origin.namespace else {}
+        call_id = call_id or f"call_{emitter.suffix}{len(emitter.items):02x}"
+        opener = emitter.custom_call if origin.kind == "custom" else emitter.function_call
+        return opener(call_id, origin.name, **members)
+
+
+def read_tools(
+    body: Mapping[str, Any],
+    losses: Losses,
+    *,
+    hosted: Collection[str] = (),
+    more: Iterable[tuple[str, Json]] = (),
+) -> Tools:
+    """The tools of a request body, then those of *more* (see `Conversation.tools`).
+
+    *hosted* names the families of hosted tools that the target has; the others are losses.
+
+    :raises InvalidRequest: a tool is malformed, or a loss that is rejected; *param* is its path.
+    """
+    reader = _Reader(losses, hosted)
+    declared = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
+    for index, tool in enumerate(declared):
+        reader.tool(expect(tool, dict, f"tools[{index}]"), f"tools[{index}]")
+    for path, tool in more:
+        reader.tool(tool, path)
+    origins = {tool.name: tool.origin for tool in reader.functions.values()}
+    return Tools(tuple(reader.functions.values()), tuple(reader.hosted), origins)
+
+
+class _Reader:
+    def __init__(self, losses: Losses, hosted: Collection[str]) -> None:
+        self.losses = losses
+        self.families = hosted
+        self.functions: dict[Origin, FunctionTool] = {}
+        self.names: set[str] = set()
+        self.hosted: list[HostedTool] = []
+
+    def tool(self, tool: Json, path: str) -> None:
+        kind = string(tool, "type", path)
+        if kind == "function":
+            self.function(tool, path, None)
+        elif kind == "custom":
+            self.custom(tool, path, None)
+        elif kind == "namespace":
+            self.namespace(tool, path)
+        elif family_of(kind) in self.families:
+            self.hosted.append(HostedTool(path, kind, tool))
+        else:
+            self.losses.add(f"{path}.type", f"tools of type `{kind[:64]}`")
+
+    def namespace(self, tool: Json, path: str) -> None:
+        inner = expect(tool.get("tools"), list, f"{path}.tools")
+        for index, value in enumerate(inner):
+            at = f"{path}.tools[{index}]"
+            kind = string(expect(value, dict, at), "type", at)
+            if kind not in ("function", "custom"):
+                raise malformed(f"{at}.type", "must be `function` or `custom`")
+            (self.function if kind == "function" else self.custom)(value, at, tool, path)
+
+    def function(self, tool: Json, path: str, space: Json | None, space_path: str = "") -> None:
+        parameters = expect(tool.get("parameters") or NO_PARAMETERS, dict, f"{path}.parameters")
+        strict = tool.get("strict")
+        if strict is not None and not isinstance(strict, bool):
+            raise malformed(f"{path}.strict", "must be a boolean")
+        self.add("function", tool, path, parameters, strict, space, space_path)
+
+    def custom(self, tool: Json, path: str, space: Json | None, space_path: str = "") -> None:
+        self.add("custom", tool, path, WRAPPED_INPUT, None, space, space_path)
+
+    def add(
+        self, kind: ToolKind, tool: Json, path: str, schema: Json, strict: bool | None, space: Json | None, at: str
+    ) -> None:
+        namespace = None if space is None else string(space, "name", at)
+        origin = Origin(kind, string(tool, "name", path), namespace)
+        known = self.functions.get(origin)
+        name = known.name if known else self.unique(flatten_name(origin.name, namespace), origin)
+        text = _description(tool, path, space, at)
+        self.functions[origin] = FunctionTool(path, name, text, schema, strict, origin)
+
+    def unique(self, name: str, origin: Origin) -> str:
+        if name in self.names:
+            name = _with_digest(name, f"{origin.kind}:{origin.namespace}:{origin.name}")
+        self.names.add(name)
+        return name
+
+
+def _description(tool: Json, path: str, space: Json | None, space_path: str) -> str | None:
+    """A function has one description: that of its namespace stands before its own, a grammar after it."""
+    above = None if space is None else optional_string(space, "description", space_path)
+    texts = [above, optional_string(tool, "description", path), _grammar(tool.get("format"), f"{path}.format")]
+    return "\n\n".join(text for text in texts if text) or None
+
+
+def _grammar(format: Any, path: str) -> str | None:
+    """The rule that a custom tool's input follows, for a target that cannot enforce it."""
+    if format is None or expect(format, dict, path).get("type") != "grammar":
+        return None
+    syntax, definition = string(format, "syntax", path), string(format, "definition", path)
+    return f"The input must match this {syntax} grammar:\n{definition}"

@@ -1,0 +1,64 @@
+"""Error bodies of chat servers, in each of the forms that they use."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gomodel_asgi.dialects.chat import ChatDialect
+from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
+
+
+def read(status: int, value: Any) -> Any:
+    return ChatDialect().error(status, value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "Boom", "type": "t", "param": "p", "code": "c"}}, "Boom"),
+        ({"error": "Boom"}, "Boom"),
+        ({"detail": "Boom"}, "Boom"),
+        ({"detail": [{"loc": ["body", "top_k"], "msg": "Extra", "type": "x"}]}, "body.top_k: Extra"),
+        ({"message": "Boom", "type": "t"}, "Boom"),
+        ({"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "Extra"}]}}, "body: Extra"),
+        ([{"error": {"message": "Boom", "code": 400, "status": "INVALID_ARGUMENT"}}], "Boom"),
+        ({"error": {"code": "1214"}}, "The upstream reported an error."),
+    ],
+)
+def test_the_servers_message_is_found_in_each_form(body: Any, message: str) -> None:
+    error = read(400, body)
+
+    assert isinstance(error, UpstreamRejected)
+    assert (error.status, error.message) == (400, message)
+
+
+def test_an_openai_shaped_body_is_passed_on_with_all_four_keys() -> None:
+    complete = {"error": {"message": "Boom", "type": "t", "param": "p", "code": "c", "more": {"x": 1}}, "id": 7}
+
+    assert json.loads(read(400, complete).body()) == complete
+    expected = {"message": "Boom", "type": "upstream_error", "param": None, "code": None}
+    assert json.loads(read(400, {"error": {"message": "Boom"}}).body()) == {"error": expected}
+    assert json.loads(read(422, {"detail": "Boom"}).body())["error"]["message"] == "Boom"
+
+
+def test_a_status_that_the_error_names_counts() -> None:
+    assert read(200, {"error": {"message": "Boom", "code": 429}}).status == 429
+    assert read(400, {"error": {"message": "Boom", "code": "1214"}}).status == 400
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_refused_credentials_are_ours_and_their_text_is_for_the_operator(status: int) -> None:
+    error = read(status, {"error": {"message": "Bad key sk-123"}})
+
+    assert isinstance(error, UpstreamAuthError)
+    assert error.status == 502
+    assert b"sk-123" not in error.body()
+    assert "sk-123" in (error.detail or "")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'"x"', b'{"choices": []}', b"[" * 100_000])
+def test_what_is_no_error_of_this_api_is_none(body: bytes) -> None:
+    assert read(500, body) is None

@@ -1,0 +1,325 @@
+"""The emitter's grammar: whatever a translator says in whatever order, the stream is a proper one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from openresponses_types import types as open_responses
+
+from gomodel_asgi.emitter import Emitter, usage
+from gomodel_asgi.errors import UpstreamTruncated
+from gomodel_asgi.items import Item
+
+Json = dict[str, Any]
+
+ENDS = ("completed", "incomplete", "failed")
+STARTS = {
+    "response.content_part.added": "response.content_part.done",
+    "response.reasoning_summary_part.added": "response.reasoning_summary_part.done",
+}
+DELTAS = {
+    "response.output_text.delta": ("response.content_part.added", "text"),
+    "response.refusal.delta": ("response.content_part.added", "refusal"),
+    "response.reasoning_summary_text.delta": ("response.reasoning_summary_part.added", "text"),
+}
+CALL_DELTAS = {
+    "response.function_call_arguments.delta": "arguments",
+    "response.custom_tool_call_input.delta": "input",
+}
+
+
+def emitter(stream: bool = True, **echo: Any) -> Emitter:
+    return Emitter(response_id="resp_ab", created_at=7, model="m", echo=echo, stream=stream)
+
+
+def events(data: bytes) -> list[Json]:
+    """The events of *data*, each named by its type, `[DONE]` checked and taken off."""
+    blocks = data.decode().split("\n\n")
+    assert blocks[-2:] == ["data: [DONE]", ""]
+    found = []
+    for block in blocks[:-2]:
+        name, body = block.split("\n")
+        found.append(json.loads(body.removeprefix("data: ")))
+        assert name == f"event: {found[-1]['type']}"
+    return found
+
+
+class Grammar:
+    """An independent judge: reads events and keeps what a client would keep."""
+
+    def __init__(self) -> None:
+        self.items: dict[int, Json] = {}
+        self.parts: dict[tuple[int, int], Json] = {}
+        self.texts: dict[tuple[int, int], str] = {}
+        self.done: set[int] = set()
+
+    def read(self, found: list[Json]) -> None:
+        assert [event["sequence_number"] for event in found] == list(range(len(found)))
+        assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"]
+        final = found[-1]
+        assert final["type"] in tuple(f"response.{end}" for end in ENDS)
+        middle = found[2:-2] if final["type"] == "response.failed" else found[2:-1]
+        for event in middle:
+            self.event(event)
+        self.end(final)
+
+    def event(self, event: Json) -> None:
+        kind = event["type"]
+        index = event["output_index"]
+        if kind == "response.output_item.added":
+            assert index == len(self.items)
+            assert event["item"]["status"] == "in_progress"
+            self.items[index] = event["item"]
+            return
+        assert index not in self.done
+        if kind == "response.output_item.done":
+            self.item_done(index, event["item"])
+        else:
+            assert event["item_id"] == self.items[index]["id"]
+            self.inside(kind, index, event)
+
+    def inside(self, kind: str, index: int, event: Json) -> None:
+        number: Any = event.get("content_index", event.get("summary_index", -1))
+        place = (index, int(number))
+        if kind in STARTS:
+            assert place not in self.texts
+            self.parts[place], self.texts[place] = event["part"], ""
+        elif kind in DELTAS:
+            assert place in self.parts
+            self.texts[place] += event["delta"]
+        elif kind in CALL_DELTAS:
+            self.texts[place] = self.texts.get(place, "") + event["delta"]
+        elif kind in STARTS.values():
+            part = event["part"]
+            assert part.get("text", part.get("refusal")) == self.texts[place]
+            del self.parts[place]
+
+    def item_done(self, index: int, item: Json) -> None:
+        assert not [place for place in self.parts if place[0] == index]
+        assert (item["id"], item["type"]) == (self.items[index]["id"], self.items[index]["type"])
+        for member in CALL_DELTAS.values():
+            if member in item:
+                assert item[member] == self.texts.get((index, -1), "")
+        self.items[index] = item
+        self.done.add(index)
+
+    def end(self, final: Json) -> None:
+        response = final["response"]
+        assert response["status"] == final["type"].removeprefix("response.")
+        output = response["output"]
+        assert len(output) == len(self.items)
+        for index, item in self.items.items():
+            assert output[index]["id"] == item["id"]
+            if index in self.done:
+                assert output[index] == item
+        if response["status"] != "failed":
+            assert self.done == set(self.items)
+        assert len({item["id"] for item in output}) == len(output)
+        if not any(item["type"] in ("custom_tool_call", "web_search_call") for item in output):
+            open_responses.ResponseResource.model_validate(response)
+
+
+KINDS = ("message", "reasoning", "function_call", "custom_call", "item")
+VERBS = ("text", "refusal", "annotate", "end_part", "arguments", "seal", "close")
+step = st.tuples(st.sampled_from(KINDS + VERBS + VERBS), st.integers(0, 7), st.text(max_size=5))
+story = st.tuples(st.lists(step, max_size=25), st.sampled_from(ENDS))
+
+
+def tell(to: Emitter, told: tuple[list[tuple[str, int, str]], str]) -> None:
+    """Tell *to* a story: open items and speak to any of them that is open and understands."""
+    steps, end = told
+    opened: list[Item] = []
+    for verb, which, text in steps:
+        if verb in KINDS:
+            opened += open_item(to, verb, text)
+            continue
+        able = [item for item in opened if not item.closed and hasattr(item, verb)]
+        if able:
+            speak(able[which % len(able)], verb, text)
+    if end == "failed":
+        to.fail(UpstreamTruncated("It stopped."))
+    elif end == "incomplete":
+        to.incomplete("max_output_tokens")
+    else:
+        to.complete()
+
+
+def open_item(to: Emitter, kind: str, text: str) -> list[Item]:
+    if kind == "item":
+        to.item({"type": "web_search_call", "status": "completed"}, "response.web_search_call.in_progress")
+        to.items[-1].close()
+        return []
+    if kind in ("message", "reasoning"):
+        return [getattr(to, kind)()]
+    return [getattr(to, kind)(f"call_{text}", "tool")]
+
+
+def speak(item: Item, verb: str, text: str) -> None:
+    if verb == "annotate":
+        getattr(item, verb)({"type": "url_citation", "url": text, "title": "", "start_index": 0, "end_index": 0})
+    elif verb in ("end_part", "close"):
+        getattr(item, verb)()
+    else:
+        getattr(item, verb)(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(story)
+def test_every_story_makes_a_stream_of_the_grammar(told: Any) -> None:
+    to = emitter()
+    tell(to, told)
+
+    Grammar().read(events(to.take()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(story)
+def test_the_response_object_is_the_same_whether_it_was_streamed_or_not(told: Any) -> None:
+    streamed, whole = emitter(), emitter(stream=False)
+    tell(streamed, told)
+    tell(whole, told)
+
+    assert json.dumps(streamed.response) == json.dumps(whole.response)
+    assert whole.take() == b""
+
+
+def test_nothing_is_held_back() -> None:
+    to = emitter()
+    message = to.message()
+    to.take()
+    message.text("a")
+    assert b'"delta":"a"' in to.take()
+    message.text("b")
+    assert b'"delta":"b"' in to.take()
+
+
+def test_a_response_repeats_the_request_and_has_defaults_for_the_rest() -> None:
+    response = emitter(
+        temperature=0.3, metadata={"a": "b"}, user=None, tools=[{"type": "function", "name": "f"}]
+    ).response
+
+    assert (response["temperature"], response["metadata"], response["top_p"]) == (0.3, {"a": "b"}, 1.0)
+    assert response["tools"] == [
+        {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None}
+    ]
+    assert "user" not in response
+
+
+def test_the_stamp_is_the_first_member_of_every_response_object() -> None:
+    to = Emitter(response_id="resp_ab", created_at=7, model="m", echo={}, stamp="prod")
+    to.complete()
+
+    carrying = [event for event in events(to.take()) if "response" in event]
+    assert {next(iter(event["response"].items())) for event in carrying} == {("provider", "prod")}
+
+
+def test_missing_arguments_are_an_empty_object() -> None:
+    to = emitter()
+    to.function_call("call_1", "f").close()
+    to.complete()
+
+    found = events(to.take())
+    deltas = [event["delta"] for event in found if event["type"] == "response.function_call_arguments.delta"]
+    assert deltas == ["{}"]
+    assert to.response["output"][0]["arguments"] == "{}"
+
+
+def test_only_the_last_item_of_an_incomplete_response_is_incomplete() -> None:
+    to = emitter()
+    to.message().text("a")
+    to.message().text("b")
+    to.incomplete("content_filter")
+
+    assert [item["status"] for item in to.response["output"]] == ["completed", "incomplete"]
+    assert to.response["incomplete_details"] == {"reason": "content_filter"}
+
+
+def test_a_failure_says_both_forms_of_the_error_then_failed_and_keeps_what_came() -> None:
+    to = emitter()
+    to.message().text("half")
+    to.fail(UpstreamTruncated("It stopped."))
+
+    *_, error, failed = events(to.take())
+    assert error["message"] == error["error"]["message"] == failed["response"]["error"]["message"] == "It stopped."
+    assert error["code"] == "upstream_stream_truncated"
+    assert failed["response"]["output"][0]["content"][0]["text"] == "half"
+    assert failed["response"]["output"][0]["status"] == "incomplete"
+
+
+def test_a_failure_keeps_each_item_as_far_as_it_had_come() -> None:
+    to = emitter()
+    to.reasoning().text("hm")
+    to.message().refusal("no")
+    to.function_call("call_1", "f").arguments('{"a"')
+    to.custom_call("call_2", "patch").arguments('{"input": "x')
+    to.fail(UpstreamTruncated("It stopped."))
+
+    thought, refusal, call, custom = to.response["output"]
+    assert thought["summary"] == [{"type": "summary_text", "text": "hm"}]
+    assert refusal["content"] == [{"type": "refusal", "refusal": "no"}]
+    assert (call["arguments"], custom["input"]) == ('{"a"', "x")
+
+
+def test_a_failure_before_anything_begins_the_response_first() -> None:
+    to = emitter()
+    to.fail(UpstreamTruncated("It stopped."))
+
+    assert [event["type"] for event in events(to.take())][:2] == ["response.created", "response.in_progress"]
+
+
+def test_a_response_fails_only_once_and_not_after_its_end() -> None:
+    to = emitter()
+    to.complete()
+    to.take()
+    to.fail(UpstreamTruncated("It stopped."))
+
+    assert (to.take(), to.terminal, to.failure) == (b"", "completed", None)
+
+
+def test_a_beginning_alone_is_not_meaningful_and_an_item_is() -> None:
+    to = emitter()
+    to.begin("real-model")
+    assert not to.meaningful
+    to.message()
+    assert to.meaningful
+    assert to.response["model"] == "real-model"
+
+
+def test_logprobs_and_annotations_are_in_the_part_and_in_its_events() -> None:
+    to = emitter()
+    message = to.message(phase="final_answer")
+    message.text("a", [{"token": "a", "logprob": 0.0, "bytes": [97], "top_logprobs": []}])
+    message.annotate({"type": "url_citation", "url": "u", "title": "t", "start_index": 0, "end_index": 1})
+    assert message.length() == 1
+    to.complete()
+
+    item = to.response["output"][0]
+    assert item["phase"] == "final_answer"
+    assert (len(item["content"][0]["logprobs"]), len(item["content"][0]["annotations"])) == (1, 1)
+    types = [event["type"] for event in events(to.take())]
+    assert "response.output_text.annotation.added" in types
+
+
+def test_usage_has_all_the_numbers_that_clients_require() -> None:
+    assert usage(input=10, output=4, cached=3, written=2, reasoning=1) == {
+        "input_tokens": 10,
+        "input_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2},
+        "output_tokens": 4,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 14,
+    }
+
+
+@pytest.mark.parametrize("pieces", [['{"input": "a', 'b"}'], ['{"inp', 'ut":"ab"}'], ['{"x":1,"input":"ab"}'], ["ab"]])
+def test_a_custom_call_gives_its_text_however_the_model_wrapped_it(pieces: list[str]) -> None:
+    to = emitter()
+    call = to.custom_call("call_1", "patch")
+    for piece in pieces:
+        call.arguments(piece)
+    to.complete()
+
+    assert to.response["output"][0]["input"] == "ab"
+    Grammar().read(events(to.take()))
