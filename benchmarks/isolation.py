@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from typing import cast
 
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.transport import Http11Transport, UpstreamRequest
@@ -32,8 +33,7 @@ class Misbehaving(asyncio.Protocol):
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -117,7 +117,6 @@ async def run(requests: int, tenants: int) -> Counter[str]:
     found["waiting"] = sum(len(pool.waiting) for pool in pools.pools.values())
     await transport.aclose()
     server.close()
-    await server.wait_closed()
     return found
 
 

@@ -1,0 +1,35 @@
+"""Which addresses are public (IANA special-purpose registries, RFC 6890), and so may be reached by a tenant's URL."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+NAT64 = IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are the IPv4 address that is really reached."""
+TUNNELS = (IPv6Network("2002::/16"), IPv6Network("2001::/32"))
+"""6to4 and Teredo: an IPv4 address inside, perhaps a private one, and no provider's API behind it."""
+
+
+def is_public(address: str) -> bool:
+    """Whether *address*, numeric, is one of the open internet. What is not an address is not public."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return _is_global(_embedded(parsed))
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in NAT64:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _is_global(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and (address.is_site_local or any(address in net for net in TUNNELS)):
+        return False
+    special = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_link_local
+    return address.is_global and not special and not address.is_loopback and not address.is_private

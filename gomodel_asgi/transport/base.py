@@ -1,0 +1,86 @@
+"""The network seam: one request out, one reply back. Everything above it is testable without a socket.
+
+A transport gives status, headers and bytes as the upstream sent them, framing removed. It knows nothing of SSE, JSON,
+providers or tenants; what it must keep apart it keeps apart by *credential*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..settings import Timeouts
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One HTTP request to an upstream, complete but for framing headers.
+
+    *scheme* is `http` or `https`; *host* is without brackets; *target* is path and query as they go on the wire.
+    *headers* have lower-case names and hold neither `host` nor framing nor hop-by-hop headers: the transport adds
+    `host`, `content-length` and `accept-encoding: identity`. *body* is None for a request without one.
+    *credential* tells connections apart that must not be shared: any opaque value, never a secret itself.
+    *deadline* bounds, in seconds from the call of `open`, everything up to the last header of the reply.
+    *allow_private* False: the connected peer's address must be a public one.
+    *uds* is the path of a Unix socket that is connected to instead of host and port. *fresh*: use no idle connection.
+    """
+
+    method: bytes
+    scheme: str
+    host: str
+    port: int
+    target: bytes
+    headers: Headers = field(repr=False)
+    body: bytes | None = field(repr=False)
+    credential: str = field(default="", repr=False)
+    timeouts: Timeouts = Timeouts()
+    deadline: float = 120.0
+    allow_private: bool = True
+    uds: str | None = None
+    fresh: bool = False
+
+
+class UpstreamReply(Protocol):
+    """A reply whose headers have come. *headers* have lower-case names, hop-by-hop ones included."""
+
+    status: int
+    headers: Headers
+    resumable: bool
+    """Whether a `read` that timed out may be repeated without loss."""
+
+    async def read(self, timeout: float) -> bytes:
+        """The next bytes of the body, at least one; `b""` once the body has ended as its framing promised.
+
+        :raises UpstreamTimeout: nothing came within *timeout* seconds.
+        :raises UpstreamTruncated: the connection closed before the body's end.
+        :raises UpstreamProtocolError: the framing is broken.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release the connection: back to its pool if the reply ended exactly, closed otherwise. Never raises;
+        a cancellation waits for it, and it takes seconds at the most."""
+        ...
+
+
+class Transport(Protocol):
+    """Makes requests. One instance may serve several event loops, one after the other or at a time."""
+
+    async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        """Send *request* and wait for the reply's headers.
+
+        :raises UpstreamUnreachable: no connection could be made.
+        :raises UpstreamStale: a reused connection closed before one byte of the reply.
+        :raises UpstreamTimeout: *deadline* passed; of kind `"connect"`, `timeouts.connect` did, and nothing was sent.
+        :raises Overloaded: `timeouts.pool` passed, and nothing was sent.
+        :raises UpstreamProtocolError: what came is not HTTP/1.1, or over the bounds; of kind `"closed"`, the connection
+            closed before the headers' end.
+        :raises ValueError: the request cannot be written safely (CR, LF, NUL; a header that is the transport's own).
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every idle connection of the running loop. Never raises."""
+        ...

@@ -1,0 +1,223 @@
+"""One socket, one reply at a time.
+
+Strategy: the event loop calls `data_received`, which feeds the reader and wakes whoever waits. There is at most one
+waiter, made only when nothing is there to be taken, and at most one timer, which is not touched when a deadline
+moves later: it looks at the deadline when it fires, and goes on or goes off. A request body that does not fit into
+the socket is written from `resume_writing`, so that nobody need wait for it and an early answer is heard at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from ...errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTruncated
+from .framing import ReplyReader
+
+HIGH_WATER = 64 * 1024
+"""Payload bytes at which we stop reading. The loop hands over up to 256 KiB at once, so most that is ever held is
+that much more."""
+SMALL_BODY = 64 * 1024
+"""Up to here one write of head and body is cheaper than two."""
+SLICE = 256 * 1024
+"""What the loop may copy when the socket is full: a slice, not the whole rest of the body."""
+
+
+class Owner(Protocol):
+    """Where a connection belongs."""
+
+    def give_back(self, connection: Connection) -> None:
+        """Its exchange is over."""
+
+    def stray(self, connection: Connection) -> None:
+        """Something came on it, or it was closed, out of turn."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection of *pool*. *uses* counts the requests that it has carried."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pool: Owner) -> None:
+        self.loop = loop
+        self.pool = pool
+        self.reader = ReplyReader()
+        self.uses = 0
+        self.idle_since = 0.0
+        self.failure: UpstreamError | None = None
+        self.closed = self.heard = self.reading_paused = self.writing_paused = False
+        self.unsent: memoryview | None = None
+        self.waiter: asyncio.Future[bool] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = self.deadline = 0.0
+
+    # One exchange...
+
+    def send(self, head: bytes, body: bytes | None, bodiless: bool) -> None:
+        """Write a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
+
+        A peer that spoke before it was asked (a proxy's "503", say) has answered: once, and never again here.
+        """
+        self.uses += 1
+        if self.heard and self.uses == 1:
+            self.reader.exact = False
+            return
+        self.heard = False
+        self.reader.begin(bodiless)
+        if self.closed:
+            return
+        if not body:
+            self.transport.write(head)
+        elif len(body) <= SMALL_BODY:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.unsent = memoryview(body)
+            self._send_more()
+
+    def progress(self, deadline: float) -> asyncio.Future[bool]:
+        """A future that is True once anything has happened, False when loop time *deadline* has passed."""
+        self.deadline = deadline
+        if self.timer is None or deadline < self.timer_at:
+            self._arm(deadline)
+        self.waiter = self.loop.create_future()
+        return self.waiter
+
+    def take(self) -> bytes:
+        """All payload that has come."""
+        if self.reading_paused:
+            self._resume_reading()
+        return self.reader.take()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the reply ended exactly, the peer keeps the connection, and our request is out."""
+        reader = self.reader
+        return reader.exact and reader.keep_alive and reader.done and self.unsent is None and self.healthy
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing has come or happened that was not asked for."""
+        return self.reader.exact and not self.closed and self.failure is None and not self.transport.is_closing()
+
+    def rest(self) -> None:
+        """Nobody uses the connection: what comes now is not asked for."""
+        self.waiter = None
+        self.reader.take()
+        if self.reading_paused:
+            self._resume_reading()
+
+    def abort(self) -> None:
+        """Close at once, whatever is still to be sent or read."""
+        self.closed = True
+        self.unsent = None
+        if self.failure is None:
+            self.failure = UpstreamTruncated("The connection to the upstream was closed.")
+        self.transport.abort()
+        self._disarm()
+        self._wake()
+
+    # Called by the event loop...
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        reader = self.reader
+        if not self.heard:
+            self.heard = True
+            if self.unsent is not None or self.transport.get_write_buffer_size():
+                reader.exact = False  # answered before it was asked to the end: used, but for the last time
+        try:
+            reader.feed(data)
+        except UpstreamProtocolError as error:
+            self.failure = error
+            self.abort()
+            return
+        if not reader.exact:
+            self.pool.stray(self)
+        if reader.size >= HIGH_WATER and not self.reading_paused:
+            self.reading_paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._end(None)
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc)
+
+    def pause_writing(self) -> None:
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        self.writing_paused = False
+        if self.unsent is not None:
+            self._send_more()
+
+    # Underneath...
+
+    def _send_more(self) -> None:
+        unsent = self.unsent
+        while unsent and not self.writing_paused and not self.closed:
+            self.transport.write(unsent[:SLICE])
+            unsent = unsent[SLICE:]
+        if not self.closed:
+            self.unsent = unsent or None
+
+    def _end(self, exc: Exception | None) -> None:
+        """The peer has closed, in order (*exc* None) or not."""
+        if self.closed:
+            return
+        self.closed = True
+        if exc is None:
+            self.reader.eof()
+        if self.failure is None and not self.reader.done:
+            self.failure = self._cut()
+        self._disarm()
+        self.pool.stray(self)
+        self._wake()
+
+    def _cut(self) -> UpstreamError:
+        if self.reader.status:
+            return UpstreamTruncated("The upstream closed the connection before the end of its reply.")
+        if self.uses > 1 and not self.heard:
+            return UpstreamStale("The upstream closed an idle connection.")
+        error = UpstreamProtocolError("The upstream closed the connection without a reply.")
+        error.kind = "closed"
+        return error
+
+    def _resume_reading(self) -> None:
+        self.reading_paused = False
+        if not self.closed:
+            self.transport.resume_reading()
+
+    def _wake(self) -> None:
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(True)
+
+    # One timer, moved lazily...
+
+    def _arm(self, deadline: float) -> None:
+        self._disarm()
+        self.timer_at = deadline
+        self.timer = self.loop.call_at(deadline, self._ring)
+
+    def _disarm(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _ring(self) -> None:
+        self.timer = None
+        waiter = self.waiter
+        if waiter is None or waiter.done():
+            return
+        if self.deadline > self.timer_at:
+            self._arm(self.deadline)
+        else:
+            waiter.set_result(False)

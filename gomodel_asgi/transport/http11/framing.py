@@ -1,0 +1,175 @@
+"""Where a reply begins, what it holds, and whether it ended exactly (RFC 9112).
+
+Strategy: httptools (llhttp) reads the syntax and refuses bare CR, NUL, obs-fold, two or odd content-lengths and
+transfer-encoding beside content-length. What it lets pass is refused here: versions but 1.0 and 1.1, statuses
+outside 200 to 599, every coding but one `chunked`, more than MAX_INTERIM interim replies, 101, and heads without
+bound. One reader serves one connection, reply after reply.
+
+The other half is isolation. llhttp starts on the next reply by itself and skips stray CR and LF, so a byte too many
+could be read as the answer to somebody else's request. `exact` therefore becomes False as soon as anything follows
+the reply's last byte, and then the connection must not be used again. When in doubt it is False.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+from ...errors import UpstreamProtocolError
+from ..base import Headers
+from ..head import MAX_HEAD, MAX_HEADERS
+
+MAX_INTERIM = 8
+LAST_BYTE_IS_CRLF = b"\r\n"
+
+
+class Refused(Exception):
+    """Raised inside a parser callback, where httptools replaces it: the reason is kept in `ReplyReader.reason`."""
+
+
+class ReplyReader:
+    """Reads one reply at a time: `begin`, then `feed` until `done`; `eof` when the peer has closed its side.
+
+    *status* is 0 until the head is complete. *chunks* (*size* bytes in all) is the payload not yet taken.
+    """
+
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.begin()
+
+    def begin(self, bodiless: bool = False) -> None:
+        """Expect a reply. *bodiless*: the request was a HEAD, whose reply has no body whatever its headers say."""
+        self.bodiless = bodiless
+        self.started = self.done = self.interim = self.keep_alive = False
+        self.chunked = self.until_close = False
+        self.exact = True
+        self.status = self.interims = self.size = self.overhead = 0
+        self.headers: Headers = []
+        self.chunks: list[bytes] = []
+        self.reason = "it is not HTTP/1.1"
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the connection.
+
+        :raises UpstreamProtocolError: this is not a reply that we accept. What came before it stays in *chunks*.
+        """
+        if self.done:
+            self.exact = False
+            return
+        in_head, held = self.status == 0, self.size
+        try:
+            self._begin_with(data)
+            self.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, Refused) as error:
+            if not self.done:
+                raise self._refusal(str(error)) from error
+            self.exact = False
+        self._bound(data, in_head, held)
+        if self.done and self.exact:
+            self.exact = self._ends_with_reply(data, in_head, self.size - held)
+
+    def eof(self) -> None:
+        """The peer has closed: the proper end of a body that has no length of its own."""
+        if self.status and not self.done and self.until_close:
+            self.done = True
+        self.exact = False
+
+    def take(self) -> bytes:
+        """All payload that has come, as one."""
+        chunks, self.chunks, self.size = self.chunks, [], 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    # What the parser tells us...
+
+    def on_message_begin(self) -> None:
+        if self.done:
+            raise Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:  # else a trailer
+            self.headers.append((name.lower(), value.rstrip(b" \t")))  # the parser leaves what trails
+
+    def on_headers_complete(self) -> None:
+        status = self.parser.get_status_code()
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            self._refuse("its version is not HTTP/1.1")
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse("it has too many headers")
+        if 100 <= status < 200 and status != 101:
+            return self._skip_interim()
+        if not 200 <= status <= 599:
+            self._refuse("its status is out of range")
+        self._read_framing(status)
+        self.status = status
+
+    def on_body(self, body: bytes) -> None:
+        if not self.done:
+            self.chunks.append(body)
+            self.size += len(body)
+
+    def on_message_complete(self) -> None:
+        if self.interim:
+            self.interim = False
+        elif not self.done:
+            self.done = True
+            self.keep_alive = self.parser.should_keep_alive()
+
+    # What we make of it...
+
+    def _begin_with(self, data: bytes) -> None:
+        # llhttp also reads RTSP and ICE, and skips empty lines.
+        if not self.started:
+            self.started = True
+            if data[:1] != b"H":
+                self._refuse("it is not HTTP/1.1")
+
+    def _skip_interim(self) -> None:
+        self.interim = True
+        self.headers = []
+        self.interims += 1
+        if self.interims > MAX_INTERIM:
+            self._refuse("its interim replies do not end")
+
+    def _read_framing(self, status: int) -> None:
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
+            self._refuse("its transfer coding is not chunked")
+        if codings and self.parser.get_http_version() == "1.0":
+            self._refuse("it is chunked in HTTP/1.0")
+        self.chunked = bool(codings)
+        self.until_close = not codings and not any(name == b"content-length" for name, _ in self.headers)
+        if self.bodiless:
+            # The parser would wait for a body: it is left where it stands, and the connection with it.
+            self.done, self.exact = True, False
+
+    def _bound(self, data: bytes, in_head: bool, held: int) -> None:
+        """Limit what is not payload: heads, trailers, chunk extensions. Piece by piece, as it costs nothing so."""
+        if not self.done and self.size == held:
+            self.overhead += len(data)
+            if self.overhead > MAX_HEAD:
+                raise self._refusal("over the limit", "its head or trailer is too large")
+        elif in_head and self.overhead + len(data) > MAX_HEAD:
+            if sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+                self.status = 0
+                raise self._refusal("over the limit", "its head is too large")
+        else:
+            self.overhead = 0
+
+    def _ends_with_reply(self, data: bytes, in_head: bool, payload: int) -> bool:
+        """Whether the last byte of *data* is the last byte of the reply.
+
+        Only CR and LF can follow without the parser's noticing. Where the reply ends in an empty line (chunks, no
+        body), one more would follow another. Where it ends in *payload* bytes, the rest of *data* must be its head.
+        """
+        if payload and not self.chunked:
+            if data[-1] not in LAST_BYTE_IS_CRLF:
+                return True
+            head, end, _ = data.partition(b"\r\n\r\n") if in_head else (b"", b"", b"")
+            return len(data) - payload == len(head) + len(end)
+        return data[-4:] == b"\r\n\r\n" and data[-5:-4] not in (b"\r", b"\n", b"")
+
+    def _refuse(self, reason: str) -> None:
+        self.reason = reason
+        raise Refused(reason)
+
+    def _refusal(self, detail: str, reason: str = "") -> UpstreamProtocolError:
+        return UpstreamProtocolError(f"The upstream's reply cannot be used: {reason or self.reason}.", detail=detail)

@@ -1,0 +1,250 @@
+"""`HttpxTransport`: a transport of httpx or httpx2 behind our seam, on asyncio and trio.
+
+Strategy: the *transport* of the library, not its client, so there is no cookie jar, no redirect, no environment. What
+the library does with time it is told not to do (but for connect and pool): deadlines are ours, by cancellation, since
+its own count per read and start anew with each byte. After a cancelled read its stream cannot be read again.
+
+What the wrapped library cannot be made to do is refused rather than half done: see `allow_private` and `uds` below.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, suppress
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NoReturn
+
+import anyio
+import anyio.to_thread
+
+from ..errors import (
+    GatewayError,
+    UpstreamProtocolError,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from .addresses import is_public
+from .base import Headers, UpstreamRequest
+from .head import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, authority, request_head
+from .httpx_errors import LIBRARIES, meaning_of
+
+VERSIONS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2")
+CLOSING = 2.0
+"""Seconds that closing may take, shielded from cancellation: TLS says goodbye, an HTTP/2 stream is reset."""
+
+
+def library_of(transport: object) -> ModuleType:
+    """httpx or httpx2, whichever *transport* is an `AsyncBaseTransport` of.
+
+    :raises TypeError: it is of neither.
+    """
+    for kind in type(transport).__mro__:
+        library = kind.__module__.partition(".")[0]
+        if kind.__name__ == "AsyncBaseTransport" and library in LIBRARIES:
+            return import_module(library)
+    raise TypeError(
+        f"{type(transport).__name__} is neither an httpx.AsyncBaseTransport nor an httpx2.AsyncBaseTransport."
+    )
+
+
+class HttpxReply:
+    """A reply that is being read; see `UpstreamReply`. Content codings are left as they came."""
+
+    resumable = False
+
+    def __init__(self, response: Any, stack: AsyncExitStack) -> None:
+        self.status: int = response.status_code
+        self.headers: Headers = [(name.lower(), value) for name, value in response.headers.raw]
+        self._stack = stack
+        self._chunks: AsyncIterator[bytes] = response.stream.__aiter__()
+        self._failure: GatewayError | None = None
+
+    async def read(self, timeout: float) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        # Whatever ends this read but a chunk or the end, even cancellation, leaves a stream that cannot be read on.
+        self._failure = UpstreamTruncated("The reply was closed.")
+        try:
+            chunk = await self._next(timeout)
+        except GatewayError as error:
+            self._failure = error
+            raise
+        self._failure = None
+        return chunk
+
+    async def aclose(self) -> None:
+        self._failure = UpstreamTruncated("The reply was closed.")
+        await _close(self._stack)
+        await _finish(self._chunks)
+
+    async def _next(self, timeout: float) -> bytes:
+        try:
+            with anyio.fail_after(timeout):
+                while not (chunk := await anext(self._chunks, None)):
+                    if chunk is None:
+                        return b""
+                return chunk
+        except Exception as error:
+            _reraise(error, reading=True)
+
+
+class HttpxTransport:
+    """Makes requests through *transport*, an `httpx.AsyncBaseTransport` or `httpx2.AsyncBaseTransport`, as it is given:
+    how it pools, and what it keeps between requests, is its own affair.
+
+    Without one, httpx is used with a transport of its own for each request, closed with its reply: nothing is shared
+    between tenants, and nothing can leak from one request into the next. *proxy* (a URL), *http2* and *verify* (False,
+    or an `ssl.SSLContext`) are then httpx's options; the environment is not read.
+
+    `UpstreamRequest.allow_private=False` is refused (`UpstreamUnreachable`) with a transport that was given or with a
+    proxy: there the peer's address is known too late, if at all. `uds` is refused with a transport that was given.
+    """
+
+    def __init__(
+        self,
+        transport: Any = None,
+        *,
+        proxy: str | None = None,
+        http2: bool = False,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._given = transport
+        self._library = None if transport is None else library_of(transport)
+        self._proxy = proxy
+        self._http2 = http2
+        self._verify = verify
+
+    async def open(self, request: UpstreamRequest) -> HttpxReply:
+        """Send *request* and wait for the reply's headers; see `Transport`.
+
+        :raises ValueError: a header, the method or the target would break the framing.
+        :raises Overloaded: the pool of a transport that was given has no connection free.
+        """
+        self._refuse(request)
+        request_head(request, authority(request.scheme, request.host, request.port))  # for what it refuses
+        stack = AsyncExitStack()
+        try:
+            with anyio.fail_after(request.deadline):
+                response = await self._send(request, stack)
+            _check(response)
+            return HttpxReply(response, stack)
+        except BaseException as error:
+            await _close(stack)
+            if not isinstance(error, Exception):
+                raise
+            _reraise(error, reading=False)
+
+    async def aclose(self) -> None:
+        """Close the transport that was given; without one there is nothing to close."""
+        if self._given is not None:
+            stack = AsyncExitStack()
+            stack.push_async_callback(self._given.aclose)
+            await _close(stack)
+
+    # One request...
+
+    async def _send(self, request: UpstreamRequest, stack: AsyncExitStack) -> Any:
+        transport = self._given
+        if transport is None:
+            transport = await self._own(request.uds)
+            stack.push_async_callback(transport.aclose)
+        response = await transport.handle_async_request(self._translate(request))
+        stack.push_async_callback(response.aclose)
+        return response
+
+    def _translate(self, request: UpstreamRequest) -> Any:
+        library = self._library or import_module("httpx")
+        host = f"[{request.host}]" if ":" in request.host else request.host
+        headers = [*request.headers, (b"accept-encoding", b"identity")]
+        if not request.body and request.method in EXPECTS_BODY:
+            headers.append((b"content-length", b"0"))
+        return library.Request(
+            request.method.decode("ascii"),
+            f"{request.scheme}://{host}:{request.port}{request.target.decode('ascii')}",
+            headers=headers,
+            content=request.body,
+            extensions=_extensions(request, self._proxy is not None),
+        )
+
+    async def _own(self, uds: str | None) -> Any:
+        httpx = import_module("httpx")
+        if not isinstance(self._verify, ssl.SSLContext):
+            # Reads certifi's file: once, and not on the event loop.
+            self._verify = await anyio.to_thread.run_sync(
+                lambda: httpx.create_ssl_context(self._verify, trust_env=False)
+            )
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+        return httpx.AsyncHTTPTransport(
+            verify=self._verify, trust_env=False, http2=self._http2, limits=limits, proxy=self._proxy, uds=uds
+        )
+
+    def _refuse(self, request: UpstreamRequest) -> None:
+        if not request.allow_private and (self._given is not None or self._proxy or request.uds):
+            raise UpstreamUnreachable("This transport cannot tell whether the upstream's address is public.")
+        if request.uds is not None and self._given is not None:
+            raise UpstreamUnreachable("This transport was not made for a Unix socket.")
+
+
+def _extensions(request: UpstreamRequest, by_proxy: bool) -> dict[str, Any]:
+    """httpcore's per-request options. `target`: the path exactly as it came; `trace`: where the peer is judged."""
+    timeouts = {"connect": request.timeouts.connect, "pool": request.timeouts.pool, "read": None, "write": None}
+    extensions: dict[str, Any] = {"timeout": timeouts, "target": request.target}
+    if by_proxy:
+        del extensions["target"]  # a proxy is asked for the whole URL
+    if not request.allow_private:
+        extensions["trace"] = _require_public
+    return extensions
+
+
+def _check(response: Any) -> None:
+    """Refuse what the libraries let pass and Http11Transport would not, as far as they tell us of it."""
+    version = response.extensions.get("http_version", b"HTTP/1.1")
+    names = [name.lower() for name, _ in response.headers.raw]
+    size = sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
+    if version not in VERSIONS:
+        _refuse("its version is not HTTP/1.1")
+    if not 200 <= response.status_code <= 599:
+        _refuse("its status is out of range")
+    if len(names) > MAX_HEADERS or size > MAX_HEAD:
+        _refuse("its head is too large")
+    if b"transfer-encoding" in names and (b"content-length" in names or version == b"HTTP/1.0"):
+        _refuse("its framing is ambiguous")
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise UpstreamProtocolError(f"The upstream's reply cannot be used: {reason}.")
+
+
+async def _require_public(event: str, info: Mapping[str, Any]) -> None:
+    """Between TCP and TLS, before a byte of the request: refuse a peer that is not on the open internet."""
+    if event == "connection.connect_tcp.complete":
+        stream = info["return_value"]
+        peer = stream.get_extra_info("server_addr")
+        if not peer or not is_public(peer[0]):
+            await stream.aclose()
+            raise UpstreamUnreachable("No connection to the upstream could be made.", detail=f"{peer} is not public.")
+
+
+def _reraise(error: Exception, *, reading: bool) -> NoReturn:
+    """Raise what *error* means to us, or itself where that is nothing of the network's."""
+    ours = meaning_of(error, reading=reading)
+    if ours is None:
+        raise error
+    raise ours from error
+
+
+async def _finish(chunks: AsyncIterator[bytes]) -> None:
+    # The libraries' streams are generators within generators, and closing the outer one leaves the inner ones to the
+    # collector, which trio reports. Reading on from what is closed raises through all of them.
+    if isinstance(chunks, AsyncGenerator):
+        with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):
+            await anext(chunks, None)
+            await chunks.aclose()
+
+
+async def _close(stack: AsyncExitStack) -> None:
+    # A library that fails to close has nothing more to tell: the reply is over, and its caller must go on.
+    with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):
+        await stack.aclose()
