@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -14,9 +14,9 @@ from .envelope import Envelope
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
 from .exchange import Exchange, Job, Reply, Setup
 from .exchange.job import clock
+from .exchange.turnstiles import Held
 from .health import ProviderHealth
-from .observers import Context, PolicyDecided, RequestStarted
-from .offload import call
+from .observers import PolicyDecided, RequestStarted
 from .providers.provider import Provider
 from .routing import Operation, RoutingRequest, Target
 from .within import Overran, within
@@ -25,8 +25,7 @@ TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
 NO_DETAIL = "The gateway could not route this request."
 
 
-@dataclass(slots=True)
-class Inbound:
+class Inbound(Struct):
     """A request as the edge has opened it. *headers*: lower-case, first of each; *query*: raw, hint removed."""
 
     operation: Operation
@@ -34,11 +33,14 @@ class Inbound:
     hint: str | None
     scope: Scope
     request_id: str
-    headers: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    headers: Mapping[bytes, bytes]
     query: str = ""
     response_id: str | None = None
     connection: object | None = None
     started: float = field(default_factory=clock)
+
+    def __repr__(self) -> str:
+        return f"<Inbound {self.request_id} {self.operation}>"
 
 
 async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
@@ -50,7 +52,9 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if setup.observers:
         hint, size = inbound.hint, len(inbound.envelope.raw)
         setup.observers.tell(RequestStarted(job.context, hint=hint, bytes=size))
-    held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
+    held: Held = ()
+    if setup.limits.tenant_concurrency is not None and tenant is not None:
+        held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
     try:
         reply = await Exchange(job, await decide(job)).run()
     except LookupError as error:
@@ -77,8 +81,8 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
         connection=inbound.connection,
         health=lambda which: health_of(setup, which),
     )
-    context = Context(inbound.request_id, inbound.operation, tenant, request.model, inbound.envelope.stream)
-    return Job(request, setup, context, inbound.headers, inbound.query, inbound.started)
+    started, stream = inbound.started, inbound.envelope.stream
+    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream)
 
 
 def health_of(setup: Setup, which: str | Provider) -> ProviderHealth:
@@ -96,6 +100,8 @@ async def decide(job: Job) -> Target:
 
     :raises GatewayError: it refused, failed, or took too long.
     """
+    if not job.setup.observers:
+        return await _asked(job)
     started = clock()
     try:
         target = await _asked(job)
@@ -108,7 +114,7 @@ async def decide(job: Job) -> Target:
 
 async def _asked(job: Job) -> Target:
     try:
-        answer = await within(job.setup.timeouts.policy, call(job.setup.policy, job.request))
+        answer = await within(job.setup.timeouts.policy, job.setup.ask(job.request))
     except GatewayError:
         raise
     except Overran:
@@ -130,8 +136,6 @@ def _refusal(error: HTTPException) -> RoutingError:
 
 def _tell(job: Job, started: float, target: Target | None, error: GatewayError | None) -> None:
     observers = job.setup.observers
-    if not observers:
-        return
     seconds, code = clock() - started, None if error is None else error.code or "error"
     if target is None:
         observers.tell(PolicyDecided(job.context, seconds=seconds, error=code))

@@ -27,6 +27,7 @@ from .exchange.turnstiles import Turnstiles
 from .headers import read, request_id
 from .health import Health, ProviderHealth
 from .observers import Observer, Observers
+from .offload import awaitable
 from .providers.provider import Provider
 from .routing import Policy, Registry, Target
 from .settings import Limits, Retries, Timeouts
@@ -94,7 +95,7 @@ class Gateway:
         self.under_way = UnderWay()
         self.setup = Setup(
             registry=Registry(providers),
-            policy=policies.hint if policy is None else policy,
+            ask=awaitable(policies.hint if policy is None else policy),
             transport=DefaultTransport() if transport is None else transport,
             timeouts=timeouts,
             limits=limits,
@@ -126,10 +127,10 @@ class Gateway:
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
         asks for that operation, any other creates a response."""
-        handler = Handler(self, self._route_of(request), request.scope, request.receive)
+        handler = Handler(self, self.route_of(request), request.scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
 
-    def _route_of(self, request: Request) -> Route:
+    def route_of(self, request: Request) -> Route:
         path = route_path(request.scope)
         at = path.rfind("/responses")
         if at < 0:
@@ -200,7 +201,7 @@ class Gateway:
         :raises ValueError: as at construction; nothing has changed then.
         """
         registry = self.setup.registry if providers is None else Registry(providers)
-        self.setup = replace(self.setup, registry=registry, policy=policy or self.setup.policy)
+        self.setup = replace(self.setup, registry=registry, ask=self.setup.ask if policy is None else awaitable(policy))
 
     async def drain(self) -> None:
         """Refuse new requests with 503, give those under way `timeouts.drain` seconds, then end them in band."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import random
 import re
-import secrets
 from collections.abc import Iterable
 
 from .errors import InvalidRequest
@@ -63,7 +63,7 @@ def request_id(given: bytes | None) -> str:
     """The caller's request id if it is well-formed, else a new one."""
     if given is not None and REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return "req_" + secrets.token_hex(16)
+    return f"req_{random.getrandbits(128):032x}"  # has to be unique, not secret; `random` reseeds itself after a fork
 
 
 def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
@@ -79,7 +79,7 @@ def for_client(upstream: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Those of an upstream's headers that the client may see, its request id under a name of its own."""
     passed: Headers = []
     for name, value in upstream:
-        if name in TO_CLIENT or name.startswith(TO_CLIENT_PREFIX):
+        if name in TO_CLIENT or name[:12] == TO_CLIENT_PREFIX:
             if is_safe(value):
                 passed.append((name, value))
         elif name in (b"x-request-id", b"request-id") and REQUEST_ID.fullmatch(value):

@@ -11,7 +11,8 @@ import asyncio
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -22,6 +23,12 @@ from .errors import PolicyTimeout
 
 THREADS = 40
 _slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
+
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+in_thread: ContextVar[InThread | None] = ContextVar("gomodel_asgi_in_thread", default=None)
+"""How the host wants a plain function run in a thread: for frameworks whose resources belong to threads, as Django's
+database connections do. None: as anyio does it. It must end when it is cancelled, and call the function in any case.
+"""
 
 
 class Slots:
@@ -43,6 +50,9 @@ class Slots:
         await self.free.acquire()
         job = Job(self, function, args)
         try:
+            host = in_thread.get()
+            if host is not None:
+                return await host(job.run)
             return await anyio.to_thread.run_sync(job.run, abandon_on_cancel=True, limiter=self.limiter)
         except BaseException:
             job.abandon()
@@ -88,6 +98,11 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def awaitable(function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """*function* as a coroutine function: itself if it is one, else run by `call`."""
+    return function if is_coroutine_function(function) else functools.partial(call, function)
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from msgspec.structs import replace
+
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .offload import call
-from .routing import Policy, RoutingRequest, Target
+from .routing import AsyncPolicy, Policy, RoutingRequest, Target
 
 
 async def asked(policy: Policy, request: RoutingRequest) -> Target:
@@ -20,7 +21,6 @@ async def asked(policy: Policy, request: RoutingRequest) -> Target:
     return target
 
 
-AsyncPolicy = Callable[[RoutingRequest], Awaitable[Target]]
 Key = Callable[[RoutingRequest], Hashable]
 Somewhere = Target | str
 

@@ -6,12 +6,13 @@ of the host (user, state, app) is there. `Target` is the answer, and it is final
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from msgspec import Struct
+from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
@@ -31,8 +32,20 @@ BY_ID: frozenset[str] = frozenset({"retrieve", "delete", "cancel", "input_items"
 RESERVED_PARAMS = ("model", "stream", "background")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Options(Struct, frozen=True, kw_only=True):
+    """The members of a Target that are given by name."""
+
+    model: str | None = None
+    api_key: ApiKey | None = None
+    headers: Mapping[str, str] | None = None
+    params: Mapping[str, Any] | None = None
+    fallbacks: Iterable[Target] = ()
+    timeouts: Timeouts | None = None
+    retries: Retries | None = None
+    labels: Mapping[str, str] | None = None
+
+
+class Target(Options, frozen=True):
     """Where a request goes: the policy's final answer.
 
     *provider* is a configured name or a `Provider` built for this request; *model* None sends the client's model.
@@ -45,21 +58,20 @@ class Target:
     """
 
     provider: str | Provider
-    _: KW_ONLY
-    model: str | None = None
-    api_key: ApiKey | None = field(default=None, repr=False)
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
-    params: Mapping[str, Any] | None = None
-    fallbacks: Iterable[Target] = ()
-    timeouts: Timeouts | None = None
-    retries: Retries | None = None
-    labels: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fallbacks", tuple(self.fallbacks))
+        if self.fallbacks:
+            force_setattr(self, "fallbacks", tuple(self.fallbacks))
+        if self.params is not None:
+            self._check_params(self.params)
+
+    def _check_params(self, params: Mapping[str, Any]) -> None:
         for name in RESERVED_PARAMS:
-            if self.params is not None and name in self.params:
+            if name in params:
                 raise ValueError(f"params: '{name}' cannot be set here; the model is a member of Target.")
+
+    def __repr__(self) -> str:
+        return f"Target({self.provider!r}, model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
 
     def chain(self) -> list[Target]:
         """This Target and its fallbacks, theirs included, in the order in which they are tried."""
@@ -68,6 +80,10 @@ class Target:
 
 Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]
 """Decides where a request goes. A plain function runs in a worker thread, a coroutine function on the loop."""
+
+
+AsyncPolicy = Callable[["RoutingRequest"], Coroutine[Any, Any, "Target"]]
+"""A policy that can be awaited, whatever the host wrote."""
 
 
 class Registry:

@@ -90,8 +90,6 @@ class Framer:
 
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
-        if not self.pending and not self.inside and data.endswith(b"\n\n"):
-            return data
         start = max(0, len(self.pending) - 3)
         self.pending += data
         end = end_of_events(self.pending, start)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import anyio
 
+from .backend import on_trio
+
 Answer = TypeVar("Answer")
 
 
@@ -26,9 +28,7 @@ async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answ
 
     :raises Overran: it took longer than *seconds*.
     """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if on_trio():
         return await _in_scope(seconds, coroutine)
     try:
         waits_for = coroutine.send(None)

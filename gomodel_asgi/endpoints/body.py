@@ -21,6 +21,8 @@ def check_content_type(headers: Mapping[bytes, bytes]) -> None:
 
     :raises InvalidRequest: 415.
     """
+    if headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers:
+        return
     type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
     type = type.strip()
     if type != b"application/json" and not (type.startswith(b"application/") and type.endswith(b"+json")):

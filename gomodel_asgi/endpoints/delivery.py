@@ -38,12 +38,12 @@ class Delivery:
         :raises Broken: the upstream died inside an event; the connection must not be ended properly.
         """
         if self.reply.stream is None:
-            await self._whole(await self.reply.read())
+            await self._whole(self.reply.body or b"")
             return
         self._attend(watch)
-        events = await self.reply.next()
+        events = await self.reply.stream.next()
         await self._start()
-        send, next_events = self.send, self.reply.next
+        send, next_events = self.send, self.reply.stream.next
         while events:
             self.sending = True
             await send({"type": "http.response.body", "body": events, "more_body": True})

@@ -134,7 +134,10 @@ class Handler:
 
     async def _dispatched(self, inbound: Inbound) -> Reply:
         try:
-            return await dispatch(self.setup, inbound, await tenant_of(self.scope, self.gateway.tenant))
+            tenant = None
+            if self.gateway.tenant is not None or "user" in self.scope:
+                tenant = await tenant_of(self.scope, self.gateway.tenant)
+            return await dispatch(self.setup, inbound, tenant)
         except GatewayError as error:
             if isinstance(error, PolicyFailed):
                 self.raised = error.__cause__

@@ -37,6 +37,8 @@ def agreed(body: str | None, headers: Iterable[tuple[bytes, bytes]], query: list
     :raises InvalidRequest: a hint holds what no name can hold.
     """
     given = [value.decode("latin-1") for name, value in headers if name == HINT]
+    if not given and not query and body is None:
+        return None
     found = {hint.strip() for hint in (*given, *query, body or "")} - {""}
     if len(found) > 1:
         raise ProviderConflict("The provider hints in body, header and query disagree; give one.")

@@ -29,6 +29,8 @@ class ReplyResponse(Response):
                 await delivery.run(guard)
         finally:
             await self.reply.aclose()
+        if self.background is not None:
+            await self.background()
 
 
 class EndpointResponse(Response):
@@ -47,3 +49,5 @@ class EndpointResponse(Response):
             await self.handler.deliver(self.reply, send)
         if self.handler.raised is not None:
             raise self.handler.raised
+        if self.background is not None:
+            await self.background()

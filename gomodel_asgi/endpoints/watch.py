@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from starlette.types import Receive
 
+from ..backend import on_trio
+
 if TYPE_CHECKING:
     import trio
 
@@ -49,11 +51,7 @@ class Watch(Protocol):
 
 def watch(receive: Receive | None) -> Watch:
     """A watch for the running event loop; without *receive* nobody can leave."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return TrioWatch(receive)
-    return AsyncioWatch(receive, loop)
+    return TrioWatch(receive) if on_trio() else AsyncioWatch(receive)
 
 
 async def _gone(receive: Receive) -> None:
@@ -64,16 +62,18 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    def __init__(self, receive: Receive | None, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("loop", "open", "reason", "receive", "task", "tasks", "timers")
+
+    def __init__(self, receive: Receive | None) -> None:
         self.receive = receive
-        self.loop = loop
         self.reason: Reason | None = None
         self.tasks: list[asyncio.Task[object]] = []
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.open = False
 
     async def __aenter__(self) -> Self:
-        task = asyncio.current_task()
+        self.loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self.loop)
         assert task is not None
         self.task, self.open = task, True
         if self.receive is not None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from ..dialects.base import Call
 from ..dialects.native import NativeReader
@@ -21,7 +22,7 @@ from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, Upstrea
 from ..transport.base import Headers, UpstreamReply, UpstreamRequest
 from . import unary
 from .candidate import Candidate, call_of, native, translated
-from .classify import header, media_type, refusal, rejection
+from .classify import ANSWERS, media_type, refusal, rejection
 from .decoding import decoded
 from .job import Job, clock
 from .waiting import retry_after
@@ -31,8 +32,7 @@ JSON_TYPES = (b"application/json", b"text/json", b"")
 EVENT_STREAM = b"text/event-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """A usable reply: the *body* of a unary one, or *upstream*, *reader* and *held* events of a stream."""
 
     status: int
@@ -43,8 +43,7 @@ class Answer:
     body: bytes | None = None
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct):
     """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last* says that
     nothing is left to fall back on, *fresh* that no idle connection may be used."""
 
@@ -54,7 +53,7 @@ class Attempt:
     last: bool
     fresh: bool = False
     call: Call | None = None
-    gate: float | None = field(default=None, init=False)
+    gate: float | None = None
 
     async def run(self) -> Answer:
         """Send, and read as far as needed.
@@ -81,15 +80,15 @@ class Attempt:
         return translated(self.candidate, self.job, outgoing, left, self.fresh)
 
     async def _read(self, upstream: UpstreamReply) -> Answer:
-        status, headers = upstream.status, upstream.headers
-        refused = refusal(status)
-        if refused is not None:
+        status, fields = upstream.status, dict(upstream.headers)
+        if status not in ANSWERS and (refused := refusal(status)) is not None:
             raise refused
-        encoding = (header(headers, b"content-encoding") or b"").strip().lower()
-        upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
+        if b"content-encoding" in fields:
+            encoding = fields[b"content-encoding"].strip().lower()
+            upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
         if status >= 400:
             raise await self._rejection(upstream)
-        kind = media_type(headers)
+        kind = media_type(fields.get(b"content-type", b""))
         if kind == EVENT_STREAM:
             return await self._events(upstream)
         if kind not in JSON_TYPES and not kind.endswith(b"+json"):
@@ -127,21 +126,21 @@ class Attempt:
     def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
         if self.candidate.dialect is None:
             body = unary.native(body, self.job, self.candidate)
-            if self.job.request.stream and self.job.request.operation == "create":
+            if self.job.stream and self.job.request.operation == "create":
                 body = unary.as_stream(body)
         else:
             reader = self._translated()
             reader.whole(body)
             if reader.failure is not None:
                 raise reader.failure
-            body = reader.emitter.take() if self.job.request.stream else unary.final(reader)
+            body = reader.emitter.take() if self.job.stream else unary.final(reader)
         return Answer(upstream.status, upstream.headers, body=body)
 
     # Streams...
 
     async def _events(self, upstream: UpstreamReply) -> Answer:
         reader = self._reader()
-        if self.job.request.operation == "create" and not self.job.request.stream:
+        if self.job.request.operation == "create" and not self.job.stream:
             return await self._aggregated(upstream, reader)
         held = b""
         while True:

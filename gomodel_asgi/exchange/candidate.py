@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus
+
+from msgspec import Struct
 
 from ..dialects.base import Call, Dialect, Outgoing
 from ..dialects.built_in import built_in
 from ..envelope import check_depth
 from ..errors import GatewayError, InvalidRequest, PolicyFailed
 from ..headers import Headers, idempotency_key, is_safe
-from ..providers.provider import Provider, fingerprint
+from ..providers.provider import Credential, Provider
 from ..routing import Target
 from ..settings import Retries, Timeouts
 from ..transport.base import UpstreamRequest
@@ -36,15 +37,13 @@ PATHS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One Target of a chain, resolved. *credential* is the key's fingerprint."""
+class Candidate(Struct, frozen=True):
+    """One Target of a chain, resolved; *dialect* is None where the upstream speaks the Responses API itself."""
 
     target: Target
     provider: Provider
     dialect: Dialect | None
-    key: str | None = field(repr=False)
-    credential: str
+    credential: Credential
     model: str | None
     timeouts: Timeouts
     retries: Retries
@@ -74,19 +73,25 @@ async def resolve(target: Target, job: Job) -> Candidate:
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
     provider, setup = provider_of(target, job), job.setup
-    try:
-        key = await provider.key(target.api_key)
-    except GatewayError:
-        raise
-    except Exception as error:
-        raise PolicyFailed("The gateway has no usable credential for this request.") from error
     dialect = None if provider.native else _dialect(provider)
     timeouts, retries = setup.timeouts, setup.retries
     for giver in (provider, target):
         timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
         retries = giver.retries.over(retries) if giver.retries else retries
     model = target.model if target.model is not None else job.request.model
-    return Candidate(target, provider, dialect, key, fingerprint(key), model, timeouts, retries)
+    credential = provider.standing if target.api_key is None else None
+    if credential is None:
+        credential = await _credential(provider, target)
+    return Candidate(target, provider, dialect, credential, model, timeouts, retries)
+
+
+async def _credential(provider: Provider, target: Target) -> Credential:
+    try:
+        return await provider.credential(target.api_key)
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise PolicyFailed("The gateway has no usable credential for this request.") from error
 
 
 def _dialect(provider: Provider) -> Dialect:
@@ -163,7 +168,7 @@ def _request(
         target=target.encode("ascii"),
         headers=headers,
         body=body,
-        credential=candidate.credential,
+        credential=candidate.credential.fingerprint,
         timeouts=candidate.timeouts,
         deadline=deadline,
         allow_private=provider.allow_private,
@@ -174,19 +179,20 @@ def _request(
 
 def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> Headers:
     provider, client = candidate.provider, job.headers
-    headers: Headers = [AGENT, ACCEPT_STREAM if job.request.stream else ACCEPT_JSON]
+    headers: Headers = [AGENT, ACCEPT_STREAM if job.stream else ACCEPT_JSON, *candidate.credential.headers]
     if has_body:
         headers.append(JSON)
-    headers += provider.auth_header(candidate.key)
     if provider.native and b"openai-beta" in client and is_safe(client[b"openai-beta"]):
         headers.append((b"openai-beta", client[b"openai-beta"]))
     if b"idempotency-key" in client:
         value = client[b"idempotency-key"]
-        headers.append((b"idempotency-key", idempotency_key(job.request.tenant, candidate.key or "", value)))
+        headers.append((b"idempotency-key", idempotency_key(job.request.tenant, candidate.credential.key or "", value)))
     for name in provider.forward_headers:
         value = client.get(name.lower().encode("ascii"), b"")
         if value and is_safe(value, 8192):
             headers.append((name.lower().encode("ascii"), value))
+    if not extra and not provider.headers and not candidate.target.headers:
+        return headers
     return _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target))
 
 

@@ -25,9 +25,9 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return next((value for key, value in headers if key == name), None)
 
 
-def media_type(headers: Headers) -> bytes:
-    """The content type without its parameters, lower-case; empty where there is none."""
-    return (header(headers, b"content-type") or b"").partition(b";")[0].strip().lower()
+def media_type(content_type: bytes) -> bytes:
+    """A content type without its parameters, lower-case."""
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def refusal(status: int) -> GatewayError | None:

@@ -10,6 +10,7 @@ Nothing is tried after the first meaningful byte: from there on the stream itsel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import anyio
 
@@ -28,13 +29,15 @@ from ..routing import BY_ID, Target
 from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
 from .candidate import Candidate, provider_of, resolve
-from .classify import BUSY, header
+from .classify import BUSY
 from .job import Job, clock
 from .reply import Reply
 from .stream import Stream
 from .turnstiles import Held
 from .waiting import backoff
 
+JSON_TYPE = (b"content-type", b"application/json")
+STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
 
 
@@ -53,20 +56,19 @@ class Exchange:
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        chain = self.target.chain()
-        for target in chain:
-            provider_of(target, self.job)
+        first, *others = self.target.chain() if self.target.fallbacks else [self.target]
+        for other in others:
+            provider_of(other, self.job)
         self.job.setup.budget.earn()
-        candidate = await resolve(chain[0], self.job)
+        candidate = await resolve(first, self.job)
         self.deadline = clock() + max(self._limit(self.job.setup.timeouts), self._limit(candidate.timeouts))
-        for later in [*chain[1:], None]:
+        while True:
             try:
-                return await self._candidate(candidate, last=later is None or not self._may_cross())
+                return await self._candidate(candidate, last=not others or not self._may_cross())
             except GatewayError as error:
-                if later is None or not self._falls_back(candidate, error):
+                if not others or not self._falls_back(candidate, error):
                     raise self._passed(error) from error.__cause__
-                candidate = await resolve(later, self.job)
-        raise AssertionError("unreachable")
+            candidate = await resolve(others.pop(0), self.job)
 
     # One candidate...
 
@@ -86,13 +88,16 @@ class Exchange:
     async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
         setup = self.job.setup
-        breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential)
-        held = await setup.turnstiles.enter_provider(candidate.provider, candidate.timeouts.pool)
+        breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
+        held: Held = ()
+        if candidate.provider.max_concurrency or setup.limits.provider_concurrency:
+            held = await setup.turnstiles.enter_provider(candidate.provider, candidate.timeouts.pool)
         if not breaker.admit():
             setup.turnstiles.leave(held)
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after())
         try:
-            answer = await self._told(candidate, last)
+            self.attempts += 1
+            answer = await (self._told if setup.observers else self._unstale)(candidate, last)
         except BaseException as error:
             breaker.leave(counts_as_failure(error))
             setup.turnstiles.leave(held)
@@ -101,12 +106,9 @@ class Exchange:
 
     async def _told(self, candidate: Candidate, last: bool) -> Answer:
         """One attempt, told to observers."""
-        self.attempts += 1
-        number, started = self.attempts, clock()
-        observers, context = self.job.setup.observers, self.job.context
+        observers = self.job.setup.observers
+        number, started, context = self.attempts, clock(), self.job.context
         name, model = candidate.provider.name, candidate.model
-        if not observers:
-            return await self._unstale(candidate, last)
         observers.tell(AttemptStarted(context, number=number, provider=name, model=model))
         status: int | None = None
         code: str | None = "cancelled"
@@ -138,7 +140,7 @@ class Exchange:
 
     def _limit(self, timeouts: Timeouts) -> float:
         """Seconds up to the first event of a stream, or to the whole of a unary reply."""
-        return timeouts.first_event if self.job.request.stream else timeouts.unary
+        return timeouts.first_event if self.job.stream else timeouts.unary
 
     # What comes next...
 
@@ -202,19 +204,20 @@ class Exchange:
         )
 
     def _headers(self, candidate: Candidate, answer: Answer) -> Headers:
-        streaming = answer.upstream is not None or (self.job.request.stream and self.job.request.operation == "create")
-        given = header(answer.headers, b"content-type")
-        kind = b"text/event-stream; charset=utf-8" if streaming else b"application/json"
-        if given is not None and given.lower().startswith(kind.partition(b";")[0]) and is_safe(given, 128):
-            kind = given
-        headers = [(b"content-type", kind), *for_client(answer.headers)]
-        headers.append((b"x-gomodel-provider", candidate.provider.name.encode("ascii")))
-        if candidate.model and is_safe(model := candidate.model.encode(), 256):
-            headers.append((b"x-gomodel-model", model))
-        headers.append((b"x-gomodel-attempts", b"%d" % self.attempts))
+        streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
+        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers)]
+        headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
         if streaming:
             headers += STREAM_HEADERS
         return headers
+
+
+@lru_cache(maxsize=4096)
+def named(provider: str, model: str, attempts: int) -> Headers:
+    """The headers that say who answered; without the model where that cannot stand in a header."""
+    value = model.encode()
+    served = [(b"x-gomodel-model", value)] if value and is_safe(value, 256) else []
+    return [(b"x-gomodel-provider", provider.encode("ascii")), *served, (b"x-gomodel-attempts", b"%d" % attempts)]
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from ..health import Health
 from ..observers import Context, Observers, Warned
-from ..routing import Policy, Registry, RoutingRequest
+from ..routing import AsyncPolicy, Registry, RoutingRequest
 from ..settings import Limits, Retries, Timeouts
 from ..transport.base import Transport
 from .budget import RetryBudget
@@ -22,7 +24,7 @@ class Setup:
     """The configuration that a request runs on from its start to its end; `reload` makes a new one."""
 
     registry: Registry
-    policy: Policy
+    ask: AsyncPolicy
     transport: Transport
     timeouts: Timeouts
     limits: Limits
@@ -34,17 +36,32 @@ class Setup:
     turnstiles: Turnstiles
 
 
-@dataclass(slots=True)
-class Job:
+class Job(Struct):
     """One request on its way: *headers* are the client's (lower-case, first of each), *query* its raw query without
     the hint, *started* on the monotonic clock."""
 
     request: RoutingRequest
     setup: Setup
-    context: Context
-    headers: Mapping[bytes, bytes] = field(repr=False)
-    query: str = ""
-    started: float = field(default_factory=clock)
+    request_id: str
+    headers: Mapping[bytes, bytes]
+    query: str
+    started: float
+    stream: bool
+
+    @property
+    def context(self) -> Context:
+        """What every record of this request says; made only where somebody observes."""
+        request = self.request
+        return Context(
+            request_id=self.request_id,
+            operation=request.operation,
+            tenant=request.tenant,
+            model=request.model,
+            stream=self.stream,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Job {self.request_id} {self.request!r}>"
 
     def warn(self, messages: Iterable[str]) -> None:
         """Tell observers of what was left out or went wrong without failing the request."""

@@ -56,7 +56,13 @@ class Stream:
             held, self.held = self.held, b""
             return held
         while not self.ended:
-            events = await self._read()
+            try:
+                data = await self.upstream.read(self._patience())
+                events = self.reader.feed(data) if data else self.reader.close()
+            except UpstreamError as error:
+                return await self._failed(error)
+            if not data:
+                await self._end(self.reader.failure)
             if events:
                 return events
         return b""
@@ -84,17 +90,6 @@ class Stream:
         self.closed = self.ended = True
         await self.upstream.aclose()
         self.on_end(self, None)
-
-    async def _read(self) -> bytes:
-        try:
-            data = await self.upstream.read(self._patience())
-            if data:
-                return self.reader.feed(data)
-            events = self.reader.close()
-        except UpstreamError as error:
-            return await self._failed(error)
-        await self._end(self.reader.failure)
-        return events
 
     def _patience(self) -> float:
         if self.reader.terminal is not None:

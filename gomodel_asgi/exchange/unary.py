@@ -12,7 +12,20 @@ from ..errors import UpstreamProtocolError, UpstreamTruncated
 from .candidate import Candidate
 from .job import Job
 
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+CREATING = ("create", "compact", "input_tokens")
+EMPTY = (b"[]", b"null", b"")
+
+
+class Outline(msgspec.Struct):
+    """The members of a reply that tell what it is, as bytes; the others are passed over."""
+
+    object: msgspec.Raw = msgspec.Raw(b"")
+    status: msgspec.Raw = msgspec.Raw(b"")
+    output: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+_outline = msgspec.json.Decoder(Outline).decode
 
 
 def native(body: bytes, job: Job, candidate: Candidate) -> bytes:
@@ -22,27 +35,21 @@ def native(body: bytes, job: Job, candidate: Candidate) -> bytes:
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
     """
     try:
-        members = _members(body)
+        found = _outline(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
-    is_response = members.get("object") == RESPONSE
-    if job.request.operation in CREATING and _failed(members, is_response):
+    is_response = bytes(found.object) == b'"response"'
+    if job.request.operation in CREATING and _failed(found, is_response):
         raise reported_failure(body)
     if is_response and job.setup.stamp:
         return stamp(body, candidate.provider.name)
     return body
 
 
-RESPONSE = msgspec.Raw(b'"response"')
-CREATING = ("create", "compact", "input_tokens")
-EMPTY = (b"[]", b"null", b"")
-
-
-def _failed(members: dict[str, msgspec.Raw], is_response: bool) -> bool:
+def _failed(found: Outline, is_response: bool) -> bool:
     if not is_response:
-        return bytes(members.get("error", b"null")) != b"null"
-    status, output = bytes(members.get("status", b"")), bytes(members.get("output", b""))
-    return status == b'"failed"' and output in EMPTY
+        return bytes(found.error) not in EMPTY
+    return bytes(found.status) == b'"failed"' and bytes(found.output) in EMPTY
 
 
 def as_stream(body: bytes) -> bytes:

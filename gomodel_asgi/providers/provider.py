@@ -13,6 +13,8 @@ from functools import cached_property, lru_cache
 from typing import Literal, Protocol
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
+import msgspec
+
 from ..dialects.base import Dialect
 from ..headers import NEVER_FORWARDED, Headers
 from ..settings import Retries, Timeouts
@@ -33,6 +35,17 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 DIALECTS = ("responses", "chat", "anthropic", "gemini")
 PORTS = {"http": 80, "https": 443, "http+unix": 0}
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """A key as it is used: *fingerprint* tells it apart where it must not be known, *headers* carry it."""
+
+    key: str | None
+    fingerprint: str
+    headers: Headers
+
+    def __repr__(self) -> str:
+        return f"<Credential {self.fingerprint}>"
 
 
 @dataclass(frozen=True)
@@ -147,18 +160,29 @@ class Provider:
 
     # What it is paid with...
 
-    async def key(self, own: ApiKey | None = None) -> str | None:
-        """The key for one request: *own* (a Target's) if given, else the provider's.
+    async def credential(self, own: ApiKey | None = None) -> Credential:
+        """The credential for one request: *own* (a Target's key) if given, else the provider's.
 
-        :raises ValueError: it is not printable ASCII; the message never holds it.
+        :raises ValueError: the key is not printable ASCII; the message never holds it.
         """
-        value = await _resolve(self.api_key if own is None else own)
-        if value is not None and not KEY.fullmatch(value):
-            raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
-        return value
+        return self._credential(await _resolve(self.api_key if own is None else own))
 
-    def auth_header(self, key: str | None) -> Headers:
-        """The header that carries *key*; nothing where there is none."""
+    @cached_property
+    def standing(self) -> Credential | None:
+        """The credential of a provider whose key never changes; None where it has to be asked for.
+
+        :raises ValueError: as `credential`.
+        """
+        if self.api_key is not None and not isinstance(self.api_key, str):
+            return None
+        return self._credential(self.api_key)
+
+    def _credential(self, key: str | None) -> Credential:
+        if key is not None and not KEY.fullmatch(key):
+            raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
+        return Credential(key, fingerprint(key), self._auth_header(key))
+
+    def _auth_header(self, key: str | None) -> Headers:
         if key is None or self.auth == "none":
             return []
         if self.auth == "bearer":

@@ -23,7 +23,7 @@ from .signals import backend
 
 if TYPE_CHECKING:
 
-    class Decision(Target):
+    class Decision(Target, frozen=True):
         """The policy's Target; inside an event loop, the awaitable that gives it."""
 
         def __await__(self) -> Generator[Any, None, Target]: ...
