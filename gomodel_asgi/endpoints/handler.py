@@ -59,13 +59,12 @@ class Handler:
             return await self.deliver(failed(error), send)
         guard = self._guard()
         try:
-            with self.gateway.under_way.holding(guard):
-                async with guard:
-                    await self._send(await self._dispatched(inbound), send, guard)
+            async with guard:
+                await self._send(await self._dispatched(inbound), send, guard)
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
-            await self._released()
+            await self._released(guard)
         if self.raised is not None:
             raise self.raised
 
@@ -79,9 +78,11 @@ class Handler:
         except GatewayError as error:
             return failed(error)
         guard = self._guard()
-        with self.gateway.under_way.holding(guard):
+        try:
             async with guard:
                 reply = await self._dispatched(inbound)
+        finally:
+            await self._released(guard)
         if reply is None and guard.reason == "shutdown":
             return failed(ServerShutdown(GOING_DOWN))
         return reply
@@ -90,16 +91,18 @@ class Handler:
         """Send a *reply* that was prepared; when this returns or raises it has been closed."""
         guard = self._guard()
         try:
-            with self.gateway.under_way.holding(guard):
-                async with guard:
-                    await self._send(reply, send, guard)
+            async with guard:
+                await self._send(reply, send, guard)
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
-            await self._released()
+            await self._released(guard)
 
     def _guard(self) -> Watch:
-        return watch(None if self.background else self.receive)
+        """A watch that a drain knows of; pair with `_released`."""
+        guard = watch(None if self.background else self.receive)
+        self.gateway.under_way.begin(guard)
+        return guard
 
     # How a request is opened...
 
@@ -162,12 +165,14 @@ class Handler:
         """The watch was stopped because the host goes down: say so, in band or instead of an answer."""
         if self.delivery is not None and self.delivery.started:
             return await self.delivery.last_words()
-        await self._released()
+        if self.delivery is not None:
+            await self.delivery.reply.aclose()
         reply = failed(ServerShutdown(GOING_DOWN))
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
-        await Delivery(reply, send, headers, self.setup.timeouts).run(self._guard())
+        await Delivery(reply, send, headers, self.setup.timeouts).run(watch(None))
 
-    async def _released(self) -> None:
+    async def _released(self, guard: Watch) -> None:
+        self.gateway.under_way.end(guard)
         if self.delivery is not None:
             await self.delivery.reply.aclose()
 

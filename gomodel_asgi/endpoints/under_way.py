@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import anyio
 
 from ..errors import ServerShutdown
@@ -29,16 +26,15 @@ class UnderWay:
         if self.draining:
             raise ServerShutdown("The server is shutting down; send the request again.")
 
-    @contextmanager
-    def holding(self, watch: Watch) -> Iterator[None]:
-        """Count the work that *watch* watches."""
+    def begin(self, watch: Watch) -> None:
+        """Count the work that *watch* watches. Pair with `end`."""
         self.watches.add(watch)
-        try:
-            yield
-        finally:
-            self.watches.discard(watch)
-            if self.empty is not None and not self.watches:
-                self.empty.set()
+
+    def end(self, watch: Watch) -> None:
+        """The work has ended."""
+        self.watches.discard(watch)
+        if self.empty is not None and not self.watches:
+            self.empty.set()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new work, give what is under way *seconds*, then stop it."""

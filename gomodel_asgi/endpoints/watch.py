@@ -62,13 +62,14 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    __slots__ = ("loop", "open", "reason", "receive", "task", "tasks", "timers")
+    __slots__ = ("listener", "loop", "open", "reason", "receive", "task", "tasks", "ticker")
 
     def __init__(self, receive: Receive | None) -> None:
         self.receive = receive
         self.reason: Reason | None = None
-        self.tasks: list[asyncio.Task[object]] = []
-        self.timers: dict[str, asyncio.TimerHandle] = {}
+        self.tasks: tuple[asyncio.Task[object], ...] = ()
+        self.listener: asyncio.TimerHandle | None = None
+        self.ticker: asyncio.TimerHandle | None = None
         self.open = False
 
     async def __aenter__(self) -> Self:
@@ -77,15 +78,17 @@ class AsyncioWatch:
         assert task is not None
         self.task, self.open = task, True
         if self.receive is not None:
-            self.timers["listen"] = self.loop.call_later(PATIENCE, self.spawn, self._listen)
+            self.listener = self.loop.call_later(PATIENCE, self.spawn, self._listen)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self.open = False
-        for timer in self.timers.values():
-            timer.cancel()
+        if self.listener is not None:
+            self.listener.cancel()
+        if self.ticker is not None:
+            self.ticker.cancel()
         if self.tasks:
             await self._reap()
         if self.reason is None:
@@ -98,15 +101,15 @@ class AsyncioWatch:
             self.task.cancel()
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
-        self.tasks = [task for task in self.tasks if not task.done()]
-        self.tasks.append(self.loop.create_task(_run(function)))
+        running = (task for task in self.tasks if not task.done())
+        self.tasks = (*running, self.loop.create_task(_run(function)))
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
         def tick() -> None:
             function()
-            self.timers["tick"] = self.loop.call_later(seconds, tick)
+            self.ticker = self.loop.call_later(seconds, tick)
 
-        self.timers["tick"] = self.loop.call_later(seconds, tick)
+        self.ticker = self.loop.call_later(seconds, tick)
 
     async def _listen(self) -> None:
         assert self.receive is not None
