@@ -62,6 +62,11 @@ def span(data: bytes, name: str) -> tuple[int, int] | None:
         members = _members(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return span_in(data, members, name)
+
+
+def span_in(data: bytes, members: Members, name: str) -> tuple[int, int] | None:
+    """The same where the *members* of *data* have been read already."""
     opening = OBJECT.match(data)
     at = opening.end() if opening else 0
     for key, value in members.items():
@@ -114,6 +119,12 @@ class Envelope:
     def empty(cls) -> Envelope:
         """The body of a request that has none."""
         return cls(b"", {})
+
+    def with_members(self, members: Members) -> Envelope:
+        """The same request with other *members*; what routing has read of it stays."""
+        other = Envelope(encode(members), members)
+        other.model, other.hint, other.stream, other.preferences = self.model, self.hint, self.stream, self.preferences
+        return other
 
     def _read_provider(self) -> None:
         if bytes(self.members["provider"]).startswith(b"{"):

@@ -7,7 +7,7 @@ far, then the failure in band. The connection is released the moment the stream 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTruncated
@@ -46,23 +46,33 @@ class Stream:
         self.on_end = on_end
         self.ended = False
         self.closed = False
+        self.before_end: Callable[[], Awaitable[object]] | None = None
+        """Awaited, once, before the client gets the event that ends the response."""
 
     async def next(self) -> bytes:
         """The next whole events for the client, `b""` at the end.
 
         :raises Broken: the upstream died inside an event that was already given in part.
         """
+        reader = self.reader
         if self.held:
             held, self.held = self.held, b""
+            if reader.terminal is not None and self.before_end is not None:
+                await self._ending()
             return held
         while not self.ended:
             try:
-                data = await self.upstream.read(self._patience())
-                events = self.reader.feed(data) if data else self.reader.close()
+                left = self.until - clock()  # of the whole exchange; `min` would cost more than the comparison
+                data = await self.upstream.read(self.idle if left > self.idle else left)
+                events = reader.feed(data) if data else reader.close()
             except UpstreamError as error:
                 return await self._failed(error)
+            if reader.terminal is not None:
+                self.idle = LINGER
+                if self.before_end is not None:
+                    await self._ending()
             if not data:
-                await self._end(self.reader.failure)
+                await self._end(reader.failure)
             if events:
                 return events
         return b""
@@ -91,11 +101,6 @@ class Stream:
         await self.upstream.aclose()
         self.on_end(self, None)
 
-    def _patience(self) -> float:
-        if self.reader.terminal is not None:
-            return LINGER
-        return min(self.idle, self.until - clock())
-
     async def _failed(self, error: UpstreamError) -> bytes:
         if self.reader.terminal is not None:
             await self._end(None)
@@ -103,10 +108,17 @@ class Stream:
         error = self._named(error)
         broken = self.reader.inside
         events = b"" if broken else self.reader.fail(error)
+        if self.before_end is not None:
+            await self._ending()
         await self._end(error)
         if broken:
             raise Broken
         return events
+
+    async def _ending(self) -> None:
+        before_end, self.before_end = self.before_end, None
+        if before_end is not None:
+            await before_end()
 
     def _named(self, error: UpstreamError) -> UpstreamError:
         if isinstance(error, UpstreamTimeout):
