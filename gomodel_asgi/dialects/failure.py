@@ -16,14 +16,19 @@ AUTH = frozenset({401, 402, 403})
 
 STATUS_OF_NAME = {
     "invalid_request_error": 400, "invalid_prompt": 400, "INVALID_ARGUMENT": 400, "FAILED_PRECONDITION": 400,
-    "authentication_error": 401, "invalid_api_key": 401, "UNAUTHENTICATED": 401,
-    "billing_error": 402, "insufficient_quota": 429, "permission_error": 403, "PERMISSION_DENIED": 403,
-    "not_found_error": 404, "model_not_found": 404, "NOT_FOUND": 404, "request_too_large": 413,
-    "rate_limit_error": 429, "rate_limit_exceeded": 429, "RESOURCE_EXHAUSTED": 429, "too_many_requests": 429,
-    "server_error": 502, "api_error": 502, "INTERNAL": 502, "UNAVAILABLE": 503, "service_unavailable": 503,
-    "timeout_error": 504, "DEADLINE_EXCEEDED": 504, "overloaded_error": 529,
+    "OUT_OF_RANGE": 400, "authentication_error": 401, "invalid_api_key": 401, "UNAUTHENTICATED": 401,
+    "billing_error": 402, "permission_error": 403, "PERMISSION_DENIED": 403,
+    "not_found_error": 404, "model_not_found": 404, "NOT_FOUND": 404,
+    "conflict_error": 409, "ABORTED": 409, "ALREADY_EXISTS": 409, "request_too_large": 413,
+    "insufficient_quota": 429, "rate_limit_error": 429, "rate_limit_exceeded": 429, "RESOURCE_EXHAUSTED": 429,
+    "too_many_requests": 429, "CANCELLED": 499,
+    "api_error": 500, "INTERNAL": 500, "UNKNOWN": 500, "DATA_LOSS": 500, "UNIMPLEMENTED": 501, "server_error": 502,
+    "UNAVAILABLE": 503, "service_unavailable": 503, "timeout_error": 504, "DEADLINE_EXCEEDED": 504,
+    "overloaded_error": 529,
 }  # fmt: skip
-"""Names of errors at OpenAI, Anthropic (Errors) and Google (google.rpc.Code), and the status each would have had."""
+"""The status that errors have which only say their name: at Anthropic (API reference, "Errors") and Google
+(google/rpc/code.proto), who document it, and at OpenAI. Its `server_error` is what a failed response says of any
+cause: it names no status, so it is ours for an upstream that failed."""
 
 MESSAGE_LIMIT = 4096  # of an upstream's message: longer ones are pages, not messages
 

@@ -60,9 +60,10 @@ def is_lifecycle(head: bytes) -> bool:
 
 
 class NativeReader:
-    """One native stream; *name* is the stamp, None for none."""
+    """One native stream; *name* is the stamp, None for none; *secret* is our key, which a failure may quote."""
 
-    def __init__(self, *, name: str | None, model: str | None, limits: Limits) -> None:
+    def __init__(self, *, name: str | None, model: str | None, limits: Limits, secret: str | None = None) -> None:
+        self.secret = None if secret is None else secret.encode("ascii")
         self.name = name
         self.model = model or ""
         self.framer = Framer(buffer=limits.buffer, limit=limits.event, whole=is_lifecycle)
@@ -138,6 +139,8 @@ class NativeReader:
         if self.terminal is not None:
             parsed = parse(event)
             return event if parsed is not None and parsed.data == b"[DONE]" else b""
+        if self.secret is not None and self.secret in event:
+            event = event.replace(self.secret, b"[redacted]")
         parsed = parse(event.removeprefix(BOM))
         if parsed is None:
             return event

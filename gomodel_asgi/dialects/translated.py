@@ -19,6 +19,8 @@ class TranslatedReader:
         self.emitter = emitter
         self.decoder = Decoder(limit=limits.event)
         self.response_id: str | None = emitter.response["id"]
+        self.begun = False
+        """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
 
     @property
@@ -33,22 +35,21 @@ class TranslatedReader:
     def failure(self) -> GatewayError | None:
         return self.emitter.failure
 
-    @property
-    def begun(self) -> bool:
-        return self.emitter.begun
-
     def feed(self, data: bytes) -> bytes:
-        return self._translate(self.decoder.feed(data))
+        events = self._translate(self.decoder.feed(data))
+        self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
+        return events
 
-    def whole(self, body: bytes) -> None:
-        """A unary reply's body.
+    def whole(self, body: bytes) -> bytes:
+        """A unary reply's body: the events that tell of it, where the emitter streams.
 
         :raises UpstreamProtocolError: it is no answer of that API.
         """
-        self._translate([Event("", body)])
+        events = self._translate([Event("", body)])
         self.translator.close()
         if self.emitter.terminal is None:
             raise UpstreamProtocolError("The upstream's reply is not an answer.")
+        return events + self.emitter.take()
 
     def close(self) -> bytes:
         events = self._translate(self.decoder.close())

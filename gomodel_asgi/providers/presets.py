@@ -139,15 +139,27 @@ def azure_auth(api_key: ApiKey | None, options: Options) -> Options:
 
 def azure_url(environ: Mapping[str, str]) -> str | None:
     """The v1 surface of the resource that the environment names, None if it names none."""
-    endpoint = environ.get("AZURE_OPENAI_ENDPOINT")
-    return endpoint.rstrip("/") + "/openai/v1" if endpoint else None
+    endpoint = environ.get("AZURE_OPENAI_ENDPOINT", "").rstrip("/")
+    return endpoint.removesuffix("/openai/v1") + "/openai/v1" if endpoint else None
 
 
 def anthropic(
     base_url: str | None = None, *, name: str = "anthropic", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Anthropic's Messages API; key from `ANTHROPIC_API_KEY`."""
-    return _make("anthropic", base_url, name, api_key, options)
+    """Anthropic's Messages API; key from `ANTHROPIC_API_KEY`.
+
+    Vertex AI: give its base URL (`https://aiplatform.googleapis.com/v1/projects/P/locations/L/publishers/anthropic`)
+    and a token callable as *api_key*. Bedrock: `https://bedrock-mantle.REGION.api.aws/anthropic/v1` with
+    `auth="bearer"` and a Bedrock API key.
+    """
+    return _make("anthropic", base_url, name, api_key, vertex_options(base_url, options))
+
+
+def vertex_options(base_url: str | None, options: Options) -> Options:
+    """*options* with what Vertex AI asks of a client, where *base_url* is its publisher `anthropic`."""
+    if base_url is None or not base_url.rstrip("/").endswith("/publishers/anthropic"):
+        return options
+    return {"type": "vertex", "auth": "bearer", **options}
 
 
 def gemini(

@@ -26,7 +26,7 @@ class Secret(Protocol):
     def get_secret_value(self) -> str: ...
 
 
-ApiKey = str | Secret | Callable[[], "str | Secret | Awaitable[str | Secret]"]
+ApiKey = str | Secret | Callable[[], str | Secret | Awaitable[str | Secret]]
 DialectName = Literal["responses", "chat", "anthropic", "gemini"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -61,7 +61,8 @@ class Provider:
     *normalize* repairs the replies of upstreams that are not quite the Responses API. *unsupported* says whether
     members that a translated upstream cannot carry are rejected with 400 or dropped. *allow_private=False* refuses to
     connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the requests
-    under way.
+    under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered with an
+    estimate, or with 501.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
     """
@@ -85,6 +86,7 @@ class Provider:
     timeouts: Timeouts | None = None
     retries: Retries | None = None
     max_concurrency: int | None = None
+    estimate_tokens: bool = True
 
     def __post_init__(self) -> None:
         for name in ("models", "forward_headers"):

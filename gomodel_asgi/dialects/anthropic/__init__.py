@@ -20,6 +20,7 @@ class AnthropicDialect:
     """Translates to and from `POST /messages`; the header `anthropic-version` is the provider's own."""
 
     name = "anthropic"
+    counts_tokens = True
 
     def request(self, call: Call) -> Outgoing:
         """See `Dialect.request`. Betas that a request needs go out as the header `anthropic-beta`."""

@@ -9,21 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import GatewayError, UpstreamRejected
-from ..failure import AUTH, refused_credentials
-
-STATUS_OF_TYPE: dict[str, int] = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "conflict_error": 409,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
+from ..failure import AUTH, STATUS_OF_NAME, refused_credentials
 
 
 def error_of(message: Any, status: int = 502) -> GatewayError | None:
@@ -39,7 +25,7 @@ def error_of(message: Any, status: int = 502) -> GatewayError | None:
 
 def _named(error: Mapping[str, Any], status: int) -> GatewayError:
     kind, text = str(error.get("type") or "upstream_error"), error["message"]
-    status = STATUS_OF_TYPE.get(kind, status)
+    status = STATUS_OF_NAME.get(kind, status)
     if status in AUTH:
         return refused_credentials(text, status)
     rejected = UpstreamRejected(text, status=status, code=kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -32,6 +33,8 @@ from .tools import FAMILIES, Toolbox, tool_choice
 
 Json = dict[str, Any]
 
+VERTEX = "vertex"
+VERTEX_VERSION = "vertex-2023-10-16"
 INTERLEAVED_BETA = "interleaved-thinking-2025-05-14"
 CARRIED = frozenset(
     "input instructions tools tool_choice parallel_tool_calls max_output_tokens max_tool_calls temperature top_p top_k"
@@ -53,12 +56,25 @@ def outgoing(call: Call) -> Outgoing:
     counts = call.operation == "input_tokens"
     if counts:
         body = {name: value for name, value in body.items() if name not in UNCOUNTED}
+    path = "/messages/count_tokens" if counts else "/messages"
+    if call.type == VERTEX:
+        path, body = at_vertex(call, body)
     return Outgoing(
-        path="/messages/count_tokens" if counts else "/messages",
+        path=path,
         body=msgspec.json.encode(body),
         headers=(("anthropic-beta", ",".join(sorted(request.betas))),) if request.betas else (),
         dropped=tuple(request.losses.dropped),
     )
+
+
+def at_vertex(call: Call, body: Json) -> tuple[str, Json]:
+    """Path and body as Vertex AI wants them: the model stands in the path, the version of the API in the body."""
+    body = {"anthropic_version": VERTEX_VERSION, **body}
+    if call.operation == "input_tokens":
+        return "/models/count-tokens:rawPredict", body
+    del body["model"]
+    verb = "streamRawPredict" if call.stream else "rawPredict"
+    return f"/models/{quote(call.model, safe='@', errors='replace')}:{verb}", body
 
 
 class _Request:

@@ -13,6 +13,7 @@ class GeminiDialect:
     """Speaks Gemini; holds no state."""
 
     name = "gemini"
+    counts_tokens = True
 
     def request(self, call: Call) -> Outgoing:
         """Translate *call*: `input_tokens` is a countTokens, all else a generateContent.

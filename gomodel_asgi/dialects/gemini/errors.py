@@ -7,31 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import GatewayError, UpstreamAuthError, UpstreamRejected
+from ..failure import AUTH, STATUS_OF_NAME
 from . import wire
 
 Json = dict[str, Any]
 
-STATUSES = {
-    "INVALID_ARGUMENT": 400,
-    "FAILED_PRECONDITION": 400,
-    "OUT_OF_RANGE": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ABORTED": 409,
-    "ALREADY_EXISTS": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "CANCELLED": 499,
-    "INTERNAL": 500,
-    "UNKNOWN": 500,
-    "DATA_LOSS": 500,
-    "UNIMPLEMENTED": 501,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
-"""HTTP statuses of google.rpc.Code (google/rpc/code.proto), for errors that name only the latter."""
-
-CREDENTIAL_STATUSES = frozenset({401, 402, 403})
 CREDENTIAL_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED"})
 """ErrorInfo reasons by which a 400 means the key, not the request."""
 
@@ -63,7 +43,7 @@ def _error(error: Json, status: int) -> GatewayError:
     status = _status(error.get("code"), code) or (status if status >= 400 else 502)
     message = error.get("message")
     message = message if isinstance(message, str) and message else f"The upstream answered {code or status}."
-    if status in CREDENTIAL_STATUSES or any(detail.get("reason") in CREDENTIAL_REASONS for detail in details):
+    if status in AUTH or any(detail.get("reason") in CREDENTIAL_REASONS for detail in details):
         return UpstreamAuthError("The upstream refused the gateway's credential.", detail=message)
     return UpstreamRejected(message, status=status, code=code, retry_after=_retry_after(details))
 
@@ -71,7 +51,7 @@ def _error(error: Json, status: int) -> GatewayError:
 def _status(code: Any, name: str | None) -> int | None:
     if isinstance(code, int) and not isinstance(code, bool) and 400 <= code <= 599:
         return code
-    return STATUSES.get(name or "")
+    return STATUS_OF_NAME.get(name or "")
 
 
 def _details(error: Json) -> Iterator[Json]:

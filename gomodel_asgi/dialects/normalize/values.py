@@ -1,0 +1,208 @@
+"""Values of a response, repaired: the response object, its usage, its items and parts.
+
+What is there and of the right type stays, unknown members too; what is missing is filled in as the emitter would have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...emitter import DEFAULTS, encode, response_object, usage
+from ..chat.usage import LARGEST, read_usage
+from .kinds import CALL_OF_ITEM, CONTAINERS, DEFAULT_PARTS, FIELD_OF_PART, PREFIXES
+
+Json = dict[str, Any]
+
+FIXED = frozenset({"id", "object", "created_at", "created", "status", "output"})
+"""Members that the stream as a whole decides, not one event of it."""
+CHAT_USAGE = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
+TYPES: dict[str, tuple[type, ...]] = {
+    "instructions": (str, list),
+    "max_output_tokens": (int,),
+    "max_tool_calls": (int,),
+    "previous_response_id": (str,),
+    "prompt_cache_key": (str,),
+    "safety_identifier": (str,),
+    "tool_choice": (str, dict),
+    "model": (str,),
+    "error": (dict,),
+    "incomplete_details": (dict,),
+    "usage": (dict,),
+    "completed_at": (int, float),
+}
+"""Types of members whose default does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What all response objects of one reply have in common."""
+
+    id: str
+    created_at: int
+    model: str
+    echo: Mapping[str, Any]
+    stamp: str | None
+
+
+def repaired_response(given: Json, identity: Identity, status: str, output: list[Json]) -> Json:
+    """A response object with every member that Open Responses requires, those of *given* where they are usable."""
+    kept = {name: value for name, value in given.items() if name not in FIXED and _fits(name, value)}
+    echo = {**identity.echo, **kept}
+    response = response_object(
+        identity.id, identity.created_at, kept.get("model") or identity.model, echo, identity.stamp
+    )
+    response |= {name: value for name, value in given.items() if name not in response and name not in FIXED}
+    response |= {"status": status, "output": output, "usage": repaired_usage(given.get("usage"))}
+    response["completed_at"] = _completed_at(kept, identity) if status == "completed" else None
+    response["incomplete_details"] = _reason(kept) if status == "incomplete" else None
+    response["error"] = repaired_error(kept.get("error")) if status in ("failed", "cancelled") else None
+    for name in ("reasoning", "text"):
+        response[name] = DEFAULTS[name] | response[name]
+    return response
+
+
+def _fits(name: str, value: Any) -> bool:
+    if value is None:
+        return False
+    if name in TYPES:
+        types = TYPES[name]
+    elif name in DEFAULTS:
+        default = DEFAULTS[name]
+        types = (int, float) if type(default) in (int, float) else (type(default),)
+    else:
+        return True
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
+
+
+def _completed_at(kept: Json, identity: Identity) -> int:
+    return timestamp(kept.get("completed_at")) or identity.created_at
+
+
+def _reason(kept: Json) -> Json | None:
+    """The details, if they say why: a guess would be worse than none."""
+    details = kept.get("incomplete_details") or {}
+    return details if isinstance(details.get("reason"), str) else None
+
+
+def repaired_error(error: Json | None) -> Json | None:
+    """The `error` of a failed response, None where none was given (a cancelled response has none)."""
+    if error is None:
+        return None
+    code, message = error.get("code"), error.get("message")
+    return {
+        **error,
+        "code": str(code) if isinstance(code, str | int) and code else "server_error",
+        "message": message if isinstance(message, str) and message else "The upstream reported an error.",
+    }
+
+
+def timestamp(value: Any) -> int | None:
+    """Unix seconds as an integer, from a number or its digits."""
+    if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return min(int(value), LARGEST)
+
+
+# Usage...
+
+
+def repaired_usage(raw: Any) -> Json | None:
+    """The usage object of *raw*, in chat's names or our own; its other members stay. None where it counts nothing."""
+    if not isinstance(raw, dict):
+        return None
+    if "input_tokens" not in raw and "output_tokens" not in raw:
+        counted = read_usage(raw)
+        return None if counted is None else _others(raw) | counted
+    read, given = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
+    counted = usage(
+        input=count(raw, "input_tokens"),
+        output=count(raw, "output_tokens"),
+        cached=count(read, "cached_tokens"),
+        written=count(read, "cache_write_tokens"),
+        reasoning=count(given, "reasoning_tokens"),
+    )
+    counted["input_tokens_details"] = read | counted["input_tokens_details"]
+    counted["output_tokens_details"] = given | counted["output_tokens_details"]
+    counted["total_tokens"] = count(raw, "total_tokens") or counted["total_tokens"]
+    return _others(raw) | counted
+
+
+def _others(raw: Json) -> Json:
+    return {name: value for name, value in raw.items() if name not in CHAT_USAGE}
+
+
+def count(raw: Json, name: str) -> int:
+    """A number of tokens, 0 where there is none."""
+    return timestamp(raw.get(name)) or 0
+
+
+def _object(raw: Json, name: str) -> Json:
+    value = raw.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+# Items and parts...
+
+
+def repaired_item(given: Json, id: str) -> Json:
+    """An item with the members that its type must have, as it came otherwise."""
+    kind: str = given["type"]
+    return {**given, "id": id, "type": kind, "status": "in_progress", **_required(kind, given, id)}
+
+
+def _required(kind: str, given: Json, id: str) -> Json:
+    required: Json = {}
+    if kind == "message":
+        required["role"] = given.get("role") or "assistant"
+    for container in CONTAINERS.get(kind, ()):
+        if (kind, container) != ("reasoning", "content") or container in given:
+            required[container] = parts_of(given.get(container), DEFAULT_PARTS[kind, container])
+    if kind in ("function_call", "custom_tool_call"):
+        call_id, name = given.get("call_id"), given.get("name")
+        required["call_id"] = call_id if isinstance(call_id, str) and call_id else id
+        required["name"] = name if isinstance(name, str) else ""
+        required[CALL_OF_ITEM[kind].field] = call_text(given, CALL_OF_ITEM[kind].field)
+    return required
+
+
+def call_text(given: Json, field: str) -> str:
+    """The text of a call, also where a server sends the arguments as the object that they mean."""
+    value = given.get(field)
+    if value is None or isinstance(value, str):
+        return value or ""
+    return encode(value).decode()
+
+
+def parts_of(value: Any, default: str) -> list[Json]:
+    """The parts in a member of an item, of a bare string too; *default* is the type of those that say none."""
+    if isinstance(value, str):
+        value = [{"text": value}] if value else []
+    return [repaired_part(part, default) for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def repaired_part(part: Json, default: str) -> Json:
+    """A content or summary part with all its members."""
+    kind = part.get("type")
+    kind = default if kind is None or kind == "text" else kind
+    if kind not in FIELD_OF_PART:
+        return part
+    text = part.get(FIELD_OF_PART[kind])
+    repaired = {**part, "type": kind, FIELD_OF_PART[kind]: text if isinstance(text, str) else ""}
+    if kind == "output_text":
+        repaired |= {name: listed(part.get(name)) for name in ("annotations", "logprobs")}
+    return repaired
+
+
+def listed(value: Any) -> list[Any]:
+    """*value* if it is a list, else an empty one; a list of its own in any case."""
+    return list(value) if isinstance(value, list) else []
+
+
+def new_id(kind: str, suffix: str, index: int) -> str:
+    """An id for an item that has none, or none of its own."""
+    return f"{PREFIXES.get(kind, kind.rpartition(':')[2])}_{suffix}{index:02x}"
