@@ -1,0 +1,140 @@
+"""Tells the gateway who calls: Django itself puts no user into the ASGI scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import aget_user
+from django.http import HttpRequest
+from django.http.cookie import parse_cookie
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ...endpoints.paths import match
+from ...errors import Unauthenticated
+from ...gateway import Gateway
+from ...offload import in_thread
+from .configuration import authentication
+from .threads import in_django_thread, with_fresh_connections_around
+from .tokens import Refused, token_user
+
+OURS = ("http", "websocket")
+
+
+class DjangoAuth:
+    """Wraps `GoModelMiddleware` (or a mounted gateway), outermost: `scope["user"]` is Django's user of the request.
+
+    The user is found by the REST framework classes of *authentication* (default: those of
+    `GOMODEL["AUTHENTICATION"]`), tried in order, else by the session cookie, else it is an `AnonymousUser`. A
+    credential that one of those classes refuses is answered with 401. Sessions are read: a caller who makes no other
+    requests does not prolong a sliding one, and one that only an old `SECRET_KEY` verifies stays as it is. One that
+    the user's change of password has ended is deleted, as by Django.
+
+    Plain policies and other plain callables run in asgiref's threads, between two calls of `close_old_connections`.
+    Requests whose path is not the gateway's pass at the price of one comparison. Needs asyncio.
+    """
+
+    def __init__(self, app: ASGIApp, *, authentication: Iterable[Any] | None = None) -> None:
+        self.app = app
+        self.prefix = _prefix(app)
+        self.given = None if authentication is None else list(authentication)
+        self._classes: list[Any] | None = None
+
+    @property
+    def authenticators(self) -> list[Any]:
+        """Objects with the REST framework's `authenticate(request)`."""
+        if self._classes is None:
+            self._classes = authentication() if self.given is None else [_instance(one) for one in self.given]
+        return self._classes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in OURS or not self._is_ours(scope):
+            return await self.app(scope, receive, send)
+        try:
+            user = await self._user(scope)
+        except Refused as refused:
+            return await _refuse(refused, scope, receive, send)
+        token = in_thread.set(in_django_thread)
+        try:
+            await self.app({**scope, "user": user}, receive, send)
+        finally:
+            in_thread.reset(token)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        return self.prefix is None or match(scope, self.prefix) is not None
+
+    async def _user(self, scope: Scope) -> Any:
+        request = request_of(scope)
+        if self.authenticators:
+            found = await in_django_thread(lambda: token_user(self.authenticators, request))
+            if found is not None:
+                return found
+        if request.session.session_key is None:
+            return anonymous()
+        return await with_fresh_connections_around(lambda: aget_user(request))
+
+
+def anonymous() -> Any:
+    """Nobody, as Django has it."""
+    # Importing a model needs apps that are ready, and an asgi.py imports us before they are.
+    from django.contrib.auth.models import AnonymousUser
+
+    return AnonymousUser()
+
+
+def request_of(scope: Scope) -> HttpRequest:
+    """As much of a Django request as authentication reads: headers, cookies, client, and the session, unread."""
+    request = HttpRequest()
+    request.method = scope.get("method", "GET")
+    request.path = request.path_info = scope["path"]
+    request.META = _meta(scope)
+    request.COOKIES = parse_cookie(request.META.get("HTTP_COOKIE", ""))
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    request.session = store(request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None)
+    # A session that an old SECRET_KEY verifies is renewed by Django, under a key that only its own response could
+    # tell the browser; renewed here, it would log the user out.
+    request.session.cycle_key = _nothing
+    request.session.acycle_key = _nothing_yet
+    return request
+
+
+def _nothing() -> None: ...
+
+
+async def _nothing_yet() -> None: ...
+
+
+def _meta(scope: Scope) -> dict[str, str]:
+    meta: dict[str, str] = {}
+    for name, value in scope.get("headers", ()):
+        if b"_" in name:
+            continue  # would be taken for the same header with hyphens (CVE-2015-0219)
+        key = "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+        text = value.decode("latin-1")
+        joint = "; " if key == "HTTP_COOKIE" else ","
+        meta[key] = f"{meta[key]}{joint}{text}" if key in meta else text
+    client = scope.get("client")
+    if client:
+        meta["REMOTE_ADDR"] = client[0]
+    return meta
+
+
+def _prefix(app: Any) -> str | None:
+    """The prefix of the gateway in *app*; None, which means every path, where there is none to be found."""
+    gateway = app if isinstance(app, Gateway) else getattr(app, "gateway", None)
+    return gateway.prefix if isinstance(gateway, Gateway) else None
+
+
+def _instance(authenticator: Any) -> Any:
+    return authenticator() if isinstance(authenticator, type) else authenticator
+
+
+async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        return await send({"type": "websocket.close", "code": 1008})
+    error = Unauthenticated("The credential was not accepted.")
+    headers = {"www-authenticate": refused.challenge} if refused.challenge else None
+    await Response(error.body(), error.status, headers, "application/json")(scope, receive, send)

@@ -1,0 +1,152 @@
+"""The gateway as a view, behind Django's own middlewares and decorators.
+
+    urlpatterns = [re_path(r"^v1/responses(?:/.*)?$", login_required(view))]
+
+Django wants a response, the gateway sends ASGI messages. So the gateway works in a task of its own, and the response
+takes its messages one at a time: a slow client slows the upstream, as everywhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
+from django.core.signals import got_request_exception
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from starlette.requests import Request
+from starlette.types import Message, Scope
+
+from ...endpoints.body import too_large
+from ...gateway import Gateway
+from ...offload import in_thread
+from .configuration import get_gateway
+from .threads import in_django_thread
+
+log = logging.getLogger("django.request")
+
+_working: set[asyncio.Task[None]] = set()
+
+
+async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    """Answer *request* with the gateway of `settings.GOMODEL`; the policy sees the user whom Django's middleware found.
+
+    Exempt from Django's CSRF check, as API clients have no token: the gateway takes no content type that a browser
+    sends across sites unasked. Where a session may call, keep `SESSION_COOKIE_SAMESITE` at its `Lax`. The body is
+    bounded by `DATA_UPLOAD_MAX_MEMORY_SIZE` as well.
+
+    :raises ImproperlyConfigured: Django runs under WSGI.
+    """
+    scope = getattr(request, "scope", None)
+    if scope is None:
+        raise ImproperlyConfigured("gomodel_asgi.contrib.django.view needs ASGI.")
+    try:
+        body = request.body
+    except RequestDataTooBig:
+        error = too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        return HttpResponse(error.body(), status=error.status, content_type="application/json")
+    if hasattr(request, "auser"):
+        scope = {**scope, "user": await request.auser()}
+    work = Work(get_gateway(), scope, body, request)
+    try:
+        return await _response(work)
+    except BaseException:
+        work.leave()
+        raise
+
+
+view.csrf_exempt = True  # type: ignore[attr-defined]
+
+
+class Work:
+    """The gateway at work on one request, and its messages, of which at most one waits."""
+
+    def __init__(self, gateway: Gateway, scope: Scope, body: bytes, request: HttpRequest) -> None:
+        self.request = request
+        self.body: bytes | None = body
+        self.messages: asyncio.Queue[Message] = asyncio.Queue(1)
+        self.gone = asyncio.Event()
+        route = gateway.route_of(Request(scope))
+        token = in_thread.set(in_django_thread)  # the task below works in a copy of this context
+        self.task = asyncio.create_task(gateway.serve(route, scope, self.receive, self.send))
+        in_thread.reset(token)
+        _working.add(self.task)
+        self.task.add_done_callback(self._ended)
+
+    async def receive(self) -> Message:
+        """What the gateway receives: the body that Django has read, then that the client has left."""
+        if self.body is not None:
+            body, self.body = self.body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """What the gateway sends: taken by the response, or by nobody once the client has left."""
+        if not self.gone.is_set():
+            await self.messages.put(message)
+
+    async def next(self) -> Message:
+        """The next message.
+
+        :raises ConnectionAbortedError: the gateway has ended before its reply had.
+        """
+        if self.messages.empty() and not self.task.done():
+            getting = asyncio.ensure_future(self.messages.get())
+            try:
+                await asyncio.wait({getting, self.task}, return_when=asyncio.FIRST_COMPLETED)
+                if getting.done():
+                    return getting.result()
+            finally:
+                getting.cancel()
+        if self.messages.empty():
+            raise ConnectionAbortedError("The reply was broken off.")
+        return self.messages.get_nowait()
+
+    def leave(self) -> None:
+        """Nobody wants the rest. The gateway stops, but for a background response, whose start it sees through."""
+        self.gone.set()
+        while not self.messages.empty():
+            self.messages.get_nowait()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        _working.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, OSError):
+            _tell(error, self.request)
+
+
+async def _response(work: Work) -> HttpResponseBase:
+    head = await work.next()
+    first = await work.next()
+    response: HttpResponseBase
+    if first["more_body"]:
+        response = StreamingHttpResponse(_events(work, first), status=head["status"])
+    else:
+        await asyncio.wait({work.task})
+        response = HttpResponse(first["body"], status=head["status"])
+    for name, value in head["headers"]:
+        response.headers[name.decode("ascii")] = value.decode("latin-1")
+    return response
+
+
+async def _events(work: Work, message: Message) -> AsyncIterator[bytes]:
+    try:
+        while message["more_body"]:
+            yield message["body"]
+            message = await work.next()
+    finally:
+        work.leave()
+
+
+def _tell(error: BaseException, request: HttpRequest) -> None:
+    """What Django does for an exception of a view, but for the response, which has been made."""
+    log.error("The gateway's policy failed: %s", request.path, exc_info=error, extra={"request": request})
+    try:
+        raise error
+    except BaseException:
+        got_request_exception.send(sender=view, request=request)

@@ -1,0 +1,10 @@
+"""Frameworks around the gateway. Their servers run on asyncio."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,0 +1,460 @@
+"""Django: whose request it is, where plain policies run, and what the settings say."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, Timeouts
+from gomodel_asgi.testing import Cut, FakeProvider, Stall
+from tests.contrib import django_host
+from tests.serving import Served
+
+django_host.set_up()
+
+from asgiref.sync import sync_to_async  # noqa: E402  Django is configured first
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.exceptions import ImproperlyConfigured  # noqa: E402
+from django.core.signals import got_request_exception  # noqa: E402
+from django.db import connection, connections  # noqa: E402
+from django.test import Client, override_settings  # noqa: E402
+from rest_framework.authtoken.models import Token  # noqa: E402
+
+from gomodel_asgi.contrib.django import DjangoAuth, get_gateway  # noqa: E402
+from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
+
+QUESTION = {"model": "m", "input": "Hello"}
+BEARER = "gomodel_asgi.contrib.django.tokens.BearerToken"
+HOST = django_host.__name__
+
+
+@pytest.fixture(autouse=True)
+def fresh_gateway(provider: FakeProvider) -> Iterator[None]:
+    """The settings' gateway, made anew for the test's own upstream."""
+    django_host.upstreams.append(provider.base_url)
+    get_gateway.cache_clear()
+    yield
+    get_gateway.cache_clear()
+
+
+@contextmanager
+def gomodel(**settings: Any) -> Iterator[None]:
+    with override_settings(GOMODEL=settings):
+        yield
+
+
+def log_in() -> dict[str, str]:
+    """The cookie of a session that Django itself has made."""
+    client = Client()
+    assert client.login(username="ada", password=django_host.PASSWORD)
+    connection.close()
+    return {"cookie": f"sessionid={client.cookies['sessionid'].value}"}
+
+
+@pytest.fixture
+async def ada() -> dict[str, str]:
+    return await sync_to_async(log_in)()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(timeout=10) as client:
+        yield client
+
+
+class Closing:
+    """A host with a lifespan, which Django has not: it closes *gateway* when the server stops."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self.app = app
+        self.gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.gateway if scope["type"] == "lifespan" else self.app)(scope, receive, send)
+
+
+def application(gateway: Gateway | None = None, **options: Any) -> ASGIApp:
+    gateway = gateway or get_gateway()
+    return Closing(DjangoAuth(GoModelMiddleware(get_asgi_application(), gateway=gateway), **options), gateway)
+
+
+def to(provider: FakeProvider, policy: Any, **options: Any) -> Gateway:
+    return Gateway(providers=[Provider("fake", provider.base_url)], policy=policy, **options)
+
+
+# Whose request it is...
+
+
+async def test_the_user_of_the_session_is_the_user_of_the_request(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    url = serve(application()) + "/v1/responses"
+    reply = await client.post(url, json=QUESTION, headers=ada)
+    assert (reply.status_code, reply.json()["model"]) == (200, "ada")
+
+
+@pytest.mark.parametrize("cookie", [None, "sessionid=", "sessionid=unknown0unknown0unknown0unknown0", "x=1"])
+async def test_without_a_session_of_a_user_the_user_is_anonymous(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, cookie: str | None
+) -> None:
+    headers = {"cookie": cookie} if cookie else {}
+    reply = await client.post(serve(application()) + "/v1/responses", json=QUESTION, headers=headers)
+    assert reply.json()["error"]["code"] == "unauthenticated"
+    assert not provider.requests
+
+
+async def test_a_session_whose_user_has_changed_the_password_is_anonymous(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    @sync_to_async
+    def forge() -> None:
+        session = SessionStore(ada["cookie"].removeprefix("sessionid="))
+        session[HASH_SESSION_KEY] = "0" * 64
+        session.save()
+        connection.close()
+
+    await forge()
+    url = serve(application()) + "/v1/responses"
+    assert (await client.post(url, json=QUESTION, headers=ada)).status_code == 401
+
+
+async def test_a_session_of_a_rotated_secret_key_is_read_and_stays_as_it_is(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["tests"]):
+        url = serve(application()) + "/v1/responses"
+        for _ in range(2):
+            assert (await client.post(url, json=QUESTION, headers=ada)).status_code == 200
+
+
+async def test_the_users_key_is_the_tenant_by_default(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    async def route(request: RoutingRequest) -> Target:
+        return Target("fake", model=f"tenant-{request.tenant}")
+
+    url = serve(application(to(provider, route))) + "/v1/responses"
+    user = await get_user_model().objects.aget(username="ada")
+    await sync_to_async(lambda: connection.close())()
+    assert (await client.post(url, json=QUESTION, headers=ada)).json()["model"] == f"tenant-{user.pk}"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/responses/", "/v1/other"])
+async def test_requests_for_the_host_pass_without_a_look_at_the_session(
+    serve: Served, client: httpx.AsyncClient, path: str
+) -> None:
+    """An engine that does not exist would fail, were it asked."""
+    with override_settings(SESSION_ENGINE="no.such.engine", MIDDLEWARE=[]):
+        reply = await client.get(serve(application()) + path)
+    assert reply.status_code == (200 if path == "/" else 404)
+
+
+async def test_a_websocket_has_its_user_too(ada: dict[str, str], provider: FakeProvider) -> None:
+    seen: list[Any] = []
+
+    class Inner:
+        gateway = to(provider, None)
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope["user"])
+
+    async def nothing(*message: Any) -> Any: ...
+
+    scope = {"type": "websocket", "path": "/v1/responses", "headers": [(b"cookie", ada["cookie"].encode())]}
+    await DjangoAuth(Inner())(scope, nothing, nothing)
+    assert [user.username for user in seen] == ["ada"]
+    assert "user" not in scope
+
+
+# REST framework tokens...
+
+
+@sync_to_async
+def token() -> str:
+    made, _ = Token.objects.get_or_create(user=get_user_model().objects.get(username="ada"))
+    connection.close()
+    return str(made.key)
+
+
+async def test_a_rest_framework_token_names_the_user(serve: Served, client: httpx.AsyncClient) -> None:
+    headers = {"authorization": f"Bearer {await token()}"}
+    with gomodel(POLICY=f"{HOST}.on_the_orm", PROVIDERS=f"{HOST}.providers", AUTHENTICATION=[BEARER]):
+        reply = await client.post(serve(application()) + "/v1/responses", json=QUESTION, headers=headers)
+    assert reply.json()["model"] == "ada"
+
+
+async def test_a_token_that_is_not_accepted_is_401_even_with_a_good_session(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    with gomodel(POLICY=f"{HOST}.on_the_orm", PROVIDERS=f"{HOST}.providers", AUTHENTICATION=[BEARER]):
+        url = serve(application()) + "/v1/responses"
+        reply = await client.post(url, json=QUESTION, headers={"authorization": "Bearer wrong", **ada})
+    assert reply.status_code == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+    assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert not provider.requests
+
+
+async def test_without_a_token_the_session_counts(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    from rest_framework.authentication import TokenAuthentication
+
+    url = serve(application(authentication=[TokenAuthentication])) + "/v1/responses"
+    assert (await client.post(url, json=QUESTION, headers=ada)).json()["model"] == "ada"
+    headers = {"authorization": f"Token {await token()}"}
+    assert (await client.post(url, json=QUESTION, headers=headers)).json()["model"] == "ada"
+
+
+# Where plain policies run...
+
+
+async def test_plain_policies_run_in_threads_beside_each_other(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    """Two that wait for each other: in asgiref's one shared thread neither would ever answer."""
+    both = threading.Barrier(2, timeout=5)
+
+    def route(request: RoutingRequest) -> Target:
+        both.wait()
+        return Target("fake")
+
+    url = serve(application(to(provider, route))) + "/v1/responses"
+    replies = await asyncio.gather(*(client.post(url, json=QUESTION, headers=ada) for _ in range(2)))
+    assert [reply.status_code for reply in replies] == [200, 200]
+
+
+async def test_a_plain_policy_finds_and_leaves_no_stale_connection(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    """`CONN_MAX_AGE` is 0: whatever the policy opened is closed once it has answered."""
+    held: list[Any] = []
+
+    def route(request: RoutingRequest) -> Target:
+        get_user_model().objects.count()
+        held.extend([connection.connection, connections["default"]])
+        return Target("fake")
+
+    url = serve(application(to(provider, route))) + "/v1/responses"
+    await client.post(url, json=QUESTION, headers=ada)
+    assert held[0] is not None
+    assert held[1].connection is None
+
+
+async def test_a_plain_policy_that_hangs_is_answered_in_time(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    release = threading.Event()
+
+    def route(request: RoutingRequest) -> Target:
+        if request.model == "hang":
+            release.wait(20)
+        return Target("fake")
+
+    gateway = to(provider, route, timeouts=Timeouts(policy=0.2))
+    url = serve(application(gateway)) + "/v1/responses"
+    try:
+        reply = await client.post(url, json={**QUESTION, "model": "hang"}, headers=ada)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (504, "policy_timeout")
+        assert (await client.post(url, json=QUESTION, headers=ada)).status_code == 200
+    finally:
+        release.set()
+
+
+# The view...
+
+
+async def test_the_view_answers_behind_djangos_middlewares(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    url = serve(Closing(get_asgi_application(), get_gateway()))
+    made = (await client.post(f"{url}/view/v1/responses", json=QUESTION, headers=ada)).json()
+    assert (made["model"], made["provider"]) == ("ada", "fake")
+    assert (await client.post(f"{url}/guarded/v1/responses", json=QUESTION, headers=ada)).status_code == 200
+
+
+async def test_decorators_of_the_view_run_first(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider
+) -> None:
+    url = serve(Closing(get_asgi_application(), get_gateway()))
+    assert (await client.post(f"{url}/guarded/v1/responses", json=QUESTION)).status_code == 302
+    assert (await client.post(f"{url}/view/v1/responses", json=QUESTION)).status_code == 401
+    assert not provider.requests
+
+
+async def test_the_view_streams_events_as_they_come(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    provider.fail_next(Stall(after_events=3))
+    url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+    async with client.stream("POST", url, json={**QUESTION, "stream": True}, headers=ada) as reply:
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        pieces = reply.aiter_text()
+        text = ""
+        while text.count("event: ") < 3:
+            text += await anext(pieces)
+        provider.release()
+        text += "".join([piece async for piece in pieces])
+    assert "response.completed" in text
+
+
+async def test_the_view_sends_heartbeats_while_the_upstream_is_silent(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    provider.fail_next(Stall(after_events=3))
+    with gomodel(PROVIDERS=f"{HOST}.providers", POLICY=f"{HOST}.on_the_orm", TIMEOUTS={"heartbeat": 0.05}):
+        url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+        async with client.stream("POST", url, json={**QUESTION, "stream": True}, headers=ada) as reply:
+            pieces = reply.aiter_text()
+            text = ""
+            while ": heartbeat\n\n" not in text:
+                text += await anext(pieces)
+            provider.release()
+            text += "".join([piece async for piece in pieces])
+    assert "response.completed" in text
+
+
+async def test_a_stream_of_the_view_that_broke_off_is_told_in_band(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    provider.fail_next(Cut(after_events=5))
+    url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+    reply = await client.post(url, json={**QUESTION, "stream": True}, headers=ada)
+    assert "upstream_stream_truncated" in reply.text
+
+
+async def test_a_client_that_leaves_the_view_ends_the_upstream_request(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    provider.fail_next(Stall(after_events=3))
+    url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+    async with client.stream("POST", url, json={**QUESTION, "stream": True}, headers=ada) as reply:
+        await anext(reply.aiter_text())
+    async with asyncio.timeout(5):
+        await provider.requests[0].disconnected.wait()
+
+
+async def test_a_body_over_djangos_own_limit_is_413_in_openais_form(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
+        reply = await client.post(url, json={**QUESTION, "input": "x" * 2000}, headers=ada)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+    assert not provider.requests
+
+
+async def test_other_operations_work_through_the_view(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+    reply = await client.post(f"{url}/input_tokens", json=QUESTION, headers=ada)
+    assert reply.json()["object"] == "response.input_tokens"
+    assert (await client.get(url, headers=ada)).status_code == 405
+
+
+async def test_the_exception_of_a_policy_is_told_to_django_and_not_to_the_client(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    seen: list[Any] = []
+
+    def tell(**signal: Any) -> None:
+        seen.append(signal["request"].path)
+
+    got_request_exception.connect(tell)
+    try:
+        with gomodel(PROVIDERS=f"{HOST}.providers", POLICY=f"{HOST}.broken_providers"):
+            url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+            reply = await client.post(url, json=QUESTION, headers=ada)
+    finally:
+        got_request_exception.disconnect(tell)
+    assert reply.status_code == 500
+    assert reply.json()["error"]["code"] == "internal_error"
+    assert seen == ["/view/v1/responses"]
+
+
+# The settings...
+
+
+def test_the_gateway_of_the_settings_is_one_object() -> None:
+    assert get_gateway() is get_gateway()
+    assert list(get_gateway().setup.registry.by_name) == ["fake"]
+
+
+def test_settings_that_change_make_another_gateway() -> None:
+    first = get_gateway()
+    with gomodel(PROVIDERS=f"{HOST}.providers", PREFIX="/api", TIMEOUTS={"idle": 7}):
+        assert get_gateway().prefix == "/api"
+        assert get_gateway().setup.timeouts.idle == 7
+    assert get_gateway() is not first
+
+
+ready_made = Gateway(providers=[Provider("mine", "http://127.0.0.1:9/v1")])
+
+
+def test_a_gateway_that_the_project_makes_itself_is_used_as_it_is() -> None:
+    with gomodel(GATEWAY=f"{__name__}.ready_made"):
+        assert get_gateway() is ready_made
+
+
+WRONG: list[tuple[Any, str]] = [
+    ("rubbish", "give a dict"),
+    ({"POLICIES": "x"}, "there is no key 'POLICIES'"),
+    ({"POLICY": "no.such.thing"}, "GOMODEL['POLICY']"),
+    ({"POLICY": f"{HOST}.not_a_policy", "PROVIDERS": f"{HOST}.providers"}, "give a function"),
+    ({"PROVIDERS": f"{HOST}.broken_providers"}, "GOMODEL['PROVIDERS']: ValueError: no key"),
+    ({"PROVIDERS": []}, "providers: give at least one"),
+    ({"PROVIDERS": f"{HOST}.providers", "PREFIX": "v1/"}, "prefix"),
+    ({"PROVIDERS": f"{HOST}.providers", "PREFIX": 1}, "GOMODEL['PREFIX']: give a str"),
+    ({"PROVIDERS": f"{HOST}.providers", "TIMEOUTS": {"idel": 7}}, "GOMODEL['TIMEOUTS']"),
+    ({"GATEWAY": f"{HOST}.not_a_policy"}, "this is not a Gateway"),
+    ({"GATEWAY": f"{__name__}.ready_made", "PREFIX": "/x"}, "leave other keys out"),
+    ({"PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": BEARER}, "give a list"),
+    ({"PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": ["no.such"]}, "GOMODEL['AUTHENTICATION']"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_the_system_check_refuses_what_could_not_serve(given: Any, message: str) -> None:
+    with override_settings(GOMODEL=given):
+        [error] = check_settings()
+    assert error.id == "gomodel.E001"
+    assert message in error.msg
+
+
+def test_the_system_check_runs_with_djangos_own() -> None:
+    from django.core.checks import run_checks
+
+    with gomodel(POLICIES="x"):
+        assert "gomodel.E001" in [message.id for message in run_checks()]
+    assert not [message for message in run_checks() if message.id.startswith("gomodel")]
+
+
+def test_the_system_check_warns_where_nobody_could_be_authenticated() -> None:
+    with override_settings(INSTALLED_APPS=["django.contrib.contenttypes", "gomodel_asgi.contrib.django"]):
+        assert [warning.id for warning in check_settings()] == ["gomodel.W001"]
+
+
+def test_without_the_setting_there_is_nothing_to_check_and_no_gateway() -> None:
+    with override_settings():
+        from django.conf import settings
+
+        del settings.GOMODEL
+        assert check_settings() == []
+        with pytest.raises(ImproperlyConfigured, match="add this setting"):
+            get_gateway()
+
+
+def test_a_user_is_stored_under_djangos_session_key() -> None:
+    """What the tests above rest on: the session that was made is Django's own."""
+    assert SESSION_KEY in SessionStore(log_in()["cookie"].removeprefix("sessionid=")).load()
+    connection.close()

@@ -1,0 +1,69 @@
+"""The README keeps its word: its code runs, its links lead somewhere, its commands are the ones that CI runs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+DOCUMENTS = ["README.md", "SECURITY.md", "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_every_block_of_code_is_python(number: int) -> None:
+    ast.parse(BLOCKS[number])
+
+
+def test_the_mount_works_as_it_stands(fake_key: str) -> None:
+    class YourAuthentication:
+        def __init__(self, app: Any) -> None: ...
+
+    names: dict[str, Any] = {"YourAuthentication": YourAuthentication, "__name__": "readme"}
+    block = BLOCKS[0].replace("providers.openai()", f"providers.openai(api_key={fake_key!r})")
+    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    assert names["app"].user_middleware[0].cls is YourAuthentication
+
+
+@pytest.fixture
+def fake_key() -> str:
+    return "sk-none"
+
+
+def test_the_two_commands_are_one_line_each_and_install_what_they_run() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert len(COMMANDS) == 2
+    for command in COMMANDS:
+        assert len(command.splitlines()) == 1
+        assert command.startswith("python3 -m venv .venv && ")
+        assert re.findall(r"\.\[(\w+)\]", command)[0] in extras
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_a_document_names_is_there(document: str) -> None:
+    text = (ROOT / document).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert document != "README.md" or links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_every_invariant_that_is_stated_is_held_by_the_test_that_is_named() -> None:
+    named = re.findall(r"^\| (\d+) \|.*`(\w+)` \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    tests = (ROOT / "tests" / "test_invariants.py").read_text()
+    assert [int(number) for number, _ in named] == list(range(1, 15))
+    for _, name in named:
+        assert f"def {name}(" in tests
+
+
+def test_the_changelog_knows_the_version() -> None:
+    from gomodel_asgi import __version__
+
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
