@@ -1,0 +1,67 @@
+"""Which headers may cross the gateway."""
+
+from __future__ import annotations
+
+import pytest
+
+from gomodel_asgi.errors import InvalidRequest
+from gomodel_asgi.headers import NEVER_FORWARDED, SINGLE, for_client, idempotency_key, is_safe, read, request_id
+
+
+@pytest.mark.parametrize("given", [b"req_1", b"a.b:c=d-e", b"x" * 128])
+def test_a_well_formed_request_id_of_the_caller_is_kept(given: bytes) -> None:
+    assert request_id(given) == given.decode()
+
+
+@pytest.mark.parametrize("given", [None, b"", b"a b", b"a\r\nb", b"a\0", b"x" * 129, b"x" * 100_000, "é".encode()])
+def test_any_other_is_replaced(given: bytes | None) -> None:
+    assert request_id(given).startswith("req_")
+    assert request_id(given) != request_id(given)
+
+
+@pytest.mark.parametrize("name", sorted(SINGLE))
+def test_a_header_that_must_be_single_is_refused_when_repeated(name: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        read([(name, b"a"), (name, b"a")])
+
+
+def test_of_other_repeated_headers_the_first_counts() -> None:
+    assert read([(b"accept", b"a"), (b"accept", b"b")]) == {b"accept": b"a"}
+
+
+def test_equal_idempotency_keys_of_two_tenants_or_credentials_never_meet() -> None:
+    keys = {idempotency_key(tenant, key, b"same") for tenant in (None, "a", "b") for key in ("x", "y")}
+
+    assert len(keys) == 6
+    assert idempotency_key("a", "x", b"same") == idempotency_key("a", "x", b"same")
+
+
+def test_a_tenant_and_a_value_cannot_be_shifted_into_each_other() -> None:
+    assert idempotency_key("a", "x", b"bc") != idempotency_key("ab", "x", b"c")
+
+
+def test_only_headers_on_the_list_and_safe_ones_reach_the_client() -> None:
+    given = [
+        (b"retry-after", b"3"), (b"set-cookie", b"x"), (b"server", b"x"), (b"x-ratelimit-limit-requests", b"1"),
+        (b"x-should-retry", b"a\r\nb"), (b"openai-organization", b"o"), (b"x-request-id", b"req_1"),
+    ]  # fmt: skip
+
+    assert for_client(given) == [
+        (b"retry-after", b"3"), (b"x-ratelimit-limit-requests", b"1"), (b"x-upstream-request-id", b"req_1"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [b"a\r\nb", b"a\0", b"\x7f", "é".encode(), b"x" * 1025])
+def test_what_cannot_stand_in_a_header_is_not_safe(value: bytes) -> None:
+    assert not is_safe(value)
+
+
+def test_what_identifies_somebody_can_never_be_forwarded() -> None:
+    assert {
+        "authorization",
+        "cookie",
+        "x-api-key",
+        "api-key",
+        "openai-organization",
+        "openai-project",
+    } <= NEVER_FORWARDED
