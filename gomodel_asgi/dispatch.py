@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from msgspec import Struct, field
@@ -12,11 +12,11 @@ from starlette.types import Scope
 
 from .envelope import Envelope
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
-from .exchange import Exchange, Job, Reply, Setup
+from .exchange import Job, Reply, Setup
 from .exchange.job import clock
 from .exchange.turnstiles import Held
 from .health import ProviderHealth
-from .observers import PolicyDecided, RequestStarted
+from .observers import Trail
 from .providers.provider import Provider
 from .routing import Operation, RoutingRequest, Target
 from .within import Overran, within
@@ -36,8 +36,10 @@ class Inbound(Struct):
     headers: Mapping[bytes, bytes]
     query: str = ""
     response_id: str | None = None
+    item_id: str | None = None
     connection: object | None = None
     started: float = field(default_factory=clock)
+    trail: Trail | None = None
 
     def __repr__(self) -> str:
         return f"<Inbound {self.request_id} {self.operation}>"
@@ -49,14 +51,15 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
     """
     job = job_of(setup, inbound, tenant)
-    if setup.observers:
-        hint, size = inbound.hint, len(inbound.envelope.raw)
-        setup.observers.tell(RequestStarted(job.context, hint=hint, bytes=size))
+    if job.trail is not None:
+        size = len(inbound.envelope.raw)
+        job.trail.arrived(tenant, job.request.model, job.stream, inbound.hint, size)
     held: Held = ()
     if setup.limits.tenant_concurrency is not None and tenant is not None:
         held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
     try:
-        reply = await Exchange(job, await decide(job)).run()
+        await setup.state.recall(job)
+        reply = await setup.state.answer(job, await decide(job))
     except LookupError as error:
         setup.turnstiles.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
@@ -78,11 +81,12 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
         scope=inbound.scope,
         tenant=tenant,
         response_id=inbound.response_id,
+        item_id=inbound.item_id,
         connection=inbound.connection,
         health=lambda which: health_of(setup, which),
     )
     started, stream = inbound.started, inbound.envelope.stream
-    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream)
+    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trail)
 
 
 def health_of(setup: Setup, which: str | Provider) -> ProviderHealth:
@@ -100,21 +104,33 @@ async def decide(job: Job) -> Target:
 
     :raises GatewayError: it refused, failed, or took too long.
     """
-    if not job.setup.observers:
+    if job.trail is None:
         return await _asked(job)
     started = clock()
     try:
         target = await _asked(job)
     except GatewayError as error:
-        _tell(job, started, None, error)
+        job.trail.refused(clock() - started, error)
         raise
-    _tell(job, started, target, None)
+    names = tuple(_name(one) for one in target.chain())
+    job.trail.decided(clock() - started, names, target.model or job.request.model, target.labels or {})
     return target
 
 
 async def _asked(job: Job) -> Target:
+    answer = await answer_of(job, job.setup.ask)
+    if not isinstance(answer, Target):
+        raise PolicyFailed(NO_DETAIL) from TypeError(f"The policy returned {type(answer).__name__}, not a Target.")
+    return answer
+
+
+async def answer_of(job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]]) -> Any:
+    """What the host's *function* says of the request.
+
+    :raises GatewayError: it refused, failed, or took too long.
+    """
     try:
-        answer = await within(job.setup.timeouts.policy, job.setup.ask(job.request))
+        return await within(job.setup.timeouts.policy, function(job.request))
     except GatewayError:
         raise
     except Overran:
@@ -123,9 +139,6 @@ async def _asked(job: Job) -> Target:
         raise _refusal(error) from error
     except Exception as error:
         raise PolicyFailed(NO_DETAIL) from error
-    if not isinstance(answer, Target):
-        raise PolicyFailed(NO_DETAIL) from TypeError(f"The policy returned {type(answer).__name__}, not a Target.")
-    return answer
 
 
 def _refusal(error: HTTPException) -> RoutingError:
@@ -134,15 +147,8 @@ def _refusal(error: HTTPException) -> RoutingError:
     return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)
 
 
-def _tell(job: Job, started: float, target: Target | None, error: GatewayError | None) -> None:
-    observers = job.setup.observers
-    seconds, code = clock() - started, None if error is None else error.code or "error"
-    if target is None:
-        observers.tell(PolicyDecided(job.context, seconds=seconds, error=code))
-        return
-    name = target.provider if isinstance(target.provider, str) else target.provider.name
-    labels = dict(target.labels or {})
-    observers.tell(PolicyDecided(job.context, provider=name, model=target.model, labels=labels, seconds=seconds))
+def _name(target: Target) -> str:
+    return target.provider if isinstance(target.provider, str) else target.provider.name
 
 
 async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:

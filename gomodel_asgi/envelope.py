@@ -139,9 +139,15 @@ class Envelope:
         return value is not None and bytes(value) == b"true"
 
     def text(self, name: str) -> str | None:
-        """The member *name* if it is a string."""
+        """The member *name* if it is a string.
+
+        :raises InvalidRequest: it holds what no string can: half a surrogate pair.
+        """
         value = self.members.get(name)
-        return None if value is None else _string(bytes(value))
+        try:
+            return None if value is None else _string(bytes(value))
+        except msgspec.MsgspecError as error:
+            raise invalid_json(f"{error}.") from None
 
     def has(self, name: str) -> bool:
         """Whether the member *name* is there and not null."""

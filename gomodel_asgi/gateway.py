@@ -15,6 +15,8 @@ from starlette.types import Receive, Scope, Send
 from . import policies
 from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, tenant_of
 from .endpoints.handler import Handler
+from .endpoints.hints import agreed, split_query
+from .endpoints.models import ModelsOf
 from .endpoints.paths import CREATE, Route, match, route_path
 from .endpoints.response import EndpointResponse
 from .endpoints.under_way import UnderWay
@@ -23,15 +25,18 @@ from .errors import GatewayError
 from .exchange import Reply, Setup
 from .exchange.budget import RetryBudget
 from .exchange.candidate import provider_of
+from .exchange.told import followed
 from .exchange.turnstiles import Turnstiles
 from .headers import read, request_id
-from .health import Health, ProviderHealth
-from .observers import Observer, Observers
+from .health import GatewayHealth, Health
+from .observers import Observer, Observers, Trail
 from .offload import awaitable
 from .providers.provider import Provider
 from .routing import Policy, Registry, Target
 from .settings import Limits, Retries, Timeouts
 from .state import MemoryStore, Store
+from .state.background import Background
+from .state.service import GatewayState
 from .transport import Transport
 from .transport.default import DefaultTransport
 
@@ -60,12 +65,14 @@ class Explanation:
 
 
 class Gateway:
-    """Serves `{prefix}/responses` and below with *providers*, as *policy* decides.
+    """Serves `{prefix}/responses` and below, and `{prefix}/models`, with *providers*, as *policy* decides.
 
     *prefix* has no slash at its end; `""` is allowed. *tenant* tells from the ASGI scope whose request it is (default:
     the authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
-    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies.
+    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
+    names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
+    name in full.
 
     :raises ValueError: no provider, two of one name, or a malformed prefix.
     """
@@ -85,6 +92,7 @@ class Gateway:
         observers: Iterable[Observer] = (),
         stamp: bool = True,
         expose_timing: bool = False,
+        models: ModelsOf | None = None,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -92,7 +100,9 @@ class Gateway:
         self.tenant = tenant
         self.store: Store = MemoryStore() if store is None else store
         self.expose_timing = expose_timing
+        self.models = models
         self.under_way = UnderWay()
+        self.state = GatewayState(self.store, tenant_entries=limits.tenant_entries, tenant_bytes=limits.tenant_bytes)
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),
@@ -105,6 +115,7 @@ class Gateway:
             health=Health(),
             budget=RetryBudget(),
             turnstiles=Turnstiles(limits),
+            state=self.state,
         )
 
     def __repr__(self) -> str:
@@ -117,8 +128,21 @@ class Gateway:
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
         if scope["type"] == "websocket":
-            return await send({"type": "websocket.close", "code": 1000})
+            return await self._upgraded(scope, receive, send)
         await self.serve(match(scope, self.prefix) or Route({}), scope, receive, send)
+
+    async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if match(scope, self.prefix) is CREATE:
+            return await self.converse(scope, receive, send)
+        from .websocket.handshake import nowhere, refuse
+
+        await refuse(nowhere(), scope, send)
+
+    async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket connection whose path is that of the responses."""
+        from .websocket.connection import Connection
+
+        await Connection(self, scope, receive, send).serve()
 
     async def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request whose path is *route*."""
@@ -126,13 +150,17 @@ class Gateway:
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
-        asks for that operation, any other creates a response."""
+        asks for that operation (a GET of `…/models` for the models), any other creates a response."""
         handler = Handler(self, self.route_of(request), request.scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
         path = route_path(request.scope)
         at = path.rfind("/responses")
+        if at < 0 and request.method == "GET":
+            at = path.rfind("/models")
+        if at < 0:
+            at = path.find("/conversations")
         if at < 0:
             return CREATE
         return match({"type": "http", "path": path[at:]}, "") or CREATE
@@ -149,8 +177,23 @@ class Gateway:
         :raises GatewayError: it failed; `status` and `payload` say how.
         """
         self.under_way.check_open()
+        trail = self.trail()
+        if trail is None:
+            return await self._respond(body, scope, tenant, None)
+        return await followed(self._respond(body, scope, tenant, trail), trail)
+
+    async def _respond(
+        self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None, trail: Trail | None
+    ) -> Reply:
         inbound, tenant = await self._inbound(body, scope, tenant)
+        if trail is not None:
+            inbound.trail = trail
+            trail.know(request_id=inbound.request_id, operation=inbound.operation)
         return await dispatch(self.setup, inbound, tenant)
+
+    def trail(self) -> Trail | None:
+        """A trail for one exchange, where anybody wants to know of it."""
+        return Trail(self.setup.observers) if self.setup.observers or self.expose_timing else None
 
     async def explain(
         self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None
@@ -161,6 +204,7 @@ class Gateway:
         """
         inbound, tenant = await self._inbound(body, scope, tenant)
         job = job_of(self.setup, inbound, tenant)
+        await self.state.recall(job)
         model, hint = job.request.model, job.request.provider
         try:
             target = await decide(job)
@@ -187,13 +231,15 @@ class Gateway:
             tenant = await tenant_of(scope, self.tenant)
         scope = {"type": "http", "headers": [], "state": {}} if scope is None else scope
         id = request_id(headers.get(b"x-request-id"))
-        return Inbound("create", envelope, envelope.hint, scope, id, headers), tenant
+        _, hints = split_query(scope.get("query_string", b""))
+        hint = agreed(envelope.hint, scope.get("headers", ()), hints)
+        return Inbound("create", envelope, hint, scope, id, headers), tenant
 
     # Life...
 
-    def health(self) -> dict[str, ProviderHealth]:
-        """How each configured provider is doing."""
-        return {name: self.setup.health.snapshot(name) for name in self.setup.registry.by_name}
+    def health(self) -> GatewayHealth:
+        """How each configured provider is doing, by name, and every breaker: as of now, and never changed after."""
+        return self.setup.health.of_all(self.setup.registry.by_name, draining=self.under_way.draining)
 
     def reload(self, *, providers: Iterable[Provider] | None = None, policy: Policy | None = None) -> None:
         """Replace providers or policy for requests to come; those under way end on the old ones.
@@ -203,13 +249,46 @@ class Gateway:
         registry = self.setup.registry if providers is None else Registry(providers)
         self.setup = replace(self.setup, registry=registry, ask=self.setup.ask if policy is None else awaitable(policy))
 
+    async def forget(self, tenant: str | None) -> int:
+        """Forget everything that is stored of *tenant*, on every worker at once; what the store can enumerate is
+        deleted: how many records.
+
+        :raises StoreUnavailable: the store does not answer. Call it again.
+        """
+        return await self.state.forget(tenant)
+
+    @property
+    def background(self) -> Background:
+        """The work behind `background: true`; set its `enqueue` to give that work to a task queue of your own."""
+        return self.state.background
+
+    async def run_background(self, ticket: str, *, scope: Scope | None = None) -> bool:
+        """Work on the background response that *ticket* names, in a worker of the host's task queue: whether there was
+        anything left to do. The policy is asked here, with *scope* (default: an empty one) and the ticket's tenant.
+
+        :raises ValueError: it is no ticket.
+        :raises GatewayError: the policy refused, or the store does not answer; the response stays queued.
+        """
+        found = await self.state.background.opened(ticket)
+        if found is None:
+            return False
+        tenant, id, body = found
+        inbound, _ = await self._inbound(body, scope, tenant)
+        job = job_of(self.setup, inbound, tenant)
+        await self.state.recall(job)
+        target = await decide(job)
+        await self.state.work(job, target, id)
+        return True
+
     async def drain(self) -> None:
         """Refuse new requests with 503, give those under way `timeouts.drain` seconds, then end them in band."""
         await self.under_way.drain(self.setup.timeouts.drain)
 
     async def aclose(self) -> None:
         """Close what this event loop has open. The gateway can be used again; it opens what it needs."""
+        await self.state.aclose()
         await self.setup.transport.aclose()
+        await self.setup.observers.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from .providers.provider import Provider
@@ -45,6 +46,54 @@ class ProviderHealth:
     def failure_rate(self) -> float:
         """Failures per request, 0 where there were none."""
         return self.failures / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerHealth:
+    """A snapshot of one breaker. Those of several credentials look alike: a credential is not told.
+
+    *retry_after* is the seconds until an open one lets a request through.
+    """
+
+    provider: str
+    model: str | None
+    state: State
+    in_flight: int
+    requests: int
+    failures: int
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHealth(Mapping[str, ProviderHealth]):
+    """A snapshot of a gateway: a mapping from the names of its providers to their health.
+
+    *breakers* are all that know of recent requests, those of providers made per request included. *draining* says that
+    new requests are refused.
+    """
+
+    providers: Mapping[str, ProviderHealth]
+    breakers: tuple[BreakerHealth, ...]
+    draining: bool
+
+    @property
+    def available(self) -> bool:
+        """Whether a request could be answered by any provider."""
+        return not self.draining and any(one.available for one in self.providers.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are with an upstream."""
+        return sum(one.in_flight for one in self.breakers)
+
+    def __getitem__(self, name: str) -> ProviderHealth:
+        return self.providers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.providers)
+
+    def __len__(self) -> int:
+        return len(self.providers)
 
 
 class Breaker:
@@ -164,8 +213,27 @@ class Health:
             first_event=self.pace.get(name),
         )
 
+    def of_all(self, names: Iterable[str], draining: bool) -> GatewayHealth:
+        """What is known of these providers, and of every breaker."""
+        providers = MappingProxyType({name: self.snapshot(name) for name in names})
+        breakers = tuple(_told(key, breaker) for key, breaker in self.breakers.items() if not breaker.idle())
+        return GatewayHealth(providers, breakers, draining)
+
     def _bound(self) -> None:
         oldest = next(iter(self.breakers))
         if len(self.breakers) > MAX_BREAKERS or self.breakers[oldest].idle():
             if not self.breakers[oldest].in_flight and len(self.breakers) > 1:
                 del self.breakers[oldest]
+
+
+def _told(key: Key, breaker: Breaker) -> BreakerHealth:
+    requests, failures = breaker.counts()
+    return BreakerHealth(
+        provider=key[0],
+        model=key[2],
+        state=breaker.state,
+        in_flight=breaker.in_flight,
+        requests=requests,
+        failures=failures,
+        retry_after=breaker.retry_after(),
+    )

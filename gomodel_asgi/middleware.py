@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .endpoints.paths import match
+from .endpoints.paths import CREATE, match
 from .gateway import Gateway
 
 
@@ -20,6 +20,9 @@ class GoModelMiddleware:
             route = match(scope, self.gateway.prefix)
             if route is not None and scope["method"] != "OPTIONS":
                 return await self.gateway.serve(route, scope, receive, send)
+        elif scope["type"] == "websocket":
+            if match(scope, self.gateway.prefix) is CREATE:
+                return await self.gateway.converse(scope, receive, send)
         elif scope["type"] == "lifespan":
             return await self.app(scope, receive, self._closing(send))
         await self.app(scope, receive, send)

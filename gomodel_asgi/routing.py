@@ -26,9 +26,18 @@ if TYPE_CHECKING:
     from .schema import ResponsesRequest
 
 Operation = Literal[
-    "create", "retrieve", "delete", "cancel", "input_items", "compact", "input_tokens", "connect", "models"
-]
+    "create", "retrieve", "delete", "cancel", "input_items", "compact", "input_tokens", "connect", "models",
+    "conversation_create", "conversation_retrieve", "conversation_update", "conversation_delete",
+    "conversation_items", "conversation_items_create", "conversation_item", "conversation_item_delete",
+]  # fmt: skip
 BY_ID: frozenset[str] = frozenset({"retrieve", "delete", "cancel", "input_items"})
+CONVERSATIONS: frozenset[str] = frozenset(
+    {
+        "conversation_create", "conversation_retrieve", "conversation_update", "conversation_delete",
+        "conversation_items", "conversation_items_create", "conversation_item", "conversation_item_delete",
+    }
+)  # fmt: skip
+CONTINUING: frozenset[str] = frozenset({"create", "compact", "input_tokens"})
 RESERVED_PARAMS = ("model", "stream", "background")
 
 
@@ -118,8 +127,11 @@ class Registry:
 class PreviousResponse(Protocol):
     """The stored record of an earlier response: which provider and model answered it."""
 
-    provider: str
-    model: str | None
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def model(self) -> str | None: ...
 
 
 class RoutingRequest:
@@ -141,6 +153,7 @@ class RoutingRequest:
         scope: Scope,
         tenant: str | None,
         response_id: str | None = None,
+        item_id: str | None = None,
         previous: PreviousResponse | None = None,
         connection: object | None = None,
         health: Callable[[str | Provider], ProviderHealth] | None = None,
@@ -151,6 +164,7 @@ class RoutingRequest:
         self.scope = scope
         self.tenant = tenant
         self.response_id = response_id
+        self.item_id = item_id
         self.previous = previous
         self.connection = connection
         self._health = health
@@ -186,7 +200,7 @@ class RoutingRequest:
             return ResponsesRequest.model_validate(dict(self.body))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            raise InvalidRequest(first["msg"], param=_path(first["loc"]), code="invalid_type") from None
+            raise InvalidRequest(first["msg"], param=_path(first["loc"], self.body), code="invalid_type") from None
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -240,13 +254,24 @@ class RoutingRequest:
         :raises UnknownModel: no provider serves the model.
         :raises InvalidRequest: there is neither hint nor model and more than one provider; or an unknown id.
         """
-        if self.operation in BY_ID:
+        if self.operation in BY_ID or (self.operation in CONVERSATIONS and self.response_id is not None):
             return Target(self._owner())
         if self.provider is not None:
             return Target(self._hinted(self.provider))
-        if self.operation == "create" and self.previous is not None and self.previous.provider in self.providers:
-            return Target(self.previous.provider)
+        if self.operation == "conversation_create":
+            return Target(next(iter(self.providers)))
+        if self.operation in CONTINUING and self._stays():
+            return Target(self.previous.provider)  # type: ignore[union-attr]
         return Target(self._by_model())
+
+    def _stays(self) -> bool:
+        """Whether the provider of the previous response goes on: unless another one claims the model by name."""
+        if self.previous is None or self.previous.provider not in self.providers:
+            return False
+        if self.model is None or self.model == self.previous.model:
+            return True
+        claimed = self.registry.serving(self.model)
+        return claimed is None or self.registry.by_name[self.previous.provider].serves(self.model)
 
     def _hinted(self, hint: str) -> str:
         provider = self.registry.find(hint)
@@ -294,9 +319,13 @@ def _shown(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:80])
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """`("input", 3, "content")` as `input[3].content`."""
+def _path(location: tuple[int | str, ...], value: Any) -> str:
+    """`("input", 3, "content")` as `input[3].content`. What does not lead into *value*, the body, is no part of it: a
+    branch of a union that pydantic tried; but for the last part, below an object: a member that is missing."""
     path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    for number, part in enumerate(location):
+        if isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path, value = f"{path}[{part}]", value[part]
+        elif isinstance(value, Mapping) and (part in value or number == len(location) - 1):
+            path, value = f"{path}.{part}" if path else str(part), value.get(part)
     return path

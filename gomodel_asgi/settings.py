@@ -42,7 +42,11 @@ class Inheriting:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts(Inheriting):
-    """Seconds. On a Provider or Target the members that are not given are inherited."""
+    """Seconds. On a Provider or Target the members that are not given are inherited.
+
+    *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it; both
+    are the gateway's alone.
+    """
 
     connect: float = 5.0
     pool: float = 5.0
@@ -55,11 +59,17 @@ class Timeouts(Inheriting):
     drain: float = 30.0
     stalled_client: float = 60.0
     heartbeat: float = 15.0
+    connection: float = 3600.0
+    connection_idle: float = 1800.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited)."""
+    """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited).
+
+    *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
+    oldest make room for the newest.
+    """
 
     body: int = 32 * MIB
     reply: int = 64 * MIB
@@ -68,6 +78,8 @@ class Limits:
     depth: int = 128
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
+    tenant_entries: int | None = None
+    tenant_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ class Delivery:
         self.headers = headers
         self.timeouts = timeouts
         self.started = False
+        self.done = False
         self.sent = 0
         self.seen = 0
         self.quiet = 0.0
@@ -51,6 +52,14 @@ class Delivery:
             self.sent += 1
             events = await next_events()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.done = True
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the client has its answer. Many leave on the last event of a stream without waiting for its end."""
+        stream = self.reply.stream
+        ended = stream is not None and stream.reader.terminal is not None
+        return self.done or (ended and self.sent > 0 and not self.sending)
 
     async def last_words(self) -> None:
         """The server goes down: tell a stream that has begun so, in band, within a second."""
@@ -65,7 +74,12 @@ class Delivery:
     async def _whole(self, body: bytes) -> None:
         self.headers.append((b"content-length", b"%d" % len(body)))
         await self._start()
+        if self.reply.before_end is not None:
+            await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+            await self.reply.before_end()
+            body = body[-1:]
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        self.done = True
 
     async def _start(self) -> None:
         self.started = True

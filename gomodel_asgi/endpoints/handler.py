@@ -7,7 +7,8 @@ raised) is re-raised to it after the client has its answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from starlette.types import Receive, Scope, Send
@@ -19,16 +20,20 @@ from ..exchange import Reply
 from ..exchange.reply import Failed
 from ..exchange.stream import Broken
 from ..headers import Headers, read, request_id
+from ..observers import Trail
 from .body import ClientDisconnected, check_content_type, limit_of, read_body
 from .delivery import Delivery
 from .hints import agreed, split_query
+from .models import list_models
 from .paths import Route, check_id
-from .watch import Watch, watch
+from .watch import Reason, Watch, watch
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
 
-WITH_BODY = frozenset({"create", "compact", "input_tokens"})
+WITH_BODY = frozenset(
+    {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
+)
 GOING_DOWN = "The server is shutting down; send the request again."
 
 
@@ -45,6 +50,7 @@ class Handler:
         self.raised: BaseException | None = None
         self.background = False
         self.delivery: Delivery | None = None
+        self.trail: Trail | None = gateway.trail()
 
     async def serve(self, send: Send) -> None:
         """The whole request, from its body to its last byte.
@@ -54,7 +60,7 @@ class Handler:
         try:
             inbound = await self._opened()
         except ClientDisconnected:
-            return
+            return self._told("gone")
         except GatewayError as error:
             return await self.deliver(failed(error), send)
         guard = self._guard()
@@ -65,6 +71,7 @@ class Handler:
                 await self._shut(send)
         finally:
             await self._released(guard)
+            self._told(guard.reason)
         if self.raised is not None:
             raise self.raised
 
@@ -74,6 +81,7 @@ class Handler:
         try:
             inbound = await self._opened()
         except ClientDisconnected:
+            self._told("gone")
             return None
         except GatewayError as error:
             return failed(error)
@@ -83,6 +91,8 @@ class Handler:
                 reply = await self._dispatched(inbound)
         finally:
             await self._released(guard)
+            if reply is None and guard.reason != "shutdown":
+                self._told(guard.reason)
         if reply is None and guard.reason == "shutdown":
             return failed(ServerShutdown(GOING_DOWN))
         return reply
@@ -97,6 +107,7 @@ class Handler:
                 await self._shut(send)
         finally:
             await self._released(guard)
+            self._told(guard.reason)
 
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_released`."""
@@ -113,7 +124,10 @@ class Handler:
         self.request_id = request_id(headers.get(b"x-request-id"))
         self.gateway.under_way.check_open()
         operation = self.route.operation(scope["method"])
+        if self.trail is not None:
+            self.trail.know(request_id=self.request_id, operation=operation)
         check_id(self.route.response_id)
+        check_id(self.route.item_id)
         envelope = await self._envelope(headers) if operation in WITH_BODY else Envelope.empty()
         self.background = envelope.flag("background")
         query, hints = split_query(scope.get("query_string", b""))
@@ -126,6 +140,8 @@ class Handler:
             headers=headers,
             query=query,
             response_id=self.route.response_id,
+            item_id=self.route.item_id,
+            trail=self.trail,
         )
 
     async def _envelope(self, headers: dict[bytes, bytes]) -> Envelope:
@@ -140,6 +156,8 @@ class Handler:
             tenant = None
             if self.gateway.tenant is not None or "user" in self.scope:
                 tenant = await tenant_of(self.scope, self.gateway.tenant)
+            if inbound.operation == "models":
+                return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
             return await dispatch(self.setup, inbound, tenant)
         except GatewayError as error:
             if isinstance(error, PolicyFailed):
@@ -150,8 +168,7 @@ class Handler:
             return failed(GatewayFault("The gateway failed to handle this request."))
 
     async def _send(self, reply: Reply, send: Send, guard: Watch) -> None:
-        headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
-        self.delivery = Delivery(reply, send, headers, self.setup.timeouts)
+        self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
         try:
             await self.delivery.run(guard)
         except Broken:
@@ -168,13 +185,43 @@ class Handler:
         if self.delivery is not None:
             await self.delivery.reply.aclose()
         reply = failed(ServerShutdown(GOING_DOWN))
+        self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
+        await self.delivery.run(watch(None))
+
+    def _headers(self, reply: Reply) -> Headers:
+        self.request_id = self.request_id or request_id(None)
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
-        await Delivery(reply, send, headers, self.setup.timeouts).run(watch(None))
+        if self.trail is not None and self.gateway.expose_timing and (timing := self.trail.timing()):
+            headers.append((b"server-timing", timing))
+        return headers
+
+    def _told(self, reason: Reason | None) -> None:
+        """The request is over; *reason* is why it was stopped, if it was."""
+        if self.trail is None:
+            return
+        if not self.trail.context.request_id:
+            self.trail.know(request_id=self.request_id)
+        why = end_of(reason, sys.exception())
+        if self.delivery is None:
+            return self.trail.end(None, why)
+        reply = self.delivery.reply
+        if isinstance(reply, Failed):
+            self.trail.failed(reply.error)
+        if self.delivery.done and reply.stream is None:
+            self.trail.sent(reply.body or b"")
+        self.trail.end(reply.status if self.delivery.started else None, None if self.delivery.has_all else why)
 
     async def _released(self, guard: Watch) -> None:
         self.gateway.under_way.end(guard)
         if self.delivery is not None:
             await self.delivery.reply.aclose()
+
+
+def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:
+    """Why a client did not get all: a server whose `send` fails has lost it too."""
+    if reason is None or reason == "shutdown":
+        return "gone" if isinstance(error, Exception) else "cancelled"
+    return reason
 
 
 def failed(error: GatewayError) -> Reply:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import Scope
 
 from ..errors import InvalidRequest, MethodNotAllowed
 from ..routing import Operation
+from ..state.unknown import unknown_response
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
+LONGEST_NAME = 512  # characters of a model's name
 FIXED: dict[str, Operation] = {"/compact": "compact", "/input_tokens": "input_tokens"}
 BELOW_ID: dict[str, dict[str, Operation]] = {
     "": {"GET": "retrieve", "DELETE": "delete"},
@@ -21,16 +24,21 @@ BELOW_ID: dict[str, dict[str, Operation]] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path stands for: *methods* maps each allowed method to its operation."""
+    """What a path stands for: *methods* maps each allowed method to its operation. *model* is the model it names."""
 
     methods: dict[str, Operation]
     response_id: str | None = None
+    item_id: str | None = None
+    model: str | None = None
 
     def operation(self, method: str) -> Operation:
         """The operation of *method*.
 
         :raises MethodNotAllowed: there is none.
+        :raises InvalidRequest: 404, the path has no methods at all: it is not one of ours.
         """
+        if not self.methods:
+            raise InvalidRequest("There is nothing at this path.", status=404, code="unknown_path")
         found = self.methods.get(method)
         if found is None:
             allow = ", ".join(self.methods)
@@ -39,6 +47,15 @@ class Route:
 
 
 CREATE = Route({"POST": "create"})
+MODELS = Route({"GET": "models"})
+CONVERSATION_CREATE = Route({"POST": "conversation_create"})
+CONVERSATION: dict[str, Operation] = {
+    "GET": "conversation_retrieve",
+    "POST": "conversation_update",
+    "DELETE": "conversation_delete",
+}
+CONVERSATION_ITEMS: dict[str, Operation] = {"GET": "conversation_items", "POST": "conversation_items_create"}
+CONVERSATION_ITEM: dict[str, Operation] = {"GET": "conversation_item", "DELETE": "conversation_item_delete"}
 COLLECTION = {path: Route({"POST": operation}) for path, operation in FIXED.items()}
 
 
@@ -69,15 +86,23 @@ def match(scope: Scope, prefix: str) -> Route | None:
     encoded or unnormalised path is never ours here and the host's elsewhere.
     """
     path = scope["path"]
-    if "/responses" not in path:
+    if "/responses" not in path and "/models" not in path and "/conversations" not in path:
         return None
     path = route_path(scope)
+    if path.startswith(prefix + "/models"):
+        return _models(scope.get("raw_path"), prefix + "/models", path)
+    if path.startswith(prefix + "/conversations"):
+        spelled = _is_spelled(scope.get("raw_path"), path)
+        return _conversation(path[len(prefix) + len("/conversations") :]) if spelled else None
     if not path.startswith(prefix + "/responses"):
         return None
-    raw: bytes | None = scope.get("raw_path")
-    if raw is not None and not raw.partition(b"?")[0].endswith(path.encode()):
+    if not _is_spelled(scope.get("raw_path"), path):
         return None
     return _route(path[len(prefix) + len("/responses") :])
+
+
+def _is_spelled(raw: bytes | None, path: str) -> bool:
+    return raw is None or raw.partition(b"?")[0].endswith(path.encode())
 
 
 def _route(rest: str) -> Route | None:
@@ -92,6 +117,31 @@ def _route(rest: str) -> Route | None:
     return Route(methods, id)
 
 
+def _conversation(rest: str) -> Route | None:
+    if not rest:
+        return CONVERSATION_CREATE
+    match rest.split("/"):
+        case ["", id] if id:
+            return Route(CONVERSATION, id)
+        case ["", id, "items"] if id:
+            return Route(CONVERSATION_ITEMS, id)
+        case ["", id, "items", item_id] if id and item_id:
+            return Route(CONVERSATION_ITEM, id, item_id)
+    return None
+
+
+def _models(raw: bytes | None, at: str, path: str) -> Route | None:
+    if path == at:
+        return MODELS if _is_spelled(raw, path) else None
+    name = path[len(at) + 1 :]
+    if not path.startswith(at + "/") or not 0 < len(name) <= LONGEST_NAME:
+        return None
+    # Names may hold slashes, which clients escape: behind `at` the raw path may be spelled in another way.
+    if raw is not None and not (b"%s/" % at.encode() in raw and _is_spelled(unquote_to_bytes(raw), path)):
+        return None
+    return Route({"GET": "models"}, model=name)
+
+
 def check_id(id: str | None) -> None:
     """An id goes into the upstream's path, so it may hold nothing that could alter one.
 
@@ -99,8 +149,3 @@ def check_id(id: str | None) -> None:
     """
     if id is not None and (not ID.fullmatch(id) or id in (".", "..")):
         raise unknown_response()
-
-
-def unknown_response() -> InvalidRequest:
-    """The one answer for ids that are unknown, somebody else's, or impossible."""
-    return InvalidRequest("No such response is known here.", status=404, code="response_not_found", param="response_id")

@@ -125,29 +125,33 @@ class Attempt(Struct):
 
     def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
         if self.candidate.dialect is None:
+            if self.job.trail is not None:
+                self.job.trail.came(body)
             body = unary.native(body, self.job, self.candidate)
             if self.job.stream and self.job.request.operation == "create":
                 body = unary.as_stream(body)
         else:
             reader = self._translated()
-            reader.whole(body)
+            events = reader.whole(body)
             if reader.failure is not None:
                 raise reader.failure
-            body = reader.emitter.take() if self.job.stream else unary.final(reader)
+            body = events if self.job.stream else unary.final(reader)
         return Answer(upstream.status, upstream.headers, body=body)
 
     # Streams...
 
     async def _events(self, upstream: UpstreamReply) -> Answer:
         reader = self._reader()
+        if self.job.trail is not None and self.candidate.dialect is None:
+            self.job.trail.reads(reader, [])
         if self.job.request.operation == "create" and not self.job.stream:
             return await self._aggregated(upstream, reader)
         held = b""
         while True:
-            held += await self._more(upstream, reader, bool(held))
+            held += await self._more(upstream, reader, reader.begun)
             if reader.failure is not None and not reader.meaningful and (not self.last or not reader.begun):
                 raise reader.failure
-            if held and (self.last or reader.meaningful or self._gate_is_open()):
+            if held and (reader.meaningful or (reader.begun and (self.last or self._gate_is_open()))):
                 return Answer(upstream.status, upstream.headers, reader, upstream, held)
 
     async def _more(self, upstream: UpstreamReply, reader: Reader, holding: bool) -> bytes:
@@ -197,21 +201,27 @@ class Attempt(Struct):
         if self.candidate.dialect is not None:
             return self._translated()
         setup, provider = self.job.setup, self.candidate.provider
+        if provider.normalize and self.job.request.operation == "create":
+            return unary.normalizing(self.job, self.candidate, stream=self.job.stream)
         name = provider.name if setup.stamp else None
-        return NativeReader(name=name, model=self.candidate.model, limits=setup.limits)
+        secret = self.candidate.credential.key
+        return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secret=secret)
 
     def _translated(self) -> TranslatedReader:
         call, dialect, setup = self.call, self.candidate.dialect, self.job.setup
         assert call is not None and dialect is not None
         emitter = Emitter(
-            response_id="resp_" + secrets.token_hex(24),
+            response_id=self.job.response_id or "resp_" + secrets.token_hex(24),
             created_at=int(time.time()),
             model=call.model,
             echo=call.body,
             stamp=self.candidate.provider.name if setup.stamp else None,
             stream=call.stream,
         )
-        return TranslatedReader(dialect.translator(call, emitter), emitter, setup.limits)
+        reader = TranslatedReader(dialect.translator(call, emitter), emitter, setup.limits)
+        if self.job.trail is not None:
+            self.job.trail.reads(reader, emitter.warnings)
+        return reader
 
 
 def _printable(kind: bytes) -> str:

@@ -34,7 +34,23 @@ PATHS = {
     "delete": ("DELETE", "/responses/{}"),
     "cancel": ("POST", "/responses/{}/cancel"),
     "input_items": ("GET", "/responses/{}/input_items"),
+    "conversation_create": ("POST", "/conversations"),
+    "conversation_retrieve": ("GET", "/conversations/{}"),
+    "conversation_update": ("POST", "/conversations/{}"),
+    "conversation_delete": ("DELETE", "/conversations/{}"),
+    "conversation_items": ("GET", "/conversations/{}/items"),
+    "conversation_items_create": ("POST", "/conversations/{}/items"),
+    "conversation_item": ("GET", "/conversations/{}/items/{}"),
+    "conversation_item_delete": ("DELETE", "/conversations/{}/items/{}"),
 }
+
+
+LISTS = frozenset({b"anthropic-beta"})
+"""Headers of which a dialect needs some values whatever a configuration sets them to."""
+
+BODIED = frozenset(
+    {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
+)
 
 
 class Candidate(Struct, frozen=True):
@@ -49,9 +65,20 @@ class Candidate(Struct, frozen=True):
     retries: Retries
 
     @property
+    def key(self) -> str | None:
+        """The credential that the Target brought itself; None: it is the provider's."""
+        return self.credential.key if self.own_key else None
+
+    @property
     def own_key(self) -> bool:
         """Whether the Target brought its credential itself."""
         return self.target.api_key is not None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What an upstream could quote back and nobody may be told: the key, and headers that may carry another."""
+        given = self.target.headers or {}
+        return [self.credential.key or "", *given.values(), *self.provider.headers.values()]
 
 
 def provider_of(target: Target, job: Job) -> Provider:
@@ -103,7 +130,8 @@ def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = Non
     envelope, target = job.request.envelope, candidate.target
     if body is None:
         check_depth(envelope.raw, job.setup.limits.depth)
-        body = envelope.body
+        past = job.past
+        body = envelope.body if past is None else past.body(candidate.provider, candidate.key)
     merged = {name: value for name, value in body.items() if name != "provider"}
     for name, value in (target.params or {}).items():
         merged.pop(name, None) if value is None else merged.__setitem__(name, value)
@@ -137,13 +165,17 @@ def native(candidate: Candidate, job: Job, deadline: float, fresh: bool = False)
     request = job.request
     method, path = PATHS[request.operation]
     body = None
-    if request.operation in ("create", "compact", "input_tokens"):
+    past, envelope = job.past, request.envelope
+    if past is not None:
+        envelope = past.envelope(candidate.provider, candidate.key)
+    if request.operation in BODIED:
         keep = candidate.provider.type == "openrouter"
-        body = request.envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
+        body = envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
     query = _joined(job.query, candidate)
     headers = _headers(candidate, job, body is not None, [])
-    path = path.format(request.response_id) if request.response_id else path
-    return _request(candidate, job, method, path, query, body, headers, deadline, fresh)
+    path = path.format(request.response_id, request.item_id) if request.response_id else path
+    socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
+    return _request(candidate, job, method, path, query, body, headers, deadline, fresh, socket)
 
 
 def _request(
@@ -156,6 +188,7 @@ def _request(
     headers: Headers,
     deadline: float,
     fresh: bool,
+    websocket: bool = False,
 ) -> UpstreamRequest:
     provider = candidate.provider
     scheme, host, port, uds = provider.origin
@@ -174,6 +207,7 @@ def _request(
         allow_private=provider.allow_private,
         uds=uds,
         fresh=fresh,
+        websocket=websocket,
     )
 
 
@@ -193,7 +227,7 @@ def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> 
             headers.append((name.lower().encode("ascii"), value))
     if not extra and not provider.headers and not candidate.target.headers:
         return headers
-    return _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target))
+    return _joining(extra, _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target)))
 
 
 def _target_headers(target: Target) -> Headers:
@@ -207,6 +241,16 @@ def _over(headers: Headers, *layers: Headers) -> Headers:
         if layer:
             names = {name for name, _ in layer}
             headers = [header for header in headers if header[0] not in names] + layer
+    return headers
+
+
+def _joining(needed: Headers, headers: Headers) -> Headers:
+    """*headers* with the values of the list headers in *needed* added to what a configuration has put over them."""
+    for name, value in needed:
+        if name in LISTS and (name, value) not in headers:
+            values = [part.strip() for key, given in headers if key == name for part in given.split(b",")]
+            values += [part for part in value.split(b",") if part not in values]
+            headers = [header for header in headers if header[0] != name] + [(name, b",".join(values))]
     return headers
 
 

@@ -18,6 +18,7 @@ ANSWERS = frozenset({200, 201, 202})
 BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Statuses that say "not now, not here": a fallback is tried, and what is passed on is not to be retried again."""
 AUTH = frozenset({401, 402, 403})
+REDACTED = b"[redacted]"
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -41,13 +42,18 @@ def refusal(status: int) -> GatewayError | None:
 
 def rejection(candidate: Candidate, status: int, headers: Headers, body: bytes) -> GatewayError:
     """The error of a reply with status 400 or above."""
-    error = _read(candidate, status, body)
+    error = _read(candidate, status, without(candidate.credential.key, body))
     if isinstance(error, UpstreamAuthError):
         return error
     if isinstance(error, UpstreamRejected):
         error.kind = error.status
         error.passed = tuple(for_client(headers))
     return error
+
+
+def without(key: str | None, body: bytes) -> bytes:
+    """*body* with our *key* taken out: some upstreams quote the credential that they refuse."""
+    return body if key is None else body.replace(key.encode("ascii"), REDACTED)
 
 
 def _read(candidate: Candidate, status: int, body: bytes) -> GatewayError:

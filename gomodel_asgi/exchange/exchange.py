@@ -10,7 +10,7 @@ Nothing is tried after the first meaningful byte: from there on the stream itsel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import anyio
 
@@ -24,7 +24,6 @@ from ..errors import (
 )
 from ..headers import Headers, for_client, is_safe
 from ..health import Breaker
-from ..observers import AttemptEnded, AttemptStarted
 from ..routing import BY_ID, Target
 from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
@@ -33,6 +32,7 @@ from .classify import BUSY
 from .job import Job, clock
 from .reply import Reply
 from .stream import Stream
+from .told import ToldStream
 from .turnstiles import Held
 from .waiting import backoff
 
@@ -97,7 +97,7 @@ class Exchange:
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after())
         try:
             self.attempts += 1
-            answer = await (self._told if setup.observers else self._unstale)(candidate, last)
+            answer = await (self._unstale if self.job.trail is None else self._told)(candidate, last)
         except BaseException as error:
             breaker.leave(counts_as_failure(error))
             setup.turnstiles.leave(held)
@@ -106,29 +106,16 @@ class Exchange:
 
     async def _told(self, candidate: Candidate, last: bool) -> Answer:
         """One attempt, told to observers."""
-        observers = self.job.setup.observers
-        number, started, context = self.attempts, clock(), self.job.context
-        name, model = candidate.provider.name, candidate.model
-        observers.tell(AttemptStarted(context, number=number, provider=name, model=model))
-        status: int | None = None
-        code: str | None = "cancelled"
-        detail: str | None = None
+        trail, provider = self.job.trail, candidate.provider
+        assert trail is not None
+        step = trail.attempt(provider.name, provider.type or provider.name, candidate.model, candidate.secrets)
         try:
             answer = await self._unstale(candidate, last)
-            status, code = answer.status, None
-            return answer
-        except GatewayError as error:
-            status, code, detail = error.status, error.code or "error", error.detail or error.message
+        except BaseException as error:
+            step.failed(error)
             raise
-        finally:
-            seconds = clock() - started
-            observers.tell(
-                AttemptEnded(
-                    context,
-                    number=number, provider=name, model=model,
-                    status=status, error=code, detail=detail, seconds=seconds,
-                )
-            )  # fmt: skip
+        step.answered(answer.status)
+        return answer
 
     async def _unstale(self, candidate: Candidate, last: bool) -> Answer:
         """An attempt; an idle connection that turns out to be closed costs a silent second one on a fresh one."""
@@ -183,10 +170,13 @@ class Exchange:
         setup = self.job.setup
         setup.health.first_event(candidate.provider.name, clock() - self.job.started)
         headers = self._headers(candidate, answer)
+        if self.job.trail is not None:
+            self.job.trail.first_event()
         stream = None
         if answer.upstream is not None and answer.reader is not None:
             until = self.job.started + candidate.timeouts.total
-            stream = Stream(
+            make = Stream if self.job.trail is None else partial(ToldStream, trail=self.job.trail)
+            stream = make(
                 answer.upstream, answer.reader,
                 held=answer.held, idle=candidate.timeouts.idle, until=until, on_end=settlement.stream_ended,
             )  # fmt: skip
@@ -201,6 +191,7 @@ class Exchange:
             labels=candidate.target.labels,
             body=answer.body,
             stream=stream,
+            candidate=candidate,
         )
 
     def _headers(self, candidate: Candidate, answer: Answer) -> Headers:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from ..envelope import Envelope
 from ..health import Health
-from ..observers import Context, Observers, Warned
-from ..routing import AsyncPolicy, Registry, RoutingRequest
+from ..observers import Observers, Trail
+from ..providers.provider import Provider
+from ..routing import AsyncPolicy, Registry, RoutingRequest, Target
 from ..settings import Limits, Retries, Timeouts
 from ..transport.base import Transport
 from .budget import RetryBudget
 from .turnstiles import Turnstiles
+
+if TYPE_CHECKING:
+    from .reply import Reply
 
 clock = time.monotonic
 
@@ -34,6 +40,49 @@ class Setup:
     health: Health
     budget: RetryBudget
     turnstiles: Turnstiles
+    state: State
+
+
+class State(Protocol):
+    """What stands between routing and exchange: it knows what was said before, and keeps what is said now."""
+
+    async def recall(self, job: Job) -> None:
+        """Read what the request names of earlier ones, for the policy to see.
+
+        :raises GatewayError: it cannot be read.
+        """
+        ...
+
+    async def answer(self, job: Job, target: Target) -> Reply:
+        """Ask *target*, or answer from what is stored.
+
+        :raises GatewayError: nothing answered.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        ...
+
+
+class Past(Protocol):
+    """What the request names of earlier ones; *key* is a Target's own, None for the provider's."""
+
+    @property
+    def bound(self) -> bool:
+        """Whether only the upstream that holds the state can be asked."""
+        ...
+
+    def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """The request as this native upstream has to get it.
+
+        :raises InvalidRequest: it names what does not lie there.
+        """
+        ...
+
+    def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """The request as an upstream that keeps nothing has to get it, for its dialect.
+
+        :raises InvalidRequest: it names what is not known here.
+        """
+        ...
 
 
 class Job(Struct):
@@ -47,26 +96,19 @@ class Job(Struct):
     query: str
     started: float
     stream: bool
-
-    @property
-    def context(self) -> Context:
-        """What every record of this request says; made only where somebody observes."""
-        request = self.request
-        return Context(
-            request_id=self.request_id,
-            operation=request.operation,
-            tenant=request.tenant,
-            model=request.model,
-            stream=self.stream,
-        )
+    trail: Trail | None = None
+    past: Past | None = None
+    response_id: str | None = None
+    """The id that a translated response has to get; None: a new one."""
 
     def __repr__(self) -> str:
         return f"<Job {self.request_id} {self.request!r}>"
 
     def warn(self, messages: Iterable[str]) -> None:
         """Tell observers of what was left out or went wrong without failing the request."""
-        for message in messages:
-            self.setup.observers.tell(Warned(self.context, message=message))
+        if self.trail is not None:
+            for message in messages:
+                self.trail.warn(message)
 
     @property
     def native_only(self) -> bool:
@@ -77,6 +119,8 @@ class Job(Struct):
     def bound(self) -> bool:
         """Whether the request names state that lives at one upstream."""
         envelope = self.request.envelope
+        if self.past is not None:
+            return self.past.bound or any(mark in envelope.raw for mark in BOUND_MARKS[1:])
         return (
             self.request.response_id is not None
             or any(envelope.has(name) for name in ("previous_response_id", "conversation"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ from ..sse import Decoder
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+    from .candidate import Candidate
     from .stream import Stream
 
 
@@ -37,6 +38,7 @@ class Reply:
         labels: Mapping[str, str] | None = None,
         body: bytes | None = None,
         stream: Stream | None = None,
+        candidate: Candidate | None = None,
     ) -> None:
         self.status = status
         self.raw_headers = headers
@@ -46,6 +48,9 @@ class Reply:
         self.labels = labels or {}
         self.body = body
         self.stream = stream
+        self.candidate = candidate
+        self.before_end: Callable[[], Awaitable[object]] | None = None
+        """Awaited before the client gets the last byte of a whole body."""
         self._on_close: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
@@ -62,6 +67,8 @@ class Reply:
         failures, which are told in band."""
         if self.stream is not None:
             return await self.stream.next()
+        if self.before_end is not None:
+            await self.before_end()
         data, self.body = self.body or b"", b""
         return data
 

@@ -14,6 +14,7 @@ from ..errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTrunc
 from ..transport.base import UpstreamReply
 from .job import clock
 
+ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
 LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal event
 
 
@@ -58,7 +59,7 @@ class Stream:
         if self.held:
             held, self.held = self.held, b""
             if reader.terminal is not None and self.before_end is not None:
-                await self._ending()
+                return await self._parted(held)
             return held
         while not self.ended:
             try:
@@ -69,8 +70,8 @@ class Stream:
                 return await self._failed(error)
             if reader.terminal is not None:
                 self.idle = LINGER
-                if self.before_end is not None:
-                    await self._ending()
+                if self.before_end is not None and events:
+                    events = await self._parted(events)
             if not data:
                 await self._end(reader.failure)
             if events:
@@ -113,6 +114,16 @@ class Stream:
         await self._end(error)
         if broken:
             raise Broken
+        return events
+
+    async def _parted(self, events: bytes) -> bytes:
+        """Of *events*, in which the response ends, those before its end; what ends it waits for `before_end`."""
+        end = max(events.rfind(mark) for mark in ENDS)
+        start = events.rfind(b"\n\n", 0, max(end, 0)) + 2
+        if start > 1:
+            self.held = events[start:]
+            return events[:start]
+        await self._ending()
         return events
 
     async def _ending(self) -> None:

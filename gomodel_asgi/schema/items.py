@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, GetJsonSchemaHandler, Tag
+from pydantic_core import CoreSchema
 
 from .base import Json, WireModel
 
@@ -156,6 +157,16 @@ def kind_of(item: object) -> str:
     return type if isinstance(type, str) and type in NAMED_TYPES else "other"
 
 
+class AnyOf:
+    """Has JSON Schema say `anyOf` of a union where pydantic says `oneOf`: every item is an `Item` too, and `oneOf`
+    refuses what fits twice."""
+
+    def __get_pydantic_json_schema__(self, union: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(union)
+        schema["anyOf"] = schema.pop("oneOf")
+        return schema
+
+
 AnyItem = Annotated[
     Annotated[Message, Tag("message")]
     | Annotated[FunctionCall, Tag("function_call")]
@@ -167,5 +178,6 @@ AnyItem = Annotated[
     | Annotated[Compaction, Tag("compaction")]
     | Annotated[Item, Tag("other")],
     Discriminator(kind_of),
+    AnyOf(),
 ]
 """An item of any type, read by the model that fits."""

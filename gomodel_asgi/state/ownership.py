@@ -16,7 +16,8 @@ class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
 
     *provider* is the Provider's name, *model* the one that was asked upstream, *credential* a fingerprint
     (`Tenancy.fingerprint`) of the account that the response lies in, never a key, *created_at* seconds of Unix time.
-    *type* and *conversation* are the Provider's type and the conversation's id, None where unknown.
+    *type* and *conversation* are the Provider's type and the conversation's id, None where unknown. *held* says that
+    the response lies in the store and not at the upstream, which keeps none.
     """
 
     provider: str
@@ -25,6 +26,7 @@ class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: float
     type: str | None = None
     conversation: str | None = None
+    held: bool = False
 
 
 CODEC = Codec(Owner)

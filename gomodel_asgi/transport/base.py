@@ -25,6 +25,7 @@ class UpstreamRequest:
     *deadline* bounds, in seconds from the call of `open`, everything up to the last header of the reply.
     *allow_private* False: the connected peer's address must be a public one.
     *uds* is the path of a Unix socket that is connected to instead of host and port. *fresh*: use no idle connection.
+    *websocket*: the same may be asked in a frame on a WebSocket at the same place; transports of HTTP ignore it.
     """
 
     method: bytes
@@ -40,6 +41,7 @@ class UpstreamRequest:
     allow_private: bool = True
     uds: str | None = None
     fresh: bool = False
+    websocket: bool = False
 
 
 class UpstreamReply(Protocol):

@@ -237,10 +237,12 @@ def _reraise(error: Exception, *, reading: bool) -> NoReturn:
 
 async def _finish(chunks: AsyncIterator[bytes]) -> None:
     # The libraries' streams are generators within generators, and closing the outer one leaves the inner ones to the
-    # collector, which trio reports. Reading on from what is closed raises through all of them.
+    # collector, which trio reports. Reading on from what is closed gives what had come already, then raises through all
+    # of them.
     if isinstance(chunks, AsyncGenerator):
         with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):
-            await anext(chunks, None)
+            while await anext(chunks, None) is not None:
+                pass
             await chunks.aclose()
 
 

@@ -74,6 +74,11 @@ class Http11Transport:
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pools] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
+    @property
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The context that was given, for whoever else connects to the same upstreams."""
+        return self._ssl_context
+
     async def open(self, request: UpstreamRequest) -> Http11Reply:
         """Send *request* and wait for the reply's headers; see `Transport`.
 

@@ -56,14 +56,14 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes | None, bodiless: bool) -> None:
         """Write a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
 
-        A peer that spoke before it was asked (a proxy's "503", say) has answered: once, and never again here.
+        A peer that spoke before it was asked (a proxy's "503", say) is answering: once, and never again here.
         """
         self.uses += 1
         if self.heard and self.uses == 1:
             self.reader.exact = False
-            return
-        self.heard = False
-        self.reader.begin(bodiless)
+        else:
+            self.heard = False
+            self.reader.begin(bodiless)
         if self.closed:
             return
         if not body:

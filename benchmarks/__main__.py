@@ -1,0 +1,50 @@
+"""Runs every benchmark once, briefly, so that they keep working: no figure of such a run means anything.
+
+    python -m benchmarks
+
+The exit status is 1 if one of them failed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from . import serving
+
+LONGEST = 60  # seconds that one of them may take
+COMMANDS = (
+    "load integrity --scale 0.01",
+    "load open --scale 0.02",
+    "load faults --scale 0.01",
+    "load overload --scale 0.1",
+    "load disconnects --scale 0.02",
+    "load shutdown --scale 0.05",
+    "compare --rounds 1 --seconds 0.5 --only ours,httpx,httpx2,aiohttp",
+    "isolation 5000 50",
+    "observers 2",
+    "translation 2000 1",
+)
+AT_A_TIME = 3  # they wait more than they work
+
+
+def passes(command: str) -> bool:
+    began = time.perf_counter()
+    ended = subprocess.run(
+        [sys.executable, "-m", *f"benchmarks.{command}".split()],
+        cwd=serving.ROOT, timeout=LONGEST, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    outcome = "passed" if ended.returncode == 0 else "FAILED"
+    print(f"== {command}: {outcome} in {time.perf_counter() - began:.1f} s\n{ended.stdout}", flush=True)
+    return ended.returncode == 0
+
+
+def main() -> None:
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        sys.exit(0 if all(list(pool.map(passes, COMMANDS))) else 1)
+
+
+if __name__ == "__main__":
+    main()

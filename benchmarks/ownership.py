@@ -1,0 +1,67 @@
+"""What it costs to remember who answered: microseconds of CPU per request with MemoryStore, for each kind of request.
+
+python -m benchmarks.ownership
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+
+from gomodel_asgi import Gateway, Provider, Target
+from gomodel_asgi.dispatch import Inbound, job_of
+from gomodel_asgi.envelope import Envelope
+from gomodel_asgi.exchange import Job, Reply
+from gomodel_asgi.exchange.candidate import resolve
+
+ROUNDS = 9
+REQUESTS = 3000
+BODY = b'{"model":"gpt-5","input":"Tell me about herons."}'
+
+
+def response(number: int) -> bytes:
+    text = {"type": "output_text", "text": "A heron is a bird. " * 20, "annotations": []}
+    message = {"id": f"msg_{number:048x}", "type": "message", "role": "assistant", "content": [text]}
+    value = {"id": f"resp_{number:048x}", "object": "response", "status": "completed", "output": [message]}
+    return json.dumps(value).encode()
+
+
+async def one_round(gateway: Gateway, tenant: str | None, start: int) -> float:
+    """Microseconds that a unary request spends on being remembered."""
+    state, jobs = gateway.state, []
+    for number in range(REQUESTS):
+        envelope = Envelope.parse(BODY)
+        job: Job = job_of(gateway.setup, Inbound("create", envelope, None, {"type": "http"}, "req", {}), tenant)
+        candidate = await resolve(Target("one"), job)
+        reply = Reply(
+            status=200, headers=[], provider="one", model="gpt-5", attempts=1, body=response(start + number),
+            candidate=candidate,
+        )  # fmt: skip
+        jobs.append((job, reply))
+    begun = time.process_time()
+    for job, reply in jobs:
+        await state.recall(job)
+        await state.learner.learn(job, reply)
+    return (time.process_time() - begun) / REQUESTS * 1e6
+
+
+async def measure(name: str, tenant: str | None, dialect: str = "responses", more: bool = False) -> None:
+    providers = [Provider("one", "http://127.0.0.1:1/v1", dialect=dialect)]  # type: ignore[arg-type]
+    if more:
+        providers.append(Provider("two", "http://127.0.0.1:2/v1"))
+    gateway = Gateway(providers=providers)
+    times = [await one_round(gateway, tenant, number * REQUESTS) for number in range(ROUNDS)]
+    print(f"{name:48} {statistics.median(times):6.1f} us  (best {min(times):.1f}, worst {max(times):.1f})")
+
+
+async def main() -> None:
+    await measure("native, no tenants", None)
+    await measure("native, with tenants (and its items)", "acme")
+    await measure("native beside others (and what was said)", "acme", more=True)
+    await measure("translated (and what was said)", "acme", "chat")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

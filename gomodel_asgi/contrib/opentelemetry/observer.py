@@ -1,0 +1,131 @@
+"""Spans of exchanges and of their attempts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import context as contexts, metrics, trace
+
+from ...observers import (
+    AttemptEnded,
+    AttemptStarted,
+    Completed,
+    Disconnected,
+    Ended,
+    FirstEvent,
+    PolicyDecided,
+    Record,
+    RequestStarted,
+    Warned,
+)
+from ...version import __version__
+from .attributes import answered, asked, dropped, name_of, provider_of
+from .meters import Meters
+
+MOST_OPEN = 100_000  # spans of exchanges that never ended, because a host dropped a reply, do not pile up beyond this
+
+
+@dataclass(slots=True)
+class Open:
+    """The spans of an exchange that is under way."""
+
+    span: trace.Span
+    attempt: trace.Span | None = None
+    token: Any = None
+
+
+class OpenTelemetryObserver:
+    """Makes spans and metrics with the given providers, by default the global ones.
+
+    `time_per_output_chunk` gets one value a stream, the mean: single events are not told to observers. Estimated tokens
+    stand on the span, marked, and are not counted as usage.
+    """
+
+    def __init__(
+        self, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
+    ) -> None:
+        self.tracer = trace.get_tracer("gomodel_asgi", __version__, tracer_provider)
+        self.meters = Meters(metrics.get_meter("gomodel_asgi", __version__, meter_provider))
+        self.open: OrderedDict[int, Open] = OrderedDict()
+        self.handlers: dict[type[Record], Callable[[Any], None]] = {
+            RequestStarted: self._started,
+            PolicyDecided: self._decided,
+            AttemptStarted: self._attempt,
+            AttemptEnded: self._attempted,
+            FirstEvent: self._first,
+            Completed: self._ended,
+            Disconnected: self._ended,
+            Warned: self._warned,
+        }
+
+    def __call__(self, record: Record) -> None:
+        handler = self.handlers.get(type(record))
+        if handler is not None:
+            handler(record)
+
+    # The exchange...
+
+    def _started(self, record: RequestStarted) -> None:
+        self._opened(record)
+
+    def _opened(self, record: Record) -> Open:
+        span = self.tracer.start_span(name_of(record), kind=trace.SpanKind.CLIENT, attributes=asked(record))
+        opened = self.open[record.context.exchange] = Open(span)
+        if len(self.open) > MOST_OPEN:
+            self.open.popitem(last=False)[1].span.end()
+        return opened
+
+    def _decided(self, record: PolicyDecided) -> None:
+        found = self.open.get(record.context.exchange)
+        if found is not None:
+            found.span.add_event(
+                "gomodel.policy", dropped({"gomodel.seconds": record.seconds, "error.type": record.error})
+            )
+
+    def _first(self, record: FirstEvent) -> None:
+        found = self.open.get(record.context.exchange)
+        if found is not None and record.context.stream:
+            found.span.set_attribute("gen_ai.response.time_to_first_chunk", record.seconds)
+
+    def _warned(self, record: Warned) -> None:
+        found = self.open.get(record.context.exchange)
+        if found is not None:
+            found.span.add_event("gomodel.warning")
+
+    def _ended(self, record: Ended) -> None:
+        # What was refused before it was read has no start: its span is all of it.
+        found = self.open.get(record.context.exchange) or self._opened(record)
+        del self.open[record.context.exchange]
+        found.span.update_name(name_of(record))
+        found.span.set_attributes(asked(record) | answered(record))
+        if record.error is not None:
+            found.span.set_status(trace.Status(trace.StatusCode.ERROR, record.error))
+        found.span.end()
+        self.meters.ended(record)
+
+    # Its attempts...
+
+    def _attempt(self, record: AttemptStarted) -> None:
+        found = self.open.get(record.context.exchange)
+        if found is None:
+            return
+        parent = trace.set_span_in_context(found.span)
+        attributes = provider_of(record) | {"gomodel.attempt": record.number}
+        kind = trace.SpanKind.CLIENT
+        found.attempt = self.tracer.start_span(f"attempt {record.provider}", parent, kind, attributes)
+        # Current while the upstream is asked, for what the transport may add: its own span, or `traceparent`.
+        found.token = contexts.attach(trace.set_span_in_context(found.attempt, parent))
+
+    def _attempted(self, record: AttemptEnded) -> None:
+        found = self.open.get(record.context.exchange)
+        if found is None or found.attempt is None:
+            return
+        contexts.detach(found.token)
+        found.attempt.set_attributes(dropped({"http.response.status_code": record.status, "error.type": record.error}))
+        if record.error is not None:
+            found.attempt.set_status(trace.Status(trace.StatusCode.ERROR, record.error))
+        found.attempt.end()
+        found.attempt = found.token = None

@@ -1,0 +1,47 @@
+"""What happened, told as it happens: frozen records to whoever wants to know.
+
+A drain: nothing comes back. An observer is called on the event loop, so it must not block; what it raises is logged
+once and never reaches the request. For sinks that wait there is `AsyncObserver`, for a line per request
+`LoggingObserver`.
+"""
+
+from .background import AsyncObserver
+from .log import LoggingObserver
+from .records import (
+    AttemptEnded,
+    AttemptStarted,
+    Completed,
+    Context,
+    Cost,
+    Disconnected,
+    Ended,
+    FirstEvent,
+    PolicyDecided,
+    Record,
+    RequestStarted,
+    Warned,
+)
+from .telling import Observer, Observers
+from .trail import Trail
+from .usage import Usage
+
+__all__ = [
+    "AsyncObserver",
+    "AttemptEnded",
+    "AttemptStarted",
+    "Completed",
+    "Context",
+    "Cost",
+    "Disconnected",
+    "Ended",
+    "FirstEvent",
+    "LoggingObserver",
+    "Observer",
+    "Observers",
+    "PolicyDecided",
+    "Record",
+    "RequestStarted",
+    "Trail",
+    "Usage",
+    "Warned",
+]

@@ -1,0 +1,183 @@
+"""The records: what an observer is told, one frozen object for each thing that happens.
+
+    RequestStarted → PolicyDecided → ( AttemptStarted → AttemptEnded )+ → FirstEvent → Completed | Disconnected
+
+Each exchange ends with exactly one `Completed` or `Disconnected`, also where it was refused or failed; whatever comes
+before is told only if it happened. `Warned` may come at any time between. No record holds a key, a header, a prompt or
+an answer; but a `detail` is the upstream's own error message, which may quote a part of the request. They are structs
+of msgspec, a tenth of the cost of dataclasses: `msgspec.structs.asdict` and `replace` are there for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from .usage import Usage
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class Context(Struct, frozen=True):
+    """What is known of an exchange when a record of it is told.
+
+    *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
+    *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
+    upstream says it used. *provider* and *provider_type* name the upstream asked last, *labels* are the Target's.
+    Text that others chose is cut to 256 characters and holds no control characters.
+    """
+
+    exchange: int
+    request_id: str
+    operation: str = "unknown"
+    tenant: str | None = None
+    labels: Mapping[str, str] = NO_LABELS
+    stream: bool = False
+    model: str | None = None
+    target_model: str | None = None
+    served_model: str | None = None
+    provider: str | None = None
+    provider_type: str | None = None
+
+
+class Record(Struct, frozen=True):
+    """One thing that happened in the exchange that *context* describes; what all records have is named here too."""
+
+    context: Context
+
+    @property
+    def request_id(self) -> str:
+        return self.context.request_id
+
+    @property
+    def operation(self) -> str:
+        return self.context.operation
+
+    @property
+    def tenant(self) -> str | None:
+        return self.context.tenant
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.context.labels
+
+    @property
+    def model(self) -> str | None:
+        return self.context.model
+
+    @property
+    def target_model(self) -> str | None:
+        return self.context.target_model
+
+    @property
+    def served_model(self) -> str | None:
+        return self.context.served_model
+
+    @property
+    def provider(self) -> str | None:
+        return self.context.provider
+
+
+class RequestStarted(Record, frozen=True, kw_only=True):
+    """A request for one of our paths has come in, whole: *bytes* of body, with this *hint* at a provider."""
+
+    hint: str | None = None
+    bytes: int = 0
+
+
+class PolicyDecided(Record, frozen=True, kw_only=True):
+    """The policy has answered after *seconds*: with the Target that the context names, or (*error*, a code) with a
+    refusal. *fallbacks* are the providers that may be asked after the first."""
+
+    seconds: float
+    error: str | None = None
+    fallbacks: tuple[str, ...] = ()
+
+
+class AttemptStarted(Record, frozen=True, kw_only=True):
+    """The provider of the context is about to be asked; *number* counts from 1."""
+
+    number: int
+
+
+class AttemptEnded(Record, frozen=True, kw_only=True):
+    """An attempt has begun to answer (*error* None), or has failed, *seconds* after it started.
+
+    *error* is the error's code, *detail* what only an operator may see. *usage* is what a failed attempt reported all
+    the same; where no other attempt followed it stands in the `Completed` record too.
+    """
+
+    number: int
+    status: int | None
+    error: str | None
+    detail: str | None
+    seconds: float
+    usage: Usage | None = None
+
+
+class FirstEvent(Record, frozen=True, kw_only=True):
+    """The first event, or the unary body, is on its way to the client, *seconds* after the request came in."""
+
+    seconds: float
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """What an answer cost, in US dollars; every part None where no price is known (see `contrib.prices`).
+
+    *model* is the price list's name of the model. *estimated* as the usage is.
+    """
+
+    total: Decimal | None = None
+    input: Decimal | None = None
+    output: Decimal | None = None
+    model: str | None = None
+    estimated: bool = False
+
+
+class Ended(Record, frozen=True, kw_only=True):
+    """The exchange is over. Told once.
+
+    *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
+    operator may see of it. *usage* is given for operations that are billed (create, compact), *raw_usage* is the
+    upstream's own object. *first_event* and *seconds* count from when the request had come in; *events* and *bytes*
+    are those given to the client, heartbeats and `[DONE]` not counted as events.
+    """
+
+    status: int | None
+    error: str | None = None
+    detail: str | None = None
+    attempts: int = 0
+    response_id: str | None = None
+    conversation: str | None = None
+    service_tier: str | None = None
+    usage: Usage | None = None
+    raw_usage: Any = None
+    cost: Cost | None = None
+    first_event: float | None = None
+    seconds: float = 0.0
+    events: int = 0
+    bytes: int = 0
+
+
+class Completed(Ended, frozen=True, kw_only=True):
+    """The client has its answer, be it an error. *outcome* is the response's own status (`completed`, `incomplete`,
+    `failed`, `queued`, …), `failed` for every error and `completed` for replies that have no status."""
+
+    outcome: str
+
+
+class Disconnected(Ended, frozen=True, kw_only=True):
+    """The client has not got all of its answer: it left (`gone`), stopped reading (`stalled`), or the work was
+    cancelled from outside (`cancelled`). *usage* is what the upstream had reported, else an estimate marked as such."""
+
+    reason: Literal["gone", "stalled", "cancelled"]
+
+
+class Warned(Record, frozen=True, kw_only=True):
+    """Something was left out or went wrong without failing the request: a dropped member, trouble with the store."""
+
+    message: str

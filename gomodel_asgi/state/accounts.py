@@ -1,0 +1,33 @@
+"""Which account at which upstream something belongs to, as a fingerprint that all workers share.
+
+An id is only ever sent to the account that issued it. Without that, a tenant whose own upstream answers with an id of
+somebody else's could have a policy carry it to the house's account, where it means another tenant's response.
+"""
+
+from __future__ import annotations
+
+from ..providers.provider import Provider
+from .keys import Tenancy
+
+# Accounts whose fingerprints are kept; about 300 bytes each.
+REMEMBERED = 4096
+
+
+class Accounts:
+    """Names accounts. The provider's own credential is one account whatever its key is today, since keys rotate; a key
+    that a Target brings is an account of its own."""
+
+    def __init__(self, tenancy: Tenancy) -> None:
+        self._tenancy = tenancy
+        self._known: dict[tuple[str, str, str | None], str] = {}
+
+    def of(self, provider: Provider, key: str | None) -> str:
+        """The account at *provider*; *key* is the Target's own, None for the provider's."""
+        place = (provider.name, provider.base_url, key)
+        found = self._known.get(place)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            own = ("house",) if key is None else ("key", key)
+            found = self._known[place] = self._tenancy.fingerprint(provider.name, provider.base_url, *own)
+        return found

@@ -1,0 +1,237 @@
+"""Conversations held here, for upstreams that have none. Any provider can answer in one: it is told what was said.
+
+One record holds a conversation whole, and every change is a compare-and-swap on it, so that two workers that append at
+once both succeed. Where the store cannot swap, the last writer wins.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidRequest, StoreUnavailable
+from ..exchange import Exchange, Job, Reply
+from ..providers.provider import Provider
+from ..routing import CONVERSATIONS, Target
+from .available import available
+from .codec import Codec
+from .ownership import Owner
+from .paging import listed, page
+from .past import Past
+from .records import Records
+from .replies import told
+from .turns import Line, Turn, identified, items_of
+from .unknown import unknown_conversation, unknown_item
+
+Json = dict[str, Any]
+
+NAME = "conversations"
+
+# Tries to change a conversation that others change at the same time.
+ATTEMPTS = 32
+
+# Items that one request may add (API reference, "Create items").
+MOST_ADDED = 20
+
+# Pairs that `metadata` may have (API reference).
+MOST_METADATA = 16
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One item as JSON, and which account at which type of provider said it ("" where the client did)."""
+
+    item: bytes
+    account: str = ""
+    type: str = ""
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """Its items are in order; *created_at* is Unix time in seconds."""
+
+    created_at: int
+    metadata: Json
+    entries: tuple[Entry, ...] = ()
+
+
+CODEC = Codec(Conversation)
+Change = Callable[[Conversation], Conversation]
+
+
+class Conversations:
+    """Keeps conversations in *records*, each tenant's apart."""
+
+    operations = CONVERSATIONS
+    by_id = CONVERSATIONS - {"conversation_create"}
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    # Of responses...
+
+    async def lines(self, tenant: str | None, id: str) -> list[Line] | None:
+        """What was said in the conversation; None where it is not held here."""
+        found = CODEC.decode(await self.records.store.get(NAME, await self.records.tenancy.key(tenant, id)))
+        if found is None:
+            return None
+        return [Line([msgspec.json.decode(entry.item)], entry.account, entry.type) for entry in found.entries]
+
+    async def append_turn(self, tenant: str | None, id: str, turn: Turn, response_id: str) -> None:
+        """Add what a response was given and what it answered, where the conversation is held here."""
+        said = [Entry(msgspec.json.encode(item)) for item in items_of(turn.input, response_id)]
+        said += [Entry(msgspec.json.encode(item), turn.account, turn.type) for item in items_of(turn.output, "")]
+        await self._change(tenant, id, lambda old: added(old, said))
+
+    # Operations...
+
+    async def answer(self, job: Job, target: Target, provider: Provider, past: Past | None) -> Reply:
+        """The reply to an operation on conversations: from here where it is held here, else from its owner.
+
+        :raises InvalidRequest: it is unknown, or asked for what cannot be.
+        """
+        request, operation = job.request, job.request.operation
+        if operation == "conversation_create":
+            if provider.native:
+                return await self._forwarded(job, target)
+            return await available(partial(self._created, job, target, provider))
+        owner = None if past is None else past.owner
+        if owner is not None and owner.held:
+            assert request.response_id is not None
+            return told(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
+        if owner is None and (request.tenant is not None or not provider.native):
+            raise unknown_conversation()
+        reply = await Exchange(job, target).run()
+        if operation == "conversation_delete" and request.response_id is not None:
+            await available(partial(self.records.owners.forget, request.tenant, request.response_id))
+        return reply
+
+    async def _forwarded(self, job: Job, target: Target) -> Reply:
+        """Created upstream: from now on that is its owner."""
+        reply = await Exchange(job, target).run()
+        found = msgspec.json.decode(reply.body or b"{}")
+        candidate = reply.candidate
+        if isinstance(found, dict) and isinstance(found.get("id"), str) and candidate is not None:
+            provider = candidate.provider
+            account = self.records.accounts.of(provider, candidate.key)
+            owner = Owner(provider.name, None, account, time.time(), type=provider.type)
+            await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner))
+        return reply
+
+    async def _created(self, job: Job, target: Target, provider: Provider) -> Reply:
+        tenant, body = job.request.tenant, job.request.body
+        id = "conv_" + secrets.token_hex(24)
+        entries = tuple(Entry(msgspec.json.encode(item)) for item in given_items(body.get("items")))
+        conversation = Conversation(int(time.time()), given_metadata(body), entries)
+        key = await self.records.tenancy.key(tenant, id)
+        await self.records.store.put(NAME, key, CODEC.encode(conversation))
+        account = self.records.accounts.of(provider, None)
+        owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True)
+        await self.records.owners.remember(tenant, id, owner)
+        return told(shown(id, conversation), provider.name, None)
+
+    async def _asked(self, job: Job, id: str) -> Json:
+        tenant, body = job.request.tenant, job.request.body
+        match job.request.operation:
+            case "conversation_delete":
+                await self.records.store.delete(NAME, await self.records.tenancy.key(tenant, id))
+                await self.records.owners.forget(tenant, id)
+                return {"id": id, "object": "conversation.deleted", "deleted": True}
+            case "conversation_update":
+                metadata = given_metadata(body)
+                return shown(id, await self._change(tenant, id, lambda old: with_metadata(old, metadata)))
+            case "conversation_items_create":
+                items = given_items(body.get("items"))
+                new = [Entry(msgspec.json.encode(item)) for item in items]
+                await self._change(tenant, id, lambda old: added(old, new))
+                return listed(items)
+            case "conversation_item_delete":
+                item_id = job.request.item_id or ""
+                return shown(id, await self._change(tenant, id, lambda old: without(old, item_id)))
+        return self._shown(job, id, await self._found(tenant, id))
+
+    def _shown(self, job: Job, id: str, conversation: Conversation) -> Json:
+        if job.request.operation == "conversation_retrieve":
+            return shown(id, conversation)
+        items = [msgspec.json.decode(entry.item) for entry in conversation.entries]
+        if job.request.operation == "conversation_items":
+            return page(items, job.query)
+        for item in items:
+            if item["id"] == job.request.item_id:
+                return item  # type: ignore[no-any-return]
+        raise unknown_item()
+
+    # One record...
+
+    async def _found(self, tenant: str | None, id: str) -> Conversation:
+        found = CODEC.decode(await self.records.store.get(NAME, await self.records.tenancy.key(tenant, id)))
+        if found is None:
+            raise unknown_conversation()
+        return found
+
+    async def _change(self, tenant: str | None, id: str, change: Change) -> Conversation:
+        """Change the conversation, whoever else changes it: it, as it is then."""
+        store, key = self.records.store, await self.records.tenancy.key(tenant, id)
+        for _ in range(ATTEMPTS):
+            record = await store.get(NAME, key)
+            old = CODEC.decode(record)
+            if record is None or old is None:
+                raise unknown_conversation()
+            new = change(old)
+            if not store.atomic:
+                await store.put(NAME, key, CODEC.encode(new))
+                return new
+            if await store.swap(NAME, key, record.version, CODEC.encode(new)) is not None:
+                return new
+        raise StoreUnavailable("The conversation is being changed by others at this moment; try again.")
+
+
+def added(conversation: Conversation, entries: list[Entry]) -> Conversation:
+    return msgspec.structs.replace(conversation, entries=(*conversation.entries, *entries))
+
+
+def with_metadata(conversation: Conversation, metadata: Json) -> Conversation:
+    return msgspec.structs.replace(conversation, metadata=metadata)
+
+
+def without(conversation: Conversation, item_id: str) -> Conversation:
+    """*conversation* without one item.
+
+    :raises InvalidRequest: it has no such item.
+    """
+    kept = tuple(entry for entry in conversation.entries if msgspec.json.decode(entry.item)["id"] != item_id)
+    if len(kept) == len(conversation.entries):
+        raise unknown_item()
+    return msgspec.structs.replace(conversation, entries=kept)
+
+
+def shown(id: str, conversation: Conversation) -> Json:
+    """The conversation object."""
+    about = {"created_at": conversation.created_at, "metadata": conversation.metadata}
+    return {"id": id, "object": "conversation", **about}
+
+
+def given_metadata(body: Any) -> Json:
+    """The body's `metadata`: strings by name.
+
+    :raises InvalidRequest: it is something else.
+    """
+    metadata = body.get("metadata") or {}
+    strings = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    if not strings or len(metadata) > MOST_METADATA:
+        raise InvalidRequest("'metadata' must be an object of strings.", param="metadata", code="invalid_type")
+    return dict(metadata)
+
+
+def given_items(items: Any) -> list[Json]:
+    """The items that a body brings, each with an id.
+
+    :raises InvalidRequest: they are no items, or too many.
+    """
+    items = [] if items is None else items
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items) or len(items) > MOST_ADDED:
+        raise InvalidRequest(f"'items' must be at most {MOST_ADDED} items.", param="items", code="invalid_type")
+    return [identified(item, secrets.token_hex(24)) for item in items]

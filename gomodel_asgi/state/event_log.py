@@ -1,0 +1,157 @@
+"""The events of a response in the background: a log in numbered segments, written by one worker, followed by any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+import anyio
+import msgspec
+
+from ..dialects.native import NativeReader
+from ..emitter import DONE, frame
+from ..exchange import Reply
+from ..exchange.exchange import STREAM_HEADERS, STREAM_TYPE, named
+from ..exchange.job import clock
+from ..exchange.stream import Stream
+from ..settings import Limits, Timeouts
+from ..sse import split
+from ..transport.base import Headers
+from .records import Records
+from .turns import Turn
+
+EVENTS = "events"
+
+NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
+TERMINAL = re.compile(rb'"type"\s*:\s*"response\.(?:completed|failed|incomplete)"')
+
+# Seconds between two looks for a segment that has not been written yet.
+LOOKS = 0.05
+
+# What ends a stream whose log ends without it, by the response's status.
+ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
+
+Settled = Callable[[], Awaitable[Turn | None]]
+
+
+class EventLog:
+    """Logs of responses, each tenant's apart."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    async def append(self, tenant: str | None, id: str, number: int, events: bytes) -> None:
+        """Write whole *events* as the segment *number*."""
+        await self.records.store.put(EVENTS, await self._key(tenant, id, number), events)
+
+    async def read(self, tenant: str | None, id: str, number: int) -> bytes | None:
+        """The segment *number*, None where it is not written."""
+        record = await self.records.store.get(EVENTS, await self._key(tenant, id, number))
+        return None if record is None else record.value
+
+    async def delete(self, tenant: str | None, id: str) -> None:
+        """Remove all segments."""
+        number = 0
+        while await self.records.store.delete(EVENTS, await self._key(tenant, id, number)):
+            number += 1
+
+    async def _key(self, tenant: str | None, id: str, number: int) -> str:
+        return await self.records.tenancy.key(tenant, f"{id}/{number}")
+
+
+class Follower:
+    """Reads a log as if it were an upstream: `read` waits until more is written or the response has ended."""
+
+    status = 200
+    headers: Headers = []
+    resumable = True
+
+    def __init__(
+        self,
+        log: EventLog,
+        settled: Settled,
+        reader: NativeReader,
+        *,
+        tenant: str | None,
+        id: str,
+        after: int | None,
+    ) -> None:
+        self.log = log
+        self.settled = settled
+        self.tenant = tenant
+        self.id = id
+        self.after = -1 if after is None else after
+        self.number = 0
+        self.last = -1
+        self.over = False
+        self.reader = reader
+
+    async def read(self, timeout: float) -> bytes:
+        """The next events, `b""` at the end."""
+        while not self.over:
+            # First where it stands, then what is written: what ends a response is written before it has ended.
+            turn = await self.settled()
+            segment = await self.log.read(self.tenant, self.id, self.number)
+            if segment is not None:
+                events = self._taken(segment)
+            else:
+                events = self._end(turn)
+                if not self.over:
+                    await anyio.sleep(LOOKS)
+            if events:
+                return events
+        return b""
+
+    async def aclose(self) -> None:
+        self.over = True
+
+    def _taken(self, segment: bytes) -> bytes:
+        self.number += 1
+        events = []
+        for event in split(segment):
+            found = NUMBER.findall(event)
+            self.last = int(found[-1]) if found else self.last
+            is_terminal = TERMINAL.search(event) is not None
+            self.over = self.over or is_terminal
+            if not found or self.last > self.after:
+                events.append(event)
+            elif is_terminal:
+                self.reader.terminal = "completed"  # the client has had the end already
+        return b"".join(events)
+
+    def _end(self, turn: Turn | None) -> bytes:
+        """What is left to say where the log has nothing more: that the response was cancelled, lost or deleted."""
+        if turn is None:
+            self.over = True
+            return b""
+        response = msgspec.json.decode(turn.response)
+        if response["status"] in ("queued", "in_progress"):
+            return b""
+        self.over = True
+        number = max(self.last, self.after) + 1
+        type = ENDS.get(response["status"], "response.failed")
+        return frame({"type": type, "sequence_number": number, "response": response}) + DONE
+
+
+def follow(
+    log: EventLog,
+    settled: Settled,
+    tenant: str | None,
+    id: str,
+    after: int | None,
+    provider: str,
+    model: str | None,
+) -> Reply:
+    """The events of a response behind the number *after*, up to its end, as a reply."""
+    timeouts = Timeouts()
+    reader = NativeReader(name=None, model=model, limits=Limits())
+    stream = Stream(
+        Follower(log, settled, reader, tenant=tenant, id=id, after=after),
+        reader,
+        held=b"",
+        idle=timeouts.total,
+        until=clock() + timeouts.total,
+        on_end=lambda stream, error: None,
+    )
+    headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
+    return Reply(status=200, headers=headers, provider=provider, model=model, attempts=0, stream=stream)

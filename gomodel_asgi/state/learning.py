@@ -1,0 +1,232 @@
+"""Learns from replies: whose an id is, and what was said.
+
+A stream is never held up. Its owner is kept as soon as the first event has told the id; what was said is kept when the
+terminal event has come, just before the client gets it, since the client may go on with the id in the next moment and
+on another worker. With a store in this process that takes microseconds. With any other, each write is a task of the
+gateway's own, and only the very end of the reply (a stream's terminal event, a body's last byte) waits for it, at most
+`PATIENCE` seconds: a store that is down or slow costs the history, not the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..errors import StoreUnavailable
+from ..exchange import Job, Reply
+from ..exchange.candidate import Candidate
+from ..routing import Target
+from ..sse import parse, split
+from .conversations import Conversations
+from .ownership import Owner
+from .quota import Quotas
+from .records import Records
+from .tasks import Task, Tasks
+from .turns import Turn
+
+# Seconds that the end of a reply waits for what is being written about it.
+PATIENCE = 2.0
+
+# Seconds that one write may take in all, whatever the store.
+LONGEST_WRITE = 30.0
+
+
+class Said(msgspec.Struct):
+    """The members of a response object that are learned; the others are passed over."""
+
+    id: str = ""
+    status: str | None = None
+    output: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class Id(msgspec.Struct):
+    id: str | None = None
+
+
+_said = msgspec.json.Decoder(Said).decode
+_ids = msgspec.json.Decoder(list[Id]).decode
+
+
+class Learner:
+    """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
+    another upstream can go on with it."""
+
+    def __init__(self, records: Records, conversations: Conversations, quotas: Quotas, tasks: Tasks) -> None:
+        self.records = records
+        self.conversations = conversations
+        self.quotas = quotas
+        self.tasks = tasks
+
+    async def learn(self, job: Job, reply: Reply) -> None:
+        """Attend to *reply*: what it tells is kept by the time the client has all of it."""
+        candidate = reply.candidate
+        if candidate is None or not is_stored(job, candidate.target):
+            return
+        lesson = Lesson(self, job, candidate)
+        if reply.stream is None and self.records.immediate:
+            return await self._tried(job, partial(lesson.whole, reply.body or b""))
+        if reply.stream is None:
+            reply.before_end = await self._now_or_behind(job, partial(lesson.whole, reply.body or b""))
+            return
+        early: Callable[[], Awaitable[object]] | None = None
+        id = reply.stream.reader.response_id
+        if candidate.dialect is None and id is not None:
+            lesson.owned = True
+            early = await self._now_or_behind(job, partial(lesson.own, id))
+        if early is not None or lesson.is_kept or lesson.is_placed or not lesson.owned:
+            reply.stream.before_end = partial(self._ending, job, lesson, reply, early)
+
+    async def _ending(
+        self, job: Job, lesson: Lesson, reply: Reply, early: Callable[[], Awaitable[object]] | None
+    ) -> None:
+        assert reply.stream is not None
+        response = reply.stream.reader.final()
+        late = None
+        if response is not None and reply.stream.reader.response_id is not None:
+            late = await self._now_or_behind(job, partial(lesson.ended, response))
+        for wait in (early, late):
+            if wait is not None:
+                await wait()
+
+    async def _now_or_behind(
+        self, job: Job, work: Callable[[], Awaitable[None]]
+    ) -> Callable[[], Awaitable[object]] | None:
+        """Do *work* here if that takes no time; else begin it, and give what waits for it."""
+        if self.records.immediate:
+            await self._tried(job, work)
+            return None
+        task: Task = self.tasks.spawn(partial(self._tried, job, work))
+        return partial(task.wait, PATIENCE)
+
+    async def _tried(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            if self.records.immediate:
+                return await work()
+            with anyio.fail_after(LONGEST_WRITE):
+                await work()
+        except StoreUnavailable as error:
+            job.warn([f"the store: {error.detail or error.message}"])
+        except Exception as error:  # a store of the host's own: what it raises is not the client's affair
+            job.warn([f"the store: {type(error).__name__}"])
+
+
+class Lesson:
+    """What one reply tells."""
+
+    def __init__(self, learner: Learner, job: Job, candidate: Candidate) -> None:
+        self.learner = learner
+        self.records = learner.records
+        self.job = job
+        self.candidate = candidate
+        self.tenant = job.request.tenant
+        self.held = candidate.dialect is not None
+        self.owned = False
+        self.account = self.records.accounts.of(candidate.provider, candidate.key)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+        return self.held or len(self.job.setup.registry.by_name) > 1 or self.job.request.envelope.has("conversation")
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
+        return not self.held and (self.tenant is not None or self.is_kept)
+
+    async def own(self, id: str) -> None:
+        """Keep whose *id* is."""
+        provider = self.candidate.provider
+        owner = Owner(
+            provider.name,
+            self.candidate.model,
+            self.account,
+            time.time(),
+            type=provider.type,
+            held=self.held,
+        )
+        await self.records.owners.remember(self.tenant, id, owner)
+
+    async def whole(self, body: bytes) -> None:
+        """Learn from a body that came whole: a response, or the events of one."""
+        response = body if body.startswith(b"{") else last_response(body)
+        if response is not None:
+            await self.ended(response)
+
+    async def ended(self, response: bytes) -> None:
+        """Learn from the response that ended a reply."""
+        try:
+            said = _said(response)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        if not said.id:
+            return
+        if self.is_kept:
+            await self._keep(said, response)
+        if self.is_placed:
+            await self._place(said)
+        if not self.owned:
+            await self.own(said.id)
+
+    async def _keep(self, said: Said, response: bytes) -> None:
+        envelope, past = self.job.request.envelope, self.job.past
+        conversation = conversation_of(envelope.members.get("conversation"))
+        raw = bytes(envelope.members.get("input", b"[]"))
+        turn = Turn(
+            input=own_input(past, raw),
+            output=bytes(said.output),
+            account=self.account,
+            type=self.candidate.provider.type or self.candidate.provider.name,
+            response=response if self.held else b"",
+            previous=envelope.text("previous_response_id"),
+            conversation=conversation,
+        )
+        if not await self.learner.quotas.admit(self.tenant, said.id, turn):
+            self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
+            return
+        await self.records.turns.keep(self.tenant, said.id, turn)
+        if conversation is not None:
+            await self.learner.conversations.append_turn(self.tenant, conversation, turn, said.id)
+
+    async def _place(self, said: Said) -> None:
+        for item in _ids(bytes(said.output)):
+            if item.id is not None:
+                await self.records.place(self.tenant, item.id, said.id)
+
+
+def is_stored(job: Job, target: Target) -> bool:
+    """Whether the response may be kept: neither the client nor the Target says `"store": false`."""
+    if target.params is not None and "store" in target.params:
+        return target.params["store"] is not False
+    return bytes(job.request.envelope.members.get("store", b"")) != b"false"
+
+
+def own_input(past: Any, raw: bytes) -> bytes:
+    """The request's input, with what it refers to put in."""
+    return raw if past is None else past.own_input()
+
+
+def conversation_of(raw: Any) -> str | None:
+    """The id in the member `conversation`: a string, or an object with one."""
+    if raw is None:
+        return None
+    try:
+        value = msgspec.json.decode(bytes(raw))
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    found = value.get("id") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
+
+
+def last_response(stream: bytes) -> bytes | None:
+    """The response object of the last lifecycle event of a whole stream."""
+    for event in reversed([*split(stream)]):
+        parsed = parse(event)
+        if parsed is not None and b'"response"' in parsed.data:
+            found = msgspec.json.decode(parsed.data, type=dict[str, msgspec.Raw]).get("response")
+            return None if found is None else bytes(found)
+    return None

@@ -1,0 +1,57 @@
+"""Leases: who works on a response says so again and again; who has stopped saying so is gone."""
+
+from __future__ import annotations
+
+import time
+
+from .records import Records
+
+LEASES = "leases"
+
+# Seconds that a lease lasts. Renewed after a third of them, so that two renewals may fail.
+LASTS = 30.0
+
+# Seconds that a response may wait for a worker of the host's task queue.
+WAITS = 24 * 3600.0
+
+# Seconds between two looks at whether somebody else has ended the response.
+LOOKS = 0.5
+
+
+class Leases:
+    """Leases on responses, each tenant's apart; one *lasts* so many seconds, and is renewed after a third of them."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.lasts = LASTS
+        self._renewed: dict[str, tuple[float, float]] = {}
+
+    async def take(self, tenant: str | None, id: str, *, waiting: bool = False) -> None:
+        """Hold the lease from now on; *waiting*: until a worker takes it."""
+        key = await self.records.tenancy.key(tenant, id)
+        await self.records.store.put(LEASES, key, b"1", ttl=WAITS if waiting else self.lasts)
+        if not waiting:
+            self._renewed[key] = (time.monotonic(), time.monotonic())
+
+    async def renew(self, tenant: str | None, id: str) -> bool:
+        """Renew the lease if it is time to; whether it is time to look around, too."""
+        key = await self.records.tenancy.key(tenant, id)
+        now = time.monotonic()
+        renewed, looked = self._renewed.get(key, (0.0, 0.0))
+        if now - renewed >= self.lasts / 3:
+            await self.records.store.put(LEASES, key, b"1", ttl=self.lasts)
+            renewed = now
+        looks = now - looked >= LOOKS
+        self._renewed[key] = (renewed, now if looks else looked)
+        return looks
+
+    async def is_held(self, tenant: str | None, id: str) -> bool:
+        """Whether somebody works on the response, or is expected to."""
+        key = await self.records.tenancy.key(tenant, id)
+        return await self.records.store.get(LEASES, key) is not None
+
+    async def give_back(self, tenant: str | None, id: str) -> None:
+        """Hold it no longer."""
+        key = await self.records.tenancy.key(tenant, id)
+        self._renewed.pop(key, None)
+        await self.records.store.delete(LEASES, key)

@@ -1,0 +1,157 @@
+"""From a request to an open WebSocket: the address judged, TLS, the upgrade (RFC 6455, 4)."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSStream
+
+from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
+from ..settings import Limits
+from ..transport.addresses import is_public
+from ..transport.base import UpstreamRequest
+from .replies import WholeReply
+from .upstream import Socket, Unclaimed
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+
+NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
+"""Headers of a request that belong to one request, and not to a connection for many."""
+REFUSAL = 64 * 1024
+
+# The library logs whole headers, keys among them.
+SILENT = logging.getLogger("gomodel_asgi.websocket.protocol")
+SILENT.setLevel(logging.CRITICAL + 1)
+
+
+async def connect(
+    request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, context: ssl.SSLContext | None = None
+) -> Socket | WholeReply:
+    """Open a socket for *request*, or give the reply by which the upstream refused it.
+
+    *context* is for https; by default one that trusts certifi's roots.
+
+    :raises UpstreamUnreachable: no connection could be made.
+    :raises UpstreamTimeout: of kind `"connect"`, it took longer than `timeouts.connect`.
+    :raises UpstreamProtocolError: what came is no answer to an upgrade.
+    :raises ImportError: the `websockets` library is not installed.
+    """
+    with anyio.move_on_after(request.timeouts.connect):
+        stream = await _dialled(request, context)
+        try:
+            return await _upgraded(request, stream, limits, unclaimed)
+        except BaseException:
+            await anyio.aclose_forcefully(stream)
+            raise
+    error = UpstreamTimeout("The upstream did not take the connection in time.")
+    error.kind = "connect"
+    raise error
+
+
+async def _dialled(request: UpstreamRequest, context: ssl.SSLContext | None) -> ByteStream:
+    try:
+        if request.scheme != "https":
+            return await _tcp(request)
+        context = context or await _default()
+        return await _secured(await _tcp(request), request.host.rstrip("."), context)
+    except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        raise UpstreamUnreachable("No connection to the upstream could be made.", detail=detail) from error
+
+
+async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> ByteStream:
+    try:
+        return await TLSStream.wrap(stream, hostname=name, ssl_context=context, standard_compatible=False)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+
+
+async def _tcp(request: UpstreamRequest) -> ByteStream:
+    if request.uds is not None:
+        if not request.allow_private:
+            raise OSError("A Unix socket is not a public address.")
+        return await anyio.connect_unix(request.uds)
+    stream = await anyio.connect_tcp(request.host, request.port)
+    peer = stream.extra(SocketAttribute.remote_address)
+    # Judged when TCP stands and before a byte goes out: what the name resolved to before proves nothing.
+    if not request.allow_private and not is_public(str(peer[0])):
+        await anyio.aclose_forcefully(stream)
+        raise OSError(f"The address {peer} is not public.")
+    return stream
+
+
+async def _default() -> ssl.SSLContext:
+    return await anyio.to_thread.run_sync(_shared_context)
+
+
+@lru_cache(maxsize=1)
+def _shared_context() -> ssl.SSLContext:
+    """Made once, in a thread: it reads files."""
+    from ..transport.http11.connect import default_context
+
+    return default_context()
+
+
+async def _upgraded(
+    request: UpstreamRequest, stream: ByteStream, limits: Limits, unclaimed: Unclaimed
+) -> Socket | WholeReply:
+    try:
+        from websockets.client import ClientProtocol
+        from websockets.protocol import State
+        from websockets.uri import parse_uri
+    except ImportError as error:
+        raise ImportError("Provider(websocket=True) needs the extra `gomodel-asgi[websockets]`.") from error
+    protocol = ClientProtocol(parse_uri(_uri(request)), max_size=limits.event, logger=SILENT)
+    upgrade = protocol.connect()
+    for name, value in request.headers:
+        if name not in NOT_SENT:
+            upgrade.headers[name.decode("ascii")] = value.decode("ascii")
+    protocol.send_request(upgrade)
+    try:
+        await stream.send(b"".join(protocol.data_to_send()))
+        while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+            await _read(stream, protocol)
+    except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        raise _unanswered() from error
+    events = protocol.events_received()
+    if protocol.handshake_exc is None:
+        return Socket(stream, protocol, limits, unclaimed, early=events[1:])
+    await anyio.aclose_forcefully(stream)
+    return _refusal(events)
+
+
+def _uri(request: UpstreamRequest) -> str:
+    host = f"[{request.host}]" if ":" in request.host else request.host
+    scheme = "wss" if request.scheme == "https" else "ws"
+    return f"{scheme}://{host}:{request.port}{request.target.decode('ascii')}"
+
+
+async def _read(stream: ByteStream, protocol: ClientProtocol) -> None:
+    try:
+        protocol.receive_data(await stream.receive())
+    except anyio.EndOfStream:
+        protocol.receive_eof()
+
+
+def _refusal(events: list[Any]) -> WholeReply:
+    """The HTTP response that came instead of an upgrade, as a reply."""
+    if not events:
+        raise _unanswered()
+    response = events[0]
+    pairs = response.headers.raw_items()
+    headers = [(name.lower().encode("ascii", "replace"), value.encode("latin-1", "replace")) for name, value in pairs]
+    # A body is only read where its end is told; the status says enough without it.
+    return WholeReply(response.status_code, headers, bytes(response.body or b"")[:REFUSAL])
+
+
+def _unanswered() -> UpstreamProtocolError:
+    error = UpstreamProtocolError("The upstream did not answer the upgrade to a WebSocket.")
+    error.kind = "closed"
+    return error
