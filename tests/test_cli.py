@@ -214,6 +214,15 @@ class TestExplain:
         assert main(["explain", "tests.cli_host:gateway", body(tmp_path), *plan]) == 0
         assert seen == [("acme", "gold")]
 
+    def test_a_hint_in_a_header_counts_as_it_does_over_http(
+        self, provider: FakeProvider, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        serving(east(provider), Provider("west", provider.base_url))
+        hinted = ["--header", "x-gomodel-provider: west", "--json"]
+        assert main(["explain", "tests.cli_host:gateway", body(tmp_path), *hinted]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["hint"], told["candidates"][0]["provider"]) == ("west", "west")
+
     def test_the_body_may_come_on_standard_input(self) -> None:
         done = spawn("explain", "tests.cli_host:small", "-", said='{"model": "tiny"}')
         assert done.returncode == 0, done.stderr

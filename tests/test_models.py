@@ -26,6 +26,7 @@ from gomodel_asgi import (
     UnknownModel,
     policies,
 )
+from gomodel_asgi.observers import Completed, PolicyDecided, Record, RequestStarted
 from gomodel_asgi.settings import Timeouts
 from tests.driving import Caller, ask
 from tests.serving import Served
@@ -190,6 +191,17 @@ async def test_the_hosts_own_route_lists_through_the_endpoint() -> None:
     app = Starlette(routes=[Route("/any/models", route), Route("/any/models/{name:path}", route)])
     assert len(names(await get(app, "/any/models"))) == 3
     assert (await get(app, "/any/models/qwen/qwen3-32b")).json()["owned_by"] == "west"
+
+
+async def test_observers_are_told_of_a_listing_once_with_its_tenant() -> None:
+    told: list[Record] = []
+    host = gateway(providers=[EAST], observers=[told.append])
+    await get(host, user=ADA)
+    assert [type(record) for record in told] == [RequestStarted, PolicyDecided, Completed]
+    assert {(record.operation, record.tenant) for record in told} == {("models", "ada")}
+    told.clear()
+    await get(host, "/v1/models/unknown")
+    assert isinstance(told[-1], Completed) and told[-1].error == "model_not_found"
 
 
 async def test_draining_refuses_the_listing() -> None:

@@ -57,7 +57,7 @@ class Memory:
         self.evict(response_id)
         self.responses[response_id] = remembered
         for chunk in remembered.chunks or ():
-            self.size += len(chunk.items)
+            self.size += 0 if self.uses[id(chunk)] else len(chunk.items)
             self.uses[id(chunk)] += 1
         while self.responses and (self.size > self.limit or len(self.responses) > LONGEST):
             self.evict(next(iter(self.responses)))

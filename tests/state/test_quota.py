@@ -1,0 +1,90 @@
+"""What one tenant may keep, and what a forgotten one keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
+
+from gomodel_asgi import Gateway, Limits
+from gomodel_asgi.observers import Warned
+from gomodel_asgi.state import KeyValueStore, MemoryStore
+from gomodel_asgi.state.turns import TURNS
+from gomodel_asgi.testing import FakeProvider
+from tests.driving import ask
+
+from .conftest import Open
+from .upstreams import provider_of, says
+from .worker import tenant
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with FakeProvider().run_in_thread() as running:
+        yield running
+
+
+async def created(gateway: Gateway, fake: FakeProvider, name: str, text: str = "hi") -> str:
+    fake.script(says("chat", "ok"))
+    headers = [(b"content-type", b"application/json"), (b"x-tenant", name.encode())]
+    caller = await ask(gateway, {"model": "m", "input": text}, headers=headers)
+    assert caller.status == 200
+    return str(caller.json()["id"])
+
+
+async def there(gateway: Gateway, id: str, name: str) -> bool:
+    headers = [(b"x-tenant", name.encode())]
+    return (await ask(gateway, path=f"/v1/responses/{id}", method="GET", headers=headers)).status == 200
+
+
+async def test_the_oldest_responses_make_room(open_atomic: Open, fake: FakeProvider) -> None:
+    gateway = Gateway(
+        providers=[provider_of("chat", fake)], store=open_atomic(), tenant=tenant, limits=Limits(tenant_entries=2)
+    )
+    theirs = await created(gateway, fake, "other")
+    ids = [await created(gateway, fake, "acme") for _ in range(3)]
+
+    assert [await there(gateway, id, "acme") for id in ids] == [False, True, True]
+    assert await there(gateway, theirs, "other")
+    await gateway.aclose()
+
+
+async def test_bytes_are_bounded_and_what_is_larger_is_not_kept(fake: FakeProvider) -> None:
+    told: list[Any] = []
+    gateway = Gateway(
+        providers=[provider_of("chat", fake)],
+        store=MemoryStore(),
+        tenant=tenant,
+        limits=Limits(tenant_bytes=5000),
+        observers=[told.append],
+    )
+    ids = [await created(gateway, fake, "acme", "x" * 1500) for _ in range(3)]
+    large = await created(gateway, fake, "acme", "x" * 6000)
+
+    assert [await there(gateway, id, "acme") for id in ids] == [False, False, True]
+    assert not await there(gateway, large, "acme")
+    assert any("quota" in record.message for record in told if isinstance(record, Warned))
+    await gateway.aclose()
+
+
+def test_a_store_that_cannot_tell_workers_apart_is_refused_at_construction(fake: FakeProvider) -> None:
+    with pytest.raises(ValueError, match="quota"):
+        Gateway(
+            providers=[provider_of("chat", fake)],
+            store=KeyValueStore(KeyValueMemory()),
+            limits=Limits(tenant_entries=2),
+        )
+
+
+async def test_forgetting_a_tenant_deletes_all_that_is_stored_of_it(open_atomic: Open, fake: FakeProvider) -> None:
+    store = open_atomic()
+    gateway = Gateway(providers=[provider_of("chat", fake)], store=store, tenant=tenant)
+    mine, theirs = await created(gateway, fake, "acme"), await created(gateway, fake, "other")
+
+    assert await gateway.forget("acme") == 2
+    assert not await there(gateway, mine, "acme")
+    assert await there(gateway, theirs, "other")
+    assert len([key async for key in store.scan(TURNS)]) == 1
+    await gateway.aclose()
