@@ -7,12 +7,15 @@ import re
 import msgspec
 
 from ..envelope import Envelope
+from ..settings import KIB
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")
 
 # A reference is known by its type, or by having an id and neither type nor role.
 MARKS = (b'"item_reference"', b'"id"', b"\\u")
+
+SMALL = 8 * KIB  # from here on, looking for three marks costs more than reading what kind of items there are
 
 
 class Mention(msgspec.Struct):
@@ -29,7 +32,9 @@ _mentions = msgspec.json.Decoder(list[Mention]).decode
 def references(envelope: Envelope) -> list[str]:
     """The ids that the items of the input refer to, in order."""
     raw = envelope.members.get("input")
-    if raw is None or (data := bytes(raw))[:1] != b"[" or not any(mark in data for mark in MARKS):
+    if raw is None or (data := bytes(raw))[:1] != b"[":
+        return []
+    if len(data) < SMALL and not any(mark in data for mark in MARKS):
         return []
     try:
         found = _mentions(data)

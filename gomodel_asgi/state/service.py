@@ -15,6 +15,7 @@ from ..envelope import Envelope
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import provider_of
+from ..providers.provider import Provider
 from ..routing import BY_ID, Target
 from . import counting
 from .available import available
@@ -62,10 +63,14 @@ class GatewayState:
         :raises StoreUnavailable: the store does not answer.
         """
         request = job.request
-        operation, envelope = request.operation, request.envelope
+        operation = request.operation
         by_id = operation in BY_ID or operation in self.conversations.by_id
-        if not self.records.keeps or not (by_id or (operation in CONTINUING and self._names(envelope))):
+        if not self.records.keeps or not (by_id or (operation in CONTINUING and self._names(job))):
             return
+        await self._recalled(job, by_id)
+
+    async def _recalled(self, job: Job, by_id: bool = False) -> None:
+        request, envelope = job.request, job.request.envelope
         past = Past(
             envelope,
             self.records.accounts,
@@ -78,13 +83,27 @@ class GatewayState:
         job.past = past
         request.previous = past.owner
 
-    def _names(self, envelope: Envelope) -> bool:
+    def _names(self, job: Job) -> bool:
         """Whether anything of an earlier request is named; looked at for every request, so in order of cost."""
+        envelope, only = job.request.envelope, job.setup.registry.only
         members = envelope.members
         if "previous_response_id" in members or "conversation" in members:
             if envelope.has("previous_response_id") or envelope.has("conversation"):
                 return True
+        if only is not None and only.native and job.request.tenant is None:
+            return (
+                False  # of what is asked there, nothing is kept that an item could name (`_elsewhere`: asked elsewhere)
+            )
+        return self._names_items(envelope)
+
+    def _names_items(self, envelope: Envelope) -> bool:
         return self.compactor.has_mark(envelope) or bool(references(envelope))
+
+    async def _elsewhere(self, job: Job, target: Target) -> None:
+        """Look at the items after all: the policy has built an upstream that the configuration does not know."""
+        built = any(isinstance(one.provider, Provider) for one in target.chain())
+        if built and self.records.keeps and self._names_items(job.request.envelope):
+            await self._recalled(job)
 
     async def _find(self, job: Job, past: Past) -> None:
         request = job.request
@@ -126,6 +145,8 @@ class GatewayState:
         :raises LookupError: the policy named an unknown provider.
         """
         operation = job.request.operation
+        if job.past is None and job.setup.registry.only is not None and operation in CONTINUING:
+            await self._elsewhere(job, target)
         if operation == "create" and job.past is None and not job.request.envelope.members.keys() & SPECIAL:
             reply = await Exchange(job, target).run()
             if self.records.keeps:
