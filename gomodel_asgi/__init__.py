@@ -11,7 +11,8 @@ from .errors import (
     UnknownProvider,
 )
 from .exchange import Reply
-from .gateway import Explanation, Gateway
+from .explanation import Explanation
+from .gateway import Gateway
 from .middleware import GoModelMiddleware
 from .observers import Observer
 from .providers import Provider

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,41 +27,20 @@ from .exchange.budget import RetryBudget
 from .exchange.candidate import provider_of
 from .exchange.told import followed
 from .exchange.turnstiles import Turnstiles
+from .explanation import Candidate, Explanation
 from .headers import read, request_id
 from .health import GatewayHealth, Health
 from .observers import Observer, Observers, Trail
 from .offload import awaitable
 from .providers.provider import Provider
-from .routing import Policy, Registry, Target
+from .registry import Registry
+from .routing import Policy, Target
 from .settings import Limits, Retries, Timeouts
 from .state import MemoryStore, Store
 from .state.background import Background
 from .state.service import GatewayState
 from .transport import Transport
 from .transport.default import DefaultTransport
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands."""
-
-    provider: str
-    model: str | None
-    url: str
-    dialect: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
-    is what the client would get instead, if the policy refuses."""
-
-    model: str | None
-    hint: str | None
-    target: Target | None
-    candidates: tuple[Candidate, ...] = ()
-    error: GatewayError | None = None
 
 
 class Gateway:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
@@ -19,6 +18,7 @@ from starlette.types import Scope
 from .envelope import Envelope
 from .errors import InvalidRequest, UnknownModel, UnknownProvider
 from .providers.provider import ApiKey, Provider
+from .registry import Registry, split_model
 from .settings import Retries, Timeouts
 
 if TYPE_CHECKING:
@@ -93,35 +93,6 @@ Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]
 
 AsyncPolicy = Callable[["RoutingRequest"], Coroutine[Any, Any, "Target"]]
 """A policy that can be awaited, whatever the host wrote."""
-
-
-class Registry:
-    """The configured providers, found by name or else by type (the first of it)."""
-
-    def __init__(self, providers: Iterable[Provider]) -> None:
-        self.by_name: dict[str, Provider] = {}
-        self.by_type: dict[str, Provider] = {}
-        for provider in providers:
-            if provider.name in self.by_name:
-                raise ValueError(f"providers: the name '{provider.name}' is given twice.")
-            self.by_name[provider.name] = provider
-            self.by_type.setdefault(provider.type or provider.name, provider)
-        if not self.by_name:
-            raise ValueError("providers: give at least one.")
-        self.view: Mapping[str, Provider] = MappingProxyType(self.by_name)
-
-    def find(self, hint: str) -> Provider | None:
-        """The provider that *hint* names."""
-        return self.by_name.get(hint) or self.by_type.get(hint)
-
-    @property
-    def only(self) -> Provider | None:
-        """The provider, where there is just one."""
-        return next(iter(self.by_name.values())) if len(self.by_name) == 1 else None
-
-    def serving(self, model: str) -> Provider | None:
-        """The first provider whose patterns match *model*."""
-        return next((one for one in self.by_name.values() if one.serves(model)), None)
 
 
 class PreviousResponse(Protocol):
@@ -301,17 +272,6 @@ class RoutingRequest:
                 "No such response is known here.", status=404, code="response_not_found", param="response_id"
             )
         return only.name
-
-
-def split_model(model: str | None, hint: str | None, registry: Registry) -> tuple[str | None, str | None]:
-    """Hint and bare model. A prefix `name/model` is a hint only where there is no explicit one and the name is known;
-    with an explicit hint, one prefix that equals it exactly is taken off."""
-    if model is None or "/" not in model:
-        return hint, model
-    prefix, rest = model.split("/", 1)
-    if hint is None:
-        return (prefix, rest) if rest and registry.find(prefix) is not None else (None, model)
-    return hint, rest if prefix == hint and rest else model
 
 
 def _shown(text: str) -> str:

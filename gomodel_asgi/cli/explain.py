@@ -12,7 +12,8 @@ from typing import Any
 import anyio
 
 from ..errors import GatewayError
-from ..gateway import Explanation, Gateway
+from ..explanation import Explanation
+from ..gateway import Gateway
 from .loading import Unusable, load, load_gateway
 from .output import write_json, write_pairs, write_table
 

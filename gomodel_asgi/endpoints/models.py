@@ -17,7 +17,8 @@ from ..errors import InvalidRequest, PolicyFailed, UnknownModel
 from ..exchange import Job, Reply, Setup
 from ..offload import awaitable
 from ..providers.provider import Provider
-from ..routing import Registry, RoutingRequest
+from ..registry import Registry
+from ..routing import RoutingRequest
 
 ModelsOf = Callable[[RoutingRequest], Iterable[str] | Awaitable[Iterable[str]]]
 """The names that a caller may use as `model`. A plain function runs in a worker thread, as a plain policy does."""

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from starlette.types import Receive
 
 from ..backend import on_trio
+from .patience import patience
 
 if TYPE_CHECKING:
     import trio
 
-PATIENCE = 0.05  # seconds of work after which a listener pays; disconnects are noticed within this and a loop's turn
 
 Reason = Literal["gone", "stalled", "shutdown"]
 
@@ -62,13 +62,12 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    __slots__ = ("listener", "loop", "open", "reason", "receive", "task", "tasks", "ticker")
+    __slots__ = ("loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
 
     def __init__(self, receive: Receive | None) -> None:
         self.receive = receive
         self.reason: Reason | None = None
         self.tasks: tuple[asyncio.Task[object], ...] = ()
-        self.listener: asyncio.TimerHandle | None = None
         self.ticker: asyncio.TimerHandle | None = None
         self.open = False
 
@@ -78,15 +77,16 @@ class AsyncioWatch:
         assert task is not None
         self.task, self.open = task, True
         if self.receive is not None:
-            self.listener = self.loop.call_later(PATIENCE, self.spawn, self._listen)
+            self.patience = patience(self.loop)
+            self.patience.begin(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self.open = False
-        if self.listener is not None:
-            self.listener.cancel()
+        if self.receive is not None:
+            self.patience.end(self)
         if self.ticker is not None:
             self.ticker.cancel()
         if self.tasks:
@@ -110,6 +110,10 @@ class AsyncioWatch:
             self.ticker = self.loop.call_later(seconds, tick)
 
         self.ticker = self.loop.call_later(seconds, tick)
+
+    def overdue(self) -> None:
+        """The work lasts: listen for the client's leaving."""
+        self.spawn(self._listen)
 
     async def _listen(self) -> None:
         assert self.receive is not None

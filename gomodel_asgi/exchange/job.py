@@ -13,7 +13,8 @@ from ..envelope import Envelope
 from ..health import Health
 from ..observers import Observers, Trail
 from ..providers.provider import Provider
-from ..routing import AsyncPolicy, Registry, RoutingRequest, Target
+from ..registry import Registry
+from ..routing import AsyncPolicy, RoutingRequest, Target
 from ..settings import Limits, Retries, Timeouts
 from ..transport.base import Transport
 from .budget import RetryBudget

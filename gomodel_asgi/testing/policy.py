@@ -16,7 +16,8 @@ from ..envelope import Envelope
 from ..health import Health
 from ..offload import call
 from ..providers.provider import Provider
-from ..routing import Operation, Policy, PreviousResponse, Registry, RoutingRequest, Target
+from ..registry import Registry
+from ..routing import Operation, Policy, PreviousResponse, RoutingRequest, Target
 from ..settings import Timeouts
 from .replies import HeaderList, encoded
 from .signals import backend

@@ -57,13 +57,15 @@ class ReplyReader:
             return
         in_head, held = self.status == 0, self.size
         try:
-            self._begin_with(data)
+            if not self.started:
+                self._begin_with(data)
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, Refused) as error:
             if not self.done:
                 raise self._refusal(str(error)) from error
             self.exact = False
-        self._bound(data, in_head, held)
+        if in_head or self.overhead or self.size == held:
+            self._bound(data, in_head, held)
         if self.done and self.exact:
             self.exact = self._ends_with_reply(data, in_head, self.size - held)
 
@@ -117,10 +119,9 @@ class ReplyReader:
 
     def _begin_with(self, data: bytes) -> None:
         # llhttp also reads RTSP and ICE, and skips empty lines.
-        if not self.started:
-            self.started = True
-            if data[:1] != b"H":
-                self._refuse("it is not HTTP/1.1")
+        self.started = True
+        if data[:1] != b"H":
+            self._refuse("it is not HTTP/1.1")
 
     def _skip_interim(self) -> None:
         self.interim = True
