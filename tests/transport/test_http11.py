@@ -21,7 +21,7 @@ from gomodel_asgi.transport.http11.pool import Pools
 
 from .conftest import HTTP11, Kind, Serve, label
 from .requests import fetch, post, rest, until
-from .upstream import Peer, answer, chunked, reply
+from .upstream import PATIENCE, Peer, answer, chunked, reply
 
 TIGHT = Timeouts(connect=0.05, pool=0.05)
 
@@ -449,31 +449,43 @@ async def test_a_large_body_arrives_whole_and_the_connection_is_kept(transport: 
 
 
 async def test_an_early_answer_is_used_and_the_connection_closed(transport: Http11Transport, serve: Serve) -> None:
+    heard = threading.Event()
+
     def script(peer: Peer) -> None:
         if peer.number == 1:
             peer.send(reply(b"too large", status=b"413 Too Large"))
+            heard.wait(PATIENCE)  # nothing of the body is read meanwhile, so the answer is an early one
             peer.gone()
         else:
             answer(peer)
 
     port = serve(script).port
 
-    assert (await fetch(transport, post(port, b"x" * 30_000_000))).status == 413
+    early = await transport.open(post(port, b"x" * 30_000_000))
+    heard.set()
+    assert (early.status, await rest(early)) == (413, b"too large")
+    await early.aclose()
     assert (await fetch(transport, post(port))).body == b"connection 2"
 
 
 async def test_an_early_answer_is_the_last_even_where_the_body_is_taken_in_the_end(
     transport: Http11Transport, serve: Serve
 ) -> None:
+    heard = threading.Event()
+
     def script(peer: Peer) -> None:
         if peer.number == 1:
             peer.send(chunked(b"early", end=b""))
+            heard.wait(PATIENCE)
         while peer.request() is not None:
             peer.send(b"0\r\n\r\n" if peer.number == 1 else reply(b"connection %d" % peer.number))
 
     port = serve(script).port
 
-    assert (await fetch(transport, post(port, b"x" * 30_000_000))).body == b"early"
+    early = await transport.open(post(port, b"x" * 30_000_000))
+    heard.set()
+    assert await rest(early) == b"early"
+    await early.aclose()
     assert (await fetch(transport, post(port))).body == b"connection 2"
 
 
