@@ -185,4 +185,4 @@ def identity(scope: Scope) -> str | None:
             continue
         if value is not None and value != "":
             return str(value)
-    raise LookupError("The authenticated user has no identity, pk or username to tell tenants apart by.")
+    raise LookupError("The user has no identity, pk or username to tell tenants apart by: give Gateway(tenant=...).")

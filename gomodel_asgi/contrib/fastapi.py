@@ -70,7 +70,7 @@ class Served(Response):
         self.gateway = gateway
         self.route = route
         self.status_code = 200
-        self.raw_headers = []
+        self.raw_headers: list[tuple[bytes, bytes]] = []
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

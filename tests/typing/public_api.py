@@ -1,6 +1,8 @@
-"""The public API as a user's type checker sees it. Never run: `test_public_api.py` has mypy read it in strict mode.
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=error
+"""The public API as a user's type checker sees it. Never run: `test_public_api.py` has mypy and pyright
+read it, both strict.
 
-A `type: ignore` marks a use that must be refused: where it is not, mypy reports the comment as unused.
+A `type: ignore` marks a use that must be refused: where it is not, both report the comment as unused.
 """
 
 from __future__ import annotations

@@ -21,3 +21,10 @@ def test_mypy_in_strict_mode_accepts_right_uses_and_refuses_wrong_ones() -> None
     command = [sys.executable, "-m", "mypy", "--strict", "tests/typing/public_api.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_pyright_in_strict_mode_accepts_right_uses_and_refuses_wrong_ones() -> None:
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "tests/typing/public_api.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
