@@ -62,6 +62,7 @@ async def left_after(gateway: Gateway, point: int) -> None:
             group.start_soon(caller.run, gateway)
             while len(caller.events() if caller.messages else []) < point:
                 await caller.until(len(caller.messages) + 1)
+            await anyio.wait_all_tasks_blocked()  # the app has returned from `send`, and knows that the event is out
             caller.leave()
 
 
