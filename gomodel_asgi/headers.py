@@ -36,6 +36,7 @@ NEVER_FORWARDED = frozenset(
 )  # fmt: skip
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:=-]{1,128}")
+TOKEN = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 9110, 5.6.2; a transport of the host's need not check
 VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
 
@@ -79,7 +80,7 @@ def for_client(upstream: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Those of an upstream's headers that the client may see, its request id under a name of its own."""
     passed: Headers = []
     for name, value in upstream:
-        if name in TO_CLIENT or name[:12] == TO_CLIENT_PREFIX:
+        if name in TO_CLIENT or (name[:12] == TO_CLIENT_PREFIX and TOKEN.fullmatch(name)):
             if is_safe(value):
                 passed.append((name, value))
         elif name in (b"x-request-id", b"request-id") and REQUEST_ID.fullmatch(value):

@@ -15,6 +15,16 @@ Json = dict[str, Any]
 Emit = Callable[..., None]
 
 
+def checked(text: str) -> str:
+    """*text*, which an upstream sent and no type checker has seen.
+
+    :raises TypeError: it is none; told now, since it would only be found when the pieces are joined.
+    """
+    if not isinstance(text, str):
+        raise TypeError("a delta that is not text")
+    return text
+
+
 class Item:
     """One output item: *index* is its place in `response.output`."""
 
@@ -65,6 +75,7 @@ class Message(Item):
 
     def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
         """More of the answer's text."""
+        checked(delta)
         part = self._part("output_text", {"text": "", "annotations": [], "logprobs": []})
         self.pieces.append(delta)
         part["logprobs"].extend(logprobs or ())
@@ -72,6 +83,7 @@ class Message(Item):
 
     def refusal(self, delta: str) -> None:
         """More of the model's refusal."""
+        checked(delta)
         self._part("refusal", {"refusal": ""})
         self.pieces.append(delta)
         self.emit("response.refusal.delta", **self.place, delta=delta)
@@ -137,6 +149,7 @@ class Reasoning(Item):
 
     def text(self, delta: str) -> None:
         """More of the reasoning."""
+        checked(delta)
         if self.part is None:
             self.part = {"type": "summary_text", "text": ""}
             self.emit("response.reasoning_summary_part.added", **self.place, part=self.part)
@@ -181,7 +194,7 @@ class FunctionCall(Item):
 
     def arguments(self, delta: str) -> None:
         """More of the arguments' JSON text."""
-        if delta:
+        if checked(delta):
             self.pieces.append(delta)
             self.emit("response.function_call_arguments.delta", **self.where, delta=delta)
 
@@ -209,7 +222,7 @@ class CustomCall(Item):
 
     def arguments(self, delta: str) -> None:
         """More of the wrapping function's arguments."""
-        self._more(self.wrapped.feed(delta))
+        self._more(self.wrapped.feed(checked(delta)))
 
     def _more(self, text: str) -> None:
         if text:

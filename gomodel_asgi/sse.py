@@ -52,6 +52,8 @@ def split(events: bytes) -> Iterator[bytes]:
     for match in EVENT_END.finditer(events):
         yield events[start : match.end()]
         start = match.end()
+    if start < len(events):  # an LF CR, whose successor told that it is an end, stands behind the cut
+        yield events[start:]
 
 
 def parse(event: bytes) -> Event | None:

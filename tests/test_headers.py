@@ -44,6 +44,7 @@ def test_only_headers_on_the_list_and_safe_ones_reach_the_client() -> None:
     given = [
         (b"retry-after", b"3"), (b"set-cookie", b"x"), (b"server", b"x"), (b"x-ratelimit-limit-requests", b"1"),
         (b"x-should-retry", b"a\r\nb"), (b"openai-organization", b"o"), (b"x-request-id", b"req_1"),
+        (b"x-ratelimit-\xff", b"1"), (b"x-ratelimit-a: b\r\nc", b"1"),
     ]  # fmt: skip
 
     assert for_client(given) == [

@@ -83,6 +83,14 @@ def test_a_whole_event_is_given_at_once() -> None:
 def test_events_are_split_where_they_end() -> None:
     whole = b"data: a\n\ndata: b\r\n\r\ndata: c\n\n"
     assert list(split(whole)) == [b"data: a\n\n", b"data: b\r\n\r\n", b"data: c\n\n"]
+    assert list(split(b"data: a\r\n\r")) == [b"data: a\r\n\r"]
+
+
+def test_an_event_is_not_lost_that_ends_with_lf_and_cr() -> None:
+    stream = b"data: a\r\n\rdata: b\r\r"
+
+    for chunks in pieces(stream):
+        assert decoded(chunks) == [Event("", b"a"), Event("", b"b")]
 
 
 @pytest.mark.parametrize("make", [lambda: Framer(limit=100), lambda: Decoder(limit=100)], ids=["framer", "decoder"])

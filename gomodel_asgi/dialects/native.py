@@ -25,7 +25,7 @@ from .failure import reported_failure
 from .reader import MEANINGLESS, TERMINAL
 
 DELTA = re.compile(rb'(?:event: ?[\w.]+\n)?data: ?\{"type": ?"response\.[\w.]+\.delta"')
-NO_DELTA = b"\0"  # what no event begins with
+NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage
 SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 
 
@@ -34,6 +34,8 @@ class Named(msgspec.Struct):
 
     id: msgspec.Raw = msgspec.Raw(b"")
 
+
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _named = msgspec.json.Decoder(Named).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -75,7 +77,7 @@ class NativeReader:
         """Whether a lifecycle event has come: a failure before it is an answer, one behind it a part of the stream."""
         self._response: bytes | None = None
         self._last = b""
-        self._delta = NO_DELTA
+        self._delta: bytes | tuple[bytes, ...] = NO_DELTA
 
     def feed(self, data: bytes) -> bytes:
         # One whole event that begins like the last delta: the usual case by far.
@@ -126,8 +128,11 @@ class NativeReader:
     def usage(self) -> Any:
         if self._response is None:
             return None
-        raw = _members(self._response).get("usage")
-        return None if raw is None else _any(raw)
+        try:
+            raw = _members(self._response).get("usage")
+            return None if raw is None else _any(raw)
+        except UNREADABLE:
+            return None
 
     # The few events that are opened...
 
@@ -153,7 +158,8 @@ class NativeReader:
         try:
             members = _members(data)
             type = _any(members["type"]) if "type" in members else None
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            type = type if type is None or isinstance(type, str) else ""
+        except UNREADABLE:
             self.meaningful = True
             return event
         if type == "error" or ("error" in members and type is None):
@@ -183,8 +189,11 @@ class NativeReader:
     def _keep(self, response: bytes) -> None:
         self._response = response
         if self.response_id is None:
-            id = bytes(_named(response).id)
-            found = _any(id) if id else None
+            try:
+                id = bytes(_named(response).id)
+                found = _any(id) if id else None
+            except UNREADABLE:
+                return
             self.response_id = found if isinstance(found, str) else None
 
     # The end that the upstream did not send...
@@ -195,11 +204,18 @@ class NativeReader:
 
     def _failed(self, error: GatewayError, later: int = 0) -> bytes:
         self.terminal = "failed"
-        response: dict[str, Any] = dict(_members(self._response)) if self._response else self._synthesised()
+        response = self._begun() or self._synthesised()
         response |= {"status": "failed", "error": response_error(error)}
         self._response = encode(response)
         number = self._next_number() + later
         return frame({"type": "response.failed", "sequence_number": number, "response": response}) + DONE
+
+    def _begun(self) -> dict[str, Any]:
+        """The members of the response that came last; none where they cannot be read."""
+        try:
+            return dict(_members(self._response)) if self._response else {}
+        except UNREADABLE:
+            return {}
 
     def _synthesised(self) -> dict[str, Any]:
         self.response_id = "resp_" + secrets.token_hex(24)

@@ -10,6 +10,9 @@ from ..settings import Limits
 from ..sse import Decoder, Event
 from .base import Translator
 
+FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What a translator raises of data that it does not know."""
+
 
 class TranslatedReader:
     """One foreign reply. Streams are fed chunk by chunk, a unary body whole and once: the path is the same."""
@@ -46,7 +49,7 @@ class TranslatedReader:
         :raises UpstreamProtocolError: it is no answer of that API.
         """
         events = self._translate([Event("", body)])
-        self.translator.close()
+        self._ended()
         if self.emitter.terminal is None:
             raise UpstreamProtocolError("The upstream's reply is not an answer.")
         return events + self.emitter.take()
@@ -54,7 +57,7 @@ class TranslatedReader:
     def close(self) -> bytes:
         events = self._translate(self.decoder.close())
         if self.emitter.terminal is None:
-            self.translator.close()
+            self._ended()
         if self.emitter.terminal is None:
             self.emitter.fail(UpstreamTruncated("The upstream's stream ended before the response was complete."))
         return events + self.emitter.take()
@@ -75,6 +78,13 @@ class TranslatedReader:
                 break
             try:
                 self.translator.feed(event.name, event.data)
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            except FOREIGN as error:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
         return self.emitter.take()
+
+    def _ended(self) -> None:
+        # What was put off until the end is read only now, and can be as foreign.
+        try:
+            self.translator.close()
+        except FOREIGN as error:
+            raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error

@@ -96,7 +96,8 @@ class ChatTranslator:
             raise ValueError("choices is not an array")
         self.begin(chunk)
         for choice in choices:
-            if isinstance(choice, dict) and not choice.get("index"):
+            ended = self.emitter.terminal is not None  # by a whole choice before this one
+            if not ended and isinstance(choice, dict) and not choice.get("index"):
                 self.choice(choice)
 
     def begin(self, chunk: Json) -> None:

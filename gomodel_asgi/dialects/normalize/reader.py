@@ -18,6 +18,7 @@ from .walk import Walk
 
 TERMINAL_OF_STATUS = {"incomplete": "response.incomplete", "failed": "response.failed"}
 UNDER_WAY = frozenset({"queued", "in_progress"})
+FOREIGN = (ValueError, TypeError, KeyError, AttributeError)  # what a walk over data that it does not know raises
 
 decode = msgspec.json.Decoder().decode
 
@@ -65,7 +66,10 @@ class NormalizingReader:
         response = self._object(body)
         if response.get("object") != "response" and not isinstance(response.get("output"), list):
             raise UpstreamProtocolError("The upstream's reply is not a response.")
-        self.walk.snapshot(response)
+        try:
+            self.walk.snapshot(response)
+        except FOREIGN as error:
+            raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
 
     def close(self) -> bytes:
         self._read(self.decoder.close())
@@ -112,7 +116,7 @@ class NormalizingReader:
             raise UpstreamProtocolError("The upstream sent an event that has no type.")
         try:
             self.walk.event(type, event)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except FOREIGN as error:
             raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
 
 

@@ -188,7 +188,7 @@ def parts_of(value: Any, default: str) -> list[Json]:
 def repaired_part(part: Json, default: str) -> Json:
     """A content or summary part with all its members."""
     kind = part.get("type")
-    kind = default if kind is None or kind == "text" else kind
+    kind = default if not isinstance(kind, str) or kind == "text" else kind
     if kind not in FIELD_OF_PART:
         return part
     text = part.get(FIELD_OF_PART[kind])
