@@ -34,6 +34,7 @@ class Turn:
         self.frames = Frames(create.lane, limit=self.setup.limits.event)
         self.reply: Reply | None = None
         self.status: int | None = None
+        self.learned = False
         self.trail = connection.gateway.trail()
 
     async def run(self) -> None:
@@ -49,11 +50,11 @@ class Turn:
 
     async def last_words(self, error: GatewayError) -> None:
         """The connection ends before the response does: say so, in band or instead of it."""
-        stream = None if self.reply is None else self.reply.stream
-        if stream is None:
+        reply = self.reply
+        if reply is None or reply.stream is None:
             return await self.connection.outbox.error(error, self.create.lane)
         self.frames.restart()
-        await self._send(await stream.interrupt(error), error.status)
+        await self._send(reply, await reply.stream.interrupt(error), error.status)
 
     # How it is asked...
 
@@ -105,23 +106,29 @@ class Turn:
         if stream is None:
             if self.trail is not None:
                 self.trail.sent(reply.body or b"")
-            await self._send(reply.body or b"", 502)
+            await self._send(reply, reply.body or b"", 502)
         else:
             try:
                 while events := await stream.next():
                     failure = stream.reader.failure
-                    await self._send(events, 502 if failure is None else failure.status)
+                    await self._send(reply, events, 502 if failure is None else failure.status)
             except Broken:
                 error = UpstreamTruncated("The upstream broke off inside an event.")
                 self.frames.restart()
-                await self._send(stream.reader.fail(error), error.status)
+                await self._send(reply, stream.reader.fail(error), error.status)
         self._learn(reply)
 
-    async def _send(self, events: bytes, status: int) -> None:
-        for frame in self.frames.feed(events, status):
+    async def _send(self, reply: Reply, events: bytes, status: int) -> None:
+        frames = self.frames.feed(events, status)
+        if self.frames.terminal is not None:
+            self._learn(reply)  # first: whoever reads the end may continue it at once, on another lane
+        for frame in frames:
             await self.connection.outbox.text(frame)
 
     def _learn(self, reply: Reply) -> None:
+        if self.learned:
+            return
+        self.learned = True
         frames = self.frames
         if frames.terminal in REPEATABLE and frames.response_id is not None:
             self.recall.learn(reply, frames.response_id, frames.output)
