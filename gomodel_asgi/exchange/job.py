@@ -112,11 +112,6 @@ class Job(Struct):
                 self.trail.warn(message)
 
     @property
-    def native_only(self) -> bool:
-        """Whether only an upstream that speaks the Responses API itself can do what is asked."""
-        return self.request.operation not in ("create", "input_tokens")
-
-    @property
     def bound(self) -> bool:
         """Whether the request names state that lives at one upstream."""
         envelope = self.request.envelope
