@@ -221,6 +221,9 @@ class ServerShutdown(GatewayFault):
     code = "server_shutdown"
     retry_after = 1.0
 
+    def __init__(self, message: str = "The server is shutting down; send the request again.") -> None:
+        super().__init__(message)
+
 
 # The provider is at fault...
 

@@ -67,7 +67,7 @@ class Delivery:
         if stream is None or not self.started or stream.reader.inside:
             return
         with anyio.move_on_after(LAST_WORDS, shield=True):
-            events = await stream.interrupt(ServerShutdown("The server is shutting down; send the request again."))
+            events = await stream.interrupt(ServerShutdown())
             await self.send({"type": "http.response.body", "body": events, "more_body": True})
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 WITH_BODY = frozenset(
     {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
 )
-GOING_DOWN = "The server is shutting down; send the request again."
 
 
 class Handler:
@@ -94,7 +93,7 @@ class Handler:
             if reply is None and guard.reason != "shutdown":
                 self._told(guard.reason)
         if reply is None and guard.reason == "shutdown":
-            return failed(ServerShutdown(GOING_DOWN))
+            return failed(ServerShutdown())
         return reply
 
     async def deliver(self, reply: Reply, send: Send) -> None:
@@ -184,7 +183,7 @@ class Handler:
             return await self.delivery.last_words()
         if self.delivery is not None:
             await self.delivery.reply.aclose()
-        reply = failed(ServerShutdown(GOING_DOWN))
+        reply = failed(ServerShutdown())
         self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
         await self.delivery.run(watch(None))
 

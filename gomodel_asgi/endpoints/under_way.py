@@ -39,7 +39,7 @@ class UnderWay:
         :raises ServerShutdown: it has.
         """
         if self.draining:
-            raise ServerShutdown("The server is shutting down; send the request again.")
+            raise ServerShutdown()
 
     def begin(self, watch: Watch) -> None:
         """Count the work that *watch* watches. Pair with `end`."""

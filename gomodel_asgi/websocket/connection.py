@@ -238,4 +238,4 @@ def _reason(ending: Ending) -> GatewayError:
     if ending == "old":
         message = "This connection is as old as one may become; open another one."
         return InvalidRequest(message, code="websocket_connection_limit_reached")
-    return ServerShutdown("The server is shutting down; send the request again.")
+    return ServerShutdown()
