@@ -6,20 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
 from ..emitter import Emitter, usage
-from ..errors import type_of_status
+from .conversations import EPOCH, Conversation, Conversations, remember
+from .lists import asked_of, items_of, page, whole_number
 from .model import count, default_answer, speak
 from .plan import Headers, Plan, chunked, unary
-from .replies import Answer, error_body
+from .refusals import JSON, Refused, answered
+from .replies import Answer
 
 Json = dict[str, Any]
 
 STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-JSON: Headers = ((b"content-type", b"application/json"),)
-EPOCH = 1_772_295_219
-"""All times of a fake provider count from here, one second a response."""
 
 
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -36,14 +34,6 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 """What the members of a request have to be, where they are not null."""
 
 
-class Refused(Exception):
-    """The request is answered with an error of the OpenAI API."""
-
-    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
-        super().__init__(message)
-        self.plan = unary(status, JSON, error_body(message, type=type_of_status(status), code=code, param=param))
-
-
 @dataclass
 class Stored:
     """One response, with what it was given. *upcoming* are the states that a background response has yet to reach:
@@ -54,20 +44,18 @@ class Stored:
     events: tuple[bytes, ...]
     upcoming: list[Json] = field(default_factory=list)
 
+    @property
+    def output(self) -> list[Json]:
+        """What it says, once it has ended."""
+        output: list[Json] = (self.upcoming or [self.response])[-1]["output"]
+        return output
+
     def advance(self) -> Json:
         """The response now; of one in the background, its next state from then on."""
         now = self.response
         if self.upcoming:
             self.response = self.upcoming.pop(0)
         return now
-
-
-def items_of(input: Any, prefix: str) -> list[Json]:
-    """*input* as items, each with an id."""
-    if isinstance(input, str):
-        input = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": input}]}]
-    items = [item for item in input or [] if isinstance(item, dict)]
-    return [{"id": f"{prefix}{number:02x}", **item} for number, item in enumerate(items)]
 
 
 def check(body: Mapping[str, Any]) -> None:
@@ -78,10 +66,11 @@ def check(body: Mapping[str, Any]) -> None:
 
 
 class Lifecycle:
-    """The operations of the Responses API on memory. *name* goes into every id."""
+    """The operations on responses, on memory. *name* goes into every id."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, conversations: Conversations) -> None:
         self.name = name
+        self.conversations = conversations
         self.made = 0
         self.stored: dict[str, Stored] = {}
 
@@ -94,10 +83,15 @@ class Lifecycle:
             raise Refused(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
         self.made += 1
         id = f"resp_{self.name}{self.made:08x}"
-        items = self._history(body) + items_of(body.get("input"), f"msg_{self.name}{self.made:08x}i")
-        stored = self._respond(id, body, items, answer)
+        conversation = self.conversations.named_in(body)
+        if conversation is not None:
+            body = {**body, "conversation": {"id": conversation.id}}
+        own = items_of(body.get("input"), f"msg_{self.name}{self.made:08x}i")
+        stored = self._respond(id, body, self._history(body, conversation) + own, answer)
         if body.get("store") is not False:
-            self.stored[id] = stored
+            remember(self.stored, id, stored)
+        if conversation is not None:
+            conversation.add([*own, *stored.output])
         return self._delivered(stored, body.get("stream") is True)
 
     def compact(self, body: Mapping[str, Any]) -> Plan:
@@ -115,21 +109,22 @@ class Lifecycle:
     def input_tokens(self, body: Mapping[str, Any]) -> Plan:
         """How long an input is."""
         check(body)
-        items = self._history(body) + items_of(body.get("input"), "msg_")
+        items = self._history(body, self.conversations.named_in(body)) + items_of(body.get("input"), "msg_")
         return answered({"object": "response.input_tokens", "input_tokens": count(items, body.get("instructions"))})
 
     # {base}/responses/{id}...
 
     def retrieve(self, id: str, query: bytes) -> Plan:
         """A stored response, or its events again, those after `starting_after`."""
-        stored, asked = self._find(id), parse_qs(query.decode("latin-1"))
-        if asked.get("stream") != ["true"]:
+        stored, asked = self._find(id), asked_of(query)
+        if asked.get("stream") != "true":
             return answered(stored.advance())
-        after = asked.get("starting_after", ["0"])[0]
-        if not after.isdigit():
-            raise Refused(400, "'starting_after' must be a sequence number.", param="starting_after")
-        first = int(after) + 1 if "starting_after" in asked else 0
-        return chunked(200, STREAM, stored.events[first:], stored.response)
+        after = -1
+        if "starting_after" in asked:
+            after = whole_number(asked["starting_after"])
+            if after < 0:
+                raise Refused(400, "'starting_after' must be a sequence number.", param="starting_after")
+        return chunked(200, STREAM, stored.events[after + 1 :], stored.response)
 
     def delete(self, id: str) -> Plan:
         """Forget a response."""
@@ -149,18 +144,7 @@ class Lifecycle:
 
     def input_items(self, id: str, query: bytes) -> Plan:
         """One page of what a response was given, the latest first unless `order=asc`."""
-        asked = {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
-        items = self._find(id).input[:: 1 if asked.get("order") == "asc" else -1]
-        limit = asked.get("limit", "20")
-        if not (limit.isdigit() and 1 <= int(limit) <= 100):
-            raise Refused(400, "'limit' must be between 1 and 100.", param="limit")
-        ids = [item["id"] for item in items]
-        if "after" in asked and asked["after"] not in ids:
-            raise Refused(400, "'after' names no item of this response.", param="after")
-        start = ids.index(asked["after"]) + 1 if "after" in asked else 0
-        page = items[start : start + int(limit)]
-        ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
-        return answered({"object": "list", "data": page, **ends, "has_more": start + len(page) < len(items)})
+        return page(self._find(id).input, query)
 
     # Inside...
 
@@ -169,7 +153,9 @@ class Lifecycle:
             raise Refused(404, f"Response with id '{id}' not found.")
         return self.stored[id]
 
-    def _history(self, body: Mapping[str, Any]) -> list[Json]:
+    def _history(self, body: Mapping[str, Any], conversation: Conversation | None = None) -> list[Json]:
+        if conversation is not None:
+            return list(conversation.items)
         previous = body.get("previous_response_id")
         if previous is None:
             return []
@@ -177,7 +163,7 @@ class Lifecycle:
             message = f"Previous response with id '{previous}' not found."
             raise Refused(400, message, code="previous_response_not_found", param="previous_response_id")
         stored = self.stored[previous]
-        return [*stored.input, *stored.response["output"]]
+        return [*stored.input, *stored.output]
 
     def _respond(self, id: str, body: Mapping[str, Any], items: list[Json], answer: Answer | None) -> Stored:
         at = EPOCH + self.made
@@ -201,8 +187,3 @@ class Lifecycle:
         one = unary(200, JSON, json.dumps(value).encode(), value)
         many = chunked(200, STREAM, stored.events, value)
         return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
-
-
-def answered(value: Mapping[str, Any]) -> Plan:
-    """*value* as the reply."""
-    return unary(200, JSON, json.dumps(value).encode(), value)

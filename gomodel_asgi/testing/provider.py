@@ -13,27 +13,25 @@ broken chunk) then becomes a connection that the server breaks off.
 from __future__ import annotations
 
 import hmac
-import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import anyio
 from starlette.types import Receive, Scope, Send
 
+from .api import Api
 from .asgi import received, send_plan
 from .faults import Fault
 from .journal import ReceivedRequest
-from .lifecycle import Lifecycle, Refused
 from .plan import Body, Pause, Plan
+from .refusals import Refused
 from .replies import Answer, Reply
 from .server import Server
 from .signals import Signal
-
-PATH = re.compile(r".*/responses(?:/(?P<id>[^/]+)(?:/(?P<action>[^/]+))?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class FakeProvider:
         """The journal: every request received whole, in order."""
         self._api_key = api_key
         self._base_url: str | None = None
-        self._lifecycle = Lifecycle(name)
+        self._api = Api(name)
         self._queue: deque[Scripted] = deque()
         self._released = Signal()
         self._expected: deque[tuple[int, Signal]] = deque()
@@ -87,10 +85,10 @@ class FakeProvider:
         released.set()
 
     def clear(self) -> None:
-        """Forget the journal, the queue and all stored responses."""
+        """Forget the journal, the queue, all stored responses and conversations."""
         self.requests.clear()
         self._queue.clear()
-        self._lifecycle = Lifecycle(self.name)
+        self._api = Api(self.name)
 
     # Watching...
 
@@ -204,33 +202,7 @@ class FakeProvider:
         if isinstance(reply, Reply):
             return reply.plan()
         self._authenticate(request)
-        match = PATH.fullmatch(request.path)
-        if match is None:
-            raise Refused(404, f"Invalid URL ({request.method} {request.path})")
-        id, action = match["id"], match["action"]
-        if id is None or (action is None and id in ("compact", "input_tokens") and request.method == "POST"):
-            return self._post(request, id, reply)
-        return self._stored(request, id, action)
-
-    def _post(self, request: ReceivedRequest, operation: str | None, answer: Answer | None) -> Plan:
-        if request.method != "POST":
-            raise Refused(405, f"Not allowed to {request.method} on {request.path}.")
-        body = _object(request)
-        if operation == "compact":
-            return self._lifecycle.compact(body)
-        return self._lifecycle.input_tokens(body) if operation else self._lifecycle.create(body, answer)
-
-    def _stored(self, request: ReceivedRequest, id: str, action: str | None) -> Plan:
-        match request.method, action:
-            case "GET", None:
-                return self._lifecycle.retrieve(id, request.query)
-            case "DELETE", None:
-                return self._lifecycle.delete(id)
-            case "POST", "cancel":
-                return self._lifecycle.cancel(id)
-            case "GET", "input_items":
-                return self._lifecycle.input_items(id, request.query)
-        raise Refused(404, f"Invalid URL ({request.method} {request.path})")
+        return self._api.answer(request, reply)
 
     def _authenticate(self, request: ReceivedRequest) -> None:
         if self._api_key is None:
@@ -270,16 +242,6 @@ def _with_faults(plan: Plan, faults: Iterable[Fault]) -> Plan:
     except ValueError as exc:
         return Reply({"error": {"message": f"The script cannot be played: {exc}."}}, 500).plan()
     return plan
-
-
-def _object(request: ReceivedRequest) -> dict[str, Any]:
-    try:
-        body = request.json()
-    except ValueError as exc:
-        raise Refused(400, "We could not parse the JSON body of your request.") from exc
-    if not isinstance(body, dict):
-        raise Refused(400, "The body of the request must be a JSON object.")
-    return body
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

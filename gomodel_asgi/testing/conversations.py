@@ -1,0 +1,165 @@
+"""The conversations of a fake provider: objects that collect what is said, and take in what responses say in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .lists import items_of, listed, page
+from .plan import Plan
+from .refusals import Refused, answered
+
+Json = dict[str, Any]
+
+EPOCH = 1_772_295_219
+"""All times of a fake provider count from here, one second a response."""
+
+MOST = 10_000
+"""Conversations and responses that are remembered at a time; the oldest make room."""
+
+MOST_ADDED = 20
+MOST_METADATA = 16
+
+
+@dataclass
+class Conversation:
+    """Its items are in order, each with an id. *added* counts those that ever were in it."""
+
+    id: str
+    created_at: int
+    metadata: Json
+    items: list[Json]
+    added: int = 0
+
+    def shown(self) -> Plan:
+        """The conversation object."""
+        about = {"created_at": self.created_at, "metadata": self.metadata}
+        return answered({"id": self.id, "object": "conversation", **about})
+
+    def add(self, items: Any) -> list[Json]:
+        """Take in *items*, and give them as they are listed."""
+        prefix = f"msg_{self.id.removeprefix('conv_')}n{self.added:04x}i"
+        new = [whole(item) for item in items_of(items, prefix)]
+        self.added += len(new)
+        self.items += new
+        return new
+
+    def find(self, item_id: str) -> Json:
+        """The item, or a refusal."""
+        for item in self.items:
+            if item["id"] == item_id:
+                return item
+        raise Refused(404, f"Item with id '{item_id}' not found.")
+
+
+class Conversations:
+    """The operations on conversations, on memory. *name* goes into every id."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.made = 0
+        self.kept: dict[str, Conversation] = {}
+
+    # {base}/conversations...
+
+    def create(self, body: Mapping[str, Any]) -> Plan:
+        """A new conversation, with the first items and the metadata that *body* gives."""
+        items, metadata = given_items(body, least=0), given_metadata(body)
+        self.made += 1
+        made = Conversation(f"conv_{self.name}{self.made:08x}", EPOCH + self.made, metadata, [])
+        made.add(items)
+        remember(self.kept, made.id, made)
+        return made.shown()
+
+    def find(self, id: str) -> Conversation:
+        """The conversation, or a refusal."""
+        if id not in self.kept:
+            raise Refused(404, f"Conversation with id '{id}' not found.")
+        return self.kept[id]
+
+    def named_in(self, body: Mapping[str, Any]) -> Conversation | None:
+        """The conversation that a request for a response goes on with, None where it names none."""
+        named = body.get("conversation")
+        if named is None:
+            return None
+        id = named.get("id") if isinstance(named, dict) else named
+        if not isinstance(id, str):
+            raise Refused(400, "Invalid type for 'conversation'.", code="invalid_type", param="conversation")
+        if body.get("previous_response_id") is not None:
+            message = "'conversation' and 'previous_response_id' exclude each other."
+            raise Refused(400, message, code="mutually_exclusive_parameters", param="conversation")
+        return self.find(id)
+
+    def answer(self, method: str, id: str, body: Mapping[str, Any]) -> Plan | None:
+        """Retrieve, update or delete; None where it is none of these."""
+        conversation = self.find(id)
+        if method == "DELETE":
+            del self.kept[id]
+            return answered({"id": id, "object": "conversation.deleted", "deleted": True})
+        if method == "POST":
+            if "metadata" not in body:
+                message = "Missing required parameter: 'metadata'."
+                raise Refused(400, message, code="missing_required_parameter", param="metadata")
+            conversation.metadata = given_metadata(body)
+        return conversation.shown() if method in ("GET", "POST") else None
+
+    # {base}/conversations/{id}/items...
+
+    def items(self, method: str, id: str, query: bytes, body: Mapping[str, Any]) -> Plan | None:
+        """Items listed or added; None where it is neither."""
+        conversation = self.find(id)
+        if method == "POST":
+            return listed(conversation.add(given_items(body, least=1)))
+        return page(conversation.items, query) if method == "GET" else None
+
+    def item(self, method: str, id: str, item_id: str) -> Plan | None:
+        """One item retrieved or deleted; None where it is neither."""
+        conversation = self.find(id)
+        item = conversation.find(item_id)
+        if method == "DELETE":
+            conversation.items.remove(item)
+            return conversation.shown()
+        return answered(item) if method == "GET" else None
+
+
+def whole(item: Json) -> Json:
+    """*item* as lists show it: with a type, a message with parts and a status."""
+    if item.get("type", "message") != "message":
+        return item
+    content = item.get("content")
+    if isinstance(content, str):
+        kind = "output_text" if item.get("role") == "assistant" else "input_text"
+        content = [{"type": kind, "text": content}]
+    return {"status": "completed", **item, "type": "message", "content": content}
+
+
+def given_items(body: Mapping[str, Any], *, least: int) -> Sequence[Json]:
+    """The items that *body* brings, at least so many, or a refusal."""
+    items = body.get("items")
+    if items is None and least == 0:
+        return []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise Refused(400, "Invalid type for 'items'.", code="invalid_type", param="items")
+    if not least <= len(items) <= MOST_ADDED:
+        raise Refused(400, f"'items' must hold {least} to {MOST_ADDED} items.", code="invalid_value", param="items")
+    return items
+
+
+def given_metadata(body: Mapping[str, Any]) -> Json:
+    """The metadata that *body* gives, or a refusal."""
+    metadata = body.get("metadata")
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise Refused(400, "Invalid type for 'metadata'.", code="invalid_type", param="metadata")
+    if len(metadata) > MOST_METADATA:
+        raise Refused(400, f"'metadata' has at most {MOST_METADATA} keys.", code="invalid_value", param="metadata")
+    return metadata
+
+
+def remember(kept: dict[str, Any], id: str, value: object) -> None:
+    """Put *value* under *id*; the oldest make room."""
+    kept[id] = value
+    while len(kept) > MOST:
+        del kept[next(iter(kept))]
