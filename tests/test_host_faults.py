@@ -11,9 +11,14 @@ import anyio
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from gomodel_asgi import (
     Denied,
+    Gateway,
+    GoModelMiddleware,
+    MemoryStore,
     Provider,
     RateLimited,
     RoutingError,
@@ -23,13 +28,15 @@ from gomodel_asgi import (
     Unauthenticated,
     UnknownModel,
 )
-from gomodel_asgi.errors import ServerShutdown
+from gomodel_asgi.errors import ServerShutdown, StoreUnavailable
+from gomodel_asgi.observers import AsyncObserver, Record, Warned
 from gomodel_asgi.offload import THREADS
-from gomodel_asgi.testing import FakeProvider, Stall
+from gomodel_asgi.state import Record as Stored
+from gomodel_asgi.testing import Cut, FakeProvider, Scripted, Stall, Status
 
 from .driving import PATIENCE, Caller, ask, encoded, scope_of, told_failure
 from .lab import Lab, anyio_backend, fakes, kind, lab, until
-from .test_upstream_faults import STREAM, UNARY
+from .test_upstream_faults import STREAM, UNARY, streamed
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 
@@ -186,8 +193,12 @@ async def test_a_policy_that_hangs_is_a_504(lab: Lab, shielded: bool) -> None:
     answer = await lab.ask(UNARY)
 
     assert (answer.status, answer.error["code"], answer.raised) == (504, "policy_timeout", None)
-    lab.gateway.reload(policy=lambda request: request.default())
+    lab.gateway.reload(policy=at_once)
     assert (await lab.ask(UNARY)).status == 200
+
+
+async def at_once(request: RoutingRequest) -> Target:
+    return request.default()
 
 
 async def test_a_plain_policy_that_blocks_is_a_504_and_others_go_on(lab: Lab) -> None:
@@ -245,6 +256,144 @@ async def test_policies_that_block_never_take_more_threads_than_there_are_slots(
     with anyio.fail_after(PATIENCE):
         while not await well():
             pass
+
+
+# 3: an observer fails, or takes long...
+
+
+def raises(record: Record) -> None:
+    raise Mistake(f"canary: cannot keep {record!r}")
+
+
+async def never(record: Record) -> None:
+    await anyio.sleep_forever()
+
+
+OBSERVERS: dict[str, Callable[[], Any]] = {
+    "raises": lambda: raises,
+    "awaits for ever": lambda: AsyncObserver(never, farewell=0.01),
+    "has no room": lambda: AsyncObserver(never, 1, farewell=0.01),
+}
+ENDS: dict[str, tuple[Any, Any]] = {
+    "answered": (UNARY, None),
+    "streamed": (STREAM, None),
+    "refused": (UNARY, Status(400)),
+    "failed": (STREAM, Status(503)),
+    "cut": (STREAM, Cut(after_events=3)),
+}
+
+
+@pytest.mark.parametrize("observer", OBSERVERS.values(), ids=OBSERVERS)
+@pytest.mark.parametrize(("body", "fault"), ENDS.values(), ids=ENDS)
+async def test_an_observer_that_fails_or_waits_changes_nothing_of_the_answer(
+    lab: Lab, observer: Callable[[], Any], body: Any, fault: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = []
+    for observers in ([], [observer()]):
+        lab.make(observers=observers, stamp=False)
+        lab.bad.script(Scripted(streamed() if body is STREAM else None, (fault,) if fault is not None else ()))
+        answers.append(await lab.ask(body))
+
+    without, observed = answers
+    assert (observed.status, observed.complete, observed.raised) == (without.status, without.complete, None)
+    assert [event["type"] for event in observed.events()] == [event["type"] for event in without.events()]
+    told = [
+        record for record in caplog.records if record.name.startswith("gomodel_asgi") and record.levelname == "ERROR"
+    ]
+    assert len(told) == (observer is OBSERVERS["raises"])
+
+
+async def test_a_client_that_leaves_is_let_go_whatever_the_observer_does(lab: Lab) -> None:
+    lab.make(observers=[raises])
+    lab.bad.fail_next(Stall(after_events=4))
+    caller = Caller(scope_of(), [encoded(STREAM)])
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(caller.run, lab.gateway)
+            await caller.until(2)
+            caller.leave()
+    with anyio.fail_after(PATIENCE):
+        await lab.bad.requests[0].disconnected.wait()
+
+    assert caller.raised is None
+
+
+# 4: the store is down, full, or gives rubbish...
+
+
+class Down(MemoryStore):
+    """Every call raises *failure*."""
+
+    failure: Exception = StoreUnavailable("The store does not answer.", detail="canary: down")
+
+    async def get(self, collection: str, key: str) -> Stored | None:
+        raise self.failure
+
+    async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        raise self.failure
+
+    async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        raise self.failure
+
+
+class Foreign(Down):
+    """Raises what no store may raise."""
+
+    failure = Mistake("canary: the driver's own")
+
+
+class Full(MemoryStore):
+    """Reads well, and has no room for anything."""
+
+    async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        raise StoreUnavailable("The store does not answer.", detail="canary: full")
+
+
+class Rubbish(MemoryStore):
+    """Finds something under every key, and never what was put there."""
+
+    async def get(self, collection: str, key: str) -> Stored | None:
+        return Stored(b"\xff\x00 not what was written", 1)
+
+
+class Wrong(MemoryStore):
+    """Answers what is no record at all."""
+
+    async def get(self, collection: str, key: str) -> Any:
+        return "canary"
+
+
+STORES = [Down, Foreign, Full, Rubbish, Wrong]
+failing_stores = pytest.mark.parametrize("store", STORES, ids=[store.__name__.lower() for store in STORES])
+
+
+@failing_stores
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+async def test_a_request_without_history_is_answered_whatever_the_store_does_and_observers_are_warned(
+    lab: Lab, store: type[MemoryStore], body: Any
+) -> None:
+    told: list[Record] = []
+    lab.make(store=store(), observers=[told.append])
+
+    answer = await lab.ask(body)
+
+    assert (answer.status, answer.complete, answer.raised) == (200, True, None)
+    assert b"canary" not in answer.content
+    assert [record for record in told if isinstance(record, Warned)] or store is Rubbish
+
+
+@failing_stores
+async def test_what_needs_history_is_a_503_or_says_that_there_is_none(lab: Lab, store: type[MemoryStore]) -> None:
+    lab.make(store=store(), tenant=lambda scope: "ada")
+
+    answer = await lab.ask({**UNARY, "previous_response_id": "resp_1"})
+
+    absent = store in (Full, Rubbish)
+    expected = (400, "previous_response_not_found") if absent else (503, "store_unavailable")
+    assert (answer.status, answer.error["code"], answer.raised) == (*expected, None)
+    assert b"canary" not in answer.content
+    assert not lab.bad.requests
 
 
 # 5: no lifespan, shutdown...
@@ -329,8 +478,6 @@ async def _cancel_when_begun(caller: Caller, server: anyio.CancelScope) -> None:
 
 
 def test_one_gateway_serves_one_event_loop_after_another(fakes: tuple[FakeProvider, FakeProvider]) -> None:
-    from gomodel_asgi import Gateway
-
     gateway = Gateway(providers=[Provider("bad", fakes[0].base_url)])
 
     async def once() -> int:
@@ -339,6 +486,56 @@ def test_one_gateway_serves_one_event_loop_after_another(fakes: tuple[FakeProvid
         return answers[-1].status
 
     assert [asyncio.run(once()), anyio.run(once), anyio.run(once, backend="trio"), asyncio.run(once())] == [200] * 4
+
+
+def test_one_gateway_serves_several_event_loops_at_once(fakes: tuple[FakeProvider, FakeProvider]) -> None:
+    fakes[0].clear()
+    gateway = Gateway(providers=[Provider("bad", fakes[0].base_url, max_concurrency=2)], policy=policy_in_a_thread)
+    together = threading.Barrier(4)
+    statuses: list[int] = []
+
+    async def several() -> None:
+        together.wait(PATIENCE)
+        for body in (UNARY, STREAM) * 5:
+            statuses.append((await ask(gateway, body)).status)
+        await gateway.aclose()
+
+    threads = [threading.Thread(target=anyio.run, args=(several,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert statuses == [200] * 40
+
+
+def policy_in_a_thread(request: RoutingRequest) -> Target:
+    return request.default()
+
+
+async def test_several_gateways_in_one_app_know_nothing_of_each_other(lab: Lab) -> None:
+    """One behind the other, each with its own prefix, limit and store, though their provider is the same."""
+    stores = MemoryStore(), MemoryStore()
+    inner = lab.make(lab.provider(lab.bad, max_concurrency=5), prefix="/inner", store=stores[0])
+    outer = lab.make(lab.provider(lab.bad, max_concurrency=1), prefix="/outer", store=stores[1])
+    app = GoModelMiddleware(GoModelMiddleware(nobody, gateway=inner), gateway=outer)
+    lab.bad.fail_next(Stall())
+    stuck = Caller(scope_of("/outer/responses"), [encoded(UNARY)])
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stuck.run, app)
+            await lab.bad.received()
+            answers = [await ask(app, UNARY, path="/inner/responses") for _ in range(3)]
+            await lab.release(lambda: stuck.complete)
+
+    assert [answer.status for answer in (*answers, stuck)] == [200] * 4
+    assert [len(store) for store in stores] == [3, 1]
+    assert (await ask(app, path="/v1/responses")).status == 404
+
+
+async def nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("nothing here", 404)(scope, receive, send)
 
 
 async def test_a_stream_that_runs_while_providers_are_replaced_ends_on_the_old_ones(lab: Lab) -> None:
