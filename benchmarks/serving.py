@@ -68,6 +68,10 @@ class Server:
         """Bytes of resident memory."""
         return int(self._read("status").split("VmRSS:")[1].split()[0]) * 1024
 
+    def held(self) -> int:
+        """Bytes of resident memory without the pages of files: the kernel drops and rereads those as it likes."""
+        return int(self._read("status").split("RssAnon:")[1].split()[0]) * 1024
+
     def sockets(self) -> int:
         """How many sockets it holds, listening ones included."""
         links = Path(f"/proc/{self.process.pid}/fd")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+
+from starlette.types import Receive, Scope, Send
 
 from gomodel_asgi import Gateway, Limits, MemoryStore, Provider, RoutingRequest, Target, Timeouts
 
@@ -36,6 +39,16 @@ impatient = Gateway(
     limits=LITTLE,
     store=MemoryStore(max_bytes=FULL_SOON),
 )
+
+
+async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+    """`impatient`, which also says at `/blocks` how many blocks of memory the interpreter has in use."""
+    if scope["type"] != "http" or scope["path"] != "/blocks":
+        return await impatient(scope, receive, send)
+    body = b"%d" % sys.getallocatedblocks()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
 
 limited = Gateway(
     providers=[Provider("bench", UPSTREAM, api_key="sk-bench", max_concurrency=AT_A_TIME)],
