@@ -28,7 +28,7 @@ def response(number: int) -> bytes:
     return json.dumps(value).encode()
 
 
-async def one_round(gateway: Gateway, tenant: str | None, start: int) -> float:
+async def one_round(gateway: Gateway, tenant: str | None, start: int, native: bool) -> float:
     """Microseconds that a unary request spends on being remembered."""
     state, jobs = gateway.state, []
     for number in range(REQUESTS):
@@ -36,8 +36,8 @@ async def one_round(gateway: Gateway, tenant: str | None, start: int) -> float:
         job: Job = job_of(gateway.setup, Inbound("create", envelope, None, {"type": "http"}, "req", {}), tenant)
         candidate = await resolve(Target("one"), job)
         reply = Reply(
-            status=200, headers=[], provider="one", model="gpt-5", attempts=1, body=response(start + number),
-            candidate=candidate,
+            status=200, raw_headers=[], provider="one", model="gpt-5", attempts=1, body=response(start + number),
+            candidate=candidate, response_id=None if not native else f"resp_{start + number:048x}",
         )  # fmt: skip
         jobs.append((job, reply))
     begun = time.process_time()
@@ -52,7 +52,7 @@ async def measure(name: str, tenant: str | None, dialect: str = "responses", mor
     if more:
         providers.append(Provider("two", "http://127.0.0.1:2/v1"))
     gateway = Gateway(providers=providers)
-    times = [await one_round(gateway, tenant, number * REQUESTS) for number in range(ROUNDS)]
+    times = [await one_round(gateway, tenant, number * REQUESTS, dialect == "responses") for number in range(ROUNDS)]
     print(f"{name:48} {statistics.median(times):6.1f} us  (best {min(times):.1f}, worst {max(times):.1f})")
 
 

@@ -15,9 +15,8 @@ from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
 from .exchange import Job, Reply, Setup
 from .exchange.job import clock
 from .exchange.turnstiles import Held
-from .health import ProviderHealth
 from .observers import Trail
-from .providers.provider import Provider
+from .registry import split_model
 from .routing import Operation, RoutingRequest, Target
 from .within import Overran, within
 
@@ -73,47 +72,41 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
 
 def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
     """The request as policy and exchange see it."""
+    provider, model = split_model(inbound.envelope.model, inbound.hint, setup.registry)
     request = RoutingRequest(
         operation=inbound.operation,
         envelope=inbound.envelope,
-        hint=inbound.hint,
+        provider=provider,
+        model=model,
         registry=setup.registry,
         scope=inbound.scope,
         tenant=tenant,
         response_id=inbound.response_id,
         item_id=inbound.item_id,
         connection=inbound.connection,
-        health=lambda which: health_of(setup, which),
+        health_of=setup.health_of,
     )
     started, stream = inbound.started, inbound.envelope.stream
     return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trail)
 
 
-def health_of(setup: Setup, which: str | Provider) -> ProviderHealth:
-    """How a provider is doing.
-
-    :raises KeyError: no provider of this name is configured.
-    """
-    if isinstance(which, str) and which not in setup.registry.by_name:
-        raise KeyError(which)
-    return setup.health.snapshot(which if isinstance(which, str) else which.name)
-
-
-async def decide(job: Job) -> Target:
+def decide(job: Job) -> Awaitable[Target]:
     """Ask the policy.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
-    if job.trail is None:
-        return await _asked(job)
+    return _asked(job) if job.trail is None else _told(job, job.trail)
+
+
+async def _told(job: Job, trail: Trail) -> Target:
     started = clock()
     try:
         target = await _asked(job)
     except GatewayError as error:
-        job.trail.refused(clock() - started, error)
+        trail.refused(clock() - started, error)
         raise
     names = tuple(_name(one) for one in target.chain())
-    job.trail.decided(clock() - started, names, target.model or job.request.model, target.labels or {})
+    trail.decided(clock() - started, names, target.model or job.request.model, target.labels or {})
     return target
 
 
@@ -143,7 +136,7 @@ async def answer_of(job: Job, function: Callable[[RoutingRequest], Coroutine[Any
 
 def _refusal(error: HTTPException) -> RoutingError:
     retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
-    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+    seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
     return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)
 
 

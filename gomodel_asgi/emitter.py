@@ -246,5 +246,6 @@ class Emitter:
 
     def _finish(self, type: str) -> None:
         self.emit(type, response=self.response)
+        self.items.clear()  # each knows `emit`, and so us
         if self.stream:
             self.out.append(DONE)

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from .errors import InvalidRequest
 
 BOM = b"\xef\xbb\xbf"
 Members = dict[str, msgspec.Raw]
+NAMING_STATE = frozenset({"previous_response_id", "conversation", "background"})
 
 _members = msgspec.json.Decoder(Members).decode
 _any = msgspec.json.Decoder().decode
@@ -79,23 +81,25 @@ def span_in(data: bytes, members: Members, name: str) -> tuple[int, int] | None:
     return None
 
 
-class Envelope:
+class Envelope(msgspec.Struct, eq=False):
     """A client's body: *members* as sent, and the few of them that routing reads.
 
     *model* and *hint* are None where absent or null; *preferences* is true where `provider` is an object (OpenRouter's
-    routing preferences), which is no hint.
+    routing preferences), which is no hint. *names_state* says that a member may name what was said before, or asks
+    for work in the background.
     """
 
-    __slots__ = ("_body", "hint", "members", "model", "preferences", "raw", "stream")
+    raw: bytes
+    members: Members
+    model: str | None = None
+    hint: str | None = None
+    stream: bool = False
+    preferences: bool = False
+    names_state: bool = False
+    parsed: Mapping[str, Any] | None = None
 
-    def __init__(self, raw: bytes, members: Members) -> None:
-        self.raw = raw
-        self.members = members
-        self.model: str | None = None
-        self.hint: str | None = None
-        self.stream = False
-        self.preferences = False
-        self._body: Mapping[str, Any] | None = None
+    def __repr__(self) -> str:
+        return f"<Envelope {len(self.raw)} bytes model={self.model!r}>"
 
     @classmethod
     def parse(cls, raw: bytes) -> Envelope:
@@ -105,8 +109,8 @@ class Envelope:
         """
         if raw.startswith(BOM):
             raw = raw[len(BOM) :]
-        self = cls(raw, read_members(raw))
-        members = self.members
+        members = read_members(raw)
+        self = cls(raw, members, names_state=not NAMING_STATE.isdisjoint(members))
         if "model" in members:
             self.model = _text(members, "model")
         if "stream" in members:
@@ -122,15 +126,14 @@ class Envelope:
 
     def with_members(self, members: Members) -> Envelope:
         """The same request with other *members*; what routing has read of it stays."""
-        other = Envelope(encode(members), members)
-        other.model, other.hint, other.stream, other.preferences = self.model, self.hint, self.stream, self.preferences
-        return other
+        return structs.replace(self, raw=encode(members), members=members, parsed=None)
 
     def _read_provider(self) -> None:
         if bytes(self.members["provider"]).startswith(b"{"):
             self.preferences = True
         else:
-            self.hint = _text(self.members, "provider")
+            hint = _text(self.members, "provider")
+            self.hint = None if hint is None else hint.strip() or None
             del self.members["provider"]
 
     def flag(self, name: str) -> bool:
@@ -160,12 +163,14 @@ class Envelope:
 
         :raises InvalidRequest: it holds what no parser can: a number out of range.
         """
-        if self._body is None:
-            self._body = MappingProxyType(parse_members(self.members))
-        return self._body
+        if self.parsed is None:
+            self.parsed = MappingProxyType(parse_members(self.members))
+        return self.parsed
 
     def render(self, *, model: str | None, params: Mapping[str, Any] | None, keep_preferences: bool) -> bytes:
         """The body for an upstream: the client's members with *model* and *params* (None removes one) put over them."""
+        if params is None and model in (self.model, None) and (keep_preferences or not self.preferences):
+            return encode(self.members)
         members: dict[str, Any] = dict(self.members)
         if self.preferences and not keep_preferences:
             members.pop("provider", None)
@@ -220,12 +225,14 @@ def _string(value: bytes) -> str | None:
 
 def _text(members: Members, name: str) -> str | None:
     value = bytes(members[name])
+    if value.startswith(b'"') and b"\\" not in value:
+        return value[1:-1].decode()
     if value == b"null":
         return None
     text = _string(value)
     if text is None:
         raise InvalidRequest(f"'{name}' must be a string.", param=name, code="invalid_type")
-    return text.strip() or None if name == "provider" else text
+    return text
 
 
 def _flag(members: Members, name: str) -> bool:

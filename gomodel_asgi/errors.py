@@ -295,4 +295,5 @@ class UpstreamRejected(UpstreamError):
         return super().body() if self.raw is None else self.raw
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return list(self.passed)
+        told = any(name in (b"retry-after", b"retry-after-ms") for name, _ in self.passed)
+        return [*self.passed, *([] if told else super().headers())]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -123,14 +123,15 @@ class Gateway:
 
         await Connection(self, scope, receive, send).serve()
 
-    async def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+    def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        await Handler(self, route, scope, receive).serve(send)
+        return Handler(self, self.setup, self.trail(), route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
         asks for that operation (a GET of `…/models` for the models), any other creates a response."""
-        handler = Handler(self, self.route_of(request), request.scope, request.receive)
+        route = self.route_of(request)
+        handler = Handler(self, self.setup, self.trail(), route, request.scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
@@ -226,7 +227,8 @@ class Gateway:
         :raises ValueError: as at construction; nothing has changed then.
         """
         registry = self.setup.registry if providers is None else Registry(providers)
-        self.setup = replace(self.setup, registry=registry, ask=self.setup.ask if policy is None else awaitable(policy))
+        ask = self.setup.ask if policy is None else awaitable(policy)
+        self.setup = replace(self.setup, registry=registry, ask=ask, candidates={})
 
     async def forget(self, tenant: str | None) -> int:
         """Forget everything that is stored of *tenant*, on every worker at once; what the store can enumerate is

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .errors import InvalidRequest
 
@@ -14,15 +14,17 @@ Headers = list[tuple[bytes, bytes]]
 
 HINT = b"x-gomodel-provider"
 
-TO_CLIENT = frozenset(
-    {
-        b"retry-after",
-        b"retry-after-ms",
-        b"x-should-retry",
-        b"openai-processing-ms",
-        b"openai-version",
-    }
-)
+UPSTREAM_ID = b"x-upstream-request-id"
+TO_CLIENT = {
+    b"retry-after": b"retry-after",
+    b"retry-after-ms": b"retry-after-ms",
+    b"x-should-retry": b"x-should-retry",
+    b"openai-processing-ms": b"openai-processing-ms",
+    b"openai-version": b"openai-version",
+    b"x-request-id": UPSTREAM_ID,
+    b"request-id": UPSTREAM_ID,
+}
+"""Headers of an upstream that the client may see, and the names under which it does."""
 TO_CLIENT_PREFIX = b"x-ratelimit-"
 
 # What identifies somebody, or belongs to one hop (RFC 9110, 7.6.1): no option may forward these.
@@ -76,13 +78,15 @@ def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
     return key.hexdigest().encode()
 
 
-def for_client(upstream: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Those of an upstream's headers that the client may see, its request id under a name of its own."""
+def for_client(upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[bytes], bytes]) -> Headers:
+    """Those of an upstream's headers that the client may see, *redacted*, its request id under a name of its own."""
     passed: Headers = []
     for name, value in upstream:
-        if name in TO_CLIENT or (name[:12] == TO_CLIENT_PREFIX and TOKEN.fullmatch(name)):
-            if is_safe(value):
-                passed.append((name, value))
-        elif name in (b"x-request-id", b"request-id") and REQUEST_ID.fullmatch(value):
-            passed.append((b"x-upstream-request-id", value))
+        shown = TO_CLIENT.get(name)
+        if shown is None:
+            if not name.startswith(TO_CLIENT_PREFIX) or not TOKEN.fullmatch(name):
+                continue
+            shown = name
+        if REQUEST_ID.fullmatch(value) if shown == UPSTREAM_ID else is_safe(value):
+            passed.append((shown, redacted(value)))
     return passed

@@ -7,6 +7,7 @@ request through; that one decides. Plain numbers on one clock: no task, no timer
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ MINIMUM = 10  # requests in a window below which a rate says nothing
 RATE = 0.5  # of failures, from which a breaker opens
 PAUSE = 10.0  # seconds that an open breaker waits before it lets one request through
 MAX_BREAKERS = 10_000  # one is about 200 bytes; beyond this the one unused for longest is dropped
+LONGEST_MODEL = 256  # characters kept of a model's name, which clients write: a longer one is known by its hash
 
 State = Literal["closed", "open", "half-open"]
 Key = tuple[str, str, str | None, str]
@@ -132,7 +134,10 @@ class Breaker:
         if self.opened is not None:
             self._probed(failed)
         if failed is not None:
-            self._count(failed)
+            self._turn()
+            self.requests += 1
+            if failed:
+                self._failed()
 
     def counts(self) -> tuple[int, int]:
         """Requests and failures of the running window and the one before."""
@@ -155,12 +160,10 @@ class Breaker:
         elif failed:
             self.opened = self.clock()
 
-    def _count(self, failed: bool) -> None:
-        self._turn()
-        self.requests += 1
-        self.failures += failed
+    def _failed(self) -> None:
+        self.failures += 1
         requests, failures = self.requests + self.was[0], self.failures + self.was[1]
-        if failed and self.opened is None and requests >= MINIMUM and failures >= RATE * requests:
+        if self.opened is None and requests >= MINIMUM and failures >= RATE * requests:
             self.opened = self.clock()
 
     def _turn(self) -> None:
@@ -181,6 +184,8 @@ class Health:
 
     def breaker(self, provider: Provider, model: str | None, credential: str) -> Breaker:
         """The breaker of this provider, model and credential (its fingerprint, never the key)."""
+        if model is not None and len(model) > LONGEST_MODEL:
+            model = shortened(model)
         key = (provider.name, provider.base_url, model, credential)
         breaker = self.breakers.get(key)
         if breaker is None:
@@ -193,7 +198,10 @@ class Health:
     def first_event(self, provider: str, seconds: float) -> None:
         """A request to *provider* took this long to its first event: a fifth of the weight to the newest."""
         known = self.pace.get(provider)
-        self.pace[provider] = seconds if known is None else known + (seconds - known) / 5
+        if known is not None:
+            self.pace[provider] = known + (seconds - known) / 5
+            return
+        self.pace[provider] = seconds
         if len(self.pace) > MAX_BREAKERS:
             self.pace.popitem(last=False)
 
@@ -224,6 +232,12 @@ class Health:
         if len(self.breakers) > MAX_BREAKERS or self.breakers[oldest].idle():
             if not self.breakers[oldest].in_flight and len(self.breakers) > 1:
                 del self.breakers[oldest]
+
+
+def shortened(model: str) -> str:
+    """A long *model* within `LONGEST_MODEL` characters, distinct from every other."""
+    digest = hashlib.blake2b(model.encode(errors="replace"), digest_size=16).hexdigest()
+    return f"{model[: LONGEST_MODEL - len(digest) - 1]}~{digest}"
 
 
 def _told(key: Key, breaker: Breaker) -> BreakerHealth:

@@ -22,15 +22,12 @@ class Registry:
         if not self.by_name:
             raise ValueError("providers: give at least one.")
         self.view: Mapping[str, Provider] = MappingProxyType(self.by_name)
+        self.only = next(iter(self.by_name.values())) if len(self.by_name) == 1 else None
+        """The provider, where there is just one."""
 
     def find(self, hint: str) -> Provider | None:
         """The provider that *hint* names."""
         return self.by_name.get(hint) or self.by_type.get(hint)
-
-    @property
-    def only(self) -> Provider | None:
-        """The provider, where there is just one."""
-        return next(iter(self.by_name.values())) if len(self.by_name) == 1 else None
 
     def serving(self, model: str) -> Provider | None:
         """The first provider whose patterns match *model*."""

@@ -17,12 +17,12 @@ from starlette.types import Scope
 
 from .envelope import Envelope
 from .errors import InvalidRequest, UnknownModel, UnknownProvider
+from .health import ProviderHealth
 from .providers.provider import ApiKey, Provider
-from .registry import Registry, split_model
+from .registry import Registry
 from .settings import Retries, Timeouts
 
 if TYPE_CHECKING:
-    from .health import ProviderHealth
     from .schema import ResponsesRequest
 
 Operation = Literal[
@@ -105,7 +105,7 @@ class PreviousResponse(Protocol):
     def model(self) -> str | None: ...
 
 
-class RoutingRequest:
+class RoutingRequest(Struct, kw_only=True, eq=False, dict=True):
     """One request as a policy sees it. Read-only.
 
     *operation* is what is asked; *model* the client's model without its hint prefix; *provider* the hint as written,
@@ -114,32 +114,18 @@ class RoutingRequest:
     state, None over HTTP.
     """
 
-    def __init__(
-        self,
-        *,
-        operation: Operation,
-        envelope: Envelope,
-        hint: str | None,
-        registry: Registry,
-        scope: Scope,
-        tenant: str | None,
-        response_id: str | None = None,
-        item_id: str | None = None,
-        previous: PreviousResponse | None = None,
-        connection: object | None = None,
-        health: Callable[[str | Provider], ProviderHealth] | None = None,
-    ) -> None:
-        self.operation = operation
-        self.envelope = envelope
-        self.registry = registry
-        self.scope = scope
-        self.tenant = tenant
-        self.response_id = response_id
-        self.item_id = item_id
-        self.previous = previous
-        self.connection = connection
-        self._health = health
-        self.provider, self.model = split_model(envelope.model, hint, registry)
+    operation: Operation
+    envelope: Envelope
+    provider: str | None
+    model: str | None
+    registry: Registry
+    scope: Scope
+    tenant: str | None
+    response_id: str | None = None
+    item_id: str | None = None
+    previous: PreviousResponse | None = None
+    connection: object | None = None
+    health_of: Callable[[str | Provider], ProviderHealth] | None = None
 
     def __repr__(self) -> str:
         return f"<RoutingRequest {self.operation} model={self.model!r} provider={self.provider!r}>"
@@ -214,9 +200,9 @@ class RoutingRequest:
 
         :raises KeyError: no such provider is configured.
         """
-        if self._health is None:
+        if self.health_of is None:
             raise KeyError(provider)
-        return self._health(provider)
+        return self.health_of(provider)
 
     def default(self) -> Target:
         """The Target that the hint policy would give, so that a policy handles its own cases and leaves the rest.

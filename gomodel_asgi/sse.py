@@ -114,8 +114,9 @@ class Framer:
 
     def _part(self) -> bytes:
         # The last bytes stay: an event's end may be cut between this part and the next.
+        given = self.given
         part = self._cut(len(self.pending) - 3)
-        self.inside, self.given = True, self.given + len(part)
+        self.inside, self.given = True, given + len(part)
         return part
 
 

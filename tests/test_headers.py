@@ -47,7 +47,7 @@ def test_only_headers_on_the_list_and_safe_ones_reach_the_client() -> None:
         (b"x-ratelimit-\xff", b"1"), (b"x-ratelimit-a: b\r\nc", b"1"),
     ]  # fmt: skip
 
-    assert for_client(given) == [
+    assert for_client(given, bytes) == [
         (b"retry-after", b"3"), (b"x-ratelimit-limit-requests", b"1"), (b"x-upstream-request-id", b"req_1"),
     ]  # fmt: skip
 

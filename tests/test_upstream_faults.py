@@ -337,6 +337,17 @@ async def test_an_upstream_that_dies_inside_a_large_event_has_the_connection_bro
     assert not caller.complete
 
 
+async def test_an_upstream_that_ends_properly_inside_a_large_event_has_the_connection_broken_off(lab: Lab) -> None:
+    lab.make(limits=Limits(buffer=10_000), stamp=False)
+    lab.bad.script(streamed(*EVENTS[:4], b'data: {"type":"x","delta":"' + b"y" * 500_000))
+
+    answer = await lab.ask(STREAM)
+
+    assert isinstance(answer.raised, ConnectionAbortedError)
+    assert not answer.complete and b"event: error" not in answer.content
+    await succeeds(lab)
+
+
 async def test_an_event_over_the_buffer_leaves_in_parts_and_arrives_whole(lab: Lab) -> None:
     lab.make(limits=Limits(buffer=10_000), stamp=False)
     big = b'event: response.output_text.delta\ndata: {"type":"x","delta":"%s"}\n\n' % (b"y" * 500_000)
@@ -533,6 +544,49 @@ async def test_an_error_in_mid_stream_is_passed_and_the_stream_ends_as_failed(la
     assert not lab.good.requests
 
 
+NAMED_ERRORS = {
+    "JSON": b'event: error\ndata: {"message":"overheated","code":503}\n\n',
+    "a type of its own": b'event: error\ndata: {"type":"overloaded","message":"overheated","status":503}\n\n',
+    "text": b"event: error\ndata: overheated\n\n",
+}
+
+
+@pytest.mark.parametrize("event", NAMED_ERRORS.values(), ids=NAMED_ERRORS)
+@both
+async def test_an_event_that_only_its_name_makes_an_error_is_an_error_status(lab: Lab, event: bytes, body: Any) -> None:
+    lab.make()
+    lab.bad.script(streamed(event))
+
+    answer = await lab.ask(body)
+
+    assert (answer.status, answer.error["message"]) == (502 if b"{" not in event else 503, "overheated")
+
+
+@pytest.mark.parametrize("event", NAMED_ERRORS.values(), ids=NAMED_ERRORS)
+@pytest.mark.parametrize("after", [0, 2])
+async def test_an_event_that_only_its_name_makes_an_error_has_its_fallback_asked(
+    lab: Lab, event: bytes, after: int
+) -> None:
+    with_fallback(lab)
+    lab.bad.script(streamed(*EVENTS[:after], event))
+
+    answered_by(await lab.ask(STREAM), "good")
+
+
+@pytest.mark.parametrize("event", NAMED_ERRORS.values(), ids=NAMED_ERRORS)
+async def test_an_event_that_only_its_name_makes_an_error_ends_the_stream_as_failed(lab: Lab, event: bytes) -> None:
+    lab.make(stamp=False)
+    lab.bad.script(streamed(*EVENTS[:5], event))
+
+    answer = await lab.ask(STREAM)
+
+    whole = b"".join([*EVENTS[:5], event])
+    failed = events_of(answer.content[len(whole) :])
+    assert answer.content.startswith(whole) and answer.complete
+    assert [(one["type"], one["sequence_number"]) for one in failed] == [("response.failed", 5)]
+    assert failed[0]["response"]["id"] == "resp_1" and failed[0]["response"]["error"]["message"] == "overheated"
+
+
 @pytest.mark.parametrize(
     ("code", "status"), [("rate_limit_exceeded", 429), ("invalid_prompt", 400), ("server_error", 502)]
 )
@@ -623,6 +677,19 @@ async def test_refused_credentials_inside_a_200_are_the_same(lab: Lab, form: Any
     lab.bad.fail_next(ErrorInside(form=form, code="invalid_api_key", message=f"Bad key {KEY}"))
 
     refused(await lab.ask(body), 502, "upstream_auth_error")
+
+
+@pytest.mark.parametrize("size", [None, 1, 7, 64], ids=["whole", "bytewise", "sevens", "sixty-fours"])
+async def test_a_stream_that_quotes_our_key_in_its_text_gives_it_to_nobody(lab: Lab, size: int | None) -> None:
+    lab.make(stamp=False)
+    quoting = b"".join(EVENTS).replace("Grüße".encode(), f"Your key is {KEY}.".encode())
+    pieces = [quoting] if size is None else [quoting[at : at + size] for at in range(0, len(quoting), size)]
+    lab.bad.script(streamed(*pieces))
+
+    answer = await lab.ask(STREAM)
+
+    assert quoting.count(KEY.encode()) > 2
+    assert answer.content == quoting.replace(KEY.encode(), b"[redacted]") and answer.complete
 
 
 async def test_gemini_says_400_for_a_refused_key_and_it_is_the_same(lab: Lab) -> None:
@@ -786,6 +853,16 @@ async def test_a_later_event_over_the_limit_ends_the_stream_with_the_failure(lab
     lab.bad.script(Scripted(streamed(), (Oversize(size=20_000_000, after_events=5),)))
 
     assert broke_off(await lab.ask(STREAM), b"".join(EVENTS[:5])) == "upstream_protocol_error"
+
+
+async def test_an_event_over_the_limit_that_leaves_in_parts_has_the_connection_broken_off(lab: Lab) -> None:
+    lab.make(limits=Limits(event=1_000_000, buffer=100_000), stamp=False)
+    lab.bad.script(Scripted(streamed(), (Oversize(size=20_000_000, after_events=5),)))
+
+    answer = await lab.ask(STREAM)
+
+    assert isinstance(answer.raised, ConnectionAbortedError)
+    assert not answer.complete and len(answer.content) < 1_100_000
 
 
 async def test_a_huge_error_page_is_cut_off(lab: Lab) -> None:

@@ -129,6 +129,7 @@ def _text(error: Any, key: str) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdigit()) else None
+    """*value* as a number of three digits, which is what a status is."""
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

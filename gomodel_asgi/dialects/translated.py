@@ -6,18 +6,21 @@ from typing import Any
 
 from ..emitter import Emitter, encode
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
+from ..redaction import without
 from ..settings import Limits
 from ..sse import Decoder, Event
 from .base import Translator
 
-FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What a translator raises of data that it does not know."""
+FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+"""What a translator raises of data that it does not know, or that is nested too deeply to read."""
 
 
 class TranslatedReader:
-    """One foreign reply. Streams are fed chunk by chunk, a unary body whole and once: the path is the same."""
+    """One foreign reply. Streams are fed chunk by chunk, a unary body whole and once: the path is the same.
 
-    def __init__(self, translator: Translator, emitter: Emitter, limits: Limits) -> None:
+    *secrets* are what the upstream could quote back and nobody may be told."""
+
+    def __init__(self, translator: Translator, emitter: Emitter, limits: Limits, secrets: tuple[str, ...] = ()) -> None:
         self.translator = translator
         self.emitter = emitter
         self.decoder = Decoder(limit=limits.event)
@@ -25,6 +28,7 @@ class TranslatedReader:
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
+        self.secrets = secrets
 
     @property
     def meaningful(self) -> bool:
@@ -77,7 +81,7 @@ class TranslatedReader:
             if self.emitter.terminal is not None:
                 break
             try:
-                self.translator.feed(event.name, event.data)
+                self.translator.feed(event.name, without(self.secrets, event.data))
             except FOREIGN as error:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
         return self.emitter.take()

@@ -12,6 +12,10 @@ STARLETTE_LIMIT = "starlette.max_body_size"
 """The scope key in which Starlette's RequestBodyLimitMiddleware tells its limit."""
 
 
+MOST_DIGITS = 18
+"""Of a length: more than any limit has, and fewer than `int` refuses to read."""
+
+
 class ClientDisconnected(Exception):
     """The client has gone; nobody is left to answer."""
 
@@ -52,20 +56,19 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
     :raises ClientDisconnected: the client left before the body's end.
     """
     length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length) > limit:
+    if length.isdigit() and (len(length) > MOST_DIGITS or int(length) > limit):
         raise too_large(limit)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    pieces, size = [body], len(body)
-    while message["type"] == "http.request" and message.get("more_body") and size <= limit:
+    pieces, left, more = [], limit, True
+    while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
         pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnected
-    if size > limit:
-        raise too_large(limit)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        left -= len(pieces[-1])
+        if left < 0:
+            raise too_large(limit)
+        more = message.get("more_body", False)
+    return b"".join(pieces)
 
 
 def too_large(limit: int) -> InvalidRequest:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import anyio
+from msgspec import Struct
 from starlette.types import Send
 
 from ..errors import ServerShutdown
 from ..exchange import Reply
+from ..exchange.stream import Broken
 from ..headers import Headers
 from ..settings import Timeouts
 from .watch import Watch
@@ -18,40 +20,45 @@ LAST_WORDS = 1.0  # seconds that the error event of a shutdown may take to be se
 TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at no cost per event
 
 
-class Delivery:
+class Delivery(Struct, eq=False):
     """One reply on its way. `sent` counts messages, so that silence can be seen without a clock in the pump."""
 
-    def __init__(self, reply: Reply, send: Send, headers: Headers, timeouts: Timeouts) -> None:
-        self.reply = reply
-        self.send = send
-        self.headers = headers
-        self.timeouts = timeouts
-        self.started = False
-        self.done = False
-        self.sent = 0
-        self.seen = 0
-        self.quiet = 0.0
-        self.sending = False
+    reply: Reply
+    send: Send
+    headers: Headers
+    timeouts: Timeouts
+    started: bool = False
+    done: bool = False
+    sent: int = 0
+    seen: int = 0
+    quiet: float = 0.0
+    sending: bool = False
 
     async def run(self, watch: Watch) -> None:
-        """Send all of it.
+        """Send all of it; if the server cancels although the client is still there, say so first.
 
-        :raises Broken: the upstream died inside an event; the connection must not be ended properly.
+        :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
         if self.reply.stream is None:
-            await self._whole(self.reply.body or b"")
-            return
+            return await self._whole(self.reply.body or b"")
         self._attend(watch)
-        events = await self.reply.stream.next()
-        await self._start()
         send, next_events = self.send, self.reply.stream.next
-        while events:
-            self.sending = True
-            await send({"type": "http.response.body", "body": events, "more_body": True})
-            self.sending = False
-            self.sent += 1
+        try:
             events = await next_events()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._start()
+            while events:
+                self.sending = True
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+                self.sending = False
+                self.sent += 1
+                events = await next_events()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except Broken:
+            raise ConnectionAbortedError("The upstream broke off inside an event.") from None
+        except anyio.get_cancelled_exc_class():
+            if watch.reason is None:
+                await self.last_words()
+            raise
         self.done = True
 
     @property

@@ -8,18 +8,19 @@ raised) is re-raised to it after the client has its answer.
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Literal
 
-import anyio
+from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from ..dispatch import Inbound, dispatch, tenant_of
 from ..envelope import Envelope
 from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
-from ..exchange import Reply
+from ..exchange import Reply, Setup
+from ..exchange.detached import detached
 from ..exchange.reply import Failed
-from ..exchange.stream import Broken
-from ..headers import Headers, read, request_id
+from ..headers import HINT, Headers, read, request_id
 from ..observers import Trail
 from .body import ClientDisconnected, check_content_type, limit_of, read_body
 from .delivery import Delivery
@@ -36,20 +37,19 @@ WITH_BODY = frozenset(
 )
 
 
-class Handler:
+class Handler(Struct, eq=False):
     """Answers one request. *raised* is what the host is to be told, once the client has been answered."""
 
-    def __init__(self, gateway: Gateway, route: Route, scope: Scope, receive: Receive) -> None:
-        self.gateway = gateway
-        self.setup = gateway.setup
-        self.route = route
-        self.scope = scope
-        self.receive = receive
-        self.request_id = ""
-        self.raised: BaseException | None = None
-        self.background = False
-        self.delivery: Delivery | None = None
-        self.trail: Trail | None = gateway.trail()
+    gateway: Gateway
+    setup: Setup
+    trail: Trail | None
+    route: Route
+    scope: Scope
+    receive: Receive
+    request_id: str = ""
+    raised: BaseException | None = None
+    background: bool = False
+    delivery: Delivery | None = None
 
     async def serve(self, send: Send) -> None:
         """The whole request, from its body to its last byte.
@@ -65,14 +65,17 @@ class Handler:
         guard = self._guard()
         try:
             async with guard:
-                await self._send(await self._dispatched(inbound), send, guard)
+                await self._sent(await self._dispatched(inbound), send, guard)
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
             await self._released(guard)
             self._told(guard.reason)
         if self.raised is not None:
-            raise self.raised
+            try:
+                raise self.raised
+            finally:
+                self.raised = None  # its traceback holds us from here on
 
     async def prepared(self) -> Reply | None:
         """The reply, up to the point where it can be sent; None where the client has gone."""
@@ -101,7 +104,7 @@ class Handler:
         guard = self._guard()
         try:
             async with guard:
-                await self._send(reply, send, guard)
+                await self._sent(reply, send, guard)
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
@@ -125,15 +128,20 @@ class Handler:
         operation = self.route.operation(scope["method"])
         if self.trail is not None:
             self.trail.know(request_id=self.request_id, operation=operation)
-        check_id(self.route.response_id)
-        check_id(self.route.item_id)
-        envelope = await self._envelope(headers) if operation in WITH_BODY else Envelope.empty()
-        self.background = envelope.flag("background")
+        if self.route.response_id is not None:
+            check_id(self.route.response_id)
+            check_id(self.route.item_id)
+        if operation in WITH_BODY:
+            check_content_type(headers)
+            envelope = Envelope.parse(await read_body(self.receive, headers, limit_of(scope, self.setup.limits.body)))
+        else:
+            envelope = Envelope.empty()
+        self.background = envelope.names_state and envelope.flag("background")
         query, hints = split_query(scope.get("query_string", b""))
         return Inbound(
             operation=operation,
             envelope=envelope,
-            hint=agreed(envelope.hint, raw, hints),
+            hint=agreed(envelope.hint, raw if HINT in headers else (), hints),
             scope=scope,
             request_id=self.request_id,
             headers=headers,
@@ -142,11 +150,6 @@ class Handler:
             item_id=self.route.item_id,
             trail=self.trail,
         )
-
-    async def _envelope(self, headers: dict[bytes, bytes]) -> Envelope:
-        check_content_type(headers)
-        limit = limit_of(self.scope, self.setup.limits.body)
-        return Envelope.parse(await read_body(self.receive, headers, limit))
 
     # How it is answered...
 
@@ -166,16 +169,9 @@ class Handler:
             self.raised = error
             return failed(GatewayFault("The gateway failed to handle this request."))
 
-    async def _send(self, reply: Reply, send: Send, guard: Watch) -> None:
+    def _sent(self, reply: Reply, send: Send, guard: Watch) -> Awaitable[None]:
         self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
-        try:
-            await self.delivery.run(guard)
-        except Broken:
-            raise ConnectionAbortedError("The upstream broke off inside an event.") from None
-        except anyio.get_cancelled_exc_class():
-            if guard.reason is None:  # the server cancels, although the client is still there
-                await self.delivery.last_words()
-            raise
+        return self.delivery.run(guard)
 
     async def _shut(self, send: Send) -> None:
         """The watch was stopped because the host goes down: say so, in band or instead of an answer."""
@@ -231,4 +227,4 @@ def failed(error: GatewayError) -> Reply:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if error.attempts:
         headers.append((b"x-gomodel-attempts", b"%d" % error.attempts))
-    return Failed(error, headers)
+    return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))

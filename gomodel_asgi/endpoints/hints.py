@@ -37,12 +37,15 @@ def agreed(body: str | None, headers: Iterable[tuple[bytes, bytes]], query: list
     :raises InvalidRequest: a hint holds what no name can hold.
     """
     given = [value.decode("latin-1") for name, value in headers if name == HINT]
-    if not given and not query and body is None:
-        return None
+    if not given and not query:
+        return _checked(body or None)
     found = {hint.strip() for hint in (*given, *query, body or "")} - {""}
     if len(found) > 1:
         raise ProviderConflict("The provider hints in body, header and query disagree; give one.")
-    hint = next(iter(found), None)
+    return _checked(next(iter(found), None))
+
+
+def _checked(hint: str | None) -> str | None:
     if hint is not None and (len(hint) > LONGEST or not hint.isprintable()):
         raise InvalidRequest("'provider' is not a provider's name.", param="provider", code="invalid_type")
     return hint

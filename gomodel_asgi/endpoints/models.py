@@ -85,4 +85,4 @@ def _owner(provider: Provider | None) -> str:
 
 def _reply(value: Any) -> Reply:
     body = msgspec.json.encode(value)
-    return Reply(status=200, headers=[TYPE], provider="", model=None, attempts=0, body=body)
+    return Reply(status=200, raw_headers=[TYPE], provider="", model=None, attempts=0, body=body)

@@ -85,20 +85,14 @@ def match(scope: Scope, prefix: str) -> Route | None:
     Only the exact spelling counts: where the server tells the raw path, it must end with the same bytes, so that an
     encoded or unnormalised path is never ours here and the host's elsewhere.
     """
-    path = scope["path"]
-    if "/responses" not in path and "/models" not in path and "/conversations" not in path:
-        return None
-    path = route_path(scope)
+    path, raw = route_path(scope), scope.get("raw_path")
+    if path.startswith(prefix + "/responses"):
+        return _route(path[len(prefix) + len("/responses") :]) if _is_spelled(raw, path) else None
     if path.startswith(prefix + "/models"):
-        return _models(scope.get("raw_path"), prefix + "/models", path)
+        return _models(raw, prefix + "/models", path)
     if path.startswith(prefix + "/conversations"):
-        spelled = _is_spelled(scope.get("raw_path"), path)
-        return _conversation(path[len(prefix) + len("/conversations") :]) if spelled else None
-    if not path.startswith(prefix + "/responses"):
-        return None
-    if not _is_spelled(scope.get("raw_path"), path):
-        return None
-    return _route(path[len(prefix) + len("/responses") :])
+        return _conversation(path[len(prefix) + len("/conversations") :]) if _is_spelled(raw, path) else None
+    return None
 
 
 def _is_spelled(raw: bytes | None, path: str) -> bool:

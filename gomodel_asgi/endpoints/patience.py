@@ -7,8 +7,8 @@ place in a set does.
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Protocol
-from weakref import WeakKeyDictionary
 
 ROUND = 0.03  # seconds; who waits is overdue after one to two of them
 
@@ -50,12 +50,18 @@ class Patience:
             waiting.overdue()
 
 
-_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Patience] = WeakKeyDictionary()
+class _Recent(threading.local):
+    """A thread runs one loop at a time, and nearly always the same."""
+
+    patience: Patience | None = None
+
+
+_recent = _Recent()
 
 
 def patience(loop: asyncio.AbstractEventLoop) -> Patience:
-    """The one of *loop*."""
-    found = _of_loop.get(loop)
-    if found is None:
-        found = _of_loop[loop] = Patience(loop)
+    """The one of *loop*, which is running."""
+    found = _recent.patience
+    if found is None or found.loop is not loop:
+        found = _recent.patience = Patience(loop)
     return found

@@ -91,6 +91,7 @@ class AsyncioWatch:
             self.ticker.cancel()
         if self.tasks:
             await self._reap()
+            self.tasks = ()  # a cancelled task keeps its error, whose traceback holds us
         if self.reason is None:
             return False
         return await self._consumed(kind)
@@ -105,15 +106,15 @@ class AsyncioWatch:
         self.tasks = (*running, self.loop.create_task(_run(function)))
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
-        def tick() -> None:
-            function()
-            self.ticker = self.loop.call_later(seconds, tick)
-
-        self.ticker = self.loop.call_later(seconds, tick)
+        self.ticker = self.loop.call_later(seconds, self._tick, seconds, function)
 
     def overdue(self) -> None:
         """The work lasts: listen for the client's leaving."""
         self.spawn(self._listen)
+
+    def _tick(self, seconds: float, function: Callable[[], None]) -> None:
+        function()
+        self.every(seconds, function)
 
     async def _listen(self) -> None:
         assert self.receive is not None

@@ -12,17 +12,18 @@ import secrets
 import time
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..dialects.base import Call
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
 from ..dialects.translated import TranslatedReader
 from ..emitter import Emitter
-from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
 from ..transport.base import Headers, UpstreamReply, UpstreamRequest
 from . import unary
 from .candidate import Candidate, call_of, native, translated
-from .classify import ANSWERS, media_type, refusal, rejection
+from .classify import ANSWERS, media_type, refusal, rejection, secrets_of
 from .decoding import decoded
 from .job import Job, clock
 from .waiting import retry_after
@@ -41,17 +42,17 @@ class Answer(Struct, frozen=True):
     upstream: UpstreamReply | None = None
     held: bytes = b""
     body: bytes | None = None
+    response_id: str | None = None
 
 
 class Attempt(Struct):
     """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last* says that
-    nothing is left to fall back on, *fresh* that no idle connection may be used."""
+    nothing is left to fall back on."""
 
     job: Job
     candidate: Candidate
     deadline: float
     last: bool
-    fresh: bool = False
     call: Call | None = None
     gate: float | None = None
 
@@ -60,7 +61,11 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        upstream = await self.job.setup.transport.open(self._request())
+        transport, request = self.job.setup.transport, self._request()
+        try:
+            upstream = await transport.open(request)
+        except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
+            upstream = await transport.open(replace(request, deadline=self._left(), fresh=True))
         try:
             answer = await self._read(upstream)
         except BaseException:
@@ -71,13 +76,13 @@ class Attempt(Struct):
         return answer
 
     def _request(self) -> UpstreamRequest:
-        left = max(0.0, self.deadline - clock())
+        left = self.deadline - clock()
         if self.candidate.dialect is None:
-            return native(self.candidate, self.job, left, self.fresh)
+            return native(self.candidate, self.job, left)
         self.call = call_of(self.candidate, self.job)
         outgoing = self.candidate.dialect.request(self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
-        return translated(self.candidate, self.job, outgoing, left, self.fresh)
+        return translated(self.candidate, self.job, outgoing, left)
 
     async def _read(self, upstream: UpstreamReply) -> Answer:
         status, fields = upstream.status, dict(upstream.headers)
@@ -101,19 +106,19 @@ class Attempt(Struct):
         except UpstreamError:
             body = b""  # the status has come, and says enough
         error = rejection(self.candidate, upstream.status, upstream.headers, body)
-        error.retry_after = retry_after(upstream.headers)
+        asked = retry_after(upstream.headers)
+        if asked is not None:  # else what the body asks for counts (Gemini's RetryInfo)
+            error.retry_after = asked
         return error
 
     async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
         """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*."""
         limit = self.job.setup.limits.reply if limit is None else limit
-        data = await upstream.read(self._left())
-        size, pieces = len(data), [data]
-        while data and size <= limit:
-            data = await upstream.read(self._left())
+        pieces, size = [], 0
+        while size <= limit and (data := await upstream.read(self._left())):
             pieces.append(data)
             size += len(data)
-        if data and not cut:
+        if size > limit and not cut:
             raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
         return b"".join(pieces)[: limit if cut else None]
 
@@ -124,10 +129,11 @@ class Attempt(Struct):
         return left
 
     def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
+        id = None
         if self.candidate.dialect is None:
             if self.job.trail is not None:
                 self.job.trail.came(body)
-            body = unary.native(body, self.job, self.candidate)
+            body, id = unary.native(body, self.job, self.candidate)
             if self.job.stream and self.job.request.operation == "create":
                 body = unary.as_stream(body)
         else:
@@ -136,7 +142,7 @@ class Attempt(Struct):
             if reader.failure is not None:
                 raise reader.failure
             body = events if self.job.stream else unary.final(reader)
-        return Answer(upstream.status, upstream.headers, body=body)
+        return Answer(upstream.status, upstream.headers, body=body, response_id=id)
 
     # Streams...
 
@@ -201,11 +207,12 @@ class Attempt(Struct):
         if self.candidate.dialect is not None:
             return self._translated()
         setup, provider = self.job.setup, self.candidate.provider
-        if provider.normalize and self.job.request.operation == "create":
-            return unary.normalizing(self.job, self.candidate, stream=self.job.stream)
+        operation = self.job.request.operation
+        if provider.normalize and operation in ("create", "retrieve"):
+            return unary.normalizing(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
         name = provider.name if setup.stamp else None
-        secret = self.candidate.credential.key
-        return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secret=secret)
+        secrets = secrets_of(self.candidate)
+        return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secrets=secrets)
 
     def _translated(self) -> TranslatedReader:
         call, dialect, setup = self.call, self.candidate.dialect, self.job.setup
@@ -218,7 +225,8 @@ class Attempt(Struct):
             stamp=self.candidate.provider.name if setup.stamp else None,
             stream=call.stream,
         )
-        reader = TranslatedReader(dialect.translator(call, emitter), emitter, setup.limits)
+        translator = dialect.translator(call, emitter)
+        reader = TranslatedReader(translator, emitter, setup.limits, secrets_of(self.candidate))
         if self.job.trail is not None:
             self.job.trail.reads(reader, emitter.warnings)
         return reader

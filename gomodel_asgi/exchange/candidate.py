@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import parse_qsl, unquote_plus
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..dialects.base import Call, Dialect, Outgoing
+from ..dialects.blackout import Blackout, blackout_of
 from ..dialects.built_in import built_in
 from ..envelope import check_depth
 from ..errors import GatewayError, InvalidRequest, PolicyFailed
 from ..headers import Headers, idempotency_key, is_safe
 from ..providers.provider import Credential, Provider
+from ..redaction import carried
 from ..routing import Target
 from ..settings import Retries, Timeouts
 from ..transport.base import UpstreamRequest
@@ -52,6 +56,9 @@ BODIED = frozenset(
     {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
 )
 
+MOST_CANDIDATES = 1024
+"""Pairs of provider and model that are kept; the model is often the client's own word."""
+
 
 class Candidate(Struct, frozen=True):
     """One Target of a chain, resolved; *dialect* is None where the upstream speaks the Responses API itself."""
@@ -63,6 +70,9 @@ class Candidate(Struct, frozen=True):
     model: str | None
     timeouts: Timeouts
     retries: Retries
+    blackout: Blackout
+    forms: dict[tuple[str, bool], UpstreamRequest] = field(default_factory=dict)
+    """Requests to it, but for body and deadline, by operation and whether a stream is wanted."""
 
     @property
     def key(self) -> str | None:
@@ -76,9 +86,9 @@ class Candidate(Struct, frozen=True):
 
     @property
     def secrets(self) -> list[str]:
-        """What an upstream could quote back and nobody may be told: the key, and headers that may carry another."""
+        """What observers may not be told either: any header may carry a credential under a name of its own."""
         given = self.target.headers or {}
-        return [self.credential.key or "", *given.values(), *self.provider.headers.values()]
+        return [*self.blackout.secrets, *given.values(), *self.provider.headers.values()]
 
 
 def provider_of(target: Target, job: Job) -> Provider:
@@ -99,17 +109,46 @@ async def resolve(target: Target, job: Job) -> Candidate:
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
+    model = target.model if target.model is not None else job.request.model
+    own = target.api_key is not None or target.headers is not None
+    if own or target.timeouts is not None or target.retries is not None or not isinstance(target.provider, str):
+        return await _resolved(target, model, job)
+    place = (target.provider, model)
+    known = job.setup.candidates.get(place)
+    if known is not None:
+        return replace(known, target=target)
+    made = await _resolved(target, model, job)
+    if made.provider.standing is not None:
+        _remember(job.setup.candidates, place, made)
+    return made
+
+
+def _remember(
+    candidates: dict[tuple[str, str | None], Candidate], place: tuple[str, str | None], made: Candidate
+) -> None:
+    if len(candidates) >= MOST_CANDIDATES:
+        candidates.clear()
+    candidates[place] = made
+
+
+async def _resolved(target: Target, model: str | None, job: Job) -> Candidate:
     provider, setup = provider_of(target, job), job.setup
     dialect = None if provider.native else _dialect(provider)
     timeouts, retries = setup.timeouts, setup.retries
     for giver in (provider, target):
         timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
         retries = giver.retries.over(retries) if giver.retries else retries
-    model = target.model if target.model is not None else job.request.model
     credential = provider.standing if target.api_key is None else None
     if credential is None:
         credential = await _credential(provider, target)
-    return Candidate(target, provider, dialect, credential, model, timeouts, retries)
+    blackout = blackout_of(_secrets(target, provider, credential))
+    return Candidate(target, provider, dialect, credential, model, timeouts, retries, blackout)
+
+
+def _secrets(target: Target, provider: Provider, credential: Credential) -> tuple[str, ...]:
+    """What an upstream could quote back and nobody may be told: the key, and others in headers and query."""
+    key = (credential.key,) if credential.key else ()
+    return (*key, *(carried(target.headers) if target.headers else ()), *provider.carried)
 
 
 async def _credential(provider: Provider, target: Target) -> Credential:
@@ -150,46 +189,69 @@ def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = Non
     )
 
 
-def translated(
-    candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float, fresh: bool = False
-) -> UpstreamRequest:
+def translated(candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
     """The request to an upstream that speaks another API."""
     extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
     query = _joined(outgoing.query, candidate)
-    method, path, body = outgoing.method, outgoing.path, outgoing.body
-    return _request(candidate, job, method, path, query, body, _headers(candidate, job, True, extra), deadline, fresh)
+    form = _form(candidate, outgoing.method, outgoing.path, query, _headers(candidate, job, True, extra))
+    return replace(form, body=outgoing.body, deadline=deadline)
 
 
-def native(candidate: Candidate, job: Job, deadline: float, fresh: bool = False) -> UpstreamRequest:
+def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
     """The client's own request, for an upstream that speaks the Responses API."""
+    request, envelope = job.request, job.request.envelope
+    if job.past is not None:
+        envelope = job.past.envelope(candidate.provider, candidate.key)
+    body = None
+    if request.operation in BODIED:
+        keep = envelope.preferences and candidate.provider.type == "openrouter"
+        body = envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
+    kind = request.operation, job.stream
+    form = candidate.forms.get(kind)
+    if form is None or _adds(job, candidate.provider):
+        form = _native_form(candidate, job)
+        if not _adds(job, candidate.provider):
+            candidate.forms[kind] = form
+    return replace(form, body=body, deadline=deadline)
+
+
+def _adds(job: Job, provider: Provider) -> bool:
+    """Whether anything of the client, but for its body, goes into the request."""
+    client, request = job.headers, job.request
+    if job.query or provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client:
+        return True
+    return request.response_id is not None or request.connection is not None
+
+
+def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
     request = job.request
     method, path = PATHS[request.operation]
-    body = None
-    past, envelope = job.past, request.envelope
-    if past is not None:
-        envelope = past.envelope(candidate.provider, candidate.key)
-    if request.operation in BODIED:
-        keep = candidate.provider.type == "openrouter"
-        body = envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
-    query = _joined(job.query, candidate)
-    headers = _headers(candidate, job, body is not None, [])
     path = path.format(request.response_id, request.item_id) if request.response_id else path
     socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
-    return _request(candidate, job, method, path, query, body, headers, deadline, fresh, socket)
+    headers = _headers(candidate, job, request.operation in BODIED, [])
+    return _form(candidate, method, path, _joined(_query(job, candidate), candidate), headers, socket)
 
 
-def _request(
-    candidate: Candidate,
-    job: Job,
-    method: str,
-    path: str,
-    query: str,
-    body: bytes | None,
-    headers: Headers,
-    deadline: float,
-    fresh: bool,
-    websocket: bool = False,
+def starting_after(job: Job, candidate: Candidate) -> int | None:
+    """The number behind which a repaired stream that is sent again goes on; None where nothing of it is left out."""
+    if job.request.operation != "retrieve" or not candidate.provider.normalize:
+        return None
+    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
+    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
+
+
+def _query(job: Job, candidate: Candidate) -> str:
+    """The client's raw query. A repaired stream has numbers of its own, so the upstream is asked for all of it."""
+    if starting_after(job, candidate) is None:
+        return job.query
+    parts = job.query.split("&")
+    return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != "starting_after")
+
+
+def _form(
+    candidate: Candidate, method: str, path: str, query: str, headers: Headers, websocket: bool = False
 ) -> UpstreamRequest:
+    """A request to *candidate* without body and deadline."""
     provider = candidate.provider
     scheme, host, port, uds = provider.origin
     target = f"{provider.base_path}{path}?{query}" if query else provider.base_path + path
@@ -200,13 +262,11 @@ def _request(
         port=port,
         target=target.encode("ascii"),
         headers=headers,
-        body=body,
+        body=None,
         credential=candidate.credential.fingerprint,
         timeouts=candidate.timeouts,
-        deadline=deadline,
         allow_private=provider.allow_private,
         uds=uds,
-        fresh=fresh,
         websocket=websocket,
     )
 

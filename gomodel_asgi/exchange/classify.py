@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..dialects.failure import completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..errors import (
     GatewayError,
@@ -11,6 +13,7 @@ from ..errors import (
     UpstreamRejected,
 )
 from ..headers import for_client
+from ..redaction import without
 from ..transport.base import Headers
 from .candidate import Candidate
 
@@ -18,7 +21,6 @@ ANSWERS = frozenset({200, 201, 202})
 BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Statuses that say "not now, not here": a fallback is tried, and what is passed on is not to be retried again."""
 AUTH = frozenset({401, 402, 403})
-REDACTED = b"[redacted]"
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -42,18 +44,19 @@ def refusal(status: int) -> GatewayError | None:
 
 def rejection(candidate: Candidate, status: int, headers: Headers, body: bytes) -> GatewayError:
     """The error of a reply with status 400 or above."""
-    error = _read(candidate, status, without(candidate.credential.key, body))
+    secrets = secrets_of(candidate)
+    error = _read(candidate, status, without(secrets, body))
     if isinstance(error, UpstreamAuthError):
         return error
     if isinstance(error, UpstreamRejected):
         error.kind = error.status
-        error.passed = tuple(for_client(headers))
+        error.passed = tuple(for_client(headers, partial(without, secrets)))
     return error
 
 
-def without(key: str | None, body: bytes) -> bytes:
-    """*body* with our *key* taken out: some upstreams quote the credential that they refuse."""
-    return body if key is None else body.replace(key.encode("ascii"), REDACTED)
+def secrets_of(candidate: Candidate) -> tuple[str, ...]:
+    """What an upstream could quote back and nobody may be told: the key, and others in headers and query."""
+    return candidate.blackout.secrets
 
 
 def _read(candidate: Candidate, status: int, body: bytes) -> GatewayError:
@@ -61,6 +64,8 @@ def _read(candidate: Candidate, status: int, body: bytes) -> GatewayError:
         return refused_credentials(body[:2048].decode("utf-8", "replace"), status)
     own = candidate.dialect.error(status, body) if candidate.dialect is not None else None
     if own is not None:
+        if isinstance(own, UpstreamRejected):
+            own.status = status  # what the body calls itself counts only behind a status that says success
         return own
     if not is_openai_shaped(body):
         return _wrapped(status, body)

@@ -9,10 +9,10 @@ Nothing is tried after the first meaningful byte: from there on the stream itsel
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import anyio
+from msgspec import Struct
 
 from ..errors import (
     GatewayError,
@@ -20,7 +20,6 @@ from ..errors import (
     UpstreamAuthError,
     UpstreamError,
     UpstreamRejected,
-    UpstreamStale,
 )
 from ..headers import Headers, for_client, is_safe
 from ..health import Breaker
@@ -29,8 +28,9 @@ from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
 from .candidate import Candidate, provider_of, resolve
 from .classify import BUSY
-from .job import Job, clock
-from .reply import Reply
+from .detached import detached
+from .job import Job, Setup, clock
+from .reply import NO_LABELS, Reply
 from .stream import Stream
 from .told import ToldStream
 from .turnstiles import Held
@@ -41,14 +41,13 @@ STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Struct):
     """Walks the chain of *target* for *job*. Use once."""
 
     job: Job
     target: Target
-    attempts: int = field(default=0, init=False)
-    deadline: float = field(default=0.0, init=False)
+    attempts: int = 0
+    deadline: float = 0.0
 
     async def run(self) -> Reply:
         """Ask the Target, and its fallbacks where that may be.
@@ -56,34 +55,33 @@ class Exchange:
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        first, *others = self.target.chain() if self.target.fallbacks else [self.target]
-        for other in others:
-            provider_of(other, self.job)
-        self.job.setup.budget.earn()
-        candidate = await resolve(first, self.job)
-        self.deadline = clock() + max(self._limit(self.job.setup.timeouts), self._limit(candidate.timeouts))
+        job, others, tries = self.job, self._fallbacks(), 0
+        job.setup.budget.earn()
+        candidate = await resolve(self.target, job)
+        self.deadline = clock() + self._longest(candidate)
         while True:
             try:
-                return await self._candidate(candidate, last=not others or not self._may_cross())
+                return await self._admitted(candidate, last=not others or not self._may_cross())
             except GatewayError as error:
-                if not others or not self._falls_back(candidate, error):
-                    raise self._passed(error) from error.__cause__
-            candidate = await resolve(others.pop(0), self.job)
-
-    # One candidate...
-
-    async def _candidate(self, candidate: Candidate, last: bool) -> Reply:
-        """Ask one candidate until it answers, or its tries are used up."""
-        tries = 0
-        while True:
-            try:
-                return await self._admitted(candidate, last)
-            except UpstreamError as error:
                 tries += 1
                 pause = self._pause(candidate, error, tries)
-                if pause is None:
-                    raise
-            await anyio.sleep(pause)
+                if pause is None and not (others and self._falls_back(candidate, error)):
+                    raise self._passed(error) from error.__cause__
+                detached(error)  # the reader whose failure it is still has it
+            if pause is not None:
+                await anyio.sleep(pause)
+            else:
+                candidate, tries = await resolve(others.pop(0), job), 0
+
+    def _fallbacks(self) -> list[Target]:
+        if not self.target.fallbacks:
+            return []
+        others = self.target.chain()[1:]
+        for other in others:
+            provider_of(other, self.job)
+        return others
+
+    # One attempt...
 
     async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
@@ -95,35 +93,34 @@ class Exchange:
         if not breaker.admit():
             setup.turnstiles.leave(held)
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after())
+        self.attempts += 1
+        deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
+        attempt = Attempt(self.job, candidate, deadline, last)
         try:
-            self.attempts += 1
-            answer = await (self._unstale if self.job.trail is None else self._told)(candidate, last)
+            answer = await (attempt.run() if self.job.trail is None else self._told(attempt))
         except BaseException as error:
             breaker.leave(counts_as_failure(error))
             setup.turnstiles.leave(held)
             raise
-        return self._reply(candidate, answer, Settlement(self.job, breaker, held))
+        return self._reply(candidate, answer, breaker, held)
 
-    async def _told(self, candidate: Candidate, last: bool) -> Answer:
+    async def _told(self, attempt: Attempt) -> Answer:
         """One attempt, told to observers."""
-        trail, provider = self.job.trail, candidate.provider
+        trail, candidate, provider = self.job.trail, attempt.candidate, attempt.candidate.provider
         assert trail is not None
         step = trail.attempt(provider.name, provider.type or provider.name, candidate.model, candidate.secrets)
         try:
-            answer = await self._unstale(candidate, last)
+            answer = await attempt.run()
         except BaseException as error:
             step.failed(error)
             raise
         step.answered(answer.status)
         return answer
 
-    async def _unstale(self, candidate: Candidate, last: bool) -> Answer:
-        """An attempt; an idle connection that turns out to be closed costs a silent second one on a fresh one."""
-        deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
-        try:
-            return await Attempt(self.job, candidate, deadline, last).run()
-        except UpstreamStale:
-            return await Attempt(self.job, candidate, deadline, last, fresh=True).run()
+    def _longest(self, candidate: Candidate) -> float:
+        """Seconds that the whole walk may take up to there: a Target may have more than the gateway gives, not less."""
+        own, given = candidate.timeouts, self.job.setup.timeouts
+        return self._limit(own) if own is given else max(self._limit(own), self._limit(given))
 
     def _limit(self, timeouts: Timeouts) -> float:
         """Seconds up to the first event of a stream, or to the whole of a unary reply."""
@@ -131,10 +128,10 @@ class Exchange:
 
     # What comes next...
 
-    def _pause(self, candidate: Candidate, error: UpstreamError, tries: int) -> float | None:
+    def _pause(self, candidate: Candidate, error: GatewayError, tries: int) -> float | None:
         """Seconds until the same candidate is asked again; None where it is not."""
         retries = candidate.retries
-        if error.kind is None or error.kind not in retries.on or error.kind == AUTH:
+        if not isinstance(error, UpstreamError) or error.kind not in retries.on or error.kind == AUTH:
             return None
         if tries >= retries.per_target or self.attempts >= retries.attempts:
             return None
@@ -166,37 +163,46 @@ class Exchange:
 
     # The reply...
 
-    def _reply(self, candidate: Candidate, answer: Answer, settlement: Settlement) -> Reply:
-        setup = self.job.setup
-        setup.health.first_event(candidate.provider.name, clock() - self.job.started)
-        headers = self._headers(candidate, answer)
-        if self.job.trail is not None:
-            self.job.trail.first_event()
+    def _reply(self, candidate: Candidate, answer: Answer, breaker: Breaker, held: Held) -> Reply:
+        job = self.job
+        job.setup.health.first_event(candidate.provider.name, clock() - job.started)
+        if job.trail is not None:
+            job.trail.first_event()
         stream = None
-        if answer.upstream is not None and answer.reader is not None:
-            until = self.job.started + candidate.timeouts.total
-            make = Stream if self.job.trail is None else partial(ToldStream, trail=self.job.trail)
-            stream = make(
-                answer.upstream, answer.reader,
-                held=answer.held, idle=candidate.timeouts.idle, until=until, on_end=settlement.stream_ended,
-            )  # fmt: skip
+        if answer.upstream is None:
+            breaker.leave(False)
+            job.setup.turnstiles.leave(held)
         else:
-            settlement.ended(None)
+            stream = self._stream(candidate, answer, Settlement(job.setup, breaker, held))
         return Reply(
             status=answer.status,
-            headers=headers,
+            raw_headers=self._headers(candidate, answer),
             provider=candidate.provider.name,
             model=candidate.model,
             attempts=self.attempts,
-            labels=candidate.target.labels,
+            labels=candidate.target.labels or NO_LABELS,
             body=answer.body,
             stream=stream,
             candidate=candidate,
+            response_id=answer.response_id,
+        )
+
+    def _stream(self, candidate: Candidate, answer: Answer, settlement: Settlement) -> Stream:
+        job, upstream, reader = self.job, answer.upstream, answer.reader
+        assert upstream is not None and reader is not None
+        make = Stream if job.trail is None else partial(ToldStream, trail=job.trail)
+        return make(
+            upstream,
+            reader,
+            held=answer.held,
+            idle=candidate.timeouts.idle,
+            until=job.started + candidate.timeouts.total,
+            on_end=settlement.stream_ended,
         )
 
     def _headers(self, candidate: Candidate, answer: Answer) -> Headers:
         streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
-        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers)]
+        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers, candidate.blackout.of)]
         headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
         if streaming:
             headers += STREAM_HEADERS
@@ -218,21 +224,16 @@ def counts_as_failure(error: BaseException) -> bool | None:
     return True if isinstance(error, UpstreamError) else None
 
 
-@dataclass(slots=True)
-class Settlement:
-    """Gives back, once, what an attempt has taken: its place, and its word to the breaker."""
+class Settlement(Struct):
+    """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
 
-    job: Job
+    setup: Setup
     breaker: Breaker
     held: Held
 
     def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
-        """A stream is over: with *error*, or properly, or (neither) because nobody reads on."""
+        """It is over: with *error*, or properly, or (neither) because nobody reads on."""
         error = error or stream.reader.failure
         gone = error is None and stream.reader.terminal is None
-        self.ended(error, gone)
-
-    def ended(self, error: GatewayError | None, gone: bool = False) -> None:
-        failed = counts_as_failure(error) if error is not None else None if gone else False
-        self.breaker.leave(failed)
-        self.job.setup.turnstiles.leave(self.held)
+        self.breaker.leave(counts_as_failure(error) if error is not None else None if gone else False)
+        self.setup.turnstiles.leave(self.held)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from ..envelope import Envelope
-from ..health import Health
+from ..health import Health, ProviderHealth
 from ..observers import Observers, Trail
 from ..providers.provider import Provider
 from ..registry import Registry
@@ -21,6 +21,7 @@ from .budget import RetryBudget
 from .turnstiles import Turnstiles
 
 if TYPE_CHECKING:
+    from .candidate import Candidate
     from .reply import Reply
 
 clock = time.monotonic
@@ -42,6 +43,17 @@ class Setup:
     budget: RetryBudget
     turnstiles: Turnstiles
     state: State
+    candidates: dict[tuple[str, str | None], Candidate] = field(default_factory=dict)
+    """Targets that name no more than a provider and a model, made concrete once."""
+
+    def health_of(self, which: str | Provider) -> ProviderHealth:
+        """How a provider is doing.
+
+        :raises KeyError: no provider of this name is configured.
+        """
+        if isinstance(which, str) and which not in self.registry.by_name:
+            raise KeyError(which)
+        return self.health.snapshot(which if isinstance(which, str) else which.name)
 
 
 class State(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -11,15 +11,16 @@ import msgspec
 from ..errors import GatewayError
 from ..headers import Headers
 from ..sse import Decoder
+from .candidate import Candidate
+from .stream import Stream
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from .candidate import Candidate
-    from .stream import Stream
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
-class Reply:
+class Reply(msgspec.Struct, kw_only=True, eq=False):
     """An answered request: *status* and *headers* (lower-case names), then either a whole body or a stream.
 
     *provider* and *model* say who answered, *attempts* how many requests it took. Read it once, in one way: `json()`
@@ -27,31 +28,21 @@ class Reply:
     Use it as an async context manager, or call `aclose()`, when it may not be read to its end.
     """
 
-    def __init__(
-        self,
-        *,
-        status: int,
-        headers: Headers,
-        provider: str,
-        model: str | None,
-        attempts: int,
-        labels: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        stream: Stream | None = None,
-        candidate: Candidate | None = None,
-    ) -> None:
-        self.status = status
-        self.raw_headers = headers
-        self.provider = provider
-        self.model = model
-        self.attempts = attempts
-        self.labels = labels or {}
-        self.body = body
-        self.stream = stream
-        self.candidate = candidate
-        self.before_end: Callable[[], Awaitable[object]] | None = None
-        """Awaited before the client gets the last byte of a whole body."""
-        self._on_close: list[Callable[[], None]] = []
+    status: int
+    raw_headers: Headers
+    provider: str
+    model: str | None
+    attempts: int
+    labels: Mapping[str, str] = NO_LABELS
+    body: bytes | None = None
+    stream: Stream | None = None
+    candidate: Candidate | None = None
+    response_id: str | None = None
+    """The response's id, where a whole body was seen to hold one."""
+    before_end: Callable[[], Awaitable[object]] | None = None
+    """Awaited before the client gets the last byte of a whole body."""
+    closing: tuple[Callable[[], None], ...] = ()
+    """Called once the reply has been closed."""
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else f"{len(self.body or b'')} bytes"
@@ -114,12 +105,14 @@ class Reply:
         """Release the upstream. Never raises; further calls do nothing."""
         if self.stream is not None:
             await self.stream.aclose()
-        while self._on_close:
-            self._on_close.pop()()
+        if self.closing:
+            functions, self.closing = self.closing, ()
+            for function in functions:
+                function()
 
     def on_close(self, function: Callable[[], None]) -> None:
         """Call *function* once the reply has been closed."""
-        self._on_close.append(function)
+        self.closing = (function, *self.closing)
 
     async def __aenter__(self) -> Self:
         return self
@@ -130,9 +123,10 @@ class Reply:
         await self.aclose()
 
 
-class Failed(Reply):
-    """A reply that tells of a failure; *error* is what failed."""
+class Failed(Reply, kw_only=True, eq=False):
+    """A reply that tells of a failure; *error* is what failed, detached."""
 
-    def __init__(self, error: GatewayError, headers: Headers) -> None:
-        super().__init__(status=error.status, headers=headers, provider="", model=None, attempts=0, body=error.body())
-        self.error = error
+    provider: str = ""
+    model: str | None = None
+    attempts: int = 0
+    error: GatewayError

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from ..transport.base import UpstreamReply
+from .detached import detached
 from .job import clock
 
 ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
@@ -47,6 +48,7 @@ class Stream:
         self.on_end = on_end
         self.ended = False
         self.closed = False
+        self.lingering = False
         self.before_end: Callable[[], Awaitable[object]] | None = None
         """Awaited, once, before the client gets the event that ends the response."""
 
@@ -69,7 +71,8 @@ class Stream:
             except UpstreamError as error:
                 return await self._failed(error)
             if reader.terminal is not None:
-                self.idle = LINGER
+                if not self.lingering:
+                    self.lingering, self.until = True, min(self.until, clock() + LINGER)
                 if self.before_end is not None and events:
                     events = await self._parted(events)
             if not data:
@@ -96,6 +99,7 @@ class Stream:
 
     async def aclose(self) -> None:
         """Release the upstream, whatever state it is in. Never raises."""
+        self.before_end = None  # it knows the reply, which knows us
         if self.closed:
             return
         self.closed = self.ended = True
@@ -106,7 +110,7 @@ class Stream:
         if self.reader.terminal is not None:
             await self._end(None)
             return b""
-        error = self._named(error)
+        error = detached(self._named(error))
         broken = self.reader.inside
         events = b"" if broken else self.reader.fail(error)
         if self.before_end is not None:

@@ -16,7 +16,8 @@ class Turnstiles:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.of_loop: RunVar[dict[tuple[str, str], Turnstile]] = RunVar("gomodel_asgi_turnstiles")
+        # Under a name of its own: earlier releases of anyio tell such variables apart by nothing else.
+        self.of_loop: RunVar[dict[tuple[str, str], Turnstile]] = RunVar(f"gomodel_asgi_turnstiles_{id(self)}")
 
     async def enter_tenant(self, tenant: str | None, timeout: float) -> Held:
         """Take the tenant's place.

@@ -12,17 +12,20 @@ from ..dialects.replay import stream_of
 from ..emitter import DEFAULTS, OPTIONAL_ECHO
 from ..envelope import parse_members
 from ..errors import UpstreamProtocolError, UpstreamTruncated
-from .candidate import Candidate
-from .classify import without
+from ..redaction import without
+from .candidate import Candidate, starting_after
+from .classify import secrets_of
 from .job import Job
 
 CREATING = ("create", "compact", "input_tokens")
+FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 EMPTY = (b"[]", b"null", b"")
 
 
 class Outline(msgspec.Struct):
     """The members of a reply that tell what it is, as bytes; the others are passed over."""
 
+    id: msgspec.Raw = msgspec.Raw(b"")
     object: msgspec.Raw = msgspec.Raw(b"")
     type: msgspec.Raw = msgspec.Raw(b"")
     status: msgspec.Raw = msgspec.Raw(b"")
@@ -33,26 +36,31 @@ class Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(Outline).decode
 
 
-def native(body: bytes, job: Job, candidate: Candidate) -> bytes:
-    """A native upstream's body: its bytes, a response stamped, or repaired where the provider asks for that.
+def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
+    """A native upstream's body: its bytes, a response stamped, or repaired where the provider asks for that; and the
+    id of the response where it has been seen.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
     """
     try:
+        body.decode()  # values are skipped, not read: nobody else looks at their encoding
         found = _outline(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    body = candidate.blackout.of(body)
     is_response = bytes(found.object) == b'"response"'
     if job.request.operation in CREATING and _failed(found, is_response):
-        raise reported_failure(without(candidate.credential.key, body))
+        raise reported_failure(without(candidate.blackout.secrets, body))
     if candidate.provider.normalize and (is_response or job.request.operation == "create"):
         reader = normalizing(job, candidate, stream=False)
         reader.whole(body)
-        return final(reader)
-    if is_response and job.setup.stamp:
-        return stamp(body, candidate.provider.name)
-    return body
+        return final(reader), None
+    if not is_response:
+        return body, None
+    id = bytes(found.id)
+    seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
+    return stamp(body, candidate.provider.name) if job.setup.stamp else body, seen
 
 
 def _failed(found: Outline, is_response: bool) -> bool:
@@ -66,14 +74,22 @@ def normalizing(job: Job, candidate: Candidate, *, stream: bool) -> NormalizingR
     members, params = job.request.envelope.members, candidate.target.params or {}
     echo = parse_members({name: members[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if name in members})
     name = candidate.provider.name if job.setup.stamp else None
+    after = starting_after(job, candidate)
     return NormalizingReader(
-        name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream
-    )
+        name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
+        after=-1 if after is None else after, secrets=secrets_of(candidate),
+    )  # fmt: skip
 
 
 def as_stream(body: bytes) -> bytes:
-    """A response that came whole, as the event stream that was asked for."""
-    return stream_of(msgspec.json.decode(body))
+    """A response that came whole, as the event stream that was asked for.
+
+    :raises UpstreamProtocolError: it cannot be taken apart: a number out of range, a member of another type.
+    """
+    try:
+        return stream_of(msgspec.json.decode(body))
+    except FOREIGN as error:
+        raise UpstreamProtocolError("The upstream's reply cannot be read as a response.") from error
 
 
 def final(reader: Reader) -> bytes:

@@ -11,12 +11,13 @@ from dataclasses import KW_ONLY, dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from typing import Literal, Protocol
-from urllib.parse import SplitResult, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 
 from ..dialects.base import Dialect
 from ..headers import NEVER_FORWARDED, Headers
+from ..redaction import carried
 from ..settings import Retries, Timeouts
 
 
@@ -159,6 +160,11 @@ class Provider:
     def fixed_headers(self) -> Headers:
         """The provider's own headers as they go out."""
         return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in self.headers.items()]
+
+    @cached_property
+    def carried(self) -> tuple[str, ...]:
+        """Credentials beside the key, in its headers and query."""
+        return carried(self.headers, self.query, dict(parse_qsl(self.url.query)))
 
     # What it is paid with...
 

@@ -82,7 +82,7 @@ class Background:
         response["status"] = "queued"
         account = self.records.accounts.of(provider, candidate.key)
         turn = Turn(
-            input=job.past.own_input() if isinstance(job.past, Past) else bytes(_input(job)),
+            input=job.past.own_input(strict=True) if isinstance(job.past, Past) else bytes(_input(job)),
             output=b"[]",
             account=account,
             type=provider.type or provider.name,

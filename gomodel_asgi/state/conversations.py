@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -23,14 +24,13 @@ from .codec import Codec
 from .ownership import Owner
 from .paging import listed, page
 from .past import Past
-from .records import Records
+from .quota import Quotas
+from .records import CONVERSATIONS as NAME, Records
 from .replies import told
 from .turns import Line, Turn, identified, items_of
 from .unknown import unknown_conversation, unknown_item
 
 Json = dict[str, Any]
-
-NAME = "conversations"
 
 # Tries to change a conversation that others change at the same time.
 ATTEMPTS = 32
@@ -68,8 +68,9 @@ class Conversations:
     operations = CONVERSATIONS
     by_id = CONVERSATIONS - {"conversation_create"}
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records
+        self.quotas = quotas
 
     # Of responses...
 
@@ -80,11 +81,14 @@ class Conversations:
             return None
         return [Line([msgspec.json.decode(entry.item)], entry.account, entry.type) for entry in found.entries]
 
-    async def append_turn(self, tenant: str | None, id: str, turn: Turn, response_id: str) -> None:
-        """Add what a response was given and what it answered, where the conversation is held here."""
+    async def append_turn(self, tenant: str | None, id: str, turn: Turn, response_id: str) -> bool:
+        """Add what a response was given and what it answered, where the conversation is held here. False where the
+        tenant's quota does not bear it."""
         said = [Entry(msgspec.json.encode(item)) for item in items_of(turn.input, response_id)]
         said += [Entry(msgspec.json.encode(item), turn.account, turn.type) for item in items_of(turn.output, "")]
-        await self._change(tenant, id, lambda old: added(old, said))
+        with suppress(InvalidRequest):  # another upstream keeps it, or it has been deleted meanwhile
+            return await self._change(tenant, id, lambda old: added(old, said)) is not None
+        return True
 
     # Operations...
 
@@ -126,8 +130,10 @@ class Conversations:
         id = "conv_" + secrets.token_hex(24)
         entries = tuple(Entry(msgspec.json.encode(item)) for item in given_items(body.get("items")))
         conversation = Conversation(int(time.time()), given_metadata(body), entries)
-        key = await self.records.tenancy.key(tenant, id)
-        await self.records.store.put(NAME, key, CODEC.encode(conversation))
+        key, value = await self.records.tenancy.key(tenant, id), CODEC.encode(conversation)
+        if not await self.quotas.admit_size(tenant, id, len(value)):
+            raise too_large()
+        await self.records.store.put(NAME, key, value)
         account = self.records.accounts.of(provider, None)
         owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True)
         await self.records.owners.remember(tenant, id, owner)
@@ -141,16 +147,16 @@ class Conversations:
                 await self.records.owners.forget(tenant, id)
                 return {"id": id, "object": "conversation.deleted", "deleted": True}
             case "conversation_update":
-                metadata = given_metadata(body)
-                return shown(id, await self._change(tenant, id, lambda old: with_metadata(old, metadata)))
+                metadata = given_metadata(demanded(body, "metadata"))
+                return shown(id, await self._changed(tenant, id, lambda old: with_metadata(old, metadata)))
             case "conversation_items_create":
-                items = given_items(body.get("items"))
+                items = given_items(demanded(body, "items").get("items"))
                 new = [Entry(msgspec.json.encode(item)) for item in items]
-                await self._change(tenant, id, lambda old: added(old, new))
+                await self._changed(tenant, id, lambda old: added(old, new))
                 return listed(items)
             case "conversation_item_delete":
                 item_id = job.request.item_id or ""
-                return shown(id, await self._change(tenant, id, lambda old: without(old, item_id)))
+                return shown(id, await self._changed(tenant, id, lambda old: without(old, item_id)))
         return self._shown(job, id, await self._found(tenant, id))
 
     def _shown(self, job: Job, id: str, conversation: Conversation) -> Json:
@@ -172,8 +178,18 @@ class Conversations:
             raise unknown_conversation()
         return found
 
-    async def _change(self, tenant: str | None, id: str, change: Change) -> Conversation:
-        """Change the conversation, whoever else changes it: it, as it is then."""
+    async def _changed(self, tenant: str | None, id: str, change: Change) -> Conversation:
+        """Change the conversation, as a request asks.
+
+        :raises InvalidRequest: it is unknown, or would be larger than the tenant's quota.
+        """
+        new = await self._change(tenant, id, change)
+        if new is None:
+            raise too_large()
+        return new
+
+    async def _change(self, tenant: str | None, id: str, change: Change) -> Conversation | None:
+        """Change the conversation, whoever else changes it: it, as it is then; None where the quota is too small."""
         store, key = self.records.store, await self.records.tenancy.key(tenant, id)
         for _ in range(ATTEMPTS):
             record = await store.get(NAME, key)
@@ -181,12 +197,19 @@ class Conversations:
             if record is None or old is None:
                 raise unknown_conversation()
             new = change(old)
+            value = CODEC.encode(new)
+            if len(value) > len(record.value) and not await self.quotas.admit_size(tenant, id, len(value)):
+                return None
             if not store.atomic:
-                await store.put(NAME, key, CODEC.encode(new))
+                await store.put(NAME, key, value)
                 return new
-            if await store.swap(NAME, key, record.version, CODEC.encode(new)) is not None:
+            if await store.swap(NAME, key, record.version, value) is not None:
                 return new
         raise StoreUnavailable("The conversation is being changed by others at this moment; try again.")
+
+
+def too_large() -> InvalidRequest:
+    return InvalidRequest("The conversation is larger than what may be stored.", code="quota_exceeded")
 
 
 def added(conversation: Conversation, entries: list[Entry]) -> Conversation:
@@ -212,6 +235,16 @@ def shown(id: str, conversation: Conversation) -> Json:
     """The conversation object."""
     about = {"created_at": conversation.created_at, "metadata": conversation.metadata}
     return {"id": id, "object": "conversation", **about}
+
+
+def demanded(body: Any, name: str) -> Any:
+    """*body*, which has the member *name*.
+
+    :raises InvalidRequest: it has not.
+    """
+    if name not in body:
+        raise InvalidRequest(f"Give '{name}'.", param=name, code="missing_required_parameter")
+    return body
 
 
 def given_metadata(body: Any) -> Json:

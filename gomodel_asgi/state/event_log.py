@@ -154,4 +154,4 @@ def follow(
         on_end=lambda stream, error: None,
     )
     headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
-    return Reply(status=200, headers=headers, provider=provider, model=model, attempts=0, stream=stream)
+    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, stream=stream)

@@ -1,7 +1,7 @@
 """Tenants in a store: whose a record is, is part of the key that finds it.
 
     scope = HMAC-SHA-256(secret, tenant, generation)         16 bytes of tag, 16 bytes of subkey
-    key   = hex(tag) "." hex(HMAC-SHA-256(subkey, id))
+    key   = hex(tag) "." hex(BLAKE2b-256(subkey, id))
 
 A foreign id and an unknown one therefore take the same way to the same answer: a key under which nothing lies. There
 is no comparison of owners that could be forgotten. The tag tells a tenant's records from the others', so that they can
@@ -20,9 +20,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b
 
 from ..errors import StoreUnavailable
+from .memory import MemoryStore
 from .store import Record, Store
 
 GENERATIONS = "generations"
@@ -53,6 +54,7 @@ class Tenancy:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._memory = store if type(store) is MemoryStore else None
         self._secret = store.secret
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
@@ -62,12 +64,19 @@ class Tenancy:
         tag, mac = self._scope(tenant, await self.generation(tenant))
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
+    async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
+        """The keys of several records, for the price of one look at the generation."""
+        tag, mac = self._scope(tenant, await self.generation(tenant))
+        return [tag + mac(id.encode("utf-8", "surrogatepass")) for id in ids]
+
     async def prefix(self, tenant: str | None) -> str:
         """What all keys of *tenant* begin with, and no other's; for `scan`."""
         return self._scope(tenant, await self.generation(tenant))[0]
 
     async def generation(self, tenant: str | None) -> int:
         """0 until *tenant* is first forgotten."""
+        if self._memory is not None and not self._memory.lasts:
+            return 0  # what is looked up for each request, and nearly always absent
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:
@@ -113,7 +122,7 @@ class Tenancy:
 
     def _scope_of(self, tenant: str | None, generation: int) -> tuple[str, Callable[[bytes], str]]:
         digest = hmac.digest(self._secret, packed(b"scope", tenant, str(generation)), "sha256")
-        return digest[:TAG_BYTES].hex() + ".", hmac_of(digest[TAG_BYTES:])
+        return digest[:TAG_BYTES].hex() + ".", mac_of(digest[TAG_BYTES:])
 
     def _place_of(self, tenant: str | None) -> str:
         return hmac.digest(self._secret, packed(b"generation", tenant), "sha256").hex()
@@ -125,18 +134,14 @@ def generation_in(record: Record | None) -> int:
     return int(record.value) if re.fullmatch(rb"[0-9]{1,19}", record.value) else DAMAGED
 
 
-def hmac_of(key: bytes) -> Callable[[bytes], str]:
-    """HMAC-SHA-256 (RFC 2104) under *key* (at most 64 bytes), in hex. The key's two blocks are hashed here, once: half
-    the cost per message of `hmac.digest`, which is otherwise a third of what it costs to find a record."""
-    block = key.ljust(64, b"\0")
-    inside = sha256(bytes(byte ^ 0x36 for byte in block))
-    outside = sha256(bytes(byte ^ 0x5C for byte in block))
+def mac_of(key: bytes) -> Callable[[bytes], str]:
+    """BLAKE2b under *key* (RFC 7693, 2.9), 32 bytes in hex. The key is hashed in here, once."""
+    keyed = blake2b(key=key, digest_size=32)
 
     def mac(message: bytes) -> str:
-        inner, outer = inside.copy(), outside.copy()
-        inner.update(message)
-        outer.update(inner.digest())
-        return outer.hexdigest()
+        hashed = keyed.copy()
+        hashed.update(message)
+        return hashed.hexdigest()
 
     return mac
 

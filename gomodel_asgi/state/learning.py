@@ -20,6 +20,7 @@ import msgspec
 from ..errors import StoreUnavailable
 from ..exchange import Job, Reply
 from ..exchange.candidate import Candidate
+from ..exchange.job import clock
 from ..routing import Target
 from ..sse import parse, split
 from .conversations import Conversations
@@ -67,11 +68,12 @@ class Learner:
         candidate = reply.candidate
         if candidate is None or not is_stored(job, candidate.target):
             return
-        lesson = Lesson(self, job, candidate)
-        if reply.stream is None and self.records.immediate:
-            return await self._tried(job, partial(lesson.whole, reply.body or b""))
+        held = candidate.dialect is not None
+        account = self.records.accounts.of(candidate.provider, candidate.key)
+        kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
+        lesson = Lesson(self, job, candidate, job.request.tenant, account, held, kept)
         if reply.stream is None:
-            reply.before_end = await self._now_or_behind(job, partial(lesson.whole, reply.body or b""))
+            reply.before_end = await self._now_or_behind(job, partial(lesson.whole, reply))
             return
         early: Callable[[], Awaitable[object]] | None = None
         id = reply.stream.reader.response_id
@@ -100,38 +102,37 @@ class Learner:
         if self.records.immediate:
             await self._tried(job, work)
             return None
-        task: Task = self.tasks.spawn(partial(self._tried, job, work))
+        task: Task = self.tasks.spawn(partial(self._in_time, job, work))
         return partial(task.wait, PATIENCE)
+
+    async def _in_time(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with anyio.fail_after(LONGEST_WRITE):
+                await self._tried(job, work)
+        except TimeoutError:
+            job.warn(["the store: TimeoutError"])
 
     async def _tried(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            if self.records.immediate:
-                return await work()
-            with anyio.fail_after(LONGEST_WRITE):
-                await work()
+            await work()
         except StoreUnavailable as error:
             job.warn([f"the store: {error.detail or error.message}"])
         except Exception as error:  # a store of the host's own: what it raises is not the client's affair
             job.warn([f"the store: {type(error).__name__}"])
 
 
-class Lesson:
-    """What one reply tells."""
+class Lesson(msgspec.Struct):
+    """What one reply tells. *held* says that the upstream forgets it."""
 
-    def __init__(self, learner: Learner, job: Job, candidate: Candidate) -> None:
-        self.learner = learner
-        self.records = learner.records
-        self.job = job
-        self.candidate = candidate
-        self.tenant = job.request.tenant
-        self.held = candidate.dialect is not None
-        self.owned = False
-        self.account = self.records.accounts.of(candidate.provider, candidate.key)
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
-        return self.held or len(self.job.setup.registry.by_name) > 1 or self.job.request.envelope.has("conversation")
+    learner: Learner
+    job: Job
+    candidate: Candidate
+    tenant: str | None
+    account: str
+    held: bool
+    is_kept: bool
+    """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+    owned: bool = False
 
     @property
     def is_placed(self) -> bool:
@@ -140,6 +141,8 @@ class Lesson:
 
     async def own(self, id: str) -> None:
         """Keep whose *id* is."""
+        if await self._is_forgotten():
+            return
         provider = self.candidate.provider
         owner = Owner(
             provider.name,
@@ -149,10 +152,13 @@ class Lesson:
             type=provider.type,
             held=self.held,
         )
-        await self.records.owners.remember(self.tenant, id, owner)
+        await self.learner.records.owners.remember(self.tenant, id, owner)
 
-    async def whole(self, body: bytes) -> None:
+    async def whole(self, reply: Reply) -> None:
         """Learn from a body that came whole: a response, or the events of one."""
+        if reply.response_id is not None and not self.is_kept and not self.is_placed:
+            return await self.own(reply.response_id)
+        body = reply.body or b""
         response = body if body.startswith(b"{") else last_response(body)
         if response is not None:
             await self.ended(response)
@@ -163,7 +169,7 @@ class Lesson:
             said = _said(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        if not said.id:
+        if not said.id or await self._is_forgotten():
             return
         if self.is_kept:
             await self._keep(said, response)
@@ -171,6 +177,11 @@ class Lesson:
             await self._place(said)
         if not self.owned:
             await self.own(said.id)
+
+    async def _is_forgotten(self) -> bool:
+        """Whether the tenant has been forgotten since the request came: a generation is when it began, in ns."""
+        generation = await self.learner.records.tenancy.generation(self.tenant)
+        return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 
     async def _keep(self, said: Said, response: bytes) -> None:
         envelope, past = self.job.request.envelope, self.job.past
@@ -188,14 +199,14 @@ class Lesson:
         if not await self.learner.quotas.admit(self.tenant, said.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
             return
-        await self.records.turns.keep(self.tenant, said.id, turn)
+        await self.learner.records.turns.keep(self.tenant, said.id, turn)
         if conversation is not None:
-            await self.learner.conversations.append_turn(self.tenant, conversation, turn, said.id)
+            if not await self.learner.conversations.append_turn(self.tenant, conversation, turn, said.id):
+                self.job.warn(["the store: the conversation is larger than a tenant's quota, and was not continued"])
 
     async def _place(self, said: Said) -> None:
-        for item in _ids(bytes(said.output)):
-            if item.id is not None:
-                await self.records.place(self.tenant, item.id, said.id)
+        ids = [item.id for item in _ids(bytes(said.output)) if item.id is not None]
+        await self.learner.records.place(self.tenant, ids, said.id)
 
 
 def is_stored(job: Job, target: Target) -> bool:

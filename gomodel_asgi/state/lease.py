@@ -24,25 +24,26 @@ class Leases:
     def __init__(self, records: Records) -> None:
         self.records = records
         self.lasts = LASTS
-        self._renewed: dict[str, tuple[float, float]] = {}
+        # By tenant and id, since the key changes when the tenant is forgotten.
+        self._renewed: dict[tuple[str | None, str], tuple[float, float]] = {}
 
     async def take(self, tenant: str | None, id: str, *, waiting: bool = False) -> None:
         """Hold the lease from now on; *waiting*: until a worker takes it."""
         key = await self.records.tenancy.key(tenant, id)
         await self.records.store.put(LEASES, key, b"1", ttl=WAITS if waiting else self.lasts)
         if not waiting:
-            self._renewed[key] = (time.monotonic(), time.monotonic())
+            self._renewed[tenant, id] = (time.monotonic(), time.monotonic())
 
     async def renew(self, tenant: str | None, id: str) -> bool:
         """Renew the lease if it is time to; whether it is time to look around, too."""
-        key = await self.records.tenancy.key(tenant, id)
         now = time.monotonic()
-        renewed, looked = self._renewed.get(key, (0.0, 0.0))
+        renewed, looked = self._renewed.get((tenant, id), (0.0, 0.0))
         if now - renewed >= self.lasts / 3:
+            key = await self.records.tenancy.key(tenant, id)
             await self.records.store.put(LEASES, key, b"1", ttl=self.lasts)
             renewed = now
         looks = now - looked >= LOOKS
-        self._renewed[key] = (renewed, now if looks else looked)
+        self._renewed[tenant, id] = (renewed, now if looks else looked)
         return looks
 
     async def is_held(self, tenant: str | None, id: str) -> bool:
@@ -52,6 +53,9 @@ class Leases:
 
     async def give_back(self, tenant: str | None, id: str) -> None:
         """Hold it no longer."""
-        key = await self.records.tenancy.key(tenant, id)
-        self._renewed.pop(key, None)
-        await self.records.store.delete(LEASES, key)
+        self.leave(tenant, id)
+        await self.records.store.delete(LEASES, await self.records.tenancy.key(tenant, id))
+
+    def leave(self, tenant: str | None, id: str) -> None:
+        """Leave it to whoever else holds it."""
+        self._renewed.pop((tenant, id), None)

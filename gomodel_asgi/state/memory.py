@@ -25,7 +25,7 @@ from .store import THIRTY_DAYS, Record, lifetime, new_version
 
 Place = tuple[str, str]
 
-# What CPython spends on a record beside its bytes: entry, Record, place, version, slot in the table.
+# What CPython spends on a record beside its bytes: entry, place, version, slot in the table.
 OVERHEAD = 400
 
 # Keys looked at between two chances for other tasks to run; about 0.1 ms.
@@ -33,7 +33,8 @@ PAGE = 1000
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    record: Record
+    value: bytes
+    version: int
     expires: float
     size: int
 
@@ -72,7 +73,7 @@ class MemoryStore:
             return self._find((collection, key))
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        seconds = lifetime(ttl, self._ttl)
+        seconds = self._ttl if ttl is None else lifetime(ttl, self._ttl)
         with self._lock:
             self._keep((collection, key), value, seconds)
 
@@ -114,6 +115,11 @@ class MemoryStore:
         return len(self._passing) + len(self._lasting)
 
     @property
+    def lasts(self) -> bool:
+        """Whether it holds any record that is meant to last for ever."""
+        return bool(self._lasting)
+
+    @property
     def size(self) -> int:
         """Bytes held, as *max_bytes* counts them."""
         return self._bytes
@@ -132,7 +138,7 @@ class MemoryStore:
             self._drop(place)
             return None
         shelf.move_to_end(place)
-        return entry.record
+        return Record(entry.value, entry.version)
 
     def _keep(self, place: Place, value: bytes, seconds: float) -> int:
         size = len(value) + len(place[0]) + len(place[1]) + OVERHEAD
@@ -141,16 +147,13 @@ class MemoryStore:
                 "The record is larger than the whole store may be: raise MemoryStore(max_bytes=...)."
             )
         self._drop(place)
-        self._make_room(size)
-        record = Record(value, new_version())
-        shelf = self._lasting if seconds == math.inf else self._passing
-        shelf[place] = Entry(record, self._clock() + seconds, size)
-        self._bytes += size
-        return record.version
-
-    def _make_room(self, size: int) -> None:
-        while len(self) >= self._max_entries or self._bytes + size > self._max_bytes:
+        while self._bytes + size > self._max_bytes or len(self) >= self._max_entries:
             self._drop(next(iter(self._passing or self._lasting)))
+        entry = Entry(value, new_version(), self._clock() + seconds, size)
+        shelf = self._lasting if seconds == math.inf else self._passing
+        shelf[place] = entry
+        self._bytes += size
+        return entry.version
 
     def _drop(self, place: Place) -> None:
         entry = self._passing.pop(place, None) or self._lasting.pop(place, None)

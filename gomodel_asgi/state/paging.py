@@ -58,7 +58,8 @@ def listed(items: Sequence[Json], *, has_more: bool = False) -> Json:
 def _after(ordered: Sequence[Json], after: str | None) -> int:
     if after is None:
         return 0
-    for number, item in enumerate(ordered):
-        if item["id"] == after:
-            return number + 1
+    # Behind the last of that id: clients choose ids, and a page that begins where it began would be asked for for ever.
+    for number in range(len(ordered), 0, -1):
+        if ordered[number - 1]["id"] == after:
+            return number
     raise InvalidRequest("'after' names no item of this list.", param="after", code="invalid_value")

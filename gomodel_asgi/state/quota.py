@@ -45,9 +45,12 @@ class Quotas:
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
         """Make room for *turn*, which is about to be kept; False where no room would be enough."""
+        return await self.admit_size(tenant, id, len(turn.input) + len(turn.output) + len(turn.response))
+
+    async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
+        """Make room for a record of *size* bytes, in place of what *id* had."""
         if self.entries is None and self.bytes is None:
             return True
-        size = len(turn.input) + len(turn.output) + len(turn.response)
         if self.entries == 0 or (self.bytes is not None and size > self.bytes):
             return False
         key = await self.records.tenancy.key(tenant, NAME)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from .accounts import Accounts
@@ -13,6 +15,7 @@ from .store import NoStore, Store
 from .turns import TURNS, Turns
 
 ITEMS = "items"
+CONVERSATIONS = "conversations"
 
 
 class ItemPlace(msgspec.Struct, frozen=True):
@@ -37,10 +40,11 @@ class Records:
         self.owners = Ownership(store, tenancy=self.tenancy)
         self.turns = Turns(store, self.tenancy)
 
-    async def place(self, tenant: str | None, item_id: str, response_id: str) -> None:
-        """Remember that an item came with a response."""
-        key = await self.tenancy.key(tenant, item_id)
-        await self.store.put(ITEMS, key, PLACES.encode(ItemPlace(response_id)))
+    async def place(self, tenant: str | None, item_ids: Iterable[str], response_id: str) -> None:
+        """Remember that these items came with a response."""
+        value = PLACES.encode(ItemPlace(response_id))
+        for key in await self.tenancy.keys(tenant, item_ids):
+            await self.store.put(ITEMS, key, value)
 
     async def placed(self, tenant: str | None, item_id: str) -> str | None:
         """The response that an item came with."""
@@ -48,9 +52,11 @@ class Records:
         return None if found is None else found.response
 
     async def delete(self, tenant: str | None, response_id: str) -> bool:
-        """Remove a response and its owner; whether there was one."""
+        """Remove a response, or a conversation, and its owner; whether there was one."""
+        if response_id.startswith("conv_"):
+            await self.store.delete(CONVERSATIONS, await self.tenancy.key(tenant, response_id))
         await self.turns.delete(tenant, response_id)
         return await self.owners.forget(tenant, response_id)
 
 
-COLLECTIONS = [OWNERS, TURNS, ITEMS, "conversations", "events", "leases", "usage"]
+COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, "events", "leases", "usage"]

@@ -49,7 +49,7 @@ class GatewayState:
         self.tasks = Tasks()
         self.records = Records(store)
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
-        self.conversations = Conversations(self.records)
+        self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records)
         self.learner = Learner(self.records, self.conversations, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
@@ -62,12 +62,15 @@ class GatewayState:
 
         :raises StoreUnavailable: the store does not answer.
         """
-        request = job.request
-        operation = request.operation
-        by_id = operation in BY_ID or operation in self.conversations.by_id
-        if not self.records.keeps or not (by_id or (operation in CONTINUING and self._names(job))):
-            return
-        await self._recalled(job, by_id)
+        operation = job.request.operation
+        if not self.records.keeps:
+            if operation in CONTINUING and self.compactor.has_mark(job.request.envelope):
+                await self._recalled(job)  # nothing is stored of a compaction: it opens without a store too
+        elif operation in CONTINUING:
+            if self._names(job):
+                await self._recalled(job)
+        elif operation in BY_ID or operation in self.conversations.by_id:
+            await self._recalled(job, by_id=True)
 
     async def _recalled(self, job: Job, by_id: bool = False) -> None:
         request, envelope = job.request, job.request.envelope
@@ -86,10 +89,8 @@ class GatewayState:
     def _names(self, job: Job) -> bool:
         """Whether anything of an earlier request is named; looked at for every request, so in order of cost."""
         envelope, only = job.request.envelope, job.setup.registry.only
-        members = envelope.members
-        if "previous_response_id" in members or "conversation" in members:
-            if envelope.has("previous_response_id") or envelope.has("conversation"):
-                return True
+        if envelope.names_state and (envelope.has("previous_response_id") or envelope.has("conversation")):
+            return True
         if only is not None and only.native and job.request.tenant is None:
             return (
                 False  # of what is asked there, nothing is kept that an item could name (`_elsewhere`: asked elsewhere)
@@ -99,10 +100,9 @@ class GatewayState:
     def _names_items(self, envelope: Envelope) -> bool:
         return self.compactor.has_mark(envelope) or bool(references(envelope))
 
-    async def _elsewhere(self, job: Job, target: Target) -> None:
+    async def _elsewhere(self, job: Job) -> None:
         """Look at the items after all: the policy has built an upstream that the configuration does not know."""
-        built = any(isinstance(one.provider, Provider) for one in target.chain())
-        if built and self.records.keeps and self._names_items(job.request.envelope):
+        if self.records.keeps and self._names_items(job.request.envelope):
             await self._recalled(job)
 
     async def _find(self, job: Job, past: Past) -> None:
@@ -145,9 +145,9 @@ class GatewayState:
         :raises LookupError: the policy named an unknown provider.
         """
         operation = job.request.operation
-        if job.past is None and job.setup.registry.only is not None and operation in CONTINUING:
-            await self._elsewhere(job, target)
-        if operation == "create" and job.past is None and not job.request.envelope.members.keys() & SPECIAL:
+        if job.past is None and operation in CONTINUING and job.setup.registry.only is not None and is_built(target):
+            await self._elsewhere(job)
+        if operation == "create" and job.past is None and not job.request.envelope.names_state:
             reply = await Exchange(job, target).run()
             if self.records.keeps:
                 await self.learner.learn(job, reply)
@@ -269,4 +269,8 @@ class GatewayState:
         await self.records.store.aclose()
 
 
-SPECIAL = frozenset({"background", "previous_response_id", "conversation"})
+def is_built(target: Target) -> bool:
+    """Whether the policy has built an upstream of the chain itself."""
+    if not target.fallbacks:
+        return isinstance(target.provider, Provider)
+    return any(isinstance(one.provider, Provider) for one in target.chain())

@@ -1,4 +1,4 @@
-"""The answers to ids that are unknown, expired, deleted or somebody else's: one for each kind, always the same."""
+"""The answers to ids that are unknown, expired, deleted, somebody else's, or one too many: one for each kind."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def unknown_conversation() -> InvalidRequest:
 def unknown_item() -> InvalidRequest:
     """An item that a path or an `item_reference` names."""
     return InvalidRequest("No such item is known here.", status=404, code="item_not_found", param="item_id")
+
+
+def exclusive() -> InvalidRequest:
+    """What was said before is named twice."""
+    return InvalidRequest(
+        "Give either 'previous_response_id' or 'conversation'.",
+        code="mutually_exclusive_parameters",
+        param="conversation",
+    )
 
 
 def unsupported(operation: str) -> InvalidRequest:

@@ -53,6 +53,8 @@ class Worker:
         self.turn = with_status(found[0], "in_progress")
         version = await self.turns.replace(self.tenant, self.id, found[1], self.turn)
         self.version = version or 0
+        if version is None:
+            self.leases.leave(self.tenant, self.id)
         return version is not None
 
     async def run(self, target: Target) -> None:
@@ -62,6 +64,9 @@ class Worker:
                 beside.start_soon(self._beats, beside.cancel_scope)
                 await self._read(target)
                 beside.cancel_scope.cancel()
+            if self.turn is None:
+                with suppress(StoreUnavailable):
+                    await self.leases.give_back(self.tenant, self.id)
         except BaseException as error:
             with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
                 await self._ended(ended_by(self.turn, reason_of(error)))

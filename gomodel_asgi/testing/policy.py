@@ -16,7 +16,7 @@ from ..envelope import Envelope
 from ..health import Health
 from ..offload import call
 from ..providers.provider import Provider
-from ..registry import Registry
+from ..registry import Registry, split_model
 from ..routing import Operation, Policy, PreviousResponse, RoutingRequest, Target
 from ..settings import Timeouts
 from .replies import HeaderList, encoded
@@ -62,16 +62,19 @@ def run_policy(
     registry = Registry(_provider(each) for each in (("fake",) if providers is None else providers))
     whole_scope = _scope(headers, user, state, scope)
     envelope = Envelope.parse(body if isinstance(body, bytes) else _json(body))
+    hint = agreed(envelope.hint, whole_scope["headers"], split_query(whole_scope["query_string"])[1])
+    provider, model = split_model(envelope.model, hint, registry)
     request = RoutingRequest(
         operation=operation,
         envelope=envelope,
-        hint=agreed(envelope.hint, whole_scope["headers"], split_query(whole_scope["query_string"])[1]),
+        provider=provider,
+        model=model,
         registry=registry,
         scope=whole_scope,
         tenant=tenant,
         response_id=response_id,
         previous=previous,
-        health=partial(_health, Health(), registry),
+        health_of=partial(_health, Health(), registry),
     )
     known = None if providers is None else registry
     decided = _decide(policy, request, known) if backend() else anyio.run(_decide, policy, request, known)

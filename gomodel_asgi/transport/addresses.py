@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 NAT64 = IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that is really reached."""
+INWARD = (
+    IPv4Network("192.0.0.0/24"),  # RFC 6890; Oracle's cloud answers 192.0.0.192
+    IPv4Network("192.88.99.0/24"),  # RFC 7526: relays of 6to4
+    IPv4Network("168.63.129.16/32"),  # public by number, but Azure's own: what each of its machines may ask
+    IPv6Network("3fff::/20"),  # RFC 9637: documentation
+    IPv6Network("5f00::/16"),  # RFC 9602: segment routing
+)
+"""What no provider answers at, and `ipaddress` of some Python calls global."""
 TUNNELS = (IPv6Network("2002::/16"), IPv6Network("2001::/32"))
 """6to4 and Teredo: an IPv4 address inside, perhaps a private one, and no provider's API behind it."""
 
@@ -30,6 +38,8 @@ def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 def _is_global(address: IPv4Address | IPv6Address) -> bool:
     if isinstance(address, IPv6Address) and (address.is_site_local or any(address in net for net in TUNNELS)):
+        return False
+    if any(address in network for network in INWARD if network.version == address.version):
         return False
     special = address.is_multicast or address.is_reserved or address.is_unspecified or address.is_link_local
     return address.is_global and not special and not address.is_loopback and not address.is_private

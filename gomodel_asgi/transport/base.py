@@ -6,16 +6,16 @@ providers or tenants; what it must keep apart it keeps apart by *credential*.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct
 
 from ..settings import Timeouts
 
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(Struct, frozen=True):
     """One HTTP request to an upstream, complete but for framing headers.
 
     *scheme* is `http` or `https`; *host* is without brackets; *target* is path and query as they go on the wire.
@@ -33,15 +33,19 @@ class UpstreamRequest:
     host: str
     port: int
     target: bytes
-    headers: Headers = field(repr=False)
-    body: bytes | None = field(repr=False)
-    credential: str = field(default="", repr=False)
+    headers: Headers
+    body: bytes | None
+    credential: str = ""
     timeouts: Timeouts = Timeouts()
     deadline: float = 120.0
     allow_private: bool = True
     uds: str | None = None
     fresh: bool = False
     websocket: bool = False
+
+    def __repr__(self) -> str:
+        place = self.host if self.uds is None else self.uds
+        return f"<UpstreamRequest {self.method!r} {self.scheme}://{place}:{self.port} {self.target!r}>"
 
 
 class UpstreamReply(Protocol):

@@ -32,20 +32,30 @@ def request_head(request: UpstreamRequest, host: bytes) -> bytes:
 
     :raises ValueError: CR, LF or NUL anywhere, a space in method or target, or a header that is the transport's own.
     """
-    method, body = request.method, request.body
-    lines = [b"%s %s HTTP/1.1\r\nhost: %s\r\naccept-encoding: identity" % (method, request.target, host)]
-    if body is not None:
-        lines.append(b"content-length: %d" % len(body))
-    elif method in EXPECTS_BODY:
-        lines.append(b"content-length: 0")
+    return finished(opening(request, host), request)
+
+
+def opening(request: UpstreamRequest, host: bytes) -> bytes:
+    """All of the head but the body's length and the empty line: what two requests of one kind have in common.
+
+    :raises ValueError: as `request_head`.
+    """
+    lines = [b"%s %s HTTP/1.1\r\nhost: %s\r\naccept-encoding: identity" % (request.method, request.target, host)]
     for name, value in request.headers:
         if name in OWN:
             raise ValueError(f"Header {name!r} belongs to the transport.")
         lines.append(b"%s: %s" % (name, value))
-    lines.append(b"\r\n")
+    lines.append(b"")
     head = b"\r\n".join(lines)
-    check(head, len(lines) + 2, method + request.target)
+    check(head, len(lines) + 1, request.method + request.target)
     return head
+
+
+def finished(opening: bytes, request: UpstreamRequest) -> bytes:
+    """The head that begins with *opening*."""
+    if request.body is not None:
+        return b"%bcontent-length: %d\r\n\r\n" % (opening, len(request.body))
+    return opening + (b"content-length: 0\r\n\r\n" if request.method in EXPECTS_BODY else b"\r\n")
 
 
 def check(head: bytes, ends: int, request_line: bytes) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NoReturn
@@ -90,6 +91,27 @@ class HttpxReply:
             _reraise(error, reading=True)
 
 
+class Once:
+    """A body in one piece. The libraries' own is a generator, which a write that is given up leaves unfinished."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data: bytes | None = data
+
+    def __aiter__(self) -> Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data, self.data = self.data, None
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+
+@lru_cache(maxsize=2)
+def _body_of(library: ModuleType) -> Any:
+    return type("Body", (Once, library.AsyncByteStream), {})
+
+
 class HttpxTransport:
     """Makes requests through *transport*, an `httpx.AsyncBaseTransport` or `httpx2.AsyncBaseTransport`, as it is given:
     how it pools, and what it keeps between requests, is its own affair.
@@ -160,13 +182,16 @@ class HttpxTransport:
         headers = [*request.headers, (b"accept-encoding", b"identity")]
         if not request.body and request.method in EXPECTS_BODY:
             headers.append((b"content-length", b"0"))
-        return library.Request(
+        translated = library.Request(
             request.method.decode("ascii"),
             f"{request.scheme}://{host}:{request.port}{request.target.decode('ascii')}",
             headers=headers,
             content=request.body,
             extensions=_extensions(request, self._proxy is not None),
         )
+        if request.body:
+            translated.stream = _body_of(library)(request.body)
+        return translated
 
     async def _own(self, uds: str | None) -> Any:
         httpx = import_module("httpx")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from ..errors import InvalidRequest
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import call_of, provider_of, resolve
 from ..exchange.exchange import STREAM_TYPE
-from ..exchange.job import State
+from ..exchange.job import Past, State
 from ..providers.provider import Provider, fingerprint
 from ..routing import Target
 from ..state.portable import carried
@@ -31,6 +32,7 @@ from .frames import Create
 from .memory import Chunk, Memory, Remembered
 
 NOTHING = usage(input=0, output=0)
+NULL = msgspec.Raw(b"null")
 
 
 def account_of(provider: Provider, key: str | None) -> str:
@@ -39,36 +41,44 @@ def account_of(provider: Provider, key: str | None) -> str:
 
 
 class Remembering:
-    """What a create continues, where the connection knows it; see `exchange.job.Past`."""
+    """What a create continues, where the connection knows it; see `exchange.job.Past`. *own* is what its own input
+    names of what others know, None where it names nothing."""
 
-    def __init__(self, envelope: Envelope, earlier: Remembered, warn: Any) -> None:
+    def __init__(self, envelope: Envelope, earlier: Remembered, own: Past | None, warn: Any) -> None:
         self.original = envelope
         self.earlier = earlier
+        self.own = own
         self.warn = warn
 
     @property
     def bound(self) -> bool:
-        return self.earlier.chunks is None
+        return self.earlier.chunks is None or (self.own is not None and self.own.bound)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         account = account_of(provider, key)
         chunks = self.earlier.chunks
+        original = self.original
+        if self.own is not None:
+            given = self.own.envelope(provider, key).members
+            original = original.with_members({**original.members, "input": given.get("input", NULL)})
         if chunks is None:
             if account != self.earlier.account:
                 raise unknown_previous()
-            return self.original
+            return original
         pieces = [chunk.items for chunk in chunks if chunk.items]
         if any(chunk.account != account for chunk in chunks):
             pieces = [msgspec.json.encode(self._carried(chunks, account, provider, native=True))[1:-1]]
-        members = {name: raw for name, raw in self.original.members.items() if name != "previous_response_id"}
-        items = b",".join(filter(None, (*pieces, own_items(self.original))))
-        return self.original.with_members({**members, "input": msgspec.Raw(b"[%s]" % items)})
+        members = {name: raw for name, raw in original.members.items() if name != "previous_response_id"}
+        items = b",".join(filter(None, (*pieces, own_items(original))))
+        return original.with_members({**members, "input": msgspec.Raw(b"[%s]" % items)})
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
         if self.earlier.chunks is None:
             raise unknown_previous()
         items = self._carried(self.earlier.chunks, account_of(provider, key), provider, native=False)
-        own = msgspec.json.decode(b"[%s]" % own_items(self.original))
+        own: Any = msgspec.json.decode(b"[%s]" % own_items(self.original))
+        if self.own is not None:
+            own = self.own.body(provider, key).get("input") or []
         return {**self.original.body, "input": items + own}
 
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
@@ -120,8 +130,17 @@ class Recall:
         self.earlier = self.memory.recall(job.request.previous_response_id)
         if self.earlier is None:
             return await self.gateways.recall(job)
-        job.past = Remembering(job.request.envelope, self.earlier, job.warn)
+        job.past = Remembering(job.request.envelope, self.earlier, await self._named(job), job.warn)
         job.request.previous = self.earlier
+
+    async def _named(self, job: Job) -> Past | None:
+        """What the create's own input names: items, which have to be the tenant's own here as anywhere."""
+        request = copy(job.request)
+        members = {name: raw for name, raw in request.envelope.members.items() if name != "previous_response_id"}
+        request.envelope = request.envelope.with_members(members)
+        alone = replace(job, request=request)
+        await self.gateways.recall(alone)
+        return alone.past
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """Ask *target*; of a warming-up request only an upstream with a socket of its own is told."""
@@ -186,4 +205,4 @@ async def warmed(job: Job, target: Target) -> Reply:
     response = response_object("resp_" + secrets.token_hex(24), now, call.model, call.body, stamp)
     response |= {"status": "completed", "completed_at": now, "usage": NOTHING}
     body = stream_of(response)
-    return Reply(status=200, headers=[STREAM_TYPE], provider=name, model=call.model, attempts=0, body=body)
+    return Reply(status=200, raw_headers=[STREAM_TYPE], provider=name, model=call.model, attempts=0, body=body)

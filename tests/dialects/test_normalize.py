@@ -33,8 +33,8 @@ WHOLE = [exchange["reply"] for exchange in RECORDED if isinstance(exchange["repl
 needs_recordings = pytest.mark.skipif(not RECORDED, reason="../shared/recorded is not there")
 
 
-def reader(*, stream: bool = True, name: str | None = None, **echo: Any) -> NormalizingReader:
-    return NormalizingReader(name=name, model="m", limits=Limits(), echo=echo, stream=stream)
+def reader(*, stream: bool = True, name: str | None = None, after: int = -1, **echo: Any) -> NormalizingReader:
+    return NormalizingReader(name=name, model="m", limits=Limits(), echo=echo, stream=stream, after=after)
 
 
 def wire(found: list[Json], *, named: bool = True, done: bool = True, end: str = "\n") -> bytes:
@@ -534,6 +534,38 @@ def test_an_event_over_the_limit_is_refused() -> None:
     with pytest.raises(UpstreamProtocolError):
         for _ in range(20):
             repaired.feed(b"data: " + b"x" * 1000)
+
+
+# Streams that are sent again...
+
+
+@pytest.mark.parametrize("after", range(-1, 20))
+def test_a_stream_that_is_sent_again_goes_on_behind_the_number_that_the_client_has(after: int) -> None:
+    created = {"type": "response.created", "response": {"id": "resp_1", "created_at": 7}}
+    sloppy = said(created, TEXT, TEXT, {"type": "response.completed"})
+    first = normalized(sloppy)
+    again = reader(after=after)
+    out = events(again.feed(wire(sloppy)) + again.close())
+
+    assert [json.dumps(event) for event in out] == [json.dumps(e) for e in first if e["sequence_number"] > after]
+    assert again.terminal == "completed"
+
+
+@pytest.mark.parametrize("after", [-1, 0, 3, 100])
+def test_a_stream_that_is_sent_again_and_breaks_off_tells_so_behind_the_number_that_the_client_has(after: int) -> None:
+    again = reader(after=after)
+    out = events(again.feed(wire(said(TEXT), done=False)) + again.close())
+
+    assert [event["type"] for event in out][-2:] == ["error", "response.failed"]
+    assert min(event["sequence_number"] for event in out) == after + 1
+
+
+def test_a_failure_that_the_client_has_is_not_told_again() -> None:
+    failed = {"type": "response.failed", "response": {"id": "resp_1", "error": {"message": "No.", "code": "x"}}}
+    again = reader(after=normalized(said(TEXT, failed))[-1]["sequence_number"])
+
+    assert again.feed(wire(said(TEXT, failed))) == b"data: [DONE]\n\n"
+    assert again.terminal == "failed"
 
 
 WRONG: tuple[Any, ...] = (None, 5, "", "x", [], {}, [None], {"type": "x"}, True, -1, 1.5)

@@ -19,10 +19,11 @@ from gomodel_asgi.dialects.translated import TranslatedReader
 from gomodel_asgi.emitter import DONE, Emitter
 from gomodel_asgi.endpoints.hints import agreed, split_query
 from gomodel_asgi.envelope import BOM, Envelope, read_members
-from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamProtocolError
+from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamProtocolError, UpstreamTruncated
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.sse import Decoder, Event, Framer
 
+KEY = "sk-canary-1"
 ENDS = ("response.completed", "response.incomplete", "response.failed")
 RANDOM_ID = re.compile(rb"_[0-9a-f]{48}")
 BETWEEN = re.compile(rb"[\r\n]+")
@@ -80,7 +81,7 @@ def header_fields(data: bytes) -> None:
         assert headers.read(fields).items() <= set(fields)
     except GatewayError as error:
         json.loads(error.body())
-    for name, value in headers.for_client(fields):
+    for name, value in headers.for_client(fields, bytes):
         assert re.fullmatch(rb"[!-~]+", name), f"{name!r} is no header's name"
         assert re.fullmatch(rb"[\t\x20-\x7e]{0,1024}", value), f"{value!r} is no header's value"
     for _, value in fields:
@@ -139,7 +140,10 @@ def translated(dialect: str) -> Callable[[bytes], None]:
 
 
 def native(data: bytes) -> None:
-    stream(lambda: NativeReader(name="p", model="m", limits=Limits()), data, ours=False)
+    stream(lambda: NativeReader(name="p", model="m", limits=Limits(), secrets=(KEY,)), data, ours=False)
+    chunks = pieces(data.replace(b"~", KEY.encode()))
+    out, _ = played(NativeReader(name="p", model="m", limits=Limits(buffer=16), secrets=(KEY,)), chunks)
+    assert KEY.encode() not in out, "our key was given away"
 
 
 def normalize(data: bytes) -> None:
@@ -185,10 +189,11 @@ def played(read: Reader, chunks: list[bytes]) -> tuple[bytes, str | None]:
     """What the client gets, and how it ended: a refusal in the midst is told in band, as the exchange does."""
     out = []
     try:
-        out = [read.feed(chunk) for chunk in chunks]
+        for chunk in chunks:
+            out.append(read.feed(chunk))
         out.append(read.close())
         end = read.terminal
-    except UpstreamProtocolError as error:
+    except (UpstreamProtocolError, UpstreamTruncated) as error:
         out.append(read.fail(error))
         end = "refused"
     assert read.terminal is not None, "the stream has no end"

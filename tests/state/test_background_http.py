@@ -175,6 +175,29 @@ async def test_a_deleted_response_stops_its_work(make: Make, fake: FakeProvider)
     assert (await get(gateway, id)).status == 404
 
 
+@pytest.mark.parametrize("end", ["delete", "cancel", "forget"])
+async def test_a_response_ended_by_another_worker_leaves_no_lease(make: Make, fake: FakeProvider, end: str) -> None:
+    store = MemoryStore()
+    working, other = make(store=store), make(store=store)
+    fake.script(stalled("Done."))
+    id = (await ask(working, BODY)).json()["id"]
+    with anyio.fail_after(PATIENCE):
+        received = await fake.received()
+    match end:
+        case "delete":
+            await ask(other, path=f"/v1/responses/{id}", method="DELETE")
+        case "cancel":
+            await ask(other, path=f"/v1/responses/{id}/cancel", method="POST")
+        case _:
+            await other.forget(None)
+    with anyio.fail_after(PATIENCE):
+        await received.disconnected.wait()
+    await working.aclose()
+
+    assert [key async for key in store.scan(LEASES)] == []
+    assert not working.background.leases._renewed
+
+
 @pytest.mark.parametrize("refusal", [Status(400), Reply("", content_type=EVENT_STREAM), Reply("<html>")])
 async def test_a_failing_upstream_leaves_a_failed_response(make: Make, fake: FakeProvider, refusal: Any) -> None:
     fake.script(refusal) if isinstance(refusal, Reply) else fake.fail_next(refusal)
@@ -261,6 +284,8 @@ async def test_a_task_queue_runs_each_response_once(open_atomic: Open, fake: Fak
     assert len(fake.requests) == 2
     assert b"I am Ada." in fake.requests[1].body
     assert await worker.run_background(tickets[0]) is False
+    assert not worker.background.leases._renewed
+    assert not other.background.leases._renewed
 
 
 async def test_a_ticket_that_is_none_is_refused(make: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -271,16 +272,49 @@ def test_a_conversation_object_collects_what_is_said(
             request()
 
 
+@pytest.mark.parametrize(("below", "name"), [("", "metadata"), ("/items", "items")])
+def test_a_change_of_a_conversation_says_what_is_changed(client: openai.OpenAI, below: str, name: str) -> None:
+    hint: Any = {"x-gomodel-provider": "chat"}
+    made = client.conversations.create(metadata={"a": "b"}, extra_headers=hint)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post(f"/conversations/{made.id}{below}", body={}, cast_to=object)
+
+    assert (refused.value.param, refused.value.code) == (name, "missing_required_parameter")
+    assert client.conversations.retrieve(made.id).metadata == {"a": "b"}
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_end_even_where_ids_repeat(client: openai.OpenAI, order: Any) -> None:
+    said: Any = [{"role": "user", "content": "x", "id": "msg_same"}] * 3 + [{"role": "user", "content": "y"}]
+    made = client.conversations.create(items=said, extra_headers={"x-gomodel-provider": "chat"})
+    listed = client.conversations.items.list(made.id, limit=1, order=order)
+
+    assert {text_of(item) for item in itertools.islice(listed, 10)} == {"x", "y"}
+    assert len(list(itertools.islice(listed, 10))) < 5
+
+
+@pytest.mark.parametrize("dialect", TRANSLATED)
+def test_what_was_said_before_is_named_once(client: openai.OpenAI, fakes: Fakes, dialect: str) -> None:
+    fakes[dialect].script(says(dialect, "Hello."))
+    first = client.responses.create(model=MODELS[dialect], input="Hi.")
+    made = client.conversations.create(extra_headers={"x-gomodel-provider": dialect})
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=MODELS[dialect], input="Hi.", conversation=made.id, previous_response_id=first.id)
+
+    assert refused.value.code == "mutually_exclusive_parameters"
+    assert len(fakes[dialect].requests) == 1
+
+
 def test_a_conversation_of_a_native_upstream_is_asked_there(client: openai.OpenAI, fakes: Fakes) -> None:
     fake = fakes["responses"]
-    fake.script(Reply({"id": "conv_1", "object": "conversation", "created_at": 1, "metadata": {}}))
-    made = client.conversations.create(extra_headers={"x-gomodel-provider": "responses"})
-    fake.script(Reply({"id": "conv_1", "object": "conversation", "created_at": 1, "metadata": {"x": "y"}}))
+    hint: Any = {"x-gomodel-provider": "responses"}
+    made = client.conversations.create(metadata={"x": "y"}, extra_headers=hint)
 
     assert client.conversations.retrieve(made.id).metadata == {"x": "y"}
-    assert fake.requests[-1].path == "/v1/conversations/conv_1"
+    assert fake.requests[-1].path == f"/v1/conversations/{made.id}"
     client.responses.create(model="gpt-5", input="Hi.", conversation=made.id)
-    assert fake.requests[-1].json()["conversation"] == "conv_1"
+    assert fake.requests[-1].json()["conversation"] == made.id
+    assert [text_of(item) for item in client.conversations.items.list(made.id)] == ["You said: Hi.", "Hi."]
 
 
 # Counting and compaction...

@@ -12,11 +12,11 @@ from gomodel_asgi import Gateway, NoStore, Provider, RoutingRequest, Target
 from gomodel_asgi.errors import StoreUnavailable
 from gomodel_asgi.observers import Warned
 from gomodel_asgi.state import MemoryStore, Record
-from gomodel_asgi.testing import FakeProvider
-from tests.driving import Caller, ask, encoded, scope_of
+from gomodel_asgi.testing import FakeProvider, Scripted, Stall
+from tests.driving import PATIENCE, Caller, ask, encoded, scope_of
 
 from .conftest import Open
-from .upstreams import provider_of
+from .upstreams import provider_of, says
 
 CREATE = {"model": "gpt-5", "input": "hi"}
 
@@ -218,6 +218,33 @@ async def test_a_forgotten_tenant_has_no_responses(gateway: Gateway) -> None:
 
     assert (await look(gateway, mine, "acme")).status == 404
     assert (await look(gateway, theirs, "other")).status == 200
+
+
+@pytest.mark.parametrize("model", ["one-m", "two-m"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_under_way_when_its_tenant_was_forgotten_is_forgotten_too(
+    two: FakeProvider, model: str, stream: bool
+) -> None:
+    providers = [
+        provider_of("chat", two, "one", models=("one-*",)),
+        provider_of("responses", two, "two", models=("two-*",)),
+    ]
+    gateway = Gateway(providers=providers, tenant=tenant)
+    two.script(Scripted(says("chat", "Hello.", stream=stream) if model == "one-m" else None, (Stall(after_events=0),)))
+    caller = Caller(scope_of(headers=of("acme")), [encoded({"model": model, "input": "hi", "stream": stream})])
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller.run, gateway)
+            await two.received()
+            await gateway.forget("acme")
+            while not caller.complete:
+                two.release()  # again, since it may have come before the reply began to wait
+                await anyio.sleep(0.01)
+    id = (caller.events()[-1]["response"] if stream else caller.json())["id"]
+
+    assert (await look(gateway, id, "acme")).status == 404
+    assert len(gateway.store) == 1, "the generation"  # type: ignore[arg-type]
+    await gateway.aclose()
 
 
 # Without a store...

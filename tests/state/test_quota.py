@@ -88,3 +88,27 @@ async def test_forgetting_a_tenant_deletes_all_that_is_stored_of_it(open_atomic:
     assert await there(gateway, theirs, "other")
     assert len([key async for key in store.scan(TURNS)]) == 1
     await gateway.aclose()
+
+
+async def test_conversations_count_like_responses(open_atomic: Open, fake: FakeProvider) -> None:
+    gateway = Gateway(
+        providers=[provider_of("chat", fake)],
+        store=open_atomic(),
+        tenant=tenant,
+        limits=Limits(tenant_bytes=5000, tenant_entries=2),
+    )
+    headers = [(b"content-type", b"application/json"), (b"x-tenant", b"acme")]
+
+    async def send(path: str, body: Any, method: str = "POST") -> Any:
+        return await ask(gateway, body, path=f"/v1/{path}", method=method, headers=headers)
+
+    small = {"items": [{"role": "user", "content": "x" * 1500}]}
+    first = (await send("conversations", small)).json()["id"]
+    for path in (f"conversations/{first}/items", "conversations"):
+        refused = await send(path, {"items": [{"role": "user", "content": "x" * 6000}]})
+        assert (refused.status, refused.error["code"]) == (400, "quota_exceeded")
+
+    ids = [(await send("conversations", small)).json()["id"] for _ in range(2)]
+    statuses = [(await send(f"conversations/{id}", b"", "GET")).status for id in (first, *ids)]
+    assert statuses == [404, 200, 200]
+    await gateway.aclose()

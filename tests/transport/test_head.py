@@ -40,7 +40,7 @@ def test_a_request_is_framed_by_one_content_length() -> None:
 
     assert head == (
         b"POST /v1/responses HTTP/1.1\r\nhost: h\r\naccept-encoding: identity\r\n"
-        b"content-length: 5\r\ncontent-type: application/json\r\n\r\n"
+        b"content-type: application/json\r\ncontent-length: 5\r\n\r\n"
     )
 
 

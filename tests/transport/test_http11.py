@@ -114,6 +114,23 @@ async def test_a_reused_connection_that_closes_unheard_is_stale(transport: Http1
     assert caught.value.kind == "stale"
 
 
+async def test_a_request_that_must_be_fresh_uses_no_idle_connection(transport: Http11Transport, serve: Serve) -> None:
+    port = serve(answer).port
+
+    answers = [await fetch(transport, post(port, fresh=fresh)) for fresh in (False, False, True)]
+
+    assert [one.body for one in answers] == [b"connection 1", b"connection 1", b"connection 2"]
+
+
+async def test_heads_that_differ_with_each_request_do_not_pile_up(transport: Http11Transport, serve: Serve) -> None:
+    port = serve(answer).port
+    for number in range(pools_module.MOST_OPENINGS + 1):
+        await fetch(transport, post(port, headers=[(b"idempotency-key", b"%d" % number)]))
+
+    (pool,) = transport._pools().pools.values()
+    assert len(pool.openings) == 1
+
+
 async def test_an_idle_connection_expires(serve: Serve) -> None:
     gone = threading.Event()
 

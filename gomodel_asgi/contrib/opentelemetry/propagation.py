@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ...transport import Transport, UpstreamReply, UpstreamRequest

@@ -38,15 +38,15 @@ class Slot:
 
 
 class Calls:
-    """Gives the pieces of tool calls to their items. *open* opens an item by flat name and id ("" if none came)."""
+    """Gives the pieces of tool calls to their items."""
 
-    def __init__(self, open: Open) -> None:
-        self.open = open
+    def __init__(self) -> None:
         self.slots: dict[Any, Slot] = {}
         self.last: Any = None
 
-    def feed(self, delta: Any) -> str | None:
-        """One element of `tool_calls`; gives the `call_id` of its item, None while its name is unknown.
+    def feed(self, delta: Any, open: Open) -> str | None:
+        """One element of `tool_calls`; gives the `call_id` of its item, None while its name is unknown. *open* opens an
+        item by flat name and id ("" if none came).
 
         :raises ValueError: it is no object.
         """
@@ -56,7 +56,7 @@ class Calls:
         function = function if isinstance(function, dict) else {}
         id, name, arguments = _string(delta.get("id")), _string(function.get("name")), _arguments(function)
         slot = self.slot(delta.get("index"), id, name, arguments)
-        return self.more(slot, id, name, arguments)
+        return self.more(slot, id, name, arguments, open)
 
     def slot(self, index: Any, id: str, name: str, arguments: str) -> Slot:
         key = index if isinstance(index, int) else self.last
@@ -76,12 +76,12 @@ class Calls:
             return id != known.id
         return unplaced or (bool(arguments) and known.is_whole())
 
-    def more(self, slot: Slot, id: str, name: str, arguments: str) -> str | None:
+    def more(self, slot: Slot, id: str, name: str, arguments: str, open: Open) -> str | None:
         slot.id = slot.id or id
         if arguments:
             slot.pieces.append(arguments)
         if slot.item is None and name:
-            slot.item = self.open(name, slot.id)
+            slot.item = open(name, slot.id)
             arguments = "".join(slot.pieces)
         if slot.item is None:
             return None

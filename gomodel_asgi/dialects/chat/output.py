@@ -28,7 +28,7 @@ class Output:
         self.emitter = emitter
         self.tools = tools
         self.memory = Memory()
-        self.calls = Calls(self.open_call)
+        self.calls = Calls()
         self.message: Message | None = None
         self.thought: Reasoning | None = None
 
@@ -56,6 +56,10 @@ class Output:
             self.leave_reasoning()
             self.message = self.emitter.message()
         return self.message
+
+    def tool_call(self, delta: Any) -> str | None:
+        """One element of `tool_calls`; see `Calls.feed`."""
+        return self.calls.feed(delta, self.open_call)
 
     def open_call(self, name: str, id: str) -> FunctionCall | CustomCall:
         self.leave_reasoning()

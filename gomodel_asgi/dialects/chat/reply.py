@@ -193,7 +193,7 @@ class ChatTranslator:
         if not isinstance(calls, list):
             raise ValueError("tool_calls is not an array")
         for call in calls:
-            call_id = self.output.calls.feed(call)
+            call_id = self.output.tool_call(call)
             extra = call.get("extra_content")
             if call_id and isinstance(extra, dict):
                 self.output.memory.signature(call_id, extra)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 import msgspec
 
 from ...emitter import encode
 from ...errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
+from ...redaction import without
 from ...settings import Limits
 from ...sse import Decoder, Event
 from .values import Identity, Json
@@ -18,24 +19,44 @@ from .walk import Walk
 
 TERMINAL_OF_STATUS = {"incomplete": "response.incomplete", "failed": "response.failed"}
 UNDER_WAY = frozenset({"queued", "in_progress"})
-FOREIGN = (ValueError, TypeError, KeyError, AttributeError)  # what a walk over data that it does not know raises
+FOREIGN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+)  # what a walk over data that it does not know raises
 
 decode = msgspec.json.Decoder().decode
 
 
 class NormalizingReader:
     """One native reply; *name* is the stamp (None for none), *echo* the client's request, whose members a response
-    repeats. A unary body is fed whole and once, with `whole`."""
+    repeats; *secrets* are what the upstream could quote back. A unary body is fed whole and once, with `whole`.
+
+    A stream is repaired from its beginning, also when it is sent again: a repaired stream has numbers of its own, which
+    an upstream that is asked to go on behind one of them would take for others. It is to be asked for all, and of that
+    the client gets what stands behind the number *after*.
+    """
 
     def __init__(
-        self, *, name: str | None, model: str | None, limits: Limits, echo: Mapping[str, Any], stream: bool = True
+        self,
+        *,
+        name: str | None,
+        model: str | None,
+        limits: Limits,
+        echo: Mapping[str, Any],
+        stream: bool = True,
+        after: int = -1,
+        secrets: tuple[str, ...] = (),
     ) -> None:
-        identity = Identity("resp_" + secrets.token_hex(24), int(time.time()), model or "", echo, name)
-        self.walk = Walk(identity, stream=stream)
+        identity = Identity("resp_" + token_hex(24), int(time.time()), model or "", echo, name)
+        self.walk = Walk(identity, stream=stream, after=after)
         self.decoder = Decoder(limit=limits.event)
         self.begun = False
         """Whether the upstream has begun to answer, in an earlier piece than the one in which it failed."""
         self.inside = False
+        self.secrets = secrets
 
     @property
     def meaningful(self) -> bool:
@@ -73,11 +94,11 @@ class NormalizingReader:
 
     def close(self) -> bytes:
         self._read(self.decoder.close())
-        self.walk.fail(UpstreamTruncated("The upstream's stream ended before the response was complete."))
+        self.walk.break_off(UpstreamTruncated("The upstream's stream ended before the response was complete."))
         return self.take()
 
     def fail(self, error: GatewayError) -> bytes:
-        self.walk.fail(error)
+        self.walk.break_off(error)
         return self.take()
 
     def take(self) -> bytes:
@@ -103,7 +124,7 @@ class NormalizingReader:
 
     def _object(self, data: bytes) -> Json:
         try:
-            value = decode(data)
+            value = decode(without(self.secrets, data))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamProtocolError("The upstream sent what is not JSON.") from error
         if not isinstance(value, dict):

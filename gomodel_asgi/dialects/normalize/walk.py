@@ -33,11 +33,13 @@ encode = msgspec.json.Encoder().encode
 
 
 class Walk:
-    """One reply; *identity* is used as far as the upstream does not say who it is. `out` collects the events."""
+    """One reply; *identity* is used as far as the upstream does not say who it is. `out` collects the events, those
+    behind the number *after*: the client has the others."""
 
-    def __init__(self, identity: Identity, *, stream: bool) -> None:
+    def __init__(self, identity: Identity, *, stream: bool, after: int = -1) -> None:
         self.identity = identity
         self.stream = stream
+        self.after = after
         self.out: list[bytes] = []
         self.sequence_number = 0
         self.begun = False
@@ -53,7 +55,7 @@ class Walk:
 
     def write(self, type: str, members: Json) -> None:
         """Write one event of this type."""
-        if self.stream:
+        if self.stream and self.sequence_number > self.after:
             event = {"type": type, "sequence_number": self.sequence_number}
             self.out.append(frame(event | {name: value for name, value in members.items() if name not in NUMBERING}))
         self.sequence_number += 1
@@ -93,7 +95,7 @@ class Walk:
         elif self.roster.items:
             self.end("response.completed", {})
         else:
-            self.fail(UpstreamTruncated("The upstream's stream ended without a response."))
+            self.break_off(UpstreamTruncated("The upstream's stream ended without a response."))
 
     # The beginning...
 
@@ -260,13 +262,20 @@ class Walk:
         if self.failure is None:
             self.under_way({})
             self.failure = error
-            if self.stream:
+            if self.stream and self.sequence_number > self.after:
                 self.out.append(frame(error_event(error, self.sequence_number)))
             self.sequence_number += 1
         if final:
             for item in self.roster.items:
                 item.settle()
             self.finish("failed", {})
+
+    def break_off(self, error: GatewayError) -> None:
+        """The response ends without a word of the upstream, which a client that has much of it must learn too."""
+        if self.terminal is None and self.failure is None:
+            self.under_way({})
+            self.sequence_number = max(self.sequence_number, self.after + 1)
+        self.fail(error)
 
     def finish(self, status: str, event: Json) -> None:
         self.terminal = status

@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ..base import Headers, UpstreamRequest
-from ..head import request_head
 from .connect import connect, default_context
 from .connection import Connection
 from .pool import Key, Pool, Pools
@@ -37,11 +36,13 @@ class Http11Reply:
             while not reader.chunks:
                 if reader.done:
                     return b""
-                if connection.failure is not None:
-                    raise connection.failure
+                if connection.closed:
+                    raise connection.end()
                 if not await connection.progress(deadline):
                     raise UpstreamTimeout("The upstream sent nothing for too long.")
-        return connection.take()
+        if connection.reading_paused:
+            connection.resume_reading()
+        return reader.take()
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
@@ -72,6 +73,7 @@ class Http11Transport:
         self._keepalive = keepalive
         self._max_connections = max_connections
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pools] = WeakKeyDictionary()
+        self._last: Pools | None = None
         self._lock = threading.Lock()
 
     @property
@@ -89,16 +91,17 @@ class Http11Transport:
         deadline = pools.loop.time() + request.deadline
         pool = pools.of(key_of(request))
         try:
-            head = request_head(request, pool.host)
+            head = pool.head(request)
         except ValueError:
             pools.settle(pool)
             raise
-        connection = pool.take() or await self._obtain(pool, request, deadline)
+        connection = None if request.fresh else pool.take()
+        connection = connection or await self._obtain(pool, request, deadline)
         try:
             connection.send(head, request.body, request.method == b"HEAD")
             while not connection.reader.status:
-                if connection.failure is not None:
-                    raise connection.failure
+                if connection.closed:
+                    raise connection.end()
                 if not await connection.progress(deadline):
                     raise UpstreamTimeout("The upstream did not answer in time.")
             return Http11Reply(connection)
@@ -149,9 +152,10 @@ class Http11Transport:
         return self._ssl_context
 
     def _pools(self) -> Pools:
-        loop = asyncio.get_running_loop()
-        pools = self._loops.get(loop)
-        return pools if pools is not None else self._make_pools(loop)
+        loop, pools = asyncio.get_running_loop(), self._last
+        if pools is None or pools.loop is not loop:
+            pools = self._last = self._loops.get(loop) or self._make_pools(loop)
+        return pools
 
     def _make_pools(self, loop: asyncio.AbstractEventLoop) -> Pools:
         # A weak key is not enough to let a closed loop go: its connections refer to it.

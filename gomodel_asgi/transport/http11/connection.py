@@ -83,11 +83,11 @@ class Connection(asyncio.Protocol):
         self.waiter = self.loop.create_future()
         return self.waiter
 
-    def take(self) -> bytes:
-        """All payload that has come."""
-        if self.reading_paused:
-            self._resume_reading()
-        return self.reader.take()
+    def resume_reading(self) -> None:
+        """What had come has been taken: go on."""
+        self.reading_paused = False
+        if not self.closed:
+            self.transport.resume_reading()
 
     @property
     def reusable(self) -> bool:
@@ -100,16 +100,22 @@ class Connection(asyncio.Protocol):
         """Whether nothing has come or happened that was not asked for."""
         return self.reader.exact and not self.closed and self.failure is None and not self.transport.is_closing()
 
+    def end(self) -> UpstreamError:
+        """Why it was closed: given away, since the traceback that it gets when it is raised will hold us."""
+        failure, self.failure = self.failure, None
+        return failure or UpstreamTruncated("The connection to the upstream was closed.")
+
     def rest(self) -> None:
         """Nobody uses the connection: what comes now is not asked for."""
         self.waiter = None
-        self.reader.take()
+        if self.reader.chunks:
+            self.reader.take()
         if self.reading_paused:
-            self._resume_reading()
+            self.resume_reading()
 
     def abort(self) -> None:
         """Close at once, whatever is still to be sent or read."""
-        self.closed = True
+        self._close()
         self.unsent = None
         if self.failure is None:
             self.failure = UpstreamTruncated("The connection to the upstream was closed.")
@@ -133,7 +139,7 @@ class Connection(asyncio.Protocol):
         try:
             reader.feed(data)
         except UpstreamProtocolError as error:
-            self.failure = error
+            self.failure = error.with_traceback(None)
             self.abort()
             return
         if not reader.exact:
@@ -141,7 +147,11 @@ class Connection(asyncio.Protocol):
         if reader.size >= HIGH_WATER and not self.reading_paused:
             self.reading_paused = True
             self.transport.pause_reading()
-        self._wake()
+        waiter = self.waiter  # as `_wake` does, but here it is paid for each piece of a stream
+        if waiter is not None:
+            self.waiter = None
+            if not waiter.done():
+                waiter.set_result(True)
 
     def eof_received(self) -> None:
         self._end(None)
@@ -172,7 +182,7 @@ class Connection(asyncio.Protocol):
         """The peer has closed, in order (*exc* None) or not."""
         if self.closed:
             return
-        self.closed = True
+        self._close()
         if exc is None:
             self.reader.eof()
         if self.failure is None and not self.reader.done:
@@ -180,6 +190,11 @@ class Connection(asyncio.Protocol):
         self._disarm()
         self.pool.stray(self)
         self._wake()
+
+    def _close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.reader.close()
 
     def _cut(self) -> UpstreamError:
         if self.reader.status:
@@ -189,11 +204,6 @@ class Connection(asyncio.Protocol):
         error = UpstreamProtocolError("The upstream closed the connection without a reply.")
         error.kind = "closed"
         return error
-
-    def _resume_reading(self) -> None:
-        self.reading_paused = False
-        if not self.closed:
-            self.transport.resume_reading()
 
     def _wake(self) -> None:
         waiter, self.waiter = self.waiter, None

@@ -75,10 +75,16 @@ class ReplyReader:
             self.done = True
         self.exact = False
 
+    def close(self) -> None:
+        """Nothing more will be fed, and this is said once: let go of the parser, which holds us as we hold it."""
+        del self.parser
+
     def take(self) -> bytes:
         """All payload that has come, as one."""
-        chunks, self.chunks, self.size = self.chunks, [], 0
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data = b"".join(self.chunks)  # a single one is not copied
+        self.chunks.clear()
+        self.size = 0
+        return data
 
     # What the parser tells us...
 
@@ -100,7 +106,7 @@ class ReplyReader:
             return self._skip_interim()
         if not 200 <= status <= 599:
             self._refuse("its status is out of range")
-        self._read_framing(status)
+        self._read_framing()
         self.status = status
 
     def on_body(self, body: bytes) -> None:
@@ -130,17 +136,23 @@ class ReplyReader:
         if self.interims > MAX_INTERIM:
             self._refuse("its interim replies do not end")
 
-    def _read_framing(self, status: int) -> None:
-        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-        if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
-            self._refuse("its transfer coding is not chunked")
-        if codings and self.parser.get_http_version() == "1.0":
-            self._refuse("it is chunked in HTTP/1.0")
-        self.chunked = bool(codings)
-        self.until_close = not codings and not any(name == b"content-length" for name, _ in self.headers)
+    def _read_framing(self) -> None:
+        fields = dict(self.headers)
+        if b"transfer-encoding" in fields:
+            self._check_coding()
+            self.chunked = True
+        elif b"content-length" not in fields:
+            self.until_close = True
         if self.bodiless:
             # The parser would wait for a body: it is left where it stands, and the connection with it.
             self.done, self.exact = True, False
+
+    def _check_coding(self) -> None:
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            self._refuse("its transfer coding is not chunked")
+        if self.parser.get_http_version() == "1.0":
+            self._refuse("it is chunked in HTTP/1.0")
 
     def _bound(self, data: bytes, in_head: bool, held: int) -> None:
         """Limit what is not payload: heads, trailers, chunk extensions. Piece by piece, as it costs nothing so."""

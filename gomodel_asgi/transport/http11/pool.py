@@ -12,7 +12,8 @@ import asyncio
 from collections import OrderedDict
 
 from ...errors import Overloaded, UpstreamTimeout
-from ..head import authority
+from ..base import UpstreamRequest
+from ..head import authority, finished, opening
 from .connection import Connection
 
 MAX_POOLS = 10_000
@@ -21,6 +22,10 @@ MAX_POOLS = 10_000
 Key = tuple[str, str, int, str, str | None, bool]
 """scheme, host, port, credential, Unix socket, allow_private: what must agree for a connection to be shared."""
 Turn = asyncio.Future["Connection | None"]
+
+MOST_OPENINGS = 64
+"""Beginnings of heads that a pool keeps. Few kinds of request go to one upstream with one key; a header that is new
+with each request (an idempotency key) is what the bound is for."""
 
 
 class Pool:
@@ -33,6 +38,20 @@ class Pool:
         self.open = 0
         self.idle: dict[Connection, None] = {}
         self.waiting: OrderedDict[Turn, None] = OrderedDict()
+        self.openings: dict[object, bytes] = {}
+
+    def head(self, request: UpstreamRequest) -> bytes:
+        """The head of *request*; what it has in common with others is put together once.
+
+        :raises ValueError: as `request_head`.
+        """
+        kind = (request.method, request.target, *request.headers)
+        begun = self.openings.get(kind)
+        if begun is None:
+            if len(self.openings) >= MOST_OPENINGS:
+                self.openings.clear()
+            begun = self.openings[kind] = opening(request, self.host)
+        return finished(begun, request)
 
     def take(self) -> Connection | None:
         """The idle connection that was used last, if it is still good."""

@@ -1,0 +1,59 @@
+"""Takes our credentials out of what an upstream says: some quote the key that they refuse, and clients read errors.
+
+A key is found as it was sent, and as JSON may escape it: PHP writes `/` as `\\/`, .NET and Go write `+` and others as
+`\\u002B`. Against an upstream that means to give a key away, in base64 say, nothing helps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+REDACTED = b"[redacted]"
+SHORTEST = 6
+"""Characters: anything shorter is no key, and would black out ordinary words."""
+WORD = 20
+"""Characters: what is shorter and all letters is a word (`EMPTY`, `ollama`), which stands for no key."""
+CARRIERS = re.compile(r"auth|key|token|secret|cookie|passw|credential|signature", re.IGNORECASE)
+"""Names of headers and query members that carry a credential."""
+ESCAPE = re.compile(rb"\\(?:u00[2-7]|/)")
+"""A printable ASCII character in another spelling."""
+
+
+def carried(*givens: Mapping[str, str] | None) -> tuple[str, ...]:
+    """The credentials in headers or query members: of `Bearer abc` both all and its last word."""
+    found: dict[str, None] = {}
+    for given in givens:
+        for name, value in (given or {}).items():
+            if CARRIERS.search(name):
+                found.update(dict.fromkeys((value, *value.split()[-1:])))
+    return tuple(found)
+
+
+def without(secrets: Iterable[str | None], data: bytes) -> bytes:
+    """*data* with each of *secrets* blacked out."""
+    for secret in secrets:
+        if secret is not None and not is_word(secret):
+            written = secret.encode()
+            if written in data:
+                data = data.replace(written, REDACTED)
+            if ESCAPE.search(data):
+                data = _pattern(secret).sub(REDACTED, data)
+    return data
+
+
+def is_word(secret: str) -> bool:
+    """Whether *secret* is none, and would be found in any text."""
+    return len(secret) < SHORTEST or (len(secret) < WORD and secret.isalpha())
+
+
+@lru_cache(maxsize=256)
+def _pattern(secret: str) -> re.Pattern[bytes]:
+    return re.compile(b"".join(map(_spelled, secret)))
+
+
+def _spelled(char: str) -> bytes:
+    """*char* in each of its spellings inside a JSON string."""
+    optional = rb"\\?" if char in '"\\/' else b""
+    return rb"(?:%s%s|\\u(?i:%04x))" % (optional, re.escape(char).encode(), ord(char))

@@ -1,0 +1,231 @@
+"""A request frees what it held when it ends, by counting references alone, however it ends.
+
+What only the garbage collector frees stays for minutes under load, with the bodies that it holds: memory that looks
+like a leak. An error that is kept is what makes such rings: its traceback holds the frames, and they hold the keeper.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from gomodel_asgi import Limits, RateLimited, Retries, RoutingRequest, Target
+from gomodel_asgi.testing import (
+    Cut,
+    ErrorInside,
+    Garbage as NoHttp,
+    Html,
+    Malformed,
+    MalformedEvent,
+    NoTerminal,
+    Oversize,
+    Stall,
+    Status,
+    Trailing,
+)
+
+from .driving import PATIENCE, Caller, ask, scope_of
+from .lab import Lab, fakes, lab
+from .test_upstream_faults import STREAM, UNARY, nowhere
+from .transport.upstream import Peer
+
+__all__ = ["fakes", "lab"]
+
+SOON = 3.0  # seconds within which the event loop has done what it had put off; a test that passes needs none of them
+TURNS = 3  # requests of each kind: what one leaves may still be in somebody's hand
+
+
+@pytest.fixture
+def kind() -> tuple[str, str]:
+    """Our own transport: what others leave is theirs."""
+    return "http11", "asyncio"
+
+
+@pytest.fixture
+def anyio_backend(kind: tuple[str, str]) -> str:
+    return kind[1]
+
+
+@pytest.fixture(autouse=True)
+def no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+FAKE = ("gomodel_asgi.testing", "gomodel_asgi.emitter", "gomodel_asgi.items")
+"""What the fake provider makes, in a thread of its own: nothing of that is told here."""
+
+
+def held(but: tuple[str, ...]) -> Counter[str]:
+    """How many objects of the package there are, of each type, but for those of these modules."""
+    kinds = (type(thing) for thing in gc.get_objects())
+    named = (kind for kind in kinds if str(kind.__module__).startswith("gomodel_asgi."))
+    return Counter(kind.__qualname__ for kind in named if not kind.__module__.startswith(but))
+
+
+async def leaves_nothing(lab: Lab, once: Callable[[], Awaitable[object]], but: tuple[str, ...] = FAKE) -> None:
+    """*once*, again and again: what it makes is gone as soon as the event loop has finished with it."""
+    await once()
+    await lab.gateway.aclose()
+    await anyio.lowlevel.checkpoint()
+    before = held(but)
+    for _ in range(TURNS):
+        await once()
+        await lab.gateway.aclose()
+    with anyio.move_on_after(SOON):
+        while held(but) - before:
+            await anyio.lowlevel.checkpoint()
+    assert not held(but) - before
+
+
+async def by_model(request: RoutingRequest) -> Target:
+    if request.model == "raise":
+        raise LookupError("the host's mistake")
+    if request.model == "refuse":
+        raise RateLimited("No.")
+    return request.default()
+
+
+FAULTS: dict[str, Any] = {
+    "none": None,
+    "cut in the head": Cut(),
+    "cut in the middle": Cut(after_events=2),
+    "no HTTP": NoHttp(),
+    "bytes after the reply": Trailing(),
+    "no JSON": Malformed(),
+    "a broken event": MalformedEvent(),
+    "no terminal event": NoTerminal(),
+    "a page": Html(),
+    "an error inside": ErrorInside(),
+    "too large": Oversize(size=1 << 20),
+    "400": Status(400),
+    "401": Status(401),
+    "503": Status(503),
+}
+
+
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_whatever_the_upstream_does_nothing_waits_for_the_collector(lab: Lab, fault: Any, body: Any) -> None:
+    lab.make(limits=Limits(reply=1 << 19, event=1 << 19))
+
+    async def once() -> None:
+        if fault is not None:
+            lab.bad.fail_next(fault)
+        (await lab.ask(body)).raised = None  # else it would be the caller who keeps the error
+
+    await leaves_nothing(lab, once)
+
+
+CHAT = [
+    b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c","function":{"name":"f"}}]}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\ndata: [DONE]\n\n',
+]
+MESSAGES = [
+    b'data: {"type":"message_start","message":{"id":"m","role":"assistant","content":[],"model":"c"}}\n\n',
+    b'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":"Hi"}}\n\n',
+    b'data: {"type":"content_block_stop","index":0}\n\n',
+    b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\ndata: {"type":"message_stop"}\n\n',
+]
+CONTENT = [
+    b'data: {"candidates":[{"content":{"parts":[{"text":"Hi"}],"role":"model"},"index":0}]}\n\n',
+    b'data: {"candidates":[{"content":{"parts":[{"text":"!"}],"role":"model"},"finishReason":"STOP","index":0}]}\n\n',
+]
+
+
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "cut"])
+@pytest.mark.parametrize(("dialect", "events"), [("chat", CHAT), ("anthropic", MESSAGES), ("gemini", CONTENT)])
+async def test_nothing_of_a_translated_reply_waits_for_the_collector(
+    lab: Lab, dialect: str, events: list[bytes], whole: bool, body: Any
+) -> None:
+    def script(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            peer.send(*(events if whole else events[:1]))
+            peer.sock.shutdown(socket.SHUT_WR)
+
+    lab.make(lab.provider(lab.upstream(script), dialect=dialect))
+
+    async def once() -> None:
+        answer = await lab.ask(body)
+        assert (b"upstream_stream_truncated" in answer.content) is not whole
+
+    await leaves_nothing(lab, once, but=("gomodel_asgi.testing",))
+
+
+async def test_nothing_of_a_retry_waits_for_the_collector(lab: Lab) -> None:
+    lab.make(retries=Retries(per_target=2))
+
+    async def once() -> None:
+        lab.bad.fail_next(Status(503, retry_after=0))
+        assert (await lab.ask(STREAM)).headers["x-gomodel-attempts"] == "2"
+
+    await leaves_nothing(lab, once)
+
+
+async def test_nothing_of_a_fallback_waits_for_the_collector(lab: Lab) -> None:
+    policy = lambda request: Target("bad", fallbacks=[Target("good")])  # noqa: E731
+    lab.make(lab.provider(lab.bad), lab.provider(lab.good, "good"), policy=policy)
+
+    async def once() -> None:
+        lab.bad.fail_next(ErrorInside())
+        assert (await lab.ask(STREAM)).headers["x-gomodel-provider"] == "good"
+
+    await leaves_nothing(lab, once)
+
+
+async def test_nothing_of_a_connection_that_cannot_be_made_waits_for_the_collector(lab: Lab) -> None:
+    lab.make(lab.provider(nowhere(lab)))
+
+    async def once() -> None:
+        assert (await lab.ask(UNARY)).status == 502
+
+    await leaves_nothing(lab, once)
+
+
+REFUSED = {
+    "no JSON": b'{"model": "gpt-5", ',
+    "a wrong type": b'{"model": 7}',
+    "the policy raises": json.dumps({**UNARY, "model": "raise"}).encode(),
+    "the policy refuses": json.dumps({**UNARY, "model": "refuse"}).encode(),
+}
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+async def test_nothing_of_a_request_that_is_refused_waits_for_the_collector(lab: Lab, body: bytes) -> None:
+    lab.make(policy=by_model)
+
+    async def once() -> None:
+        answer = await ask(lab.gateway, body)
+        assert answer.status != 200
+        answer.raised = None
+
+    await leaves_nothing(lab, once)
+
+
+async def test_nothing_of_a_client_that_leaves_waits_for_the_collector(lab: Lab) -> None:
+    lab.make()
+
+    async def once() -> None:
+        lab.bad.fail_next(Stall(after_events=4))
+        caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(caller.run, lab.gateway)
+                await caller.until(2)
+                caller.leave()
+
+    await leaves_nothing(lab, once)
