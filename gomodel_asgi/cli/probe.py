@@ -11,7 +11,7 @@ import anyio
 import msgspec
 
 from ..errors import GatewayError
-from ..exchange.candidate import ACCEPT_JSON, AGENT
+from ..exchange.outgoing import ACCEPT_JSON, AGENT
 from ..providers.provider import Credential, Provider
 from ..transport.base import Transport, UpstreamRequest
 from .output import masked

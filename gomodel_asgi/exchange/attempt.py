@@ -22,10 +22,11 @@ from ..emitter import Emitter
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
 from ..transport.base import Headers, UpstreamReply, UpstreamRequest
 from . import unary
-from .candidate import Candidate, call_of, native, translated
+from .candidate import Candidate
 from .classify import ANSWERS, media_type, refusal, rejection, secrets_of
 from .decoding import decoded
 from .job import Job, clock
+from .outgoing import call_of, native, translated
 from .waiting import retry_after
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody

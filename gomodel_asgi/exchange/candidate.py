@@ -1,60 +1,20 @@
-"""A Target made concrete: which provider, with which key and model, under which deadlines; and the request to it."""
+"""A Target made concrete: which provider, with which key and model, under which deadlines."""
 
 from __future__ import annotations
-
-import re
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from ..dialects.base import Call, Dialect, Outgoing
+from ..dialects.base import Dialect
 from ..dialects.blackout import Blackout, blackout_of
 from ..dialects.built_in import built_in
-from ..envelope import check_depth
-from ..errors import GatewayError, InvalidRequest, PolicyFailed
-from ..headers import Headers, idempotency_key, is_safe
+from ..errors import GatewayError, PolicyFailed
 from ..providers.provider import Credential, Provider
 from ..redaction import carried
 from ..routing import Target
 from ..settings import Retries, Timeouts
 from ..transport.base import UpstreamRequest
-from ..version import __version__
 from .job import Job
-
-USER_AGENT = f"gomodel-asgi/{__version__}".encode()
-JSON = (b"content-type", b"application/json")
-ACCEPT_JSON = (b"accept", b"application/json")
-ACCEPT_STREAM = (b"accept", b"text/event-stream")
-AGENT = (b"user-agent", USER_AGENT)
-
-PATHS = {
-    "create": ("POST", "/responses"),
-    "compact": ("POST", "/responses/compact"),
-    "input_tokens": ("POST", "/responses/input_tokens"),
-    "retrieve": ("GET", "/responses/{}"),
-    "delete": ("DELETE", "/responses/{}"),
-    "cancel": ("POST", "/responses/{}/cancel"),
-    "input_items": ("GET", "/responses/{}/input_items"),
-    "conversation_create": ("POST", "/conversations"),
-    "conversation_retrieve": ("GET", "/conversations/{}"),
-    "conversation_update": ("POST", "/conversations/{}"),
-    "conversation_delete": ("DELETE", "/conversations/{}"),
-    "conversation_items": ("GET", "/conversations/{}/items"),
-    "conversation_items_create": ("POST", "/conversations/{}/items"),
-    "conversation_item": ("GET", "/conversations/{}/items/{}"),
-    "conversation_item_delete": ("DELETE", "/conversations/{}/items/{}"),
-}
-
-
-LISTS = frozenset({b"anthropic-beta"})
-"""Headers of which a dialect needs some values whatever a configuration sets them to."""
-
-BODIED = frozenset(
-    {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
-)
 
 MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""
@@ -162,163 +122,3 @@ async def _credential(provider: Provider, target: Target) -> Credential:
 
 def _dialect(provider: Provider) -> Dialect:
     return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect
-
-
-def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
-    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one."""
-    envelope, target = job.request.envelope, candidate.target
-    if body is None:
-        check_depth(envelope.raw, job.setup.limits.depth)
-        past = job.past
-        body = envelope.body if past is None else past.body(candidate.provider, candidate.key)
-    merged = {name: value for name, value in body.items() if name != "provider"}
-    for name, value in (target.params or {}).items():
-        merged.pop(name, None) if value is None else merged.__setitem__(name, value)
-    if candidate.model is None:
-        raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
-    provider = candidate.provider
-    return Call(
-        operation=job.request.operation,
-        body={**merged, "model": candidate.model},
-        model=candidate.model,
-        stream=envelope.stream,
-        provider=provider.name,
-        type=provider.type or provider.name,
-        unsupported=provider.unsupported,
-        depth=job.setup.limits.depth,
-    )
-
-
-def translated(candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
-    """The request to an upstream that speaks another API."""
-    extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
-    query = _joined(outgoing.query, candidate)
-    form = _form(candidate, outgoing.method, outgoing.path, query, _headers(candidate, job, True, extra))
-    return replace(form, body=outgoing.body, deadline=deadline)
-
-
-def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
-    """The client's own request, for an upstream that speaks the Responses API."""
-    request, envelope = job.request, job.request.envelope
-    if job.past is not None:
-        envelope = job.past.envelope(candidate.provider, candidate.key)
-    body = None
-    if request.operation in BODIED:
-        keep = envelope.preferences and candidate.provider.type == "openrouter"
-        body = envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
-    kind = request.operation, job.stream
-    form = candidate.forms.get(kind)
-    if form is None or _adds(job, candidate.provider):
-        form = _native_form(candidate, job)
-        if not _adds(job, candidate.provider):
-            candidate.forms[kind] = form
-    return replace(form, body=body, deadline=deadline)
-
-
-def _adds(job: Job, provider: Provider) -> bool:
-    """Whether anything of the client, but for its body, goes into the request."""
-    client, request = job.headers, job.request
-    if job.query or provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client:
-        return True
-    return request.response_id is not None or request.connection is not None
-
-
-def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
-    request = job.request
-    method, path = PATHS[request.operation]
-    path = path.format(request.response_id, request.item_id) if request.response_id else path
-    socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
-    headers = _headers(candidate, job, request.operation in BODIED, [])
-    return _form(candidate, method, path, _joined(_query(job, candidate), candidate), headers, socket)
-
-
-def starting_after(job: Job, candidate: Candidate) -> int | None:
-    """The number behind which a repaired stream that is sent again goes on; None where nothing of it is left out."""
-    if job.request.operation != "retrieve" or not candidate.provider.normalize:
-        return None
-    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
-    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
-
-
-def _query(job: Job, candidate: Candidate) -> str:
-    """The client's raw query. A repaired stream has numbers of its own, so the upstream is asked for all of it."""
-    if starting_after(job, candidate) is None:
-        return job.query
-    parts = job.query.split("&")
-    return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != "starting_after")
-
-
-def _form(
-    candidate: Candidate, method: str, path: str, query: str, headers: Headers, websocket: bool = False
-) -> UpstreamRequest:
-    """A request to *candidate* without body and deadline."""
-    provider = candidate.provider
-    scheme, host, port, uds = provider.origin
-    target = f"{provider.base_path}{path}?{query}" if query else provider.base_path + path
-    return UpstreamRequest(
-        method=method.encode("ascii"),
-        scheme=scheme,
-        host=host,
-        port=port,
-        target=target.encode("ascii"),
-        headers=headers,
-        body=None,
-        credential=candidate.credential.fingerprint,
-        timeouts=candidate.timeouts,
-        allow_private=provider.allow_private,
-        uds=uds,
-        websocket=websocket,
-    )
-
-
-def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> Headers:
-    provider, client = candidate.provider, job.headers
-    headers: Headers = [AGENT, ACCEPT_STREAM if job.stream else ACCEPT_JSON, *candidate.credential.headers]
-    if has_body:
-        headers.append(JSON)
-    if provider.native and b"openai-beta" in client and is_safe(client[b"openai-beta"]):
-        headers.append((b"openai-beta", client[b"openai-beta"]))
-    if b"idempotency-key" in client:
-        value = client[b"idempotency-key"]
-        headers.append((b"idempotency-key", idempotency_key(job.request.tenant, candidate.credential.key or "", value)))
-    for name in provider.forward_headers:
-        value = client.get(name.lower().encode("ascii"), b"")
-        if value and is_safe(value, 8192):
-            headers.append((name.lower().encode("ascii"), value))
-    if not extra and not provider.headers and not candidate.target.headers:
-        return headers
-    return _joining(extra, _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target)))
-
-
-def _target_headers(target: Target) -> Headers:
-    given = target.headers or {}
-    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in given.items()]
-
-
-def _over(headers: Headers, *layers: Headers) -> Headers:
-    """*headers* with later layers replacing earlier members of the same name."""
-    for layer in layers:
-        if layer:
-            names = {name for name, _ in layer}
-            headers = [header for header in headers if header[0] not in names] + layer
-    return headers
-
-
-def _joining(needed: Headers, headers: Headers) -> Headers:
-    """*headers* with the values of the list headers in *needed* added to what a configuration has put over them."""
-    for name, value in needed:
-        if name in LISTS and (name, value) not in headers:
-            values = [part.strip() for key, given in headers if key == name for part in given.split(b",")]
-            values += [part for part in value.split(b",") if part not in values]
-            headers = [header for header in headers if header[0] != name] + [(name, b",".join(values))]
-    return headers
-
-
-def _joined(query: str, candidate: Candidate) -> str:
-    """The client's raw query under the provider's own, which wins."""
-    fixed = candidate.provider.fixed_query
-    if not fixed or not query:
-        return fixed or query
-    names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
-    kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
-    return "&".join([*kept, fixed])

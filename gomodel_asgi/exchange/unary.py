@@ -13,9 +13,10 @@ from ..emitter import DEFAULTS, OPTIONAL_ECHO
 from ..envelope import parse_members
 from ..errors import UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
-from .candidate import Candidate, starting_after
+from .candidate import Candidate
 from .classify import secrets_of
 from .job import Job
+from .outgoing import starting_after
 
 CREATING = ("create", "compact", "input_tokens")
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)

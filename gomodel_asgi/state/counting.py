@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 
 from ..exchange import Exchange, Job, Reply
-from ..exchange.candidate import call_of, resolve
+from ..exchange.candidate import resolve
+from ..exchange.outgoing import call_of
 from ..providers.provider import Provider
 from ..routing import Target
 from .replies import told

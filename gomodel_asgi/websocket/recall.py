@@ -20,9 +20,10 @@ from ..emitter import response_object, usage
 from ..envelope import Envelope
 from ..errors import InvalidRequest
 from ..exchange import Exchange, Job, Reply
-from ..exchange.candidate import call_of, provider_of, resolve
+from ..exchange.candidate import provider_of, resolve
 from ..exchange.exchange import STREAM_TYPE
 from ..exchange.job import Past, State
+from ..exchange.outgoing import call_of
 from ..providers.provider import Provider, fingerprint
 from ..routing import Target
 from ..state.portable import carried
