@@ -59,9 +59,14 @@ class Tenancy:
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it is known, without a look into the store, that no tenant has ever been forgotten."""
+        return self._memory is not None and not self._memory.lasts
+
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        tag, mac = self._scope(tenant, await self.generation(tenant))
+        tag, mac = self._scope(tenant, 0 if self.untouched else await self.generation(tenant))
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
@@ -75,8 +80,6 @@ class Tenancy:
 
     async def generation(self, tenant: str | None) -> int:
         """0 until *tenant* is first forgotten."""
-        if self._memory is not None and not self._memory.lasts:
-            return 0  # what is looked up for each request, and nearly always absent
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:

@@ -72,6 +72,8 @@ class Learner:
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
         lesson = Lesson(self, job, candidate, job.request.tenant, account, held, kept)
+        if reply.stream is None and self.records.immediate:
+            return await self._tried(job, partial(lesson.whole, reply))
         if reply.stream is None:
             reply.before_end = await self._now_or_behind(job, partial(lesson.whole, reply))
             return
@@ -141,7 +143,8 @@ class Lesson(msgspec.Struct):
 
     async def own(self, id: str) -> None:
         """Keep whose *id* is."""
-        if await self._is_forgotten():
+        records = self.learner.records
+        if not records.tenancy.untouched and await self._is_forgotten():
             return
         provider = self.candidate.provider
         owner = Owner(
@@ -152,7 +155,7 @@ class Lesson(msgspec.Struct):
             type=provider.type,
             held=self.held,
         )
-        await self.learner.records.owners.remember(self.tenant, id, owner)
+        await records.owners.remember(self.tenant, id, owner)
 
     async def whole(self, reply: Reply) -> None:
         """Learn from a body that came whole: a response, or the events of one."""

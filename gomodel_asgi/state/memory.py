@@ -146,11 +146,13 @@ class MemoryStore:
             raise StoreUnavailable(
                 "The record is larger than the whole store may be: raise MemoryStore(max_bytes=...)."
             )
-        self._drop(place)
-        while self._bytes + size > self._max_bytes or len(self) >= self._max_entries:
-            self._drop(next(iter(self._passing or self._lasting)))
+        passing, lasting = self._passing, self._lasting
+        if place in passing or place in lasting:
+            self._drop(place)
+        while self._bytes + size > self._max_bytes or len(passing) + len(lasting) >= self._max_entries:
+            self._drop(next(iter(passing or lasting)))
         entry = Entry(value, new_version(), self._clock() + seconds, size)
-        shelf = self._lasting if seconds == math.inf else self._passing
+        shelf = lasting if seconds == math.inf else passing
         shelf[place] = entry
         self._bytes += size
         return entry.version
