@@ -57,7 +57,8 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if setup.limits.tenant_concurrency is not None and tenant is not None:
         held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
     try:
-        await setup.state.recall(job)
+        if setup.state.names(job):
+            await setup.state.recall(job)
         reply = await setup.state.answer(job, await decide(job))
     except LookupError as error:
         setup.turnstiles.leave(held)
@@ -95,13 +96,14 @@ def decide(job: Job) -> Awaitable[Target]:
 
     :raises GatewayError: it refused, failed, or took too long.
     """
-    return _asked(job) if job.trail is None else _told(job, job.trail)
+    asked = answer_of(job, job.setup.ask, Target)
+    return asked if job.trail is None else _told(asked, job, job.trail)
 
 
-async def _told(job: Job, trail: Trail) -> Target:
+async def _told(asked: Awaitable[Target], job: Job, trail: Trail) -> Target:
     started = clock()
     try:
-        target = await _asked(job)
+        target = await asked
     except GatewayError as error:
         trail.refused(clock() - started, error)
         raise
@@ -110,20 +112,18 @@ async def _told(job: Job, trail: Trail) -> Target:
     return target
 
 
-async def _asked(job: Job) -> Target:
-    answer = await answer_of(job, job.setup.ask)
-    if not isinstance(answer, Target):
-        raise PolicyFailed(NO_DETAIL) from TypeError(f"The policy returned {type(answer).__name__}, not a Target.")
-    return answer
-
-
-async def answer_of(job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]]) -> Any:
-    """What the host's *function* says of the request.
+async def answer_of(
+    job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]], kind: type[Any] = object
+) -> Any:
+    """What the host's *function*, which must give a *kind*, says of the request.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
     try:
-        return await within(job.setup.timeouts.policy, function(job.request))
+        answer = await within(job.setup.timeouts.policy, function(job.request))
+        if not isinstance(answer, kind):
+            raise TypeError(f"The policy returned {type(answer).__name__}, not a {kind.__name__}.")
+        return answer
     except GatewayError:
         raise
     except Overran:

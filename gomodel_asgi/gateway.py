@@ -22,7 +22,7 @@ from .endpoints.response import EndpointResponse
 from .endpoints.under_way import UnderWay
 from .envelope import Envelope
 from .errors import GatewayError
-from .exchange import Reply, Setup
+from .exchange import Job, Reply, Setup
 from .exchange.budget import RetryBudget
 from .exchange.candidate import provider_of
 from .exchange.told import followed
@@ -184,7 +184,7 @@ class Gateway:
         """
         inbound, tenant = await self._inbound(body, scope, tenant)
         job = job_of(self.setup, inbound, tenant)
-        await self.state.recall(job)
+        await self._recalled(job)
         model, hint = job.request.model, job.request.provider
         try:
             target = await decide(job)
@@ -194,6 +194,10 @@ class Gateway:
             self._candidate(one, provider_of(one, job), model, number) for number, one in enumerate(target.chain())
         )
         return Explanation(model, hint, target, candidates)
+
+    async def _recalled(self, job: Job) -> None:
+        if self.state.names(job):
+            await self.state.recall(job)
 
     def _candidate(self, target: Target, provider: Provider, model: str | None, number: int) -> Candidate:
         why = "the policy's Target" if number == 0 else f"fallback {number}, if all before it fail"
@@ -256,7 +260,7 @@ class Gateway:
         tenant, id, body = found
         inbound, _ = await self._inbound(body, scope, tenant)
         job = job_of(self.setup, inbound, tenant)
-        await self.state.recall(job)
+        await self._recalled(job)
         target = await decide(job)
         await self.state.work(job, target, id)
         return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 from msgspec import Struct
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from ..errors import ServerShutdown
 from ..exchange import Reply
@@ -34,18 +35,20 @@ class Delivery(Struct, eq=False):
     quiet: float = 0.0
     sending: bool = False
 
-    async def run(self, watch: Watch) -> None:
+    def run(self, watch: Watch) -> Coroutine[Any, Any, None]:
         """Send all of it; if the server cancels although the client is still there, say so first.
 
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
-        if self.reply.stream is None:
-            return await self._whole(self.reply.body or b"")
+        stream = self.reply.stream
+        return self._whole(self.reply.body or b"") if stream is None else self._events(stream.next, watch)
+
+    async def _events(self, next_events: Callable[[], Awaitable[bytes]], watch: Watch) -> None:
         self._attend(watch)
-        send, next_events = self.send, self.reply.stream.next
+        send = self.send
         try:
             events = await next_events()
-            await self._start()
+            await send(self._start())
             while events:
                 self.sending = True
                 await send({"type": "http.response.body", "body": events, "more_body": True})
@@ -80,7 +83,7 @@ class Delivery(Struct, eq=False):
 
     async def _whole(self, body: bytes) -> None:
         self.headers.append((b"content-length", b"%d" % len(body)))
-        await self._start()
+        await self.send(self._start())
         if self.reply.before_end is not None:
             await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
             await self.reply.before_end()
@@ -88,9 +91,9 @@ class Delivery(Struct, eq=False):
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
         self.done = True
 
-    async def _start(self) -> None:
+    def _start(self) -> Message:
         self.started = True
-        await self.send({"type": "http.response.start", "status": self.reply.status, "headers": self.headers})
+        return {"type": "http.response.start", "status": self.reply.status, "headers": self.headers}
 
     # Silence...
 

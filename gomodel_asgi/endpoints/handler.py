@@ -69,7 +69,8 @@ class Handler(Struct, eq=False):
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
-            await self._released(guard)
+            if (held := self._over(guard)) is not None:
+                await held.aclose()
             self._told(guard.reason)
         if self.raised is not None:
             try:
@@ -92,7 +93,8 @@ class Handler(Struct, eq=False):
             async with guard:
                 reply = await self._dispatched(inbound)
         finally:
-            await self._released(guard)
+            if (held := self._over(guard)) is not None:
+                await held.aclose()
             if reply is None and guard.reason != "shutdown":
                 self._told(guard.reason)
         if reply is None and guard.reason == "shutdown":
@@ -108,11 +110,12 @@ class Handler(Struct, eq=False):
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
-            await self._released(guard)
+            if (held := self._over(guard)) is not None:
+                await held.aclose()
             self._told(guard.reason)
 
     def _guard(self) -> Watch:
-        """A watch that a drain knows of; pair with `_released`."""
+        """A watch that a drain knows of; pair with `_over`."""
         guard = watch(None if self.background else self.receive)
         self.gateway.under_way.begin(guard)
         return guard
@@ -206,10 +209,11 @@ class Handler(Struct, eq=False):
             self.trail.sent(reply.body or b"")
         self.trail.end(reply.status if self.delivery.started else None, None if self.delivery.has_all else why)
 
-    async def _released(self, guard: Watch) -> None:
+    def _over(self, guard: Watch) -> Reply | None:
+        """The work is over: the reply that is still to be closed."""
         self.gateway.under_way.end(guard)
-        if self.delivery is not None:
-            await self.delivery.reply.aclose()
+        reply = None if self.delivery is None else self.delivery.reply
+        return reply if reply is not None and reply.holds else None
 
 
 def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:

@@ -68,7 +68,10 @@ class Attempt(Struct):
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
             upstream = await transport.open(replace(request, deadline=self._left(), fresh=True))
         try:
-            answer = await self._read(upstream)
+            upstream, streams = self._judged(upstream)
+            if upstream.status >= 400:
+                raise await self._rejection(upstream)
+            answer = await self._events(upstream) if streams else self._unary(upstream, await self._body(upstream))
         except BaseException:
             await upstream.aclose()
             raise
@@ -85,21 +88,21 @@ class Attempt(Struct):
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
         return translated(self.candidate, self.job, outgoing, left)
 
-    async def _read(self, upstream: UpstreamReply) -> Answer:
+    def _judged(self, upstream: UpstreamReply) -> tuple[UpstreamReply, bool]:
+        """*upstream* with its coding undone, and whether it is a stream.
+
+        :raises GatewayError: it is no answer, and no error worth reading.
+        """
         status, fields = upstream.status, dict(upstream.headers)
         if status not in ANSWERS and (refused := refusal(status)) is not None:
             raise refused
         if b"content-encoding" in fields:
             encoding = fields[b"content-encoding"].strip().lower()
             upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
-        if status >= 400:
-            raise await self._rejection(upstream)
         kind = media_type(fields.get(b"content-type", b""))
-        if kind == EVENT_STREAM:
-            return await self._events(upstream)
-        if kind not in JSON_TYPES and not kind.endswith(b"+json"):
+        if status < 400 and kind != EVENT_STREAM and kind not in JSON_TYPES and not kind.endswith(b"+json"):
             raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
-        return self._unary(upstream, await self._body(upstream))
+        return upstream, kind == EVENT_STREAM
 
     async def _rejection(self, upstream: UpstreamReply) -> GatewayError:
         try:

@@ -64,35 +64,37 @@ def provider_of(target: Target, job: Job) -> Provider:
     return provider
 
 
+def kept(target: Target, job: Job) -> Candidate | None:
+    """*target* made concrete, where one that says the same has been before."""
+    place = _place(target, job)
+    found = None if place is None else job.setup.candidates.get(place)
+    return None if found is None else replace(found, target=target)
+
+
 async def resolve(target: Target, job: Job) -> Candidate:
     """Make *target* concrete.
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
-    model = target.model if target.model is not None else job.request.model
-    own = target.api_key is not None or target.headers is not None
-    if own or target.timeouts is not None or target.retries is not None or not isinstance(target.provider, str):
-        return await _resolved(target, model, job)
-    place = (target.provider, model)
-    known = job.setup.candidates.get(place)
-    if known is not None:
-        return replace(known, target=target)
-    made = await _resolved(target, model, job)
-    if made.provider.standing is not None:
-        _remember(job.setup.candidates, place, made)
+    made, place, candidates = await _resolved(target, job), _place(target, job), job.setup.candidates
+    if place is not None and made.provider.standing is not None:
+        if len(candidates) >= MOST_CANDIDATES:
+            candidates.clear()
+        candidates[place] = made
     return made
 
 
-def _remember(
-    candidates: dict[tuple[str, str | None], Candidate], place: tuple[str, str | None], made: Candidate
-) -> None:
-    if len(candidates) >= MOST_CANDIDATES:
-        candidates.clear()
-    candidates[place] = made
+def _place(target: Target, job: Job) -> tuple[str, str | None] | None:
+    """Under which it is kept; None where it says more than a provider and a model."""
+    own = target.api_key is not None or target.headers is not None
+    if own or target.timeouts is not None or target.retries is not None or not isinstance(target.provider, str):
+        return None
+    return target.provider, target.model if target.model is not None else job.request.model
 
 
-async def _resolved(target: Target, model: str | None, job: Job) -> Candidate:
+async def _resolved(target: Target, job: Job) -> Candidate:
     provider, setup = provider_of(target, job), job.setup
+    model = target.model if target.model is not None else job.request.model
     dialect = None if provider.native else _dialect(provider)
     timeouts, retries = setup.timeouts, setup.retries
     for giver in (provider, target):

@@ -26,7 +26,7 @@ from ..health import Breaker
 from ..routing import BY_ID, Target
 from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
-from .candidate import Candidate, provider_of, resolve
+from .candidate import Candidate, kept, provider_of, resolve
 from .classify import BUSY
 from .detached import detached
 from .job import Job, Setup, clock
@@ -57,7 +57,7 @@ class Exchange(Struct):
         """
         job, others, tries = self.job, self._fallbacks(), 0
         job.setup.budget.earn()
-        candidate = await resolve(self.target, job)
+        candidate = kept(self.target, job) or await resolve(self.target, job)
         self.deadline = clock() + self._longest(candidate)
         while True:
             try:

@@ -59,6 +59,10 @@ class Setup:
 class State(Protocol):
     """What stands between routing and exchange: it knows what was said before, and keeps what is said now."""
 
+    def names(self, job: Job) -> bool:
+        """Whether the request may name anything of earlier ones; asked for every request, so told without a wait."""
+        ...
+
     async def recall(self, job: Job) -> None:
         """Read what the request names of earlier ones, for the policy to see.
 

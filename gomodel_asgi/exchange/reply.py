@@ -101,6 +101,11 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
 
         return ReplyResponse(self)
 
+    @property
+    def holds(self) -> bool:
+        """Whether `aclose` has anything to release."""
+        return self.stream is not None or bool(self.closing)
+
     async def aclose(self) -> None:
         """Release the upstream. Never raises; further calls do nothing."""
         if self.stream is not None:

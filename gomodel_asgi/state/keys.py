@@ -66,7 +66,11 @@ class Tenancy:
 
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        tag, mac = self._scope(tenant, 0 if self.untouched else await self.generation(tenant))
+        return self.key_in(0 if self.untouched else await self.generation(tenant), tenant, id)
+
+    def key_in(self, generation: int, tenant: str | None, id: str) -> str:
+        """The key that is *tenant*'s in this generation."""
+        tag, mac = self._scope(tenant, generation)
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:

@@ -73,9 +73,9 @@ class Learner:
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
         lesson = Lesson(self, job, candidate, job.request.tenant, account, held, kept)
         if reply.stream is None and self.records.immediate:
-            return await self._tried(job, partial(lesson.whole, reply))
+            return await self._tried(job, lesson.of(reply))
         if reply.stream is None:
-            reply.before_end = await self._now_or_behind(job, partial(lesson.whole, reply))
+            reply.before_end = await self._now_or_behind(job, lesson.of(reply))
             return
         early: Callable[[], Awaitable[object]] | None = None
         id = reply.stream.reader.response_id
@@ -157,11 +157,14 @@ class Lesson(msgspec.Struct):
         )
         await records.owners.remember(self.tenant, id, owner)
 
-    async def whole(self, reply: Reply) -> None:
-        """Learn from a body that came whole: a response, or the events of one."""
+    def of(self, reply: Reply) -> Callable[[], Awaitable[None]]:
+        """What is to be learned from a reply that came whole."""
         if reply.response_id is not None and not self.is_kept and not self.is_placed:
-            return await self.own(reply.response_id)
-        body = reply.body or b""
+            return partial(self.own, reply.response_id)
+        return partial(self.whole, reply.body or b"")
+
+    async def whole(self, body: bytes) -> None:
+        """Learn from a body that came whole: a response, or the events of one."""
         response = body if body.startswith(b"{") else last_response(body)
         if response is not None:
             await self.ended(response)

@@ -57,23 +57,21 @@ class GatewayState:
 
     # Before the policy...
 
+    def names(self, job: Job) -> bool:
+        """Whether the request may name anything of earlier ones."""
+        operation = job.request.operation
+        if operation in CONTINUING:
+            # Nothing is stored of a compaction: it opens without a store too.
+            return self._names(job) if self.records.keeps else self.compactor.has_mark(job.request.envelope)
+        return self.records.keeps and (operation in BY_ID or operation in self.conversations.by_id)
+
     async def recall(self, job: Job) -> None:
         """Find what the request names, and let the policy see it as `request.previous`.
 
         :raises StoreUnavailable: the store does not answer.
         """
-        operation = job.request.operation
-        if not self.records.keeps:
-            if operation in CONTINUING and self.compactor.has_mark(job.request.envelope):
-                await self._recalled(job)  # nothing is stored of a compaction: it opens without a store too
-        elif operation in CONTINUING:
-            if self._names(job):
-                await self._recalled(job)
-        elif operation in BY_ID or operation in self.conversations.by_id:
-            await self._recalled(job, by_id=True)
-
-    async def _recalled(self, job: Job, by_id: bool = False) -> None:
         request, envelope = job.request, job.request.envelope
+        by_id = request.operation not in CONTINUING
         past = Past(
             envelope,
             self.records.accounts,
@@ -103,7 +101,7 @@ class GatewayState:
     async def _elsewhere(self, job: Job) -> None:
         """Look at the items after all: the policy has built an upstream that the configuration does not know."""
         if self.records.keeps and self._names_items(job.request.envelope):
-            await self._recalled(job)
+            await self.recall(job)
 
     async def _find(self, job: Job, past: Past) -> None:
         request = job.request

@@ -126,11 +126,15 @@ class Recall:
             return None
         return self.create.envelope.text("previous_response_id")
 
+    def names(self, job: Job) -> bool:
+        """Whether there is anything to look for, here or in the gateway's own state."""
+        return job.request.envelope.names_state or self.gateways.names(job)
+
     async def recall(self, job: Job) -> None:
         """Look for what the request continues, here first."""
         self.earlier = self.memory.recall(job.request.previous_response_id)
         if self.earlier is None:
-            return await self.gateways.recall(job)
+            return await self._elsewhere(job)
         job.past = Remembering(job.request.envelope, self.earlier, await self._named(job), job.warn)
         job.request.previous = self.earlier
 
@@ -140,8 +144,12 @@ class Recall:
         members = {name: raw for name, raw in request.envelope.members.items() if name != "previous_response_id"}
         request.envelope = request.envelope.with_members(members)
         alone = replace(job, request=request)
-        await self.gateways.recall(alone)
+        await self._elsewhere(alone)
         return alone.past
+
+    async def _elsewhere(self, job: Job) -> None:
+        if self.gateways.names(job):
+            await self.gateways.recall(job)
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """Ask *target*; of a warming-up request only an upstream with a socket of its own is told."""
