@@ -66,7 +66,7 @@ class Tenancy:
 
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        return self.key_in(0 if self.untouched else await self.generation(tenant), tenant, id)
+        return self.key_in(await self.generation(tenant), tenant, id)
 
     def key_in(self, generation: int, tenant: str | None, id: str) -> str:
         """The key that is *tenant*'s in this generation."""
@@ -75,7 +75,7 @@ class Tenancy:
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
         """The keys of several records, for the price of one look at the generation."""
-        tag, mac = self._scope(tenant, await self.generation(tenant))
+        tag, mac = self._scope(tenant, 0 if self.untouched else await self.generation(tenant))
         return [tag + mac(id.encode("utf-8", "surrogatepass")) for id in ids]
 
     async def prefix(self, tenant: str | None) -> str:
@@ -84,6 +84,8 @@ class Tenancy:
 
     async def generation(self, tenant: str | None) -> int:
         """0 until *tenant* is first forgotten."""
+        if self.untouched:
+            return 0
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:

@@ -175,7 +175,7 @@ class Lesson(msgspec.Struct):
             said = _said(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        if not said.id or await self._is_forgotten():
+        if not said.id or (not self.learner.records.tenancy.untouched and await self._is_forgotten()):
             return
         if self.is_kept:
             await self._keep(said, response)
