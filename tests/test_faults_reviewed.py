@@ -494,6 +494,7 @@ async def test_nothing_that_an_upstream_can_say_is_a_failure_of_ours(
 # What a stream says behind its end...
 
 
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=["http11"])  # it takes the five seconds
 async def test_an_upstream_that_goes_on_behind_the_end_is_left_after_a_while(lab: Lab) -> None:
     over = threading.Event()
 
