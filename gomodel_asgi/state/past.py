@@ -19,7 +19,7 @@ from ..providers.provider import Provider
 from .accounts import Accounts
 from .ownership import Owner
 from .portable import carried
-from .references import is_looked_up, is_reference, without
+from .references import is_reference, without
 from .turns import Line
 from .unknown import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
 
@@ -200,8 +200,9 @@ class Past:
             return []
         if isinstance(own, str):
             own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": own}]}]
-        gone = [] if account is None else self._left_out(account)
-        resolved = [self._resolved(item, account) for item in own if not (gone and is_gone(item, gone))]
+        if account is not None and (gone := self._left_out(account)):
+            own = msgspec.json.decode(without(encode(own), gone))
+        resolved = [self._resolved(item, account) for item in own]
         if self.expand is None:
             return resolved
         return [one for item in resolved for one in (self.expand(item) if isinstance(item, dict) else [item])]
@@ -237,7 +238,3 @@ class Past:
 def is_item(item: Json) -> bool:
     """Whether *item* is one of its own, if an empty one."""
     return item.get("type") not in (None, "item_reference")
-
-
-def is_gone(item: Any, gone: list[str]) -> bool:
-    return isinstance(item, dict) and is_looked_up(item) and item.get("id") in gone

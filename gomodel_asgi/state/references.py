@@ -7,8 +7,9 @@ An upstream looks up what an item names by its id and does not bring along. Thre
     {"type": "reasoning", "id": …, "summary": […]}      without `encrypted_content`: its text is looked up
 
 Reasoning that nobody here may have looked up is left out, not refused: clients send the items of their whole history,
-and one without its reasoning is as good. OpenAI refuses reasoning with `content`, other upstreams read it from there:
-in neither case is anything looked up.
+and one without its reasoning is as good. What was said after it loses its id with it, since OpenAI refuses an item that
+it knows to have followed reasoning ("was provided without its required 'reasoning' item"). It refuses reasoning with
+`content` too, which other upstreams read it from: in neither case is anything looked up.
 """
 
 from __future__ import annotations
@@ -76,9 +77,15 @@ def references(envelope: Envelope) -> dict[str, bool]:
 
 
 def without(raw: bytes, ids: Iterable[str]) -> bytes:
-    """The input *raw* without the reasoning that *ids* name; every other item as it was, byte for byte."""
-    gone = {*ids}
-    kept = [bytes(item) for item in _raws(raw) if _told_one_by_one(b"[%b]" % item).keys().isdisjoint(gone)]
+    """The input *raw* without the reasoning that *ids* name, nor the ids of what its response said after it; every
+    other item as it was, byte for byte."""
+    gone, kept, behind = {*ids}, [], False
+    for item in map(bytes, _raws(raw)):
+        if not _told_one_by_one(b"[%b]" % item).keys().isdisjoint(gone):
+            behind = True
+            continue
+        behind = behind and not _is_clients(item)
+        kept.append(_nameless(item) if behind else item)
     return b"[" + b",".join(kept) + b"]"
 
 
@@ -89,11 +96,6 @@ def is_reference(item: Mapping[str, Any]) -> bool:
         return True
     may_be = type is not None and str(type) not in WHOLE and type != "reasoning" and isinstance(item.get("id"), str)
     return may_be and not any(value for name, value in item.items() if name not in ABOUT)
-
-
-def is_looked_up(item: Mapping[str, Any]) -> bool:
-    """Whether *item* is reasoning whose text its upstream has to look up."""
-    return item.get("type") == "reasoning" and not item.get("encrypted_content") and not item.get("content")
 
 
 def response_of(item_id: str) -> str | None:
@@ -130,6 +132,23 @@ def _told_one_by_one(data: bytes) -> dict[str, bool]:
             continue
         found |= {id: found.get(id, True) and may_go for id, may_go in told.items()}
     return found
+
+
+def _is_clients(item: bytes) -> bool:
+    """Whether *item* is the client's own word, and so begins something new."""
+    try:
+        one = _mention(item)
+    except msgspec.ValidationError:
+        return True
+    return one.role in ("user", "system", "developer") or str(one.type).endswith("_output")
+
+
+def _nameless(item: bytes) -> bytes:
+    """*item* without its id, where an upstream takes it so."""
+    members = _members(item)
+    if str(_mention(item).type or "message") not in WHOLE or members.pop("id", None) is None:
+        return item
+    return msgspec.json.encode(members)
 
 
 def _is_bare(raw: msgspec.Raw) -> bool:

@@ -130,6 +130,32 @@ async def test_reasoning_is_left_out_of_a_continued_response_too(gateway: Gatewa
     assert (sent["previous_response_id"], sent["input"]) == (first["id"], [HELLO])
 
 
+CALL = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"}
+SAID = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]}
+RESULT = {"type": "function_call_output", "call_id": "c1", "output": "Snow."}
+
+
+@pytest.mark.parametrize("continued", [False, True])
+async def test_what_was_said_after_reasoning_that_is_left_out_loses_its_id(
+    gateway: Gateway, one: FakeProvider, continued: bool
+) -> None:
+    """OpenAI refuses an item that it knows to have followed reasoning which is not there."""
+    more = {"previous_response_id": (await thought(gateway, one, "acme"))["id"]} if continued else {}
+    search = {
+        "type": "web_search_call",
+        "id": "ws_1",
+        "status": "completed",
+        "action": {"type": "search", "query": "q"},
+    }
+    answered = [RESULT, SAID | {"id": "msg_2"}, HELLO, CALL | {"id": "fc_2"}]
+    reasoning = {"type": "reasoning", "id": THEIRS, "summary": []}
+    followed = [search, SAID | {"id": "msg_1"}, CALL | {"id": "fc_1"}, *answered]
+    caller = await send(gateway, [HELLO, reasoning, *followed], **more)
+
+    assert caller.status == 200
+    assert one.requests[-1].json()["input"] == [HELLO, search, SAID, CALL, *answered]
+
+
 async def test_reasoning_that_another_account_issued_is_left_out(
     gateway: Gateway, one: FakeProvider, two: FakeProvider
 ) -> None:
