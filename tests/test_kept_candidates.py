@@ -9,6 +9,7 @@ import pytest
 from gomodel_asgi import Gateway, RoutingRequest, Target
 from gomodel_asgi.exchange.candidate import MOST_CANDIDATES
 from gomodel_asgi.observers import Completed, Record
+from gomodel_asgi.transport import Transport, UpstreamReply, UpstreamRequest
 
 from .driving import JSON
 from .lab import Lab, anyio_backend, fakes, kind, lab
@@ -97,6 +98,30 @@ async def test_after_a_reload_a_name_means_the_new_provider(lab: Lab) -> None:
 
     assert (len(lab.bad.requests), len(lab.good.requests)) == (1, 1)
     assert lab.good.requests[0].header("authorization") == "Bearer sk-new"
+
+
+async def test_what_a_transport_adds_to_a_request_is_not_in_the_next(lab: Lab) -> None:
+    class Marking:
+        """A transport of the host's that marks each request in place."""
+
+        def __init__(self, within: Transport) -> None:
+            self.within = within
+            self.count = 0
+
+        async def open(self, request: UpstreamRequest) -> UpstreamReply:
+            self.count += 1
+            request.headers.append((b"x-mark", b"%d" % self.count))
+            return await self.within.open(request)
+
+        async def aclose(self) -> None:
+            await self.within.aclose()
+
+    lab.transport = Marking(lab.transport)
+    lab.make()
+    for _ in range(3):
+        await lab.ask(BODY)
+
+    assert [request.values("x-mark") for request in lab.bad.requests] == [["1"], ["2"], ["3"]]
 
 
 async def test_models_that_clients_invent_do_not_pile_up(lab: Lab) -> None:

@@ -105,7 +105,8 @@ def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
         form = _native_form(candidate, job)
         if not _adds(job, candidate.provider):
             candidate.forms[kind] = form
-    return replace(form, body=body, deadline=deadline)
+    # A transport of the host's may add headers to the request that it is given: to its own copy.
+    return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
 
 
 def _adds(job: Job, provider: Provider) -> bool:
