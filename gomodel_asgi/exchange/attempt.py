@@ -23,7 +23,7 @@ from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, Upstrea
 from ..transport.base import Headers, UpstreamReply, UpstreamRequest
 from . import unary
 from .candidate import Candidate
-from .classify import ANSWERS, media_type, refusal, rejection, secrets_of
+from .classify import ANSWERS, media_type, refusal, rejection
 from .decoding import decoded
 from .job import Job, clock
 from .outgoing import call_of, native, translated
@@ -215,7 +215,7 @@ class Attempt(Struct):
         if provider.normalize and operation in ("create", "retrieve"):
             return unary.normalizing(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
         name = provider.name if setup.stamp else None
-        secrets = secrets_of(self.candidate)
+        secrets = self.candidate.blackout.secrets
         return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secrets=secrets)
 
     def _translated(self) -> TranslatedReader:
@@ -230,7 +230,7 @@ class Attempt(Struct):
             stream=call.stream,
         )
         translator = dialect.translator(call, emitter)
-        reader = TranslatedReader(translator, emitter, setup.limits, secrets_of(self.candidate))
+        reader = TranslatedReader(translator, emitter, setup.limits, self.candidate.blackout.secrets)
         if self.job.trail is not None:
             self.job.trail.reads(reader, emitter.warnings)
         return reader

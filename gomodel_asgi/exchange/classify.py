@@ -44,7 +44,7 @@ def refusal(status: int) -> GatewayError | None:
 
 def rejection(candidate: Candidate, status: int, headers: Headers, body: bytes) -> GatewayError:
     """The error of a reply with status 400 or above."""
-    secrets = secrets_of(candidate)
+    secrets = candidate.blackout.secrets
     error = _read(candidate, status, without(secrets, body))
     if isinstance(error, UpstreamAuthError):
         return error
@@ -52,11 +52,6 @@ def rejection(candidate: Candidate, status: int, headers: Headers, body: bytes) 
         error.kind = error.status
         error.passed = tuple(for_client(headers, partial(without, secrets)))
     return error
-
-
-def secrets_of(candidate: Candidate) -> tuple[str, ...]:
-    """What an upstream could quote back and nobody may be told: the key, and others in headers and query."""
-    return candidate.blackout.secrets
 
 
 def _read(candidate: Candidate, status: int, body: bytes) -> GatewayError:

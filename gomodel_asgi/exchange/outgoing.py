@@ -99,11 +99,11 @@ def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
     if request.operation in BODIED:
         keep = envelope.preferences and candidate.provider.type == "openrouter"
         body = envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
-    kind = request.operation, job.stream
-    form = candidate.forms.get(kind)
-    if form is None or _adds(job, candidate.provider):
+    kind, own = (request.operation, job.stream), _adds(job, candidate.provider)
+    form = None if own else candidate.forms.get(kind)
+    if form is None:
         form = _native_form(candidate, job)
-        if not _adds(job, candidate.provider):
+        if not own:
             candidate.forms[kind] = form
     # A transport of the host's may add headers to the request that it is given: to its own copy.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)

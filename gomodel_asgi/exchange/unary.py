@@ -14,7 +14,6 @@ from ..envelope import parse_members
 from ..errors import UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
 from .candidate import Candidate
-from .classify import secrets_of
 from .job import Job
 from .outgoing import starting_after
 
@@ -78,7 +77,7 @@ def normalizing(job: Job, candidate: Candidate, *, stream: bool) -> NormalizingR
     after = starting_after(job, candidate)
     return NormalizingReader(
         name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
-        after=-1 if after is None else after, secrets=secrets_of(candidate),
+        after=-1 if after is None else after, secrets=candidate.blackout.secrets,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -15,28 +15,13 @@ from gomodel_asgi.testing import Answer, FakeProvider
 from tests.driving import Caller, ask
 from tests.serving import Served
 
-from .test_owner_http import of, tenant
+from .test_owner_http import anyio_backend, of, one, tenant, two
 from .upstreams import provider_of
+
+__all__ = ["anyio_backend", "one", "two"]
 
 THEIRS = "rs_" + "5" * 50
 HELLO = {"role": "user", "content": "hi"}
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def one() -> Iterator[FakeProvider]:
-    with FakeProvider(name="one").run_in_thread() as fake:
-        yield fake
-
-
-@pytest.fixture
-def two() -> Iterator[FakeProvider]:
-    with FakeProvider(name="two").run_in_thread() as fake:
-        yield fake
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,19 +13,10 @@ from gomodel_asgi.state.turns import TURNS
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import Caller, ask
 
-from .test_owner_http import of, tenant
+from .test_owner_http import anyio_backend, of, one, tenant
 from .upstreams import provider_of
 
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def one() -> Iterator[FakeProvider]:
-    with FakeProvider(name="one").run_in_thread() as fake:
-        yield fake
+__all__ = ["anyio_backend", "one"]
 
 
 @pytest.fixture
