@@ -59,23 +59,14 @@ class Tenancy:
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
 
-    @property
-    def untouched(self) -> bool:
-        """Whether it is known, without a look into the store, that no tenant has ever been forgotten."""
-        return self._memory is not None and not self._memory.lasts
-
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        return self.key_in(await self.generation(tenant), tenant, id)
-
-    def key_in(self, generation: int, tenant: str | None, id: str) -> str:
-        """The key that is *tenant*'s in this generation."""
-        tag, mac = self._scope(tenant, generation)
+        tag, mac = self._scope(tenant, await self.generation(tenant))
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
         """The keys of several records, for the price of one look at the generation."""
-        tag, mac = self._scope(tenant, 0 if self.untouched else await self.generation(tenant))
+        tag, mac = self._scope(tenant, await self.generation(tenant))
         return [tag + mac(id.encode("utf-8", "surrogatepass")) for id in ids]
 
     async def prefix(self, tenant: str | None) -> str:
@@ -84,8 +75,8 @@ class Tenancy:
 
     async def generation(self, tenant: str | None) -> int:
         """0 until *tenant* is first forgotten."""
-        if self.untouched:
-            return 0
+        if self._memory is not None and not self._memory.lasts:
+            return 0  # asked for each request, and nearly always so
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:

@@ -143,8 +143,7 @@ class Lesson(msgspec.Struct):
 
     async def own(self, id: str) -> None:
         """Keep whose *id* is."""
-        records = self.learner.records
-        if not records.tenancy.untouched and await self._is_forgotten():
+        if await self._is_forgotten():
             return
         provider = self.candidate.provider
         owner = Owner(
@@ -155,7 +154,7 @@ class Lesson(msgspec.Struct):
             type=provider.type,
             held=self.held,
         )
-        await records.owners.remember(self.tenant, id, owner)
+        await self.learner.records.owners.remember(self.tenant, id, owner)
 
     def of(self, reply: Reply) -> Callable[[], Awaitable[None]]:
         """What is to be learned from a reply that came whole."""
@@ -175,7 +174,7 @@ class Lesson(msgspec.Struct):
             said = _said(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        if not said.id or (not self.learner.records.tenancy.untouched and await self._is_forgotten()):
+        if not said.id or await self._is_forgotten():
             return
         if self.is_kept:
             await self._keep(said, response)

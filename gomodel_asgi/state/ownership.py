@@ -47,8 +47,7 @@ class Ownership:
         """Keep *owner*, in place of an earlier one. False, and nothing kept, for an id that no request could name."""
         if not valid_id(response_id):
             return False
-        tenancy = self._tenancy
-        key = tenancy.key_in(0 if tenancy.untouched else await tenancy.generation(tenant), tenant, response_id)
+        key = await self._tenancy.key(tenant, response_id)
         await self._store.put(OWNERS, key, CODEC.encode(owner), ttl=self._ttl)
         return True
 
