@@ -7,12 +7,40 @@ that `output` will hold is `value`, which is complete once the item is closed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .unwrap import StringMember
 
 Json = dict[str, Any]
 Emit = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class TextKind:
+    """How a text is told: *delta* events bring it, one *done* event ends it, *field* of its part or item holds it."""
+
+    delta: str
+    done: str
+    field: str
+
+
+def _kind(stem: str, field: str) -> TextKind:
+    return TextKind(f"{stem}.delta", f"{stem}.done", field)
+
+
+TEXT_OF_PART = {
+    "output_text": _kind("response.output_text", "text"),
+    "refusal": _kind("response.refusal", "refusal"),
+    "reasoning_text": _kind("response.reasoning_text", "text"),
+    "summary_text": _kind("response.reasoning_summary_text", "text"),
+}
+"""The parts whose text comes in deltas, by their type."""
+PLACES = {"content": "content_index", "summary": "summary_index"}
+"""The members of items that hold parts, and the event member that numbers them."""
+PART_EVENTS = {"content": "response.content_part", "summary": "response.reasoning_summary_part"}
+LISTS = ("annotations", "logprobs")
+"""What an `output_text` part has beside its text."""
 
 
 def checked(text: str) -> str:
@@ -59,129 +87,170 @@ class Item:
             self.value["status"] = "incomplete"
 
 
-class Message(Item):
+class Part:
+    """A part of *item*, at *index* of its *container*; *given* is the part as it will be, but for its text."""
+
+    def __init__(self, item: Item, container: str, index: int, given: Json) -> None:
+        self.emit = item.emit
+        self.container = container
+        self.type: str = given.get("type", "")
+        self.kind = TEXT_OF_PART.get(self.type)
+        """None where parts of this type have no text that comes in deltas."""
+        self.listing = self.type == "output_text"
+        self.value = given if self.kind is None else {**given, self.kind.field: "", **self._lists(given)}
+        self.place = {**item.where, PLACES[container]: index}
+        self.pieces: list[str] = []
+        self.told = False
+        """Whether its text has ended."""
+        self.closed = False
+        self.emit(f"{PART_EVENTS[container]}.added", **self.place, part={**self.value, **self._lists({})})
+
+    def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
+        """More of its text."""
+        assert self.kind is not None
+        self.pieces.append(checked(delta))
+        if not self.listing:
+            self.emit(self.kind.delta, **self.place, delta=delta)
+            return
+        if logprobs:
+            self.value["logprobs"].extend(logprobs)
+        self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [])
+
+    def annotate(self, annotation: Json) -> None:
+        """A citation of the text so far (`url_citation` and its kin)."""
+        number = len(self.value["annotations"])
+        self.value["annotations"].append(annotation)
+        where = {**self.place, "annotation_index": number}
+        self.emit("response.output_text.annotation.added", **where, annotation=annotation)
+
+    def end_text(self) -> None:
+        """Its text has ended; further calls do nothing."""
+        if self.told or self.kind is None:
+            return
+        self.told = True
+        text = self.value[self.kind.field] = "".join(self.pieces)
+        lists = {"logprobs": self.value["logprobs"]} if self.listing else {}
+        self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists)
+
+    def close(self) -> None:
+        """End the part; further calls do nothing."""
+        if self.closed:
+            return
+        self.end_text()
+        self.closed = True
+        self.emit(f"{PART_EVENTS[self.container]}.done", **self.place, part=self.value)
+
+    def settle(self) -> None:
+        """Make `value` hold what has come, without events."""
+        if self.kind is not None and not self.told:
+            self.value[self.kind.field] = "".join(self.pieces)
+        self.closed = self.told = True
+
+    def _lists(self, given: Json) -> Json:
+        """What it has beside its text, as far as it is *given* from the start."""
+        return {name: list(given.get(name) or ()) for name in LISTS} if self.listing else {}
+
+
+class Parted(Item):
+    """An item that consists of parts; several may be open at once. `text` and its kin write to the latest one."""
+
+    containers: tuple[str, ...] = ("content",)
+    """The members that hold parts; the first is always there."""
+
+    def __init__(self, emit: Emit, index: int, value: Json) -> None:
+        for container in self.containers:
+            if container == self.containers[0] or container in value:
+                value[container] = []
+        super().__init__(emit, index, value)
+        self.parts: list[Part] = []
+        self.part: Part | None = None
+        self.counts = dict.fromkeys(self.containers, 0)
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text of the open part, as it came."""
+        return self.part.pieces if self.part is not None else []
+
+    def open_part(self, given: Json, container: str) -> Part:
+        """Open a part beside those that are open."""
+        part = Part(self, container, self.counts[container], given)
+        self.counts[container] += 1
+        self.parts.append(part)
+        return part
+
+    def end_part(self) -> None:
+        """End the latest part; what follows begins another one."""
+        if self.part is not None:
+            self.part.close()
+            self.part = None
+
+    def finish(self) -> None:
+        self.part = None
+        for part in self.parts:
+            part.close()
+        self._gather()
+
+    def settle(self) -> None:
+        if not self.closed:
+            for part in self.parts:
+                part.settle()
+            self._gather()
+        super().settle()
+
+    def _at(self, type: str, container: str) -> Part:
+        """The latest part, if it is one of *type*; else a new one."""
+        part = self.part
+        if part is None or part.type != type:
+            self.end_part()
+            part = self.part = self.open_part({"type": type}, container)
+        return part
+
+    def _gather(self) -> None:
+        for container in self.containers:
+            values = [part.value for part in self.parts if part.container == container]
+            if values or container in self.value:
+                self.value[container] = values
+
+
+class Message(Parted):
     """An assistant message; text and refusal are parts of it, each opened when the first of its kind comes."""
 
     def __init__(self, emit: Emit, index: int, id: str, members: Json) -> None:
         value = {"id": id, "type": "message", "role": "assistant", "status": "in_progress", "content": [], **members}
         super().__init__(emit, index, value)
-        self.pieces: list[str] = []
-        self.part: Json | None = None
-        self.part_type = ""
-
-    @property
-    def place(self) -> Json:
-        return {**self.where, "content_index": len(self.value["content"])}
 
     def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
         """More of the answer's text."""
-        checked(delta)
-        part = self._part("output_text", {"text": "", "annotations": [], "logprobs": []})
-        self.pieces.append(delta)
-        part["logprobs"].extend(logprobs or ())
-        self.emit("response.output_text.delta", **self.place, delta=delta, logprobs=logprobs or [])
+        self._at("output_text", "content").text(checked(delta), logprobs)
 
     def refusal(self, delta: str) -> None:
         """More of the model's refusal."""
-        checked(delta)
-        self._part("refusal", {"refusal": ""})
-        self.pieces.append(delta)
-        self.emit("response.refusal.delta", **self.place, delta=delta)
+        self._at("refusal", "content").text(checked(delta))
 
     def annotate(self, annotation: Json) -> None:
         """A citation of the text so far (`url_citation` and its kin)."""
-        part = self._part("output_text", {"text": "", "annotations": [], "logprobs": []})
-        number = len(part["annotations"])
-        part["annotations"].append(annotation)
-        self.emit("response.output_text.annotation.added", **self.place, annotation_index=number, annotation=annotation)
+        self._at("output_text", "content").annotate(annotation)
 
     def length(self) -> int:
         """Characters of the open part: where a citation of the next text begins."""
         return sum(map(len, self.pieces))
 
-    def end_part(self) -> None:
-        """End the open part; what follows begins another one."""
-        if self.part is None:
-            return
-        text = "".join(self.pieces)
-        if self.part_type == "output_text":
-            self.part["text"] = text
-            self.emit("response.output_text.done", **self.place, text=text, logprobs=self.part["logprobs"])
-        else:
-            self.part["refusal"] = text
-            self.emit("response.refusal.done", **self.place, refusal=text)
-        self.emit("response.content_part.done", **self.place, part=self.part)
-        self._keep_part()
 
-    def finish(self) -> None:
-        self.end_part()
-
-    def settle(self) -> None:
-        if self.part is not None:
-            self.part["text" if self.part_type == "output_text" else "refusal"] = "".join(self.pieces)
-            self._keep_part()
-        super().settle()
-
-    def _part(self, type: str, members: Json) -> Json:
-        if self.part is None or self.part_type != type:
-            self.end_part()
-            self.part, self.part_type = {"type": type, **members}, type
-            self.emit("response.content_part.added", **self.place, part=self.part)
-        return self.part
-
-    def _keep_part(self) -> None:
-        self.value["content"].append(self.part)
-        self.part = None
-        self.pieces.clear()
-
-
-class Reasoning(Item):
+class Reasoning(Parted):
     """A reasoning item: its text goes into `summary`, what the upstream wants back into `encrypted_content`."""
+
+    containers = ("summary", "content")
 
     def __init__(self, emit: Emit, index: int, id: str) -> None:
         super().__init__(emit, index, {"id": id, "type": "reasoning", "status": "in_progress", "summary": []})
-        self.pieces: list[str] = []
-        self.part: Json | None = None
-
-    @property
-    def place(self) -> Json:
-        return {**self.where, "summary_index": len(self.value["summary"])}
 
     def text(self, delta: str) -> None:
         """More of the reasoning."""
-        checked(delta)
-        if self.part is None:
-            self.part = {"type": "summary_text", "text": ""}
-            self.emit("response.reasoning_summary_part.added", **self.place, part=self.part)
-        self.pieces.append(delta)
-        self.emit("response.reasoning_summary_text.delta", **self.place, delta=delta)
-
-    def end_part(self) -> None:
-        """End the open summary part; what follows begins another one."""
-        if self.part is None:
-            return
-        self.part["text"] = "".join(self.pieces)
-        self.emit("response.reasoning_summary_text.done", **self.place, text=self.part["text"])
-        self.emit("response.reasoning_summary_part.done", **self.place, part=self.part)
-        self._keep_part()
+        self._at("summary_text", "summary").text(checked(delta))
 
     def seal(self, encrypted_content: str) -> None:
         """What the upstream needs back on the next turn; complete by the time the item is closed."""
         self.value["encrypted_content"] = encrypted_content
-
-    def finish(self) -> None:
-        self.end_part()
-
-    def settle(self) -> None:
-        if self.part is not None:
-            self.part["text"] = "".join(self.pieces)
-            self._keep_part()
-        super().settle()
-
-    def _keep_part(self) -> None:
-        self.value["summary"].append(self.part)
-        self.part = None
-        self.pieces.clear()
 
 
 class FunctionCall(Item):

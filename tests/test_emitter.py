@@ -186,6 +186,30 @@ def test_the_response_object_is_the_same_whether_it_was_streamed_or_not(told: An
     assert whole.take() == b""
 
 
+def test_parts_that_are_open_at_once_keep_their_places() -> None:
+    to = emitter()
+    message = to.message()
+    first, second = (message.open_part({"type": "output_text"}, "content") for _ in range(2))
+    second.text("b")
+    first.text("a")
+    second.close()
+    first.text("A")
+    to.complete()
+
+    Grammar().read(events(to.take()))
+    assert [part["text"] for part in to.response["output"][0]["content"]] == ["aA", "b"]
+
+
+def test_a_part_that_has_no_deltas_comes_whole() -> None:
+    to = emitter()
+    audio = {"type": "output_audio", "data": "UklGRg==", "transcript": "Hi"}
+    to.message().open_part(audio, "content").close()
+    to.complete()
+
+    assert to.response["output"][0]["content"] == [audio]
+    assert [event["part"] for event in events(to.take()) if "part" in event] == [audio, audio]
+
+
 def test_nothing_is_held_back() -> None:
     to = emitter()
     message = to.message()
