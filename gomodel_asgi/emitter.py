@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import GatewayError
-from .items import CustomCall, FunctionCall, Item, Json, Message, Reasoning, Whole
+from .items import CLASSES, PREFIXES, STATUSLESS, CustomCall, FunctionCall, Item, Json, Message, Reasoning
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
@@ -136,6 +136,10 @@ class Emitter:
         self.warnings: list[str] = []
         """What the upstream sent that no event can carry, for observers."""
         self.items: list[Item] = []
+        self.ids: set[str] = set()
+        """The ids of the items."""
+        self.renamed = 0
+        """How many ids were taken already."""
         self.out: list[bytes] = []
         self.response = response_object(response_id, created_at, model, echo, stamp)
 
@@ -165,24 +169,31 @@ class Emitter:
 
     def message(self, **members: Any) -> Message:
         """Open an assistant message; *members* (such as `phase`) are put into the item."""
-        return self._add(Message(self.emit, *self._next("msg"), members))
+        return self._opened(Message, {"type": "message", **members})
 
     def reasoning(self) -> Reasoning:
         """Open a reasoning item."""
-        return self._add(Reasoning(self.emit, *self._next("rs")))
+        return self._opened(Reasoning, {"type": "reasoning"})
 
     def function_call(self, call_id: str, name: str, **members: Any) -> FunctionCall:
         """Open a function call; *members* such as `namespace` are put into the item."""
-        return self._add(FunctionCall(self.emit, *self._next("fc"), call_id, name, members))
+        return self._opened(FunctionCall, {"type": "function_call", "call_id": call_id, "name": name, **members})
 
     def custom_call(self, call_id: str, name: str, **members: Any) -> CustomCall:
         """Open a call of a custom (free text) tool."""
-        return self._add(CustomCall(self.emit, *self._next("ctc"), call_id, name, members))
+        return self._opened(CustomCall, {"type": "custom_tool_call", "call_id": call_id, "name": name, **members})
+
+    def open(self, given: Json, **event: Any) -> Item:
+        """Open an item of any type: *given* is what is known of it, and its `id` is kept unless another item has it.
+        *event* are more members of the event that announces it."""
+        return self._opened(CLASSES.get(given["type"], Item), given, **event)
 
     def item(self, item: Json, *phases: str) -> None:
         """Add an item that came whole. *phases* are event types between added and done, as hosted tools have them."""
-        index, id = self._next(item["type"])
-        self._add(Whole(self.emit, index, {"id": id, **item}, phases)).close()
+        opened = self.open(item)
+        for phase in phases:
+            self.emit(phase, **opened.where)
+        opened.close(item.get("status", "completed"))
 
     def usage(self, usage: Json | None, raw: Any = None) -> None:
         """Set the usage that the final response will carry; a later call replaces an earlier one."""
@@ -222,15 +233,25 @@ class Emitter:
 
     # How it is written...
 
-    def _next(self, prefix: str) -> tuple[int, str]:
+    def _opened(self, kind: type[AnyItem], given: Json, **event: Any) -> AnyItem:
         self.begin()
         self.meaningful = True
-        index = len(self.items)
-        return index, f"{prefix}_{self.suffix}{index:02x}"
-
-    def _add(self, item: AnyItem) -> AnyItem:
+        type, index = given["type"], len(self.items)
+        id = self._id(type, index, given.get("id"))
+        status = {} if type in STATUSLESS and "status" not in given else {"status": "in_progress"}
+        item = kind(self.emit, index, {"id": id} | given | {"id": id} | status, **event)
         self.items.append(item)
         return item
+
+    def _id(self, type: str, index: int, given: Any) -> str:
+        """The item's own id, unless it has none or another item's."""
+        prefix = PREFIXES.get(type) or type.rpartition(":")[2]
+        id = given if isinstance(given, str) and given else f"{prefix}_{self.suffix}{index:02x}"
+        while id in self.ids:
+            self.renamed += 1
+            id = f"{prefix}_{self.suffix}r{self.renamed:02x}"
+        self.ids.add(id)
+        return id
 
     def _output(self) -> list[Json]:
         return [item.value for item in self.items]

@@ -36,11 +36,24 @@ TEXT_OF_PART = {
     "summary_text": _kind("response.reasoning_summary_text", "text"),
 }
 """The parts whose text comes in deltas, by their type."""
+TEXT_OF_ITEM = {
+    "function_call": _kind("response.function_call_arguments", "arguments"),
+    "custom_tool_call": _kind("response.custom_tool_call_input", "input"),
+    "mcp_call": _kind("response.mcp_call_arguments", "arguments"),
+    "code_interpreter_call": _kind("response.code_interpreter_call_code", "code"),
+}
+"""The items that have such a text themselves."""
 PLACES = {"content": "content_index", "summary": "summary_index"}
 """The members of items that hold parts, and the event member that numbers them."""
 PART_EVENTS = {"content": "response.content_part", "summary": "response.reasoning_summary_part"}
 LISTS = ("annotations", "logprobs")
 """What an `output_text` part has beside its text."""
+IDENTITY = frozenset({"id", "type", "call_id", "status"})
+"""Members that an item keeps from its beginning, or that its end decides."""
+STATUSLESS = frozenset(
+    {"additional_tools", "compaction", "mcp_approval_request", "mcp_approval_response", "mcp_list_tools", "program"}
+)
+"""Items that have no `status` (OpenAI, Responses API reference)."""
 
 
 def checked(text: str) -> str:
@@ -54,28 +67,41 @@ def checked(text: str) -> str:
 
 
 class Item:
-    """One output item: *index* is its place in `response.output`."""
+    """One output item: *index* is its place in `response.output`, *value* the item as it is announced. *event* are more
+    members of the event that a call writes; here and below."""
 
-    def __init__(self, emit: Emit, index: int, value: Json) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
         self.emit = emit
         self.index = index
         self.value = value
         self.closed = False
-        emit("response.output_item.added", output_index=index, item=value)
+        self.where: Json = {"item_id": value["id"], "output_index": index}
+        """What every event of this item says about its place."""
+        emit("response.output_item.added", **event, output_index=index, item=value)
 
     @property
-    def where(self) -> Json:
-        """What every event of this item says about its place."""
-        return {"item_id": self.value["id"], "output_index": self.index}
+    def owned(self) -> tuple[str, ...]:
+        """The members of `value` that events bring."""
+        return ()
 
-    def close(self, status: str = "completed") -> None:
-        """End the item; further calls do nothing."""
+    def progress(self, phase: str, **event: Any) -> None:
+        """How a hosted tool's call gets on: `searching`, or `partial_image` with its members."""
+        self.emit(f"response.{self.value['type']}.{phase}", **self.where, **event)
+
+    def adopt(self, given: Json) -> None:
+        """Take over the members of *given*, but for those that events bring and those that say who it is."""
+        fixed = IDENTITY.union(self.owned)
+        self.value.update({name: value for name, value in given.items() if name not in fixed})
+
+    def close(self, status: str = "completed", given: Json | None = None, **event: Any) -> None:
+        """End the item, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
         self.closed = True
         self.finish()
-        self.value["status"] = status
-        self.emit("response.output_item.done", output_index=self.index, item=self.value)
+        self.adopt(given or {})
+        self._end(status)
+        self.emit("response.output_item.done", **event, output_index=self.index, item=self.value)
 
     def finish(self) -> None:
         """Write what is still due before the item ends."""
@@ -84,13 +110,17 @@ class Item:
         """Make `value` hold what has come, without events: the response has failed."""
         if not self.closed:
             self.closed = True
-            self.value["status"] = "incomplete"
+            self._end("incomplete")
+
+    def _end(self, status: str) -> None:
+        if "status" in self.value or self.value["type"] not in STATUSLESS:
+            self.value["status"] = status
 
 
 class Part:
     """A part of *item*, at *index* of its *container*; *given* is the part as it will be, but for its text."""
 
-    def __init__(self, item: Item, container: str, index: int, given: Json) -> None:
+    def __init__(self, item: Item, container: str, index: int, given: Json, **event: Any) -> None:
         self.emit = item.emit
         self.container = container
         self.type: str = given.get("type", "")
@@ -103,42 +133,48 @@ class Part:
         self.told = False
         """Whether its text has ended."""
         self.closed = False
-        self.emit(f"{PART_EVENTS[container]}.added", **self.place, part={**self.value, **self._lists({})})
+        self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
 
-    def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
+    def text(self, delta: str, logprobs: list[Any] | None = None, **event: Any) -> None:
         """More of its text."""
         assert self.kind is not None
         self.pieces.append(checked(delta))
         if not self.listing:
-            self.emit(self.kind.delta, **self.place, delta=delta)
+            self.emit(self.kind.delta, **self.place, delta=delta, **event)
             return
         if logprobs:
             self.value["logprobs"].extend(logprobs)
-        self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [])
+        self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
 
-    def annotate(self, annotation: Json) -> None:
+    def annotate(self, annotation: Json, **event: Any) -> None:
         """A citation of the text so far (`url_citation` and its kin)."""
         number = len(self.value["annotations"])
         self.value["annotations"].append(annotation)
         where = {**self.place, "annotation_index": number}
-        self.emit("response.output_text.annotation.added", **where, annotation=annotation)
+        self.emit("response.output_text.annotation.added", **where, annotation=annotation, **event)
 
-    def end_text(self) -> None:
+    def end_text(self, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
         if self.told or self.kind is None:
             return
         self.told = True
         text = self.value[self.kind.field] = "".join(self.pieces)
         lists = {"logprobs": self.value["logprobs"]} if self.listing else {}
-        self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists)
+        self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists, **event)
 
-    def close(self) -> None:
-        """End the part; further calls do nothing."""
+    def adopt(self, given: Json) -> None:
+        """Take over the members of *given*, but for its type and the text that events bring."""
+        fixed = {"type"} if self.kind is None else {"type", self.kind.field}
+        self.value.update({name: value for name, value in given.items() if name not in fixed})
+
+    def close(self, given: Json | None = None, **event: Any) -> None:
+        """End the part, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
         self.end_text()
         self.closed = True
-        self.emit(f"{PART_EVENTS[self.container]}.done", **self.place, part=self.value)
+        self.adopt(given or {})
+        self.emit(f"{PART_EVENTS[self.container]}.done", **self.place, part=self.value, **event)
 
     def settle(self) -> None:
         """Make `value` hold what has come, without events."""
@@ -157,23 +193,27 @@ class Parted(Item):
     containers: tuple[str, ...] = ("content",)
     """The members that hold parts; the first is always there."""
 
-    def __init__(self, emit: Emit, index: int, value: Json) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
         for container in self.containers:
             if container == self.containers[0] or container in value:
                 value[container] = []
-        super().__init__(emit, index, value)
+        super().__init__(emit, index, value, **event)
         self.parts: list[Part] = []
         self.part: Part | None = None
         self.counts = dict.fromkeys(self.containers, 0)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        return self.containers
 
     @property
     def pieces(self) -> list[str]:
         """The text of the open part, as it came."""
         return self.part.pieces if self.part is not None else []
 
-    def open_part(self, given: Json, container: str) -> Part:
+    def open_part(self, given: Json, container: str, **event: Any) -> Part:
         """Open a part beside those that are open."""
-        part = Part(self, container, self.counts[container], given)
+        part = Part(self, container, self.counts[container], given, **event)
         self.counts[container] += 1
         self.parts.append(part)
         return part
@@ -215,9 +255,9 @@ class Parted(Item):
 class Message(Parted):
     """An assistant message; text and refusal are parts of it, each opened when the first of its kind comes."""
 
-    def __init__(self, emit: Emit, index: int, id: str, members: Json) -> None:
-        value = {"id": id, "type": "message", "role": "assistant", "status": "in_progress", "content": [], **members}
-        super().__init__(emit, index, value)
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+        value["role"] = value.get("role") or "assistant"
+        super().__init__(emit, index, value, **event)
 
     def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
         """More of the answer's text."""
@@ -241,9 +281,6 @@ class Reasoning(Parted):
 
     containers = ("summary", "content")
 
-    def __init__(self, emit: Emit, index: int, id: str) -> None:
-        super().__init__(emit, index, {"id": id, "type": "reasoning", "status": "in_progress", "summary": []})
-
     def text(self, delta: str) -> None:
         """More of the reasoning."""
         self._at("summary_text", "summary").text(checked(delta))
@@ -253,72 +290,104 @@ class Reasoning(Parted):
         self.value["encrypted_content"] = encrypted_content
 
 
-class FunctionCall(Item):
-    """A call of a function tool; missing arguments are `{}`."""
+class Call(Item):
+    """An item with a text of its own: the arguments, the input or the code of a call."""
 
-    def __init__(self, emit: Emit, index: int, id: str, call_id: str, name: str, members: Json) -> None:
-        value = {"id": id, "type": "function_call", "status": "in_progress", "call_id": call_id, "name": name}
-        super().__init__(emit, index, {**value, "arguments": "", **members})
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+        self.kind = TEXT_OF_ITEM[value["type"]]
         self.pieces: list[str] = []
+        self.told = False
+        """Whether its text has ended."""
+        super().__init__(emit, index, value, **event)
 
-    def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
+    @property
+    def owned(self) -> tuple[str, ...]:
+        return (self.kind.field,) if self.pieces or self.told else ()
+
+    def text(self, delta: str, **event: Any) -> None:
+        """More of its text."""
         if checked(delta):
             self.pieces.append(delta)
-            self.emit("response.function_call_arguments.delta", **self.where, delta=delta)
+            self.emit(self.kind.delta, **self.where, delta=delta, **event)
+
+    def end_text(self, **event: Any) -> None:
+        """Its text has ended; further calls do nothing."""
+        if not self.told:
+            self.told = True
+            text = self.value[self.kind.field] = "".join(self.pieces)
+            self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
 
     def finish(self) -> None:
-        if not "".join(self.pieces).strip():
-            self.arguments("{}")
-        arguments = self.value["arguments"] = "".join(self.pieces)
-        name = self.value["name"]
-        self.emit("response.function_call_arguments.done", **self.where, name=name, arguments=arguments)
+        if self.pieces:
+            self.end_text()
 
     def settle(self) -> None:
-        self.value["arguments"] = self.value["arguments"] or "".join(self.pieces)
+        if self.pieces:
+            self.value[self.kind.field] = "".join(self.pieces)
         super().settle()
 
 
-class CustomCall(Item):
-    """A call of a free-text tool. The upstream was given a function with one string member, `input`: its arguments
-    are JSON text, out of which the string is taken as it comes."""
+class ClientCall(Call):
+    """A call that the client answers: its text is told in any case."""
 
-    def __init__(self, emit: Emit, index: int, id: str, call_id: str, name: str, members: Json) -> None:
-        value = {"id": id, "type": "custom_tool_call", "status": "in_progress", "call_id": call_id, "name": name}
-        super().__init__(emit, index, {**value, "input": "", **members})
-        self.pieces: list[str] = []
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+        super().__init__(emit, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
+
+    def finish(self) -> None:
+        self.end_text()
+
+
+class FunctionCall(ClientCall):
+    """A call of a function tool; missing arguments are `{}`."""
+
+    def arguments(self, delta: str) -> None:
+        """More of the arguments' JSON text."""
+        self.text(delta)
+
+    def end_text(self, **event: Any) -> None:
+        if not self.told and not "".join(self.pieces).strip():
+            self.text("{}")
+        super().end_text(**{"name": self.value["name"], **event})
+
+
+class CustomCall(ClientCall):
+    """A call of a free-text tool. An upstream without such tools was given a function with one string member, `input`:
+    its arguments are JSON text, out of which the string is taken as it comes."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+        super().__init__(emit, index, value, **event)
         self.wrapped = StringMember("input")
 
     def arguments(self, delta: str) -> None:
         """More of the wrapping function's arguments."""
-        self._more(self.wrapped.feed(checked(delta)))
-
-    def _more(self, text: str) -> None:
-        if text:
-            self.pieces.append(text)
-            self.emit("response.custom_tool_call_input.delta", **self.where, delta=text)
+        self.text(self.wrapped.feed(checked(delta)))
 
     def finish(self) -> None:
-        self._more(self.wrapped.rest())
-        text = self.value["input"] = "".join(self.pieces)
-        self.emit("response.custom_tool_call_input.done", **self.where, input=text)
-
-    def settle(self) -> None:
-        self.value["input"] = "".join(self.pieces)
-        super().settle()
+        self.text(self.wrapped.rest())
+        super().finish()
 
 
-class Whole(Item):
-    """An item that came whole, such as a hosted tool's call; *phases* are event types between its start and end."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, phases: tuple[str, ...]) -> None:
-        self.phases = phases
-        self.status = value.get("status", "completed")
-        super().__init__(emit, index, {**value, "status": "in_progress"})
-
-    def finish(self) -> None:
-        for phase in self.phases:
-            self.emit(phase, **self.where)
-
-    def close(self, status: str = "completed") -> None:
-        super().close(self.status)
+CLASSES: dict[str, type[Item]] = {
+    "message": Message,
+    "reasoning": Reasoning,
+    "function_call": FunctionCall,
+    "custom_tool_call": CustomCall,
+    "mcp_call": Call,
+    "code_interpreter_call": Call,
+}
+"""How items are written, by their type; all others are `Item`s."""
+PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "code_interpreter_call": "ci",
+    "compaction": "cmp",
+    "file_search_call": "fs",
+    "image_generation_call": "ig",
+    "mcp_approval_request": "mcpr",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "web_search_call": "ws",
+}
+"""What ids begin with, by the item's type."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from openai._models import validate_type
+from openai.types.responses import ResponseStreamEvent
 from openresponses_types import types as open_responses
 
 from gomodel_asgi.emitter import Emitter, usage
 from gomodel_asgi.errors import UpstreamTruncated
-from gomodel_asgi.items import Item
+from gomodel_asgi.items import Call, Item, Message
 
 Json = dict[str, Any]
 
@@ -28,7 +30,14 @@ DELTAS = {
 CALL_DELTAS = {
     "response.function_call_arguments.delta": "arguments",
     "response.custom_tool_call_input.delta": "input",
+    "response.mcp_call_arguments.delta": "arguments",
+    "response.code_interpreter_call_code.delta": "code",
 }
+CLIENT_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""Items whose text must have come in deltas."""
+OPEN_ITEMS = ("message", "reasoning", "function_call", "function_call_output", "compaction")
+"""All that Open Responses knows."""
+STATUSLESS = ("mcp_list_tools", "mcp_approval_request")
 
 
 def emitter(stream: bool = True, **echo: Any) -> Emitter:
@@ -71,7 +80,8 @@ class Grammar:
         index = event["output_index"]
         if kind == "response.output_item.added":
             assert index == len(self.items)
-            assert event["item"]["status"] == "in_progress"
+            item = event["item"]
+            assert item.get("status") == (None if item["type"] in STATUSLESS else "in_progress")
             self.items[index] = event["item"]
             return
         assert index not in self.done
@@ -100,9 +110,9 @@ class Grammar:
     def item_done(self, index: int, item: Json) -> None:
         assert not [place for place in self.parts if place[0] == index]
         assert (item["id"], item["type"]) == (self.items[index]["id"], self.items[index]["type"])
-        for member in CALL_DELTAS.values():
-            if member in item:
-                assert item[member] == self.texts.get((index, -1), "")
+        if (index, -1) in self.texts or item["type"] in CLIENT_CALLS:
+            told = {name: item.get(name) for name in CALL_DELTAS.values() if name in item}
+            assert list(told.values()) == [self.texts.get((index, -1), "")]
         self.items[index] = item
         self.done.add(index)
 
@@ -118,7 +128,7 @@ class Grammar:
         if response["status"] != "failed":
             assert self.done == set(self.items)
         assert len({item["id"] for item in output}) == len(output)
-        if not any(item["type"] in ("custom_tool_call", "web_search_call") for item in output):
+        if all(item["type"] in OPEN_ITEMS for item in output):
             open_responses.ResponseResource.model_validate(response)
 
 
@@ -208,6 +218,136 @@ def test_a_part_that_has_no_deltas_comes_whole() -> None:
 
     assert to.response["output"][0]["content"] == [audio]
     assert [event["part"] for event in events(to.take()) if "part" in event] == [audio, audio]
+
+
+HOSTED: dict[str, tuple[Json, list[tuple[str, Json]], Json]] = {
+    "web_search_call": (
+        {},
+        [("in_progress", {}), ("searching", {}), ("completed", {})],
+        {"action": {"type": "search", "query": "Rome", "queries": ["Rome"]}},
+    ),
+    "file_search_call": (
+        {"queries": [], "results": None},
+        [("in_progress", {}), ("searching", {}), ("completed", {})],
+        {"queries": ["Rome"], "results": [{"file_id": "file_1", "filename": "a.txt", "score": 0.5, "text": "Rome"}]},
+    ),
+    "code_interpreter_call": (
+        {"code": "", "outputs": [], "container_id": "cntr_1"},
+        [("in_progress", {}), ("text", {"delta": "1+"}), ("text", {"delta": "1"}), ("end_text", {}),
+         ("interpreting", {}), ("completed", {})],
+        {"code": "1+1", "outputs": [{"type": "logs", "logs": "2"}], "container_id": "cntr_1"},
+    ),
+    "image_generation_call": (
+        {},
+        [("in_progress", {}), ("generating", {}),
+         ("partial_image", {"partial_image_b64": "AA==", "partial_image_index": 0}), ("completed", {})],
+        {"result": "AAAA"},
+    ),
+    "mcp_call": (
+        {"server_label": "crm", "name": "f", "arguments": "", "output": None, "error": None},
+        [("in_progress", {}), ("text", {"delta": "{}"}), ("end_text", {}), ("completed", {})],
+        {"server_label": "crm", "name": "f", "arguments": "{}", "output": "ok", "error": None},
+    ),
+    "mcp_list_tools": (
+        {"server_label": "crm", "tools": []},
+        [("in_progress", {}), ("completed", {})],
+        {"server_label": "crm", "tools": [{"name": "f", "input_schema": {}}]},
+    ),
+    "mcp_approval_request": ({"server_label": "crm", "name": "f", "arguments": "{}"}, [], {}),
+}  # fmt: skip
+"""How a hosted tool's call begins, what is told of it on the way, and how it ends (OpenAI, Responses API reference)."""
+
+
+@pytest.mark.parametrize("type", HOSTED)
+def test_a_hosted_tool_s_call_is_announced_gets_on_and_ends_at_its_place(type: str) -> None:
+    begun, steps, ended = HOSTED[type]
+    to = emitter()
+    to.message().text("Let me see.")
+    call: Any = to.open({"type": type, **begun})
+    for phase, members in steps:
+        getattr(call, phase)(**members) if hasattr(call, phase) else call.progress(phase, **members)
+    call.close("completed", ended)
+    to.complete()
+
+    found = events(to.take())
+    Grammar().read(found)
+    mine = [event for event in found if event.get("output_index") == 1]
+    status = {} if type in STATUSLESS else {"status": "in_progress"}
+    added, *between, done = mine
+    assert added["item"] == {"id": call.value["id"], "type": type, **begun, **status}
+    assert (
+        done["item"] == to.response["output"][1] == added["item"] | ended | ({"status": "completed"} if status else {})
+    )
+    assert all(event["item_id"] == call.value["id"] for event in between)
+    expected = ["response.%s.%s" % (type, phase) for phase, _ in steps if not hasattr(call, phase)]
+    assert [event["type"] for event in between if event["type"].startswith(f"response.{type}.")] == expected
+    for event in found:
+        if event is not added or type != "web_search_call":  # announced without the action that the SDK requires
+            validate_type(type_=cast(Any, ResponseStreamEvent), value=event)
+
+
+def test_code_and_arguments_of_hosted_tools_are_told_in_deltas_and_whole_at_their_end() -> None:
+    to = emitter()
+    code = to.open({"type": "code_interpreter_call", "container_id": "cntr_1", "code": ""})
+    assert isinstance(code, Call)
+    code.text("1+")
+    code.text("1")
+    code.progress("interpreting")
+    to.complete()
+
+    found = [event for event in events(to.take()) if "code_interpreter_call" in event["type"]]
+    assert [event["type"].removeprefix("response.code_interpreter_call") for event in found] == [
+        "_code.delta", "_code.delta", ".interpreting", "_code.done",
+    ]  # fmt: skip
+    assert (found[-1]["code"], to.response["output"][0]["code"]) == ("1+1", "1+1")
+
+
+def test_a_hosted_tool_s_call_that_came_whole_keeps_its_text() -> None:
+    to = emitter()
+    to.item({"type": "mcp_call", "server_label": "crm", "name": "f", "arguments": '{"a":1}', "output": "ok"})
+    to.complete()
+
+    assert to.response["output"][0]["arguments"] == '{"a":1}'
+
+
+def test_an_item_keeps_its_own_id_unless_another_one_has_it() -> None:
+    to = emitter()
+    for id in ("x", "x", None, 5, "msg_ab05", "x", ""):
+        to.open({"type": "message", "id": id}).close()
+    to.message()
+    to.complete()
+
+    ids = [item["id"] for item in to.response["output"]]
+    assert (ids[0], ids[4], len(set(ids))) == ("x", "msg_ab05", len(ids))
+    Grammar().read(events(to.take()))
+
+
+def test_an_item_of_any_type_is_written() -> None:
+    to = emitter()
+    to.open({"type": "acme:thing", "weight": 3}).close("completed", {"weight": 4, "id": "other", "type": "other"})
+    to.complete()
+
+    item = to.response["output"][0]
+    assert item == {"id": "thing_ab00", "type": "acme:thing", "weight": 4, "status": "completed"}
+
+
+def test_an_event_carries_what_an_upstream_adds_to_it() -> None:
+    to = emitter()
+    message = to.open({"type": "message"}, trace=1)
+    assert isinstance(message, Message)
+    part = message.open_part({"type": "output_text"}, "content", trace=2)
+    part.text("a", obfuscation="xyz")
+    part.annotate({"type": "file_citation"}, trace=3)
+    part.end_text(trace=4)
+    part.close({"seen": True}, trace=5)
+    message.close("completed", {"phase": "final_answer"}, trace=6)
+    to.complete()
+
+    found = events(to.take())
+    assert [event["trace"] for event in found if "trace" in event] == [1, 2, 3, 4, 5, 6]
+    assert next(event for event in found if "obfuscation" in event)["type"] == "response.output_text.delta"
+    item = to.response["output"][0]
+    assert (item["phase"], item["content"][0]["seen"]) == ("final_answer", True)
 
 
 def test_nothing_is_held_back() -> None:
