@@ -20,7 +20,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import GatewayError
-from .items import CLASSES, PREFIXES, STATUSLESS, CustomCall, FunctionCall, Item, Json, Message, Reasoning
+from .items import (
+    CLASSES,
+    PREFIXES,
+    STATUSLESS,
+    CustomCall,
+    FunctionCall,
+    Item,
+    Json,
+    Message,
+    Reasoning,
+)
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
@@ -108,7 +118,8 @@ class Emitter:
     """The one writer of a translated response.
 
     *echo* is the client's request body: its members are repeated in every response object. *stamp* is the provider
-    name put first into each response object, None for no stamp.
+    name put first into each response object, None for no stamp. Events up to the number *after* are left out: the
+    client has them. *event* are, in all verbs, more members of the event that is written.
     """
 
     def __init__(
@@ -120,17 +131,23 @@ class Emitter:
         echo: Mapping[str, Any],
         stamp: str | None = None,
         stream: bool = True,
+        after: int = -1,
     ) -> None:
+        self.after = after
         self.suffix = response_id.removeprefix("resp_")
         self.stream = stream
         self.created_at = created_at
         self.sequence_number = 0
         self.begun = False
+        """Whether the response has been announced."""
+        self.told: set[str] = set()
+        """The states before its end that events have told of."""
         self.meaningful = False
         """Whether anything has come that a client would miss: text, reasoning, a tool call, an end."""
         self.terminal: str | None = None
         """The status that ended the response: completed, incomplete or failed."""
         self.failure: GatewayError | None = None
+        """What the upstream reported, or how its reply broke off."""
         self.raw_usage: Any = None
         """The upstream's own usage object, for observers."""
         self.warnings: list[str] = []
@@ -149,23 +166,39 @@ class Emitter:
         self.out.clear()
         return data
 
-    def emit(self, type: str, **members: Any) -> None:
+    def emit(self, type: str, /, **members: Any) -> None:
         """Write one event of this type. Not for translators: they use the verbs below."""
-        if self.stream:
-            self.out.append(frame({"type": type, "sequence_number": self.sequence_number, **members}))
-        self.sequence_number += 1
+        number = self.sequence_number
+        if self.stream and number > self.after:
+            self.out.append(frame({"type": type, "sequence_number": number, **members}))
+        self.sequence_number = number + 1
 
     # What a translator says...
 
     def begin(self, model: str | None = None) -> None:
         """The upstream has begun to answer; *model* is what it says it is. Only the first call counts."""
-        if self.begun:
+        if "in_progress" in self.told:
             return
-        self.begun = True
         if model:
             self.response["model"] = model
-        self.emit("response.created", response=self.response)
-        self.emit("response.in_progress", response=self.response)
+        self.announce("in_progress")
+
+    def announce(self, status: str, **event: Any) -> None:
+        """The response is `created`, `queued` or `in_progress`: each is told once, and `created` before the others."""
+        if status in self.told:
+            return
+        if status == "created":
+            self.begun = True
+        else:
+            self.announce("created")
+            self.response["status"] = status
+        self.told.add(status)
+        self.emit(f"response.{status}", **event, response=self.response)
+
+    def describe(self, response: Json) -> None:
+        """Say of the response what *response* says, in all events from now on. Its id stays once it is announced."""
+        self.response = response
+        self.suffix = response["id"].removeprefix("resp_")
 
     def message(self, **members: Any) -> Message:
         """Open an assistant message; *members* (such as `phase`) are put into the item."""
@@ -204,32 +237,47 @@ class Emitter:
         """Tell observers of something that no event can carry."""
         self.warnings.append(message)
 
-    def complete(self, at: int | None = None) -> None:
+    def complete(self, at: int | None = None, **event: Any) -> None:
         """The upstream ended properly, at Unix time *at*."""
         self._end("completed")
         self.response["completed_at"] = at or self.created_at
-        self._finish("response.completed")
+        self._finish("response.completed", event)
 
-    def incomplete(self, reason: str) -> None:
+    def incomplete(self, reason: str, **event: Any) -> None:
         """The upstream stopped early: `max_output_tokens`, `content_filter`, `pause_turn`."""
         self._end("incomplete")
         self.response["incomplete_details"] = {"reason": reason}
-        self._finish("response.incomplete")
+        self._finish("response.incomplete", event)
 
-    def fail(self, error: GatewayError) -> None:
-        """The upstream failed: an `error` event, then `response.failed`. *error* is kept as `failure`."""
+    def report(self, error: GatewayError) -> None:
+        """The upstream reports a failure, but has not ended its reply: an `error` event. It is kept as `failure`."""
+        if self.terminal is not None or self.failure is not None:
+            return
+        self.begin()
+        self.failure = error
+        event = error_event(error, self.sequence_number)
+        self.emit(event.pop("type"), **{name: event[name] for name in event if name != "sequence_number"})
+
+    def fail(self, error: GatewayError, given: Json | None = None, **event: Any) -> None:
+        """The upstream failed, or its reply broke off: an `error` event, then `response.failed`. *given* is the `error`
+        that the upstream's own response has. What has been reported before *error* counts in its place."""
         if self.terminal is not None:
             return
-        self.failure = error
-        self.begin()
+        if self.failure is None:
+            self.begin()
+            self.sequence_number = max(self.sequence_number, self.after + 1)  # which a client cannot have yet
+        self.report(error)
+        assert self.failure is not None
         for item in self.items:
             item.settle()
         self.terminal = "failed"
-        self.response |= {"status": "failed", "output": self._output(), "error": response_error(error)}
-        if self.stream:
-            self.out.append(frame(error_event(error, self.sequence_number)))
-        self.sequence_number += 1
-        self._finish("response.failed")
+        self.response |= {"status": "failed", "output": self._output(), "error": given or response_error(self.failure)}
+        self._finish("response.failed", event)
+
+    def rest(self, status: str) -> None:
+        """The response came whole and is in *status*, which need not be its end: nothing is told of it."""
+        self.response |= {"status": status, "output": self._output()}
+        self.items.clear()
 
     # How it is written...
 
@@ -265,8 +313,8 @@ class Emitter:
         self.terminal = status
         self.response |= {"status": status, "output": self._output()}
 
-    def _finish(self, type: str) -> None:
-        self.emit(type, response=self.response)
+    def _finish(self, type: str, event: Json) -> None:
+        self.emit(type, **event, response=self.response)
         self.items.clear()  # each knows `emit`, and so us
         if self.stream:
             self.out.append(DONE)

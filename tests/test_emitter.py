@@ -40,8 +40,8 @@ OPEN_ITEMS = ("message", "reasoning", "function_call", "function_call_output", "
 STATUSLESS = ("mcp_list_tools", "mcp_approval_request")
 
 
-def emitter(stream: bool = True, **echo: Any) -> Emitter:
-    return Emitter(response_id="resp_ab", created_at=7, model="m", echo=echo, stream=stream)
+def emitter(stream: bool = True, after: int = -1, **echo: Any) -> Emitter:
+    return Emitter(response_id="resp_ab", created_at=7, model="m", echo=echo, stream=stream, after=after)
 
 
 def events(data: bytes) -> list[Json]:
@@ -432,6 +432,58 @@ def test_a_failure_before_anything_begins_the_response_first() -> None:
     to.fail(UpstreamTruncated("It stopped."))
 
     assert [event["type"] for event in events(to.take())][:2] == ["response.created", "response.in_progress"]
+
+
+def test_a_failure_that_is_reported_is_told_at_once_and_ends_the_response_once() -> None:
+    to = emitter()
+    to.message().text("half")
+    to.report(UpstreamTruncated("It stopped."))
+    assert to.take().endswith(b"}\n\n") and to.terminal is None
+    to.report(UpstreamTruncated("Again."))
+    to.fail(UpstreamTruncated("It broke off."), {"code": "x", "message": "No."}, trace=1)
+
+    (failed,) = events(to.take())
+    assert (failed["type"], failed["trace"], failed["sequence_number"]) == ("response.failed", 1, 6)
+    assert failed["response"]["error"] == {"code": "x", "message": "No."}
+    assert to.failure is not None and to.failure.message == "It stopped."
+
+
+def test_a_response_may_wait_in_a_queue_before_it_is_in_progress() -> None:
+    to = emitter()
+    to.announce("queued", trace=1)
+    to.announce("queued")
+    to.message().close()
+    to.complete()
+
+    found = events(to.take())
+    assert [event["type"] for event in found[:3]] == ["response.created", "response.queued", "response.in_progress"]
+    assert [event["response"]["status"] for event in found[:3]] == ["in_progress", "queued", "in_progress"]
+    assert (found[1]["trace"], "trace" in found[0]) == (1, False)
+
+
+def test_a_client_that_has_the_beginning_gets_the_rest_only() -> None:
+    whole, rest = emitter(), emitter(after=4)
+    for to in (whole, rest):
+        to.message().text("a")
+        to.complete()
+
+    assert events(rest.take()) == events(whole.take())[5:]
+
+
+def test_a_reply_that_breaks_off_is_told_behind_what_the_client_has() -> None:
+    to = emitter(after=100)
+    to.message().text("a")
+    to.fail(UpstreamTruncated("It stopped."))
+
+    assert [event["sequence_number"] for event in events(to.take())] == [101, 102]
+
+
+def test_a_member_of_an_event_may_have_the_name_of_the_event() -> None:
+    to = emitter()
+    to.emit("item", item={}, type_="x", self=1)
+    to.complete()
+
+    assert events(to.take())[0] == {"type": "item", "sequence_number": 0, "item": {}, "type_": "x", "self": 1}
 
 
 def test_a_response_fails_only_once_and_not_after_its_end() -> None:
