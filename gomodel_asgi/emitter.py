@@ -22,6 +22,7 @@ import msgspec
 from .errors import GatewayError
 from .items import (
     CLASSES,
+    CLIENT_CALLS,
     PREFIXES,
     STATUSLESS,
     CustomCall,
@@ -155,6 +156,8 @@ class Emitter:
         self.items: list[Item] = []
         self.ids: set[str] = set()
         """The ids of the items."""
+        self.call_ids: set[str] = set()
+        """The call ids that no other call may have."""
         self.renamed = 0
         """How many ids were taken already."""
         self.out: list[bytes] = []
@@ -286,6 +289,8 @@ class Emitter:
         self.meaningful = True
         type, index = given["type"], len(self.items)
         id = self._id(type, index, given.get("id"))
+        if type in CLIENT_CALLS or (given.get("call_id") and not type.endswith("_output")):
+            given = {**given, "call_id": self._call_id(index, given.get("call_id"))}
         status = {} if type in STATUSLESS and "status" not in given else {"status": "in_progress"}
         item = kind(self.emit, index, {"id": id} | given | {"id": id} | status, **event)
         self.items.append(item)
@@ -299,6 +304,15 @@ class Emitter:
             self.renamed += 1
             id = f"{prefix}_{self.suffix}r{self.renamed:02x}"
         self.ids.add(id)
+        return id
+
+    def _call_id(self, index: int, given: Any) -> str:
+        """The call's own `call_id`, unless it has none or another call's: it joins one call to one output."""
+        id = given if isinstance(given, str) and given else f"call_{self.suffix}{index:02x}"
+        while id in self.call_ids:
+            self.renamed += 1
+            id = f"call_{self.suffix}r{self.renamed:02x}"
+        self.call_ids.add(id)
         return id
 
     def _output(self) -> list[Json]:

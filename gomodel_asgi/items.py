@@ -376,6 +376,8 @@ CLASSES: dict[str, type[Item]] = {
     "code_interpreter_call": Call,
 }
 """How items are written, by their type; all others are `Item`s."""
+CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
+"""Calls that a client answers, by their `call_id`."""
 PREFIXES = {
     "message": "msg",
     "reasoning": "rs",

@@ -322,6 +322,21 @@ def test_an_item_keeps_its_own_id_unless_another_one_has_it() -> None:
     Grammar().read(events(to.take()))
 
 
+def test_a_call_keeps_its_own_call_id_unless_another_one_has_it() -> None:
+    to = emitter()
+    for call_id in ("c", "c", "", "d"):
+        to.function_call(call_id, "f").close()
+    to.custom_call("c", "g").close()
+    to.open({"type": "shell_call", "call_id": "d"}).close()
+    to.open({"type": "function_call_output", "call_id": "c", "output": "1"}).close()
+    to.open({"type": "tool_search_call", "call_id": None}).close()
+    to.complete()
+
+    *calls, output, search = to.response["output"]
+    assert len({call["call_id"] for call in calls}) == len(calls)
+    assert (calls[0]["call_id"], calls[3]["call_id"], output["call_id"], search["call_id"]) == ("c", "d", "c", None)
+
+
 def test_an_item_of_any_type_is_written() -> None:
     to = emitter()
     to.open({"type": "acme:thing", "weight": 3}).close("completed", {"weight": 4, "id": "other", "type": "other"})
