@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .errors import UpstreamProtocolError
+import msgspec
+
+from .errors import UpstreamProtocolError, UpstreamTruncated
 from .settings import KIB, MIB
 
 BOM = b"\xef\xbb\xbf"
@@ -147,8 +149,24 @@ class Decoder:
         return [event for block in split(events) if (event := parse(block)) is not None]
 
     def close(self) -> list[Event]:
-        """The stream has ended. An unfinished event is not dispatched, but for a `[DONE]` that lacks its empty line:
-        nothing more can belong to it."""
-        event = parse(bytes(self.pending))
+        """The stream has ended: the last event, if only its empty line is missing. That it is whole is told by its
+        data, which is JSON or `[DONE]`.
+
+        :raises UpstreamTruncated: the stream was cut inside an event.
+        """
+        rest = bytes(self.pending)
         self.pending.clear()
-        return [event] if event is not None and event.data == b"[DONE]" else []
+        event = parse(rest)
+        if event is not None and _is_whole(event.data):
+            return [event]
+        if any(line.strip() and not line.startswith(b":") for line in rest.splitlines()):
+            raise UpstreamTruncated("The upstream's stream ended inside an event.")
+        return []
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return data.strip() == b"[DONE]"
+    return True

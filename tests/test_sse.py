@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.errors import UpstreamProtocolError
+from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTruncated
 from gomodel_asgi.sse import Decoder, Event, Framer, end_of_events, split
 
 SPEC: dict[str, tuple[bytes, list[Event]]] = {
@@ -120,11 +120,30 @@ def test_what_must_be_whole_is_held_beyond_the_buffer() -> None:
     assert framer.feed(b"\n\n").startswith(b"data: keep")
 
 
-def test_a_done_that_lacks_its_empty_line_counts_at_the_end_and_nothing_else_does() -> None:
+@pytest.mark.parametrize(
+    "last", [b"data: [DONE]\n", b"data: [DONE]", b'data: {"a": 1}', b'event: x\ndata: {"a": 1}\r\n']
+)
+def test_a_whole_event_that_lacks_its_empty_line_counts_at_the_end(last: bytes) -> None:
     decoder = Decoder()
-    decoder.feed(b"data: [DONE]\n")
-    assert decoder.close() == [Event("", b"[DONE]")]
-    decoder.feed(b"data: half")
+    assert decoder.feed(last) == []
+    [event] = decoder.close()
+    assert event.data in (b"[DONE]", b'{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    "last", [b"data: half", b'data: {"a": ', b"dat", b"event: x\n", b'data: {"a": 1}\ndata: {', b"data:"]
+)
+def test_a_stream_that_ends_inside_an_event_was_cut(last: bytes) -> None:
+    decoder = Decoder()
+    decoder.feed(last)
+    with pytest.raises(UpstreamTruncated):
+        decoder.close()
+
+
+@pytest.mark.parametrize("last", [b"", b"\n", b"\r\n \n", b": a comment", b": one\n: two\n"])
+def test_blank_lines_and_comments_at_the_end_are_no_event(last: bytes) -> None:
+    decoder = Decoder()
+    decoder.feed(last)
     assert decoder.close() == []
 
 

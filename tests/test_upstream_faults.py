@@ -632,6 +632,11 @@ async def test_missing_keys_of_an_openai_error_are_added_whatever_its_content_ty
 
 OTHER_BODIES = {
     "detail": (b'{"detail":"Not that model."}', "Not that model."),
+    "details": (
+        b'{"detail":[{"loc":["body","model"],"msg":"Not that."},{"msg":"Nor this."}]}',
+        "body.model: Not that.; Nor this.",
+    ),
+    "errors": (b'{"errors":[{"message":"Not that model."}]}', "Not that model."),
     "a string": (b'{"error":"Not that model."}', "Not that model."),
     "HTML": (b"<html>nginx</html>", None),
     "empty": (b"", None),

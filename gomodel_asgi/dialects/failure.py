@@ -111,11 +111,25 @@ def _error_of(value: Any) -> Any:
 
 
 def _message(error: Any) -> str | None:
-    for key in ("message", "detail", "error"):
-        text = _text(error, key)
+    for key in ("message", "detail", "errors", "error"):
+        text = text_of(error.get(key)) if isinstance(error, dict) else ""
         if text:
             return text[:MESSAGE_LIMIT]
     return None
+
+
+def text_of(value: Any) -> str:
+    """What stands where a message should, as one line: a text, FastAPI's list of faults with their places, "" for
+    anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(text_of, value)))
+    if isinstance(value, dict):
+        place = ".".join(map(str, value["loc"])) + ": " if isinstance(value.get("loc"), list) else ""
+        text = text_of(value.get("msg")) or text_of(value.get("message")) or text_of(value.get("detail"))
+        return place + text if text else ""
+    return ""
 
 
 def _code(error: Any) -> str | None:

@@ -1,7 +1,8 @@
 """Error bodies of chat servers.
 
 OpenAI's `{"error": {...}}`; `{"error": "text"}`; FastAPI's `{"detail": "text" | [...]}`; the bare `{"message": ...}` of
-vLLM and Mistral, whose message may itself hold a `detail`; Google's `[{"error": ...}]`.
+vLLM and Mistral, whose message may itself hold a `detail`; Google's `[{"error": ...}]`; and MiniMax's `base_resp`, in a
+reply of status 200.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from typing import Any
 import msgspec
 
 from ...errors import GatewayError, UpstreamRejected
-from ..failure import completed_shape, is_openai_shaped, reported_failure
+from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..parts import Json
 
 SIGNS = ("error", "message", "detail", "errors")
+STATUS_OF_BASE_RESP = {
+    1001: 504, 1002: 429, 1004: 401, 1008: 402, 1024: 500, 1026: 400, 1027: 400, 1033: 500, 1039: 400, 1041: 429,
+    1042: 400, 2013: 400, 2042: 403, 2045: 429, 2049: 401, 2056: 429,
+}  # fmt: skip
+"""The HTTP status that a `base_resp.status_code` stands for (MiniMax, API reference, "Error codes")."""
 
 
 def read_error(status: int, body: bytes) -> GatewayError | None:
@@ -23,7 +29,7 @@ def read_error(status: int, body: bytes) -> GatewayError | None:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return None
-    error = error_of(value)
+    error = error_of(value) or (status_error(value) if isinstance(value, dict) else None)
     if error is None:
         return None
     failure = failure_of(error, status)
@@ -37,6 +43,16 @@ def failure_of(error: Json, status: int = 502) -> GatewayError:
     return reported_failure(msgspec.json.encode({"error": error}), status)
 
 
+def status_error(value: Json) -> Json | None:
+    """The error that MiniMax's `base_resp` tells of, in the common form; None where it tells of none."""
+    told = value.get("base_resp")
+    code = told.get("status_code") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(code, int) or code == 0:
+        return None
+    message = text_of(told.get("status_msg")) or "The upstream reported an error."
+    return {"message": f"{message} ({code})", "status": STATUS_OF_BASE_RESP.get(code, 502)}
+
+
 def error_of(value: Any) -> Json | None:
     """The error object in *value*, with a string `message`; None where *value* tells of no error."""
     if isinstance(value, list):
@@ -46,18 +62,7 @@ def error_of(value: Any) -> Json | None:
     inner = value.get("error")
     outer = {key: value[key] for key in ("status_code", "status") if key in value}
     error = outer | inner if isinstance(inner, dict) else {key: value[key] for key in value if key != "error"}
-    text = _text(error.get("message")) or _text(error.get("detail")) or _text(error.get("errors")) or _text(inner)
+    text = (
+        text_of(error.get("message")) or text_of(error.get("detail")) or text_of(error.get("errors")) or text_of(inner)
+    )
     return {**error, "message": text or "The upstream reported an error."}
-
-
-def _text(value: Any) -> str:
-    """Whatever stands where a message should, as one line."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "; ".join(filter(None, map(_text, value)))
-    if isinstance(value, dict):
-        place = ".".join(map(str, value["loc"])) + ": " if isinstance(value.get("loc"), list) else ""
-        text = _text(value.get("msg")) or _text(value.get("message")) or _text(value.get("detail"))
-        return place + text if text else ""
-    return ""
