@@ -15,7 +15,7 @@ object whether it was streamed or not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -65,6 +65,22 @@ ResponseResource: all of them are required)."""
 
 OPTIONAL_ECHO = ("conversation", "user", "prompt", "prompt_cache_retention")
 
+Reason = Literal["max_output_tokens", "max_messages", "content_filter", "steered"]
+"""Why a response is incomplete (OpenAI, Responses API reference); SDKs take it for an enumeration."""
+
+CODES = frozenset(
+    {
+        "server_error", "rate_limit_exceeded", "invalid_prompt", "data_residency_mismatch", "bio_policy",
+        "misalignment_policy_violation", "vector_store_timeout", "invalid_image", "invalid_image_format",
+        "invalid_base64_image", "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error",
+        "image_content_policy_violation", "invalid_image_mode", "image_file_too_large",
+        "unsupported_image_media_type", "empty_image_file", "failed_to_download_image", "image_file_not_found",
+        # Not among OpenAI's, but final to Codex, which repeats a request after any other.
+        "context_length_exceeded", "insufficient_quota", "usage_not_included",
+    }
+)  # fmt: skip
+"""The codes that a response's `error` may have (OpenAI, Responses API reference); SDKs take it for an enumeration."""
+
 encode = msgspec.json.Encoder().encode
 
 
@@ -93,8 +109,8 @@ def error_event(error: GatewayError, sequence_number: int) -> Json:
 
 
 def response_error(error: GatewayError) -> Json:
-    """The `error` member of a failed response."""
-    return {"code": error.code or "server_error", "message": error.message}
+    """The `error` member of a failed response; a code of ours that clients do not know is a `server_error` to them."""
+    return {"code": error.code if error.code in CODES else "server_error", "message": error.message}
 
 
 def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None) -> Json:
@@ -115,12 +131,23 @@ def _echoed_tool(tool: Any) -> Any:
     return {"description": None, "parameters": None, "strict": None, **tool}
 
 
+def _call_ids_of(input: Any) -> set[str]:
+    """The ids of the calls among the items of a request's *input*."""
+    ids = (item.get("call_id") for item in input if isinstance(item, dict)) if isinstance(input, list) else ()
+    return {id for id in ids if isinstance(id, str)}
+
+
+def _unseen(type: str, /, **members: Any) -> None:
+    """Writes nothing: for a call that the client does not get."""
+
+
 class Emitter:
     """The one writer of a translated response.
 
     *echo* is the client's request body: its members are repeated in every response object. *stamp* is the provider
     name put first into each response object, None for no stamp. Events up to the number *after* are left out: the
-    client has them. *event* are, in all verbs, more members of the event that is written.
+    client has them. *single_call*: only the first call of a client's tool is written, as `parallel_tool_calls: false`
+    promises. *event* are, in all verbs, more members of the event that is written.
     """
 
     def __init__(
@@ -133,8 +160,11 @@ class Emitter:
         stamp: str | None = None,
         stream: bool = True,
         after: int = -1,
+        single_call: bool = False,
     ) -> None:
         self.after = after
+        self.single_call = single_call
+        self.history = echo.get("input")
         self.suffix = response_id.removeprefix("resp_")
         self.stream = stream
         self.created_at = created_at
@@ -156,8 +186,8 @@ class Emitter:
         self.items: list[Item] = []
         self.ids: set[str] = set()
         """The ids of the items."""
-        self.call_ids: set[str] = set()
-        """The call ids that no other call may have."""
+        self.call_ids: set[str] | None = None
+        """The call ids that no other call may have; those of the request are looked up when the first call opens."""
         self.renamed = 0
         """How many ids were taken already."""
         self.out: list[bytes] = []
@@ -231,6 +261,16 @@ class Emitter:
             self.emit(phase, **opened.where)
         opened.close(item.get("status", "completed"))
 
+    def free_call_id(self, given: str) -> str:
+        """The `call_id` that a call gets which the upstream calls *given*: another one where that is taken."""
+        if self.call_ids is None:
+            self.call_ids = _call_ids_of(self.history)
+        id = given
+        while id in self.call_ids:
+            self.renamed += 1
+            id = f"call_{self.suffix}r{self.renamed:02x}"
+        return id
+
     def usage(self, usage: Json | None, raw: Any = None) -> None:
         """Set the usage that the final response will carry; a later call replaces an earlier one."""
         self.response["usage"] = usage
@@ -246,8 +286,8 @@ class Emitter:
         self.response["completed_at"] = at or self.created_at
         self._finish("response.completed", event)
 
-    def incomplete(self, reason: str, **event: Any) -> None:
-        """The upstream stopped early: `max_output_tokens`, `content_filter`, `pause_turn`."""
+    def incomplete(self, reason: Reason, **event: Any) -> None:
+        """The upstream stopped early."""
         self._end("incomplete")
         self.response["incomplete_details"] = {"reason": reason}
         self._finish("response.incomplete", event)
@@ -288,6 +328,9 @@ class Emitter:
         self.begin()
         self.meaningful = True
         type, index = given["type"], len(self.items)
+        if self.single_call and type in CLIENT_CALLS and any(item.value["type"] in CLIENT_CALLS for item in self.items):
+            self.warn(f"a further call of {given.get('name')!r}: left out, since `parallel_tool_calls` is false")
+            return kind(_unseen, index, {"id": "", "call_id": "", **given})
         id = self._id(type, index, given.get("id"))
         if type in CLIENT_CALLS or (given.get("call_id") and not type.endswith("_output")):
             given = {**given, "call_id": self._call_id(index, given.get("call_id"))}
@@ -307,11 +350,10 @@ class Emitter:
         return id
 
     def _call_id(self, index: int, given: Any) -> str:
-        """The call's own `call_id`, unless it has none or another call's: it joins one call to one output."""
-        id = given if isinstance(given, str) and given else f"call_{self.suffix}{index:02x}"
-        while id in self.call_ids:
-            self.renamed += 1
-            id = f"call_{self.suffix}r{self.renamed:02x}"
+        """The call's own `call_id`, unless it has none or that of another call, of this response or before it: it joins
+        one call to one output."""
+        id = self.free_call_id(given if isinstance(given, str) and given else f"call_{self.suffix}{index:02x}")
+        assert self.call_ids is not None
         self.call_ids.add(id)
         return id
 

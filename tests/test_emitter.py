@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from openai._models import validate_type
-from openai.types.responses import ResponseStreamEvent
+from openai.types.responses import ResponseError, ResponseStreamEvent
+from openai.types.responses.response import IncompleteDetails
 from openresponses_types import types as open_responses
 
-from gomodel_asgi.emitter import Emitter, usage
-from gomodel_asgi.errors import UpstreamTruncated
+from gomodel_asgi.emitter import CODES, Emitter, Reason, usage
+from gomodel_asgi.errors import GatewayError, UpstreamTruncated
 from gomodel_asgi.items import Call, Item, Message
 
 Json = dict[str, Any]
@@ -440,6 +441,37 @@ def test_a_failure_keeps_each_item_as_far_as_it_had_come() -> None:
     assert thought["summary"] == [{"type": "summary_text", "text": "hm"}]
     assert refusal["content"] == [{"type": "refusal", "refusal": "no"}]
     assert (call["arguments"], custom["input"]) == ('{"a"', "x")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("rate_limit_exceeded", "rate_limit_exceeded"),
+        ("context_length_exceeded", "context_length_exceeded"),
+        ("insufficient_quota", "insufficient_quota"),
+        ("upstream_stream_truncated", "server_error"),
+        ("overloaded_error", "server_error"),
+        ("server_shutdown", "server_error"),
+        (None, "server_error"),
+    ],
+)
+def test_the_code_of_a_failed_response_is_one_that_clients_know_and_its_event_has_the_real_one(
+    code: str | None, told: str
+) -> None:
+    to = emitter()
+    failure = GatewayError("It stopped.", code=code)
+    to.fail(failure)
+
+    *_, error, failed = events(to.take())
+    assert error["code"] == error["error"]["code"] == code
+    assert failed["response"]["error"]["code"] == told
+
+
+def test_the_codes_and_reasons_are_those_of_the_sdk() -> None:
+    known = set(get_args(ResponseError.model_fields["code"].annotation))
+    assert CODES - {"context_length_exceeded", "insufficient_quota", "usage_not_included"} == known
+    reasons = get_args(get_args(IncompleteDetails.model_fields["reason"].annotation)[0])
+    assert set(get_args(Reason)) == set(reasons)
 
 
 def test_a_failure_before_anything_begins_the_response_first() -> None:

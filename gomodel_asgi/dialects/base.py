@@ -24,7 +24,8 @@ class Call:
     *body* is the client's JSON without the provider hint, `params` of the Target applied, `model` as the Target says;
     what names stored state (`previous_response_id`, `item_reference`) has been resolved into `input`. *provider* and
     *type* name the upstream, *unsupported* says what happens to members that it cannot carry: `"reject"` raises
-    `InvalidRequest` naming them, `"drop"` leaves them out and lists them in `Outgoing.dropped`.
+    `InvalidRequest` naming them, `"drop"` leaves them out and lists them in `Outgoing.dropped`. *reasoning_tags* stand
+    around reasoning that the upstream writes into its text.
     """
 
     operation: str
@@ -35,6 +36,7 @@ class Call:
     type: str
     unsupported: Literal["reject", "drop"] = "reject"
     depth: int = 128
+    reasoning_tags: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,14 @@ class Translator(Protocol):
         """The upstream closed its stream properly. Ends the response if that is a proper end in this API; otherwise
         leaves it open, and the caller fails it as truncated."""
         ...
+
+
+class Continuing(Translator, Protocol):
+    """A translator of an API whose answers may take several requests."""
+
+    again: Outgoing | None
+    """The request that goes on with the answer: set when a reply has ended and the answer has not. The caller makes it,
+    sets this back to None, and feeds what comes to the same translator."""
 
 
 class Dialect(Protocol):

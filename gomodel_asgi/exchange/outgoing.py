@@ -79,6 +79,7 @@ def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = Non
         type=provider.type or provider.name,
         unsupported=provider.unsupported,
         depth=job.setup.limits.depth,
+        reasoning_tags=provider.reasoning_tags,
     )
 
 

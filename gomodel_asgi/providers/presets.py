@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     timeouts: Timeouts
     retries: Retries
     max_concurrency: int
+    reasoning_tags: tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ PRESETS: dict[str, Preset] = {
         _preset("xai", "https://api.x.ai/v1"),
         _preset("mistral", "https://api.mistral.ai/v1", dialect="chat"),
         _preset("zai", "https://api.z.ai/api/paas/v4", dialect="chat"),
-        _preset("minimax", "https://api.minimax.io/v1", dialect="chat"),
+        _preset("minimax", "https://api.minimax.io/v1", dialect="chat", reasoning_tags=("<think>", "</think>")),
         _preset("oracle", None),
         _preset("ollama", "http://localhost:11434/v1", needs_key=False),
         _preset("vllm", "http://localhost:8000/v1", needs_key=False),

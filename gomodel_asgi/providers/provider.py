@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
@@ -63,7 +63,8 @@ class Provider:
     members that a translated upstream cannot carry are rejected with 400 or dropped. *allow_private=False* refuses to
     connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the requests
     under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered with an
-    estimate, or with 501.
+    estimate, or with 501. *reasoning_tags* are what a model behind a chat API puts around its reasoning, for instance
+    `("<think>", "</think>")`: a passage between them that opens an answer becomes a reasoning item.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
     """
@@ -88,6 +89,7 @@ class Provider:
     retries: Retries | None = None
     max_concurrency: int | None = None
     estimate_tokens: bool = True
+    reasoning_tags: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("models", "forward_headers"):
@@ -106,6 +108,8 @@ class Provider:
             raise ValueError(f"dialect: use one of {', '.join(DIALECTS)}, or a Dialect object.")
         if self.unsupported not in ("reject", "drop"):
             raise ValueError("unsupported: use 'reject' or 'drop'.")
+        if self.reasoning_tags is not None and not _are_tags(self.reasoning_tags):
+            raise ValueError("reasoning_tags: give two strings, what opens the reasoning and what closes it.")
         if not HEADER_NAME.fullmatch(self.auth):
             raise ValueError("auth: use 'bearer', 'none', or the name of a header.")
         _check_url(self.base_url)
@@ -215,6 +219,12 @@ _salt = secrets.token_bytes(16)
 def fingerprint(key: str | None) -> str:
     """What tells credentials apart where they must not be known: keyed with a secret of this process."""
     return "" if key is None else hashlib.blake2b(key.encode(), key=_salt, digest_size=12).hexdigest()
+
+
+def _are_tags(value: Any) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return all(isinstance(tag, str) and tag.strip() == tag and tag for tag in value)
 
 
 def _check_url(base_url: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..emitter import Emitter, usage
+from ..emitter import Emitter, Reason, usage
 from .replies import Answer, ToolCall
 
 Json = dict[str, Any]
@@ -157,7 +157,7 @@ def speak(emitter: Emitter, answer: Answer, *, input_tokens: int, max_output_tok
     said = (answer.text or "", answer.refusal or "", *(call.text() for call in answer.calls))
     output = len(thought) + sum(len(words(text)) for text in said)
     emitter.usage(usage(input=input_tokens, output=output, reasoning=len(thought)))
-    reason = "max_output_tokens" if short else answer.incomplete
+    reason: Reason | None = "max_output_tokens" if short else answer.incomplete
     emitter.complete(at) if reason is None else emitter.incomplete(reason)
 
 

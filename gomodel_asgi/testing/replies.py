@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..emitter import Reason
 from .plan import Plan, Raw, chunked, unary
 
 HeaderList = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -43,7 +44,7 @@ class Answer:
     reasoning: str | None = None
     refusal: str | None = None
     calls: Sequence[ToolCall] = ()
-    incomplete: str | None = None
+    incomplete: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.chat import ChatDialect
+from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 
 
@@ -26,6 +28,7 @@ def read(status: int, value: Any) -> Any:
         ({"object": "error", "message": {"detail": [{"loc": ["body"], "msg": "Extra"}]}}, "body: Extra"),
         ([{"error": {"message": "Boom", "code": 400, "status": "INVALID_ARGUMENT"}}], "Boom"),
         ({"error": {"code": "1214"}}, "The upstream reported an error."),
+        ({"base_resp": {"status_code": 2013, "status_msg": "invalid params"}}, "invalid params (2013)"),
     ],
 )
 def test_the_servers_message_is_found_in_each_form(body: Any, message: str) -> None:
@@ -62,3 +65,44 @@ def test_refused_credentials_are_ours_and_their_text_is_for_the_operator(status:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'"x"', b'{"choices": []}', b"[" * 100_000])
 def test_what_is_no_error_of_this_api_is_none(body: bytes) -> None:
     assert read(500, body) is None
+
+
+BASE_RESP = [(1002, 429), (1004, None), (1008, None), (2013, 400), (2049, None), (1000, 502), (999999, 502)]
+"""Codes of MiniMax and the status that each stands for, None where our credentials were refused."""
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unary"])
+@pytest.mark.parametrize(("code", "status"), BASE_RESP)
+def test_a_base_resp_in_a_200_is_a_failure_that_says_whose_fault_it_is(
+    code: int, status: int | None, stream: bool
+) -> None:
+    found = answered({"id": "x", "choices": [], "base_resp": {"status_code": code, "status_msg": "no"}}, stream)
+
+    if status is None:
+        assert isinstance(found.failure, UpstreamAuthError)
+        assert "no" not in found.failure.message
+    else:
+        assert isinstance(found.failure, UpstreamRejected)
+        assert (found.failure.status, found.failure.message) == (status, f"no ({code})")
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "unary"])
+@pytest.mark.parametrize("told", [{"status_code": 0, "status_msg": ""}, None, "ok", {}, {"status_code": "0"}])
+def test_a_base_resp_that_tells_of_no_error_is_passed_over(told: Any, stream: bool) -> None:
+    said = {"role": "assistant", "content": "Hello"}
+    choice = {"delta" if stream else "message": said, "finish_reason": "stop"}
+    found = answered({"choices": [choice], "base_resp": told}, stream)
+
+    assert (found.failure, found.terminal) == (None, "completed")
+
+
+def answered(value: Any, stream: bool) -> Emitter:
+    """The emitter that has been told of a reply which is *value*, streamed or not."""
+    call = Call("create", {"input": "hi"}, "m", stream, "minimax", "minimax")
+    emitter = Emitter(response_id="resp_1", created_at=1, model="m", echo=call.body, stream=stream)
+    translator = ChatDialect().translator(call, emitter)
+    translator.feed("", json.dumps(value).encode())
+    if stream:
+        translator.feed("", b"[DONE]")
+    translator.close()
+    return emitter

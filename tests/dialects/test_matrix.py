@@ -165,6 +165,29 @@ def test_a_delta_leaves_with_the_bytes_that_brought_it(dialect: str) -> None:
 
 
 @each_dialect
+def test_the_last_event_counts_without_its_empty_line(dialect: str) -> None:
+    found = events(played(dialect, [whole(dialect).rstrip(b"\n")]))
+
+    assert found[-1]["type"] == "response.completed"
+    assert found[-1]["response"]["output"][0]["content"][0]["text"] == "Hällo there"
+
+
+@each_dialect
+def test_an_answer_that_says_it_is_over_in_each_event_is_cut_all_the_same(dialect: str) -> None:
+    if dialect == "anthropic":
+        data = whole(dialect)
+    else:
+        said = text(dialect, " there")
+        choice = said["choices" if dialect == "chat" else "candidates"][0]
+        choice |= {"finish_reason": "stop", "finishReason": "STOP"}
+        data = wire([said, said])
+    last = data.rindex(b"data: ")
+
+    for at in range(last + 1, len(data.rstrip(b"\n")) - 1):
+        assert events(played(dialect, [data[:at]]))[-1]["type"] == "response.failed", data[last:at]
+
+
+@each_dialect
 def test_wherever_a_stream_is_cut_the_whole_events_are_told_and_then_its_failure(dialect: str) -> None:
     data = whole(dialect)
     last = data.index(wire(end(dialect)[:1])) if dialect == "chat" else data.rindex(b"data: ")

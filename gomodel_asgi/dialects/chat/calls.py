@@ -1,8 +1,9 @@
 """Tool calls that come in pieces, several at a time.
 
-Strategy: a slot for each call, found by `index`. What opens another slot under a known index is another id that comes
-with a name, or a name that comes again after whole arguments; a different id alone is a server that makes up an id for
-each chunk. A slot opens its item when its name is known, and keeps the arguments that came before.
+Strategy: a slot for each call, found by `index`; in a whole reply each element is a call. What opens another slot under
+a known index is another name, another id that comes with a name, or a name that comes again after whole arguments; a
+different id alone is a server that makes up an id for each chunk. A slot opens its item when its name is known, and
+keeps the arguments that came before.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Slot:
 
     def __init__(self) -> None:
         self.id = ""
+        self.name = ""
         self.item: FunctionCall | CustomCall | None = None
         self.pieces: list[str] = []
 
@@ -44,9 +46,9 @@ class Calls:
         self.slots: dict[Any, Slot] = {}
         self.last: Any = None
 
-    def feed(self, delta: Any, open: Open) -> str | None:
-        """One element of `tool_calls`; gives the `call_id` of its item, None while its name is unknown. *open* opens an
-        item by flat name and id ("" if none came).
+    def feed(self, delta: Any, open: Open, whole: bool = False) -> str | None:
+        """One element of `tool_calls`, the *whole* of a call or a piece of one; gives the `call_id` of its item, None
+        while its name is unknown. *open* opens an item by flat name and id ("" if none came).
 
         :raises ValueError: it is no object.
         """
@@ -55,8 +57,12 @@ class Calls:
         function = delta.get("function")
         function = function if isinstance(function, dict) else {}
         id, name, arguments = _string(delta.get("id")), _string(function.get("name")), _arguments(function)
-        slot = self.slot(delta.get("index"), id, name, arguments)
+        slot = self.added() if whole else self.slot(delta.get("index"), id, name, arguments)
         return self.more(slot, id, name, arguments, open)
+
+    def added(self) -> Slot:
+        slot = self.slots[f"whole:{len(self.slots)}"] = Slot()
+        return slot
 
     def slot(self, index: Any, id: str, name: str, arguments: str) -> Slot:
         key = index if isinstance(index, int) else self.last
@@ -72,6 +78,8 @@ class Calls:
     def is_other(self, known: Slot, id: str, name: str, arguments: str, unplaced: bool) -> bool:
         if not name or known.item is None:
             return False
+        if name != known.name:
+            return True
         if id and known.id:
             return id != known.id
         return unplaced or (bool(arguments) and known.is_whole())
@@ -81,6 +89,7 @@ class Calls:
         if arguments:
             slot.pieces.append(arguments)
         if slot.item is None and name:
+            slot.name = name
             slot.item = open(name, slot.id)
             arguments = "".join(slot.pieces)
         if slot.item is None:

@@ -2,6 +2,7 @@
 
 A payload has the members of an assistant message that the server gave and no item holds: `reasoning_content` or
 `reasoning` (text), `reasoning_details` (OpenRouter, Snowflake), `thinking` (the text of Mistral's thinking parts),
+`tagged` (what stood between the provider's `reasoning_tags`),
 `extra_content` (by call id; "" is the message's own: signatures at Gemini's OpenAI endpoint). Streams give all of
 these in pieces, and several items of one turn may each hold some: adding pieces up is the same work both ways.
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 from ..parts import Json
 
-TEXTS = ("reasoning_content", "reasoning", "thinking")
+TEXTS = ("reasoning_content", "reasoning", "thinking", "tagged")
 PIECEWISE = ("text", "summary", "data")
 MESSAGE = ""
 

@@ -134,8 +134,10 @@ class _Writer:
     def assistant(self, turn: Turn) -> None:
         memory, calls = self.remembered(turn), [part for part in turn.parts if isinstance(part, ToolCall)]
         extra = memory.pop("extra_content", {})
-        thinking = memory.pop("thinking", None)
+        thinking, tagged = memory.pop("thinking", None), memory.pop("tagged", None)
         message: Json = {"role": "assistant", "content": self.said(turn.parts, thinking)}
+        if tagged is not None and self.call.reasoning_tags is not None:
+            message["content"] = _tagged(tagged, message["content"], self.call.reasoning_tags)
         message |= self.refused(turn.parts) | self.pictures(turn.parts) | memory
         if calls:
             message["tool_calls"] = [self.tool_call(call, extra.get(call.call_id)) for call in calls]
@@ -235,3 +237,11 @@ class _Writer:
             aside += [{"type": "text", "text": f"Output of the tool call {call_id}:"}, *rendered]
             content = content or "The output follows in the next message."
         return {"role": "tool", "tool_call_id": call_id, "content": content or ""}
+
+
+def _tagged(thought: str, content: str | list[Json] | None, tags: tuple[str, str]) -> str | list[Json]:
+    """*content* behind the reasoning that opened it, as the model wrote it."""
+    passage = f"{tags[0]}{thought}{tags[1]}\n\n"
+    if isinstance(content, list):
+        return [{"type": "text", "text": passage}, *content]
+    return passage + (content or "")

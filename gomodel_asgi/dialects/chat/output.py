@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from ...emitter import Emitter
-from ...items import CustomCall, FunctionCall, Message, Reasoning
+from ...items import CustomCall, FunctionCall, Message, Reasoning, checked
 from ..base import Call
 from ..parts import Json
 from ..sealed import seal
 from ..tools import Tools
 from .calls import Calls
 from .memory import Memory
+from .reasoning_tags import TaggedText
 
 IMAGE_PHASES = tuple(f"response.image_generation_call.{phase}" for phase in ("in_progress", "generating", "completed"))
 
@@ -31,9 +32,21 @@ class Output:
         self.calls = Calls()
         self.message: Message | None = None
         self.thought: Reasoning | None = None
+        self.tagged = None if call.reasoning_tags is None else TaggedText(call.reasoning_tags, self.aside, self.say)
 
     def text(self, delta: str, logprobs: list[Json] | None = None) -> None:
+        if self.tagged is None:
+            self.say(delta, logprobs)
+        else:
+            self.tagged.feed(checked(delta))
+
+    def say(self, delta: str, logprobs: list[Json] | None = None) -> None:
         self.speaking().text(delta, logprobs)
+
+    def aside(self, delta: str) -> None:
+        """Reasoning that stood between tags."""
+        self.memory.text("tagged", delta)
+        self.reasoning(delta)
 
     def refusal(self, delta: str) -> None:
         self.speaking().refusal(delta)
@@ -57,9 +70,9 @@ class Output:
             self.message = self.emitter.message()
         return self.message
 
-    def tool_call(self, delta: Any) -> str | None:
+    def tool_call(self, delta: Any, whole: bool = False) -> str | None:
         """One element of `tool_calls`; see `Calls.feed`."""
-        return self.calls.feed(delta, self.open_call)
+        return self.calls.feed(delta, self.open_call, whole)
 
     def open_call(self, name: str, id: str) -> FunctionCall | CustomCall:
         self.leave_reasoning()
@@ -80,6 +93,8 @@ class Output:
 
     def end(self) -> None:
         """Nothing more comes: what the server wants back must be in an item by now."""
+        if self.tagged is not None:
+            self.tagged.end()
         if self.thought is not None and not self.thought.closed:
             self.seal(self.thought)
         payload = self.memory.take()

@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 
-from ...emitter import Emitter
+from ...emitter import Emitter, Reason
 from ..base import Call
 from ..parts import Json
 from ..tools import Tools
-from .errors import error_of, failure_of
+from .errors import error_of, failure_of, status_error
 from .output import Output, logprobs_of
 from .usage import read_usage
 
-INCOMPLETE = {
+INCOMPLETE: dict[str, Reason] = {
     "length": "max_output_tokens",
     "model_length": "max_output_tokens",
     "max_tokens": "max_output_tokens",
@@ -77,6 +77,8 @@ class ChatTranslator:
         """The error that a chunk reports, in itself or in its choice."""
         if chunk.get("error") or event == "error" or chunk.get("object") == "error":
             return error_of(chunk) or {"message": "The upstream reported an error."}
+        if (error := status_error(chunk)) is not None:
+            return error
         return error_of(chunk) if chunk.get("choices") is None else None
 
     def count(self, chunk: Json) -> None:
@@ -118,7 +120,7 @@ class ChatTranslator:
         if delta is None:
             delta, whole = choice.get("message"), True
         if isinstance(delta, dict):
-            self.delta(delta, choice)
+            self.delta(delta, choice, whole)
         if finish := choice.get("finish_reason"):
             self.finish = str(finish)
         if whole and isinstance(delta, dict):
@@ -126,21 +128,21 @@ class ChatTranslator:
 
     # Deltas...
 
-    def delta(self, delta: Json, choice: Json) -> None:
+    def delta(self, delta: Json, choice: Json, whole: bool) -> None:
         self.reasoning(delta)
         if content := delta.get("content"):
             self.content(content, choice)
         if (refusal := delta.get("refusal")) and isinstance(refusal, str):
             self.output.refusal(refusal)
         if calls := delta.get("tool_calls"):
-            self.calls(calls)
+            self.calls(calls, whole)
         if not delta.keys() <= COMMON:
             self.rare(delta)
 
     def rare(self, delta: Json) -> None:
         """What few servers send."""
         if isinstance(legacy := delta.get("function_call"), dict) and (legacy.get("name") or legacy.get("arguments")):
-            self.calls([{"index": 0, "function": legacy}])
+            self.calls([{"index": 0, "function": legacy}], False)
         if isinstance(extra := delta.get("extra_content"), dict):
             self.output.memory.signature("", extra)
         for image in _list(delta, "images"):
@@ -189,11 +191,11 @@ class ChatTranslator:
         else:
             self.emitter.warn(f"a content part of type {str(kind)[:64]} was left out")
 
-    def calls(self, calls: Any) -> None:
+    def calls(self, calls: Any, whole: bool) -> None:
         if not isinstance(calls, list):
             raise ValueError("tool_calls is not an array")
         for call in calls:
-            call_id = self.output.tool_call(call)
+            call_id = self.output.tool_call(call, whole)
             extra = call.get("extra_content")
             if call_id and isinstance(extra, dict):
                 self.output.memory.signature(call_id, extra)

@@ -30,16 +30,15 @@ FILTERED = frozenset(
 BROKEN = frozenset(
     {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
 )
-"""What was to come did not: text before it is no answer, since a call was meant to follow."""
+"""What was to come did not: what came before it is no answer, since a call was meant to follow."""
 
 EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
 """Failures only where nothing usable came."""
 
 
-def end(emitter: Emitter, reason: str, message: str, *, called: bool, usable: bool) -> None:
-    """End the response. *called*: it holds a whole function call, with which any reason is a proper end. *usable*: it
-    holds text, an image or a call."""
-    if called or reason == "STOP":
+def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
+    """End the response. *usable*: it holds text, an image or a call."""
+    if reason == "STOP":
         emitter.complete()
     elif reason == "MAX_TOKENS":
         emitter.incomplete("max_output_tokens")

@@ -37,7 +37,7 @@ class Output:
         self.length = 0
         self.spans: list[Json] = []
         self.receipts: list[hosted.Receipt] = []
-        self.call_ids: set[str] = set()
+        self.calls = 0
         self.pages: set[str] = set()
         self.searched = False
         self.usable = False
@@ -70,9 +70,8 @@ class Output:
 
     def call(self, name: str, call_id: str, arguments: Json, signature: str) -> None:
         """A function call; arguments come whole."""
-        if not call_id or call_id in self.call_ids:
-            call_id = f"call_{self.emitter.suffix}{len(self.call_ids):02x}"
-        self.call_ids.add(call_id)
+        call_id = self.emitter.free_call_id(call_id or f"call_{self.emitter.suffix}{self.calls:02x}")
+        self.calls += 1
         self._end_message()
         if signature:
             self._remember(memory.of_call(call_id, signature))

@@ -53,8 +53,7 @@ class Reply:
 
     def _end(self) -> None:
         if self.reason:
-            called, usable = bool(self.output.call_ids), self.output.usable
-            finish.end(self.emitter, self.reason, self.message, called=called, usable=usable)
+            finish.end(self.emitter, self.reason, self.message, usable=self.output.usable)
         else:
             self.emitter.warn(f"The prompt was blocked: {self.blocked}")
             self.emitter.incomplete("content_filter")
