@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from ..emitter import Emitter, encode
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
 from ..settings import Limits
 from ..sse import Decoder, Event
-from .base import Translator
+from .base import Continuing, Outgoing, Translator
 
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 """What a translator raises of data that it does not know, or that is nested too deeply to read."""
@@ -23,7 +23,12 @@ class TranslatedReader:
     def __init__(self, translator: Translator, emitter: Emitter, limits: Limits, secrets: tuple[str, ...] = ()) -> None:
         self.translator = translator
         self.emitter = emitter
+        self.limits = limits
         self.decoder = Decoder(limit=limits.event)
+        self.continues = hasattr(translator, "again")
+        """Whether the upstream may want to be asked again before the answer ends."""
+        self.again: Outgoing | None = None
+        """The request that the upstream wants to be made, to go on with an answer that has not ended."""
         self.response_id: str | None = emitter.response["id"]
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
@@ -47,19 +52,32 @@ class TranslatedReader:
         self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
         return events
 
+    def begin_round(self) -> None:
+        """The request that was wanted has been made: its reply follows."""
+        self.again = cast(Continuing, self.translator).again = None
+        self.decoder = Decoder(limit=self.limits.event)
+
     def whole(self, body: bytes) -> bytes:
         """A unary reply's body: the events that tell of it, where the emitter streams.
 
         :raises UpstreamProtocolError: it is no answer of that API.
         """
         events = self._translate([Event("", body)])
+        if self.again is not None:
+            return events
         self._ended()
         if self.emitter.terminal is None:
             raise UpstreamProtocolError("The upstream's reply is not an answer.")
         return events + self.emitter.take()
 
     def close(self) -> bytes:
-        events = self._translate(self.decoder.close())
+        try:
+            events = self._translate(self.decoder.close())
+        except UpstreamTruncated as error:
+            self.emitter.fail(error)
+            return self.emitter.take()
+        if self.again is not None:
+            return events
         if self.emitter.terminal is None:
             self._ended()
         if self.emitter.terminal is None:
@@ -84,6 +102,8 @@ class TranslatedReader:
                 self.translator.feed(event.name, without(self.secrets, event.data))
             except FOREIGN as error:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
+        if self.continues:
+            self.again = cast(Continuing, self.translator).again
         return self.emitter.take()
 
     def _ended(self) -> None:

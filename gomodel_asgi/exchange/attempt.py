@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..dialects.base import Call
+from ..dialects.base import Call, Outgoing
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
 from ..dialects.translated import TranslatedReader
@@ -27,6 +28,7 @@ from .classify import ANSWERS, media_type, refusal, rejection
 from .decoding import decoded
 from .job import Job, clock
 from .outgoing import call_of, native, translated
+from .rounds import Rounds
 from .waiting import retry_after
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
@@ -62,7 +64,20 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        transport, request = self.job.setup.transport, self._request()
+        upstream, streams = await self._opened(self._request())
+        if streams:
+            return await self._events(upstream)
+        try:
+            return await self._unary(upstream, await self._body(upstream))
+        finally:
+            await upstream.aclose()
+
+    async def _opened(self, request: UpstreamRequest) -> tuple[UpstreamReply, bool]:
+        """The reply to *request*, an answer as far as its head tells, and whether it is a stream.
+
+        :raises GatewayError: it is none.
+        """
+        transport = self.job.setup.transport
         try:
             upstream = await transport.open(request)
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
@@ -71,13 +86,24 @@ class Attempt(Struct):
             upstream, streams = self._judged(upstream)
             if upstream.status >= 400:
                 raise await self._rejection(upstream)
-            answer = await self._events(upstream) if streams else self._unary(upstream, await self._body(upstream))
         except BaseException:
             await upstream.aclose()
             raise
-        if answer.upstream is None:
+        return upstream, streams
+
+    async def _next_round(self, outgoing: Outgoing, streams: bool) -> UpstreamReply:
+        """The reply to a request that goes on with an answer, within a deadline of its own.
+
+        :raises GatewayError: there is none, or it is in another form than the first, which was a stream or not.
+        """
+        job, timeouts = self.job, self.candidate.timeouts
+        limit = timeouts.first_event if job.stream else timeouts.unary
+        self.deadline = min(clock() + limit, job.started + timeouts.total)
+        upstream, as_stream = await self._opened(translated(self.candidate, job, outgoing, self._left()))
+        if as_stream != streams:
             await upstream.aclose()
-        return answer
+            raise UpstreamProtocolError("The upstream went on with its answer in another form.")
+        return upstream
 
     def _request(self) -> UpstreamRequest:
         left = self.deadline - clock()
@@ -132,7 +158,7 @@ class Attempt(Struct):
             raise UpstreamTimeout("The upstream did not answer in time.")
         return left
 
-    def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
+    async def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
         id = None
         if self.candidate.dialect is None:
             if self.job.trail is not None:
@@ -143,15 +169,39 @@ class Attempt(Struct):
         else:
             reader = self._translated()
             events = reader.whole(body)
+            while (outgoing := reader.again) is not None:
+                events += await self._more_of(reader, outgoing)
             if reader.failure is not None:
                 raise reader.failure
             body = events if self.job.stream else unary.final(reader)
         return Answer(upstream.status, upstream.headers, body=body, response_id=id)
 
+    async def _more_of(self, reader: TranslatedReader, outgoing: Outgoing) -> bytes:
+        upstream = await self._next_round(outgoing, streams=False)
+        try:
+            body = await self._body(upstream)
+        finally:
+            await upstream.aclose()
+        reader.begin_round()
+        return reader.whole(body)
+
     # Streams...
 
     async def _events(self, upstream: UpstreamReply) -> Answer:
-        reader = self._reader()
+        """The beginning of a stream, which the answer then holds, or all of one where a whole reply was asked for."""
+        try:
+            reader = self._reader()
+            if isinstance(reader, TranslatedReader) and reader.continues:
+                upstream = Rounds(upstream, reader, partial(self._next_round, streams=True))
+            answer = await self._begun(upstream, reader)
+        except BaseException:
+            await upstream.aclose()
+            raise
+        if answer.upstream is None:
+            await upstream.aclose()
+        return answer
+
+    async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
         if self.job.trail is not None and self.candidate.dialect is None:
             self.job.trail.reads(reader, [])
         if self.job.request.operation == "create" and not self.job.stream:
@@ -228,6 +278,7 @@ class Attempt(Struct):
             echo=call.body,
             stamp=self.candidate.provider.name if setup.stamp else None,
             stream=call.stream,
+            single_call=call.body.get("parallel_tool_calls") is False,
         )
         translator = dialect.translator(call, emitter)
         reader = TranslatedReader(translator, emitter, setup.limits, self.candidate.blackout.secrets)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from ..dialects.reader import Reader
-from ..errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from ..errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from ..transport.base import UpstreamReply
 from .detached import detached
 from .job import clock
@@ -68,7 +68,7 @@ class Stream:
                 left = self.until - clock()  # of the whole exchange; `min` would cost more than the comparison
                 data = await self.upstream.read(self.idle if left > self.idle else left)
                 events = reader.feed(data) if data else reader.close()
-            except UpstreamError as error:
+            except (UpstreamError, Overloaded) as error:
                 return await self._failed(error)
             if reader.terminal is not None:
                 if not self.lingering:
@@ -106,7 +106,7 @@ class Stream:
         await self.upstream.aclose()
         self.on_end(self, None)
 
-    async def _failed(self, error: UpstreamError) -> bytes:
+    async def _failed(self, error: GatewayError) -> bytes:
         if self.reader.terminal is not None:
             await self._end(None)
             return b""
@@ -135,7 +135,7 @@ class Stream:
         if before_end is not None:
             await before_end()
 
-    def _named(self, error: UpstreamError) -> UpstreamError:
+    def _named(self, error: GatewayError) -> GatewayError:
         if isinstance(error, UpstreamTimeout):
             late = clock() >= self.until
             message = "The response took longer than allowed." if late else "The upstream stopped sending."

@@ -247,7 +247,6 @@ def test_a_compaction_is_an_item_that_holds_the_block() -> None:
         ("max_tokens", "incomplete", "max_output_tokens"),
         ("model_context_window_exceeded", "incomplete", "max_output_tokens"),
         ("refusal", "incomplete", "content_filter"),
-        ("pause_turn", "incomplete", "pause_turn"),
     ],
 )
 def test_the_stop_reason_sets_the_status(reason: str, status: str, why: str | None) -> None:
@@ -270,9 +269,9 @@ def test_a_refusal_s_explanation_is_a_refusal_part_after_the_text_that_came() ->
     assert output[0]["content"][1]["type"] == "refusal"
 
 
-def test_a_paused_turn_keeps_the_call_that_waits_and_the_result_may_come_in_the_next_reply() -> None:
+def test_an_answer_that_was_cut_keeps_the_call_that_waits_and_the_result_may_come_in_the_next_reply() -> None:
     use = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}}
-    output = feed([start(), *block(0, use), *end("pause_turn")]).response["output"]
+    output = feed([start(), *block(0, use), *end("max_tokens")]).response["output"]
     assert kept(output[0]) == [use]
     assert (output[1]["type"], output[1]["status"]) == ("web_search_call", "incomplete")
     result = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}

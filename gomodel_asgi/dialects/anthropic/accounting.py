@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...emitter import Emitter, usage
+from ...emitter import Emitter, Reason, usage
 
 Json = dict[str, Any]
 
-INCOMPLETE: Mapping[str, str] = {
+INCOMPLETE: Mapping[str, Reason] = {
     "max_tokens": "max_output_tokens",
     "model_context_window_exceeded": "max_output_tokens",
     "refusal": "content_filter",
-    "pause_turn": "pause_turn",
+    "pause_turn": "max_output_tokens",  # of a turn that was continued as often as may be
 }
 """Stop reasons of an answer that is not whole, and our `incomplete_details.reason` for them."""
 
@@ -45,6 +45,21 @@ def counted(raw: Mapping[str, Any]) -> Json | None:
         written=written,
         reasoning=int((raw.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
     )
+
+
+def added(first: Mapping[str, Any], second: Mapping[str, Any]) -> Json:
+    """The usage of two requests together, in Anthropic's own form."""
+    return {name: _added(first.get(name), second.get(name)) for name in {**first, **second}}
+
+
+def _added(first: Any, second: Any) -> Any:
+    if isinstance(first, dict) and isinstance(second, dict):
+        return added(first, second)
+    if isinstance(first, list) and isinstance(second, list):
+        return first + second
+    if isinstance(first, int) and isinstance(second, int):
+        return first + second
+    return first if second is None else second
 
 
 def _compactions(iterations: Any) -> list[Mapping[str, Any]]:

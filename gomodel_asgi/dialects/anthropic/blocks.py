@@ -33,6 +33,10 @@ class Block:
         """The block is whole."""
         self.turn.keep(self.block)
 
+    def whole(self) -> Json | None:
+        """The block as it came, for a further request; None where it cannot be sent. To be asked when it has ended."""
+        return self.block
+
 
 class Unknown(Block):
     """A kind that came after this code was written: kept, and reported."""
@@ -48,6 +52,7 @@ class Text(Block):
     def __init__(self, turn: Turn, block: Json) -> None:
         super().__init__(turn, block)
         self.begin: int | None = None
+        self.pieces: list[str] = []
         self.citations: list[Json] = list(block.get("citations") or ())
         self.text(block.get("text"))
 
@@ -63,6 +68,7 @@ class Text(Block):
         message = self.turn.message()
         if self.begin is None:
             self.begin = message.length()
+        self.pieces.append(text)
         message.text(text)
 
     def stop(self) -> None:
@@ -75,6 +81,10 @@ class Text(Block):
                 self.turn.emitter.warn(f"citation {citation.get('type')!r} has no annotation")
             else:
                 message.annotate(found)
+
+    def whole(self) -> Json:
+        cited = {"citations": self.citations} if self.citations else {}
+        return {"type": "text", "text": "".join(self.pieces), **cited}
 
 
 class Thinking(Block):
@@ -100,8 +110,13 @@ class Thinking(Block):
 
     def stop(self) -> None:
         self.turn.reasoning().end_part()
-        if self.signature:
-            self.turn.keep({**self.block, "thinking": "".join(self.pieces), "signature": self.signature})
+        if (whole := self.whole()) is not None:
+            self.turn.keep(whole)
+
+    def whole(self) -> Json | None:
+        if not self.signature:
+            return None
+        return {**self.block, "thinking": "".join(self.pieces), "signature": self.signature}
 
 
 class ToolUse(Block):
@@ -127,6 +142,9 @@ class ToolUse(Block):
             self.call.arguments(json.dumps(self.block["input"], ensure_ascii=False))
         self.turn.stopped(self.call)
 
+    def whole(self) -> Json | None:
+        return None  # what a client's tool answers is not known yet: a turn that waits for it is not paused
+
 
 class ServerToolUse(Block):
     """A call of a tool that the provider runs: its result comes in a block of its own, perhaps in a later reply."""
@@ -134,6 +152,7 @@ class ServerToolUse(Block):
     def __init__(self, turn: Turn, block: Json) -> None:
         super().__init__(turn, block)
         self.pieces: list[str] = []
+        self.cut = False
         turn.reasoning()
 
     def delta(self, delta: Json) -> None:
@@ -147,9 +166,13 @@ class ServerToolUse(Block):
             except msgspec.DecodeError:
                 # max_tokens fell into it: half an input cannot be sent back.
                 self.turn.emitter.warn(f"the input of {self.block.get('name')!r} was cut off")
+                self.cut = True
                 return
         self.turn.uses[self.block["id"]] = self.block
         super().stop()
+
+    def whole(self) -> Json | None:
+        return None if self.cut else self.block
 
 
 class ServerToolResult(Block):

@@ -3,7 +3,8 @@
     message_start → ( content_block_start → content_block_delta* → content_block_stop )* → message_delta → message_stop
 
 `ping` may stand anywhere; `error` ends the reply. Events and members that are not known are passed over, as Anthropic
-asks of clients ("Versioning"). Only `message_stop` is a proper end: what closes before it was cut.
+asks of clients ("Versioning"). Only `message_stop` is a proper end: what closes before it was cut. A turn that pauses
+there is continued: the next reply goes on with the same response.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 import msgspec
 
 from ...emitter import Emitter
-from ..base import Call
+from ..base import Call, Outgoing
 from ..tools import Tools
-from .accounting import TIERS, counted, end, merged
+from .accounting import TIERS, added, counted, end, merged
 from .blocks import Block, open_block, show
 from .errors import error_of
+from .pause import MOST_ROUNDS, continued
 from .turn import Turn
 
 Json = dict[str, Any]
@@ -30,9 +32,18 @@ class AnthropicTranslator:
     """Reads the reply to *call*; *tools* are those of the request, for the way back from their flat names."""
 
     def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+        self.call = call
         self.emitter = emitter
         self.tools = tools
         self.turn = Turn(call, emitter, _container(call))
+        self.again: Outgoing | None = None
+        self.round = 1
+        self.container = ""
+        """The id of the container that the provider's tools have used, as far as it has been told."""
+        self.said: list[Json] = []
+        """The blocks of all rounds, as they came."""
+        self.spent: Json = {}
+        """The usage of the rounds before this one."""
         self.usage: Json = {}
         self.stop_reason: str | None = None
         self.stop_details: Json = {}
@@ -40,7 +51,7 @@ class AnthropicTranslator:
 
     def feed(self, event: str, data: bytes) -> None:
         """One event, or the whole body of a unary reply (*event* is then "")."""
-        if self.emitter.terminal is not None:
+        if self.emitter.terminal is not None or self.again is not None:
             return
         message = decode(data)
         kind = message.get("type")
@@ -71,7 +82,7 @@ class AnthropicTranslator:
 
     def message_start(self, event: Json) -> None:
         message = event["message"]
-        self.turn.container = (message.get("container") or {}).get("id") or self.turn.container
+        self.container = self.turn.container = _id_of(message.get("container")) or self.turn.container
         if tier := TIERS.get((message.get("usage") or {}).get("service_tier") or ""):
             self.emitter.response["service_tier"] = tier
         self.emitter.begin(message["model"] if isinstance(message.get("model"), str) else None)
@@ -84,17 +95,20 @@ class AnthropicTranslator:
         self.blocks[event["index"]].delta(event["delta"])
 
     def content_block_stop(self, event: Json) -> None:
-        self.blocks.pop(event["index"]).stop()
+        self.stop(event["index"])
 
     def message_delta(self, event: Json) -> None:
         delta = event.get("delta") or {}
         self.stop_reason = delta.get("stop_reason") or self.stop_reason
         self.stop_details = delta.get("stop_details") or self.stop_details
+        self.container = _id_of(delta.get("container")) or self.container
         self.count(event.get("usage"))
 
     def message_stop(self, event: Json) -> None:
         for index in list(self.blocks):
-            self.blocks.pop(index).stop()
+            self.stop(index)
+        if self.stop_reason == "pause_turn" and self.pause():
+            return
         for use in self.turn.uses.values():
             show(self.turn, use, None)
         if self.stop_reason == "refusal":
@@ -113,9 +127,28 @@ class AnthropicTranslator:
 
     # What several of them need...
 
+    def stop(self, index: int) -> None:
+        block = self.blocks.pop(index)
+        block.stop()
+        if (whole := block.whole()) is not None:
+            self.said.append(whole)
+
     def count(self, usage: Any) -> None:
         self.usage = merged(self.usage, usage)
-        self.emitter.usage(counted(self.usage), self.usage or None)
+        whole = added(self.spent, self.usage)
+        self.emitter.usage(counted(whole), whole or None)
+
+    def pause(self) -> bool:
+        """Ask for another round; whether one may be had."""
+        whole = added(self.spent, self.usage)
+        spent = (counted(whole) or {}).get("output_tokens", 0)
+        if self.round < MOST_ROUNDS:
+            self.again = continued(self.call, self.said, self.container, spent)
+        if self.again is None:
+            return False
+        self.round += 1
+        self.spent, self.usage, self.stop_reason = whole, {}, None
+        return True
 
     def refuse(self) -> None:
         explanation = self.stop_details.get("explanation")
@@ -148,9 +181,13 @@ def as_events(message: Json) -> Iterator[Json]:
     for index, block in enumerate(message["content"]):
         yield {"type": "content_block_start", "index": index, "content_block": block}
         yield {"type": "content_block_stop", "index": index}
-    delta = {name: message.get(name) for name in ("stop_reason", "stop_details")}
+    delta = {name: message.get(name) for name in ("stop_reason", "stop_details", "container")}
     yield {"type": "message_delta", "delta": delta, "usage": message.get("usage")}
     yield {"type": "message_stop"}
+
+
+def _id_of(container: Any) -> str:
+    return str(container["id"]) if container else ""
 
 
 def _container(call: Call) -> str:
