@@ -575,3 +575,32 @@ async def test_a_call_of_a_tool_in_a_namespace_names_the_namespace(provider: Fak
 
     (call,) = reply.json()["output"]
     assert (call["name"], call["namespace"]) == ("lookup", "crm")
+
+
+async def test_tools_that_an_item_brings_along_may_be_called(provider: FakeProvider) -> None:
+    tool = {"type": "custom", "name": "exec"}
+    item = {
+        "type": "additional_tools",
+        "role": "developer",
+        "tools": [{"type": "namespace", "name": "n", "tools": [tool]}],
+    }
+    provider.script(Answer(calls=[ToolCall("exec", "as you wish", custom=True)]))
+    async with httpx.AsyncClient() as http:
+        reply = await http.post(f"{provider.base_url}/responses", json={"model": "m", "input": [item]})
+
+    (call,) = reply.json()["output"]
+    assert (call["type"], call["namespace"], call["input"]) == ("custom_tool_call", "n", "as you wish")
+
+
+async def test_what_was_compacted_is_known_to_the_model_from_the_compaction_alone(
+    provider: FakeProvider, client: openai.AsyncOpenAI
+) -> None:
+    compacted = await client.responses.compact(model="m", input="The word is lantern.")
+    item: Any = compacted.output[-1].model_dump(exclude_none=True)
+    provider.script(*[lambda prompt: Answer(text=prompt.messages[0].text)] * 3)
+    texts = []
+    for sealed in (item["encrypted_content"], "somebody else's", "fake-sealed-%"):
+        items: Any = [{**item, "encrypted_content": sealed}, {"role": "user", "content": "What is the word?"}]
+        texts.append((await client.responses.create(model="m", input=items)).output_text)
+
+    assert texts == ["The word is lantern.", "", ""]

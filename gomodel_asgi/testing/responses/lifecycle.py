@@ -13,7 +13,7 @@ from ..plan import Headers, Plan, chunked, unary
 from ..refusals import JSON, Refused, answered
 from .conversations import Conversation, Conversations, remember
 from .lists import asked_of, items_of, page, whole_number
-from .prompts import prompt_of
+from .prompts import prompt_of, sealed
 from .rules import check_strictly, check_types
 from .writing import speak
 
@@ -82,7 +82,8 @@ class Lifecycle:
         prefix = f"{self.name}{self.made:08x}"
         items = self._history(body) + items_of(body.get("input"), f"msg_{prefix}i")
         kept = [item for item in items if item.get("role") == "user"]
-        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": "fake-encrypted-compaction"}
+        said = "\n".join(message.text for message in prompt_of(body, items).messages)
+        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": sealed(said)}
         value = {"id": f"resp_{prefix}", "object": "response.compaction", "created_at": EPOCH + self.made}
         used = usage(input=count(prompt_of(body, items)), output=1)
         return answered({**value, "output": [*kept, compaction], "usage": used})

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..model import objects
 from ..prompt import Message, Prompt, Role, Tool
 
+SEAL = "fake-sealed-"
+TOOL_BEARERS = ("additional_tools", "tool_search_output")
+"""Items that bring tools along."""
 ROLES: Mapping[Any, Role] = {"assistant": "assistant", "system": "system", "developer": "system"}
 
 
 def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Prompt:
     """*body* with all that was said, history included, as *items*."""
-    tools = tuple(tools_of(body))
+    bearers = [item for item in items if item.get("type") in TOOL_BEARERS]
+    tools = tuple(tool for holder in (body, *bearers) for tool in tools_of(holder))
     limit = body.get("max_output_tokens")
     return Prompt(
         model=str(body.get("model")),
@@ -46,6 +51,8 @@ def message_of(item: Mapping[str, Any]) -> Message:
     text, media = text_of(content), tuple(media_of(content))
     if kind.endswith("_output"):
         return Message("tool", text, media=media, call_id=item.get("call_id"))
+    if kind == "compaction":
+        return Message("system", unsealed(item.get("encrypted_content")))
     if kind == "reasoning":
         thought = text or text_of(item.get("summary"))
         return Message("assistant", thought, reasoning=True)
@@ -53,6 +60,21 @@ def message_of(item: Mapping[str, Any]) -> Message:
         said = text or text_of(item.get("input"))
         return Message("assistant", said, media=media, name=item.get("name"), call_id=item.get("call_id"))
     return Message(ROLES.get(item.get("role"), "user"), text, media=media)
+
+
+def sealed(text: str) -> str:
+    """*text* as what only the provider itself can read."""
+    return SEAL + base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def unsealed(sealed: Any) -> str:
+    """What was sealed; empty where another provider did it."""
+    if not isinstance(sealed, str) or not sealed.startswith(SEAL):
+        return ""
+    try:
+        return base64.urlsafe_b64decode(sealed.removeprefix(SEAL)).decode()
+    except ValueError:
+        return ""
 
 
 def media_of(content: Any) -> Iterator[str]:

@@ -21,11 +21,12 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 """What the members of a request have to be, where they are not null."""
 
 MEMBERS = frozenset(
-    "background context_management conversation include input instructions max_output_tokens max_tool_calls metadata"
-    " model moderation parallel_tool_calls previous_response_id prompt prompt_cache_key prompt_cache_options"
-    " prompt_cache_retention reasoning safety_identifier service_tier store stream stream_options temperature text"
-    " tool_choice tools top_logprobs top_p truncation user".split()
+    "access_programs background background_options client_metadata context_management conversation image include input"
+    " instructions max_output_tokens max_tool_calls metadata model moderation parallel_tool_calls previous_response_id"
+    " prompt prompt_cache_key prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier"
+    " store stream stream_options temperature text tool_choice tools top_logprobs top_p truncation user".split()
 )
+"""Those of the SDK, and `client_metadata`, which Codex sends."""
 CALLS = {"function_call_output": "function_call", "custom_tool_call_output": "custom_tool_call"}
 NAMES = {"function_call": "function call", "custom_tool_call": "custom tool call"}
 
