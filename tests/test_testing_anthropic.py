@@ -259,6 +259,24 @@ async def test_the_sdk_sees_an_error_and_a_cut_inside_a_stream(
                 pass
 
 
+async def test_a_long_conversation_is_compacted_where_the_request_wants_it(provider: FakeProvider) -> None:
+    provider.script(*[Answer(text="Noted.")] * 2, lambda prompt: Answer(text=prompt.messages[0].text[-20:]))
+    edits = {"edits": [{"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}]}
+    asked = {"role": "user", "content": "x " * 50_000 + "The word is lantern."}
+    body = {"model": MODEL, "max_tokens": 100, "messages": [asked], "context_management": edits}
+    headers = {"anthropic-version": "2023-06-01", "anthropic-beta": "compact-2026-01-12"}
+    async with httpx.AsyncClient(base_url=provider.base_url, headers=headers, timeout=20) as http:
+        unary = (await http.post("/messages", json=body)).json()
+        stream = (await http.post("/messages", json={**body, "stream": True})).text
+        later = [{"role": "assistant", "content": unary["content"]}, USER]
+        second = (await http.post("/messages", json={**body, "messages": [USER, *later]})).json()
+
+    assert [block["type"] for block in unary["content"]] == ["compaction", "text"]
+    assert [each["type"] for each in unary["usage"]["iterations"]] == ["compaction", "message"]
+    assert '"type":"compaction_delta","content":"x x' in stream
+    assert [block["type"] for block in second["content"]] == ["compaction", "text"]
+
+
 async def test_vertex_names_the_model_in_the_path(provider: FakeProvider) -> None:
     path = "/v1/projects/p/locations/l/publishers/anthropic/models"
     body = {"anthropic_version": "vertex-2023-10-16", "max_tokens": 9, "messages": [USER]}
@@ -457,6 +475,13 @@ async def test_new_models_take_instructions_after_the_user(messages: Any, told: 
     refused = await refusal({"model": "claude-opus-4-8", "messages": messages})
 
     assert (told in refused) if told else refused == ""
+
+
+async def test_a_conversation_is_compacted_from_50000_tokens_on_and_not_before() -> None:
+    edit = {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 49_999}}
+    body = {"context_management": {"edits": [edit]}}
+
+    assert "trigger.value must be at least 50000" in await refusal(body, **{"anthropic-beta": "compact-2026-01-12"})
 
 
 async def test_a_beta_is_there_for_who_asks_for_it() -> None:

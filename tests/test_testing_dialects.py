@@ -633,6 +633,17 @@ async def test_free_text_for_a_custom_tool_goes_through_the_gateway(
     assert (call["name"], call["input"]) == ("shout", "as loud as you can")
 
 
+async def test_a_tool_in_a_namespace_is_called_by_its_own_name_through_the_gateway(
+    gateway: Gateway, fake: FakeProvider, dialect: Dialect
+) -> None:
+    fake.script(Answer(calls=[ToolCall("weather", {"city": "Oslo"})]))
+    tools = [{"type": "namespace", "name": "north", "description": "Up there.", "tools": [WEATHER]}]
+    response = await through(gateway, dialect, False, input="hi", tools=tools)
+
+    (call,) = [item for item in response["output"] if item["type"] == "function_call"]
+    assert (call["name"], call["namespace"]) == ("weather", "north")
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [

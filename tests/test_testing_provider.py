@@ -604,3 +604,13 @@ async def test_what_was_compacted_is_known_to_the_model_from_the_compaction_alon
         texts.append((await client.responses.create(model="m", input=items)).output_text)
 
     assert texts == ["The word is lantern.", "", ""]
+
+
+async def test_a_long_conversation_is_compacted_where_the_request_wants_it(client: openai.AsyncOpenAI) -> None:
+    limit: Any = [{"type": "compaction", "compact_threshold": 4}]
+    kinds = []
+    for said in ("one two", "one two three four"):
+        response = await client.responses.create(model="m", input=said, context_management=limit)
+        kinds.append([item.type for item in response.output])
+
+    assert kinds == [["message"], ["compaction", "message"]]

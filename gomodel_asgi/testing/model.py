@@ -150,12 +150,18 @@ def speech(prompt: Prompt, answer: Answer) -> Speech:
         thought=thought,
         text=text,
         refusal=refusal,
-        calls=answer.calls,
+        calls=[as_offered(prompt, call) for call in answer.calls],
         incomplete="max_output_tokens" if short else answer.incomplete,
         input=length,
         cached=min(answer.cached, length),
         output=len(thought) + len(text) + len(refusal) + called,
     )
+
+
+def as_offered(prompt: Prompt, call: ToolCall) -> ToolCall:
+    """*call* by the name under which its tool is offered."""
+    tool = prompt.tool(call.name)
+    return call if tool is None else replace(call, name=tool.name)
 
 
 def limited(answer: Answer, most: int | None) -> tuple[Answer, bool]:

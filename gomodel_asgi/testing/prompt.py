@@ -86,5 +86,8 @@ class Prompt:
         return tuple(reversed(found))
 
     def tool(self, name: str) -> Tool | None:
-        """The tool of this name, None where it is not offered."""
-        return next((tool for tool in self.tools if tool.name == name), None)
+        """The tool of this name, None where it is not offered. One that was in a namespace is found by its own name
+        too, where a gateway has made one name of both (`crm__lookup`)."""
+        exact = next((tool for tool in self.tools if tool.name == name), None)
+        joined = [tool for tool in self.tools if tool.name.endswith(f"__{name}")]
+        return exact or (joined[0] if len(joined) == 1 else None)

@@ -27,7 +27,7 @@ class ToolCall:
     """The model calls a tool. *arguments* is JSON text or what to write as such; for a custom tool, its free text.
 
     Where an API knows no custom tools, or a gateway has offered one as a function, the free text goes into the first
-    string that the function takes.
+    string that the function takes. A tool in a namespace is called by its own name, here as everywhere.
     """
 
     name: str

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             install(client, into)
             about = f"{client.name} {version(client, into)}"
             for dialect in given.dialect or DIALECTS:
-                found[about, dialect] = tried(client, dialect, features, into, given.verbose)
+                found[about, dialect] = tried(client, dialect, features, into, given)
                 print(f"{about} on {dialect}: {summary(found[about, dialect])}", file=sys.stderr, flush=True)
     print(table(found, features))
     problems = report(found)
@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--client", action="append", choices=[client.name for client in CLIENTS])
     whole.add_argument("--dialect", action="append", choices=DIALECTS)
     whole.add_argument("--feature", action="append", choices=[feature.name for feature in FEATURES])
+    whole.add_argument(
+        "--unsupported", help="a setting of the provider other than its default, to see what lies behind"
+    )
     whole.add_argument("--verbose", action="store_true", help="with each problem all that went in and out")
     return whole
 
@@ -68,16 +71,19 @@ def folder(given: Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def tried(client: Client, dialect: Dialect, features: Sequence[Feature], into: Path, verbose: bool) -> dict[str, Cell]:
+def tried(
+    client: Client, dialect: Dialect, features: Sequence[Feature], into: Path, given: argparse.Namespace
+) -> dict[str, Cell]:
     """How each feature of *client* goes on *dialect*."""
     cells: dict[str, Cell] = {}
-    with set_up(dialect, features[0]) as scene, driver(client, scene, into) as driven:
+    options = {"unsupported": given.unsupported} if given.unsupported else {}
+    with set_up(dialect, features[0], options) as scene, driver(client, scene, into) as driven:
         for feature in features:
             scene.set(feature)
             problem = driven.attempt(feature)
             if problem == "" and feature.after is not None:
                 problem = feature.after(scene.fake) or ""
-            cells[feature.name] = f"{problem}\n{scene.report()}" if problem and verbose else problem
+            cells[feature.name] = f"{problem}\n{scene.report()}" if problem and given.verbose else problem
     return cells
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,8 +110,8 @@ class Scene:
 
 
 @contextmanager
-def set_up(dialect: Dialect, feature: Feature) -> Iterator[Scene]:
-    """The scene of one dialect; upstreams are as strict as they can be."""
+def set_up(dialect: Dialect, feature: Feature, options: Mapping[str, Any]) -> Iterator[Scene]:
+    """The scene of one dialect; upstreams are as strict as they can be. *options* are the provider's."""
 
     def model(prompt: Prompt) -> Answer:
         return scene.feature.model(prompt)
@@ -120,23 +120,24 @@ def set_up(dialect: Dialect, feature: Feature) -> Iterator[Scene]:
         dialect=dialect, api_key=KEY, model=model, strict=dialect == "responses", template=dialect == "chat"
     )
     with fake.run_in_thread(), serve_with_uvicorn() as serve:
-        gateway = Gateway(providers=[provider_of(fake)], policy=policy_of(dialect))
+        gateway = Gateway(providers=[provider_of(fake, options)], policy=policy_of(dialect))
         recorder = Recorder(GoModelMiddleware(Starlette(), gateway=gateway))
         scene = Scene(dialect, f"{serve(recorder)}/v1", fake, recorder, feature)
         yield scene
         fake.release()
 
 
-def provider_of(fake: FakeProvider) -> Provider:
+def provider_of(fake: FakeProvider, options: Mapping[str, Any]) -> Provider:
     """The provider as a host would name it: a preset with nothing but URL and key."""
+    given: Any = {"name": "upstream", "api_key": KEY, **options}
     match fake.dialect:
         case "responses":
-            return providers.openai(fake.base_url, name="upstream", api_key=KEY)
+            return providers.openai(fake.base_url, **given)
         case "anthropic":
-            return providers.anthropic(fake.base_url, name="upstream", api_key=KEY)
+            return providers.anthropic(fake.base_url, **given)
         case "gemini":
-            return providers.gemini(fake.base_url, name="upstream", api_key=KEY)
-    return Provider("upstream", fake.base_url, dialect="chat", api_key=KEY)
+            return providers.gemini(fake.base_url, **given)
+    return Provider(**given, base_url=fake.base_url, dialect="chat")
 
 
 def policy_of(dialect: Dialect) -> Any:

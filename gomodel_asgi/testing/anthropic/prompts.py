@@ -48,6 +48,8 @@ def messages_of(messages: Sequence[Json]) -> Iterator[Message]:
                 id = block["tool_use_id"]
                 media = tuple(media_of(block.get("content")))
                 yield Message("tool", text_of(block.get("content")), media=media, name=names.get(id), call_id=id)
+            elif block["type"] == "compaction":
+                yield Message("system", str(block.get("content") or ""))
             elif block["type"] == "thinking":
                 yield Message("assistant", block["thinking"], reasoning=True)
         text, media = text_of(blocks), tuple(media_of(blocks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..model import objects
 from ..refusals import Refused
 from .schemas import check_schema
 from .versions import adapts, one_sampler, prefills, samples, takes_budget
@@ -12,6 +13,8 @@ from .versions import adapts, one_sampler, prefills, samples, takes_budget
 Json = Mapping[str, Any]
 
 LEAST_BUDGET = 1024
+USUAL_TRIGGER = 150_000
+LEAST_TRIGGER = 50_000
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 LONGEST_USER = 256
 
@@ -34,6 +37,10 @@ def check_settings(body: Json) -> None:
         if form.get("type") != "json_schema" or not isinstance(form.get("schema"), Mapping):
             raise invalid("output_config.format: Input should be a JSON schema")
         check_schema(form["schema"], "output_config.format.schema")
+    for at, trigger in enumerate(triggers(body)):
+        if trigger < LEAST_TRIGGER:
+            path = f"context_management.edits.{at}.compact_20260112"
+            raise invalid(f"{path}: trigger.value must be at least {LEAST_TRIGGER}")
     if body["messages"][-1]["role"] == "assistant" and not prefills(body["model"]):
         raise invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message."
@@ -42,6 +49,13 @@ def check_settings(body: Json) -> None:
         raise invalid("stop_sequences: each stop sequence must contain non-whitespace")
     if len(str((body.get("metadata") or {}).get("user_id") or "")) > LONGEST_USER:
         raise invalid(f"metadata.user_id: String should have at most {LONGEST_USER} characters")
+
+
+def triggers(body: Json) -> list[int]:
+    """From how many tokens on the conversation is to be compacted, for each edit that says so."""
+    edits = objects(body.get("context_management"), "edits")
+    compactions = [edit for edit in edits if edit.get("type") == "compact_20260112"]
+    return [(edit.get("trigger") or {}).get("value", USUAL_TRIGGER) for edit in compactions]
 
 
 def check_sampling(body: Json) -> None:

@@ -13,6 +13,7 @@ from ..plan import Headers, Plan, chunked, unary
 from ..prompt import Prompt
 from ..refusals import JSON
 from ..replies import Answer, Unplayable
+from .settings import triggers
 from .versions import hides_thinking
 from .wire import event
 
@@ -61,6 +62,13 @@ class Writer:
         return [] if hidden else list(self.said.thought)
 
     @property
+    def summary(self) -> str:
+        """What was said, where the request wants a conversation of this length to be compacted; else empty."""
+        if not any(trigger <= self.said.input for trigger in triggers(self.prompt.body)):
+            return ""
+        return "\n".join(message.text for message in self.prompt.messages)
+
+    @property
     def uses(self) -> Iterator[tuple[Json, str]]:
         """Each call as a block without input, and its input as text."""
         for number, call in enumerate(self.said.calls):
@@ -86,12 +94,17 @@ class Writer:
     @property
     def output_usage(self) -> Json:
         thinking = {"thinking_tokens": self.said.reasoning}
-        return {"output_tokens": self.said.output, "output_tokens_details": thinking}
+        usage = {"output_tokens": self.said.output, "output_tokens_details": thinking}
+        if not self.summary:
+            return usage
+        # What compacting cost stands beside the usage of the answer, and only here.
+        compaction = {"type": "compaction", "input_tokens": self.said.input, "output_tokens": 1}
+        return {**usage, "iterations": [compaction, {"type": "message", **self.input_usage, **usage}]}
 
     # In one piece...
 
     def whole(self) -> Json:
-        blocks: list[Json] = []
+        blocks: list[Json] = [{"type": "compaction", "content": self.summary}] if self.summary else []
         if self.said.thought:
             thought = "".join(self.thought)
             blocks.append({"type": "thinking", "thinking": thought, "signature": signature_of(thought)})
@@ -121,6 +134,8 @@ class Writer:
 
     def blocks(self) -> Iterator[tuple[Json, list[Json]]]:
         """Each block as it begins, and its deltas."""
+        if self.summary:
+            yield {"type": "compaction", "content": None}, [{"type": "compaction_delta", "content": self.summary}]
         if self.said.thought:
             words = self.thought
             deltas: list[Json] = [{"type": "thinking_delta", "thinking": word} for word in words]

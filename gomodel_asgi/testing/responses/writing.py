@@ -6,14 +6,18 @@ import json
 
 from ...emitter import Emitter, usage
 from ...items import CustomCall, FunctionCall
-from ..model import as_function, pieces, speech
+from ..model import as_function, objects, pieces, speech
 from ..prompt import Prompt
 from ..replies import Answer, ToolCall
+from .prompts import sealed
 
 
 def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
     """Say *answer*, word by word, and end the response with its usage at Unix time *at*."""
     said = speech(prompt, answer)
+    if compacts(prompt, said.input):
+        told = "\n".join(message.text for message in prompt.messages)
+        emitter.item({"type": "compaction", "encrypted_content": sealed(told)})
     if said.thought:
         reasoning = emitter.reasoning()
         for word in said.thought:
@@ -32,6 +36,16 @@ def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
         say_call(emitter, prompt, call, f"call_{emitter.suffix}{number:02x}")
     emitter.usage(usage(input=said.input, output=said.output, cached=said.cached, reasoning=said.reasoning))
     emitter.complete(at) if said.incomplete is None else emitter.incomplete(said.incomplete)
+
+
+def compacts(prompt: Prompt, length: int) -> bool:
+    """Whether the request wants a conversation of this length to be compacted."""
+    limits = [
+        entry.get("compact_threshold")
+        for entry in objects(prompt.body, "context_management")
+        if entry.get("type") == "compaction"
+    ]
+    return any(isinstance(limit, int) and limit <= length for limit in limits)
 
 
 def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> None:
