@@ -65,6 +65,7 @@ class Codex:
             "reasoning": self.reasoning,
             "images": self.images,
             "turns": self.turns,
+            "compaction": self.compaction,
             "abort": self.abort,
         }
         if self.model is not None:
@@ -123,6 +124,15 @@ class Codex:
         first = self.run(folder, TOLD)
         started = next((event["thread_id"] for event in first if event["type"] == "thread.started"), "")
         return wanted(self.run(folder, ASKED, resume=started), "The word is lantern.")
+
+    def compaction(self, folder: Path) -> str:
+        """It compacts what was said before it goes on, since there is more of it than it is told to keep."""
+        little = ("-c", "model_auto_compact_token_limit=1000")
+        first = self.run(folder, TOLD, *little)
+        started = next((event["thread_id"] for event in first if event["type"] == "thread.started"), "")
+        problem = wanted(self.run(folder, ASKED, *little, resume=started), "The word is lantern.")
+        asked = len(self.scene.fake.requests)
+        return problem or ("" if asked > 2 else "it has not compacted")
 
     def abort(self, folder: Path) -> str:
         """It is stopped while it listens."""
