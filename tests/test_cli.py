@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider
 from gomodel_asgi.cli import main
 from gomodel_asgi.cli.probe import judged, names_in
-from gomodel_asgi.testing import FakeProvider, Garbage, Reply
+from gomodel_asgi.testing import FakeProvider, Garbage, Reply, Status
 from tests import cli_host
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ class TestCheck:
     def test_an_upstream_without_a_list_is_there_all_the_same(
         self, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The fake provider has no `/models`: it answers 404."""
+        provider.fail_next(Status(404))
         serving(east(provider, models=["gpt-5"]))
         assert main(["check", "tests.cli_host:gateway"]) == 0
         assert "it lists none" in capsys.readouterr().out
@@ -320,6 +320,20 @@ class TestFake:
             with pytest.raises(httpx.RemoteProtocolError):
                 client.post("/responses", json={**asked, "stream": True})
             assert client.post("/responses", json=asked).json()["output"][0]["content"][0]["text"] == "You said: Hello"
+
+    def test_it_speaks_the_chosen_dialect_and_has_the_chosen_models(self) -> None:
+        with self.served("--dialect", "anthropic", "--model", "small") as url, httpx.Client(base_url=url) as client:
+            client.headers["anthropic-version"] = "2023-06-01"
+            asked = {"model": "small", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}
+            assert client.post("/messages", json=asked).json()["content"][0]["text"] == "You said: Hello"
+            assert client.post("/messages", json={**asked, "model": "large"}).status_code == 404
+
+    def test_its_rules_are_chosen_too(self) -> None:
+        with self.served("--dialect", "chat", "--strict", "--template") as url, httpx.Client(base_url=url) as client:
+            user, system = ({"role": role, "content": "Hello"} for role in ("user", "system"))
+            for body in ({"messages": [user, system]}, {"messages": [user], "top_k": 1}, {"messages": [user]}):
+                reply = client.post("/chat/completions", json={"model": "m", **body})
+                assert reply.status_code == (200 if body == {"messages": [user]} else 400)
 
     def test_a_loop_of_faults_begins_anew(self) -> None:
         with self.served("--fault", "status", "--fault", "none", "--loop") as url, httpx.Client() as client:

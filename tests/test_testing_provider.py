@@ -364,7 +364,8 @@ async def test_every_operation_looks_at_the_types_of_its_members(provider: FakeP
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/models", 404),
+        ("GET", "/nothing", 404),
+        ("POST", "/models", 405),
         ("GET", "/responses", 405),
         ("PUT", "/responses/resp_1", 404),
         ("POST", "/responses/resp_1/unknown", 404),
@@ -523,3 +524,93 @@ async def test_it_is_served_once_at_a_time(provider: FakeProvider) -> None:
     with pytest.raises(RuntimeError, match="already"):
         async with provider.serve():
             pass
+
+
+# What only OpenAI itself refuses...
+
+CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
+OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"top_k": 3}, "Unknown parameter: 'top_k'"),
+        ({"input": [OUTPUT]}, "No tool call found for function call output with call_id call_1"),
+        ({"input": [CALL]}, "No tool output found for function call call_1"),
+        ({"input": [{**CALL, "type": "custom_tool_call"}, OUTPUT]}, "No tool call found"),
+    ],
+)
+async def test_what_only_openai_refuses_is_a_400_when_strict(body: dict[str, Any], told: str) -> None:
+    whole = {"model": "m", "input": "hi", **body}
+    async with (
+        FakeProvider(strict=True).serve() as strict,
+        FakeProvider().serve() as lenient,
+        httpx.AsyncClient() as http,
+    ):
+        refused = await http.post(f"{strict.base_url}/responses", json=whole)
+        taken = await http.post(f"{lenient.base_url}/responses", json=whole)
+
+    assert (refused.status_code, taken.status_code) == (400, 200)
+    assert told in refused.json()["error"]["message"]
+
+
+async def test_a_strict_provider_finds_calls_in_what_was_said_before() -> None:
+    async with FakeProvider(strict=True).serve() as provider, httpx.AsyncClient(base_url=provider.base_url) as http:
+        provider.script(Answer(calls=[ToolCall("weather", call_id="call_1")]))
+        first = (await http.post("/responses", json={"model": "m", "input": "hi"})).json()
+        body = {"model": "m", "input": [OUTPUT], "previous_response_id": first["id"]}
+        second = await http.post("/responses", json=body)
+        missing = await http.post("/responses", json={**body, "input": "hi"})
+
+    assert (second.status_code, missing.status_code) == (200, 400)
+
+
+async def test_a_call_of_a_tool_in_a_namespace_names_the_namespace(provider: FakeProvider) -> None:
+    tool = {"type": "function", "name": "lookup", "parameters": {"type": "object", "properties": {}}}
+    body = {"model": "m", "input": "hi", "tools": [{"type": "namespace", "name": "crm", "tools": [tool]}]}
+    provider.script(Answer(calls=[ToolCall("lookup")]))
+    async with httpx.AsyncClient() as http:
+        reply = await http.post(f"{provider.base_url}/responses", json=body)
+
+    (call,) = reply.json()["output"]
+    assert (call["name"], call["namespace"]) == ("lookup", "crm")
+
+
+async def test_tools_that_an_item_brings_along_may_be_called(provider: FakeProvider) -> None:
+    tool = {"type": "custom", "name": "exec"}
+    item = {
+        "type": "additional_tools",
+        "role": "developer",
+        "tools": [{"type": "namespace", "name": "n", "tools": [tool]}],
+    }
+    provider.script(Answer(calls=[ToolCall("exec", "as you wish", custom=True)]))
+    async with httpx.AsyncClient() as http:
+        reply = await http.post(f"{provider.base_url}/responses", json={"model": "m", "input": [item]})
+
+    (call,) = reply.json()["output"]
+    assert (call["type"], call["namespace"], call["input"]) == ("custom_tool_call", "n", "as you wish")
+
+
+async def test_what_was_compacted_is_known_to_the_model_from_the_compaction_alone(
+    provider: FakeProvider, client: openai.AsyncOpenAI
+) -> None:
+    compacted = await client.responses.compact(model="m", input="The word is lantern.")
+    item: Any = compacted.output[-1].model_dump(exclude_none=True)
+    provider.script(*[lambda prompt: Answer(text=prompt.messages[0].text)] * 3)
+    texts = []
+    for sealed in (item["encrypted_content"], "somebody else's", "fake-sealed-%"):
+        items: Any = [{**item, "encrypted_content": sealed}, {"role": "user", "content": "What is the word?"}]
+        texts.append((await client.responses.create(model="m", input=items)).output_text)
+
+    assert texts == ["The word is lantern.", "", ""]
+
+
+async def test_a_long_conversation_is_compacted_where_the_request_wants_it(client: openai.AsyncOpenAI) -> None:
+    limit: Any = [{"type": "compaction", "compact_threshold": 4}]
+    kinds = []
+    for said in ("one two", "one two three four"):
+        response = await client.responses.create(model="m", input=said, context_management=limit)
+        kinds.append([item.type for item in response.output])
+
+    assert kinds == [["message"], ["compaction", "message"]]

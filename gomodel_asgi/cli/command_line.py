@@ -11,6 +11,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
+from ..testing.provider import APIS
 from ..version import __version__
 from . import check, explain, fake, found
 from .loading import Unusable
@@ -70,10 +71,18 @@ def _providers(command: ArgumentParser) -> None:
 
 
 def _fake(command: ArgumentParser) -> None:
-    command.description = "Serves a fake provider until Ctrl-C: the whole Responses API, no key needed."
+    command.description = "Serves a fake provider until Ctrl-C: a whole API, no key needed."
     command.epilog = fake.FAULTS_HELP
     command.add_argument("--host", default="127.0.0.1", help="where to listen (default %(default)s)")
     command.add_argument("--port", type=int, default=0, help="the port; by default a free one")
+    command.add_argument(
+        "--dialect", choices=tuple(APIS), default="responses", help="the API that it speaks (default %(default)s)"
+    )
+    command.add_argument(
+        "--model", action="append", default=[], metavar="NAME", help="a model that it has; by default it has every one"
+    )
+    command.add_argument("--strict", action="store_true", help="refuse what only OpenAI itself refuses")
+    command.add_argument("--template", action="store_true", help="refuse what the chat templates of open models refuse")
     command.add_argument(
         "--pace", type=float, default=0.0, metavar="SECONDS", help="a pause before each event of a stream"
     )

@@ -52,7 +52,9 @@ FAULTS_HELP = "\n".join(
 def run(given: Namespace) -> int:
     """0 at Ctrl-C."""
     script = [_scripted(spelling) for spelling in given.fault]
-    provider = FakeProvider(pace=given.pace)
+    provider = FakeProvider(
+        dialect=given.dialect, models=given.model, strict=given.strict, template=given.template, pace=given.pace
+    )
     for _ in range(ROUNDS if given.loop else 1):
         provider.script(script)
     try:
@@ -69,7 +71,7 @@ async def _serve(provider: FakeProvider, given: Namespace) -> None:
         if given.json:
             write_json({"base_url": provider.base_url})
         else:
-            print(f"A fake provider is served on {provider.base_url}. Ctrl-C stops it.", flush=True)
+            print(f"A fake provider ({given.dialect}) is served on {provider.base_url}. Ctrl-C stops it.", flush=True)
         await anyio.sleep_forever()
 
 

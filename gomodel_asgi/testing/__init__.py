@@ -2,6 +2,7 @@
 
     with FakeProvider().run_in_thread() as provider:
         provider.script(Answer(text="Hello"), Answer(calls=[ToolCall("weather", {"city": "Oslo"})]))
+        provider.script(lambda prompt: Answer(text=f"The weather: {prompt.last.text}"))
         provider.fail_next(Status(429, retry_after=1))
         provider.fail_next(Cut(after_events=3))
         ...
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     )
     from .journal import ReceivedRequest
     from .policy import run_policy
+    from .prompt import Message, Prompt, Tool
     from .provider import FakeProvider, Scripted
     from .replies import Answer, Reply, ToolCall
     from .signals import Signal
@@ -55,8 +57,10 @@ __all__ = [
     "Html",
     "Malformed",
     "MalformedEvent",
+    "Message",
     "NoTerminal",
     "Oversize",
+    "Prompt",
     "ReceivedRequest",
     "Reply",
     "Scripted",
@@ -66,6 +70,7 @@ __all__ = [
     "Stall",
     "Status",
     "Swapped",
+    "Tool",
     "ToolCall",
     "Trailing",
     "run_policy",
@@ -77,6 +82,9 @@ ROOMS = {
     "Answer": "replies",
     "Reply": "replies",
     "ToolCall": "replies",
+    "Message": "prompt",
+    "Prompt": "prompt",
+    "Tool": "prompt",
     "ReceivedRequest": "journal",
     "Signal": "signals",
     "run_policy": "policy",

@@ -1,85 +1,94 @@
-"""Which operation of a fake provider a request asks for, by method and path, below any prefix."""
+"""What each API of a fake provider is made of: paths, keys, answers, and its own way of writing errors."""
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from .conversations import Conversations
 from .journal import ReceivedRequest
-from .lifecycle import Lifecycle
+from .model import EPOCH, Model
 from .plan import Plan
 from .refusals import Refused
-from .replies import Answer
+from .wire import Wire
 
-RESPONSES = re.compile(r".*/responses(?:/(?P<id>[^/]+)(?:/(?P<action>[^/]+))?)?")
-CONVERSATIONS = re.compile(r".*/conversations(?:/(?P<id>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?")
+PREFIX = r"(?:/(?!(?:responses|conversations|chat|completions|messages|models)(?:/|$))[^/]+)*"
+"""Any path before an API's own, such as `/v1` or `/openai/deployments/large`. No part of it may be the API's own: a
+base URL that holds the path already is a mistake, and leads nowhere."""
 
 
-class Api:
-    """The Responses API on memory. *name* goes into every id."""
+def path_pattern(own: str) -> re.Pattern[str]:
+    """A pattern for the path *own* below any prefix."""
+    return re.compile(PREFIX + own)
 
-    def __init__(self, name: str) -> None:
-        self.conversations = Conversations(name)
-        self.lifecycle = Lifecycle(name, self.conversations)
 
-    def answer(self, request: ReceivedRequest, answer: Answer | None) -> Plan:
-        """The reply; the model says *answer* where it is asked for one (None: what it would say anyway).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a fake provider is: see `FakeProvider`."""
+
+    name: str
+    models: tuple[str, ...] = ()
+    strict: bool = False
+    template: bool = False
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The models in the list of models."""
+        return self.models or ("fake-model",)
+
+    def has(self, name: object) -> bool:
+        """Whether a model can be asked; a provider that names no models has them all."""
+        return not self.models or name in self.models
+
+
+class Api(ABC):
+    """One API, served from memory."""
+
+    root = "/v1"
+    """What base URLs of this API end with."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def wire(self, request: ReceivedRequest, request_id: str) -> Wire:
+        """How the errors and events of the reply to this request are written."""
+
+    @abstractmethod
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """The reply; *model* is asked where the request asks for an answer.
 
         :raises Refused: there is no such operation, or it cannot be done.
         """
-        if (match := RESPONSES.fullmatch(request.path)) is not None:
-            plan = self._responses(request, match["id"], match["action"], answer)
-        elif (match := CONVERSATIONS.fullmatch(request.path)) is not None:
-            plan = self._conversations(request, match["id"], match["items"], match["item"])
-        else:
-            plan = None
-        if plan is None:
-            raise Refused(404, f"Invalid URL ({request.method} {request.path})")
-        return plan
 
-    def _responses(
-        self, request: ReceivedRequest, id: str | None, action: str | None, answer: Answer | None
-    ) -> Plan | None:
-        lifecycle = self.lifecycle
-        if id is None:
-            _only_post(request)
-            return lifecycle.create(_object(request), answer)
-        match request.method, id, action:
-            case "POST", "compact", None:
-                return lifecycle.compact(_object(request))
-            case "POST", "input_tokens", None:
-                return lifecycle.input_tokens(_object(request))
-            case "GET", _, None:
-                return lifecycle.retrieve(id, request.query)
-            case "DELETE", _, None:
-                return lifecycle.delete(id)
-            case "POST", _, "cancel":
-                return lifecycle.cancel(id)
-            case "GET", _, "input_items":
-                return lifecycle.input_items(id, request.query)
-        return None
+    def key(self, request: ReceivedRequest) -> str:
+        """The key that the request carries, empty where it carries none."""
+        bearer = (request.header("authorization") or "").removeprefix("Bearer ")
+        return bearer or request.header("api-key") or request.header("x-api-key") or ""
 
-    def _conversations(
-        self, request: ReceivedRequest, id: str | None, items: str | None, item: str | None
-    ) -> Plan | None:
-        if id is None:
-            _only_post(request)
-            return self.conversations.create(_object(request, optional=True))
-        if item is not None:
-            return self.conversations.item(request.method, id, item)
-        body = _object(request) if request.method == "POST" else {}
-        if items is not None:
-            return self.conversations.items(request.method, id, request.query, body)
-        return self.conversations.answer(request.method, id, body)
+    def wrong_key(self, given: str) -> Refused:
+        """The refusal of a request whose key is another than the provider's; quotes it, as some providers do."""
+        return Refused(401, f"Incorrect API key provided: {given}.", code="invalid_api_key")
 
 
-def _only_post(request: ReceivedRequest) -> None:
-    if request.method != "POST":
+def no_such_path(request: ReceivedRequest) -> Refused:
+    """The refusal of a path that the API does not have."""
+    return Refused(404, f"Invalid URL ({request.method} {request.path})")
+
+
+def only(method: str, request: ReceivedRequest) -> None:
+    """Refuse every method but this one."""
+    if request.method != method:
         raise Refused(405, f"Not allowed to {request.method} on {request.path}.")
 
 
-def _object(request: ReceivedRequest, *, optional: bool = False) -> dict[str, Any]:
+def object_of(request: ReceivedRequest, *, optional: bool = False) -> dict[str, Any]:
+    """The JSON object in the body; *optional* makes one of an empty body.
+
+    :raises Refused: it is none.
+    """
     if optional and not request.body:
         return {}
     try:
@@ -89,3 +98,24 @@ def _object(request: ReceivedRequest, *, optional: bool = False) -> dict[str, An
     if not isinstance(body, dict):
         raise Refused(400, "The body of the request must be a JSON object.")
     return body
+
+
+def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) -> Mapping[str, Any]:
+    """The list of models of the OpenAI APIs, or the model *id*.
+
+    :raises Refused: there is no such model.
+    """
+    only("GET", request)
+    models = [{"id": name, "object": "model", "created": EPOCH, "owned_by": settings.name} for name in settings.listed]
+    if id is None:
+        return {"object": "list", "data": models}
+    check_model(settings, id)
+    return {**models[0], "id": id}
+
+
+def check_model(settings: Settings, name: object) -> None:
+    """Refuse a model that the provider does not have, as the OpenAI APIs do."""
+    if settings.has(name):
+        return
+    message = f"The model `{name}` does not exist or you do not have access to it."
+    raise Refused(404, message, type="invalid_request_error", code="model_not_found")

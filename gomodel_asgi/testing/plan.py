@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .wire import ResponsesWire, Wire
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
@@ -98,11 +100,13 @@ Step = Head | Body | Fill | Raw | Hold | Pause | Close | End
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The steps of one reply. *response* is the response object that it ends with, if it is about one; *swapped* is
-    the same answer in the form that was not asked for, stream for unary and the other way round."""
+    the same answer in the form that was not asked for, stream for unary and the other way round. *wire* is how the API
+    that answers writes errors and events, for faults that put some into the reply."""
 
     steps: tuple[Step, ...]
     response: Mapping[str, Any] | None = None
     swapped: Plan | None = field(default=None, repr=False)
+    wire: Wire = field(default=ResponsesWire(), repr=False)
 
     @property
     def head(self) -> Head | None:
@@ -139,6 +143,10 @@ class Plan:
     def cut(self, events: int, *steps: Step) -> Plan:
         """The plan up to and with the first *events* pieces, ended by *steps*."""
         return replace(self, steps=self.steps[: self.position(events)] + steps)
+
+    def instead(self, other: Plan) -> Plan:
+        """*other* in place of this plan, from the same API."""
+        return replace(other, wire=self.wire)
 
     def with_head(self, head: Head) -> Plan:
         """The plan with another status or other headers."""

@@ -24,9 +24,12 @@ def run_policy() -> Callable[..., Decision]:
 
 
 @pytest.fixture
-def fake_provider() -> Iterator[FakeProvider]:
-    """A fake provider, served on a real socket from a thread: for tests with an event loop and without."""
+def fake_provider(request: pytest.FixtureRequest) -> Iterator[FakeProvider]:
+    """A fake provider, served on a real socket from a thread: for tests with an event loop and without.
+
+    `@pytest.mark.parametrize("fake_provider", ["chat", "anthropic"], indirect=True)` chooses its dialects.
+    """
     from . import FakeProvider
 
-    with FakeProvider().run_in_thread() as provider:
+    with FakeProvider(dialect=getattr(request, "param", "responses")).run_in_thread() as provider:
         yield provider

@@ -8,56 +8,97 @@
 
 It is an ASGI app too, for any ASGI server or client. What only a socket can do (`Garbage`, `Trailing`, `Reply.raw`, a
 broken chunk) then becomes a connection that the server breaks off.
+
+A request walks: journal → script (what is said, which faults) → API of the dialect (path, key, rules, the model's
+answer as a plan) → faults, which rewrite the plan → server, which plays it.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from importlib import import_module
+from typing import Literal, Self
 
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .api import Api
+from .api import Api, Settings
 from .asgi import received, send_plan
 from .faults import Fault
 from .journal import ReceivedRequest
-from .plan import Body, Pause, Plan
-from .refusals import Refused
-from .replies import Answer, Reply
+from .model import Model, default_answer
+from .plan import Body, Pause, Plan, unary
+from .prompt import Prompt
+from .refusals import JSON, Refused
+from .replies import Answer, Reply, Unplayable, encoded
 from .server import Server
 from .signals import Signal
+from .wire import Failure, Wire
+
+Dialect = Literal["responses", "chat", "anthropic", "gemini"]
+Said = Reply | Answer | Model
+
+APIS: dict[Dialect, str] = {
+    "responses": "ResponsesApi",
+    "chat": "ChatApi",
+    "anthropic": "AnthropicApi",
+    "gemini": "GeminiApi",
+}
+"""The class of each dialect, in the module `api` of its room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scripted:
     """What happens to one request: it gets *reply* (None: what the provider would say anyway), with *faults* in it."""
 
-    reply: Reply | Answer | None = None
+    reply: Said | None = None
     faults: tuple[Fault, ...] = ()
 
 
 class FakeProvider:
-    """Speaks the whole Responses API, below any path, and does as it is told.
+    """A model provider that speaks one *dialect*, below any path, and does as it is told.
 
-    *name* goes into every id, so that two of them never issue the same. *api_key* refuses, with 401, requests that do
-    not carry it (`Authorization: Bearer`, `api-key` or `x-api-key`), and quotes what they carry, as some providers do.
-    *pace* is the pause in seconds before each event of a stream, for people who watch.
+    *name* goes into every id, so that two of them never issue the same. *api_key* refuses requests that do not carry
+    it, as the API does, and quotes what they carry, as some providers do. *models* are those that it lists and has;
+    none means that it has every model, and lists `fake-model`. *model* says what is not scripted: a function of the
+    `Prompt`, by default one that repeats what the user said. *pace* is the pause in seconds before each event of a
+    stream, for people who watch.
+
+    The dialects refuse what their APIs refuse (`docs/testing.md` has the list). *strict* adds what OpenAI itself
+    refuses where others who speak its dialects do not, *template* what the chat templates of open models refuse.
     """
 
-    def __init__(self, *, name: str = "fake", api_key: str | None = None, pace: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        dialect: Dialect = "responses",
+        name: str = "fake",
+        api_key: str | None = None,
+        models: Iterable[str] = (),
+        model: Model = default_answer,
+        strict: bool = False,
+        template: bool = False,
+        pace: float = 0.0,
+    ) -> None:
+        if dialect not in APIS:
+            raise ValueError(f"dialect: use one of {', '.join(APIS)}.")
+        self.dialect = dialect
         self.name = name
         self.pace = pace
         self.requests: list[ReceivedRequest] = []
         """The journal: every request received whole, in order."""
+        self._settings = Settings(name=name, models=tuple(models), strict=strict, template=template)
         self._api_key = api_key
-        self._base_url: str | None = None
-        self._api = Api(name)
+        self._model = model
+        self._origin: str | None = None
+        self._api = self._new_api()
+        self._failures: list[Exception] = []
         self._queue: deque[Scripted] = deque()
         self._released = Signal()
         self._expected: deque[tuple[int, Signal]] = deque()
@@ -65,12 +106,16 @@ class FakeProvider:
 
     # Scripting...
 
-    def script(self, *steps: Reply | Answer | Scripted | Iterable[Reply | Answer | Scripted]) -> None:
-        """Queue what the next requests get, one step each; what comes after them is answered as usual."""
+    def script(self, *steps: Said | Scripted | Iterable[Said | Scripted]) -> None:
+        """Queue what the next requests get, one step each; what comes after them is answered as usual.
+
+        A step may be a function of the `Prompt` that gives the `Answer`: for replies that depend on what was sent. An
+        exception in it (a failed assertion) is a 500 to the client, and is raised again when serving ends.
+        """
         for step in steps:
             if isinstance(step, Scripted):
                 self._queue.append(step)
-            elif isinstance(step, Reply | Answer):
+            elif isinstance(step, Reply | Answer) or callable(step):
                 self._queue.append(Scripted(step))
             else:
                 self.script(*step)
@@ -85,10 +130,11 @@ class FakeProvider:
         released.set()
 
     def clear(self) -> None:
-        """Forget the journal, the queue, all stored responses and conversations."""
+        """Forget the journal, the queue, failures of scripted functions, all stored responses and conversations."""
         self.requests.clear()
         self._queue.clear()
-        self._api = Api(self.name)
+        self._failures.clear()
+        self._api = self._new_api()
 
     # Watching...
 
@@ -122,25 +168,38 @@ class FakeProvider:
 
     @property
     def base_url(self) -> str:
-        """Where it is served: `http://127.0.0.1:<port>/v1`.
+        """What a `Provider` takes as its base URL: `http://127.0.0.1:<port>/v1`, for Gemini `…/v1beta`.
 
         :raises RuntimeError: it is not being served.
         """
-        if self._base_url is None:
+        return self.origin + self._api.root
+
+    @property
+    def origin(self) -> str:
+        """Where it is served, without a path: what the SDKs of Anthropic and Google take as their base URL.
+
+        :raises RuntimeError: it is not being served.
+        """
+        if self._origin is None:
             raise RuntimeError("FakeProvider is not being served: use serve() or run_in_thread()")
-        return self._base_url
+        return self._origin
 
     @asynccontextmanager
     async def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Self]:
-        """Serve on a real socket while the block lasts, by default on loopback and a free port."""
-        if self._base_url is not None:
+        """Serve on a real socket while the block lasts, by default on loopback and a free port.
+
+        :raises Exception: what a scripted function raised meanwhile.
+        """
+        if self._origin is not None:
             raise RuntimeError("FakeProvider is being served already")
         async with self._server.listen(host, port) as bound:
-            self._base_url = f"http://{f'[{host}]' if ':' in host else host}:{bound}/v1"
+            self._origin = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
             try:
                 yield self
             finally:
-                self._base_url = None
+                self._origin = None
+        for failure in self._failures:
+            raise failure
 
     @contextmanager
     def run_in_thread(self, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Self]:
@@ -185,6 +244,11 @@ class FakeProvider:
 
     # Answering...
 
+    def _new_api(self) -> Api:
+        module = import_module(f".{self.dialect}.api", __package__)
+        api: Api = getattr(module, APIS[self.dialect])(self._settings)
+        return api
+
     def _handle(self, request: ReceivedRequest) -> Plan:
         self.requests.append(request)
         self._announce()
@@ -192,25 +256,45 @@ class FakeProvider:
             scripted = self._queue.popleft()
         except IndexError:
             scripted = Scripted()
+        wire = self._api.wire(request, f"req_{self.name}{len(self.requests):08x}")
         try:
-            plan = self._natural(request, scripted.reply)
-        except Refused as refused:
-            plan = refused.plan
-        return self._identified(_with_faults(self._paced(plan), scripted.faults))
+            plan = replace(self._natural(request, scripted.reply, wire), wire=wire)
+            for fault in scripted.faults:
+                plan = fault.apply(plan)
+        except ValueError as error:
+            plan = failed(wire, Failure(status=500, message=f"The script cannot be played: {error}."))
+        return _identified(plan, wire)
 
-    def _natural(self, request: ReceivedRequest, reply: Reply | Answer | None) -> Plan:
-        if isinstance(reply, Reply):
-            return reply.plan()
-        self._authenticate(request)
-        return self._api.answer(request, reply)
+    def _natural(self, request: ReceivedRequest, said: Said | None, wire: Wire) -> Plan:
+        if isinstance(said, Reply):
+            return said.plan()
+        try:
+            self._authenticate(request)
+            return self._paced(self._api.answer(request, self._asked(said)))
+        except Refused as refused:
+            return failed(wire, refused.failure)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            # No rule names this shape, and what reads the request has stumbled over it.
+            return failed(wire, Failure(status=400, message=f"The request is malformed: {error!r}"))
+
+    def _asked(self, said: Answer | Model | None) -> Model:
+        """The model for one request."""
+
+        def ask(prompt: Prompt) -> Answer:
+            if isinstance(said, Answer):
+                return said
+            try:
+                return (said or self._model)(prompt)
+            except Exception as error:
+                self._failures.append(error)
+                raise Unplayable(f"it raised {type(error).__name__}: {error}") from error
+
+        return ask
 
     def _authenticate(self, request: ReceivedRequest) -> None:
-        if self._api_key is None:
-            return
-        bearer = (request.header("authorization") or "").removeprefix("Bearer ")
-        given = bearer or request.header("api-key") or request.header("x-api-key") or ""
-        if not hmac.compare_digest(given.encode(), self._api_key.encode()):
-            raise Refused(401, f"Incorrect API key provided: {given}.", code="invalid_api_key")
+        given = self._api.key(request)
+        if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
+            raise self._api.wrong_key(given)
 
     def _paced(self, plan: Plan) -> Plan:
         if not self.pace or not plan.streamed:
@@ -218,30 +302,29 @@ class FakeProvider:
         paced = [(Pause(self.pace), step) if isinstance(step, Body) else (step,) for step in plan.steps]
         return replace(plan, steps=tuple(step for steps in paced for step in steps))
 
-    def _identified(self, plan: Plan) -> Plan:
-        head = plan.head
-        if head is None or any(name == b"x-request-id" for name, _ in head.headers):
-            return plan
-        request_id = b"req_%s%08x" % (self.name.encode(), len(self.requests))
-        return plan.with_head(replace(head, headers=(*head.headers, (b"x-request-id", request_id))))
-
     def _announce(self) -> None:
         for count, arrived in tuple(self._expected):
             if len(self.requests) >= count and not arrived.is_set():
                 arrived.set()
 
     def __repr__(self) -> str:
-        return f"<FakeProvider {self.name} {self._base_url or 'not served'}, {len(self.requests)} requests>"
+        served = self._origin or "not served"
+        return f"<FakeProvider {self.name} {self.dialect} {served}, {len(self.requests)} requests>"
 
 
-def _with_faults(plan: Plan, faults: Iterable[Fault]) -> Plan:
-    """*plan* with *faults*; where they do not fit it, a reply that says so."""
-    try:
-        for fault in faults:
-            plan = fault.apply(plan)
-    except ValueError as exc:
-        return Reply({"error": {"message": f"The script cannot be played: {exc}."}}, 500).plan()
-    return plan
+def failed(wire: Wire, failure: Failure) -> Plan:
+    """An error status, in the form of the API."""
+    return unary(failure.status, JSON, json.dumps(wire.error(failure)).encode())
+
+
+def _identified(plan: Plan, wire: Wire) -> Plan:
+    """*plan* with the headers that every reply of the API has."""
+    head = plan.head
+    if head is None:
+        return plan
+    names = {name for name, _ in head.headers}
+    missing = tuple(header for header in encoded(wire.headers) if header[0] not in names)
+    return plan.with_head(replace(head, headers=(*head.headers, *missing))) if missing else plan
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

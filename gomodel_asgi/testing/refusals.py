@@ -1,4 +1,4 @@
-"""What every operation of a fake provider ends with: its answer as JSON, or an error of the OpenAI API."""
+"""What every operation of a fake provider ends with: its answer as JSON, or an error."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import type_of_status
 from .plan import Headers, Plan, unary
-from .replies import error_body
+from .wire import Failure
 
 JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 class Refused(Exception):
-    """The request is answered with an error of the OpenAI API."""
+    """The request is answered with an error, in the form of the API that refuses it."""
 
-    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, type: str | None = None, code: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.plan = unary(status, JSON, error_body(message, type=type_of_status(status), code=code, param=param))
+        self.failure = Failure(status=status, message=message, type=type, code=code, param=param)
 
 
-def answered(value: Mapping[str, Any]) -> Plan:
+def answered(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
     """*value* as the reply."""
-    return unary(200, JSON, json.dumps(value).encode(), value)
+    return unary(200, headers, json.dumps(value).encode(), value)

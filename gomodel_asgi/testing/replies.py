@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..emitter import Reason
 from .plan import Plan, Raw, chunked, unary
 
 HeaderList = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -19,9 +18,17 @@ def encoded(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:
     return tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
 
 
+class Unplayable(ValueError):
+    """What a test has scripted cannot be said in the API that is to say it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model calls a tool. *arguments* is JSON text or what to write as such; for a custom tool, its free text."""
+    """The model calls a tool. *arguments* is JSON text or what to write as such; for a custom tool, its free text.
+
+    Where an API knows no custom tools, or a gateway has offered one as a function, the free text goes into the first
+    string that the function takes. A tool in a namespace is called by its own name, here as everywhere.
+    """
 
     name: str
     arguments: str | Mapping[str, Any] = "{}"
@@ -35,16 +42,20 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the model says: *reasoning* first, then *text* or a *refusal*, then *calls*.
+    """What the model says, whichever API it is asked through: *reasoning* first, then *text* or a *refusal*, then
+    *calls*.
 
-    *incomplete* ends the response early for this reason, such as `"content_filter"`.
+    *incomplete* ends it early: `"max_output_tokens"` and `"content_filter"` are written as each API does, any other
+    reason as it is (`"pause_turn"`, `"MALFORMED_FUNCTION_CALL"`). *cached* says how many tokens of the input came from
+    a cache: each API has its own way of counting those.
     """
 
     text: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
     calls: Sequence[ToolCall] = ()
-    incomplete: Reason | None = None
+    incomplete: str | None = None
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +99,3 @@ def events_of(stream: bytes) -> tuple[bytes, ...]:
     pieces = stream.split(ends)
     whole = tuple(piece + ends for piece in pieces[:-1])
     return (*whole, pieces[-1]) if pieces[-1] else whole
-
-
-def error_body(message: str, *, type: str, code: str | None = None, param: str | None = None) -> bytes:
-    """The error envelope of the OpenAI API."""
-    return json.dumps({"error": {"message": message, "type": type, "param": param, "code": code}}).encode()

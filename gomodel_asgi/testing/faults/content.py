@@ -8,7 +8,6 @@ from ..plan import Body, End, Fill, Head, Plan, unary
 from ..replies import HeaderList, encoded
 
 DONE = b"data: [DONE]\n\n"
-TERMINAL = (b"event: response.completed", b"event: response.incomplete", b"event: response.failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class Malformed:
     content_type: str = "application/json"
 
     def apply(self, plan: Plan) -> Plan:
-        return unary(200, ((b"content-type", self.content_type.encode()),), self.body)
+        return plan.instead(unary(200, ((b"content-type", self.content_type.encode()),), self.body))
 
 
 def Html(body: bytes = b"<!doctype html><title>502</title><h1>Bad Gateway</h1>") -> Malformed:
@@ -37,7 +36,7 @@ class MalformedEvent:
     """Another event among those of a stream, by default one that is not JSON."""
 
     after_events: int = 1
-    data: bytes = b"event: response.output_text.delta\ndata: {not json\n\n"
+    data: bytes = b"data: {not json\n\n"
 
     def apply(self, plan: Plan) -> Plan:
         return plan.insert(self.after_events, Body(self.data))
@@ -61,22 +60,22 @@ class Swapped:
 
     def apply(self, plan: Plan) -> Plan:
         if plan.swapped is None:
-            raise ValueError("only a created response has another form")
-        return plan.swapped
+            raise ValueError("only an answer of the model has another form")
+        return plan.instead(plan.swapped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoTerminal:
-    """The stream ends properly, but with no event that ends the response; *done* keeps `[DONE]`."""
+    """The stream ends properly, but with no event that ends the answer; *done* keeps `[DONE]`."""
 
     done: bool = False
 
     def apply(self, plan: Plan) -> Plan:
-        kept = tuple(step for step in plan.steps if not (isinstance(step, Body) and self._ends(step.data)))
+        kept = tuple(step for step in plan.steps if not (isinstance(step, Body) and self._ends(plan, step.data)))
         return replace(plan, steps=kept)
 
-    def _ends(self, data: bytes) -> bool:
-        return data.startswith(TERMINAL) or (data == DONE and not self.done)
+    def _ends(self, plan: Plan, data: bytes) -> bool:
+        return not self.done if data == DONE else plan.wire.ends(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,8 @@ class Oversize:
 
     def apply(self, plan: Plan) -> Plan:
         if plan.streamed:
-            opening = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"'
-            return plan.insert(self.after_events, Body(opening), Fill(self.size), Body(b'"}\n\n'))
+            opening, closing = plan.wire.endless
+            return plan.insert(self.after_events, Body(opening), Fill(self.size), Body(closing))
         head, whole = _head(plan), b"".join(plan.bodies)
         grown = replace(head, length=len(whole) + self.size)
         return replace(plan, steps=(grown, Body(whole[:-1]), Fill(self.size, b" "), Body(whole[-1:]), End()))

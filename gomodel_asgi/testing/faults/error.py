@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ...emitter import frame
-from ...errors import type_of_status
 from ..plan import Body, End, Headers, Plan, unary
-from ..replies import HeaderList, encoded, error_body
+from ..replies import HeaderList, encoded
+from ..wire import Failure
 
 JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An error status with OpenAI's envelope, or with *body* as it is. *retry_after* is written as the header's value:
-    seconds, a date, anything."""
+    """An error status, in the form of the API that answers, or with *body* as it is.
+
+    *type* is what the API calls the kind of error (Gemini: its `status`); None is the usual one. *retry_after* is
+    written as the header's value: seconds, a date, anything.
+    """
 
     status: int
     message: str = "The model provider failed, as scripted."
@@ -34,49 +35,35 @@ class Status:
         headers: Headers = ((b"content-type", self.content_type.encode()), *encoded(self.headers))
         if self.retry_after is not None:
             headers += ((b"retry-after", str(self.retry_after).encode("latin-1")),)
-        kind = self.type or type_of_status(self.status)
-        body = error_body(self.message, type=kind, code=self.code, param=self.param) if self.body is None else self.body
-        return unary(self.status, headers, body)
+        body = json.dumps(plan.wire.error(self._failure)).encode() if self.body is None else self.body
+        return plan.instead(unary(self.status, headers, body))
+
+    @property
+    def _failure(self) -> Failure:
+        kind = {"type": self.type, "code": self.code, "param": self.param}
+        return Failure(status=self.status, message=self.message, retry_after=self.retry_after, **kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorInside:
     """An error behind a status of 200, after so many events; nothing follows it, not even `[DONE]`.
 
-    *form* is `"flat"` (OpenAI's `error` event), `"nested"` (the same with an `error` object), `"failed"`
-    (`response.failed`) or `"body"` (`{"error": …}`, which in a stream is an event without a name). A unary reply is
-    the same object, whole.
+    *form* None is that of the API that answers. `"body"` is `{"error": …}`, which in a stream is an event without a
+    name. The Responses API has `"flat"` (its usual `error` event), `"nested"` (the same with an `error` object) and
+    `"failed"` (`response.failed`) beside it, the chat API `"event"` (an event named `error`). A unary reply is the same
+    object, whole. *status* is the one that the error would have had.
     """
 
-    form: Literal["flat", "nested", "failed", "body"] = "flat"
+    form: Literal["flat", "nested", "failed", "body", "event"] | None = None
     after_events: int = 0
     message: str = "The model provider failed inside a reply, as scripted."
     code: str | None = "server_error"
-    type: str = "server_error"
+    type: str | None = None
+    status: int = 500
 
     def apply(self, plan: Plan) -> Plan:
-        if not plan.streamed:
-            value = self._failed(plan) if self.form == "failed" else self._event(plan)
-            return unary(200, JSON, json.dumps(value).encode())
-        event = self._event(plan)
-        data = frame(event) if "type" in event else b"data: %s\n\n" % json.dumps(event).encode()
-        return plan.cut(self.after_events, Body(data), End())
-
-    def _event(self, plan: Plan) -> Mapping[str, Any]:
-        number = {"sequence_number": self.after_events}
-        flat = {"code": self.code, "message": self.message, "param": None}
-        match self.form:
-            case "flat":
-                return {"type": "error", **number, **flat}
-            case "nested":
-                return {"type": "error", **number, "error": {"type": self.type, **flat}}
-            case "failed":
-                return {"type": "response.failed", **number, "response": self._failed(plan)}
-            case _:
-                return {"error": {"type": self.type, **flat}}
-
-    def _failed(self, plan: Plan) -> Mapping[str, Any]:
-        if plan.response is None:
-            raise ValueError("only a reply about a response can end in response.failed")
-        error = {"code": self.code, "message": self.message}
-        return {**plan.response, "status": "failed", "error": error, "output": [], "usage": None}
+        failure = Failure(status=self.status, message=self.message, type=self.type, code=self.code)
+        event = plan.wire.error_inside(failure, self.form, self.after_events, plan.response)
+        if plan.streamed:
+            return plan.cut(self.after_events, Body(plan.wire.error_event(event, self.form)), End())
+        return plan.instead(unary(200, JSON, json.dumps(event.get("response", event)).encode()))

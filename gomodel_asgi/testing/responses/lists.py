@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
-from .plan import Plan
-from .refusals import Refused, answered
+from ..plan import Plan
+from ..refusals import Refused, answered
 
 Json = dict[str, Any]
 

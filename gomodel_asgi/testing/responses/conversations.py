@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..model import EPOCH
+from ..plan import Plan
+from ..refusals import Refused, answered
 from .lists import items_of, listed, page
-from .plan import Plan
-from .refusals import Refused, answered
 
 Json = dict[str, Any]
-
-EPOCH = 1_772_295_219
-"""All times of a fake provider count from here, one second a response."""
 
 MOST = 10_000
 """Conversations and responses that are remembered at a time; the oldest make room."""

@@ -7,31 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..emitter import Emitter, usage
-from .conversations import EPOCH, Conversation, Conversations, remember
+from ...emitter import Emitter, usage
+from ..model import EPOCH, Model, count
+from ..plan import Headers, Plan, chunked, unary
+from ..refusals import JSON, Refused, answered
+from .conversations import Conversation, Conversations, remember
 from .lists import asked_of, items_of, page, whole_number
-from .model import count, default_answer, speak
-from .plan import Headers, Plan, chunked, unary
-from .refusals import JSON, Refused, answered
-from .replies import Answer
+from .prompts import prompt_of, sealed
+from .rules import check_strictly, check_types
+from .writing import speak
 
 Json = dict[str, Any]
 
 STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-
-
-TYPES: dict[str, type | tuple[type, ...]] = {
-    "input": (str, list),
-    "max_output_tokens": int,
-    "metadata": dict,
-    "model": str,
-    "previous_response_id": str,
-    "reasoning": dict,
-    "text": dict,
-    "tool_choice": (str, dict),
-    "tools": list,
-}
-"""What the members of a request have to be, where they are not null."""
 
 
 @dataclass
@@ -58,13 +46,6 @@ class Stored:
         return now
 
 
-def check(body: Mapping[str, Any]) -> None:
-    """Refuse a request whose members have a wrong type."""
-    for name, type in TYPES.items():
-        if body.get(name) is not None and not isinstance(body[name], type):
-            raise Refused(400, f"Invalid type for '{name}'.", code="invalid_type", param=name)
-
-
 class Lifecycle:
     """The operations on responses, on memory. *name* goes into every id."""
 
@@ -76,18 +57,18 @@ class Lifecycle:
 
     # POST {base}/responses and its kin...
 
-    def create(self, body: Mapping[str, Any], answer: Answer | None) -> Plan:
-        """A new response, in the form that *body* asks for."""
-        check(body)
-        if body.get("model") is None:
-            raise Refused(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+    def create(self, body: Mapping[str, Any], model: Model, *, strict: bool = False) -> Plan:
+        """A new response, in the form that *body* asks for; *strict* refuses what only OpenAI itself would."""
         self.made += 1
         id = f"resp_{self.name}{self.made:08x}"
         conversation = self.conversations.named_in(body)
         if conversation is not None:
             body = {**body, "conversation": {"id": conversation.id}}
         own = items_of(body.get("input"), f"msg_{self.name}{self.made:08x}i")
-        stored = self._respond(id, body, self._history(body, conversation) + own, answer)
+        items = self._history(body, conversation) + own
+        if strict:
+            check_strictly(body, items)
+        stored = self._respond(id, body, items, model)
         if body.get("store") is not False:
             remember(self.stored, id, stored)
         if conversation is not None:
@@ -96,21 +77,22 @@ class Lifecycle:
 
     def compact(self, body: Mapping[str, Any]) -> Plan:
         """A conversation in compact form: what the user said, and the rest as one opaque item."""
-        check(body)
+        check_types(body)
         self.made += 1
         prefix = f"{self.name}{self.made:08x}"
         items = self._history(body) + items_of(body.get("input"), f"msg_{prefix}i")
         kept = [item for item in items if item.get("role") == "user"]
-        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": "fake-encrypted-compaction"}
+        said = "\n".join(message.text for message in prompt_of(body, items).messages)
+        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": sealed(said)}
         value = {"id": f"resp_{prefix}", "object": "response.compaction", "created_at": EPOCH + self.made}
-        used = usage(input=count(items, body.get("instructions")), output=1)
+        used = usage(input=count(prompt_of(body, items)), output=1)
         return answered({**value, "output": [*kept, compaction], "usage": used})
 
     def input_tokens(self, body: Mapping[str, Any]) -> Plan:
         """How long an input is."""
-        check(body)
+        check_types(body)
         items = self._history(body, self.conversations.named_in(body)) + items_of(body.get("input"), "msg_")
-        return answered({"object": "response.input_tokens", "input_tokens": count(items, body.get("instructions"))})
+        return answered({"object": "response.input_tokens", "input_tokens": count(prompt_of(body, items))})
 
     # {base}/responses/{id}...
 
@@ -165,13 +147,12 @@ class Lifecycle:
         stored = self.stored[previous]
         return [*stored.input, *stored.output]
 
-    def _respond(self, id: str, body: Mapping[str, Any], items: list[Json], answer: Answer | None) -> Stored:
+    def _respond(self, id: str, body: Mapping[str, Any], items: list[Json], model: Model) -> Stored:
         at = EPOCH + self.made
         emitter = Emitter(response_id=id, created_at=at, model=str(body["model"]), echo=body)
         emitter.begin()
-        said = answer or default_answer(body, items)
-        length = count(items, body.get("instructions"))
-        speak(emitter, said, input_tokens=length, max_output_tokens=body.get("max_output_tokens"), at=at + 1)
+        prompt = prompt_of(body, items)
+        speak(emitter, prompt, model(prompt), at=at + 1)
         stored = Stored(emitter.response, items, tuple(emitter.out))
         if body.get("background") is True and body.get("stream") is not True:
             queued, running, done = self._states(emitter.response)

@@ -1,0 +1,241 @@
+"""What the chat API refuses.
+
+Always: what OpenAI and nearly all that speak its dialect refuse. With `strict`: what OpenAI alone refuses. With
+`template`: what the chat templates of open models refuse (Qwen, MiniMax; vLLM and llama.cpp run them). The messages are
+those of the services, as public bug reports quote them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..api import Settings
+from ..media import media_type_of
+from ..model import objects
+from ..refusals import Refused
+from .prompts import kind_of, tools_of
+from .strictly import check_strictly
+
+Json = Mapping[str, Any]
+
+ROLES = ("developer", "system", "user", "assistant", "tool")
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+PARTS = {
+    "system": ("text",),
+    "developer": ("text",),
+    "user": ("text", "image_url", "input_audio", "file", "document_url"),
+    "assistant": ("text", "refusal", "thinking"),
+    "tool": ("text",),
+}
+"""Which parts whose content may hold; `document_url` and `thinking` are Mistral's."""
+SHAPES: Mapping[str, type] = {"text": str, "refusal": str, "document_url": str, "thinking": list}
+"""What the member of a part is that is named like its type; of all others an object."""
+ROUTERS = "openrouter:"
+"""How the types of OpenRouter's own tools begin."""
+IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+
+
+def invalid(message: str, param: str | None = None, code: str | None = None) -> Refused:
+    return Refused(400, message, code=code, param=param)
+
+
+def check(body: Json, settings: Settings) -> None:
+    """:raises Refused: the request breaks a rule."""
+    if not isinstance(body.get("model"), str):
+        raise invalid("you must provide a model parameter")
+    messages = check_list(body)
+    for at, message in enumerate(messages):
+        check_message(message, f"messages[{at}]")
+    check_pairs(messages)
+    check_tools(body)
+    check_choice(body)
+    if body["model"].startswith("deepseek"):
+        check_deepseek(messages)
+    if settings.strict:
+        check_strictly(body, messages)
+    if settings.template:
+        check_template(messages)
+
+
+def check_list(body: Json) -> Sequence[Json]:
+    messages = body.get("messages")
+    if messages is None:
+        raise invalid("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise invalid("Invalid type for 'messages': expected an array of objects.", "messages", "invalid_type")
+    if not messages:
+        raise invalid("Invalid 'messages': empty array. Expected at least one message.", "messages", "empty_array")
+    return messages
+
+
+# Messages...
+
+
+def check_message(message: Json, path: str) -> None:
+    """One message by itself."""
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        allowed = ", ".join(f"'{each}'" for each in ROLES)
+        raise invalid(f"Invalid value: '{role}'. Supported values are: {allowed}.", f"{path}.role", "invalid_value")
+    calls = objects(message, "tool_calls")
+    if content is None and not (role == "assistant" and (calls or message.get("refusal"))):
+        raise invalid("Invalid value for 'content': expected a string, got null.", f"{path}.content")
+    if isinstance(content, list):
+        for at, part in enumerate(content):
+            check_part(part, role, f"{path}.content[{at}]")
+    elif content is not None and not isinstance(content, str):
+        raise invalid(f"Invalid type for '{path}.content'.", f"{path}.content", "invalid_type")
+    for at, call in enumerate(calls):
+        check_call(call, f"{path}.tool_calls[{at}]")
+
+
+def check_part(part: Any, role: str, path: str) -> None:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "image_url" and role != "user":
+        raise invalid(
+            f"Invalid '{path}'. Image URLs are only allowed for messages with role 'user', but this message with role"
+            f" '{role}' contains an image URL.", path, "invalid_value",
+        )  # fmt: skip
+    if kind not in PARTS[role]:
+        allowed = ", ".join(f"'{each}'" for each in PARTS[role])
+        raise invalid(f"Invalid value: '{kind}'. Supported values are: {allowed}.", f"{path}.type", "invalid_value")
+    if not isinstance(part.get(kind), SHAPES.get(kind, Mapping)):
+        raise invalid(f"Missing required parameter: '{path}.{kind}'.", path, "missing_required_parameter")
+    if kind == "image_url":
+        check_image(part["image_url"], f"{path}.image_url.url")
+
+
+def check_image(image: Json, path: str) -> None:
+    url = image.get("url")
+    if not isinstance(url, str):
+        raise invalid(f"Missing required parameter: '{path}'.", path, "missing_required_parameter")
+    if url.startswith("data:") and media_type_of(url) not in IMAGES:
+        message = "You uploaded an unsupported image. Please make sure your image is valid."
+        raise invalid(message, None, "invalid_image_format")
+    if not url.startswith(("data:", "http://", "https://")):
+        raise invalid(f"Invalid '{path}'. Expected a valid URL.", path, "invalid_value")
+
+
+def check_call(call: Json, path: str) -> None:
+    kind = call.get("type")
+    if not isinstance(call.get("id"), str) or not call["id"]:
+        raise invalid(f"Missing required parameter: '{path}.id'.", f"{path}.id", "missing_required_parameter")
+    if kind not in ("function", "custom") or not isinstance(call.get(kind), Mapping):
+        raise invalid(f"Missing required parameter: '{path}.type'.", f"{path}.type", "missing_required_parameter")
+    for member in ("name", "input" if kind == "custom" else "arguments"):
+        if not isinstance(call[kind].get(member), str):
+            raise invalid(f"Invalid type for '{path}.{kind}.{member}': expected a string.", path, "invalid_type")
+
+
+def check_pairs(messages: Sequence[Json]) -> None:
+    """The outputs of an assistant's calls stand directly after them, one for each."""
+    open_ids: list[str] = []
+    for at, message in enumerate(messages):
+        if message["role"] == "tool":
+            if message.get("tool_call_id") not in open_ids:
+                raise invalid(
+                    "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with"
+                    " 'tool_calls'.", f"messages.[{at}].role",
+                )  # fmt: skip
+            open_ids.remove(message["tool_call_id"])
+            continue
+        check_answered(open_ids, at)
+        open_ids = [call["id"] for call in objects(message, "tool_calls")]
+        if len(set(open_ids)) < len(open_ids):
+            raise invalid(f"Duplicate value for 'tool_call_id' in messages[{at}].", f"messages.[{at}].tool_calls")
+    check_answered(open_ids, len(messages))
+
+
+def check_answered(open_ids: Sequence[str], at: int) -> None:
+    if open_ids:
+        raise invalid(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each"
+            f" 'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(open_ids)}",
+            f"messages.[{at}].role",
+        )
+
+
+# Tools...
+
+
+def check_tools(body: Json) -> None:
+    tools = body.get("tools")
+    if tools is not None and not isinstance(tools, list):
+        raise invalid("Invalid type for 'tools': expected an array.", "tools", "invalid_type")
+    for at, tool in enumerate(tools or []):
+        check_tool(tool, f"tools[{at}]")
+
+
+def check_tool(tool: Any, path: str) -> None:
+    kind = kind_of(tool) if isinstance(tool, Mapping) else None
+    if str(kind).startswith(ROUTERS):
+        return
+    if kind not in ("function", "custom"):
+        message = f"Invalid value: '{kind}'. Supported values are: 'function' and 'custom'."
+        raise invalid(message, f"{path}.type", "invalid_value")
+    name = (tool.get(kind) or {}).get("name")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        message = f"Invalid '{path}.{kind}.name': string does not match the pattern '^[a-zA-Z0-9_-]{{1,64}}$'."
+        raise invalid(message, f"{path}.{kind}.name", "invalid_value")
+
+
+def check_choice(body: Json) -> None:
+    """What names tools has some to name."""
+    tools = body.get("tools")
+    for member in ("tool_choice", "parallel_tool_calls"):
+        if body.get(member) is not None and not tools:
+            raise invalid(f"'{member}' is only allowed when 'tools' are specified.", member)
+    offered = {tool.name for tool in tools_of(body)}
+    for name in chosen(body.get("tool_choice")):
+        if name not in offered:
+            raise invalid(f"Tool choice '{name}' not found in 'tools' parameter.", "tool_choice")
+
+
+def chosen(choice: Any) -> Iterator[Any]:
+    """The names in `tool_choice`."""
+    if choice in (None, "none", "auto", "required", "any"):  # Mistral says `any`
+        return
+    kind = kind_of(choice) if isinstance(choice, Mapping) else None
+    value = choice.get(kind) if isinstance(choice, Mapping) else None
+    if not isinstance(value, Mapping) or kind not in ("function", "custom", "allowed_tools"):
+        raise invalid(f"Invalid value: '{kind}'.", "tool_choice", "invalid_value")
+    if kind == "allowed_tools":
+        yield from ((tool.get(str(tool.get("type"))) or {}).get("name") for tool in objects(value, "tools"))
+    else:
+        yield value.get("name")
+
+
+# Some servers and models...
+
+
+def check_deepseek(messages: Sequence[Json]) -> None:
+    """DeepSeek's models want back what they thought before they called a tool; an empty text will do."""
+    for at, message in enumerate(messages):
+        if objects(message, "tool_calls") and not isinstance(message.get("reasoning_content"), str):
+            raise invalid(f"Missing `reasoning_content` field in the assistant message at message index {at}.")
+
+
+def check_template(messages: Sequence[Json]) -> None:
+    """One system message, at the beginning; something that the user said; arguments that are an object."""
+    if any(message["role"] in ("system", "developer") for message in messages[1:]):
+        raise template_error("System message must be at the beginning.")
+    if not any(message["role"] == "user" for message in messages):
+        raise template_error("No user query found in messages.")
+    for message in messages:
+        for call in objects(message, "tool_calls"):
+            if call["type"] == "function" and not is_object(call["function"]["arguments"]):
+                raise template_error("Can only get item pairs from a mapping.")
+
+
+def template_error(message: str) -> Refused:
+    return Refused(400, message, type="BadRequestError", code=None)
+
+
+def is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False

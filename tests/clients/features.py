@@ -1,0 +1,130 @@
+"""What is tried with each client, what the model does meanwhile, and what has to come of it.
+
+A program asks in its own way; what it has to get is in *facts*, which both sides know. The model of a feature sees the
+`Prompt`, so that it answers the same on every dialect, and gives the right answer only if the right things reached it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gomodel_asgi.testing import Answer, FakeProvider, Fault, Prompt, Stall, ToolCall
+
+Check = Callable[[FakeProvider], str | None]
+
+PATIENCE = 10.0
+"""Seconds for what has to follow from a client's leaving."""
+TEXT = "The lantern is lit."
+THOUGHT = "First light it, then look."
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
+    "AABJRU5ErkJggg=="
+)
+CITY = {"name": "Oslo", "inhabitants": 709037}
+TOLD = "The word is lantern. Remember it."
+ASKED = "What is the word?"
+
+FACTS: Mapping[str, object] = {
+    "text": TEXT,
+    "thought": THOUGHT,
+    "pixel": PIXEL,
+    "city": CITY,
+    "told": TOLD,
+    "asked": ASKED,
+    "recalled": "The word is lantern.",
+    "weather": "Oslo: rain at 7 degrees",
+    "weathers": "Oslo: rain at 7 degrees / Bergen: rain at 7 degrees",
+}
+
+
+def say(prompt: Prompt) -> Answer:
+    return Answer(text=TEXT)
+
+
+def go_on(prompt: Prompt) -> Answer:
+    """Says more than anybody waits for."""
+    return Answer(text="more " * 50)
+
+
+def look_up(prompt: Prompt) -> Answer:
+    return _weather(prompt, "Oslo")
+
+
+def look_up_both(prompt: Prompt) -> Answer:
+    return _weather(prompt, "Oslo", "Bergen")
+
+
+def _weather(prompt: Prompt, *cities: str) -> Answer:
+    """Calls the first tool for each city; then repeats what it put out."""
+    if prompt.outputs:
+        return Answer(text=" / ".join(output.text.strip('"') for output in prompt.outputs))
+    return Answer(calls=[ToolCall("get_weather", {"city": city}) for city in cities])
+
+
+def fill_in(prompt: Prompt) -> Answer:
+    """Keeps to the schema, or calls the tool that a client makes of it."""
+    if prompt.schema is None and prompt.tools and prompt.last.role != "tool":
+        return Answer(calls=[ToolCall(prompt.tools[0].name, CITY)])
+    return Answer(text=json.dumps(CITY))
+
+
+def think(prompt: Prompt) -> Answer:
+    return Answer(reasoning=THOUGHT, text=TEXT) if prompt.thinks else Answer(text="Nobody asked for reasoning.")
+
+
+def look(prompt: Prompt) -> Answer:
+    seen = [url for message in prompt.messages for url in message.media]
+    return Answer(text=TEXT if seen == [PIXEL] else f"I see {[url[:30] for url in seen]}.")
+
+
+def remember(prompt: Prompt) -> Answer:
+    """Knows the word if it was told it, or finds it in a summary."""
+    said = [message.text for message in prompt.messages]
+    if said and said[-1] == TOLD:
+        return Answer(text="Noted.")
+    known = any("The word is lantern" in text for text in (prompt.instructions, *said))
+    return Answer(text="The word is lantern." if known else "I do not know the word.")
+
+
+def left(fake: FakeProvider) -> str | None:
+    """A client that stops listening takes its request upstream along."""
+    if not fake.requests:
+        return "no request came upstream"
+    gone = fake.requests[-1].disconnected.wait_in_thread(PATIENCE)
+    return None if gone else "the upstream was not told that the client had left"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """*faults* happen to the first request upstream, where they are given for its dialect (`""`: any). *after* says
+    what is wrong with what came upstream."""
+
+    name: str
+    model: Callable[[Prompt], Answer]
+    faults: Mapping[str, tuple[Fault, ...]] = field(default_factory=dict)
+    after: Check | None = None
+
+
+JOB = {dialect: (Stall(),) for dialect in ("chat", "anthropic", "gemini")}
+"""A response in the background is the gateway's own task there; the native fake has such of its own."""
+
+FEATURES = (
+    Feature("text", say),
+    Feature("stream", say),
+    Feature("tools", look_up),
+    Feature("parallel tools", look_up_both),
+    Feature("patch", say),
+    Feature("structured output", fill_in),
+    Feature("reasoning", think),
+    Feature("images", look),
+    Feature("turns", remember),
+    Feature("by id", remember),
+    Feature("conversation", remember),
+    Feature("compaction", remember),
+    Feature("cancel", say, JOB),
+    Feature("abort", go_on, {"": (Stall(after_events=9),)}, left),
+)
+"""`patch` is Codex's own, `turns` sends the history again, `cancel` is of a response in the background and `abort` of a
+stream."""

@@ -1,0 +1,115 @@
+// The OpenAI SDK for Node.
+import OpenAI from "openai";
+import { zodTextFormat } from "openai/helpers/zod";
+import { z } from "zod";
+import { pieces, serve, want } from "./talk.mjs";
+
+const model = "gpt-5";
+const client = new OpenAI({ maxRetries: 0 });
+const weather = {
+  type: "function",
+  name: "get_weather",
+  description: "The weather in a city.",
+  parameters: {
+    type: "object",
+    properties: { city: { type: "string" } },
+    required: ["city"],
+    additionalProperties: false,
+  },
+  strict: true,
+};
+
+/** Calls until the model answers; how many calls each turn made. */
+async function loop(question) {
+  const input = [{ role: "user", content: question }];
+  const counts = [];
+  for (let turn = 0; turn < 3; turn++) {
+    const response = await client.responses.create({ model, input, tools: [weather] });
+    input.push(...response.output);
+    const calls = response.output.filter((item) => item.type === "function_call");
+    if (calls.length === 0) return [response.output_text, counts];
+    counts.push(calls.length);
+    for (const call of calls) {
+      const output = `${JSON.parse(call.arguments).city}: rain at 7 degrees`;
+      input.push({ type: "function_call_output", call_id: call.call_id, output });
+    }
+  }
+  throw new Error("it never stopped calling");
+}
+
+serve({
+  async text(facts) {
+    want((await client.responses.create({ model, input: "Is it lit?" })).output_text, facts.text);
+  },
+  async stream(facts) {
+    const texts = [];
+    const stream = client.responses.stream({ model, input: "Is it lit?" });
+    for await (const event of stream) if (event.type === "response.output_text.delta") texts.push(event.delta);
+    pieces(texts, facts.text);
+    want((await stream.finalResponse()).output_text, facts.text);
+  },
+  async tools(facts) {
+    want(await loop("What is the weather in Oslo?"), [facts.weather, [1]]);
+  },
+  async "parallel tools"(facts) {
+    want(await loop("What is the weather in Oslo and in Bergen?"), [facts.weathers, [2]]);
+  },
+  async "structured output"(facts) {
+    const format = zodTextFormat(z.object({ name: z.string(), inhabitants: z.number().int() }), "city");
+    const response = await client.responses.parse({ model, input: "Describe Oslo.", text: { format } });
+    want(response.output_parsed, facts.city);
+  },
+  async reasoning(facts) {
+    const reasoning = { effort: "low", summary: "auto" };
+    const response = await client.responses.create({ model, input: "Is it lit?", reasoning });
+    const thoughts = response.output.filter((item) => item.type === "reasoning").flatMap((item) => item.summary);
+    want([thoughts.map((part) => part.text).join(""), response.output_text], [facts.thought, facts.text]);
+  },
+  async images(facts) {
+    const content = [{ type: "input_text", text: "Look." }, { type: "input_image", image_url: facts.pixel }];
+    const response = await client.responses.create({ model, input: [{ role: "user", content }] });
+    want(response.output_text, facts.text);
+  },
+  async turns(facts) {
+    const input = [{ role: "user", content: facts.told }];
+    input.push(...(await client.responses.create({ model, input })).output);
+    input.push({ role: "user", content: facts.asked });
+    want((await client.responses.create({ model, input })).output_text, facts.recalled);
+  },
+  async "by id"(facts) {
+    const first = await client.responses.create({ model, input: facts.told });
+    const second = await client.responses.create({ model, input: facts.asked, previous_response_id: first.id });
+    want(second.output_text, facts.recalled);
+  },
+  async conversation(facts) {
+    const conversation = await client.conversations.create();
+    await client.responses.create({ model, input: facts.told, conversation: conversation.id });
+    const response = await client.responses.create({ model, input: facts.asked, conversation: conversation.id });
+    want(response.output_text, facts.recalled);
+    const roles = [];
+    for await (const item of client.conversations.items.list(conversation.id, { order: "asc" })) {
+      if (item.type === "message") roles.push(item.role);
+    }
+    want(roles, ["user", "assistant", "user", "assistant"]);
+  },
+  async compaction(facts) {
+    const first = await client.responses.create({ model, input: facts.told });
+    const compacted = await client.responses.compact({ model, previous_response_id: first.id });
+    const input = [...compacted.output, { role: "user", content: facts.asked }];
+    const response = await client.responses.create({ model, input });
+    want(response.output_text, facts.recalled);
+    const again = await client.responses.create({ model, input: facts.asked, previous_response_id: response.id });
+    want(again.output_text, facts.recalled);
+  },
+  async cancel() {
+    const created = await client.responses.create({ model, input: "Is it lit?", background: true });
+    want(["queued", "in_progress"].includes(created.status), true);
+    want((await client.responses.cancel(created.id)).status, "cancelled");
+    want((await client.responses.retrieve(created.id)).status, "cancelled");
+  },
+  async abort() {
+    const events = await client.responses.create({ model, input: "Is it lit?", stream: true });
+    for await (const event of events) if (event.type === "response.output_text.delta") break;
+    events.controller.abort();
+  },
+});

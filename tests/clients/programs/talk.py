@@ -1,0 +1,39 @@
+"""How a program talks to the runner: a line of JSON for each feature to try, a line of JSON for how it went."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+Facts = dict[str, Any]
+
+
+def want(actual: object, wanted: object) -> None:
+    """Fail unless *actual* is *wanted*."""
+    if actual != wanted:
+        raise AssertionError(f"got {actual!r}, wanted {wanted!r}")
+
+
+def pieces(texts: list[str], wanted: str) -> None:
+    """Fail unless a stream came in several pieces that are *wanted* together."""
+    want("".join(texts), wanted)
+    if len(texts) < 2:
+        raise AssertionError(f"the stream came in one piece: {texts!r}")
+
+
+def serve(features: dict[str, Callable[[Facts], None]]) -> None:
+    """Try what the runner asks for until it asks for no more."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    print(json.dumps(sorted(features)), file=answers, flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            features[asked["feature"]](asked["facts"])
+            outcome = None
+        except BaseException as error:
+            last = traceback.extract_tb(error.__traceback__)[0]
+            outcome = f"{type(error).__name__}: {error} (in {last.name})"
+        print(json.dumps({"problem": outcome}), file=answers, flush=True)
