@@ -94,8 +94,19 @@ def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}
     response |= DEFAULTS | repeated | {"usage": None}
     response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
+    response["text"] = _echoed_text(response["text"])
     response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
     return response
+
+
+def _echoed_text(text: Any) -> Any:
+    """*text* with the members of its format that Open Responses requires."""
+    if not isinstance(text, dict):
+        return text
+    format = text.get("format") or DEFAULTS["text"]["format"]
+    if isinstance(format, dict) and format.get("type") == "json_schema":
+        format = {"description": None, **format, "strict": bool(format.get("strict"))}
+    return {**text, "format": format}
 
 
 def _echoed_tool(tool: Any) -> Any:
