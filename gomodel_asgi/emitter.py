@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from .errors import GatewayError
-from .items import CustomCall, FunctionCall, Item, Json, Message, Reasoning, Whole
+from .items import CustomCall, FunctionCall, Item, Json, Message, Reasoning, SearchCall, Whole
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
@@ -189,6 +189,10 @@ class Emitter:
     def custom_call(self, call_id: str, name: str, **members: Any) -> CustomCall:
         """Open a call of a custom (free text) tool."""
         return self._add(CustomCall(self.emit, *self._next("ctc"), call_id, name, members))
+
+    def search_call(self, call_id: str) -> SearchCall:
+        """Open a search for tools, which the client runs."""
+        return self._add(SearchCall(self.emit, *self._next("tsc"), call_id))
 
     def item(self, item: Json, *phases: str) -> None:
         """Add an item that came whole. *phases* are event types between added and done, as hosted tools have them."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from .unwrap import StringMember
 
 Json = dict[str, Any]
@@ -237,6 +239,30 @@ class CustomCall(Item):
     def settle(self) -> None:
         self.value["input"] = "".join(self.pieces)
         super().settle()
+
+
+class SearchCall(FunctionCall):
+    """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
+    in the item, which no event tells of before it is whole."""
+
+    def __init__(self, emit: Emit, index: int, id: str, call_id: str) -> None:
+        value = {"id": id, "type": "tool_search_call", "status": "in_progress", "call_id": call_id}
+        Item.__init__(self, emit, index, {**value, "execution": "client", "arguments": {}})
+        self.pieces = []
+
+    def arguments(self, delta: str) -> None:
+        self.pieces.append(checked(delta))
+
+    def finish(self) -> None:
+        text = "".join(self.pieces)
+        try:
+            arguments = msgspec.json.decode(text or "{}")
+        except (ValueError, RecursionError):
+            arguments = None
+        self.value["arguments"] = arguments if isinstance(arguments, dict) else {"raw_arguments": text}
+
+    def settle(self) -> None:
+        Item.settle(self)
 
 
 class Whole(Item):
