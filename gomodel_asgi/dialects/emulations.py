@@ -53,7 +53,9 @@ class Unfenced:
     def close(self) -> str:
         """What was held back and belongs to the answer after all."""
         rest, self.held = self.held, ""
-        return "" if self.reader == self._behind and CLOSING.fullmatch(rest) else rest
+        fence = self.reader == self._behind and CLOSING.fullmatch(rest) is not None
+        self.reader = self._before
+        return "" if fence else rest
 
     def _before(self, text: str) -> str:
         self.held += text

@@ -13,6 +13,7 @@ from typing import Any
 from ...emitter import Emitter
 from ...items import CustomCall, FunctionCall, Message, Reasoning
 from ..base import Call
+from ..emulations import Unfenced, json_only
 from ..sealed import seal
 
 Json = dict[str, Any]
@@ -28,6 +29,7 @@ class Turn:
         self.uses: dict[str, Json] = {}
         """Server tool uses that wait for their result, by id."""
         self._message: Message | None = None
+        self._unfenced = Unfenced() if json_only(call) else None
         self._reasoning: Reasoning | None = None
         self._kept: list[Json] = []
         self._stopped: list[FunctionCall | CustomCall] = []
@@ -39,6 +41,10 @@ class Turn:
         if self._message is None:
             self._message = self.emitter.message()
         return self._message
+
+    def shown(self, text: str) -> str:
+        """What of *text* the client sees: of a JSON object, not the code fence around it."""
+        return text if self._unfenced is None else self._unfenced.feed(text)
 
     def reasoning(self) -> Reasoning:
         """The open reasoning item; a new one if the last item was something else."""
@@ -68,7 +74,8 @@ class Turn:
         return seal(self.provider, self.model, {"blocks": blocks})
 
     def settle(self) -> None:
-        """No block will follow: the open reasoning item gets what it keeps, the emitter closes it."""
+        """No block will follow: the open items get what belongs to them, the emitter closes them."""
+        self._end_text()
         if self._reasoning is not None and self._kept:
             self._reasoning.seal(self.sealed(self._kept))
 
@@ -77,7 +84,12 @@ class Turn:
             call.close()
         self._stopped.clear()
 
+    def _end_text(self) -> None:
+        if self._unfenced is not None and (rest := self._unfenced.close()):
+            self.message().text(rest)
+
     def end_message(self) -> None:
+        self._end_text()
         if self._message is not None:
             self._message.close()
             self._message = None
