@@ -30,13 +30,13 @@ class CompletionDialect:
     name = "completion"
 
     def request(self, call: Call) -> Outgoing:
-        if call.body.get("tools") and call.unsupported == "reject":
+        if call.body.get("tools") and call.unsupported != "drop":
             raise InvalidRequest("This provider has no tools.", param="tools", code="unsupported_parameter")
         body = {"engine": call.model, "prompt": _prompt(call.body), "live": call.stream}
         if call.body.get("max_output_tokens") is not None:
             body["max"] = call.body["max_output_tokens"]
         dropped = ("tools",) if call.body.get("tools") else ()
-        return Outgoing("/complete", json.dumps(body).encode(), dropped=dropped)
+        return Outgoing("/complete", json.dumps(body).encode(), dropped=dropped, unsupported=dropped)
 
     def translator(self, call: Call, emitter: Emitter) -> CompletionTranslator:
         return CompletionTranslator(emitter)

@@ -31,6 +31,7 @@ from .items import (
     Json,
     Message,
     Reasoning,
+    SearchCall,
 )
 
 AnyItem = TypeVar("AnyItem", bound=Item)
@@ -121,8 +122,19 @@ def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}
     response |= DEFAULTS | repeated | {"usage": None}
     response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
+    response["text"] = _echoed_text(response["text"])
     response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
     return response
+
+
+def _echoed_text(text: Any) -> Any:
+    """*text* with the members of its format that Open Responses requires."""
+    if not isinstance(text, dict):
+        return text
+    format = text.get("format") or DEFAULTS["text"]["format"]
+    if isinstance(format, dict) and format.get("type") == "json_schema":
+        format = {"description": None, **format, "strict": bool(format.get("strict"))}
+    return {**text, "format": format}
 
 
 def _echoed_tool(tool: Any) -> Any:
@@ -253,6 +265,10 @@ class Emitter:
         """Open an item of any type: *given* is what is known of it, and its `id` is kept unless another item has it.
         *event* are more members of the event that announces it."""
         return self._opened(CLASSES.get(given["type"], Item), given, **event)
+
+    def search_call(self, call_id: str) -> SearchCall:
+        """Open a search for tools, which the client runs."""
+        return self._opened(SearchCall, {"type": "tool_search_call", "call_id": call_id})
 
     def item(self, item: Json, *phases: str) -> None:
         """Add an item that came whole. *phases* are event types between added and done, as hosted tools have them."""

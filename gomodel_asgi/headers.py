@@ -37,6 +37,13 @@ NEVER_FORWARDED = frozenset(
     }
 )  # fmt: skip
 
+UNSUPPORTED = b"x-gomodel-unsupported"
+INDEX = re.compile(r"\[[0-9]+\]")
+UNPRINTABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # the comma among it
+MOST_NAMES = 20
+MOST_OF_NAME = 128  # characters: a client's own names may have any length
+MOST_OF_NAMES = 512  # bytes
+
 REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:=-]{1,128}")
 TOKEN = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 9110, 5.6.2; a transport of the host's need not check
 VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
@@ -67,6 +74,16 @@ def request_id(given: bytes | None) -> str:
     if given is not None and REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
     return f"req_{random.getrandbits(128):032x}"  # has to be unique, not secret; `random` reseeds itself after a fork
+
+
+def unsupported(paths: Iterable[str]) -> bytes:
+    """The value of `x-gomodel-unsupported`: the members at *paths* without the indexes of lists, each once, as many as
+    the bounds allow. What is no printable ASCII, or would end a name, is replaced."""
+    names = dict.fromkeys(UNPRINTABLE.sub("?", INDEX.sub("", path))[:MOST_OF_NAME] for path in paths)
+    value = ", ".join(list(names)[:MOST_NAMES])
+    if len(value) > MOST_OF_NAMES:
+        value = value[: value.rfind(", ", 0, MOST_OF_NAMES)]
+    return value.encode("ascii")
 
 
 def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:

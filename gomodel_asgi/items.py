@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from .unwrap import StringMember
 
 Json = dict[str, Any]
@@ -367,6 +369,32 @@ class CustomCall(ClientCall):
         super().finish()
 
 
+class SearchCall(Item):
+    """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
+    in the item, which no event tells of before it is whole."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+        super().__init__(emit, index, {"execution": "client", "arguments": {}, **value}, **event)
+        self.pieces: list[str] = []
+
+    def arguments(self, delta: str) -> None:
+        """More of the arguments' JSON text."""
+        self.pieces.append(checked(delta))
+
+    def finish(self) -> None:
+        if not self.pieces:
+            return
+        text = "".join(self.pieces)
+        try:
+            arguments = msgspec.json.decode(text or "{}")
+        except (ValueError, RecursionError):
+            arguments = None
+        self.value["arguments"] = arguments if isinstance(arguments, dict) else {"raw_arguments": text}
+
+
+AnyCall = FunctionCall | CustomCall | SearchCall
+"""A call of a tool that the upstream was given as a function."""
+
 CLASSES: dict[str, type[Item]] = {
     "message": Message,
     "reasoning": Reasoning,
@@ -390,6 +418,7 @@ PREFIXES = {
     "mcp_approval_request": "mcpr",
     "mcp_call": "mcp",
     "mcp_list_tools": "mcpl",
+    "tool_search_call": "tsc",
     "web_search_call": "ws",
 }
 """What ids begin with, by the item's type."""

@@ -388,6 +388,25 @@ def test_a_response_repeats_the_request_and_has_defaults_for_the_rest() -> None:
     assert "user" not in response
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ({"verbosity": "low"}, {"verbosity": "low", "format": {"type": "text"}}),
+        ({"format": None}, {"format": {"type": "text"}}),
+        (
+            {"format": {"type": "json_schema", "name": "n", "schema": {}}},
+            {"format": {"type": "json_schema", "name": "n", "schema": {}, "description": None, "strict": False}},
+        ),
+        (
+            {"format": {"type": "json_schema", "name": "n", "schema": {}, "description": "d", "strict": True}},
+            {"format": {"type": "json_schema", "name": "n", "schema": {}, "description": "d", "strict": True}},
+        ),
+    ],
+)
+def test_the_repeated_format_has_every_member_that_open_responses_requires(text: Json, expected: Json) -> None:
+    assert emitter(text=text).response["text"] == expected
+
+
 def test_the_stamp_is_the_first_member_of_every_response_object() -> None:
     to = Emitter(response_id="resp_ab", created_at=7, model="m", echo={}, stamp="prod")
     to.complete()

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.headers import NEVER_FORWARDED, SINGLE, for_client, idempotency_key, is_safe, read, request_id
+from gomodel_asgi.headers import (
+    NEVER_FORWARDED,
+    SINGLE,
+    for_client,
+    idempotency_key,
+    is_safe,
+    read,
+    request_id,
+    unsupported,
+)
 
 
 @pytest.mark.parametrize("given", [b"req_1", b"a.b:c=d-e", b"x" * 128])
@@ -66,3 +75,27 @@ def test_what_identifies_somebody_can_never_be_forwarded() -> None:
         "openai-organization",
         "openai-project",
     } <= NEVER_FORWARDED
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["text.verbosity"], b"text.verbosity"),
+        (["tools[1].external_web_access", "tools[20].external_web_access"], b"tools.external_web_access"),
+        (["include[0]", "include[1]", "a"], b"include, a"),
+        (["a,b", "c\r\nx-evil: 1", "é\0", "\x7f"], b"a?b, c??x-evil:?1, ??, ?"),
+        ([f"m{number}" for number in range(30)], b", ".join(b"m%d" % number for number in range(20))),
+        (["x" * 10_000, "y" * 10_000], b"x" * 128 + b", " + b"y" * 128),
+        (
+            [f"{number:04}" + "x" * 124 for number in range(9)],
+            b", ".join(b"%04d" % number + b"x" * 124 for number in range(3)),
+        ),
+    ],
+)
+def test_what_was_left_out_is_named_without_indexes_in_printable_ascii_and_within_bounds(
+    paths: list[str], expected: bytes
+) -> None:
+    value = unsupported(paths)
+
+    assert value == expected
+    assert len(value) <= 512 and value.count(b", ") < 20 and is_safe(value)

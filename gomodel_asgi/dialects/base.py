@@ -23,9 +23,9 @@ class Call:
 
     *body* is the client's JSON without the provider hint, `params` of the Target applied, `model` as the Target says;
     what names stored state (`previous_response_id`, `item_reference`) has been resolved into `input`. *provider* and
-    *type* name the upstream, *unsupported* says what happens to members that it cannot carry: `"reject"` raises
-    `InvalidRequest` naming them, `"drop"` leaves them out and lists them in `Outgoing.dropped`. *reasoning_tags* stand
-    around reasoning that the upstream writes into its text.
+    *type* name the upstream, *unsupported* says what happens to what it cannot carry (see the module `unsupported`):
+    `InvalidRequest` naming it, or it is left out and listed in `Outgoing.dropped`. *reasoning_tags* stand around
+    reasoning that the upstream writes into its text.
     """
 
     operation: str
@@ -34,7 +34,7 @@ class Call:
     stream: bool
     provider: str
     type: str
-    unsupported: Literal["reject", "drop"] = "reject"
+    unsupported: Literal["auto", "reject", "drop"] = "auto"
     depth: int = 128
     reasoning_tags: tuple[str, str] | None = None
 
@@ -43,7 +43,8 @@ class Call:
 class Outgoing:
     """The upstream's form of a Call: *path* is joined to the provider's base URL, *query* is without `?`.
 
-    *dropped* lists what was left out, by path, for observers.
+    *dropped* lists what was left out, by path, for observers; *unsupported* those of it that the client is told of too,
+    in the header `x-gomodel-unsupported`.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Outgoing:
     headers: tuple[tuple[str, str], ...] = ()
     method: str = "POST"
     dropped: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 class Translator(Protocol):
@@ -88,7 +90,7 @@ class Dialect(Protocol):
         """Translate *call*.
 
         :raises InvalidRequest: a member is malformed (*param* is its path, `input[3].content[0].type`), or cannot be
-            carried and `call.unsupported` is `"reject"`.
+            carried and is refused under `call.unsupported`.
         """
         ...
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from .losses import expect, malformed, optional_string, string
 from .parts import Audio, Content, File, Image, Json, Refusal, Text
+from .unsupported import expect, malformed, optional_string, string
 
 MEDIA_TYPES = {
     "csv": "text/csv",

@@ -1,25 +1,31 @@
 """Reads `instructions` and `input` into turns.
 
-Strategy: one walk over the items. Each item gives parts for one side; parts of the same side that follow each other
-are one turn, so that parallel calls stand together however the client listed them. Calls are remembered by `call_id`
-and joined to their outputs; an output before or without its call is malformed, since no target could say whose it is.
+Strategy: one walk over the items. Each item gives parts for one side, or an output for a call; `arrangement` makes
+turns of them. An item that has no common form stays whole, for the dialect that has the same; what a client's own
+machine sent back for such an item is the user's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import msgspec
 
+from .arrangement import Answer, Entry, arrange
+from .base import Call
 from .content import read_content
-from .losses import Losses, expect, malformed, optional_string, string
-from .parts import Audio, File, Image, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, ToolOutput, Turn
+from .item_text import answer_text
+from .parts import Content, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, Turn
+from .tools import SEARCH, Tools, read_tools, searches_by_client
+from .unsupported import TOLD_ITEMS, Unsupported, expect, malformed, optional_string, string
 
 MESSAGE_ROLES = frozenset(get_args(Role)) - {"tool"}
 TOOL_BEARERS = ("additional_tools", "tool_search_output")
-JOINED = ("assistant", "tool")
+SAID = ("instructions", "input")
+RAW_ARGUMENTS = "raw_arguments"
+"""The member that holds arguments which are no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +36,48 @@ class Conversation:
     tools: tuple[tuple[str, Json], ...] = ()
 
 
-def read_conversation(body: Mapping[str, Any], losses: Losses) -> Conversation:
-    """The turns of a request body; instructions come first, as a `system` turn.
+def read_conversation(body: Mapping[str, Any], unsupported: Unsupported) -> Conversation:
+    """The turns of a request body, none of them empty; instructions come first, as a `system` turn.
 
-    :raises InvalidRequest: an item is malformed; *param* is the path of the value. Or it is a loss that is rejected.
+    :raises InvalidRequest: an item is malformed, or nothing is said; *param* is the path of the value.
     """
-    reader = _Reader(losses)
+    reader = _Reader(unsupported, searches_by_client(body))
     reader.instructions(body.get("instructions"))
     reader.input(body.get("input"))
-    return Conversation(tuple(reader.turns), tuple(reader.tools))
+    turns = arrange(reader.entries)
+    if not turns:
+        raise malformed("input", "must not be empty")
+    return Conversation(turns, tuple(reader.tools))
 
 
-def brought_tools(body: Mapping[str, Any]) -> tuple[tuple[str, Json], ...]:
-    """`Conversation.tools` of a request body that is known to be well-formed: what a reply's translator needs."""
-    items = body.get("input")
-    bearers = [
-        (index, item["tools"])
-        for index, item in enumerate(items if isinstance(items, list) else ())
-        if isinstance(item, dict) and item.get("type") in TOOL_BEARERS and isinstance(item.get("tools"), list)
-    ]
-    return tuple((f"input[{index}].tools[{at}]", tool) for index, tools in bearers for at, tool in enumerate(tools))
+def offered_tools(call: Call, hosted: Collection[str] = ()) -> Tools:
+    """The tools of a call that has been translated before, for the way back from their flat names."""
+    unsupported = Unsupported(call.unsupported, refuses=False)
+    return read_tools(call.body, unsupported, hosted=hosted, more=_brought(call.body))
+
+
+def _brought(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
+    """`Conversation.tools` of a body that is known to be well-formed."""
+    found: list[tuple[str, Json]] = []
+    for name in SAID:
+        for index, item in enumerate(_list(body.get(name))):
+            if isinstance(item, dict) and item.get("type") in TOOL_BEARERS:
+                path = f"{name}[{index}].tools"
+                found += [(f"{path}[{at}]", tool) for at, tool in enumerate(_list(item.get("tools")))]
+    return found
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 class _Reader:
-    def __init__(self, losses: Losses) -> None:
-        self.losses = losses
-        self.turns: list[Turn] = []
+    def __init__(self, unsupported: Unsupported, searches: bool) -> None:
+        self.unsupported = unsupported
+        self.searches = searches
+        """Whether the client runs the searches for tools: then they are calls like others."""
+        self.entries: list[Entry] = []
         self.tools: list[tuple[str, Json]] = []
-        self.calls: dict[str, ToolCall] = {}
-        self.opaque_calls: set[str] = set()
 
     def instructions(self, value: Any) -> None:
         if isinstance(value, list):
@@ -68,24 +87,18 @@ class _Reader:
 
     def input(self, value: Any) -> None:
         if isinstance(value, str):
-            self.add("user", Text("input", value))
+            if value or not self.entries:
+                self.add("user", Text("input", value))
         elif isinstance(value, list):
             self.items(value, "input")
         else:
             raise malformed("input", "is required" if value is None else "must be a string or an array of items")
-        if not self.turns:
-            raise malformed("input", "must not be empty")
 
     def items(self, values: list[Any], path: str) -> None:
         for index, value in enumerate(values):
             at = f"{path}[{index}]"
             item = expect(value, dict, at)
-            kind = self.kind(item, at)
-            reader = READERS.get(kind)
-            if reader is None:
-                self.opaque(item, at)
-            else:
-                reader(self, item, at)
+            READERS.get(self.kind(item, at), _Reader.opaque)(self, item, at)
 
     def kind(self, item: Json, path: str) -> str:
         """The item's type; one with a role and no type is a message, one with only an id a reference."""
@@ -98,20 +111,13 @@ class _Reader:
         raise malformed(f"{path}.type", "is required")
 
     def add(self, role: Role, *parts: Part) -> None:
-        if not parts:
-            return
-        last = self.turns[-1] if self.turns else None
-        if last is not None and last.role == role and role in JOINED:
-            self.turns[-1] = Turn(role, last.parts + parts, last.path)
-        else:
-            self.turns.append(Turn(role, parts, parts[0].path))
+        if parts:
+            self.entries.append((role, parts))
 
     # One method for each type of item...
 
     def opaque(self, item: Json, path: str) -> None:
-        """An item with no common form; what answers to its `call_id` has none either."""
-        if isinstance(item.get("call_id"), str):
-            self.opaque_calls.add(item["call_id"])
+        """An item with no common form."""
         self.add("assistant", Opaque(path, item["type"], item))
 
     def message(self, item: Json, path: str) -> None:
@@ -122,28 +128,19 @@ class _Reader:
         self.add(role, *read_content(item.get("content"), f"{path}.content", phase))  # type: ignore[arg-type]
 
     def function_call(self, item: Json, path: str) -> None:
-        self.call(item, path, "function", string(item, "arguments", path))
+        self.call(item, path, "function", _json_text(item.get("arguments")))
 
     def custom_call(self, item: Json, path: str) -> None:
         self.call(item, path, "custom", string(item, "input", path))
 
     def call(self, item: Json, path: str, kind: ToolKind, arguments: str) -> None:
         namespace, name = optional_string(item, "namespace", path), string(item, "name", path)
-        call = ToolCall(path, string(item, "call_id", path), name, arguments, kind, namespace)
-        self.calls[call.call_id] = call
-        self.add("assistant", call)
+        self.add("assistant", ToolCall(path, string(item, "call_id", path), name, arguments, kind, namespace))
 
     def output(self, item: Json, path: str) -> None:
-        call_id = string(item, "call_id", path)
-        call = self.calls.get(call_id)
-        if call is None and call_id in self.opaque_calls:
-            self.opaque(item, path)
-            return
-        if call is None:
-            raise malformed(f"{path}.call_id", f"names no tool call before it ({call_id[:64]!r})")
         found = read_content(item.get("output"), f"{path}.output")
-        parts = tuple(part for part in found if isinstance(part, (Text, Image, File, Audio)))
-        self.add("tool", ToolOutput(path, call, parts))
+        parts = tuple(part for part in found if isinstance(part, Content))
+        self.entries.append(Answer(path, string(item, "call_id", path), parts))
 
     def reasoning(self, item: Json, path: str) -> None:
         texts = _texts(item, "summary", path) or _texts(item, "content", path)
@@ -153,12 +150,49 @@ class _Reader:
         raise malformed(path, "refers to an item that is not stored here; send the item itself")
 
     def bearer(self, item: Json, path: str) -> None:
-        """Tools that were found or added on the way are offered from the start. A search has no common form."""
-        if item["type"] == "tool_search_output":
-            self.losses.add(f"{path}.type", "items of type `tool_search_output`")
+        """Tools that were added on the way are offered from the start."""
         tools = expect(item.get("tools"), list, f"{path}.tools")
         found = ((f"{path}.tools[{index}]", tool) for index, tool in enumerate(tools))
         self.tools.extend((at, expect(tool, dict, at)) for at, tool in found)
+
+    # A search for tools: where the client does not run it, its tools are offered already...
+
+    def search(self, item: Json, path: str) -> None:
+        call_id = self.search_id(item)
+        if call_id is None:
+            self.unsupported.leave_out(TOLD_ITEMS, path)
+            return
+        self.add("assistant", ToolCall(path, call_id, SEARCH, _json_text(item.get("arguments")), "search"))
+
+    def searched(self, item: Json, path: str) -> None:
+        if item.get("tools") is None:
+            item = {**item, "tools": []}  # a search that failed
+        self.bearer(item, path)
+        call_id = self.search_id(item)
+        if call_id is None:
+            self.unsupported.leave_out(TOLD_ITEMS, path)
+            return
+        names = ", ".join(str(tool.get("name")) for tool in item["tools"])
+        self.entries.append(Answer(path, call_id, (Text(path, f"Tools that are offered now: {names or 'none'}"),)))
+
+    def search_id(self, item: Json) -> str | None:
+        call_id = item.get("call_id")
+        return call_id if self.searches and isinstance(call_id, str) else None
+
+    def answer(self, item: Json, path: str) -> None:
+        """What a client's own machine sent back for an item that has no common form."""
+        output = item.get("output")
+        if isinstance(output, dict) and isinstance(output.get("image_url"), str):
+            screenshot = {"type": "input_image", "image_url": output["image_url"]}
+            image = read_content([screenshot], f"{path}.output")
+            self.add("user", Text(path, "[A screenshot:]"), *image)
+        else:
+            self.add("user", Text(path, answer_text(item)))
+
+
+def _json_text(value: Any) -> str:
+    """*value*, which should be JSON text, whatever a client made of it."""
+    return value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
 
 
 def _texts(item: Json, name: str, path: str) -> tuple[str, ...]:
@@ -177,7 +211,14 @@ READERS: dict[str, Callable[[_Reader, Json, str], None]] = {
     "custom_tool_call_output": _Reader.output,
     "reasoning": _Reader.reasoning,
     "item_reference": _Reader.reference,
-    **dict.fromkeys(TOOL_BEARERS, _Reader.bearer),
+    "additional_tools": _Reader.bearer,
+    "tool_search_call": _Reader.search,
+    "tool_search_output": _Reader.searched,
+    "computer_call_output": _Reader.answer,
+    "local_shell_call_output": _Reader.answer,
+    "shell_call_output": _Reader.answer,
+    "apply_patch_call_output": _Reader.answer,
+    "mcp_approval_response": _Reader.answer,
 }
 
 
@@ -186,15 +227,29 @@ def joined_text(parts: tuple[Part, ...], between: str = "") -> str:
     return between.join(part.text for part in parts if isinstance(part, Text))
 
 
-def arguments_object(call: ToolCall) -> Json:
-    """A call's arguments as the object that the target's function took: of a custom call `{"input": text}`.
-
-    :raises InvalidRequest: they are not the JSON text of an object.
-    """
+def arguments_json(call: ToolCall) -> bytes:
+    """A call's arguments as the JSON text of the object that the target's function took: of a custom call
+    `{"input": text}`, of none or `null` `{}`, of what is no object one that holds the raw text."""
     if call.kind == "custom":
-        return {"input": call.arguments}
+        return msgspec.json.encode({"input": call.arguments})
+    text = call.arguments.strip()
+    if text in ("", "null"):
+        return b"{}"
+    if _is_object(text):
+        return text.encode()
+    return msgspec.json.encode({RAW_ARGUMENTS: call.arguments})
+
+
+def arguments_object(call: ToolCall) -> msgspec.Raw:
+    """`arguments_json` for a place in a request that takes an object; the client's own spelling is kept."""
+    return msgspec.Raw(arguments_json(call))
+
+
+def _is_object(text: str) -> bool:
+    if not text.startswith("{"):
+        return False
     try:
-        value = msgspec.json.decode(call.arguments or "{}")
+        msgspec.json.decode(text)
     except (ValueError, RecursionError):
-        raise malformed(f"{call.path}.arguments", "is not JSON") from None
-    return expect(value, dict, f"{call.path}.arguments")  # type: ignore[no-any-return]
+        return False
+    return True

@@ -1,7 +1,7 @@
 """The top-level members of a request: which a dialect carries, which mean nothing to it, which it must refuse.
 
-A dialect names the members that it maps. Of the others some never reach an upstream, some do not change an answer,
-some are harmless at a value that asks for nothing; all that remain are losses, unknown ones included, so that a
+A dialect names the members that it maps. Of the others some never reach an upstream and some ask for nothing at the
+value that they have; what becomes of the rest is in the table of `unsupported`. Unknown members are refused, so that a
 client never believes in a setting that nobody saw. An explicit null is an absent member.
 """
 
@@ -10,30 +10,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .losses import Losses, malformed
+from .unsupported import (
+    INCLUDE,
+    OBFUSCATION,
+    OF_MEMBER,
+    REASONING_CONTEXT,
+    REASONING_MODE,
+    UNKNOWN_MEMBER,
+    Unsupported,
+    expect,
+    malformed,
+)
 
 STATE = frozenset(
     {"store", "previous_response_id", "conversation", "background", "background_options", "generate", "stream_id"}
+    | {"context_management"}
 )
 """Served by the gateway itself: they never reach a translated upstream."""
 
 TRANSPORT = frozenset({"model", "stream", "stream_options", "include"})
 """How the answer is delivered and what it repeats; a dialect that needs them reads them from the body."""
-
-BOOKKEEPING = frozenset(
-    {
-        "metadata",  # the client's own labels, repeated in the response
-        "user",  # abuse tracking and caches: does not change an answer
-        "safety_identifier",
-        "client_metadata",  # sent by Codex, documented nowhere
-        "prompt_cache_key",  # caches change the price, not the answer
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "truncation",  # "auto" only permits it: input that is too long is refused by the upstream in its own words
-        "max_tool_calls",  # counts calls of hosted tools only; a dialect that has such tools carries it
-    }
-)
-"""Members without effect on the answer of a target that does not know them."""
 
 HARMLESS: Mapping[str, Collection[Any]] = {
     "n": (1,),
@@ -42,9 +38,14 @@ HARMLESS: Mapping[str, Collection[Any]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "service_tier": ("auto", "default"),
-    "context_management": ([],),
 }
 """Values that ask for what every target does anyway."""
+
+LOGPROBS = "message.output_text.logprobs"
+INCLUDED = frozenset(
+    {"reasoning.encrypted_content", "message.input_image.image_url", "computer_call_output.output.image_url"}
+)
+"""Values of `include` that every translated response and its stored input hold unasked."""
 
 
 def present(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,26 +53,45 @@ def present(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-def carried_members(body: Mapping[str, Any], carried: Collection[str], losses: Losses) -> dict[str, Any]:
-    """The members of *body* that are named in *carried* and not null.
+def carried_members(body: Mapping[str, Any], carried: Collection[str], unsupported: Unsupported) -> dict[str, Any]:
+    """The members of *body* that are named in *carried* and not null. Every other one is passed over if it asks for
+    nothing, else it is unsupported.
 
-    Every other member is passed over if it is without effect, else it is a loss (see `Losses.add`).
-
-    :raises InvalidRequest: a member is a loss and losses are rejected; *param* names it.
+    :raises InvalidRequest: a member is refused; *param* names it.
     """
     members = present(body)
     for name in members:
-        if name in carried or name in STATE or name in TRANSPORT or _asks_for_nothing(name, members[name]):
+        if name in carried or name in STATE or name in TRANSPORT or members[name] in HARMLESS.get(name, ()):
             continue
-        if name in BOOKKEEPING:
-            losses.note(name)
-        else:
-            losses.add(name, f"the member `{name}`")
+        unsupported.leave_out(OF_MEMBER.get(name, UNKNOWN_MEMBER), name)
+    if "stream_options" in members and mapping(members, "stream_options").get("include_obfuscation"):
+        unsupported.leave_out(OBFUSCATION, "stream_options.include_obfuscation")
     return {name: value for name, value in members.items() if name in carried}
 
 
-def _asks_for_nothing(name: str, value: Any) -> bool:
-    return value in HARMLESS.get(name, ())
+def included(body: Mapping[str, Any], given: Collection[str], unsupported: Unsupported) -> frozenset[str]:
+    """Those values of `include` that the target can answer, which are *given* and what every response holds.
+
+    :raises InvalidRequest: it is no list of strings, or a value is refused.
+    """
+    values = expect(body.get("include") or [], list, "include")
+    for index, value in enumerate(values):
+        if expect(value, str, f"include[{index}]") not in INCLUDED and value not in given:
+            unsupported.leave_out(INCLUDE, f"include[{index}]", f"the include `{value[:64]}`")
+    return INCLUDED.union(given).intersection(values)
+
+
+def reasoning_of(members: Mapping[str, Any], unsupported: Unsupported) -> Mapping[str, Any]:
+    """The member `reasoning`; no target has another mode than the standard one.
+
+    :raises InvalidRequest: it is no object, or its mode is refused.
+    """
+    reasoning = mapping(members, "reasoning")
+    if reasoning.get("mode") not in (None, "standard"):
+        unsupported.leave_out(REASONING_MODE, "reasoning.mode")
+    if "context" in reasoning:
+        unsupported.leave_out(REASONING_CONTEXT, "reasoning.context")
+    return reasoning
 
 
 def number(members: Mapping[str, Any], name: str) -> float | int | None:
@@ -88,8 +108,10 @@ def number(members: Mapping[str, Any], name: str) -> float | int | None:
 def integer(members: Mapping[str, Any], name: str) -> int | None:
     """Like `number`, for integers; `1024.0` is one."""
     value = number(members, name)
-    if value is None or float(value).is_integer():
-        return None if value is None else int(value)
+    if value is None or isinstance(value, int):
+        return value
+    if value.is_integer():
+        return int(value)
     raise malformed(name, "must be an integer")
 
 

@@ -1,7 +1,7 @@
 """The conversation that every translating dialect renders: turns, and what they are made of.
 
 Every part knows its `path` in the client's request, such as `input[3].content[0]`, for error messages and for the
-list of what was dropped. `breakpoint` is the part's `prompt_cache_breakpoint`, None where it has none.
+list of what was left out. `breakpoint` is the part's `prompt_cache_breakpoint`, None where it has none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 Json = dict[str, Any]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
-ToolKind = Literal["function", "custom"]
+ToolKind = Literal["function", "custom", "search"]
+"""`search` is a `tool_search` that the client runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,11 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of the assistant's. *arguments* is JSON text of a function call, the free text of a custom one.
+    """A call of the assistant's. *arguments* is JSON text (or what should have been) of a function call, the free text
+    of a custom one.
 
-    *name* and *namespace* are the client's: `Tools.flat_name` gives the name that the target knows.
+    *name* and *namespace* are the client's: `Tools.flat_name` gives the name that the target knows. *call_id* may be
+    that of other calls too; *path* is the call's own, and `arrangement.CallIds` gives it an id of its own.
     """
 
     path: str
@@ -111,22 +114,15 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An item with no common form (a hosted tool's call, a compaction): *value* is the client's own object.
+    """An item of the assistant's with no common form, such as a hosted tool's call: *value* is the client's own object.
 
-    A dialect that has the same renders it; else it says `Losses.add`, or `Losses.note` where `is_receipt`.
+    A dialect that has the same renders it; else `item_text.in_words` gives its text.
     """
 
     path: str
     type: str
     value: Json
 
-    @property
-    def is_receipt(self) -> bool:
-        """Whether it only tells what the provider did, and leaves a model that lacks it none the wiser."""
-        return self.type in RECEIPTS
-
-
-RECEIPTS = frozenset({"web_search_call", "file_search_call", "mcp_list_tools", "image_generation_call"})
 
 Content: TypeAlias = Text | Image | File | Audio
 Part: TypeAlias = Content | Refusal | ToolCall | ToolOutput | Reasoning | Opaque
@@ -137,8 +133,9 @@ class Turn:
     """What one side says in one go, its parts in the client's order, never none.
 
     `assistant` turns hold Text, Refusal, Image, ToolCall, Reasoning and Opaque; `tool` turns hold ToolOutput only; the
-    others hold Content. Consecutive assistant items are one turn, as are consecutive tool outputs; two messages of
-    a user are two turns. *path* is that of the first item.
+    others hold Content. A `tool` turn stands right behind the `assistant` turn whose calls it answers, all of them, in
+    their order. Consecutive assistant items are one turn; two messages of a user are two turns. *path* is that of the
+    first item.
     """
 
     role: Role

@@ -38,13 +38,23 @@ def unseal(text: str | None, provider: str, model: str | None = None) -> dict[st
 
     With *model* given, another model's content is foreign too. Never raises.
     """
+    found = _opened(text)
+    if found is None or found.provider != provider or (model is not None and found.model != model):
+        return None
+    return found.payload
+
+
+def payload_of(text: Any) -> dict[str, Any] | None:
+    """The payload of *text*, whichever provider type it is for, or None where it is not ours or damaged."""
+    found = _opened(text) if isinstance(text, str) else None
+    return None if found is None else found.payload
+
+
+def _opened(text: str | None) -> Seal | None:
     if not text or not text.startswith(PREFIX):
         return None
     try:
         packed = text[len(PREFIX) :].encode("ascii")
-        found = msgspec.json.decode(base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=Seal)
+        return msgspec.json.decode(base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=Seal)
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None
-    if found.provider != provider or (model is not None and found.model != model):
-        return None
-    return found.payload

@@ -2,7 +2,8 @@
 
 Targets know functions with a name of their own rules and nothing else in common. A custom tool becomes a function with
 one string, `input`; a namespaced one gets a name made of both; hosted tools stand apart, since each target has its
-own. Flat names are a pure function of the client's names: the same in every turn, or prompt caches would miss.
+own. Deferred tools are offered at once, since a target has no search for them. Flat names are a pure function of the
+client's names: the same in every turn, or prompt caches would miss.
 """
 
 from __future__ import annotations
@@ -14,14 +15,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..emitter import Emitter
-from ..items import CustomCall, FunctionCall
-from .losses import Losses, expect, malformed, optional_string, string
+from ..items import AnyCall
 from .parts import Json, ToolKind
+from .unsupported import (
+    CACHED_SEARCH,
+    HOSTED_TOOL,
+    PROGRAMS,
+    TOOL_SEARCH,
+    Feature,
+    Unsupported,
+    expect,
+    malformed,
+    optional_string,
+    string,
+)
 
 MAX_NAME = 64
 LEGAL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 DATED = re.compile(r"(_preview)?(_\d{4}_\d{2}_\d{2})?$")
+SEARCH = "tool_search"
+"""The type of the tool that finds deferred tools, and the name of its function where the client runs it."""
 NO_PARAMETERS: Json = {"type": "object", "properties": {}}
+USUAL: Mapping[str, Any] = {"search_context_size": "medium"}
+"""Values of settings that ask for what every target does anyway."""
+ANY_QUERY: Json = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 WRAPPED_INPUT: Json = {
     "type": "object",
     "properties": {"input": {"type": "string", "description": "The whole input of the tool, as plain text."}},
@@ -86,11 +103,15 @@ def _with_digest(name: str, key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools of one request: *functions* for the target, *hosted* ones that it carries."""
+    """The tools of one request: *functions* for the target, *hosted* ones that it carries, families *left_out*."""
 
     functions: tuple[FunctionTool, ...] = ()
     hosted: tuple[HostedTool, ...] = ()
+    left_out: frozenset[str] = frozenset()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    """What the flat names stand for."""
+    names: Mapping[tuple[str, str | None], str] = field(default_factory=dict)
+    """The flat names, by name and namespace."""
 
     def restore(self, flat_name: str) -> Origin:
         """What the client calls the function *flat_name*; a name that the model made up is a function as it stands."""
@@ -98,52 +119,78 @@ class Tools:
 
     def flat_name(self, name: str, namespace: str | None = None) -> str:
         """The target's name of a client's tool, also of one that is no longer offered."""
-        for tool in self.functions:
-            if (tool.origin.name, tool.origin.namespace) == (name, namespace):
-                return tool.name
-        # A deferred tool that a search has loaded is called with its own name as namespace, though it is declared bare.
-        bare = [tool.name for tool in self.functions if tool.origin.name == name and namespace == name]
-        return bare[0] if bare else flatten_name(name, namespace)
+        found = self.names.get((name, namespace))
+        if found is None and namespace == name:
+            # A deferred tool that a search has loaded is called with its own name as namespace, but declared bare.
+            found = self.names.get((name, None))
+        return flatten_name(name, namespace) if found is None else found
 
-    def open_call(self, emitter: Emitter, flat_name: str, call_id: str | None = None) -> FunctionCall | CustomCall:
+    def open_call(self, emitter: Emitter, flat_name: str, call_id: str | None = None) -> AnyCall:
         """Open the output item for a call of *flat_name*; a missing or empty *call_id* is made."""
         origin = self.restore(flat_name)
         members = {"namespace": origin.namespace} if origin.namespace else {}
         call_id = call_id or f"call_{emitter.suffix}{len(emitter.items):02x}"
+        if origin.kind == "search":
+            return emitter.search_call(call_id)
         opener = emitter.custom_call if origin.kind == "custom" else emitter.function_call
         return opener(call_id, origin.name, **members)
 
 
+def leave_out_settings(
+    value: Mapping[str, Any], path: str, names: Iterable[str], feature: Feature, unsupported: Unsupported
+) -> None:
+    """Settings of a hosted tool, the members *names* of *value* at *path*, that the target cannot carry.
+
+    :raises InvalidRequest: one is there, asks for something, and is refused.
+    """
+    for name in names:
+        if value.get(name) not in (None, USUAL.get(name)):
+            unsupported.leave_out(feature, f"{path}.{name}", f"`{name}` of this tool")
+
+
+def searches_by_client(body: Mapping[str, Any]) -> bool:
+    """Whether the client runs the searches for deferred tools itself: then they are calls of a function."""
+    tools = body.get("tools")
+    return any(map(_is_search_by_client, tools)) if isinstance(tools, list) else False
+
+
+def _is_search_by_client(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == SEARCH and tool.get("execution") == "client"
+
+
 def read_tools(
     body: Mapping[str, Any],
-    losses: Losses,
+    unsupported: Unsupported,
     *,
     hosted: Collection[str] = (),
     more: Iterable[tuple[str, Json]] = (),
 ) -> Tools:
     """The tools of a request body, then those of *more* (see `Conversation.tools`).
 
-    *hosted* names the families of hosted tools that the target has; the others are losses.
+    *hosted* names the families of hosted tools that the target has; the others are unsupported.
 
-    :raises InvalidRequest: a tool is malformed, or a loss that is rejected; *param* is its path.
+    :raises InvalidRequest: a tool is malformed, or refused; *param* is its path.
     """
-    reader = _Reader(losses, hosted)
+    reader = _Reader(unsupported, hosted)
     declared = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
     for index, tool in enumerate(declared):
         reader.tool(expect(tool, dict, f"tools[{index}]"), f"tools[{index}]")
     for path, tool in more:
         reader.tool(tool, path)
-    origins = {tool.name: tool.origin for tool in reader.functions.values()}
-    return Tools(tuple(reader.functions.values()), tuple(reader.hosted), origins)
+    functions = tuple(reader.functions.values())
+    origins = {tool.name: tool.origin for tool in functions}
+    names = {(tool.origin.name, tool.origin.namespace): tool.name for tool in reversed(functions)}
+    return Tools(functions, tuple(reader.hosted), frozenset(reader.left_out), origins, names)
 
 
 class _Reader:
-    def __init__(self, losses: Losses, hosted: Collection[str]) -> None:
-        self.losses = losses
+    def __init__(self, unsupported: Unsupported, hosted: Collection[str]) -> None:
+        self.unsupported = unsupported
         self.families = hosted
         self.functions: dict[Origin, FunctionTool] = {}
         self.names: set[str] = set()
         self.hosted: list[HostedTool] = []
+        self.left_out: set[str] = set()
 
     def tool(self, tool: Json, path: str) -> None:
         kind = string(tool, "type", path)
@@ -153,10 +200,33 @@ class _Reader:
             self.custom(tool, path, None)
         elif kind == "namespace":
             self.namespace(tool, path)
-        elif family_of(kind) in self.families:
-            self.hosted.append(HostedTool(path, kind, tool))
+        elif kind == SEARCH:
+            self.search(tool, path)
         else:
-            self.losses.add(f"{path}.type", f"tools of type `{kind[:64]}`")
+            self.provided(HostedTool(path, kind, tool))
+
+    def provided(self, tool: HostedTool) -> None:
+        """A tool that the provider runs, if it has it. A search that may not be live is none that any target has."""
+        family, path = tool.family, tool.path
+        if family == "web_search" and tool.value.get("external_web_access") not in (None, True):
+            self.unsupported.leave_out(CACHED_SEARCH, f"{path}.external_web_access", "web searches that are not live")
+        elif family in self.families:
+            self.hosted.append(tool)
+            return
+        elif family == "programmatic_tool_calling":
+            self.unsupported.leave_out(PROGRAMS, f"{path}.type", "programmatic tool calling")
+        else:
+            self.unsupported.leave_out(HOSTED_TOOL, f"{path}.type", f"tools of type `{tool.type[:64]}`")
+        self.left_out.add(family)
+
+    def search(self, tool: Json, path: str) -> None:
+        """Deferred tools are offered at once; a search that the client runs knows of others."""
+        self.left_out.add(SEARCH)
+        if not self.unsupported.emulates(TOOL_SEARCH, f"{path}.type", "searches for tools"):
+            return
+        if _is_search_by_client(tool):
+            parameters = expect(tool.get("parameters") or ANY_QUERY, dict, f"{path}.parameters")
+            self.add("search", {**tool, "name": SEARCH}, path, parameters, None, None, "")
 
     def namespace(self, tool: Json, path: str) -> None:
         inner = expect(tool.get("tools"), list, f"{path}.tools")

@@ -58,6 +58,8 @@ class Attempt(Struct):
     last: bool
     call: Call | None = None
     gate: float | None = None
+    unsupported: tuple[str, ...] = ()
+    """What of the request the upstream was not sent and the client is told of, by path."""
 
     async def run(self) -> Answer:
         """Send, and read as far as needed.
@@ -112,6 +114,7 @@ class Attempt(Struct):
         self.call = call_of(self.candidate, self.job)
         outgoing = self.candidate.dialect.request(self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
+        self.unsupported = outgoing.unsupported
         return translated(self.candidate, self.job, outgoing, left)
 
     def _judged(self, upstream: UpstreamReply) -> tuple[UpstreamReply, bool]:

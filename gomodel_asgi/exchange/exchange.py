@@ -21,7 +21,7 @@ from ..errors import (
     UpstreamError,
     UpstreamRejected,
 )
-from ..headers import Headers, for_client, is_safe
+from ..headers import UNSUPPORTED, Headers, for_client, is_safe, unsupported
 from ..health import Breaker
 from ..routing import BY_ID, Target
 from ..settings import AUTH, Timeouts
@@ -102,7 +102,7 @@ class Exchange(Struct):
             breaker.leave(counts_as_failure(error))
             setup.turnstiles.leave(held)
             raise
-        return self._reply(candidate, answer, breaker, held)
+        return self._reply(attempt, answer, breaker, held)
 
     async def _told(self, attempt: Attempt) -> Answer:
         """One attempt, told to observers."""
@@ -163,8 +163,8 @@ class Exchange(Struct):
 
     # The reply...
 
-    def _reply(self, candidate: Candidate, answer: Answer, breaker: Breaker, held: Held) -> Reply:
-        job = self.job
+    def _reply(self, attempt: Attempt, answer: Answer, breaker: Breaker, held: Held) -> Reply:
+        job, candidate = self.job, attempt.candidate
         job.setup.health.first_event(candidate.provider.name, clock() - job.started)
         if job.trail is not None:
             job.trail.first_event()
@@ -176,7 +176,7 @@ class Exchange(Struct):
             stream = self._stream(candidate, answer, Settlement(job.setup, breaker, held))
         return Reply(
             status=answer.status,
-            raw_headers=self._headers(candidate, answer),
+            raw_headers=self._headers(attempt, answer),
             provider=candidate.provider.name,
             model=candidate.model,
             attempts=self.attempts,
@@ -200,10 +200,13 @@ class Exchange(Struct):
             on_end=settlement.stream_ended,
         )
 
-    def _headers(self, candidate: Candidate, answer: Answer) -> Headers:
+    def _headers(self, attempt: Attempt, answer: Answer) -> Headers:
+        candidate = attempt.candidate
         streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
         headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers, candidate.blackout.of)]
         headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
+        if attempt.unsupported:
+            headers.append((UNSUPPORTED, unsupported(attempt.unsupported)))
         if streaming:
             headers += STREAM_HEADERS
         return headers

@@ -27,7 +27,7 @@ class Options(TypedDict, total=False):
     models: Iterable[str]
     forward_headers: Iterable[str]
     normalize: bool
-    unsupported: Literal["reject", "drop"]
+    unsupported: Literal["auto", "reject", "drop"]
     websocket: bool
     allow_private: bool
     api_version: str

@@ -59,12 +59,14 @@ class Provider:
     plain one must not block). *auth* is `"bearer"`, `"none"`, or the name of the header that carries the key.
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
-    *normalize* repairs the replies of upstreams that are not quite the Responses API. *unsupported* says whether
-    members that a translated upstream cannot carry are rejected with 400 or dropped. *allow_private=False* refuses to
-    connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the requests
-    under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered with an
-    estimate, or with 501. *reasoning_tags* are what a model behind a chat API puts around its reasoning, for instance
-    `("<think>", "</think>")`: a passage between them that opens an answer becomes a reasoning item.
+    *normalize* repairs the replies of upstreams that are not quite the Responses API. *unsupported* says what
+    happens to what a translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated
+    and refuses the rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out.
+    *allow_private=False* refuses to connect to addresses that are not public: for base URLs that tenants supply.
+    *max_concurrency* bounds the requests under way. *estimate_tokens* says whether `input_tokens` of an upstream that
+    cannot count is answered with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API puts
+    around its reasoning, for instance `("<think>", "</think>")`: a passage between them that opens an answer becomes a
+    reasoning item.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
     """
@@ -81,7 +83,7 @@ class Provider:
     models: Iterable[str] = ()
     forward_headers: Iterable[str] = ()
     normalize: bool = False
-    unsupported: Literal["reject", "drop"] = "reject"
+    unsupported: Literal["auto", "reject", "drop"] = "auto"
     websocket: bool = False
     allow_private: bool = True
     api_version: str | None = None
@@ -106,8 +108,8 @@ class Provider:
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
         if isinstance(self.dialect, str) and self.dialect not in DIALECTS:
             raise ValueError(f"dialect: use one of {', '.join(DIALECTS)}, or a Dialect object.")
-        if self.unsupported not in ("reject", "drop"):
-            raise ValueError("unsupported: use 'reject' or 'drop'.")
+        if self.unsupported not in ("auto", "reject", "drop"):
+            raise ValueError("unsupported: use 'auto', 'reject' or 'drop'.")
         if self.reasoning_tags is not None and not _are_tags(self.reasoning_tags):
             raise ValueError("reasoning_tags: give two strings, what opens the reasoning and what closes it.")
         if not HEADER_NAME.fullmatch(self.auth):

@@ -33,14 +33,13 @@ REASONED: Json = {
 }
 
 
-def outgoing(model: str = SONNET_45, *, drop: bool = False, operation: str = "create", **body: Any) -> Outgoing:
+def outgoing(model: str = SONNET_45, *, policy: Any = "auto", operation: str = "create", **body: Any) -> Outgoing:
     body = {"input": "Hello.", **body}
-    policy: Any = "drop" if drop else "reject"
     return DIALECT.request(Call(operation, body, model, bool(body.get("stream")), "claude", "anthropic", policy))
 
 
-def sent(model: str = SONNET_45, *, drop: bool = False, operation: str = "create", **body: Any) -> Json:
-    found: Json = msgspec.json.decode(outgoing(model, drop=drop, operation=operation, **body).body)
+def sent(model: str = SONNET_45, *, policy: Any = "auto", operation: str = "create", **body: Any) -> Json:
+    found: Json = msgspec.json.decode(outgoing(model, policy=policy, operation=operation, **body).body)
     return found
 
 
@@ -48,19 +47,30 @@ def betas(model: str = SONNET_45, **body: Any) -> str:
     return dict(outgoing(model, **body).headers).get("anthropic-beta", "")
 
 
-def refused(model: str = SONNET_45, **body: Any) -> str | None:
-    """The param of the refusal; and with `drop` the same is left out and listed."""
-    with pytest.raises(InvalidRequest) as caught:
-        outgoing(model, **body)
-    assert caught.value.param is not None
-    assert caught.value.param in outgoing(model, drop=True, **body).dropped
-    return caught.value.param
+def refused(model: str = SONNET_45, *, policies: tuple[str, ...] = ("auto", "reject"), **body: Any) -> str | None:
+    """The param of the refusal under each of *policies*; under the others the same is left out, and the client told."""
+    params = set()
+    for policy in policies:
+        with pytest.raises(InvalidRequest) as caught:
+            outgoing(model, policy=policy, **body)
+        assert caught.value.param is not None
+        params.add(caught.value.param)
+    (param,) = params
+    for policy in {"auto", "drop"}.difference(policies):
+        found = outgoing(model, policy=policy, **body)
+        assert param in found.dropped and param in found.unsupported
+    return param
+
+
+def preferred(model: str = SONNET_45, **body: Any) -> str | None:
+    """The param of a preference: refused under `"reject"`, else left out."""
+    return refused(model, policies=("reject",), **body)
 
 
 def malformed(**body: Any) -> str | None:
     """The param of an error that `drop` does not soften."""
     with pytest.raises(InvalidRequest) as caught:
-        outgoing(drop=True, **body)
+        outgoing(policy="drop", **body)
     return caught.value.param
 
 
@@ -78,11 +88,34 @@ def test_the_least_request_has_a_bound_on_tokens_and_one_message() -> None:
     }
 
 
-def test_instructions_and_system_and_developer_messages_stand_at_the_top_in_order() -> None:
+def test_instructions_before_the_user_stand_at_the_top_and_later_ones_are_marked_in_place() -> None:
     items = [{"role": "system", "content": "Two."}, USER, {"role": "developer", "content": "Three."}]
     body = sent(instructions="One.", input=items)
-    assert [block["text"] for block in body["system"]] == ["One.", "Two.", "Three."]
-    assert [message["role"] for message in body["messages"]] == ["user"]
+    assert [block["text"] for block in body["system"]] == ["One.", "Two."]
+    assert [block["text"] for block in body["messages"][0]["content"]] == [
+        "Hello.",
+        "<developer_instructions>\nThree.\n</developer_instructions>",
+    ]
+
+
+def test_instructions_alone_are_said_by_the_user() -> None:
+    body = sent(instructions="Be.", input=[{"role": "developer", "content": "Say hello."}])
+    assert body["system"] == [{"type": "text", "text": "Be."}]
+    assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Say hello."}]}]
+
+
+def test_a_conversation_that_begins_with_the_assistant_gets_a_user_before_it() -> None:
+    messages = sent(input=[{"role": "assistant", "content": "Hi."}, USER])["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert sent(input=[CALL, OUTPUT], tools=[F])["messages"][0]["role"] == "user"
+
+
+def test_a_model_that_does_not_go_on_with_what_the_assistant_said_is_asked_to() -> None:
+    items = [USER, {"role": "assistant", "content": "Once upon"}]
+    assert [message["role"] for message in sent(OPUS_46, input=items)["messages"]] == ["user", "assistant", "user"]
+    assert [message["role"] for message in sent(input=items)["messages"]] == ["user", "assistant"]
+    thinking = sent(input=items, reasoning={"effort": "low"})["messages"]
+    assert [message["role"] for message in thinking] == ["user", "assistant", "user"]
 
 
 def test_consecutive_messages_of_a_role_are_merged() -> None:
@@ -94,6 +127,7 @@ def test_consecutive_messages_of_a_role_are_merged() -> None:
 def test_blank_texts_are_left_out_and_a_request_of_nothing_else_is_refused() -> None:
     assert len(sent(input=[USER, {"role": "assistant", "content": " \n"}])["messages"]) == 1
     assert malformed(input=[{"role": "user", "content": ""}]) == "input"
+    assert len(sent(instructions="Say hello.", input="")["messages"]) == 1
 
 
 def test_parallel_calls_are_one_turn_and_their_results_come_first_in_the_next() -> None:
@@ -133,9 +167,35 @@ def test_call_ids_of_other_providers_are_made_legal_and_reused_ones_unique_with_
     assert calls[2].startswith("toolu_") and calls[2].isascii() and "." not in calls[2] and ":" not in calls[2]
 
 
-def test_arguments_that_are_no_object_are_named_by_their_path() -> None:
-    for arguments in ("{", "[]", 5):
-        assert malformed(input=[USER, {**CALL, "arguments": arguments}], tools=[F]) == "input[1].arguments"
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("null", {}),
+        ("", {}),
+        ('{"city": "A', {"raw_arguments": '{"city": "A'}),
+        ("[1]", {"raw_arguments": "[1]"}),
+        ("{" * 100_000, {"raw_arguments": "{" * 100_000}),
+    ],
+)
+def test_arguments_that_are_no_object_are_sent_in_one(arguments: str, expected: Json) -> None:
+    messages = sent(input=[USER, {**CALL, "arguments": arguments}, OUTPUT], tools=[F])["messages"]
+    assert messages[1]["content"][0]["input"] == expected
+
+
+def test_a_call_without_an_output_gets_a_stand_in_and_an_output_without_a_call_is_the_users() -> None:
+    messages = sent(input=[USER, CALL, {**OUTPUT, "call_id": "lost"}, USER], tools=[F])["messages"]
+    assert [block["type"] for block in messages[2]["content"]] == ["tool_result", "text", "text", "text"]
+    assert "No output" in messages[2]["content"][0]["content"][0]["text"]
+
+
+def test_results_go_to_their_calls_in_order_where_an_id_repeats_within_a_turn() -> None:
+    items = [USER, CALL, CALL, {**OUTPUT, "output": "1"}, {**OUTPUT, "output": "2"}]
+    called, answered = sent(input=items, tools=[F])["messages"][1:]
+    assert [block["id"] for block in called["content"]] == ["c1", "c1_2"]
+    assert [(block["tool_use_id"], block["content"][0]["text"]) for block in answered["content"]] == [
+        ("c1", "1"),
+        ("c1_2", "2"),
+    ]
 
 
 def test_text_files_are_decoded_and_files_by_id_need_a_beta() -> None:
@@ -161,6 +221,17 @@ def test_text_files_are_decoded_and_files_by_id_need_a_beta() -> None:
 def test_a_part_that_has_no_block_is_refused_by_its_path_or_dropped(part: Json) -> None:
     items = [{"role": "user", "content": [{"type": "input_text", "text": "Hear:"}, part]}]
     assert refused(input=items) == "input[0].content[1]"
+    told = [USER, CALL, {**OUTPUT, "output": [part]}]
+    with pytest.raises(InvalidRequest) as caught:
+        outgoing(input=told, policy="reject")
+    assert caught.value.param == "input[2].output[0]"
+    assert "cannot be shown" in sent(input=told)["messages"][2]["content"][0]["content"][0]["text"]
+
+
+def test_pictures_of_the_assistant_are_named_to_the_model() -> None:
+    image = {"type": "input_image", "image_url": "https://a/b.png"}
+    content = sent(input=[USER, {"role": "assistant", "content": [image]}, USER])["messages"][1]["content"]
+    assert content == [{"type": "text", "text": "[image https://a/b.png: cannot be shown to this model]"}]
 
 
 def test_own_reasoning_comes_back_as_the_blocks_it_was_and_foreign_reasoning_stays_out() -> None:
@@ -193,18 +264,66 @@ def test_a_paused_turn_is_sent_back_as_it_stood_to_be_gone_on_with() -> None:
     assert request.dropped == ()
 
 
-def test_receipts_are_passed_over_and_items_that_matter_are_refused() -> None:
-    receipt = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}}
-    assert outgoing(input=[USER, receipt, USER]).dropped == ("input[1]",)
-    assert refused(input=[USER, {"type": "computer_call", "id": "x"}, USER]) == "input[1].type"
+@pytest.mark.parametrize("policy", ["auto", "reject", "drop"])
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ({"type": "web_search_call", "action": {"type": "search", "query": "cats"}}, "cats"),
+        ({"type": "file_search_call", "queries": ["cats"], "results": [{"filename": "a.md", "text": "Meow"}]}, "Meow"),
+        ({"type": "code_interpreter_call", "code": "1+1", "outputs": [{"type": "logs", "logs": "2"}]}, "Output:\n2"),
+        ({"type": "mcp_call", "name": "find", "server_label": "crm", "arguments": '{"q":1}', "output": "Ann"}, "Ann"),
+        ({"type": "image_generation_call", "result": "AAAA", "revised_prompt": "a cat"}, "a cat"),
+        ({"type": "computer_call", "call_id": "x", "action": {"type": "click", "x": 1}}, "click"),
+        ({"type": "local_shell_call", "call_id": "x", "action": {"command": ["ls", "-la"]}}, "ls -la"),
+        ({"type": "shell_call", "call_id": "x", "action": {"commands": ["ls", "pwd"]}}, "ls pwd"),
+        ({"type": "apply_patch_call", "call_id": "x", "operation": {"type": "delete_file", "path": "a.py"}}, "a.py"),
+        ({"type": "mcp_approval_request", "name": "pay", "server_label": "crm", "arguments": "{}"}, "pay"),
+    ],
+)
+def test_a_conversation_is_never_refused_for_what_the_assistant_did_with_its_tools(
+    item: Json, words: str, policy: str
+) -> None:
+    content = sent(input=[USER, {"id": "i", "status": "completed", **item}, USER], policy=policy)["messages"][1]
+    assert content["role"] == "assistant"
+    assert words in content["content"][0]["text"] and "AAAA" not in content["content"][0]["text"]
 
 
-def test_a_compaction_of_ours_comes_back_with_its_beta_and_a_foreign_one_is_refused() -> None:
+@pytest.mark.parametrize("policy", ["auto", "reject", "drop"])
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ({"type": "local_shell_call_output", "id": "x", "output": "a.py"}, "a.py"),
+        ({"type": "shell_call_output", "call_id": "x", "output": [{"stdout": "a.py", "stderr": "", "x": 1}]}, "a.py"),
+        ({"type": "apply_patch_call_output", "call_id": "x", "status": "completed"}, "apply_patch_call"),
+        ({"type": "mcp_approval_response", "approval_request_id": "x", "approve": True}, "allowed"),
+        ({"type": "mcp_approval_response", "approval_request_id": "x", "approve": "yes", "reason": "dear"}, "refused"),
+    ],
+)
+def test_what_a_clients_own_machine_sent_back_is_said_by_the_user(item: Json, words: str, policy: str) -> None:
+    (message,) = sent(input=[USER, item, USER], policy=policy)["messages"]
+    assert words in message["content"][1]["text"]
+
+
+def test_a_screenshot_is_shown() -> None:
+    shot = {"type": "computer_screenshot", "image_url": "https://a/b.png"}
+    (message,) = sent(input=[USER, {"type": "computer_call_output", "call_id": "x", "output": shot}])["messages"]
+    assert message["content"][-1] == {"type": "image", "source": {"type": "url", "url": "https://a/b.png"}}
+
+
+@pytest.mark.parametrize("type", ["mcp_list_tools", "web_search_call", "compaction_trigger"])
+def test_an_item_with_nothing_to_tell_is_left_out(type: str) -> None:
+    found = outgoing(input=[USER, {"type": type, "id": "x", "action": 7, "tools": []}, USER], policy="reject")
+    assert (found.dropped, found.unsupported) == (("input[1]",), ())
+
+
+def test_a_compaction_of_ours_comes_back_with_its_beta_and_a_foreign_one_is_named() -> None:
     block = {"type": "compaction", "content": "So far"}
     ours = {"type": "compaction", "encrypted_content": seal("anthropic", OPUS_46, {"blocks": [block]})}
     assert sent(OPUS_46, input=[ours, USER])["messages"][0] == {"role": "assistant", "content": [block]}
     assert betas(OPUS_46, input=[ours, USER]) == "compact-2026-01-12"
-    assert refused(input=[{"type": "compaction", "encrypted_content": "gAAAA"}, USER]) == "input[0].type"
+    foreign = outgoing(input=[{"type": "compaction", "encrypted_content": "gAAAA"}, USER], policy="reject")
+    assert foreign.dropped == ("input[0]",)
+    assert b"only another provider can read" in foreign.body
 
 
 # Tools...
@@ -234,10 +353,51 @@ def test_every_form_of_tool_choice_has_its_own(choice: Any, expected: Json) -> N
 
 
 def test_tools_outside_the_allowed_list_are_not_offered() -> None:
-    allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "g"}]}
-    body = sent(tools=[F, G], tool_choice=allowed)
-    assert [tool["name"] for tool in body["tools"]] == ["g"]
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]}
+    assert [tool["name"] for tool in sent(tools=[F, G], tool_choice=allowed)["tools"]] == ["g"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"type": "function", "name": "g"},
+        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "g"}]},
+    ],
+)
+def test_a_forced_function_leaves_the_other_tools_in_the_request(choice: Json) -> None:
+    body = sent(tools=[F, G, {"type": "web_search"}], tool_choice=choice)
+    assert [tool["name"] for tool in body["tools"]] == ["f", "g", "web_search"]
     assert body["tool_choice"] == {"type": "tool", "name": "g"}
+
+
+def test_a_forced_mcp_server_is_shown_alone() -> None:
+    server = {"type": "mcp", "server_label": "crm", "server_url": "https://a", "require_approval": "never"}
+    body = sent(tools=[F, server], tool_choice={"type": "mcp", "server_label": "crm"})
+    assert [tool["type"] for tool in body["tools"]] == ["mcp_toolset"]
+    assert body["tool_choice"] == {"type": "any"}
+
+
+def test_a_search_that_may_not_be_live_is_never_one() -> None:
+    body: Json = {"tools": [F, {"type": "web_search", "external_web_access": False}]}
+    assert preferred(**body) == "tools[1].external_web_access"
+    assert [tool["name"] for tool in sent(**body)["tools"]] == ["f"]
+    assert sent(**body, tool_choice={"type": "web_search"})["tool_choice"] == {"type": "auto"}
+    assert "tools" not in sent(tools=[body["tools"][1]], tool_choice="required")
+
+
+def test_settings_that_only_colour_a_tool_are_preferences() -> None:
+    search = {"type": "web_search", "search_context_size": "low"}
+    assert preferred(tools=[search]) == "tools[0].search_context_size"
+    assert outgoing(tools=[{"type": "web_search", "search_context_size": "medium"}]).dropped == ()
+    code = {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}
+    assert preferred(tools=[code]) == "tools[0].container.memory_limit"
+
+
+def test_strict_functions_and_schemas_need_a_model_that_keeps_them() -> None:
+    old = "claude-3-5-haiku-20241022"
+    assert preferred(old, tools=[{**F, "strict": True}]) == "tools[0].strict"
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
+    assert refused(old, text={"format": form}) == "text.format"
 
 
 def test_calls_one_at_a_time_are_asked_for_whatever_the_choice() -> None:
@@ -272,8 +432,9 @@ def test_a_hosted_tool_that_is_listed_twice_is_offered_once() -> None:
 
 
 def test_a_bound_on_tool_calls_that_no_tool_can_be_held_to_is_listed_as_dropped() -> None:
-    assert outgoing(tools=[F], max_tool_calls=3).dropped == ("max_tool_calls",)
+    assert outgoing(tools=[F], max_tool_calls=3, policy="reject").dropped == ("max_tool_calls",)
     assert outgoing(tools=[{"type": "web_search"}], max_tool_calls=3).dropped == ()
+    assert preferred(tools=[{"type": "code_interpreter", "container": "c"}], max_tool_calls=3) == "max_tool_calls"
 
 
 def test_code_runs_in_the_named_container_or_with_the_given_files() -> None:
@@ -306,13 +467,13 @@ def test_a_remote_server_is_carried_with_its_token_and_its_allowed_tools() -> No
 def test_a_remote_server_whose_calls_need_approval_is_never_offered_without_it() -> None:
     tool = {"type": "mcp", "server_label": "crm", "server_url": "https://crm.example/mcp"}
     assert refused(tools=[tool]) == "tools[0].require_approval"
-    assert "mcp_servers" not in sent(drop=True, tools=[tool])
+    assert "mcp_servers" not in sent(policy="drop", tools=[tool])
 
 
 def test_a_remote_server_that_may_only_be_read_is_never_offered_whole() -> None:
     tool = {"type": "mcp", "server_label": "crm", "server_url": "https://crm.example/mcp", "require_approval": "never"}
     assert refused(tools=[{**tool, "allowed_tools": {"read_only": True}}]) == "tools[0].allowed_tools.read_only"
-    assert "mcp_servers" not in sent(drop=True, tools=[{**tool, "allowed_tools": {"read_only": True}}])
+    assert "mcp_servers" not in sent(policy="drop", tools=[{**tool, "allowed_tools": {"read_only": True}}])
 
 
 def test_hosted_tools_that_anthropic_lacks_are_refused_by_name() -> None:
@@ -350,14 +511,22 @@ def test_a_wanted_summary_is_thinking_that_is_shown() -> None:
 
 
 def test_a_model_that_always_thinks_cannot_be_asked_not_to_nor_forced_to_call() -> None:
-    assert refused(OPUS_55, reasoning={"effort": "none"}) == "reasoning.effort"
-    assert refused(OPUS_55, tools=[F], tool_choice="required") == "tool_choice"
-    assert sent(OPUS_55, drop=True, tools=[F], tool_choice="required")["tool_choice"] == {"type": "auto"}
+    assert preferred(OPUS_55, reasoning={"effort": "none"}) == "reasoning.effort"
+    assert sent(OPUS_55, reasoning={"effort": "none"})["output_config"] == {"effort": "low"}
+    for choice, words in (("required", "one of your tools"), ({"type": "function", "name": "f"}, "the tool `f`")):
+        body: Json = {"tools": [F, G], "tool_choice": choice}
+        with pytest.raises(InvalidRequest) as caught:
+            outgoing(OPUS_55, policy="reject", **body)
+        assert caught.value.param == "tool_choice"
+        found = sent(OPUS_55, **body)
+        assert (found["tool_choice"], len(found["tools"])) == ({"type": "auto"}, 2)
+        assert words in found["system"][-1]["text"]
+        assert "system" not in sent(OPUS_55, policy="drop", **body)
 
 
 def test_a_model_that_cannot_think_is_not_asked_to() -> None:
     old = "claude-3-5-haiku-20241022"
-    assert refused(old, reasoning={"effort": "low"}) == "reasoning.effort"
+    assert preferred(old, reasoning={"effort": "low"}) == "reasoning.effort"
     assert "thinking" not in sent(old, reasoning={"effort": "none", "summary": "auto"})
 
 
@@ -405,15 +574,34 @@ def test_thinking_between_tool_calls_is_a_beta_only_of_the_models_that_have_it_s
         (SONNET_45, {"top_k": 5, "reasoning": {"effort": "low"}}, "top_k"),
         (SONNET_5, {"temperature": 0.5}, "temperature"),
         (SONNET_5, {"top_p": 0.99}, "top_p"),
-        (SONNET_45, {"text": {"format": {"type": "json_object"}}}, "text.format"),
         (SONNET_45, {"text": {"verbosity": "low"}}, "text.verbosity"),
-        (SONNET_45, {"top_logprobs": 3}, "top_logprobs"),
         (SONNET_45, {"service_tier": "flex"}, "service_tier"),
         (SONNET_45, {"frequency_penalty": 0.5}, "frequency_penalty"),
+        (SONNET_45, {"reasoning": {"mode": "pro"}}, "reasoning.mode"),
+        (SONNET_45, {"include": ["message.output_text.logprobs"]}, "include[0]"),
+        (SONNET_45, {"context_management": [{"type": "other"}]}, "context_management[0].type"),
     ],
 )
-def test_what_the_api_would_refuse_is_refused_by_name_or_dropped(model: str, body: Json, param: str) -> None:
-    assert refused(model, **body) == param
+def test_a_preference_that_the_api_would_refuse_is_left_out_and_named(model: str, body: Json, param: str) -> None:
+    assert preferred(model, **body) == param
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [({"top_logprobs": 3}, "top_logprobs"), ({"logit_bias": {}}, "logit_bias"), ({"n": 2}, "n")]
+)
+def test_a_promise_that_could_not_be_kept_is_refused_by_name(body: Json, param: str) -> None:
+    assert refused(**body) == param
+
+
+def test_json_without_a_schema_is_asked_for_in_words() -> None:
+    body: Json = {"text": {"format": {"type": "json_object"}}, "instructions": "Be."}
+    assert [block["text"][:10] for block in sent(**body)["system"]] == ["Be.", "Answer wit"]
+    assert "output_config" not in sent(**body)
+    with pytest.raises(InvalidRequest) as caught:
+        outgoing(policy="reject", **body)
+    assert caught.value.param == "text.format"
+    dropped = outgoing(policy="drop", **body)
+    assert dropped.unsupported == ("text.format",) and b"JSON" not in dropped.body
 
 
 def test_sampling_that_is_allowed_or_asks_for_the_default_passes() -> None:
@@ -477,6 +665,7 @@ def test_counting_tokens_sends_only_what_counts() -> None:
         ({"tools": [{"type": "web_search", "filters": 5}]}, "tools[0].filters"),
         ({"user": 5}, "user"),
         ({"context_management": 5}, "context_management"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
     ],
 )
 def test_a_malformed_member_is_named_by_its_path(body: Json, param: str) -> None:
@@ -498,7 +687,21 @@ def test_a_request_with_any_value_of_a_wrong_type_is_carried_or_an_invalid_reque
     sealed = seal("anthropic", "m", {"blocks": [{"type": "compaction"}]})
     compacted = {"type": "compaction", "encrypted_content": sealed}
     body = {
-        "input": [compacted, {"role": "user", "content": parts}, REASONED, CALL, OUTPUT],
+        "input": [
+            compacted,
+            {"role": "user", "content": parts},
+            {"type": "mcp_call", "name": "n", "server_label": "s", "arguments": "{}", "output": "x", "error": None},
+            {"type": "web_search_call", "action": {"type": "search", "queries": ["q"], "sources": [{"url": "u"}]}},
+            {"type": "file_search_call", "queries": ["q"], "results": [{"filename": "f", "text": "t"}]},
+            {"type": "code_interpreter_call", "code": "1", "outputs": [{"type": "logs", "logs": "2"}]},
+            {"type": "shell_call_output", "call_id": "x", "output": [{"stdout": "a"}]},
+            {"type": "computer_call_output", "call_id": "x", "output": {"image_url": "https://a"}},
+            {"type": "tool_search_call", "call_id": "x", "arguments": {"query": "q"}},
+            {"type": "tool_search_output", "call_id": "x", "tools": [F]},
+            REASONED,
+            CALL,
+            OUTPUT,
+        ],
         "tools": tools,
         "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]},
         "text": {"format": {"type": "json_schema", "schema": {}}, "verbosity": "low"},
@@ -514,7 +717,7 @@ def test_a_request_with_any_value_of_a_wrong_type_is_carried_or_an_invalid_reque
     }
     for wrong in damaged(body):
         try:
-            outgoing(drop=True, **wrong)
+            outgoing(policy="drop", **wrong)
         except InvalidRequest as error:
             assert error.param
 

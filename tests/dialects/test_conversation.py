@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
+from gomodel_asgi.dialects.arrangement import NO_OUTPUT, CallIds
+from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.conversation import (
-    arguments_object,
-    brought_tools,
+    arguments_json,
     joined_text,
+    offered_tools,
     read_conversation,
 )
-from gomodel_asgi.dialects.losses import Losses
+from gomodel_asgi.dialects.instructions import split_instructions
 from gomodel_asgi.dialects.parts import Audio, File, Image, Opaque, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
+from gomodel_asgi.dialects.unsupported import Unsupported
 from gomodel_asgi.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -23,7 +29,7 @@ READ_CALL = ToolCall("input[0]", "c1", "f", "{}")
 
 
 def turns(items: Any, **body: Any) -> tuple[Turn, ...]:
-    return read_conversation({"input": items, **body}, Losses("reject")).turns
+    return read_conversation({"input": items, **body}, Unsupported("reject")).turns
 
 
 def parts(*content: Json) -> tuple[Any, ...]:
@@ -154,7 +160,7 @@ def test_custom_calls_keep_their_free_text() -> None:
     assert said.parts == (ToolCall("input[0]", "c1", "patch", "a\nb", "custom"),)
     assert [type(part) for part in answered.parts] == [ToolOutput]
     assert isinstance(said.parts[0], ToolCall)
-    assert arguments_object(said.parts[0]) == {"input": "a\nb"}
+    assert json.loads(arguments_json(said.parts[0])) == {"input": "a\nb"}
 
 
 @pytest.mark.parametrize(
@@ -174,37 +180,22 @@ def test_reasoning_has_the_texts_of_its_summary_or_else_of_its_content(item: Jso
 def test_other_items_are_kept_whole_for_the_dialect_that_knows_them() -> None:
     (turn,) = turns([{"type": "web_search_call", "id": "ws_1"}, {"type": "mcp_call", "id": "mcp_1"}])
 
-    receipt, call = turn.parts
-    assert isinstance(receipt, Opaque) and isinstance(call, Opaque)
-    assert (receipt.is_receipt, call.is_receipt, call.value["id"]) == (True, False, "mcp_1")
+    assert [part.value["id"] for part in turn.parts if isinstance(part, Opaque)] == ["ws_1", "mcp_1"]
 
 
-def test_an_output_of_an_item_without_common_form_has_none_either() -> None:
-    (turn,) = turns([{"type": "tool_search_call", "call_id": "s1"}, OUTPUT | {"call_id": "s1"}])
+@pytest.mark.parametrize("type", ["additional_tools", "tool_search_output"])
+def test_tools_that_items_bring_along_are_found(type: str) -> None:
+    tool = {"type": "function", "name": "f"}
+    body = {"input": [{"type": type, "tools": [tool]}, CALL], "instructions": [{"type": type, "tools": [tool]}]}
+    found = read_conversation(body, Unsupported("reject"))
 
-    assert [part.type for part in turn.parts if isinstance(part, Opaque)] == [
-        "tool_search_call",
-        "function_call_output",
-    ]
-
-
-def test_tools_that_items_bring_along_are_found() -> None:
-    body = {"input": [{"type": "additional_tools", "role": "developer", "tools": [{"type": "function"}]}, CALL]}
-    found = read_conversation(body, Losses("reject"))
-
-    assert found.tools == brought_tools(body) == (("input[0].tools[0]", {"type": "function"}),)
-    assert brought_tools({"input": "hi"}) == brought_tools({}) == ()
+    assert found.tools == (("instructions[0].tools[0]", tool), ("input[0].tools[0]", tool))
+    assert [tool.name for tool in offered_tools(call(body)).functions] == ["f"]
+    assert offered_tools(call({"input": "hi"})).functions == offered_tools(call({})).functions == ()
 
 
-def test_a_tool_search_is_a_loss_whose_tools_stay() -> None:
-    body = {"input": [{"type": "tool_search_output", "tools": [{"type": "function"}]}, CALL]}
-    losses = Losses("drop")
-
-    assert len(read_conversation(body, losses).tools) == 1
-    assert losses.dropped == ["input[0].type"]
-    with pytest.raises(InvalidRequest) as caught:
-        read_conversation(body, Losses("reject"))
-    assert caught.value.param == "input[0].type"
+def call(body: Json) -> Call:
+    return Call("create", body, "m", False, "p", "vllm")
 
 
 USER = {"role": "user"}
@@ -238,8 +229,7 @@ USER = {"role": "user"}
         ([{"role": "assistant", "content": "x", "phase": 7}], "input[0].phase"),
         ([CALL | {"call_id": None}], "input[0].call_id"),
         ([CALL | {"name": 7}], "input[0].name"),
-        ([CALL | {"arguments": {}}], "input[0].arguments"),
-        ([OUTPUT], "input[0].call_id"),
+        ([OUTPUT | {"call_id": None}], "input[0].call_id"),
         ([CALL, OUTPUT | {"output": None}], "input[1].output"),
         ([CALL, OUTPUT | {"output": [{"type": "x"}]}], "input[1].output[0].type"),
         ([{"type": "reasoning", "summary": [{"text": 7}]}], "input[0].summary[0].text"),
@@ -256,13 +246,282 @@ def test_what_is_malformed_is_named_by_its_path(items: Any, param: str) -> None:
     assert caught.value.status == 400
 
 
-@pytest.mark.parametrize("arguments", ["{", "[]", "7", "[" * 100_000])
-def test_arguments_that_are_no_object_are_malformed(arguments: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        arguments_object(ToolCall("input[0]", "c1", "f", arguments))
-
-    assert caught.value.param == "input[0].arguments"
+# The order of things...
 
 
-def test_missing_arguments_are_an_empty_object() -> None:
-    assert arguments_object(ToolCall("input[0]", "c1", "f", "")) == {}
+def order(*items: Json) -> list[Any]:
+    """The turns in short: texts, `+id` for a call, `-id=output` for its output."""
+    found: list[Any] = []
+    for turn in turns(list(items)):
+        texts = [part.text for part in turn.parts if isinstance(part, Text)]
+        calls = [f"+{part.call_id}{part.arguments}" for part in turn.parts if isinstance(part, ToolCall)]
+        outputs = [part for part in turn.parts if isinstance(part, ToolOutput)]
+        answers = [f"-{part.call.call_id}{part.call.arguments}={joined_text(part.parts)}" for part in outputs]
+        found.append((turn.role, texts + calls + answers))
+    return found
+
+
+def called(id: str = "c", arguments: str = "") -> Json:
+    return {"type": "function_call", "call_id": id, "name": "f", "arguments": arguments}
+
+
+def answered(id: str = "c", output: str = "ok") -> Json:
+    return {"type": "function_call_output", "call_id": id, "output": output}
+
+
+def says(role: str, content: str) -> Json:
+    return {"role": role, "content": content}
+
+
+def test_what_stands_between_a_call_and_its_output_comes_behind_the_output() -> None:
+    items = [
+        says("user", "go"),
+        called(),
+        says("user", "wait"),
+        says("developer", "note"),
+        answered(),
+        says("user", "?"),
+    ]
+
+    assert order(*items) == [
+        ("user", ["go"]),
+        ("assistant", ["+c"]),
+        ("tool", ["-c=ok"]),
+        ("user", ["wait"]),
+        ("developer", ["note"]),
+        ("user", ["?"]),
+    ]
+
+
+def test_calls_of_one_turn_stay_together_and_their_outputs_stand_in_the_order_of_the_calls() -> None:
+    items = [
+        called("a"),
+        called("b"),
+        says("user", "wait"),
+        answered("b", "2"),
+        says("assistant", "hm"),
+        answered("a", "1"),
+    ]
+
+    assert order(*items) == [
+        ("assistant", ["+a", "+b"]),
+        ("tool", ["-a=1", "-b=2"]),
+        ("user", ["wait"]),
+        ("assistant", ["hm"]),
+    ]
+
+
+def test_each_turn_of_calls_is_answered_before_the_next_one() -> None:
+    items = [called("a"), says("user", "x"), called("b"), answered("a"), answered("b"), called("c"), answered("c")]
+
+    assert [role for role, _ in order(*items)] == [
+        "assistant", "tool", "user", "assistant", "tool", "assistant", "tool",
+    ]  # fmt: skip
+
+
+def test_a_call_that_nobody_answered_is_kept_and_gets_a_stand_in() -> None:
+    items = [called("a"), called("b"), answered("b"), says("user", "?"), called("c")]
+
+    assert order(*items) == [
+        ("assistant", ["+a", "+b"]),
+        ("tool", [f"-a={NO_OUTPUT}", "-b=ok"]),
+        ("user", ["?"]),
+        ("assistant", ["+c"]),
+        ("tool", [f"-c={NO_OUTPUT}"]),
+    ]
+
+
+def test_an_output_whose_call_is_not_there_is_what_the_user_says() -> None:
+    image = {"type": "input_image", "image_url": "https://a"}
+    stray, said = turns(
+        [answered("lost") | {"output": [{"type": "input_text", "text": "42"}, image]}, says("user", "?")]
+    )
+
+    assert (stray.role, said.role) == ("user", "user")
+    assert "lost" in joined_text(stray.parts) and joined_text(stray.parts).endswith("42")
+    assert isinstance(stray.parts[-1], Image)
+
+
+def test_a_second_output_of_a_call_is_what_the_user_says() -> None:
+    assert [role for role, _ in order(called(), answered(), answered(output="again"))] == ["assistant", "tool", "user"]
+
+
+def test_an_output_that_comes_before_its_call_still_follows_it() -> None:
+    assert order(answered(), called()) == [("assistant", ["+c"]), ("tool", ["-c=ok"])]
+
+
+@pytest.mark.parametrize(
+    ("items", "answers"),
+    [
+        ([called("s", "A"), called("s", "B"), answered("s", "1"), answered("s", "2")], ["-sA=1", "-sB=2"]),
+        ([called("s", "A"), answered("s", "1"), called("s", "B"), answered("s", "2")], ["-sA=1", "-sB=2"]),
+        ([called("s", "A"), says("user", "x"), called("s", "B"), answered("s", "2")], [f"-sA={NO_OUTPUT}", "-sB=2"]),
+        (
+            [called("s", "A"), says("user", "x"), called("s", "B"), answered("s", "1"), answered("s", "2")],
+            ["-sA=1", "-sB=2"],
+        ),
+        ([called("s", "A"), called("s", "B"), answered("s", "1")], ["-sA=1", f"-sB={NO_OUTPUT}"]),
+        (
+            [
+                called("s", "A"),
+                called("s", "B"),
+                called("s", "C"),
+                answered("s", "1"),
+                called("s", "D"),
+                answered("s", "2"),
+            ],
+            ["-sA=1", f"-sB={NO_OUTPUT}", f"-sC={NO_OUTPUT}", "-sD=2"],
+        ),
+    ],
+)
+def test_where_an_id_is_used_again_each_output_goes_to_its_own_call_in_order(
+    items: list[Json], answers: list[str]
+) -> None:
+    assert [answer for role, found in order(*items) if role == "tool" for answer in found] == answers
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["call", "output", "user", "developer", "assistant"]), st.sampled_from("abc")),
+        min_size=1,
+        max_size=14,
+    )
+)
+def test_whatever_the_order_every_call_is_answered_right_behind_its_turn_and_nothing_is_lost(
+    given: list[tuple[str, str]],
+) -> None:
+    makers = {"call": lambda id, number: called(id, number), "output": answered}
+    items = [
+        makers[kind](id, str(number)) if kind in makers else says(kind, str(number))
+        for number, (kind, id) in enumerate(given)
+    ]
+    found = turns(items)
+
+    said = " ".join(part.text for turn in found for part in _flat(turn) if isinstance(part, Text))
+    assert all(str(number) in said.split() for number, (kind, _) in enumerate(given) if kind != "call")
+    for turn, following in zip(found, (*found[1:], None), strict=True):
+        calls = [part for part in turn.parts if isinstance(part, ToolCall)]
+        assert (following is not None and following.role == "tool") == bool(calls)
+        if following is not None and calls:
+            assert [part.call for part in following.parts if isinstance(part, ToolOutput)] == calls
+
+
+def _flat(turn: Turn) -> list[Any]:
+    return [inner for part in turn.parts for inner in (part.parts if isinstance(part, ToolOutput) else (part,))]
+
+
+def test_the_order_of_very_many_items_is_found_in_linear_time() -> None:
+    """Counted in steps of the interpreter, ten times as many items are not a hundred times as many steps."""
+
+    def steps(size: int) -> int:
+        items = [called("s", str(number)) for number in range(size)] + [answered("s")] * (size // 2)
+        items += [item for _ in range(size) for item in (called("t"), says("user", "x"), answered("u"))]
+        count = 0
+
+        def trace(*_: Any) -> Any:
+            nonlocal count
+            count += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            turns(items)
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert steps(1000) < 15 * steps(100)
+
+
+def test_ids_are_unique_for_the_target_and_the_same_in_every_turn() -> None:
+    calls = [ToolCall(f"input[{number}]", id, "f", "") for number, id in enumerate(["s", "s_2", "s", "s", "t"])]
+
+    assert [CallIds().of(calls[0])] == ["s"]
+    for length in range(1, len(calls) + 1):
+        ids = CallIds()
+        assert [ids.of(call) for call in calls[:length]] == ["s", "s_2", "s_3", "s_4", "t"][:length]
+        assert ids.of(calls[0]) == "s"
+
+
+# Arguments...
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", {}),
+        (" ", {}),
+        ("null", {}),
+        ('{"a": 1}', {"a": 1}),
+        (' {"a": 1}\n', {"a": 1}),
+        ('{"city": "A', {"raw_arguments": '{"city": "A'}),
+        ('{"a": 1} {"b": 2}', {"raw_arguments": '{"a": 1} {"b": 2}'}),
+        ("[]", {"raw_arguments": "[]"}),
+        ("7", {"raw_arguments": "7"}),
+        ("not JSON", {"raw_arguments": "not JSON"}),
+        ("{" * 100_000, {"raw_arguments": "{" * 100_000}),
+    ],
+)
+def test_arguments_are_any_string_and_become_the_object_that_a_target_takes(arguments: str, expected: Json) -> None:
+    assert json.loads(arguments_json(ToolCall("input[0]", "c1", "f", arguments))) == expected
+
+
+def test_arguments_keep_the_spelling_of_their_numbers() -> None:
+    assert (
+        arguments_json(ToolCall("p", "c", "f", '{"n": 1.50, "m": 1e400}'))
+        == b'{"raw_arguments":"{\\"n\\": 1.50, \\"m\\": 1e400}"}'
+    )
+    assert arguments_json(ToolCall("p", "c", "f", '{"n": 1.50, "m": 12345678901234567890123}')) == (
+        b'{"n": 1.50, "m": 12345678901234567890123}'
+    )
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "{}"), ({"a": 1}, '{"a":1}'), ([], '{"raw_arguments":"[]"}')])
+def test_arguments_that_a_client_did_not_write_as_text_are_taken_all_the_same(given: Any, expected: str) -> None:
+    (said, _) = turns([CALL | {"arguments": given}])
+
+    assert isinstance(said.parts[0], ToolCall)
+    assert arguments_json(said.parts[0]).decode() == expected
+
+
+# Instructions...
+
+
+def split(*items: Json, **body: Any) -> tuple[list[str], list[tuple[str, str]]]:
+    leading, rest = split_instructions(turns(list(items), **body))
+    return [joined_text(turn.parts) for turn in leading], [(turn.role, joined_text(turn.parts)) for turn in rest]
+
+
+def test_instructions_before_the_first_word_of_the_user_lead_and_later_ones_are_marked_in_place() -> None:
+    items = [
+        says("developer", "b"),
+        says("assistant", "hi"),
+        says("system", "c"),
+        says("user", "d"),
+        says("system", "e"),
+    ]
+
+    assert split(*items, instructions="a") == (
+        ["a", "b", "c"],
+        [
+            ("assistant", "hi"),
+            ("user", "d"),
+            ("user", "<developer_instructions>\ne\n</developer_instructions>"),
+        ],
+    )
+
+
+def test_where_there_are_only_instructions_the_last_are_what_the_user_says() -> None:
+    assert split(says("developer", "Say hello.")) == ([], [("user", "Say hello.")])
+    assert split(says("developer", "Say hello."), instructions="Be.") == (["Be."], [("user", "Say hello.")])
+    assert split_instructions(turns([], instructions="Be."))[1][0].role == "user"
+
+
+def test_instructions_that_are_not_only_text_are_marked_where_they_stand() -> None:
+    image = {"type": "input_image", "image_url": "https://a"}
+    leading, rest = split_instructions(turns([{"role": "system", "content": [image]}, says("user", "hi")]))
+
+    assert leading == ()
+    assert [type(part).__name__ for part in rest[0].parts] == ["Text", "Image", "Text"]

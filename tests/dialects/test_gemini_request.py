@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from google.genai import types
 
 from gomodel_asgi.dialects.base import Call, Outgoing
-from gomodel_asgi.dialects.gemini import GeminiDialect
+from gomodel_asgi.dialects.emulations import single_call
+from gomodel_asgi.dialects.gemini import GeminiDialect, memory
 from gomodel_asgi.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -20,10 +22,10 @@ STAND_IN = "skip_thought_signature_validator"
 
 
 def ask(
-    model: str = "gemini-3-pro-preview", *, stream: bool = False, drop: bool = False, op: str = "create", **body: Any
+    model: str = "gemini-3-pro-preview", *, stream: bool = False, policy: Any = "auto", op: str = "create", **body: Any
 ) -> Outgoing:
     body = {"model": "m", "input": "Hello", **body}
-    return GeminiDialect().request(Call(op, body, model, stream, "google", "gemini", "drop" if drop else "reject"))
+    return GeminiDialect().request(Call(op, body, model, stream, "google", "gemini", policy))
 
 
 def sent(model: str = "gemini-3-pro-preview", **body: Any) -> Json:
@@ -38,12 +40,23 @@ def contents(*items: Json, model: str = "gemini-3-pro-preview", **body: Any) -> 
     return found
 
 
-def refused(**body: Any) -> str:
-    """The `param` of the refusal."""
-    with pytest.raises(InvalidRequest) as caught:
-        ask(**body)
-    assert caught.value.param
-    return caught.value.param
+def refused(*, policies: tuple[str, ...] = ("auto", "reject"), **body: Any) -> str:
+    """The `param` of the refusal under each of *policies*."""
+    params = set()
+    for policy in policies:
+        with pytest.raises(InvalidRequest) as caught:
+            ask(policy=policy, **body)
+        params.add(caught.value.param)
+    (param,) = params
+    assert param
+    return param
+
+
+def preferred(**body: Any) -> str:
+    """The `param` of a preference: refused under `"reject"`, else left out and named to the client."""
+    param = refused(policies=("reject",), **body)
+    assert param in ask(**body).unsupported and param in ask(policy="drop", **body).unsupported
+    return param
 
 
 def user(content: Any) -> Json:
@@ -114,11 +127,18 @@ def test_instructions_and_what_the_developer_says_first_are_the_system_instructi
     assert body["contents"] == [{"role": "user", "parts": [{"text": "Hello"}]}]
 
 
-def test_later_instructions_keep_their_place() -> None:
+def test_later_instructions_keep_their_place_and_are_marked() -> None:
     given = contents(user("Hello"), {"role": "assistant", "content": "Hi."}, {"role": "system", "content": "Be brief."})
 
     assert [content["role"] for content in given] == ["user", "model", "user"]
-    assert given[2]["parts"] == [{"text": "Be brief."}]
+    assert given[2]["parts"] == [{"text": "<developer_instructions>\nBe brief.\n</developer_instructions>"}]
+
+
+def test_a_conversation_that_begins_with_the_model_gets_a_user_before_it() -> None:
+    given = contents({"role": "assistant", "content": "Hi."}, user("Hello"))
+
+    assert [content["role"] for content in given] == ["user", "model", "user"]
+    assert contents(call_item("call_1"), answer("call_1"))[0]["role"] == "user"
 
 
 def test_instructions_alone_are_said_by_the_user() -> None:
@@ -128,10 +148,15 @@ def test_instructions_alone_are_said_by_the_user() -> None:
     assert body == {"contents": [{"role": "user", "parts": [{"text": "Write."}]}]}
 
 
-def test_instructions_other_than_text_are_refused() -> None:
+def test_instructions_other_than_text_are_shown_by_the_user() -> None:
     image = {"type": "input_image", "image_url": "data:image/png;base64,aQ=="}
+    (given,) = contents({"role": "system", "content": [image]}, user("Hello"))
 
-    assert refused(input=[{"role": "system", "content": [image]}, user("Hello")]) == "input[0].content[0]"
+    assert [list(part) for part in given["parts"]] == [["text"], ["inlineData"], ["text"], ["text"]]
+
+
+def test_a_request_of_which_nothing_is_left_is_refused() -> None:
+    assert refused(input=[{"type": "reasoning", "summary": []}]) == "input"
 
 
 def test_an_image_that_the_assistant_is_said_to_have_shown_is_the_models() -> None:
@@ -144,8 +169,9 @@ def test_a_file_in_an_assistant_message_is_shown_or_refused_like_any_other() -> 
     stored = {"type": "input_file", "file_id": "file-abc"}
     said = [user("Hello"), {"role": "assistant", "content": [{"type": "output_text", "text": "Hm."}, stored]}]
 
-    assert refused(input=said) == "input[1].content[1].file_id"
-    assert json.loads(ask(drop=True, input=said).body)["contents"][1]["parts"] == [{"text": "Hm."}]
+    assert refused(policies=("reject",), input=said) == "input[1].content[1].file_id"
+    assert "cannot be shown" in sent(input=said)["contents"][1]["parts"][1]["text"]
+    assert json.loads(ask(policy="drop", input=said).body)["contents"][1]["parts"] == [{"text": "Hm."}]
 
 
 def test_messages_of_one_side_that_follow_each_other_are_one_content() -> None:
@@ -214,7 +240,7 @@ def test_a_content_part_that_gemini_cannot_read_is_refused_by_its_path(part: Jso
 
 def test_dropped_content_is_listed() -> None:
     part = {"type": "input_file", "file_id": "file-abc"}
-    outgoing = ask(drop=True, input=[user([{"type": "input_text", "text": "a"}, part])])
+    outgoing = ask(policy="drop", input=[user([{"type": "input_text", "text": "a"}, part])])
 
     assert outgoing.dropped == ("input[0].content[1].file_id",)
     assert json.loads(outgoing.body)["contents"] == [{"role": "user", "parts": [{"text": "a"}]}]
@@ -306,9 +332,45 @@ def test_older_models_get_all_media_after_the_output() -> None:
     assert len(given[3]["parts"]) == 2
 
 
-@pytest.mark.parametrize("arguments", ["{", "[]", "3"])
-def test_arguments_that_are_no_object_are_refused_by_their_path(arguments: str) -> None:
-    assert refused(input=[user("Hello"), call_item("call_1", "f", arguments)]) == "input[1].arguments"
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [("null", {}), ("", {}), ('{"a": ', {"raw_arguments": '{"a": '}), ("[1]", {"raw_arguments": "[1]"})],
+)
+def test_arguments_that_are_no_object_are_sent_in_one(arguments: str, expected: Json) -> None:
+    given = contents(user("Hello"), call_item("call_1", "f", arguments), answer("call_1"))
+
+    assert given[1]["parts"][0]["functionCall"]["args"] == expected
+
+
+def test_outputs_follow_their_calls_and_a_call_without_one_gets_a_stand_in() -> None:
+    given = contents(
+        user("Hello"), call_item("call_1"), user("wait"), call_item("call_2"), answer("call_1"), answer("lost")
+    )
+
+    assert [content["role"] for content in given] == ["user", "model", "user", "user", "model", "user", "user"]
+    assert [part["functionResponse"]["response"]["output"] for part in given[2]["parts"] + given[5]["parts"]] == [
+        "ok",
+        "No output of this call was recorded.",
+    ]
+    assert "lost" in given[6]["parts"][0]["text"]
+
+
+def test_an_id_that_repeats_goes_back_as_two() -> None:
+    given = contents(user("Hello"), call_item("x"), call_item("x"), answer("x", "1"), answer("x", "2"))
+
+    assert [part["functionCall"]["id"] for part in given[1]["parts"]] == ["x", "x_2"]
+    assert [
+        (part["functionResponse"]["id"], part["functionResponse"]["response"]["output"]) for part in given[2]["parts"]
+    ] == [("x", "1"), ("x_2", "2")]
+
+
+def test_media_of_a_tool_that_cannot_be_shown_are_named_to_the_model() -> None:
+    output = [{"type": "input_file", "file_id": "file-abc", "filename": "a.pdf"}]
+    given = contents(user("Hello"), call_item("call_1"), answer("call_1", output))
+
+    assert given[2]["parts"][0]["functionResponse"]["response"] == {
+        "output": "[file a.pdf: cannot be shown to this model]"
+    }
 
 
 # Signatures that are missing...
@@ -375,14 +437,27 @@ def test_code_that_another_provider_ran_is_shown_as_code() -> None:
     ]
 
 
-def test_receipts_of_other_providers_are_left_out_and_listed() -> None:
-    search = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+@pytest.mark.parametrize("policy", ["auto", "reject", "drop"])
+def test_a_conversation_is_never_refused_for_its_calls_of_hosted_tools(policy: str) -> None:
+    search = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "cats"}}
+    called = {"type": "mcp_call", "name": "find", "server_label": "crm", "arguments": "{}", "error": {"type": "x"}}
+    asked = ask(input=[user("Hello"), search, called, {"type": "computer_call", "call_id": "c"}], policy=policy)
+    parts = json.loads(asked.body)["contents"][1]["parts"]
 
-    assert ask(input=[user("Hello"), search, user("Go on.")]).dropped == ("input[1]",)
+    assert [part["text"].partition(":")[0] for part in parts] == [
+        "[Web search",
+        "[Called find of the MCP server crm with {}\nFailed",
+    ]
+    assert asked.dropped == ("input[3]",)
 
 
-def test_an_item_that_gemini_has_no_form_for_is_refused_by_its_path() -> None:
-    assert refused(input=[user("Hello"), {"type": "computer_call", "call_id": "c"}]) == "input[1].type"
+def test_searches_of_geminis_own_stay_with_their_sealed_parts() -> None:
+    called = {"part": {"toolCall": {"toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["cats"]}}}}
+    sealed = memory.pack([called], "gemini", "gemini-3-pro-preview")
+    own = {"type": "reasoning", "summary": [], "encrypted_content": sealed}
+    search = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "cats"}}
+
+    assert contents(user("Hello"), own, search)[1]["parts"] == [called["part"]]
 
 
 # Tools...
@@ -432,7 +507,7 @@ def test_strict_functions_are_validated_where_the_model_can() -> None:
     strict = {**TOOL, "strict": True}
 
     assert sent(tools=[strict])["toolConfig"] == {"functionCallingConfig": {"mode": "VALIDATED"}}
-    assert ask("gemini-2.5-pro", tools=[strict]).dropped == ("tools[0].strict",)
+    assert preferred(model="gemini-2.5-pro", tools=[strict]) == "tools[0].strict"
 
 
 def test_hosted_tools_have_their_own_names() -> None:
@@ -445,14 +520,77 @@ def test_hosted_tools_beside_functions_ask_for_their_invocations() -> None:
     tools = [TOOL, {"type": "web_search"}]
 
     assert sent(tools=tools)["toolConfig"] == {"includeServerSideToolInvocations": True}
-    assert "toolConfig" not in sent("gemini-2.5-pro", tools=tools)
+    assert sent(tools=tools, tool_choice="auto")["toolConfig"] == {"includeServerSideToolInvocations": True}
     assert "toolConfig" not in sent("publishers/google/models/gemini-3-pro", tools=tools)
 
 
-def test_settings_of_a_search_that_only_colour_it_are_left_out_and_listed() -> None:
-    search = {"type": "web_search", "external_web_access": False, "search_context_size": "low"}
+def test_a_forced_function_leaves_the_other_tools_in_the_request() -> None:
+    body = sent(tools=[TOOL, OTHER, {"type": "web_search"}], tool_choice={"type": "function", "name": "g"})
 
-    assert ask(tools=[search]).dropped == ("tools[0].search_context_size", "tools[0].external_web_access")
+    assert (len(body["tools"]), len(body["tools"][0]["functionDeclarations"])) == (2, 2)
+    assert body["toolConfig"]["functionCallingConfig"] == {"mode": "ANY", "allowedFunctionNames": ["g"]}
+
+
+@pytest.mark.parametrize("type", ["web_search", "code_interpreter"])
+def test_an_older_model_is_never_sent_functions_beside_hosted_tools(type: str) -> None:
+    body: Json = {"model": "gemini-2.5-flash", "tools": [TOOL, {"type": type, "container": {"type": "auto"}}]}
+
+    assert refused(**body) == "tools[1].type"
+    assert [list(tool) for tool in json.loads(ask(policy="drop", **body).body)["tools"]] == [["functionDeclarations"]]
+    assert len(sent("gemini-2.5-flash", tools=body["tools"][1:])["tools"]) == 1
+
+
+SCHEMA = {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("tool", [TOOL, {"type": "web_search"}])
+def test_an_older_model_is_never_sent_tools_beside_a_form_of_the_answer(tool: Json) -> None:
+    body: Json = {"model": "gemini-2.5-flash", "tools": [tool]}
+
+    assert refused(**body, text=SCHEMA) == "text.format"
+    assert "generationConfig" not in json.loads(ask(policy="drop", **body, text=SCHEMA).body)
+    found = sent(**body, text={"format": {"type": "json_object"}})
+    assert "JSON object" in found["systemInstruction"]["parts"][0]["text"] and "generationConfig" not in found
+    assert sent(tools=[tool], text=SCHEMA)["generationConfig"]["responseJsonSchema"] == {"type": "object"}
+
+
+def test_settings_of_a_search_that_only_colour_it_are_preferences() -> None:
+    assert preferred(tools=[{"type": "web_search", "search_context_size": "low"}]) == "tools[0].search_context_size"
+    place = {"type": "web_search", "search_context_size": "medium", "user_location": {"type": "approximate"}}
+    assert preferred(tools=[place]) == "tools[0].user_location"
+    code = {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}
+    assert preferred(tools=[code]) == "tools[0].container.memory_limit"
+
+
+def test_a_search_that_may_not_be_live_is_never_one() -> None:
+    cached = {"type": "web_search", "external_web_access": False}
+
+    assert preferred(tools=[TOOL, cached]) == "tools[1].external_web_access"
+    assert "tools" not in sent(tools=[cached], tool_choice={"type": "web_search"})
+    assert "toolConfig" not in sent("gemini-2.5-flash", tools=[TOOL, cached])
+
+
+def test_a_hosted_tool_that_must_be_called_is_asked_for_in_words() -> None:
+    body: Json = {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}
+
+    assert "Call the tool `web_search`" in sent(**body)["systemInstruction"]["parts"][0]["text"]
+    assert refused(policies=("reject",), **body) == "tool_choice"
+    assert ask(policy="drop", **body).unsupported == ("tool_choice",)
+
+
+def test_calls_one_at_a_time_are_a_matter_of_the_reply() -> None:
+    call = Call("create", {"parallel_tool_calls": False}, "m", False, "p", "gemini")
+
+    assert ask(tools=[TOOL], parallel_tool_calls=False).dropped == ()
+    assert refused(policies=("reject",), tools=[TOOL], parallel_tool_calls=False) == "parallel_tool_calls"
+    assert ask(parallel_tool_calls=False, policy="reject").dropped == ()
+    assert single_call(call) and not single_call(dataclasses.replace(call, unsupported="drop"))
+    assert not single_call(dataclasses.replace(call, body={}))
+
+
+def test_a_bound_on_tool_calls_counts_only_hosted_ones() -> None:
+    assert ask(tools=[TOOL], max_tool_calls=3, policy="reject").dropped == ("max_tool_calls",)
+    assert preferred(tools=[{"type": "web_search"}], max_tool_calls=3) == "max_tool_calls"
 
 
 def test_without_tools_allowed_none_of_the_hosted_are_offered() -> None:
@@ -469,12 +607,11 @@ def test_without_tools_allowed_none_of_the_hosted_are_offered() -> None:
             {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["x"]}}]},
             "tools[0].container",
         ),
-        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
     ],
 )
 def test_a_tool_or_setting_that_gemini_lacks_is_refused_by_name(body: Json, param: str) -> None:
     assert refused(**body) == param
-    assert param in ask(drop=True, **body).dropped
+    assert param in ask(policy="drop", **body).dropped
 
 
 # Settings...
@@ -554,8 +691,9 @@ def test_reasoning_effort_is_a_budget_or_a_level_by_the_model(model: str, effort
 
 
 def test_effort_none_where_thinking_cannot_be_switched_off_is_told_to_observers() -> None:
-    assert ask("gemini-2.5-pro", reasoning={"effort": "none"}).dropped == ("reasoning.effort",)
-    assert ask("gemini-3-flash", reasoning={"effort": "none"}).dropped == ("reasoning.effort",)
+    for model in ("gemini-2.5-pro", "gemini-3-flash"):
+        found = ask(model, reasoning={"effort": "none"}, policy="reject")
+        assert (found.dropped, found.unsupported) == (("reasoning.effort",), ())
 
 
 def test_a_summary_asks_for_thoughts() -> None:
@@ -566,7 +704,7 @@ def test_a_summary_asks_for_thoughts() -> None:
 
 def test_models_that_do_not_think_are_not_asked_to() -> None:
     assert "generationConfig" not in sent("gemini-2.0-flash", reasoning={"effort": "none", "summary": "auto"})
-    assert refused(model="gemini-2.0-flash", reasoning={"effort": "low"}) == "reasoning.effort"
+    assert preferred(model="gemini-2.0-flash", reasoning={"effort": "low"}) == "reasoning.effort"
 
 
 @pytest.mark.parametrize(
@@ -577,19 +715,29 @@ def test_models_that_do_not_think_are_not_asked_to() -> None:
         ({"stop": [3]}, "stop[0]"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
-        ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
         ({"reasoning": {"effort": 3}}, "reasoning.effort"),
-        ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
-        ({"service_tier": "scale"}, "service_tier"),
         ({"service_tier": 3}, "service_tier"),
-        ({"parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"parallel_tool_calls": 3}, "parallel_tool_calls"),
         ({"logit_bias": {}}, "logit_bias"),
         ({"input": None}, "input"),
     ],
 )
 def test_a_setting_that_is_malformed_or_lacking_is_refused_by_name(body: Json, param: str) -> None:
     assert refused(**body) == param
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
+        ({"service_tier": "scale"}, "service_tier"),
+        ({"include": ["file_search_call.results"]}, "include[0]"),
+    ],
+)
+def test_a_preference_is_left_out_and_named(body: Json, param: str) -> None:
+    assert preferred(**body) == param
 
 
 def test_state_and_bookkeeping_never_reach_the_upstream() -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from openai._models import validate_type
+from openai.types.responses import ResponseToolSearchCall
 
 from gomodel_asgi.dialects.choice import Choice, read_choice
-from gomodel_asgi.dialects.losses import Losses
 from gomodel_asgi.dialects.tools import Origin, Tools, flatten_name, read_tools
+from gomodel_asgi.dialects.unsupported import Unsupported
 from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import InvalidRequest
 
@@ -20,10 +22,11 @@ G = {"type": "function", "name": "g"}
 PATCH = {"type": "custom", "name": "patch"}
 CRM = {"type": "namespace", "name": "crm", "description": "Customers.", "tools": [{"type": "function", "name": "find"}]}
 SEARCH = {"type": "web_search"}
+FINDER = {"type": "tool_search", "execution": "client", "description": "Finds.", "parameters": {"type": "object"}}
 
 
 def tools(*given: Json, hosted: tuple[str, ...] = (), policy: Any = "reject", more: Any = ()) -> Tools:
-    return read_tools({"tools": list(given)}, Losses(policy), hosted=hosted, more=more)
+    return read_tools({"tools": list(given)}, Unsupported(policy), hosted=hosted, more=more)
 
 
 def test_a_function_is_kept_with_schema_and_strict() -> None:
@@ -108,6 +111,71 @@ def test_hosted_tools_are_kept_by_family_and_others_refused_or_dropped() -> None
     assert tools(F, SEARCH, policy="drop").hosted == ()
 
 
+@pytest.mark.parametrize("target", [(), ("web_search",)])
+@pytest.mark.parametrize("access", [False, 0, "no"])
+def test_a_search_that_may_not_be_live_is_left_out_at_every_target(target: tuple[str, ...], access: Any) -> None:
+    cached = {"type": "web_search", "external_web_access": access}
+    unsupported = Unsupported("auto")
+    found = read_tools({"tools": [F, cached]}, unsupported, hosted=target)
+
+    assert (len(found.functions), len(found.hosted), set(found.left_out)) == (1, 0, {"web_search"})
+    assert list(unsupported.named) == ["tools[1].external_web_access"]
+    with pytest.raises(InvalidRequest) as caught:
+        tools(cached, hosted=target)
+    assert caught.value.param == "tools[0].external_web_access"
+
+
+@pytest.mark.parametrize("access", [True, None])
+def test_a_search_that_may_be_live_is_kept_where_the_target_has_one(access: Any) -> None:
+    assert tools({"type": "web_search", "external_web_access": access}, hosted=("web_search",)).hosted
+
+
+def test_deferred_tools_are_offered_at_once_without_the_search_for_them() -> None:
+    find = {"type": "function", "name": "find", "defer_loading": True}
+    deferred = F | {"defer_loading": True}, CRM | {"tools": [find]}
+    found = tools(*deferred, {"type": "tool_search"}, policy="auto")
+
+    assert [tool.name for tool in found.functions] == ["f", "crm__find"]
+
+
+def test_a_search_for_tools_that_the_client_runs_is_a_function() -> None:
+    found = tools(F, FINDER, policy="auto")
+    emitter = Emitter(response_id="resp_1", created_at=7, model="m", echo={})
+    call = found.open_call(emitter, "tool_search", "call_1")
+    call.arguments('{"queries":')
+    call.arguments('["x"]}')
+    emitter.complete()
+
+    assert (found.functions[1].description, found.functions[1].parameters) == ("Finds.", {"type": "object"})
+    (item,) = emitter.response["output"]
+    assert (item["type"], item["execution"], item["call_id"]) == ("tool_search_call", "client", "call_1")
+    assert item["arguments"] == {"queries": ["x"]}
+    validate_type(type_=ResponseToolSearchCall, value=item)
+
+
+@pytest.mark.parametrize("text", ['{"queries": ["x', "[]"])
+def test_arguments_of_a_search_that_are_no_object_are_kept_as_text(text: str) -> None:
+    emitter = Emitter(response_id="resp_1", created_at=7, model="m", echo={})
+    tools(FINDER, policy="auto").open_call(emitter, "tool_search").arguments(text)
+    emitter.incomplete("max_output_tokens")
+
+    assert emitter.response["output"][0]["arguments"] == {"raw_arguments": text}
+
+
+@pytest.mark.parametrize("policy", ["reject", "drop"])
+def test_a_search_for_tools_is_an_emulation(policy: str) -> None:
+    if policy == "reject":
+        with pytest.raises(InvalidRequest) as caught:
+            tools(F, FINDER)
+        assert caught.value.param == "tools[1].type"
+    else:
+        assert len(tools(F, FINDER, policy="drop").functions) == 1
+
+
+def test_programs_that_call_tools_are_left_out_since_the_tools_can_be_called_without() -> None:
+    assert tools(F, {"type": "programmatic_tool_calling"}, policy="auto").left_out == {"programmatic_tool_calling"}
+
+
 @pytest.mark.parametrize(
     ("given", "param"),
     [
@@ -129,10 +197,10 @@ def test_hosted_tools_are_kept_by_family_and_others_refused_or_dropped() -> None
 )
 def test_malformed_tools_are_named_by_their_path(given: Any, param: str | None) -> None:
     if param is None:
-        assert read_tools({"tools": given}, Losses("reject")).functions
+        assert read_tools({"tools": given}, Unsupported("reject")).functions
         return
     with pytest.raises(InvalidRequest) as caught:
-        read_tools({"tools": given}, Losses("reject"))
+        read_tools({"tools": given}, Unsupported("reject"))
     assert caught.value.param == param
 
 
@@ -163,9 +231,8 @@ def test_a_missing_call_id_is_made_and_is_its_own(missing: str | None) -> None:
 
 
 def choose(value: Any, *given: Json, hosted: tuple[str, ...] = (), policy: Any = "reject") -> Choice:
-    losses = Losses(policy)
-    found = read_tools({"tools": list(given)}, losses, hosted=hosted)
-    return read_choice({"tool_choice": value}, found, losses)
+    found = read_tools({"tools": list(given)}, Unsupported(policy), hosted=hosted)
+    return read_choice({"tool_choice": value}, found)
 
 
 def test_no_choice_is_auto_and_not_given() -> None:
@@ -201,6 +268,28 @@ def test_an_allowed_list_is_a_hard_constraint() -> None:
     assert (found.mode, found.allowed) == ("auto", ("f", "web_search"))
     assert [found.permits(tool) for tool in declared.functions] == [True, False]
     assert found.permits(declared.hosted[0])
+
+
+def test_a_forced_tool_leaves_the_others_in_the_request_and_a_list_of_allowed_ones_does_not() -> None:
+    forced, listed = {"type": "function", "name": "f"}, [{"type": "function", "name": "f"}]
+    declared = tools(F, G, SEARCH, hosted=("web_search",))
+
+    def shown(value: Json) -> list[bool]:
+        found = choose(value, F, G, SEARCH, hosted=("web_search",))
+        return [*map(found.shows, declared.functions), *map(found.shows, declared.hosted)]
+
+    assert shown(forced) == [True, True, True]
+    assert shown({"type": "allowed_tools", "mode": "required", "tools": listed}) == [True, True, True]
+    assert shown({"type": "allowed_tools", "mode": "auto", "tools": listed}) == [True, False, False]
+
+
+def test_a_choice_of_a_search_that_was_left_out_is_loosened() -> None:
+    cached = {"type": "web_search", "external_web_access": False}
+
+    assert choose(SEARCH, F, cached, policy="auto") == Choice("auto", None, True)
+    assert choose("required", cached, policy="auto").mode == "auto"
+    assert choose({"type": "tool_search"}, F, {"type": "tool_search"}, policy="auto") == Choice("auto", None, True)
+    assert choose({"type": "tool_search"}, F, FINDER, policy="auto").forced == "tool_search"
 
 
 def test_a_choice_of_a_dropped_tool_is_loosened_and_an_emptied_list_forbids_tools() -> None:

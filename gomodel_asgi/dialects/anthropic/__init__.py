@@ -7,11 +7,12 @@ import msgspec
 from ...emitter import Emitter
 from ...errors import GatewayError
 from ..base import Call, Outgoing, Translator
+from ..conversation import offered_tools
 from .counting import CountTranslator
 from .errors import error_of
 from .reply import AnthropicTranslator
 from .request import outgoing
-from .tools import offered_tools
+from .tools import FAMILIES
 
 __all__ = ["AnthropicDialect"]
 
@@ -30,7 +31,7 @@ class AnthropicDialect:
         """See `Dialect.translator`."""
         if call.operation == "input_tokens":
             return CountTranslator(emitter)
-        return AnthropicTranslator(call, emitter, offered_tools(call.body))
+        return AnthropicTranslator(call, emitter, offered_tools(call, FAMILIES))
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
         """See `Dialect.error`."""

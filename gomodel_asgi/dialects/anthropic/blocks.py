@@ -63,6 +63,7 @@ class Text(Block):
             self.text(delta.get("text"))
 
     def text(self, text: str | None) -> None:
+        text = self.turn.shown(text or "")
         if not text:
             return
         message = self.turn.message()

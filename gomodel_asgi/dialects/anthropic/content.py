@@ -6,8 +6,9 @@ import base64
 from collections.abc import Iterable
 from typing import Any
 
-from ..losses import Losses, malformed
+from ..item_text import stand_in
 from ..parts import Audio, Content, File, Image, Part, Refusal, Text
+from ..unsupported import MEDIA, Unsupported, malformed
 
 Json = dict[str, Any]
 
@@ -19,43 +20,47 @@ FILES_BETA = "files-api-2025-04-14"
 class Blocks:
     """Renders parts. *betas* collects the beta features that the blocks need, *ttl* is that of cache breakpoints."""
 
-    def __init__(self, losses: Losses, betas: set[str], ttl: str | None = None) -> None:
-        self.losses = losses
+    def __init__(self, unsupported: Unsupported, betas: set[str], ttl: str | None = None) -> None:
+        self.unsupported = unsupported
         self.betas = betas
         self.cache_control: Json = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
 
-    def render(self, parts: Iterable[Part]) -> list[Json]:
-        """The blocks of *parts*; blank texts are left out, since Anthropic refuses them."""
-        blocks = (self.block(part) for part in parts)
+    def render(self, parts: Iterable[Part], *, told: bool = False) -> list[Json]:
+        """The blocks of *parts*; blank texts are left out, since Anthropic refuses them. Of a tool or the assistant
+        (*told*), what cannot be shown is told as text.
+
+        :raises InvalidRequest: a part is refused.
+        """
+        blocks = (self.block(part, told) for part in parts)
         return [block for block in blocks if block is not None]
 
-    def block(self, part: Part) -> Json | None:
+    def block(self, part: Part, told: bool = False) -> Json | None:
         """One part, None where nothing is left of it."""
+        if isinstance(part, Content) and (lack := _lack(part)) is not None:
+            if told:
+                text = stand_in(part, part.path, lack, self.unsupported)
+                return None if text is None else self.block(text)
+            self.unsupported.leave_out(MEDIA, part.path, lack)
+            return None
         if isinstance(part, (Text, Refusal)):
             block: Json | None = {"type": "text", "text": part.text} if part.text.strip() else None
         elif isinstance(part, Image):
             block = self.image(part)
-        elif isinstance(part, File):
-            block = self.file(part)
         else:
-            self.losses.add(part.path, "audio" if isinstance(part, Audio) else f"{type(part).__name__} here")
-            block = None
+            assert isinstance(part, File), "calls, outputs and reasoning are no content"
+            block = self.file(part)
         marked = isinstance(part, Content) and part.breakpoint is not None
         return {**block, "cache_control": self.cache_control} if block and marked else block
 
-    def image(self, image: Image) -> Json | None:
+    def image(self, image: Image) -> Json:
         if image.file_id:
             return {"type": "image", "source": self.stored(image.file_id)}
         if image.url:
             return {"type": "image", "source": {"type": "url", "url": image.url}}
-        # Not a registered type, but what many libraries write.
-        media_type = "image/jpeg" if image.media_type == "image/jpg" else image.media_type
-        if media_type not in IMAGE_TYPES:
-            self.losses.add(image.path, f"images of type `{media_type}`")
-            return None
-        return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": image.data}}
+        source = {"type": "base64", "media_type": _image_type(image.media_type), "data": image.data}
+        return {"type": "image", "source": source}
 
-    def file(self, file: File) -> Json | None:
+    def file(self, file: File) -> Json:
         title = {"title": file.filename} if file.filename else {}
         if file.file_id:
             return {"type": "document", "source": self.stored(file.file_id), **title}
@@ -63,22 +68,33 @@ class Blocks:
             return {"type": "document", "source": {"type": "url", "url": file.url}, **title}
         if (file.media_type or "").startswith("image/"):
             return self.image(Image(file.path, data=file.data, media_type=file.media_type))
-        source = self.inline(file)
-        return None if source is None else {"type": "document", "source": source, **title}
-
-    def inline(self, file: File) -> Json | None:
-        """The source of a document whose bytes are given: PDF, or anything that is text."""
-        media_type = file.media_type or ""
-        if media_type == "application/pdf":
-            return {"type": "base64", "media_type": media_type, "data": file.data}
-        if media_type.startswith("text/") or media_type in TEXT_TYPES:
-            return {"type": "text", "media_type": "text/plain", "data": _decoded(file)}
-        self.losses.add(file.path, f"files of type `{media_type}`")
-        return None
+        if file.media_type == "application/pdf":
+            source: Json = {"type": "base64", "media_type": file.media_type, "data": file.data}
+        else:
+            source = {"type": "text", "media_type": "text/plain", "data": _decoded(file)}
+        return {"type": "document", "source": source, **title}
 
     def stored(self, file_id: str) -> Json:
         self.betas.add(FILES_BETA)
         return {"type": "file", "file_id": file_id}
+
+
+def _image_type(media_type: str | None) -> str | None:
+    """`image/jpg` is not a registered type, but what many libraries write."""
+    return "image/jpeg" if media_type == "image/jpg" else media_type
+
+
+def _lack(part: Content) -> str | None:
+    """What Anthropic cannot take of *part*, None where it takes it."""
+    if isinstance(part, Audio):
+        return "audio"
+    if isinstance(part, Text) or part.data is None:
+        return None
+    media_type = part.media_type or ""
+    if isinstance(part, Image) or media_type.startswith("image/"):
+        return None if _image_type(media_type) in IMAGE_TYPES else f"images of type `{media_type[:64]}`"
+    texts = media_type.startswith("text/") or media_type in TEXT_TYPES
+    return None if texts or media_type == "application/pdf" else f"files of type `{media_type[:64]}`"
 
 
 def _decoded(file: File) -> str:

@@ -1,22 +1,22 @@
 """Turns as `system` and `messages`: two roles, one after the other, results of tools first.
 
-Anthropic knows one system text and no place for another one: the instructions of all system and developer turns
-stand at the top, in order. What the reply side kept in `encrypted_content` comes back as the blocks it was; such
-content of other providers is left out.
+What the reply side kept in `encrypted_content` comes back as the blocks it was; such content of other providers is left
+out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
 from typing import Any
 
+from ..arrangement import CallIds, digest
 from ..conversation import arguments_object
-from ..losses import Losses
-from ..parts import Opaque, Part, Reasoning, Text, ToolCall, ToolOutput, Turn
+from ..instructions import BEGIN, split_instructions
+from ..item_text import in_words, stand_in
+from ..parts import Audio, File, Image, Opaque, Part, Reasoning, ToolCall, ToolOutput, Turn
 from ..sealed import unseal
 from ..tools import Tools
+from ..unsupported import FOREIGN_REASONING
 from .content import Blocks
 
 Json = dict[str, Any]
@@ -35,37 +35,38 @@ LEGAL_ID = re.compile(r"[A-Za-z0-9_-]+")
 class Messages:
     """Renders turns for a provider of this *type*; `system` and `messages` are the members of the request."""
 
-    def __init__(self, provider: str, tools: Tools, blocks: Blocks, losses: Losses) -> None:
+    def __init__(self, provider: str, tools: Tools, blocks: Blocks) -> None:
         self.provider = provider
         self.tools = tools
         self.blocks = blocks
-        self.losses = losses
+        self.unsupported = blocks.unsupported
         self.system: list[Json] = []
         self.messages: list[Json] = []
-        self.ids: dict[str, str] = {}
-        """Anthropic's ids of the calls, by their path."""
-        self.uses = Counter[str]()
+        self.ids = CallIds(_legal_id)
 
     def render(self, turns: tuple[Turn, ...]) -> None:
+        leading, turns = split_instructions(turns)
+        for turn in leading:
+            self.system += self.blocks.render(turn.parts)
         for turn in turns:
-            if turn.role in ("system", "developer"):
-                self.system += self.blocks.render(part for part in turn.parts if self.is_text(part))
-            elif turn.role == "tool":
+            if turn.role == "tool":
                 self.add("user", [self.result(part) for part in turn.parts if isinstance(part, ToolOutput)])
             elif turn.role == "assistant":
                 self.add("assistant", self.assistant(turn))
             else:
                 self.add("user", self.blocks.render(turn.parts))
         self.end()
-        for message in self.messages:
-            if message["role"] == "user":
-                # Stable: a result that came after a user's words still belongs before them.
-                message["content"].sort(key=lambda block: block["type"] != "tool_result")
+        if self.messages and self.messages[0]["role"] == "assistant" and not self.is_compacted():
+            self.messages.insert(0, user(BEGIN))
 
-    def is_text(self, part: Part) -> bool:
-        if not isinstance(part, Text):
-            self.losses.add(part.path, "anything but text in a system message")
-        return isinstance(part, Text)
+    def is_compacted(self) -> bool:
+        """Whether the conversation begins with the sum of an earlier one, in front of which Anthropic reads nothing."""
+        return bool(self.messages[0]["content"][0]["type"] == "compaction")
+
+    def goes_on(self) -> bool:
+        """Whether the model is to go on with what the assistant said last, which not every model does."""
+        last = self.messages[-1] if self.messages else None
+        return last is not None and last["role"] == "assistant" and bool(last["content"][-1]["type"] == "text")
 
     def add(self, role: str, blocks: list[Json]) -> None:
         """Messages of the same role that follow each other are one."""
@@ -79,8 +80,8 @@ class Messages:
             self.messages.append({"role": role, "content": blocks})
 
     def result(self, output: ToolOutput) -> Json:
-        content = self.blocks.render(output.parts)
-        value: Json = {"type": "tool_result", "tool_use_id": self.ids[output.call.path]}
+        content = self.blocks.render(output.parts, told=True)
+        value: Json = {"type": "tool_result", "tool_use_id": self.ids.of(output.call)}
         return {**value, "content": content} if content else value
 
     def assistant(self, turn: Turn) -> list[Json]:
@@ -91,29 +92,28 @@ class Messages:
                 blocks.append(self.call(part))
             elif own:
                 blocks += own
-            elif isinstance(part, (Reasoning, Opaque)):
-                self.leave_out(part, any(kept))
             else:
-                blocks += self.blocks.render([part])
+                blocks += self.said(part, any(kept))
         return blocks
+
+    def said(self, part: Part, served: bool) -> list[Json]:
+        """Any other part. *served*: the turn has sealed blocks, so that hosted calls stand among them."""
+        if isinstance(part, Reasoning):
+            self.unsupported.leave_out(FOREIGN_REASONING, part.path)
+            return []
+        if isinstance(part, Opaque):
+            if served and part.type in HOSTED_CALLS:
+                return []
+            text = in_words(part, self.unsupported)
+        elif isinstance(part, (Image, File, Audio)):
+            text = stand_in(part, part.path, "images and files of the assistant", self.unsupported)
+        else:
+            return self.blocks.render([part])
+        return [] if text is None else self.blocks.render([text])
 
     def call(self, call: ToolCall) -> Json:
         name = self.tools.flat_name(call.name, call.namespace)
-        return {"type": "tool_use", "id": self.id(call), "name": name, "input": arguments_object(call)}
-
-    def id(self, call: ToolCall) -> str:
-        """The call's own id where Anthropic takes it: of `[A-Za-z0-9_-]`, and used once in a conversation."""
-        own = call.call_id
-        if not LEGAL_ID.fullmatch(own):
-            own = f"toolu_{hashlib.sha256(own.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
-        # Counted, not searched for: a conversation may hold very many calls of the same id.
-        unique = own
-        while self.uses[unique]:
-            self.uses[own] += 1
-            unique = f"{own}_{self.uses[own]}"
-        self.uses[unique] += 1
-        self.ids[call.path] = unique
-        return unique
+        return {"type": "tool_use", "id": self.ids.of(call), "name": name, "input": arguments_object(call)}
 
     def kept(self, part: Part) -> list[Json]:
         """The blocks that *part* carries sealed; what has not their shape is not ours."""
@@ -127,15 +127,6 @@ class Messages:
         if any(block["type"] == "compaction" for block in blocks):
             self.blocks.betas.add(COMPACTION_BETA)
         return blocks
-
-    def leave_out(self, part: Reasoning | Opaque, served: bool) -> None:
-        """*part* has no block. *served*: the turn has sealed ones, so that hosted calls stand among them."""
-        if served and isinstance(part, Opaque) and part.type in HOSTED_CALLS:
-            return
-        if isinstance(part, Reasoning) or part.is_receipt:
-            self.losses.note(part.path)
-        else:
-            self.losses.add(f"{part.path}.type", f"items of type `{part.type[:64]}`")
 
     def end_assistant(self) -> None:
         """Anthropic refuses an assistant's message that ends in thinking: what was thought led to nothing."""
@@ -158,3 +149,13 @@ class Messages:
 def _is_kept(block: Any) -> bool:
     kind = block.get("type") if isinstance(block, dict) else None
     return isinstance(kind, str) and (kind in KEPT or kind.endswith("_tool_result"))
+
+
+def _legal_id(id: str) -> str:
+    """*id* where Anthropic takes it, else one that stands for it."""
+    return id if LEGAL_ID.fullmatch(id) else f"toolu_{digest(id, 24)}"
+
+
+def user(text: str) -> Json:
+    """A message of the user's that nobody wrote."""
+    return {"role": "user", "content": [{"type": "text", "text": text}]}

@@ -58,6 +58,16 @@ class Model:
         return self.since(4, 1)
 
     @property
+    def keeps_schemas(self) -> bool:
+        """Its output and its calls can be held to a JSON schema."""
+        return self.version is None or self.since(4, 1)
+
+    @property
+    def prefills(self) -> bool:
+        """It goes on with an assistant's message that stands last; newer models refuse one."""
+        return not self.since(4, 6)
+
+    @property
     def max_tokens(self) -> int:
         """The `max_tokens` of a request that sets no bound; Anthropic demands one.
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..losses import Losses, expect, malformed
 from ..members import integer, mapping, number
+from ..unsupported import (
+    CONTEXT_EDITS,
+    JSON_OBJECT,
+    SAMPLING,
+    SCHEMA,
+    SERVICE_TIER,
+    VERBOSITY,
+    Unsupported,
+    expect,
+    malformed,
+)
 from .models import Model
 
 Json = dict[str, Any]
 
 TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard_only", "priority": "auto"}
+FORMATS = ("text", "json_object", "json_schema")
 CACHEABLE = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 MAX_BREAKPOINTS = 4
 
@@ -24,7 +35,7 @@ def max_tokens(members: Mapping[str, Any], model: Model) -> int:
     return model.max_tokens if given is None else given
 
 
-def sampling(members: Mapping[str, Any], model: Model, thinks: bool, losses: Losses) -> Json:
+def sampling(members: Mapping[str, Any], model: Model, thinks: bool, unsupported: Unsupported) -> Json:
     """temperature, top_p, top_k and stop_sequences; values that ask for the default are left out.
 
     With thinking on, temperature must stay at its default and top_p at 0.95 or more; newer models know none of them.
@@ -36,19 +47,21 @@ def sampling(members: Mapping[str, Any], model: Model, thinks: bool, losses: Los
         if free and 0 <= temperature <= 1:
             value["temperature"] = temperature
         else:
-            losses.add("temperature", f"a temperature of {temperature} with this model and reasoning")
+            what = f"a temperature of {temperature} with this model and reasoning"
+            unsupported.leave_out(SAMPLING, "temperature", what)
     if top_p is not None and top_p != 1:
         if (free or (model.samples and top_p >= 0.95)) and not (value and model.one_sampler):
             value["top_p"] = top_p
         else:
-            losses.add("top_p", f"a top_p of {top_p} with this model, temperature and reasoning")
-    return value | _top_k(members, free, losses) | _stop(members)
+            what = f"a top_p of {top_p} with this model, temperature and reasoning"
+            unsupported.leave_out(SAMPLING, "top_p", what)
+    return value | _top_k(members, free, unsupported) | _stop(members)
 
 
-def _top_k(members: Mapping[str, Any], free: bool, losses: Losses) -> Json:
+def _top_k(members: Mapping[str, Any], free: bool, unsupported: Unsupported) -> Json:
     top_k = integer(members, "top_k")
     if top_k is not None and not free:
-        losses.add("top_k", "top_k with this model and reasoning")
+        unsupported.leave_out(SAMPLING, "top_k", "top_k with this model and reasoning")
     return {} if top_k is None or not free else {"top_k": top_k}
 
 
@@ -59,27 +72,40 @@ def _stop(members: Mapping[str, Any]) -> Json:
     return {"stop_sequences": [stop] if isinstance(stop, str) else expect(stop, list, "stop")}
 
 
-def output_format(members: Mapping[str, Any], losses: Losses) -> Json | None:
-    """`output_config.format` for `text.format`; there is no form for JSON without a schema."""
+def output_format(members: Mapping[str, Any], model: Model, unsupported: Unsupported) -> Json | None:
+    """`output_config.format` for `text.format`, None where there is no form for it."""
     text = mapping(members, "text")
     if text.get("verbosity") not in (None, "medium"):
-        losses.add("text.verbosity", "the member `text.verbosity`")
+        unsupported.leave_out(VERBOSITY, "text.verbosity")
     format = mapping(text, "format", "text")
-    kind = format.get("type", "text")
-    if kind == "json_schema":
-        return {"type": "json_schema", "schema": expect(format.get("schema"), dict, "text.format.schema")}
-    if kind != "text":
-        losses.add("text.format", f"the format `{str(kind)[:64]}`; use `json_schema`")
+    if format.get("type", "text") != "json_schema":
+        return None
+    schema = expect(format.get("schema"), dict, "text.format.schema")
+    if model.keeps_schemas:
+        return {"type": "json_schema", "schema": schema}
+    unsupported.leave_out(SCHEMA, "text.format", "structured output by a JSON schema with this model")
     return None
 
 
-def service_tier(members: Mapping[str, Any], losses: Losses) -> str | None:
+def wants_json(members: Mapping[str, Any], unsupported: Unsupported) -> bool:
+    """Whether an instruction has to ask for JSON, since there is no form for it without a schema.
+
+    :raises InvalidRequest: it is refused, or the format is none that exists.
+    """
+    kind = mapping(mapping(members, "text"), "format", "text").get("type", "text")
+    if kind not in FORMATS:
+        raise malformed("text.format.type", f"must be one of {', '.join(FORMATS)}")
+    what = "the format `json_object`; use `json_schema`"
+    return kind == "json_object" and unsupported.emulates(JSON_OBJECT, "text.format", what)
+
+
+def service_tier(members: Mapping[str, Any], unsupported: Unsupported) -> str | None:
     """Anthropic's tier; its `auto` is what uses priority capacity."""
     tier = members.get("service_tier")
     if tier is None:
         return None
     if expect(tier, str, "service_tier") not in TIERS:
-        losses.add("service_tier", f"the service tier `{tier[:64]}`")
+        unsupported.leave_out(SERVICE_TIER, "service_tier", f"the service tier `{tier[:64]}`")
     return TIERS.get(tier)
 
 
@@ -91,13 +117,13 @@ def user_id(members: Mapping[str, Any]) -> str | None:
     return None
 
 
-def context_edits(members: Mapping[str, Any], losses: Losses) -> list[Json]:
+def context_edits(members: Mapping[str, Any], unsupported: Unsupported) -> list[Json]:
     """`context_management` as edits: compaction of the context once it is long enough."""
     edits: list[Json] = []
     for index, entry in enumerate(expect(members.get("context_management") or [], list, "context_management")):
         path = f"context_management[{index}]"
         if expect(entry, dict, path).get("type") != "compaction":
-            losses.add(f"{path}.type", "context management other than compaction")
+            unsupported.leave_out(CONTEXT_EDITS, f"{path}.type", "context management other than compaction")
             continue
         edit: Json = {"type": "compact_20260112"}
         threshold = entry.get("compact_threshold")

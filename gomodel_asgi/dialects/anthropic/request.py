@@ -11,11 +11,13 @@ import msgspec
 from ..base import Call, Outgoing
 from ..choice import Choice, read_choice
 from ..conversation import read_conversation
-from ..losses import Losses, malformed
-from ..members import boolean, carried_members, integer
+from ..emulations import JSON_ONLY, call_wanted
+from ..instructions import GO_ON
+from ..members import boolean, carried_members, included, integer
 from ..tools import Tools, read_tools
+from ..unsupported import FORCED_TOOL, Unsupported, malformed
 from .content import Blocks
-from .messages import COMPACTION_BETA, Messages
+from .messages import COMPACTION_BETA, Messages, user
 from .models import Model, model_of
 from .options import (
     cache_ttl,
@@ -27,6 +29,7 @@ from .options import (
     sampling,
     service_tier,
     user_id,
+    wants_json,
 )
 from .thinking import Conditions, open_turn_is_bare, read_thinking
 from .tools import FAMILIES, Toolbox, tool_choice
@@ -42,6 +45,9 @@ CARRIED = frozenset(
     " context_management".split()
 )
 """Members that have a place in the Messages API. `top_k` and `stop` are not OpenAI's: a Target's `params` set them."""
+
+INCLUDED = ("web_search_call.action.sources", "code_interpreter_call.outputs")
+"""Values of `include` that every reply holds unasked."""
 
 UNCOUNTED = frozenset(
     "max_tokens stream metadata service_tier container temperature top_p top_k stop_sequences".split()
@@ -63,7 +69,8 @@ def outgoing(call: Call) -> Outgoing:
         path=path,
         body=msgspec.json.encode(body),
         headers=(("anthropic-beta", ",".join(sorted(request.betas))),) if request.betas else (),
-        dropped=tuple(request.losses.dropped),
+        dropped=tuple(request.unsupported.left_out),
+        unsupported=tuple(request.unsupported.named),
     )
 
 
@@ -83,42 +90,49 @@ class _Request:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.model: Model = model_of(call.model)
-        self.losses = Losses(call.unsupported)
+        self.unsupported = Unsupported(call.unsupported)
         self.betas: set[str] = set()
-        self.members: Mapping[str, Any] = carried_members(call.body, CARRIED, self.losses)
-        conversation = read_conversation(self.members, self.losses)
-        self.tools: Tools = read_tools(self.members, self.losses, hosted=FAMILIES, more=conversation.tools)
-        self.choice = self.possible(read_choice(self.members, self.tools, self.losses))
-        self.toolbox = Toolbox(self.losses, self.betas, integer(self.members, "max_tool_calls"))
+        self.asked: list[str] = []
+        """Instructions that stand for what the API has no member for."""
+        self.members: Mapping[str, Any] = carried_members(call.body, CARRIED, self.unsupported)
+        included(call.body, INCLUDED, self.unsupported)
+        conversation = read_conversation(self.members, self.unsupported)
+        self.tools: Tools = read_tools(self.members, self.unsupported, hosted=FAMILIES, more=conversation.tools)
+        self.choice = self.possible(read_choice(self.members, self.tools))
+        max_uses = integer(self.members, "max_tool_calls")
+        self.toolbox = Toolbox(self.model, self.unsupported, self.betas, max_uses)
         self.toolbox.render(self.tools, self.choice)
-        blocks = Blocks(self.losses, self.betas, cache_ttl(self.members))
+        blocks = Blocks(self.unsupported, self.betas, cache_ttl(self.members))
         self.cache_control = blocks.cache_control if caches_by_itself(self.members) else None
-        self.conversation = Messages(call.type, self.tools, blocks, self.losses)
+        self.conversation = Messages(call.type, self.tools, blocks)
         self.conversation.render(conversation.turns)
 
     def possible(self, choice: Choice) -> Choice:
-        """*choice*, if the model can be made to obey it: one that always thinks cannot be forced."""
+        """*choice*, if the model can be made to obey it: one that always thinks can only be told to."""
         if choice.mode != "required" or not self.model.always_thinks:
             return choice
-        self.losses.add("tool_choice", "a forced tool with this model")
-        return Choice("auto", choice.allowed, True)
+        if self.unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced tool with this model"):
+            self.asked.append(call_wanted(choice))
+        return Choice("auto", None if choice.forced else choice.allowed, True)
 
     def body(self) -> Json:
         """The members of the request, without those that are absent."""
         limit = max_tokens(self.members, self.model)
+        answer = self.answer(limit)
         value: Json = {"model": self.call.model, "max_tokens": limit, "stream": self.call.stream}
-        value |= self.talk() | self.offers() | self.answer(limit)
+        value |= self.talk() | self.offers() | answer
         identity = user_id(self.members)
         value["metadata"] = None if identity is None else {"user_id": identity}
-        value["service_tier"] = service_tier(self.members, self.losses)
-        edits = context_edits(self.members, self.losses)
+        value["service_tier"] = service_tier(self.members, self.unsupported)
+        edits = context_edits(self.members, self.unsupported)
         if edits:
             self.betas.add(COMPACTION_BETA)
             value["context_management"] = {"edits": edits}
         return {name: member for name, member in value.items() if member is not None}
 
     def talk(self) -> Json:
-        system, messages = self.conversation.system, self.conversation.messages
+        messages = self.conversation.messages
+        system = self.conversation.system + [{"type": "text", "text": text} for text in self.asked]
         if not messages:
             raise malformed("input", "holds nothing that this provider could answer")
         if self.toolbox.uploads:
@@ -138,11 +152,15 @@ class _Request:
 
     def answer(self, limit: int) -> Json:
         prevented = self.choice.mode == "required" or open_turn_is_bare(self.conversation.messages)
-        thinking = read_thinking(self.members, Conditions(self.model, limit, prevented), self.losses)
+        thinking = read_thinking(self.members, Conditions(self.model, limit, prevented), self.unsupported)
         if thinking.on and self.toolbox.tools and self.model.interleaves:
             self.betas.add(INTERLEAVED_BETA)
-        format = output_format(self.members, self.losses)
+        if self.conversation.goes_on() and (thinking.on or not self.model.prefills):
+            self.conversation.messages.append(user(GO_ON))
+        if wants_json(self.members, self.unsupported):
+            self.asked.append(JSON_ONLY)
+        format = output_format(self.members, self.model, self.unsupported)
         config = {name: part for name, part in (("effort", thinking.effort), ("format", format)) if part is not None}
         thinks = thinking.on or self.model.always_thinks
-        sampled = sampling(self.members, self.model, thinks, self.losses)
+        sampled = sampling(self.members, self.model, thinks, self.unsupported)
         return {"thinking": thinking.config, "output_config": config or None, **sampled}

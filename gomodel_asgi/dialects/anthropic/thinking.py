@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..losses import Losses, malformed
-from ..members import mapping
+from ..members import reasoning_of
+from ..unsupported import NEAREST_EFFORT, REASONING, Unsupported, malformed
 from .models import Model
 
 Json = dict[str, Any]
@@ -53,39 +53,39 @@ class Conditions:
     prevented: bool
 
 
-def read_thinking(members: Mapping[str, Any], given: Conditions, losses: Losses) -> Thinking:
+def read_thinking(members: Mapping[str, Any], given: Conditions, unsupported: Unsupported) -> Thinking:
     """The thinking that `reasoning` asks for.
 
-    :raises InvalidRequest: it is malformed, or asks a model that always thinks not to.
+    :raises InvalidRequest: it is malformed, or asks for what the model cannot do and is refused.
     """
-    reasoning = mapping(members, "reasoning")
+    reasoning = reasoning_of(members, unsupported)
     effort = reasoning.get("effort")
     if effort is not None and effort not in EFFORTS:
         raise malformed("reasoning.effort", f"must be one of {', '.join(EFFORTS)}")
     if not given.model.thinks:
-        return _never(effort, losses)
+        return _never(effort, unsupported)
     shown = any(reasoning.get(name) not in (None, "none") for name in ("summary", "generate_summary"))
     if effort == "none":
-        return _off(given.model, losses)
+        return _off(given.model, unsupported)
     if effort is None and not shown:
         return Thinking()
     # A model that always thinks also takes such a turn as it is.
     if given.prevented and not given.model.always_thinks:
-        losses.note("reasoning")
+        unsupported.leave_out(NEAREST_EFFORT, "reasoning")
         return Thinking(OFF)
-    return _adaptive(effort, shown, given.model) if given.model.adaptive else _budget(effort, given, losses)
+    return _adaptive(effort, shown, given.model) if given.model.adaptive else _budget(effort, given, unsupported)
 
 
-def _off(model: Model, losses: Losses) -> Thinking:
+def _off(model: Model, unsupported: Unsupported) -> Thinking:
     if not model.always_thinks:
         return Thinking(OFF)
-    losses.add("reasoning.effort", "a model that does not reason; this one always does")
-    return Thinking()
+    unsupported.leave_out(REASONING, "reasoning.effort", "a model that does not reason; this one always does")
+    return Thinking(effort="low")
 
 
-def _never(effort: str | None, losses: Losses) -> Thinking:
+def _never(effort: str | None, unsupported: Unsupported) -> Thinking:
     if effort not in (None, "none"):
-        losses.add("reasoning.effort", "reasoning with this model")
+        unsupported.leave_out(REASONING, "reasoning.effort", "reasoning with this model")
     return Thinking()
 
 
@@ -101,9 +101,9 @@ def _level(effort: str | None, model: Model) -> str | None:
     return "high" if effort == "xhigh" and not model.since(4, 7) else effort
 
 
-def _budget(effort: str | None, given: Conditions, losses: Losses) -> Thinking:
+def _budget(effort: str | None, given: Conditions, unsupported: Unsupported) -> Thinking:
     if given.max_tokens <= LEAST_BUDGET:
-        losses.note("reasoning")
+        unsupported.leave_out(NEAREST_EFFORT, "reasoning")
         return Thinking(OFF)
     budget = max(LEAST_BUDGET, min(BUDGETS[effort or "medium"], given.max_tokens // 2))
     return Thinking({"type": "enabled", "budget_tokens": budget})

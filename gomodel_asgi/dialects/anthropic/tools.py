@@ -6,11 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..choice import Choice
-from ..conversation import TOOL_BEARERS, read_conversation
-from ..losses import Losses, expect, malformed, optional_string, string
 from ..members import mapping
-from ..tools import FunctionTool, HostedTool, Tools, read_tools
+from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings
+from ..unsupported import (
+    CALL_LIMIT,
+    CONTAINER_SETTINGS,
+    HOSTED_LIMITS,
+    SEARCH_SETTINGS,
+    STRICT,
+    UNBOUND_CALLS,
+    Unsupported,
+    expect,
+    malformed,
+    optional_string,
+    string,
+)
 from .content import FILES_BETA
+from .models import Model
 
 Json = dict[str, Any]
 
@@ -21,22 +33,15 @@ NAMES: Mapping[str, str] = {"web_search": "web_search", "code_interpreter": "cod
 """Anthropic's names of its own tools, for a `tool_choice` that forces one."""
 
 
-def offered_tools(body: Mapping[str, Any]) -> Tools:
-    """The tools of a request body that has been translated before, for the way back from their flat names."""
-    items = body.get("input")
-    bears = isinstance(items, list) and any(item.get("type") in TOOL_BEARERS for item in items)
-    more = read_conversation(body, Losses("drop")).tools if bears else ()
-    return read_tools(body, Losses("drop"), hosted=FAMILIES, more=more)
-
-
 class Toolbox:
     """Renders tools: *tools*, *servers* (`mcp_servers`), *container* and *uploads* are what the request will hold.
 
     *max_uses* is the client's `max_tool_calls`, which only web searches can be held to.
     """
 
-    def __init__(self, losses: Losses, betas: set[str], max_uses: int | None) -> None:
-        self.losses = losses
+    def __init__(self, model: Model, unsupported: Unsupported, betas: set[str], max_uses: int | None) -> None:
+        self.model = model
+        self.unsupported = unsupported
         self.betas = betas
         self.max_uses = max_uses
         self.tools: list[Json] = []
@@ -45,19 +50,32 @@ class Toolbox:
         self.uploads: list[Json] = []
 
     def render(self, tools: Tools, choice: Choice) -> None:
-        """Those of *tools* that *choice* permits."""
-        for function in tools.functions:
-            if choice.permits(function):
-                self.tools.append(_function(function))
+        """Those of *tools* that the model is shown. The tools of an MCP server have no name before they are listed, so
+        that to force one of them is to show no others."""
+        shows = choice.permits if choice.forced == "mcp" else choice.shows
+        self.tools += [self.function(function) for function in tools.functions if shows(function)]
         seen: set[str] = set()
         for hosted in tools.hosted:
-            if choice.permits(hosted) and (hosted.family == "mcp" or hosted.family not in seen):
+            if shows(hosted) and (hosted.family == "mcp" or hosted.family not in seen):
                 seen.add(hosted.family)
                 RENDERERS[hosted.family](self, hosted)
-        if self.max_uses is not None and "web_search" not in seen:
-            self.losses.note("max_tool_calls")
+        if self.max_uses is not None and seen != {"web_search"}:
+            self.unsupported.leave_out(UNBOUND_CALLS if seen else CALL_LIMIT, "max_tool_calls")
+
+    def function(self, tool: FunctionTool) -> Json:
+        value: Json = {"name": tool.name}
+        if tool.description:
+            value["description"] = tool.description
+        # Anthropic demands the type that OpenAI takes for granted.
+        value["input_schema"] = {"type": "object", **tool.parameters}
+        if tool.strict and not self.model.keeps_schemas:
+            self.unsupported.leave_out(STRICT, f"{tool.path}.strict", "strict functions with this model")
+            return value
+        return {**value, "strict": True} if tool.strict else value
 
     def web_search(self, tool: HostedTool) -> None:
+        names = ("search_context_size", "search_content_types")
+        leave_out_settings(tool.value, tool.path, names, SEARCH_SETTINGS, self.unsupported)
         filters = mapping(tool.value, "filters", tool.path)
         value: Json = {"type": "web_search_20250305", "name": "web_search"}
         value |= {name: filters[name] for name in ("allowed_domains", "blocked_domains") if filters.get(name)}
@@ -75,8 +93,10 @@ class Toolbox:
         if isinstance(container, str):
             self.container = container
             return
-        files = mapping(tool.value, "container", tool.path).get("file_ids") or []
-        if expect(files, list, f"{tool.path}.container.file_ids"):
+        path, given = f"{tool.path}.container", mapping(tool.value, "container", tool.path)
+        leave_out_settings(given, path, ("memory_limit", "network_policy"), CONTAINER_SETTINGS, self.unsupported)
+        files = given.get("file_ids") or []
+        if expect(files, list, f"{path}.file_ids"):
             self.betas.add(FILES_BETA)
         self.uploads += [{"type": "container_upload", "file_id": file_id} for file_id in files]
 
@@ -84,33 +104,26 @@ class Toolbox:
         """A server whose calls need an approval is no tool of Anthropic's: nobody would be asked."""
         value, path = tool.value, tool.path
         if value.get("require_approval") != "never":
-            self.losses.add(f"{path}.require_approval", "MCP tools that need approval; set it to `never`")
+            what = "MCP tools that need approval; set it to `never`"
+            self.unsupported.leave_out(HOSTED_LIMITS, f"{path}.require_approval", what)
             return
         if value.get("connector_id"):
-            self.losses.add(f"{path}.connector_id", "MCP connectors")
+            self.unsupported.leave_out(HOSTED_LIMITS, f"{path}.connector_id", "MCP connectors")
             return
         allowed = value.get("allowed_tools")
         if isinstance(allowed, dict) and allowed.get("read_only") is not None:
-            self.losses.add(f"{path}.allowed_tools.read_only", "MCP tools chosen by `read_only`; name them")
+            what = "MCP tools chosen by `read_only`; name them"
+            self.unsupported.leave_out(HOSTED_LIMITS, f"{path}.allowed_tools.read_only", what)
             return
         self.betas.add(MCP_BETA)
         label = string(value, "server_label", path)
-        token = _token(value, path, self.losses)
+        token = _token(value, path, self.unsupported)
         server: Json = {"type": "url", "name": label, "url": string(value, "server_url", path)}
         self.servers.append({**server, "authorization_token": token} if token else server)
         self.tools.append({"type": "mcp_toolset", "mcp_server_name": label, **_allowed(value, path)})
 
 
-def _function(tool: FunctionTool) -> Json:
-    value: Json = {"name": tool.name}
-    if tool.description:
-        value["description"] = tool.description
-    # Anthropic demands the type that OpenAI takes for granted.
-    value["input_schema"] = {"type": "object", **tool.parameters}
-    return {**value, "strict": True} if tool.strict else value
-
-
-def _token(value: Json, path: str, losses: Losses) -> str | None:
+def _token(value: Json, path: str, unsupported: Unsupported) -> str | None:
     """The bearer token of an MCP server; of its *headers* only that one can be carried."""
     token = optional_string(value, "authorization", path)
     for name, header in mapping(value, "headers", path).items():
@@ -118,7 +131,7 @@ def _token(value: Json, path: str, losses: Losses) -> str | None:
         if name.lower() == "authorization" and len(bearer) == 2 and bearer[0].lower() == "bearer":
             token = bearer[1]
         else:
-            losses.add(f"{path}.headers", f"the MCP header `{name[:64]}`")
+            unsupported.leave_out(HOSTED_LIMITS, f"{path}.headers", f"the MCP header `{name[:64]}`")
     return token
 
 
@@ -146,7 +159,7 @@ def tool_choice(choice: Choice, parallel: bool | None, tools: list[Json]) -> Jso
         return {"type": "none"}
     if choice.mode == "auto":
         return {"type": "auto", **serial}
-    # An MCP server's tools have no name before they are listed: with no others offered, `any` is one of them.
+    # Of an MCP server nothing else is shown, so that `any` is one of its tools.
     forced = NAMES.get(choice.forced or "", choice.forced)
     if forced is not None and forced in [tool.get("name") for tool in tools]:
         return {"type": "tool", "name": forced, **serial}

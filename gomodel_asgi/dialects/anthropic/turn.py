@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from ...emitter import Emitter
-from ...items import CustomCall, FunctionCall, Message, Reasoning
+from ...items import AnyCall, Message, Reasoning
 from ..base import Call
+from ..emulations import Unfenced, json_only
 from ..sealed import seal
 
 Json = dict[str, Any]
@@ -28,9 +29,10 @@ class Turn:
         self.uses: dict[str, Json] = {}
         """Server tool uses that wait for their result, by id."""
         self._message: Message | None = None
+        self._unfenced = Unfenced() if json_only(call) else None
         self._reasoning: Reasoning | None = None
         self._kept: list[Json] = []
-        self._stopped: list[FunctionCall | CustomCall] = []
+        self._stopped: list[AnyCall] = []
 
     def message(self) -> Message:
         """The open message; a new one if the last item was something else."""
@@ -39,6 +41,10 @@ class Turn:
         if self._message is None:
             self._message = self.emitter.message()
         return self._message
+
+    def shown(self, text: str) -> str:
+        """What of *text* the client sees: of a JSON object, not the code fence around it."""
+        return text if self._unfenced is None else self._unfenced.feed(text)
 
     def reasoning(self) -> Reasoning:
         """The open reasoning item; a new one if the last item was something else."""
@@ -59,7 +65,7 @@ class Turn:
         self.reasoning()
         self._kept.append(block)
 
-    def stopped(self, call: FunctionCall | CustomCall) -> None:
+    def stopped(self, call: AnyCall) -> None:
         """*call* has all its arguments: it closes when something else begins."""
         self._stopped.append(call)
 
@@ -68,7 +74,8 @@ class Turn:
         return seal(self.provider, self.model, {"blocks": blocks})
 
     def settle(self) -> None:
-        """No block will follow: the open reasoning item gets what it keeps, the emitter closes it."""
+        """No block will follow: the open items get what belongs to them, the emitter closes them."""
+        self._end_text()
         if self._reasoning is not None and self._kept:
             self._reasoning.seal(self.sealed(self._kept))
 
@@ -77,7 +84,12 @@ class Turn:
             call.close()
         self._stopped.clear()
 
+    def _end_text(self) -> None:
+        if self._unfenced is not None and (rest := self._unfenced.close()):
+            self.message().text(rest)
+
     def end_message(self) -> None:
+        self._end_text()
         if self._message is not None:
             self._message.close()
             self._message = None

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from ...items import CustomCall, FunctionCall
+from ...items import AnyCall
 from ..parts import Json
 
-Open = Callable[[str, str], FunctionCall | CustomCall]
+Open = Callable[[str, str], AnyCall]
 
 
 class Slot:
@@ -25,7 +25,7 @@ class Slot:
     def __init__(self) -> None:
         self.id = ""
         self.name = ""
-        self.item: FunctionCall | CustomCall | None = None
+        self.item: AnyCall | None = None
         self.pieces: list[str] = []
 
     def is_whole(self) -> bool:

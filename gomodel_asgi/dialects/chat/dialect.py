@@ -5,9 +5,7 @@ from __future__ import annotations
 from ...emitter import Emitter
 from ...errors import GatewayError
 from ..base import Call, Outgoing
-from ..conversation import brought_tools
-from ..losses import Losses
-from ..tools import read_tools
+from ..conversation import offered_tools
 from .errors import read_error
 from .reply import ChatTranslator
 from .request import chat_request
@@ -24,8 +22,7 @@ class ChatDialect:
 
     def translator(self, call: Call, emitter: Emitter) -> ChatTranslator:
         """A reader of `chat.completion.chunk` events or of one `chat.completion` body."""
-        tools = read_tools(call.body, Losses("drop"), more=brought_tools(call.body))
-        return ChatTranslator(call, emitter, tools)
+        return ChatTranslator(call, emitter, offered_tools(call))
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
         """Read an error body in one of the forms that chat servers use; see `read_error`."""

@@ -6,8 +6,9 @@ that is not in the table is treated as an open-source server behind an OpenAI-co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 # Not `metadata`: Chat Completions takes it only for a completion that is stored, and storing is ours.
 OPENAI_MEMBERS = frozenset(
@@ -27,18 +28,22 @@ MEDIA = frozenset({"image", "file", "audio"})
 class Flavor:
     """One kind of server.
 
-    *members* are top-level members that go through under their own name; *effort* says where `reasoning.effort` goes,
-    *breakpoint* what a cache breakpoint is called, *media* which parts a user may send, *files* how a file is sent.
-    *developer*: the role is known. *text_parts*: lists of text parts are taken from everyone, not only from users.
-    *allowed_tools*, *json_schema*, *verbosity*, *refusals*, *stream_options*: members of that meaning are known.
-    *short_ids*: ids of calls are nine letters or digits. *media_in_outputs*: tool messages may hold images.
-    *user_after_tool*: a user message may follow a tool message. *takes_reasoning*: what the server called its reasoning
-    may stand in an assistant message under the same name. *reasoning_in_tool_turns*: an assistant message with
-    calls must have `reasoning_content`, others must not.
+    *members* are top-level members that go through under their own name, *always* those that every request has unless
+    the client gives another value; *effort* says where `reasoning.effort` goes, *breakpoint* what a cache breakpoint is
+    called, *media* which parts a user may send, *files* how a file is sent. *developer*: the role is known. *systems*:
+    system messages may stand anywhere; else there is one, at the start, and somebody who spoke as the user.
+    *text_parts*: lists of text parts are taken from everyone, not only from users. *allowed_tools*, *json_schema*,
+    *verbosity*, *refusals*, *stream_options*: members of that meaning are known. *short_ids*: ids of calls are nine
+    letters or digits. *longest_id*: how many characters they may have. *any_arguments*: those of a call in the history
+    need not be an object's JSON. *media_in_outputs*: tool messages may hold images. *user_after_tool*: a user message
+    may follow a tool message. *takes_reasoning*: what the server called its reasoning may stand in an assistant message
+    under the same name. *reasoning_in_tool_turns*: an assistant message with calls must have `reasoning_content`,
+    others must not.
     """
 
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     members: frozenset[str] = frozenset()
+    always: Mapping[str, Any] = field(default_factory=dict)
     effort: Literal["reasoning_effort", "reasoning", "deepseek", "zai"] = "reasoning_effort"
     breakpoint: Literal["prompt_cache_breakpoint", "cache_control"] | None = None
     media: frozenset[str] = MEDIA
@@ -46,12 +51,15 @@ class Flavor:
     file_urls: bool = False
     stream_options: bool = True
     developer: bool = False
+    systems: bool = False
     text_parts: bool = False
     allowed_tools: bool = False
     json_schema: bool = True
     verbosity: bool = False
     refusals: bool = False
     short_ids: bool = False
+    longest_id: int | None = None
+    any_arguments: bool = False
     media_in_outputs: bool = False
     user_after_tool: bool = True
     takes_reasoning: bool = True
@@ -64,7 +72,10 @@ OPENAI = Flavor(
     members=OPENAI_MEMBERS,
     breakpoint="prompt_cache_breakpoint",
     developer=True,
+    systems=True,
     text_parts=True,
+    longest_id=40,  # "string too long. Expected a string with maximum length 40"
+    any_arguments=True,
     allowed_tools=True,
     verbosity=True,
     refusals=True,
@@ -109,6 +120,7 @@ FLAVORS: dict[str, Flavor] = {
     ),
     "minimax": Flavor(
         members=frozenset({"reasoning_split", "mask_sensitive_info", "thinking"}),
+        always={"reasoning_split": True},  # else what it thinks stands in the text, in tags
         media=frozenset({"image"}),
         lowest_temperature=0.01,  # (0, 1]
     ),
@@ -127,6 +139,7 @@ FLAVORS: dict[str, Flavor] = {
         max_tokens="max_completion_tokens",
         members=frozenset({"user", "search_parameters", "service_tier", "deferred"}),
         media=frozenset({"image"}),
+        systems=True,  # "no limitation on role order"
         text_parts=True,
     ),
     "gemini": Flavor(members=frozenset({"extra_body", "user", "service_tier"}), text_parts=True),

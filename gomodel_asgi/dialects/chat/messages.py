@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
+from ..arrangement import CallIds, digest
 from ..base import Call
-from ..conversation import arguments_object
-from ..losses import Losses, malformed
+from ..conversation import arguments_json
+from ..instructions import BEGIN, split_instructions
+from ..item_text import in_words, stand_in
 from ..parts import (
     Audio,
     Content,
@@ -28,6 +27,7 @@ from ..parts import (
 )  # fmt: skip
 from ..sealed import unseal
 from ..tools import Tools
+from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
 from .flavors import Flavor
 from .memory import MESSAGE, Memory
 
@@ -35,14 +35,21 @@ DETAILS = ("auto", "low", "high")
 SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 BETWEEN = "\n"
 """Joins text parts for servers that take strings only, as the chat templates of open models join them."""
+PARAGRAPH = "\n\n"
+"""Joins the texts of several messages in one."""
 
 
-def render_messages(turns: Iterable[Turn], call: Call, flavor: Flavor, tools: Tools, losses: Losses) -> list[Json]:
+def render_messages(
+    turns: tuple[Turn, ...], call: Call, flavor: Flavor, tools: Tools, unsupported: Unsupported
+) -> list[Json]:
     """The `messages` of a chat request.
 
-    :raises InvalidRequest: a part is a loss that is rejected, or nothing is left to send.
+    :raises InvalidRequest: a part is refused, or nothing is left to send.
     """
-    writer = _Writer(call, flavor, tools, losses)
+    writer = _Writer(call, flavor, tools, unsupported)
+    if not flavor.systems:
+        leading, turns = split_instructions(turns)
+        writer.system(leading)
     for turn in turns:
         if turn.role == "assistant":
             writer.assistant(turn)
@@ -50,24 +57,43 @@ def render_messages(turns: Iterable[Turn], call: Call, flavor: Flavor, tools: To
             writer.outputs(turn)
         else:
             writer.speech(turn)
-    if not writer.messages:
-        raise malformed("input", "holds nothing that this provider could be told")
-    return writer.messages
+    return writer.end()
 
 
 class _Writer:
-    def __init__(self, call: Call, flavor: Flavor, tools: Tools, losses: Losses) -> None:
+    def __init__(self, call: Call, flavor: Flavor, tools: Tools, unsupported: Unsupported) -> None:
         self.call = call
         self.flavor = flavor
         self.tools = tools
-        self.losses = losses
+        self.unsupported = unsupported
         self.messages: list[Json] = []
+        self.ids = CallIds(self.legal_id, self.other_id)
+
+    def end(self) -> list[Json]:
+        """All messages. Templates that take one system message want a user's too."""
+        if not self.messages:
+            raise malformed("input", "holds nothing that this provider could be told")
+        if not self.flavor.systems and not any(message["role"] == "user" for message in self.messages):
+            at = 1 if self.messages[0]["role"] == "system" else 0
+            self.messages.insert(at, {"role": "user", "content": BEGIN})
+        return self.messages
 
     # What users and developers say...
 
+    def system(self, turns: Sequence[Turn]) -> None:
+        """The one system message, of the texts of all *turns*."""
+        content = [self.content(turn.parts) for turn in turns]
+        texts = [text for text in content if isinstance(text, str)]
+        if len(texts) == len(content):
+            joined: str | list[Json] = PARAGRAPH.join(text for text in texts if text)
+        else:
+            joined = [part for some in content for part in (some if isinstance(some, list) else [_text(some)])]
+        if joined:
+            self.messages.append({"role": "system", "content": joined})
+
     def speech(self, turn: Turn) -> None:
         role = "system" if turn.role == "developer" and not self.flavor.developer else turn.role
-        content = self.content(part for part in turn.parts if isinstance(part, (Text, Image, File, Audio)))
+        content = self.content(turn.parts)
         if content:
             self.add_speech(role, content)
 
@@ -77,9 +103,10 @@ class _Writer:
             self.messages.append({"role": "assistant", "content": "OK"})
         self.messages.append({"role": role, "content": content})
 
-    def content(self, parts: Iterable[Content]) -> str | list[Json]:
+    def content(self, parts: Iterable[Part]) -> str | list[Json]:
         """A string where that says it all, else a list of parts."""
-        rendered = [part for part in map(self.part, parts) if part is not None]
+        contents = (self.part(part) for part in parts if isinstance(part, Content))
+        rendered = [part for part in contents if part is not None]
         if len(rendered) == 1 and rendered[0].keys() == {"type", "text"}:
             return str(rendered[0]["text"])
         if not self.flavor.text_parts and all(part["type"] == "text" for part in rendered):
@@ -89,13 +116,27 @@ class _Writer:
     def part(self, part: Content) -> Json | None:
         if isinstance(part, Text):
             return self.marked({"type": "text", "text": part.text}, part)
-        kind = type(part).__name__.lower()
-        if kind not in self.flavor.media:
-            self.losses.add(f"{part.path}.type", f"parts of type `input_{kind}`")
+        if (lack := self.lack(part)) is not None:
+            self.unsupported.leave_out(MEDIA, *lack)
             return None
         if isinstance(part, Audio):
             return self.marked({"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}, part)
         return self.image(part) if isinstance(part, Image) else self.file(part)
+
+    def lack(self, part: Content) -> tuple[str, str] | None:
+        """Where and what the server cannot take of *part*, None where it takes it."""
+        kind = type(part).__name__.lower()
+        if isinstance(part, Text):
+            return None
+        if kind not in self.flavor.media:
+            return f"{part.path}.type", f"parts of type `input_{kind}`"
+        if isinstance(part, Image) and part.file_id is not None:
+            return f"{part.path}.file_id", "images by file id"
+        if isinstance(part, File) and part.url and not self.flavor.file_urls:
+            return f"{part.path}.file_url", "files by URL"
+        if isinstance(part, File) and part.file_id and self.flavor.files == "document_url":
+            return f"{part.path}.file_id", "files by file id"
+        return None
 
     def marked(self, rendered: Json, part: Content) -> Json:
         """*rendered* with the part's cache breakpoint, where the server has such a thing."""
@@ -104,30 +145,18 @@ class _Writer:
         value = {"type": "ephemeral"} if self.flavor.breakpoint == "cache_control" else part.breakpoint
         return {**rendered, self.flavor.breakpoint: value}
 
-    def image(self, part: Image) -> Json | None:
-        if part.file_id is not None:
-            self.losses.add(f"{part.path}.file_id", "images by file id")
-            return None
+    def image(self, part: Image) -> Json:
         detail = {"detail": part.detail} if part.detail in DETAILS else {}
         return self.marked({"type": "image_url", "image_url": {"url": part.as_url, **detail}}, part)
 
-    def file(self, part: File) -> Json | None:
+    def file(self, part: File) -> Json:
         url = f"data:{part.media_type};base64,{part.data}" if part.data else part.url
-        if part.url and not self.flavor.file_urls:
-            self.losses.add(f"{part.path}.file_url", "files by URL")
-            return None
         if self.flavor.files == "document_url":
-            return self.document(part, url)
+            name = {"document_name": part.filename} if part.filename else {}
+            return {"type": "document_url", "document_url": url, **name}
         name = {"filename": part.filename} if part.filename else {}
         where = {"file_data": url} if url else {"file_id": part.file_id}
         return self.marked({"type": "file", "file": {**where, **name}}, part)
-
-    def document(self, part: File, url: str | None) -> Json | None:
-        if url is None:
-            self.losses.add(f"{part.path}.file_id", "files by file id")
-            return None
-        name = {"document_name": part.filename} if part.filename else {}
-        return {"type": "document_url", "document_url": url, **name}
 
     # What the assistant said...
 
@@ -156,44 +185,49 @@ class _Writer:
 
     def sayable(self, parts: Sequence[Part]) -> Iterable[Text]:
         for part in parts:
-            if isinstance(part, Text):
-                yield part
-            elif isinstance(part, Refusal) and not self.flavor.refusals:
-                yield Text(part.path, part.text)
-            elif isinstance(part, (Image, File, Audio)):
-                self.losses.add(f"{part.path}.type", "images and files of the assistant")
+            text = self.text_of(part)
+            if text is not None:
+                yield text
+
+    def text_of(self, part: Part) -> Text | None:
+        if isinstance(part, Refusal):
+            return None if self.flavor.refusals else Text(part.path, part.text)
+        if isinstance(part, (Image, File, Audio)):
+            return stand_in(part, f"{part.path}.type", "images and files of the assistant", self.unsupported)
+        if isinstance(part, Opaque):
+            return None if self.is_own_picture(part) else in_words(part, self.unsupported)
+        return part if isinstance(part, Text) else None
 
     def refused(self, parts: Sequence[Part]) -> Json:
         texts = [part.text for part in parts if isinstance(part, Refusal)]
         return {"refusal": "".join(texts)} if texts and self.flavor.refusals else {}
 
+    def is_own_picture(self, part: Opaque) -> bool:
+        """Whether *part* is an image that the router made, which takes it back."""
+        is_picture = part.type == "image_generation_call" and bool(part.value.get("result"))
+        return is_picture and self.call.type == "openrouter"
+
     def pictures(self, parts: Sequence[Part]) -> Json:
-        """Items of hosted tools: images are sent back to the router that made them, the rest has no place."""
-        images = []
-        for part in parts:
-            if not isinstance(part, Opaque):
-                continue
-            if part.type == "image_generation_call" and part.value.get("result") and self.call.type == "openrouter":
-                url = f"data:image/{part.value.get('output_format') or 'png'};base64,{part.value['result']}"
-                images.append({"type": "image_url", "image_url": {"url": url}})
-            elif part.is_receipt:
-                self.losses.note(part.path)
-            else:
-                self.losses.add(f"{part.path}.type", f"items of type `{part.type[:64]}`")
-        return {"images": images} if images else {}
+        items = [part.value for part in parts if isinstance(part, Opaque) and self.is_own_picture(part)]
+        urls = [f"data:image/{item.get('output_format') or 'png'};base64,{item['result']}" for item in items]
+        return {"images": [{"type": "image_url", "image_url": {"url": url}} for url in urls]} if urls else {}
 
     def tool_call(self, call: ToolCall, extra: Json | None) -> Json:
         arguments = call.arguments or "{}"
-        if call.kind == "custom":
-            arguments = msgspec.json.encode(arguments_object(call)).decode()
+        if call.kind == "custom" or not self.flavor.any_arguments:
+            arguments = arguments_json(call).decode()
         function = {"name": self.tools.flat_name(call.name, call.namespace), "arguments": arguments}
-        rendered: Json = {"id": self.call_id(call.call_id), "type": "function", "function": function}
+        rendered: Json = {"id": self.ids.of(call), "type": "function", "function": function}
         return rendered | ({"extra_content": extra} if extra else {})
 
-    def call_id(self, id: str) -> str:
-        if not self.flavor.short_ids or SHORT_ID.fullmatch(id):
-            return id
-        return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:9]
+    def legal_id(self, id: str) -> str:
+        longest = self.flavor.longest_id
+        if self.flavor.short_ids:
+            return id if SHORT_ID.fullmatch(id) else digest(id, 9)
+        return id if longest is None or len(id) <= longest else digest(id, longest)
+
+    def other_id(self, id: str, number: int) -> str:
+        return self.legal_id(f"{id}_{number}")
 
     def remembered(self, turn: Turn) -> Json:
         """What the server gave on this turn to be given back: members of the message."""
@@ -202,7 +236,7 @@ class _Writer:
             if isinstance(part, Reasoning):
                 payload = unseal(part.encrypted, self.call.type, self.call.model)
                 if payload is None:
-                    self.losses.note(part.path)
+                    self.unsupported.leave_out(FOREIGN_REASONING, part.path)
                 memory.add(payload or self.plain(part))
         found = memory.take() if self.flavor.takes_reasoning else {}
         if self.flavor.reasoning_in_tool_turns:
@@ -228,15 +262,24 @@ class _Writer:
             self.add_speech("user", aside)
 
     def output(self, output: ToolOutput, aside: list[Json]) -> Json:
-        call_id = self.call_id(output.call.call_id)
-        kept = [part for part in output.parts if isinstance(part, Text) or self.flavor.media_in_outputs]
-        media = [part for part in output.parts if part not in kept]
-        rendered = [part for part in map(self.part, media) if part is not None]
+        call_id, parts = self.ids.of(output.call), self.takeable(output.parts)
+        kept = [part for part in parts if isinstance(part, Text) or self.flavor.media_in_outputs]
+        rendered = [self.part(part) for part in parts if part not in kept]
         content = self.content(kept)
         if rendered:
-            aside += [{"type": "text", "text": f"Output of the tool call {call_id}:"}, *rendered]
+            aside += [{"type": "text", "text": f"Output of the tool call {call_id}:"}, *filter(None, rendered)]
             content = content or "The output follows in the next message."
         return {"role": "tool", "tool_call_id": call_id, "content": content or ""}
+
+    def takeable(self, parts: Iterable[Content]) -> list[Content]:
+        """*parts* of a tool's output, with text for those that the server cannot take."""
+        lacks = [(part, self.lack(part)) for part in parts]
+        found = [part if lack is None else stand_in(part, *lack, self.unsupported) for part, lack in lacks]
+        return [part for part in found if part is not None]
+
+
+def _text(text: str) -> Json:
+    return {"type": "text", "text": text}
 
 
 def _tagged(thought: str, content: str | list[Json] | None, tags: tuple[str, str]) -> str | list[Json]:

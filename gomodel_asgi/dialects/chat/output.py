@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...emitter import Emitter
-from ...items import CustomCall, FunctionCall, Message, Reasoning, checked
+from ...items import AnyCall, Message, Reasoning, checked
 from ..base import Call
 from ..parts import Json
 from ..sealed import seal
@@ -74,7 +74,7 @@ class Output:
         """One element of `tool_calls`; see `Calls.feed`."""
         return self.calls.feed(delta, self.open_call, whole)
 
-    def open_call(self, name: str, id: str) -> FunctionCall | CustomCall:
+    def open_call(self, name: str, id: str) -> AnyCall:
         self.leave_reasoning()
         if self.message is not None:
             self.message.close()

@@ -9,10 +9,10 @@ import msgspec
 from ..base import Call, Outgoing
 from ..choice import Choice, read_choice
 from ..conversation import read_conversation
-from ..losses import Losses, malformed, optional_string, string
-from ..members import boolean, carried_members, integer, mapping, number
+from ..members import LOGPROBS, boolean, carried_members, included, integer, mapping, number, reasoning_of
 from ..parts import Json
 from ..tools import FunctionTool, Tools, read_tools
+from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported, malformed, optional_string, string
 from .flavors import Flavor, flavor_of
 from .messages import render_messages
 
@@ -24,35 +24,35 @@ MAPPED = frozenset(
     {"input", "instructions", "max_output_tokens", "parallel_tool_calls", "reasoning", "text", "tool_choice", "tools"}
     | {"top_logprobs", *NUMBERS}
 )
-LOGPROBS = "message.output_text.logprobs"
 
 
 def chat_request(call: Call) -> Outgoing:
     """*call* as a POST of `/chat/completions`.
 
-    :raises InvalidRequest: a member is malformed, or a loss that is rejected; *param* is its path.
+    :raises InvalidRequest: a member is malformed, or refused; *param* is its path.
     """
-    writer = _Writer(call, flavor_of(call.type), Losses(call.unsupported))
-    body = writer.body()
-    return Outgoing(PATH, msgspec.json.encode(body), dropped=tuple(writer.losses.dropped))
+    unsupported = Unsupported(call.unsupported)
+    body = msgspec.json.encode(_Writer(call, flavor_of(call.type), unsupported).body())
+    return Outgoing(PATH, body, dropped=tuple(unsupported.left_out), unsupported=tuple(unsupported.named))
 
 
 class _Writer:
-    def __init__(self, call: Call, flavor: Flavor, losses: Losses) -> None:
+    def __init__(self, call: Call, flavor: Flavor, unsupported: Unsupported) -> None:
         self.call = call
         self.flavor = flavor
-        self.losses = losses
-        self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, losses)
+        self.unsupported = unsupported
+        self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, unsupported)
 
     def body(self) -> Json:
-        talk = read_conversation(self.call.body, self.losses)
-        tools = read_tools(self.call.body, self.losses, more=talk.tools)
+        talk = read_conversation(self.call.body, self.unsupported)
+        tools = read_tools(self.call.body, self.unsupported, more=talk.tools)
         body: Json = {"model": self.call.model}
-        body["messages"] = render_messages(talk.turns, self.call, self.flavor, tools, self.losses)
+        body["messages"] = render_messages(talk.turns, self.call, self.flavor, tools, self.unsupported)
         body |= self.streaming() | self.tools(tools) | self.sampling() | self.logprobs()
         body |= self.text() | self.reasoning()
         same = SAME_NAME | self.flavor.members
-        return body | {name: value for name, value in self.members.items() if name in same}
+        given = {name: value for name, value in self.members.items() if name in same}
+        return {**body, **self.flavor.always, **given}
 
     def streaming(self) -> Json:
         if not self.call.stream:
@@ -67,9 +67,7 @@ class _Writer:
         return found if limit is None else {**found, self.flavor.max_tokens: limit}
 
     def logprobs(self) -> Json:
-        include = self.call.body.get("include") or []
-        if not isinstance(include, list):
-            raise malformed("include", "must be an array")
+        include = included(self.call.body, (LOGPROBS,), self.unsupported)
         top = integer(self.members, "top_logprobs") or 0
         if top:
             return {"logprobs": True, "top_logprobs": top}
@@ -78,9 +76,9 @@ class _Writer:
     # Tools...
 
     def tools(self, tools: Tools) -> Json:
-        choice = read_choice(self.call.body, tools, self.losses)
+        choice = read_choice(self.call.body, tools)
         parallel = boolean(self.members, "parallel_tool_calls")
-        shown = [tool for tool in tools.functions if self.flavor.allowed_tools or choice.permits(tool)]
+        shown = [tool for tool in tools.functions if self.flavor.allowed_tools or choice.shows(tool)]
         if not shown:
             return {}
         body: Json = {"tools": [_tool(tool) for tool in shown]}
@@ -117,7 +115,7 @@ class _Writer:
         schema |= {name: format[name] for name in ("description", "strict") if name in format}
         if self.flavor.json_schema:
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
-        self.losses.add("text.format", "structured output by a JSON schema")
+        self.unsupported.leave_out(SCHEMA, "text.format", "structured output by a JSON schema")
         return {}
 
     def verbosity(self, value: str | None) -> Json:
@@ -125,14 +123,11 @@ class _Writer:
             return {}
         if self.flavor.verbosity:
             return {"verbosity": value}
-        self.losses.add("text.verbosity", "the member `text.verbosity`")
+        self.unsupported.leave_out(VERBOSITY, "text.verbosity")
         return {}
 
     def reasoning(self) -> Json:
-        reasoning = mapping(self.members, "reasoning")
-        if reasoning.get("mode") not in (None, "standard"):
-            self.losses.add("reasoning.mode", "the member `reasoning.mode`")
-        effort = optional_string(reasoning, "effort", "reasoning")
+        effort = optional_string(reasoning_of(self.members, self.unsupported), "effort", "reasoning")
         return {} if effort is None else self.effort(effort)
 
     def effort(self, effort: str) -> Json:
@@ -142,7 +137,7 @@ class _Writer:
         if self.flavor.effort in ("deepseek", "zai") and effort == "none":
             return {"thinking": {"type": "disabled"}}
         if self.flavor.effort == "zai":
-            self.losses.note("reasoning.effort")
+            self.unsupported.leave_out(NEAREST_EFFORT, "reasoning.effort")
             return {"thinking": {"type": "enabled"}}
         return {"reasoning_effort": effort}
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..arrangement import CallIds
 from ..base import Call
 from ..conversation import arguments_object
-from ..losses import Losses
+from ..instructions import BEGIN, split_instructions
+from ..item_text import in_words
 from ..parts import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..tools import Tools
+from ..unsupported import FOREIGN_REASONING, TOLD_ITEMS, Unsupported, malformed
 from . import memory
 from .media import render_content
 from .models import generation
@@ -26,27 +29,34 @@ STAND_IN = "skip_thought_signature_validator"
 MADE_ID = "call_"
 """How ids begin that Gemini did not give: ours and OpenAI's."""
 
+SEARCHES = ("web_search_call", "file_search_call")
+"""Items whose parts are sealed where Gemini searched itself."""
+
 NESTED = ("image/", "application/pdf", "text/plain")
 """Media that a functionResponse may hold, from Gemini 3 on; others follow it as a content of the user's."""
 
 
-def render_contents(turns: tuple[Turn, ...], call: Call, tools: Tools, losses: Losses) -> Json:
-    """The members `contents` and, where the conversation begins with instructions, `systemInstruction`."""
-    leading = 0
-    while leading < len(turns) - 1 and turns[leading].role in ("system", "developer"):
-        leading += 1
-    writer = _Writer(call, tools, losses)
-    for turn in turns[leading:]:
+def render_contents(
+    turns: tuple[Turn, ...], call: Call, tools: Tools, asked: list[str], unsupported: Unsupported
+) -> Json:
+    """The members `contents` and, where there are instructions to begin with, `systemInstruction`. *asked* are further
+    instructions, which stand for what the API has no member for.
+
+    :raises InvalidRequest: a part is refused, or nothing is left to send.
+    """
+    leading, turns = split_instructions(turns)
+    writer = _Writer(call, tools, unsupported)
+    for turn in turns:
         writer.turn(turn)
+    if not writer.contents:
+        raise malformed("input", "holds nothing that this provider could answer")
     if generation(call.model) >= (3, 0):
         sign(writer.contents[writer.turn_start :])
-    members: Json = {"contents": writer.contents}
-    texts = [{"text": part.text} for turn in turns[:leading] for part in turn.parts if isinstance(part, Text)]
-    for turn in turns[:leading]:
-        for part in turn.parts:
-            if not isinstance(part, Text):
-                losses.add(part.path, "instructions other than text")
-    return members | ({"systemInstruction": {"parts": texts}} if texts else {})
+    if writer.contents[0]["role"] == "model":
+        writer.contents.insert(0, {"role": "user", "parts": [{"text": BEGIN}]})
+    said = [part.text for turn in leading for part in turn.parts if isinstance(part, Text)]
+    texts = [{"text": text} for text in (*said, *asked)]
+    return {"contents": writer.contents} | ({"systemInstruction": {"parts": texts}} if texts else {})
 
 
 def sign(contents: list[Json]) -> None:
@@ -59,12 +69,12 @@ def sign(contents: list[Json]) -> None:
 
 
 class _Writer:
-    def __init__(self, call: Call, tools: Tools, losses: Losses) -> None:
+    def __init__(self, call: Call, tools: Tools, unsupported: Unsupported) -> None:
         self.call = call
         self.tools = tools
-        self.losses = losses
+        self.unsupported = unsupported
         self.contents: list[Json] = []
-        self.order: dict[str, int] = {}
+        self.ids = CallIds()
         self.turn_start = 0
 
     def turn(self, turn: Turn) -> None:
@@ -73,8 +83,7 @@ class _Writer:
         elif turn.role == "tool":
             self.outputs([part for part in turn.parts if isinstance(part, ToolOutput)])
         else:
-            # Instructions in mid-conversation keep their place, which systemInstruction could not give them.
-            parts = [rendered for part in turn.parts if (rendered := render_content(part, self.losses))]
+            parts = [rendered for part in turn.parts if (rendered := render_content(part, self.unsupported))]
             self.add("user", parts, merge=True)
             self.turn_start = len(self.contents)
 
@@ -88,7 +97,6 @@ class _Writer:
             self.contents.append({"role": role, "parts": parts})
 
     def outputs(self, outputs: list[ToolOutput]) -> None:
-        outputs = sorted(outputs, key=lambda output: self.order[output.call.path])
         answers = [self.output(output) for output in outputs]
         self.add("user", [answer for answer, _ in answers])
         self.add("user", [part for _, rest in answers for part in rest])
@@ -97,12 +105,18 @@ class _Writer:
         """The functionResponse, and what it cannot hold."""
         text = "".join(part.text for part in output.parts if isinstance(part, Text))
         others = [part for part in output.parts if not isinstance(part, Text)]
-        media = [rendered for part in others if (rendered := render_content(part, self.losses))]
+        media = [rendered for part in others if (rendered := render_content(part, self.unsupported, told=True))]
+        text += "".join(part["text"] for part in media if "text" in part)
+        media = [part for part in media if "text" not in part]
         nested = [part for part in media if self.is_nested(part)]
         response: Json = {"response": {"output": text} if text or not media else {}}
         response |= {"name": self.tools.flat_name(output.call.name, output.call.namespace)}
-        response |= id_of(output.call) | ({"parts": nested} if nested else {})
+        response |= self.id_of(output.call) | ({"parts": nested} if nested else {})
         return {"functionResponse": response}, [part for part in media if part not in nested]
+
+    def id_of(self, call: ToolCall) -> Json:
+        """The id, if the model gave it."""
+        return {} if call.call_id.startswith(MADE_ID) else {"id": self.ids.of(call)}
 
     def is_nested(self, part: Json) -> bool:
         media_type = part.get("inlineData", {}).get("mimeType", "")
@@ -117,7 +131,7 @@ class _ModelTurn:
         self.parts: list[Json] = []
         self.signatures: dict[str, str] = {}
         self.image_signature: str | None = None
-        self.coded = False
+        self.coded = self.served = False
         for part in turn.parts:
             self.part(part)
 
@@ -126,16 +140,21 @@ class _ModelTurn:
             if part.text:
                 self.parts.append({"text": part.text})
         elif isinstance(part, Reasoning):
-            self.recall(memory.unpack(part.encrypted, self.writer.call.type, self.writer.call.model))
+            entries = memory.unpack(part.encrypted, self.writer.call.type, self.writer.call.model)
+            if part.encrypted and not entries:
+                self.writer.unsupported.leave_out(FOREIGN_REASONING, part.path)
+            self.recall(entries)
         elif isinstance(part, ToolCall):
             self.tool_call(part)
         elif isinstance(part, Opaque):
             self.opaque(part)
-        elif isinstance(part, (Image, File, Audio)) and (rendered := render_content(part, self.writer.losses)):
-            self.parts.append(rendered)
+        elif isinstance(part, (Image, File, Audio)):
+            rendered = render_content(part, self.writer.unsupported, told=True)
+            self.parts += [rendered] if rendered else []
 
     def recall(self, entries: list[Json]) -> None:
         """Put back what was sealed."""
+        self.served = self.served or bool(entries)
         spans = [entry for entry in entries if "text" in entry]
         if spans:
             last = self.parts.pop() if self.parts and self.parts[-1].keys() == {"text"} else {"text": ""}
@@ -150,9 +169,8 @@ class _ModelTurn:
                 self.image_signature = entry["signature"]
 
     def tool_call(self, call: ToolCall) -> None:
-        self.writer.order[call.path] = len(self.writer.order)
         name = self.writer.tools.flat_name(call.name, call.namespace)
-        part: Json = {"functionCall": {"name": name, "args": arguments_object(call)} | id_of(call)}
+        part: Json = {"functionCall": {"name": name, "args": arguments_object(call)} | self.writer.id_of(call)}
         if signature := self.signatures.get(call.call_id):
             part["thoughtSignature"] = signature
         self.parts.append(part)
@@ -164,10 +182,10 @@ class _ModelTurn:
             return
         elif part.type == "code_interpreter_call" and isinstance(part.value.get("code"), str):
             self.parts += _code(part.value)
-        elif part.is_receipt:
-            self.writer.losses.note(part.path)
-        else:
-            self.writer.losses.add(f"{part.path}.type", f"items of type `{part.type[:64]}`")
+        elif part.type in SEARCHES and self.served:
+            self.writer.unsupported.leave_out(TOLD_ITEMS, part.path)
+        elif (text := in_words(part, self.writer.unsupported)) is not None:
+            self.parts.append({"text": text.text})
 
     def image(self, part: Opaque, data: str) -> None:
         format = part.value.get("output_format")
@@ -176,11 +194,6 @@ class _ModelTurn:
         if self.image_signature is not None:
             rendered["thoughtSignature"], self.image_signature = self.image_signature, None
         self.parts.append(rendered)
-
-
-def id_of(call: ToolCall) -> Json:
-    """The id, if the model gave it."""
-    return {} if call.call_id.startswith(MADE_ID) else {"id": call.call_id}
 
 
 def _code(item: Json) -> list[Json]:

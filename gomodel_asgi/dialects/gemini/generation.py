@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..losses import Losses, expect, malformed, optional_string, string
-from ..members import integer, mapping, number
-from .models import thinking
+from ..members import LOGPROBS, integer, mapping, number, reasoning_of
+from ..unsupported import (
+    COMBINATION,
+    JSON_OBJECT,
+    SERVICE_TIER,
+    VERBOSITY,
+    Unsupported,
+    expect,
+    malformed,
+    optional_string,
+    string,
+)
+from .models import combines, thinking
 
 Json = dict[str, Any]
 
@@ -18,27 +29,30 @@ NUMBERS = {
     "frequency_penalty": "frequencyPenalty",
 }
 INTEGERS = {"max_output_tokens": "maxOutputTokens", "seed": "seed"}
+FORMATS = ("text", "json_object", "json_schema")
+JSON = "application/json"
 TIERS = {"auto": None, "default": None, "standard": "standard", "flex": "flex", "priority": "priority"}
-LOGPROBS = "message.output_text.logprobs"
 
 
-def render_generation(members: Mapping[str, Any], include: Any, model: str, losses: Losses) -> Json:
-    """The settings in *members*; *include* is the request's list of additional output.
+def render_generation(
+    members: Mapping[str, Any], include: Collection[str], model: str, unsupported: Unsupported
+) -> Json:
+    """The settings in *members* but for the form of the answer; *include* is what else the reply shall hold.
 
-    :raises InvalidRequest: one is malformed, or a loss that is rejected.
+    :raises InvalidRequest: one is malformed, or refused.
     """
     config: Json = {to: number(members, name) for name, to in NUMBERS.items()}
     config |= {to: integer(members, name) for name, to in INTEGERS.items()}
-    config |= _stop(members) | _logprobs(members, include) | _format(members, losses)
-    config["thinkingConfig"] = _thinking(members, model, losses) or None
+    config |= _stop(members) | _logprobs(members, include)
+    config["thinkingConfig"] = _thinking(members, model, unsupported) or None
     return {name: value for name, value in config.items() if value is not None}
 
 
-def service_tier(members: Mapping[str, Any], losses: Losses) -> Json:
+def service_tier(members: Mapping[str, Any], unsupported: Unsupported) -> Json:
     """The member `serviceTier`, if another than the usual one is asked for."""
     tier = members.get("service_tier")
     if tier is not None and expect(tier, str, "service_tier") not in TIERS:
-        losses.add("service_tier", f"the service tier `{tier[:64]}`")
+        unsupported.leave_out(SERVICE_TIER, "service_tier", f"the service tier `{tier[:64]}`")
     return {"serviceTier": TIERS[tier]} if tier in TIERS and TIERS[tier] else {}
 
 
@@ -50,33 +64,51 @@ def _stop(members: Mapping[str, Any]) -> Json:
     return {"stopSequences": [expect(item, str, f"stop[{index}]") for index, item in enumerate(stop)]}
 
 
-def _logprobs(members: Mapping[str, Any], include: Any) -> Json:
+def _logprobs(members: Mapping[str, Any], include: Collection[str]) -> Json:
     top = integer(members, "top_logprobs")
-    if not top and not (isinstance(include, list) and LOGPROBS in include):
+    if not top and LOGPROBS not in include:
         return {}
     return {"responseLogprobs": True, "logprobs": top or None}
 
 
-def _format(members: Mapping[str, Any], losses: Losses) -> Json:
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What shape the answer has: *config* goes into `generationConfig`; *instructed*: a JSON object is asked for in
+    words, since the model does not take such a setting beside tools."""
+
+    config: Json = field(default_factory=dict)
+    instructed: bool = False
+
+
+def render_form(members: Mapping[str, Any], model: str, has_tools: bool, unsupported: Unsupported) -> Form:
+    """The form of the answer that `text` asks for; *has_tools*: the model is offered some.
+
+    :raises InvalidRequest: it is malformed, or refused.
+    """
     text = mapping(members, "text")
     if text.get("verbosity") not in (None, "medium"):
-        losses.add("text.verbosity", "`text.verbosity`")
+        unsupported.leave_out(VERBOSITY, "text.verbosity")
     format = mapping(text, "format", "text")
     kind = string(format, "type", "text.format") if format else "text"
+    if kind not in FORMATS:
+        raise malformed("text.format.type", f"must be one of {', '.join(FORMATS)}")
+    free = combines(model) or not has_tools
     if kind == "text":
-        return {}
+        return Form()
     if kind == "json_object":
-        return {"responseMimeType": "application/json"}
-    if kind != "json_schema":
-        raise malformed("text.format.type", "must be one of text, json_object, json_schema")
+        if free:
+            return Form({"responseMimeType": JSON})
+        what = "the format `json_object` beside tools with this model"
+        return Form(instructed=unsupported.emulates(JSON_OBJECT, "text.format", what))
     schema = expect(format.get("schema"), dict, "text.format.schema")
-    return {"responseMimeType": "application/json", "responseJsonSchema": schema}
+    if free:
+        return Form({"responseMimeType": JSON, "responseJsonSchema": schema})
+    unsupported.leave_out(COMBINATION, "text.format", "a JSON schema beside tools with this model")
+    return Form()
 
 
-def _thinking(members: Mapping[str, Any], model: str, losses: Losses) -> Json:
-    reasoning = mapping(members, "reasoning")
+def _thinking(members: Mapping[str, Any], model: str, unsupported: Unsupported) -> Json:
+    reasoning = reasoning_of(members, unsupported)
     effort = optional_string(reasoning, "effort", "reasoning")
     summary = reasoning.get("summary") or reasoning.get("generate_summary")
-    if reasoning.get("mode") not in (None, "standard"):
-        losses.add("reasoning.mode", "`reasoning.mode`")
-    return thinking(model, effort, bool(summary), losses)
+    return thinking(model, effort, bool(summary), unsupported)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..losses import Losses
+from ..item_text import stand_in
 from ..parts import Audio, File, Image, Part, Refusal, Text
+from ..unsupported import MEDIA, Unsupported
 
 Json = dict[str, Any]
 
@@ -39,31 +40,38 @@ ADDRESSES = ("https://", "http://", "gs://")
 """How the ids of files begin that Gemini can read: the Files API gives out addresses, Vertex reads buckets."""
 
 
-def render_content(part: Part, losses: Losses) -> Json | None:
-    """*part* as Gemini has it, None where it was dropped.
+def render_content(part: Part, unsupported: Unsupported, *, told: bool = False) -> Json | None:
+    """*part* as Gemini has it, None where it is left out. Of a tool or the assistant (*told*), what cannot be shown is
+    told as text.
 
-    :raises InvalidRequest: it is a loss, and losses are rejected.
+    :raises InvalidRequest: it is refused.
     """
     if isinstance(part, (Text, Refusal)):
         return {"text": part.text}
     if isinstance(part, Audio):
         return inline(f"audio/{part.format}", part.data)
     assert isinstance(part, (Image, File)), "calls, outputs and reasoning are no content"
-    return _file(part, losses)
+    if (rendered := _file(part)) is not None:
+        return rendered
+    member = "file_id" if part.file_id else "image_url" if isinstance(part, Image) else "file_url"
+    path, what = f"{part.path}.{member}", "files that are stored elsewhere"
+    if not told:
+        unsupported.leave_out(MEDIA, path, what)
+        return None
+    text = stand_in(part, path, what, unsupported)
+    return None if text is None else {"text": text.text}
 
 
-def _file(part: Image | File, losses: Losses) -> Json | None:
+def _file(part: Image | File) -> Json | None:
     fallback = "image/jpeg" if isinstance(part, Image) else "application/pdf"
     name = "" if isinstance(part, Image) else part.filename or ""
     if part.data is not None:
         return inline(part.media_type or fallback, part.data)
     address = part.url or part.file_id or ""
-    if address.startswith(ADDRESSES):
-        media_type = media_type_of(name) or media_type_of(urlsplit(address).path) or fallback
-        return {"fileData": {"mimeType": media_type, "fileUri": address}}
-    member = "file_id" if part.file_id else "image_url" if isinstance(part, Image) else "file_url"
-    losses.add(f"{part.path}.{member}", "files that are stored elsewhere")
-    return None
+    if not address.startswith(ADDRESSES):
+        return None
+    media_type = media_type_of(name) or media_type_of(urlsplit(address).path) or fallback
+    return {"fileData": {"mimeType": media_type, "fileUri": address}}
 
 
 def inline(media_type: str, data: str) -> Json:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from ..losses import Losses, malformed
+from ..unsupported import NEAREST_EFFORT, NO_THOUGHTS, REASONING, Unsupported, malformed
 
 Json = dict[str, Any]
 
@@ -56,47 +56,53 @@ def generation(model: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2] or 0)) if match else LATEST
 
 
-def thinking(model: str, effort: str | None, thoughts: bool, losses: Losses) -> Json:
+def combines(model: str) -> bool:
+    """Whether *model* takes functions beside hosted tools and beside a form of its answer (Gemini API, "Combine
+    built-in tools and function calling", "Structured outputs with tools")."""
+    return generation(model) >= (3, 0)
+
+
+def thinking(model: str, effort: str | None, thoughts: bool, unsupported: Unsupported) -> Json:
     """The `thinkingConfig` for `reasoning.effort`, with *thoughts* to be told if so asked; empty for none.
 
-    :raises InvalidRequest: the effort is unknown, or the model does not think and losses are rejected.
+    :raises InvalidRequest: the effort is unknown, or the model does not think and that is refused.
     """
     if effort is not None and effort != "none" and effort not in LEVELS:
         raise malformed("reasoning.effort", f"must be one of none, {', '.join(LEVELS)}")
     if generation(model) < (2, 5):
-        return _unthinking(effort, thoughts, losses)
+        return _unthinking(effort, thoughts, unsupported)
     config: Json = {"includeThoughts": True} if thoughts else {}
     if effort is None:
         return config
     if generation(model) < (3, 0):
-        return config | {"thinkingBudget": _budget(model, effort, losses)}
-    return config | {"thinkingLevel": _level(model, effort, losses)}
+        return config | {"thinkingBudget": _budget(model, effort, unsupported)}
+    return config | {"thinkingLevel": _level(model, effort, unsupported)}
 
 
-def _unthinking(effort: str | None, thoughts: bool, losses: Losses) -> Json:
+def _unthinking(effort: str | None, thoughts: bool, unsupported: Unsupported) -> Json:
     if effort not in (None, "none"):
-        losses.add("reasoning.effort", "reasoning with this model")
+        unsupported.leave_out(REASONING, "reasoning.effort", "reasoning with this model")
     if thoughts:
-        losses.note("reasoning.summary")
+        unsupported.leave_out(NO_THOUGHTS, "reasoning.summary")
     return {}
 
 
-def _budget(model: str, effort: str, losses: Losses) -> int:
+def _budget(model: str, effort: str, unsupported: Unsupported) -> int:
     pro = is_pro(model)
     if effort == "none" and pro:
-        losses.note("reasoning.effort")
+        unsupported.leave_out(NEAREST_EFFORT, "reasoning.effort")
         return LEAST_PRO
     if effort == "none":
         return 0
     return BUDGETS.get(effort, MOST_PRO if pro else MOST_FLASH)
 
 
-def _level(model: str, effort: str, losses: Losses) -> str:
+def _level(model: str, effort: str, unsupported: Unsupported) -> str:
     levels = LEVELS
     if is_pro(model):
         levels = LEVELS_3_PRO if generation(model) == (3, 0) else LEVELS_PRO
     if effort == "none":
         # Thinking cannot be switched off here: the least there is comes nearest.
-        losses.note("reasoning.effort")
+        unsupported.leave_out(NEAREST_EFFORT, "reasoning.effort")
         return levels["minimal"]
     return levels[effort]

@@ -12,9 +12,7 @@ from typing import Any
 
 from ...emitter import Emitter
 from ..base import Call
-from ..conversation import read_conversation
-from ..losses import Losses
-from ..tools import Tools, read_tools
+from ..conversation import offered_tools
 from . import errors, finish, hosted, memory, wire
 from .logprobs import read_logprobs
 from .output import Output
@@ -31,7 +29,7 @@ class Reply:
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.emitter = emitter
         seal = functools.partial(memory.pack, provider=call.type, model=call.model)
-        self.output = Output(emitter, seal, functools.cache(lambda: tools_of(call.body)))
+        self.output = Output(emitter, seal, functools.cache(lambda: offered_tools(call, HOSTED)))
         self.reason = ""
         self.message = ""
         self.blocked = ""
@@ -178,9 +176,3 @@ class CountReply:
 
     def close(self) -> None:
         """Nothing is left to say."""
-
-
-def tools_of(body: Mapping[str, Any]) -> Tools:
-    """The tools that the request offered, for giving calls their own names back."""
-    losses = Losses("drop")
-    return read_tools(body, losses, hosted=HOSTED, more=read_conversation(body, losses).tools)

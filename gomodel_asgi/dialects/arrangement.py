@@ -1,0 +1,175 @@
+"""Puts what the items of a conversation say into the order that every target takes.
+
+Strategy: an output is joined to its call by `call_id`, and stands right behind the turn that called, with the outputs
+of the turn's other calls, in the order of the calls. What the client listed between a call and its output so comes
+behind the output. A call that nobody answered gets a stand-in, since every target insists on an output; an output
+whose call is not there (trimmed histories) is told as the user's words.
+
+Nothing here depends on what comes later in the conversation, so that a prompt begins the same in every turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .parts import Content, Part, Role, Text, ToolCall, ToolOutput, Turn
+
+NO_OUTPUT = "No output of this call was recorded."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An output as the client listed it, not joined to its call yet."""
+
+    path: str
+    call_id: str
+    parts: tuple[Content, ...]
+
+
+Entry = tuple[Role, tuple[Part, ...]] | Answer
+
+
+def arrange(entries: list[Entry]) -> tuple[Turn, ...]:
+    """*entries*, in the client's order, as turns."""
+    calls_of = _joined(entries)
+    outputs: dict[str, ToolOutput] = {}
+    said: list[tuple[Role, list[Part]]] = []
+    goes_on = False  # whether the last turn does: an output ends it, and so does another side
+    for entry in entries:
+        if isinstance(entry, Answer):
+            goes_on = False
+            if (call := calls_of.get(entry.path)) is not None:
+                outputs[call.path] = ToolOutput(entry.path, call, entry.parts)
+            else:
+                said.append(("user", _stray(entry)))
+        elif goes_on and entry[0] == "assistant":
+            said[-1][1].extend(entry[1])
+        else:
+            said.append((entry[0], list(entry[1])))
+            goes_on = entry[0] == "assistant"
+    turns = [Turn(role, tuple(parts), parts[0].path) for role, parts in said]
+    return tuple(turn for called in turns for turn in (called, *_answered(called, outputs)))
+
+
+def _answered(turn: Turn, outputs: dict[str, ToolOutput]) -> Iterable[Turn]:
+    """The turn of the outputs that belong behind *turn*, if it called anything."""
+    calls = [part for part in turn.parts if isinstance(part, ToolCall)]
+    if calls:
+        parts = [outputs.get(call.path) or ToolOutput(call.path, call, (Text(call.path, NO_OUTPUT),)) for call in calls]
+        yield Turn("tool", tuple(parts), parts[0].path)
+
+
+def _stray(answer: Answer) -> list[Part]:
+    named = f"[Output of the tool call {answer.call_id}, which is not part of this conversation:]"
+    return [Text(answer.path, named), *answer.parts]
+
+
+# Which output belongs to which call...
+
+
+def _joined(entries: list[Entry]) -> dict[str, ToolCall]:
+    """The calls that are answered, by the paths of their outputs."""
+    slots: dict[str, _Slot] = {}
+    row = 0  # the number of the assistant's items that follow each other
+    for entry in entries:
+        if isinstance(entry, Answer) or entry[0] != "assistant":
+            row += 1
+        if isinstance(entry, Answer):
+            slots.setdefault(entry.call_id, _Slot()).answers.append(entry)
+            continue
+        for part in entry[1]:
+            if isinstance(part, ToolCall):
+                slots.setdefault(part.call_id, _Slot()).call(part, row)
+    found: dict[str, ToolCall] = {}
+    for slot in slots.values():
+        found |= slot.end()
+    return found
+
+
+class _Slot:
+    """The calls and outputs of one `call_id`, of which there should be one each.
+
+    Where an id is used again, outputs go to the calls before them in order. Of more calls than outputs the last ones
+    are meant: the others were given up.
+    """
+
+    def __init__(self) -> None:
+        self.rows: deque[deque[ToolCall]] = deque()
+        """Calls without an output, those of a row together."""
+        self.row = -1
+        self.answers: list[Answer] = []
+        """Outputs since the last call."""
+        self.early: deque[Answer] = deque()
+        """Outputs that had no call before them."""
+        self.found: dict[str, ToolCall] = {}
+
+    def call(self, call: ToolCall, row: int) -> None:
+        """*call* stands in the row of that number."""
+        self.join()
+        if row != self.row or not self.rows:
+            self.rows.append(deque())
+        self.rows[-1].append(call)
+        self.row = row
+
+    def join(self) -> None:
+        """Give the outputs since the last call to the calls before them."""
+        if self.row < 0:
+            self.early.extend(self.answers)
+            self.answers.clear()
+            return
+        first, waiting = len(self.rows), 0
+        while first > 0 and waiting < len(self.answers):
+            first -= 1
+            waiting += len(self.rows[first])
+        for answer in self.answers[:waiting]:
+            while not self.rows[first]:
+                first += 1
+            self.found[answer.path] = self.rows[first].popleft()
+        self.answers.clear()
+        while self.rows and not self.rows[-1]:
+            self.rows.pop()
+
+    def end(self) -> dict[str, ToolCall]:
+        """The calls by the paths of their outputs; an output that came before its call is given to it now."""
+        self.join()
+        waiting = deque(call for row in self.rows for call in row)
+        while self.early and waiting:
+            self.found[self.early.popleft().path] = waiting.popleft()
+        return self.found
+
+
+class CallIds:
+    """Gives each call of a conversation an id of its own for the target, the same in every turn.
+
+    *legal* makes an id of one that the target may refuse, the same for the same; *suffixed* one that differs by a
+    number. Ask for the calls in the order of the conversation.
+    """
+
+    def __init__(self, legal: Callable[[str], str] = str, suffixed: Callable[[str, int], str] | None = None) -> None:
+        self.legal = legal
+        self.suffixed = suffixed or (lambda id, number: f"{id}_{number}")
+        self.uses = Counter[str]()
+        self.ids: dict[str, str] = {}
+
+    def of(self, call: ToolCall) -> str:
+        """The id of *call*."""
+        if call.path not in self.ids:
+            self.ids[call.path] = self._unique(self.legal(call.call_id))
+        return self.ids[call.path]
+
+    def _unique(self, own: str) -> str:
+        # Counted, not searched for: a conversation may hold very many calls of the same id.
+        unique = own
+        while self.uses[unique]:
+            self.uses[own] += 1
+            unique = self.suffixed(own, self.uses[own])
+        self.uses[unique] += 1
+        return unique
+
+
+def digest(id: str, length: int) -> str:
+    """*length* hexadecimal digits that stand for *id*."""
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:length]

@@ -1,0 +1,616 @@
+"""Failing inputs from public reports (`../shared/cases`), each played through a gateway, and the kind that each stands
+for on every translating dialect, streamed and not.
+
+A case's file holds the client's requests and the upstream's replies, and its rule in words; `RULES` holds the rule as
+an assertion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gomodel_asgi import Gateway, NoStore, Provider, providers
+from gomodel_asgi.observers import Record, Warned
+from gomodel_asgi.testing import FakeProvider, Reply
+from tests.driving import Caller, ask
+
+Json = dict[str, Any]
+
+FOLDER = Path(__file__).parents[2] / "shared" / "cases"
+CASES: dict[str, Json] = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+needs_cases = pytest.mark.skipif(not CASES, reason="../shared/cases is not there")
+
+DIALECTS = ("chat", "anthropic", "gemini")
+MODELS = {"chat": "qwen3", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-3-flash"}
+each_dialect = pytest.mark.parametrize("dialect", DIALECTS)
+each_form = pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
+
+
+@dataclass
+class Played:
+    """What became of a conversation: *callers* have the answers, *sent* are the bodies that went upstream."""
+
+    callers: list[Caller] = field(default_factory=list)
+    sent: list[Json] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def caller(self) -> Caller:
+        return self.callers[-1]
+
+    @property
+    def responses(self) -> list[Json]:
+        """The response object that each request ended with; each must have been answered."""
+        found = []
+        for caller in self.callers:
+            assert caller.status == 200, caller.content
+            streams = caller.headers["content-type"].startswith("text/event-stream")
+            found.append(caller.events()[-1]["response"] if streams else caller.json())
+        return found
+
+    @property
+    def response(self) -> Json:
+        return self.responses[-1]
+
+    @property
+    def left_out(self) -> str:
+        """What observers were told was left out."""
+        return " ".join(record.message for record in self.records if isinstance(record, Warned))
+
+
+async def play(upstream: FakeProvider, provider: Provider, steps: list[Json], **options: Any) -> Played:
+    """The *steps*, each a client's request and the upstream's reply to it."""
+    found = Played()
+    gateway = Gateway(providers=[provider], observers=[found.records.append], **options)
+    async with gateway:
+        for step in steps:
+            request = json.loads(json.dumps(step["request"]))
+            if request.get("previous_response_id") == "$prev":
+                request["previous_response_id"] = found.response["id"]
+            upstream.script(_reply(step["reply"]))
+            found.callers.append(await ask(gateway, request))
+    found.sent = [json.loads(received.body) for received in upstream.requests]
+    return found
+
+
+def _reply(reply: Json) -> Reply:
+    kind = "text/event-stream" if reply.get("stream") else "application/json"
+    headers = tuple((reply.get("headers") or {}).items())
+    return Reply(reply["body"], status=reply.get("status", 200), content_type=kind, headers=headers)
+
+
+async def play_case(upstream: FakeProvider, name: str) -> Played:
+    case = CASES[name]
+    options = {"api_key": "sk-canary", **case.get("options", {})}
+    if "preset" in case:
+        provider = getattr(providers, case["preset"])(upstream.base_url, **options)
+    else:
+        provider = Provider("up", upstream.base_url, dialect=case["dialect"], **options)
+    return await play(upstream, provider, case["steps"])
+
+
+# What is said upstream, in one form for all dialects...
+
+
+def said(dialect: str, body: Json) -> list[tuple[str, Any]]:
+    """The conversation in *body*: (role, text), ("call", (id, arguments)) and ("output", (id, text)) in order."""
+    return {"chat": _chat, "anthropic": _anthropic, "gemini": _gemini}[dialect](body)
+
+
+def _chat(body: Json) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for message in body["messages"]:
+        if message["role"] == "tool":
+            found.append(("output", (message["tool_call_id"], message["content"])))
+            continue
+        if message["content"]:
+            found.append((message["role"], message["content"]))
+        for call in message.get("tool_calls", ()):
+            found.append(("call", (call["id"], json.loads(call["function"]["arguments"]))))
+    return found
+
+
+def _anthropic(body: Json) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = [("system", block["text"]) for block in body.get("system", ())]
+    for message in body["messages"]:
+        for block in message["content"]:
+            if block["type"] == "tool_use":
+                found.append(("call", (block["id"], block["input"])))
+            elif block["type"] == "tool_result":
+                found.append(("output", (block["tool_use_id"], block["content"][0]["text"])))
+            else:
+                found.append((message["role"], block["text"]))
+    return found
+
+
+def _gemini(body: Json) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = [("system", part["text"]) for part in _parts(body.get("systemInstruction"))]
+    for content in body["contents"]:
+        for part in content["parts"]:
+            if "functionCall" in part:
+                found.append(("call", (part["functionCall"].get("id"), part["functionCall"]["args"])))
+            elif "functionResponse" in part:
+                response = part["functionResponse"]
+                found.append(("output", (response.get("id"), response["response"]["output"])))
+            else:
+                found.append(({"model": "assistant"}.get(content["role"], content["role"]), part["text"]))
+    return found
+
+
+def _parts(content: Json | None) -> list[Json]:
+    return content["parts"] if content else []
+
+
+def kinds(dialect: str, body: Json) -> list[str]:
+    return [kind for kind, _ in said(dialect, body)]
+
+
+def values(dialect: str, body: Json, kind: str) -> list[Any]:
+    return [value for found, value in said(dialect, body) if found == kind]
+
+
+def tools_of(dialect: str, body: Json) -> list[str]:
+    """The names of the tools that are offered."""
+    tools = body.get("tools") or []
+    if dialect == "chat":
+        return [tool["function"]["name"] for tool in tools]
+    if dialect == "anthropic":
+        return [tool["name"] for tool in tools]
+    functions = [function["name"] for tool in tools for function in tool.get("functionDeclarations", ())]
+    return functions + [name for tool in tools for name in tool if name != "functionDeclarations"]
+
+
+# The rules of the cases...
+
+
+def _truncated_call_is_continued(found: Played) -> None:
+    assert [response["status"] for response in found.responses] == ["incomplete", "completed"]
+    assert values("anthropic", found.sent[1], "call") == [("toolu_1", {"raw_arguments": '{"city": "A'})]
+    assert values("anthropic", found.sent[1], "output") == [("toolu_1", "the arguments were cut off")]
+
+
+def _no_live_search(found: Played) -> None:
+    assert found.response["status"] == "completed"
+    assert "tools" not in found.sent[0]
+    assert found.caller.headers["x-gomodel-unsupported"] == "tools.external_web_access"
+    assert "tools[0].external_web_access" in found.left_out
+
+
+def _malformed_arguments(found: Played) -> None:
+    assert found.response["status"] == "completed"
+    assert values("anthropic", found.sent[0], "call") == [("c1", {"raw_arguments": '{"city": '})]
+
+
+def _only_developer(found: Played) -> None:
+    assert found.response["status"] == "completed"
+    assert said("anthropic", found.sent[0]) == [("user", "Say hello.")]
+
+
+def _same_call_id_twice(found: Played) -> None:
+    assert found.response["status"] == "completed"
+    calls, outputs = values("anthropic", found.sent[0], "call"), values("anthropic", found.sent[0], "output")
+    assert [arguments["city"] for _, arguments in calls] == ["A", "B"]
+    assert outputs == [(calls[0][0], "1"), (calls[1][0], "2")]
+    assert calls[0][0] != calls[1][0]
+
+
+def _codex_first_request(found: Played) -> None:
+    assert found.response["status"] == "completed"
+    assert said("chat", found.sent[0]) == [("system", "You are a coding agent\n\npermissions"), ("user", "fix it")]
+    assert tools_of("chat", found.sent[0]) == ["run"]
+    assert found.caller.headers["x-gomodel-unsupported"] == "tools.external_web_access"
+
+
+def _system_leads(found: Played) -> None:
+    assert kinds("chat", found.sent[0]) == ["system", "user", "assistant", "user", "user"]
+    assert values("chat", found.sent[0], "system") == ["You are an agent\n\npermissions"]
+    assert "developer_instructions" in values("chat", found.sent[0], "user")[1]
+    assert "mode changed" in values("chat", found.sent[0], "user")[1]
+
+
+def _outputs_follow(found: Played) -> None:
+    assert kinds("chat", found.sent[0]) == ["user", "call", "output", "user", "user"]
+    assert values("chat", found.sent[0], "user") == ["go", "wait", "and?"]
+
+
+def _null_arguments(found: Played) -> None:
+    assert found.response["status"] == "completed"
+    assert values("gemini", found.sent[0], "call")[0][1] == {}
+
+
+def _search_or_functions(found: Played) -> None:
+    assert tools_of("gemini", found.sent[0]) == ["run"]
+    assert found.caller.headers["x-gomodel-unsupported"] == "tools.type"
+
+
+def _one_system(found: Played) -> None:
+    assert kinds("chat", found.sent[0]) == ["system", "user"]
+    assert found.sent[0]["reasoning_split"] is True
+
+
+RULES: dict[str, Callable[[Played], None]] = {
+    "anthropic-continue-truncated-call": _truncated_call_is_continued,
+    "anthropic-external-web-access-false": _no_live_search,
+    "anthropic-malformed-arguments-in-history": _malformed_arguments,
+    "anthropic-only-developer": _only_developer,
+    "anthropic-same-call-id-twice-in-one-turn": _same_call_id_twice,
+    "chat-codex-first-request": _codex_first_request,
+    "chat-system-not-leading": _system_leads,
+    "chat-user-between-call-and-output": _outputs_follow,
+    "gemini-null-arguments-in-history": _null_arguments,
+    "gemini25-search-with-functions": _search_or_functions,
+    "minimax-two-system": _one_system,
+}
+
+
+@needs_cases
+@pytest.mark.parametrize("name", sorted(RULES.keys() & CASES.keys()))
+async def test_a_reported_case_has_its_right_value(name: str, provider: FakeProvider) -> None:
+    RULES[name](await play_case(provider, name))
+
+
+# The kinds, on every dialect...
+
+ANSWERS: dict[str, tuple[list[Json], Json]] = {
+    "chat": (
+        [
+            {"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": None}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        ],
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]},
+    ),
+    "anthropic": (
+        [
+            {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1, "output_tokens": 1}}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "ok"}},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+            {"type": "message_stop"},
+        ],
+        {
+            "type": "message",
+            "model": "m",
+            "content": [{"type": "text", "text": "ok"}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        },
+    ),
+    "gemini": (
+        [{"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]}],
+        {"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]},
+    ),
+}
+
+
+def answer(dialect: str, stream: bool) -> Json:
+    """An upstream's reply that says "ok"."""
+    events, body = ANSWERS[dialect]
+    if not stream:
+        return {"body": body}
+    done = "data: [DONE]\n\n" if dialect == "chat" else ""
+    return {"stream": True, "body": "".join(f"data: {json.dumps(event)}\n\n" for event in events) + done}
+
+
+async def asked(
+    upstream: FakeProvider, dialect: Any, stream: bool, request: Json, *, model: str | None = None, **options: Any
+) -> Played:
+    """One request with default settings, but for *options* of the provider."""
+    provider = Provider("up", upstream.base_url, dialect=dialect, api_key="sk-canary", **options)
+    body = {"model": model or MODELS[dialect], "stream": stream, **request}
+    found = await play(upstream, provider, [{"request": body, "reply": answer(dialect, stream)}], store=NoStore())
+    upstream.clear()
+    return found
+
+
+RUN: Json = {"type": "function", "name": "run", "parameters": {"type": "object", "properties": {}}, "strict": False}
+STOP: Json = {**RUN, "name": "stop"}
+CACHED: Json = {"type": "web_search", "external_web_access": False}
+
+
+def user(text: str) -> Json:
+    return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+
+
+def developer(text: str) -> Json:
+    return {"type": "message", "role": "developer", "content": text}
+
+
+def call(id: str = "c1", arguments: str = '{"city":"A"}') -> Json:
+    return {"type": "function_call", "call_id": id, "name": "run", "arguments": arguments}
+
+
+def output(id: str = "c1", text: str = "ok") -> Json:
+    return {"type": "function_call_output", "call_id": id, "output": text}
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"city": "A', {"raw_arguments": '{"city": "A'}),
+        ("null", {}),
+        ("", {}),
+        ("[1]", {"raw_arguments": "[1]"}),
+        ("{" * 10_000, {"raw_arguments": "{" * 10_000}),
+    ],
+    ids=["cut off", "null", "empty", "array", "deep"],
+)
+async def test_arguments_in_a_history_are_any_text(
+    provider: FakeProvider, dialect: str, stream: bool, arguments: str, expected: Json
+) -> None:
+    items = [user("go"), call(arguments=arguments), output(), user("continue")]
+    found = await asked(provider, dialect, stream, {"input": items, "tools": [RUN]})
+
+    assert found.response["status"] == "completed"
+    assert [given for _, given in values(dialect, found.sent[0], "call")] == [expected]
+
+
+@each_form
+@each_dialect
+async def test_outputs_stand_right_behind_their_calls_in_the_order_of_the_calls(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    items = [user("go"), call("a"), call("b"), user("wait"), developer("note"), output("b", "2"), output("a", "1")]
+    found = await asked(provider, dialect, stream, {"input": items, "tools": [RUN]})
+
+    assert found.response["status"] == "completed"
+    assert kinds(dialect, found.sent[0]) == ["user", "call", "call", "output", "output", "user", "user"]
+    assert [text for _, text in values(dialect, found.sent[0], "output")] == ["1", "2"]
+
+
+@each_form
+@each_dialect
+async def test_a_call_without_an_output_and_an_output_without_a_call_are_no_dead_end(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    items = [user("go"), call("a"), output("lost", "42"), user("?"), call("b"), output("b")]
+    found = await asked(provider, dialect, stream, {"input": items, "tools": [RUN]})
+
+    assert found.response["status"] == "completed"
+    assert [text for _, text in values(dialect, found.sent[0], "output")] == [
+        "No output of this call was recorded.",
+        "ok",
+    ]
+    assert "42" in " ".join(values(dialect, found.sent[0], "user"))
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize(
+    "items",
+    [
+        [user("go"), call("s"), call("s"), output("s", "1"), output("s", "2")],
+        [user("go"), call("s"), output("s", "1"), call("s"), output("s", "2")],
+    ],
+    ids=["within a turn", "across turns"],
+)
+async def test_each_result_goes_to_its_own_call_where_ids_repeat(
+    provider: FakeProvider, dialect: str, stream: bool, items: list[Json]
+) -> None:
+    found = await asked(provider, dialect, stream, {"input": items, "tools": [RUN]})
+
+    calls, outputs = values(dialect, found.sent[0], "call"), values(dialect, found.sent[0], "output")
+    assert [id for id, _ in outputs] == [id for id, _ in calls]
+    assert len({id for id, _ in calls}) == 2
+    assert [text for _, text in outputs] == ["1", "2"]
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"type": "function", "name": "stop"},
+        {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "stop"}]},
+    ],
+    ids=["function", "allowed_tools"],
+)
+async def test_a_forced_function_leaves_the_other_tools_in_the_request(
+    provider: FakeProvider, dialect: str, stream: bool, choice: Json
+) -> None:
+    found = await asked(provider, dialect, stream, {"input": "hi", "tools": [RUN, STOP], "tool_choice": choice})
+
+    assert found.response["status"] == "completed"
+    assert tools_of(dialect, found.sent[0]) == ["run", "stop"]
+
+
+@each_form
+@each_dialect
+async def test_calls_one_at_a_time_are_no_reason_to_refuse(provider: FakeProvider, dialect: str, stream: bool) -> None:
+    found = await asked(provider, dialect, stream, {"input": "hi", "tools": [RUN], "parallel_tool_calls": False})
+
+    assert found.response["status"] == "completed"
+    assert "x-gomodel-unsupported" not in found.caller.headers
+
+
+@each_form
+@each_dialect
+async def test_instructions_lead_and_later_ones_are_marked_in_place(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    items = [developer("b"), user("c"), {"role": "assistant", "content": "d"}, developer("e"), user("f")]
+    found = await asked(provider, dialect, stream, {"instructions": "a", "input": items})
+
+    said_by = said(dialect, found.sent[0])
+    assert "\n\n".join(text for role, text in said_by if role == "system") == "a\n\nb"
+    assert [(role, text) for role, text in said_by if role != "system"] == [
+        ("user", "c"),
+        ("assistant", "d"),
+        ("user", "<developer_instructions>\ne\n</developer_instructions>"),
+        ("user", "f"),
+    ]
+
+
+@each_form
+@each_dialect
+async def test_input_of_developer_messages_alone_is_answered(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    found = await asked(provider, dialect, stream, {"instructions": "Be.", "input": [developer("Say hello.")]})
+
+    assert found.response["status"] == "completed"
+    assert said(dialect, found.sent[0]) == [("system", "Be."), ("user", "Say hello.")]
+
+
+@each_form
+@each_dialect
+async def test_a_history_that_begins_with_the_assistant_is_accepted(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    items = [{"role": "assistant", "content": "Hello!"}, user("hi")]
+    found = await asked(provider, dialect, stream, {"input": items})
+
+    assert found.response["status"] == "completed"
+    assert [part for part in said(dialect, found.sent[0]) if "speaks first" not in part[1]] == [
+        ("assistant", "Hello!"),
+        ("user", "hi"),
+    ]
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize("choice", ["auto", "required", {"type": "web_search"}], ids=["auto", "required", "forced"])
+async def test_a_search_that_may_not_be_live_never_becomes_one(
+    provider: FakeProvider, dialect: str, stream: bool, choice: Any
+) -> None:
+    found = await asked(provider, dialect, stream, {"input": "hi", "tools": [RUN, CACHED], "tool_choice": choice})
+
+    assert found.response["status"] == "completed"
+    assert tools_of(dialect, found.sent[0]) == ["run"]
+    assert found.caller.headers["x-gomodel-unsupported"] == "tools.external_web_access"
+    assert found.response["tools"][1] == CACHED
+
+
+HOSTED = [
+    {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "cats"}},
+    {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["cats"], "results": None},
+    {
+        "type": "code_interpreter_call",
+        "id": "ci_1",
+        "status": "completed",
+        "code": "1+1",
+        "container_id": "c",
+        "outputs": [{"type": "logs", "logs": "2"}],
+    },
+    {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "crm", "tools": []},
+    {"type": "mcp_call", "id": "mcp_1", "server_label": "crm", "name": "find", "arguments": "{}", "output": "Ann"},
+    {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": None, "revised_prompt": "a cat"},
+    {"type": "tool_search_call", "call_id": None, "execution": "server", "arguments": {}, "status": "completed"},
+    {"type": "tool_search_output", "call_id": None, "execution": "server", "tools": [STOP], "status": "completed"},
+    {"type": "local_shell_call", "id": "ls_1", "call_id": "c", "status": "completed", "action": {"command": ["ls"]}},
+    {"type": "local_shell_call_output", "id": "c", "output": "a.py"},
+    {"type": "computer_call", "id": "cu_1", "call_id": "d", "status": "completed", "action": {"type": "click"}},
+    {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA-of-openai"},
+]
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize("unsupported", ["auto", "reject", "drop"])
+async def test_no_item_of_a_history_is_a_reason_to_refuse(
+    provider: FakeProvider, dialect: str, stream: bool, unsupported: str
+) -> None:
+    body = {"input": [user("go"), *HOSTED, user("and?")], "tools": [RUN]}
+    found = await asked(provider, dialect, stream, body, unsupported=unsupported)
+
+    assert found.response["status"] == "completed"
+    text = json.dumps(found.sent[0])
+    assert "cats" in text and "1+1" in text and "Ann" in text and "a.py" in text
+    assert "gAAAA" not in text
+    assert tools_of(dialect, found.sent[0]) == ["run", "stop"]
+
+
+PREFERENCES: Json = {
+    "text": {"verbosity": "low"},
+    "service_tier": "scale",
+    "reasoning": {"mode": "pro"},
+    "include": ["file_search_call.results"],
+}
+
+
+@each_form
+@pytest.mark.parametrize("dialect", ["anthropic", "gemini"])
+async def test_preferences_are_left_out_and_named_to_the_client_and_to_observers(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    found = await asked(provider, dialect, stream, {"input": "hi", **PREFERENCES})
+
+    assert found.response["status"] == "completed"
+    names = set(found.caller.headers["x-gomodel-unsupported"].split(", "))
+    assert names == {"text.verbosity", "service_tier", "reasoning.mode", "include"}
+    assert "include[0]: left out" in found.left_out
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize("name", [*PREFERENCES])
+async def test_a_strict_provider_refuses_preferences_by_name(
+    provider: FakeProvider, dialect: str, stream: bool, name: str
+) -> None:
+    if dialect == "chat" and name == "service_tier":
+        return  # which open servers take as it is
+    body = {"input": "hi", name: PREFERENCES[name]}
+    found = await asked(provider, dialect, stream, body, unsupported="reject")
+
+    assert (found.caller.status, found.sent) == (400, [])
+    assert found.caller.error["param"].startswith(name)
+
+
+@each_form
+@each_dialect
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"type": "image_generation"}]},
+        {"moderation": {"model": "omni"}},
+        {"prompt": {"id": "pmpt_1"}},
+        {"n": 2},
+        {"made_up": 1},
+    ],
+    ids=lambda body: next(iter(body)),
+)
+async def test_a_promise_is_refused_by_name_with_a_way_out_or_dropped(
+    provider: FakeProvider, dialect: str, stream: bool, body: Json
+) -> None:
+    name = next(iter(body))
+    found = await asked(provider, dialect, stream, {"input": "hi", **body})
+
+    assert (found.caller.status, found.caller.error["code"]) == (400, "unsupported_parameter")
+    assert found.caller.error["param"].startswith(name)
+    assert "choose" in found.caller.error["message"]
+
+    dropped = await asked(provider, dialect, stream, {"input": "hi", **body}, unsupported="drop")
+    assert dropped.response["status"] == "completed"
+    assert dropped.caller.headers["x-gomodel-unsupported"].startswith(name)
+
+
+@each_form
+@each_dialect
+async def test_what_is_without_effect_is_told_to_observers_only(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    body = {"input": "hi", "client_metadata": {"a": "b"}, "truncation": "auto", "top_logprobs": 0}
+    for unsupported in ("auto", "reject", "drop"):
+        found = await asked(provider, dialect, stream, body, unsupported=unsupported)
+
+        assert found.response["status"] == "completed"
+        assert "x-gomodel-unsupported" not in found.caller.headers
+        assert "client_metadata: left out" in found.left_out
+
+
+@each_form
+@pytest.mark.parametrize("type", ["web_search", "code_interpreter"])
+async def test_what_a_model_cannot_combine_is_refused_by_name(provider: FakeProvider, stream: bool, type: str) -> None:
+    hosted = {"type": type, "container": {"type": "auto"}} if type == "code_interpreter" else {"type": type}
+    body = {"input": "hi", "tools": [RUN, hosted]}
+    found = await asked(provider, "gemini", stream, body, model="gemini-2.5-flash")
+
+    assert (found.caller.status, found.caller.error["param"], found.sent) == (400, "tools[1].type", [])
+    assert type in found.caller.error["message"]
