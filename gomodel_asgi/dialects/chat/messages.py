@@ -9,7 +9,7 @@ from functools import partial
 from ..arrangement import CallIds, digest
 from ..base import Call
 from ..conversation import arguments_json
-from ..instructions import BEGIN, split_instructions
+from ..instructions import BEGIN, GO_ON, split_instructions
 from ..item_text import in_words, stand_in
 from ..parts import (
     CONTENT,
@@ -80,6 +80,8 @@ class _Writer:
         if not self.flavor.systems and not any(message["role"] == "user" for message in self.messages):
             at = 1 if self.messages[0]["role"] == "system" else 0
             self.messages.insert(at, {"role": "user", "content": BEGIN})
+        if self.messages[-1]["role"] == "assistant" and not self.flavor.goes_on:
+            self.messages.append({"role": "user", "content": GO_ON})
         return self.messages
 
     # What users and developers say...
