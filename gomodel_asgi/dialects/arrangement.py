@@ -11,7 +11,7 @@ Nothing here depends on what comes later in the conversation, so that a prompt b
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -72,17 +72,32 @@ def _stray(answer: Answer) -> list[Part]:
 
 def _joined(entries: list[Entry]) -> dict[str, ToolCall]:
     """The calls that are answered, by the paths of their outputs."""
-    slots: dict[str, _Slot] = {}
+    calls: dict[str, ToolCall] = {}
+    answers: dict[str, Answer] = {}
+    for entry in entries:
+        if isinstance(entry, Answer):
+            if answers.setdefault(entry.call_id, entry) is not entry:
+                return _sorted_out(entries)
+            continue
+        for part in entry[1]:
+            if isinstance(part, ToolCall) and calls.setdefault(part.call_id, part) is not part:
+                return _sorted_out(entries)
+    return {answer.path: calls[id] for id, answer in answers.items() if id in calls}
+
+
+def _sorted_out(entries: list[Entry]) -> dict[str, ToolCall]:
+    """The same where an id stands for several calls or outputs."""
+    slots: dict[str, _Slot] = defaultdict(_Slot)
     row = 0  # the number of the assistant's items that follow each other
     for entry in entries:
         if isinstance(entry, Answer) or entry[0] != "assistant":
             row += 1
         if isinstance(entry, Answer):
-            slots.setdefault(entry.call_id, _Slot()).answers.append(entry)
+            slots[entry.call_id].answers.append(entry)
             continue
         for part in entry[1]:
             if isinstance(part, ToolCall):
-                slots.setdefault(part.call_id, _Slot()).call(part, row)
+                slots[part.call_id].call(part, row)
     found: dict[str, ToolCall] = {}
     for slot in slots.values():
         found |= slot.end()

@@ -17,7 +17,7 @@ from .arrangement import Answer, Entry, arrange
 from .base import Call
 from .content import read_content
 from .item_text import answer_text
-from .parts import Content, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, Turn
+from .parts import CONTENT, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, Turn
 from .tools import SEARCH, Tools, read_tools, searches_by_client
 from .unsupported import TOLD_ITEMS, Unsupported, expect, malformed, optional_string, string
 
@@ -139,7 +139,7 @@ class _Reader:
 
     def output(self, item: Json, path: str) -> None:
         found = read_content(item.get("output"), f"{path}.output")
-        parts = tuple(part for part in found if isinstance(part, Content))
+        parts = tuple(part for part in found if isinstance(part, CONTENT))
         self.entries.append(Answer(path, string(item, "call_id", path), parts))
 
     def reasoning(self, item: Json, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from typing import Literal
 
 from .base import Call
 from .choice import Choice
@@ -41,20 +41,25 @@ class Unfenced:
     """
 
     def __init__(self) -> None:
-        self.reader: Callable[[str], str] = self._before
+        self.place: Literal["before", "inside", "behind", "free"] = "before"
+        """Where the next piece stands: around or inside the object, or in a text that is none."""
         self.held = ""
         self.depth = 0
         self.quoted = self.escaped = False
 
     def feed(self, text: str) -> str:
         """What *text* brings of the answer."""
-        return self.reader(text)
+        if self.place == "before":
+            return self._before(text)
+        if self.place == "inside":
+            return self._inside(text)
+        return self._behind(text) if self.place == "behind" else text
 
     def close(self) -> str:
-        """What was held back and belongs to the answer after all."""
+        """What was held back and belongs to the answer after all. What is fed from now on is another text."""
         rest, self.held = self.held, ""
-        fence = self.reader == self._behind and CLOSING.fullmatch(rest) is not None
-        self.reader = self._before
+        fence = self.place == "behind" and CLOSING.fullmatch(rest) is not None
+        self.place = "before"
         return "" if fence else rest
 
     def _before(self, text: str) -> str:
@@ -64,7 +69,8 @@ class Unfenced:
             return self._all()
         if not brace:
             return ""
-        self.reader, self.held = self._inside, ""
+        self.place, self.held, self.depth = "inside", "", 0
+        self.quoted = self.escaped = False
         return self._inside(brace + rest)
 
     def _inside(self, text: str) -> str:
@@ -79,7 +85,7 @@ class Unfenced:
             elif char in "{}":
                 self.depth += 1 if char == "{" else -1
                 if self.depth == 0:
-                    self.reader = self._behind
+                    self.place = "behind"
                     return text[: at + 1] + self._behind(text[at + 1 :])
         return text
 
@@ -90,5 +96,5 @@ class Unfenced:
     def _all(self) -> str:
         """What was held back, and from now on everything."""
         text, self.held = self.held, ""
-        self.reader = str
+        self.place = "free"
         return text

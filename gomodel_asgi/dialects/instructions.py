@@ -25,6 +25,8 @@ def split_instructions(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], tuple
     instructions, the last ones are what the user says: targets answer a user.
     """
     said = [turn for turn in turns if turn.role not in INSTRUCTING]
+    if len(said) == len(turns):
+        return (), turns
     if not said:
         said = [Turn("user", turns[-1].parts, turns[-1].path)]
         turns = (*turns[:-1], *said)

@@ -74,7 +74,9 @@ def included(body: Mapping[str, Any], given: Collection[str], unsupported: Unsup
 
     :raises InvalidRequest: it is no list of strings, or a value is refused.
     """
-    values = expect(body.get("include") or [], list, "include")
+    if not body.get("include"):
+        return frozenset()
+    values = expect(body["include"], list, "include")
     for index, value in enumerate(values):
         if expect(value, str, f"include[{index}]") not in INCLUDED and value not in given:
             unsupported.leave_out(INCLUDE, f"include[{index}]", f"the include `{value[:64]}`")

@@ -125,6 +125,8 @@ class Opaque:
 
 
 Content: TypeAlias = Text | Image | File | Audio
+CONTENT = (Text, Image, File, Audio)
+"""For `isinstance`, which is quicker with a tuple."""
 Part: TypeAlias = Content | Refusal | ToolCall | ToolOutput | Reasoning | Opaque
 
 

@@ -248,24 +248,7 @@ def test_every_recorded_request_is_valid_for_the_anthropic_sdk_or_refused_by_nam
 def test_most_recorded_requests_are_carried_and_the_rest_is_refused_for_what_has_no_equal() -> None:
     fates = [(exchange, *translated(exchange)) for exchange in REQUESTS]
     count = Counter(fate for _, fate, _ in fates)
-    assert count[CARRIED_WHOLE] + count[REDUCED] >= 3 * count[REFUSED]
+    assert count[CARRIED_WHOLE] + count[REDUCED] >= 30 * count[REFUSED]
     for exchange, fate, found in fates:
-        if fate == REFUSED:
-            assert found in ("input", "text.format") or value_at(exchange["request"], found) in NO_EQUAL
-
-
-NO_EQUAL = {"tool_search", "tool_search_call", "tool_search_output", "image_generation", "image_generation_call"}
-
-
-def value_at(request: Json, path: str) -> Any:
-    """The value at a path such as `input[3].type`; of a call id, the type of the item that made the call."""
-    names = path.replace("[", ".").replace("]", "").split(".")
-    if names[-1] == "call_id":
-        return next(item["type"] for item in request["input"] if item.get("call_id") == value_of(request, names))
-    return value_of(request, names)
-
-
-def value_of(request: Any, names: list[str]) -> Any:
-    for name in names:
-        request = request[int(name) if name.isdigit() else name]
-    return request
+        if fate == REFUSED and exchange["request"]["input"] != []:  # a continuation, whose history is not recorded
+            assert (exchange["request"]["tools"][0]["type"], found) == ("image_generation", "tools[0].type")

@@ -226,6 +226,7 @@ def test_a_part_that_has_no_block_is_refused_by_its_path_or_dropped(part: Json) 
         outgoing(input=told, policy="reject")
     assert caught.value.param == "input[2].output[0]"
     assert "cannot be shown" in sent(input=told)["messages"][2]["content"][0]["content"][0]["text"]
+    assert "content" not in sent(policy="drop", input=told)["messages"][2]["content"][0]
 
 
 def test_pictures_of_the_assistant_are_named_to_the_model() -> None:
@@ -269,6 +270,8 @@ def test_a_paused_turn_is_sent_back_as_it_stood_to_be_gone_on_with() -> None:
     ("item", "words"),
     [
         ({"type": "web_search_call", "action": {"type": "search", "query": "cats"}}, "cats"),
+        ({"type": "web_search_call", "action": {"type": "open_page", "url": "https://cats"}}, "https://cats"),
+        ({"type": "web_search_call", "action": {"type": "find_in_page", "pattern": "cats", "url": "u"}}, "cats"),
         ({"type": "file_search_call", "queries": ["cats"], "results": [{"filename": "a.md", "text": "Meow"}]}, "Meow"),
         ({"type": "code_interpreter_call", "code": "1+1", "outputs": [{"type": "logs", "logs": "2"}]}, "Output:\n2"),
         ({"type": "mcp_call", "name": "find", "server_label": "crm", "arguments": '{"q":1}', "output": "Ann"}, "Ann"),

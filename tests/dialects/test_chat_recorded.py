@@ -169,7 +169,7 @@ CHAT_PARAMS: tuple[TypeAdapter[Any], ...] = tuple(
 
 
 @each_request
-@pytest.mark.parametrize("unsupported", ["reject", "drop"])
+@pytest.mark.parametrize("unsupported", ["auto", "reject", "drop"])
 def test_a_real_clients_request_is_valid_chat_or_refused_by_name(exchange: Json, unsupported: str) -> None:
     request = {"model": "m", "input": "hi"} | exchange["request"]
     try:

@@ -92,6 +92,14 @@ def test_templates_that_want_a_user_get_one_where_the_history_has_none() -> None
     assert [message["role"] for message in messages([CALL, OUTPUT], type="openai")] == ["assistant", "tool"]
 
 
+@pytest.mark.parametrize(("type", "last"), [("mistral", "user"), ("deepseek", "user"), ("vllm", "assistant")])
+def test_a_server_that_does_not_go_on_with_what_the_assistant_said_last_is_asked_to(type: str, last: str) -> None:
+    items = [{"role": "user", "content": "go"}, {"role": "assistant", "content": "Once upon"}]
+
+    assert messages(items, type=type)[-1]["role"] == last
+    assert messages([*items, CALL], type=type)[-1]["role"] == "tool"
+
+
 def test_what_stands_between_a_call_and_its_output_comes_behind_it() -> None:
     found = messages([{"role": "user", "content": "go"}, CALL, {"role": "user", "content": "wait"}, OUTPUT])
 
@@ -425,7 +433,7 @@ def test_groq_refuses_its_own_reasoning_and_is_not_given_it() -> None:
 def test_mistral_gets_its_thinking_as_a_part() -> None:
     items = [reasoning({"thinking": "Hm"}, "mistral"), {"role": "assistant", "content": "Hi"}]
 
-    assert messages(items, type="mistral")[1]["content"] == [
+    assert messages([*items, {"role": "user", "content": "?"}], type="mistral")[0]["content"] == [
         {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]},
         {"type": "text", "text": "Hi"},
     ]

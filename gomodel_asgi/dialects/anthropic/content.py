@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..item_text import stand_in
-from ..parts import Audio, Content, File, Image, Part, Refusal, Text
+from ..parts import CONTENT, Audio, Content, File, Image, Part, Refusal, Text
 from ..unsupported import MEDIA, Unsupported, malformed
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ class Blocks:
 
     def block(self, part: Part, told: bool = False) -> Json | None:
         """One part, None where nothing is left of it."""
-        if isinstance(part, Content) and (lack := _lack(part)) is not None:
+        if isinstance(part, CONTENT) and (lack := _lack(part)) is not None:
             if told:
                 text = stand_in(part, part.path, lack, self.unsupported)
                 return None if text is None else self.block(text)
@@ -49,7 +49,7 @@ class Blocks:
         else:
             assert isinstance(part, File), "calls, outputs and reasoning are no content"
             block = self.file(part)
-        marked = isinstance(part, Content) and part.breakpoint is not None
+        marked = isinstance(part, CONTENT) and part.breakpoint is not None
         return {**block, "cache_control": self.cache_control} if block and marked else block
 
     def image(self, image: Image) -> Json:

@@ -36,9 +36,9 @@ class Flavor:
     *verbosity*, *refusals*, *stream_options*: members of that meaning are known. *short_ids*: ids of calls are nine
     letters or digits. *longest_id*: how many characters they may have. *any_arguments*: those of a call in the history
     need not be an object's JSON. *media_in_outputs*: tool messages may hold images. *user_after_tool*: a user message
-    may follow a tool message. *takes_reasoning*: what the server called its reasoning may stand in an assistant message
-    under the same name. *reasoning_in_tool_turns*: an assistant message with calls must have `reasoning_content`,
-    others must not.
+    may follow a tool message. *goes_on*: an assistant message may be the last one, and is gone on with.
+    *takes_reasoning*: what the server called its reasoning may stand in an assistant message under the same name.
+    *reasoning_in_tool_turns*: an assistant message with calls must have `reasoning_content`, others must not.
     """
 
     max_tokens: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -62,6 +62,7 @@ class Flavor:
     any_arguments: bool = False
     media_in_outputs: bool = False
     user_after_tool: bool = True
+    goes_on: bool = True
     takes_reasoning: bool = True
     reasoning_in_tool_turns: bool = False
     lowest_temperature: float = 0.0
@@ -104,12 +105,14 @@ FLAVORS: dict[str, Flavor] = {
         short_ids=True,
         media_in_outputs=True,
         user_after_tool=False,
+        goes_on=False,  # "Expected last role User or Tool (or Assistant with prefix True)"
     ),
     "deepseek": Flavor(
         members=frozenset({"thinking"}),
         effort="deepseek",
         media=frozenset(),
         json_schema=False,
+        goes_on=False,  # "The last message must be a user message, or an assistant message with prefix mode on"
         reasoning_in_tool_turns=True,
     ),
     "zai": Flavor(

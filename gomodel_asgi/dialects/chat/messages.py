@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from ..arrangement import CallIds, digest
 from ..base import Call
 from ..conversation import arguments_json
-from ..instructions import BEGIN, split_instructions
+from ..instructions import BEGIN, GO_ON, split_instructions
 from ..item_text import in_words, stand_in
 from ..parts import (
+    CONTENT,
     Audio,
     Content,
     File,
@@ -49,7 +51,8 @@ def render_messages(
     writer = _Writer(call, flavor, tools, unsupported)
     if not flavor.systems:
         leading, turns = split_instructions(turns)
-        writer.system(leading)
+        if leading:
+            writer.system(leading)
     for turn in turns:
         if turn.role == "assistant":
             writer.assistant(turn)
@@ -67,7 +70,8 @@ class _Writer:
         self.tools = tools
         self.unsupported = unsupported
         self.messages: list[Json] = []
-        self.ids = CallIds(self.legal_id, self.other_id)
+        legal = partial(_legal_id, flavor)  # and no method of ours, whose owner we would be part of
+        self.ids = CallIds(legal, lambda id, number: legal(f"{id}_{number}"))
 
     def end(self) -> list[Json]:
         """All messages. Templates that take one system message want a user's too."""
@@ -76,6 +80,8 @@ class _Writer:
         if not self.flavor.systems and not any(message["role"] == "user" for message in self.messages):
             at = 1 if self.messages[0]["role"] == "system" else 0
             self.messages.insert(at, {"role": "user", "content": BEGIN})
+        if self.messages[-1]["role"] == "assistant" and not self.flavor.goes_on:
+            self.messages.append({"role": "user", "content": GO_ON})
         return self.messages
 
     # What users and developers say...
@@ -105,7 +111,7 @@ class _Writer:
 
     def content(self, parts: Iterable[Part]) -> str | list[Json]:
         """A string where that says it all, else a list of parts."""
-        contents = (self.part(part) for part in parts if isinstance(part, Content))
+        contents = [self.part(part) for part in parts if isinstance(part, CONTENT)]
         rendered = [part for part in contents if part is not None]
         if len(rendered) == 1 and rendered[0].keys() == {"type", "text"}:
             return str(rendered[0]["text"])
@@ -220,15 +226,6 @@ class _Writer:
         rendered: Json = {"id": self.ids.of(call), "type": "function", "function": function}
         return rendered | ({"extra_content": extra} if extra else {})
 
-    def legal_id(self, id: str) -> str:
-        longest = self.flavor.longest_id
-        if self.flavor.short_ids:
-            return id if SHORT_ID.fullmatch(id) else digest(id, 9)
-        return id if longest is None or len(id) <= longest else digest(id, longest)
-
-    def other_id(self, id: str, number: int) -> str:
-        return self.legal_id(f"{id}_{number}")
-
     def remembered(self, turn: Turn) -> Json:
         """What the server gave on this turn to be given back: members of the message."""
         memory = Memory()
@@ -288,3 +285,11 @@ def _tagged(thought: str, content: str | list[Json] | None, tags: tuple[str, str
     if isinstance(content, list):
         return [{"type": "text", "text": passage}, *content]
     return passage + (content or "")
+
+
+def _legal_id(flavor: Flavor, id: str) -> str:
+    """*id* where the server takes it, else one that stands for it."""
+    if flavor.short_ids:
+        return id if SHORT_ID.fullmatch(id) else digest(id, 9)
+    longest = flavor.longest_id
+    return id if longest is None or len(id) <= longest else digest(id, longest)
