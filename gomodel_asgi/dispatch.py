@@ -14,10 +14,11 @@ from .envelope import Envelope
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
 from .exchange import Job, Reply, Setup
 from .exchange.job import clock
+from .exchange.operations import Operation
 from .exchange.turnstiles import Held
 from .observers import Trail
 from .registry import split_model
-from .routing import Operation, RoutingRequest, Target
+from .routing import RoutingRequest, Target
 from .within import Overran, within
 
 TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]

@@ -18,7 +18,7 @@ import msgspec
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
-from ..routing import CONVERSATIONS, Target
+from ..routing import Target
 from .available import available
 from .codec import Codec
 from .ownership import Owner
@@ -64,9 +64,6 @@ Change = Callable[[Conversation], Conversation]
 
 class Conversations:
     """Keeps conversations in *records*, each tenant's apart."""
-
-    operations = CONVERSATIONS
-    by_id = CONVERSATIONS - {"conversation_create"}
 
     def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records

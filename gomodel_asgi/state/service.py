@@ -15,8 +15,9 @@ from ..envelope import Envelope
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import provider_of
+from ..exchange.operations import BY_ID, CONTINUING, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
-from ..routing import BY_ID, Target
+from ..routing import Target
 from . import counting
 from .available import available
 from .background import Background
@@ -32,8 +33,6 @@ from .stored import StoredResponses
 from .tasks import Tasks
 from .turns import items_of
 from .unknown import unknown_response, unsupported
-
-CONTINUING = frozenset({"create", "compact", "input_tokens"})
 
 # Seconds that the gateway's own work is given to end when it is closed.
 FAREWELL = 5.0
@@ -63,7 +62,7 @@ class GatewayState:
         if operation in CONTINUING:
             # Nothing is stored of a compaction: it opens without a store too.
             return self._names(job) if self.records.keeps else self.compactor.has_mark(job.request.envelope)
-        return self.records.keeps and (operation in BY_ID or operation in self.conversations.by_id)
+        return self.records.keeps and ROWS[operation].path_names is not None
 
     async def recall(self, job: Job) -> None:
         """Find what the request names, and let the policy see it as `request.previous`.
@@ -152,7 +151,7 @@ class GatewayState:
             return reply
         if operation in BY_ID:
             return await self._by_id(job, target)
-        if operation in self.conversations.operations:
+        if operation in CONVERSATIONS:
             return await self._conversation(job, target)
         return await self._create(job, target)
 
