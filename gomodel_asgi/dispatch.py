@@ -15,6 +15,7 @@ from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
 from .exchange import Job, Reply, Setup
 from .exchange.job import clock
 from .exchange.operations import Operation
+from .exchange.spelling import check_names
 from .exchange.turnstiles import Held
 from .observers import Trail
 from .registry import split_model
@@ -58,9 +59,7 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if setup.limits.tenant_concurrency is not None and tenant is not None:
         held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
     try:
-        if setup.state.names(job):
-            await setup.state.recall(job)
-        reply = await setup.state.answer(job, await decide(job))
+        reply = await setup.state.answer(job, await routed(job))
     except LookupError as error:
         setup.turnstiles.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
@@ -72,8 +71,26 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     return reply
 
 
+async def routed(job: Job) -> Target:
+    """Where the request goes: nothing that it names or brings is looked at before the policy has let the caller in,
+    but for what the policy may see.
+
+    :raises GatewayError: it goes nowhere.
+    """
+    state = job.setup.state
+    if state.names(job):
+        await state.recall(job)
+    target = await decide(job)
+    await state.admit(job, target)
+    return target
+
+
 def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
-    """The request as policy and exchange see it."""
+    """The request as policy and exchange see it.
+
+    :raises InvalidRequest: its body can be read in two ways.
+    """
+    check_names(inbound.envelope.members)
     provider, model = split_model(inbound.envelope.model, inbound.hint, setup.registry)
     request = RoutingRequest(
         operation=inbound.operation,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, tenant_of
+from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
 from .endpoints.handler import Handler
 from .endpoints.hints import agreed, split_query
 from .endpoints.models import ModelsOf
@@ -260,9 +260,7 @@ class Gateway:
         tenant, id, body = found
         inbound, _ = await self._inbound(body, scope, tenant)
         job = job_of(self.setup, inbound, tenant)
-        await self._recalled(job)
-        target = await decide(job)
-        await self.state.work(job, target, id)
+        await self.state.work(job, await routed(job), id)
         return True
 
     async def drain(self) -> None:

@@ -60,13 +60,20 @@ class State(Protocol):
     """What stands between routing and exchange: it knows what was said before, and keeps what is said now."""
 
     def names(self, job: Job) -> bool:
-        """Whether the request may name anything of earlier ones; asked for every request, so told without a wait."""
+        """Whether the request names what the policy may see; asked for every request, so told without a wait."""
         ...
 
     async def recall(self, job: Job) -> None:
         """Read what the request names of earlier ones, for the policy to see.
 
         :raises GatewayError: it cannot be read.
+        """
+        ...
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Look at what else the request brings and names, once the policy has let the caller in.
+
+        :raises GatewayError: it cannot be read, or is not this caller's.
         """
         ...
 

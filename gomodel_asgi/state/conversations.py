@@ -23,7 +23,7 @@ from .available import available
 from .codec import Codec
 from .ownership import Owner
 from .paging import listed, page
-from .past import Past
+from .past import Past, encoded
 from .quota import Quotas
 from .records import CONVERSATIONS as NAME, Records
 from .replies import told
@@ -125,7 +125,7 @@ class Conversations:
     async def _created(self, job: Job, target: Target, provider: Provider) -> Reply:
         tenant, body = job.request.tenant, job.request.body
         id = "conv_" + secrets.token_hex(24)
-        entries = tuple(Entry(msgspec.json.encode(item)) for item in given_items(body.get("items")))
+        entries = tuple(Entry(encoded([item])[1:-1]) for item in given_items(brought(job)))
         conversation = Conversation(int(time.time()), given_metadata(body), entries)
         key, value = await self.records.tenancy.key(tenant, id), CODEC.encode(conversation)
         if not await self.quotas.admit_size(tenant, id, len(value)):
@@ -147,8 +147,9 @@ class Conversations:
                 metadata = given_metadata(demanded(body, "metadata"))
                 return shown(id, await self._changed(tenant, id, lambda old: with_metadata(old, metadata)))
             case "conversation_items_create":
-                items = given_items(demanded(body, "items").get("items"))
-                new = [Entry(msgspec.json.encode(item)) for item in items]
+                demanded(body, "items")
+                items = given_items(brought(job))
+                new = [Entry(encoded([item])[1:-1]) for item in items]
                 await self._changed(tenant, id, lambda old: added(old, new))
                 return listed(items)
             case "conversation_item_delete":
@@ -254,6 +255,14 @@ def given_metadata(body: Any) -> Json:
     if not strings or len(metadata) > MOST_METADATA:
         raise InvalidRequest("'metadata' must be an object of strings.", param="metadata", code="invalid_type")
     return dict(metadata)
+
+
+def brought(job: Job) -> Any:
+    """The body's `items`, with what they refer to put in.
+
+    :raises InvalidRequest: nothing is known here of what one of them refers to.
+    """
+    return job.past.given_items() if isinstance(job.past, Past) else job.request.body.get("items")
 
 
 def given_items(items: Any) -> list[Json]:

@@ -1,0 +1,121 @@
+"""What a request names of earlier ones, found in the store: first what its policy may see, then what its items say.
+
+    recall   before the policy: the response or conversation of the path, `previous_response_id`, `conversation`
+    admit    after it, and before an upstream sees anything: the elements of `input` and `items`, and the rest
+
+Where a request may name something is said in the table of operations, and only there. Nothing is passed over because
+it cannot be read: what cannot be examined is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from ..exchange import Job
+from ..exchange.operations import ROWS
+from ..exchange.spelling import OBJECT, first, member_of, text_in
+from ..routing import Target
+from .available import available
+from .compaction import Compactor
+from .mentions import Mentions, lists_of, mentions_of
+from .past import PATH, Named, Past, Referred
+from .records import Records
+from .references import response_of
+from .turns import items_of
+
+
+class Lookups:
+    """Finds what requests name, in *records*."""
+
+    def __init__(self, records: Records, compactor: Compactor) -> None:
+        self.records = records
+        self.compactor = compactor
+
+    # Before the policy...
+
+    def names(self, job: Job) -> bool:
+        """Whether the request names what the policy may see; asked for every request, so in order of cost."""
+        if not self.records.keeps:
+            return False
+        row, envelope = ROWS[job.request.operation], job.request.envelope
+        if row.path_names is not None:
+            return True
+        return envelope.names_state and row.body is not None and any(map(envelope.has, row.body.members))
+
+    async def recall(self, job: Job) -> None:
+        """Find it, and let the policy see it as `request.previous`.
+
+        :raises InvalidRequest: a member that names something can be read in two ways.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        request, past = job.request, self._past(job)
+        envelope, row = request.envelope, past.row
+        named = [(PATH, request.response_id)] if row.path_names is not None else []
+        for member in row.body.members if row.body is not None else ():
+            if envelope.has(member):
+                raw = envelope.members[member]
+                named.append((member, text_in(member_of(raw, member, "id") if first(raw) == OBJECT else raw)))
+        await available(partial(self._name, request.tenant, past, named))
+        job.past = past
+        request.previous = past.owner
+
+    # After it...
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Find what else the request mentions, for *target* to be asked.
+
+        :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        request, body = job.request, ROWS[job.request.operation].body
+        mentions = None
+        if body is not None:
+            envelope, strict = request.envelope, request.tenant is not None
+            lists = lists_of(body, envelope.members)
+            if self.records.keeps:
+                mentions = mentions_of(body, envelope.members, envelope.raw, lists, strict=strict)
+            if lists and self.compactor.has_mark(envelope):
+                self._of(job).expand = partial(self.compactor.expand, request.tenant)
+        if mentions:
+            await available(partial(self._refer, request.tenant, self._of(job), mentions))
+
+    def _of(self, job: Job) -> Past:
+        """What is known of the request's past, from here on."""
+        if not isinstance(job.past, Past):
+            job.past = self._past(job)
+        return job.past
+
+    def _past(self, job: Job) -> Past:
+        request = job.request
+        row, trusted = ROWS[request.operation], request.tenant is None
+        return Past(request.envelope, row, self.records.accounts, warn=job.warn, trusted=trusted)
+
+    # In the store...
+
+    async def _name(self, tenant: str | None, past: Past, named: Iterable[tuple[str, str | None]]) -> None:
+        for place, id in named:
+            owner = None if id is None else await self.records.owners.find(tenant, id)
+            past.named.append(Named(place, id, owner))
+
+    async def _refer(self, tenant: str | None, past: Past, mentions: Mentions) -> None:
+        past.references = mentions.references
+        for one in mentions.references:
+            # Without tenants reasoning goes on as it is, whoever issued it.
+            if one.id not in past.referred and not (past.trusted and one.kind == "reasoning"):
+                found = await self._referred(tenant, one.id)
+                if found is not None:
+                    past.referred[one.id] = found
+        await self._name(tenant, past, mentions.others)
+
+    async def _referred(self, tenant: str | None, item_id: str) -> Referred | None:
+        response_id = response_of(item_id) or await self.records.placed(tenant, item_id)
+        if response_id is None:
+            return None
+        turn = await self.records.turns.find(tenant, response_id)
+        if turn is None:
+            owner = await self.records.owners.find(tenant, response_id)
+            return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
+        said = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
+        item = next((item for item in said if item.get("id") == item_id), None)
+        return None if item is None else Referred(item, turn.account, turn.type)
