@@ -85,6 +85,13 @@ class State(Protocol):
         """
         ...
 
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """Whether the *id* that *provider* gave is known to be another tenant's.
+
+        :raises GatewayError: that cannot be told.
+        """
+        ...
+
 
 class Past(Protocol):
     """What the request names of earlier ones; *key* is a Target's own, None for the provider's."""

@@ -20,6 +20,7 @@ from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
 from ..routing import Target
 from .available import available
+from .claims import HERE, NOT_OWN
 from .codec import Codec
 from .ownership import Owner
 from .paging import listed, page
@@ -118,8 +119,10 @@ class Conversations:
         if isinstance(found, dict) and isinstance(found.get("id"), str) and candidate is not None:
             provider = candidate.provider
             account = self.records.accounts.of(provider, candidate.key)
-            owner = Owner(provider.name, None, account, time.time(), type=provider.type)
-            await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner))
+            upstream = self.records.accounts.upstream(provider)
+            owner = Owner(provider.name, None, account, time.time(), type=provider.type, upstream=upstream)
+            if not await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner)):
+                job.warn([NOT_OWN])
         return reply
 
     async def _created(self, job: Job, target: Target, provider: Provider) -> Reply:
@@ -132,7 +135,7 @@ class Conversations:
             raise too_large()
         await self.records.store.put(NAME, key, value)
         account = self.records.accounts.of(provider, None)
-        owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True)
+        owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True, upstream=HERE)
         await self.records.owners.remember(tenant, id, owner)
         return told(shown(id, conversation), provider.name, None)
 

@@ -25,6 +25,7 @@ class ItemPlace(msgspec.Struct, frozen=True):
 
 
 PLACES = Codec(ItemPlace)
+LISTED = b"\x01"
 
 
 class Records:
@@ -38,13 +39,40 @@ class Records:
         self.tenancy = Tenancy(store)
         self.accounts = Accounts(self.tenancy)
         self.owners = Ownership(store, tenancy=self.tenancy)
+        self.claims = self.owners.claims
         self.turns = Turns(store, self.tenancy)
 
+    async def claim_items(self, tenant: str | None, item_ids: Iterable[str], response_id: str, upstream: str) -> bool:
+        """Remember that these items came with a response; whether none of them is another tenant's at *upstream*."""
+        claims, mine = self.claims, True
+        for id in item_ids:
+            mine = await claims.keep(tenant, upstream, id, note=response_id) and mine
+        return mine
+
     async def place(self, tenant: str | None, item_ids: Iterable[str], response_id: str) -> None:
-        """Remember that these items came with a response."""
+        """Remember it for whom they may be told without their upstream."""
         value = PLACES.encode(ItemPlace(response_id))
         for key in await self.tenancy.keys(tenant, item_ids):
             await self.store.put(ITEMS, key, value)
+
+    async def list_items(self, tenant: str | None, container: str, item_ids: Iterable[str]) -> None:
+        """Remember that these items were listed as those of a response or conversation."""
+        for key in await self.tenancy.keys(tenant, [f"{container}/{id}" for id in item_ids]):
+            await self.store.put(ITEMS, key, LISTED)
+
+    async def is_listed(self, tenant: str | None, container: str, item_id: str) -> bool:
+        """Whether *tenant* was told that an item is one of that response or conversation."""
+        key = await self.tenancy.key(tenant, f"{container}/{item_id}")
+        return await self.store.get(ITEMS, key) is not None
+
+    async def response_with(self, tenant: str | None, item_id: str, upstreams: Iterable[str]) -> str | None:
+        """The response that an item of *tenant*'s came with, from one of *upstreams* or from any that is known."""
+        if tenant is not None:
+            for upstream in upstreams:
+                found = await self.claims.note(tenant, upstream, item_id)
+                if found:
+                    return found
+        return await self.placed(tenant, item_id)
 
     async def placed(self, tenant: str | None, item_id: str) -> str | None:
         """The response that an item came with."""

@@ -15,7 +15,8 @@ from functools import partial
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import provider_of
-from ..exchange.operations import BY_ID, CONVERSATIONS
+from ..exchange.operations import BY_ID, CONVERSATIONS, ROWS
+from ..providers.provider import Provider
 from ..routing import Target
 from . import counting
 from .available import available
@@ -143,6 +144,14 @@ class GatewayState:
         if conversation is not None:
             past.lines = await self.conversations.lines(request.tenant, conversation)
 
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        tenant, upstream = job.request.tenant, self.records.accounts.upstream(provider)
+        return self.records.keeps and await available(partial(self.records.claims.is_anothers, tenant, upstream, id))
+
     # Operations by id...
 
     async def _by_id(self, job: Job, target: Target) -> Reply:
@@ -159,6 +168,11 @@ class GatewayState:
         reply = await Exchange(job, target).run()
         if job.request.operation == "delete" and reply.status < 300:
             await self._forgotten(job)
+        return await self._listed(job, reply)
+
+    async def _listed(self, job: Job, reply: Reply) -> Reply:
+        if ROWS[job.request.operation].gives == "items":
+            await self.learner.listed(job, reply)
         return reply
 
     async def _held(self, job: Job, provider: str, model: str | None) -> Reply:
@@ -179,7 +193,7 @@ class GatewayState:
             if not provider.native or (job.request.tenant is not None and target.api_key is None):
                 raise unsupported("conversations")
             return await Exchange(job, target).run()
-        return await self.conversations.answer(job, target, provider, past)
+        return await self._listed(job, await self.conversations.answer(job, target, provider, past))
 
     async def work(self, job: Job, target: Target, id: str) -> None:
         """Work on the queued background response *id*, here and now.

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from ..dialects.replay import stream_of
 from ..emitter import response_object, usage
 from ..envelope import Envelope
-from ..errors import InvalidRequest
+from ..errors import GatewayError, InvalidRequest
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import provider_of, resolve
 from ..exchange.exchange import STREAM_TYPE
@@ -27,6 +27,7 @@ from ..exchange.operations import BODY
 from ..exchange.outgoing import call_of
 from ..providers.provider import Provider, fingerprint
 from ..routing import Target
+from ..state.claims import NOT_OWN
 from ..state.portable import carried
 from ..state.turns import Line
 from ..state.unknown import unknown_previous
@@ -170,7 +171,11 @@ class Recall:
         self.answered = job, target, provider_of(target, job)
         return reply
 
-    def learn(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """See `exchange.job.State`."""
+        return await self.gateways.is_anothers(job, provider, id)
+
+    async def learn(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
         """Keep a response that has ended well, unless the gateway or the upstream does."""
         if self.answered is None:
             return
@@ -184,7 +189,18 @@ class Recall:
             type = provider.type or provider.name
             own = Chunk(own_items(job.request.envelope), account, type)
             chunks = (*earlier, own, Chunk(b",".join(output), account, type))
+        elif not await self._is_own(job, provider, response_id):
+            return  # its id would go to the upstream
         self.memory.keep(response_id, Remembered(provider.name, reply.model, account, chunks))
+
+    async def _is_own(self, job: Job, provider: Provider, response_id: str) -> bool:
+        try:
+            own = not await self.is_anothers(job, provider, response_id)
+        except GatewayError:
+            own = False
+        if not own:
+            job.warn([NOT_OWN])
+        return own
 
     def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
         if self.earlier is not None or not self.create.generate:
