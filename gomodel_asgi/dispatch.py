@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from .envelope import Envelope
-from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
+from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
 from .exchange import Job, Reply, Setup
 from .exchange.job import clock
 from .exchange.operations import Operation
@@ -88,8 +88,11 @@ async def routed(job: Job) -> Target:
 def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
     """The request as policy and exchange see it.
 
+    :raises Unauthenticated: it has no *tenant*, and the gateway requires one.
     :raises InvalidRequest: its body can be read in two ways.
     """
+    if tenant is None and setup.tenant_required:
+        raise Unauthenticated
     check_names(inbound.envelope.members)
     provider, model = split_model(inbound.envelope.model, inbound.hint, setup.registry)
     request = RoutingRequest(

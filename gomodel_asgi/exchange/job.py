@@ -43,6 +43,7 @@ class Setup:
     budget: RetryBudget
     turnstiles: Turnstiles
     state: State
+    tenant_required: bool = False
     candidates: dict[tuple[str, str | None], Candidate] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
