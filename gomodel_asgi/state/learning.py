@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..errors import StoreUnavailable
+from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Job, Reply
 from ..exchange.candidate import Candidate
 from ..exchange.job import clock
@@ -28,6 +28,7 @@ from .conversations import Conversations
 from .ownership import Owner
 from .quota import Quotas
 from .records import Records
+from .references import only_named
 from .tasks import Task, Tasks
 from .turns import Turn
 
@@ -77,8 +78,10 @@ class Learner:
     async def learn(self, job: Job, reply: Reply) -> None:
         """Attend to *reply*: what it tells is kept by the time the client has all of it."""
         candidate = reply.candidate
-        if candidate is None or not is_stored(job, candidate.target):
+        if candidate is None:
             return
+        if not is_stored(job, candidate.target):
+            return await self._learn_names(job, reply, candidate)
         held = candidate.dialect is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
@@ -103,6 +106,33 @@ class Learner:
             late = await self._now_or_behind(job, partial(lesson.ended, response, early)) or early
         if late is not None:
             await late()
+
+    async def _learn_names(self, job: Job, reply: Reply, candidate: Candidate) -> None:
+        """Of a response that is not stored, only what its client can give back by id alone is remembered."""
+        if job.request.tenant is None or candidate.dialect is not None:
+            return
+        if reply.stream is None:
+            reply.before_end = await self._now_or_behind(job, partial(self._names, job, candidate, reply.body))
+        else:
+            reply.stream.before_end = partial(self._naming, job, candidate, reply)
+
+    async def _naming(self, job: Job, candidate: Candidate, reply: Reply) -> None:
+        assert reply.stream is not None
+        wait = await self._now_or_behind(job, partial(self._names, job, candidate, reply.stream.reader.final()))
+        if wait is not None:
+            await wait()
+
+    async def _names(self, job: Job, candidate: Candidate, body: bytes | None) -> None:
+        response = body if body is None or body.startswith(b"{") else last_response(body)
+        try:
+            ids = only_named(_said(response).output) if response is not None else []
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidRequest):
+            return
+        provider, accounts, tenant = candidate.provider, self.records.accounts, job.request.tenant
+        if ids and tenant is not None:
+            account, type = accounts.of(provider, candidate.key), provider.type or provider.name
+            if not await self.records.name_items(tenant, ids, accounts.upstream(provider), account, type):
+                job.warn([NOT_OWN])
 
     async def listed(self, job: Job, reply: Reply) -> None:
         """Attend to a *reply* that lists items of what the path names: these may be asked for one by one."""

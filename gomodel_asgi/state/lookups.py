@@ -134,7 +134,7 @@ class Lookups:
         them as output."""
         for id in items:
             if not await self.records.is_listed(tenant, container, id):
-                if await self.records.response_with(tenant, id, upstreams) is None:
+                if await self.records.placed(tenant, id, upstreams) is None:
                     raise unknown_item()
 
     async def _find_foreign(self, past: Past, strangers: list[str], upstreams: set[str]) -> None:
@@ -151,9 +151,12 @@ class Lookups:
         return await claims.is_anothers(None, upstream, id) or await claims.is_anothers(None, HERE, ours)
 
     async def _referred(self, tenant: str | None, item_id: str, upstreams: set[str]) -> Referred | None:
-        response_id = response_of(item_id) or await self.records.response_with(tenant, item_id, upstreams)
+        response_id = response_of(item_id)
         if response_id is None:
-            return None
+            place = await self.records.placed(tenant, item_id, upstreams)
+            if place is None or place.account:
+                return None if place is None else Referred(None, place.account, place.type)
+            response_id = place.response
         turn = await self.records.turns.find(tenant, response_id)
         if turn is None:
             owner = await self.records.owners.find(tenant, response_id)

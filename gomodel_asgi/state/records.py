@@ -18,10 +18,13 @@ ITEMS = "items"
 CONVERSATIONS = "conversations"
 
 
-class ItemPlace(msgspec.Struct, frozen=True):
-    """Which response an item that an upstream made came with."""
+class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which response an item that an upstream made came with; of one that is not stored, "" and instead the *account*
+    and *type* of the provider that can make something of the item."""
 
     response: str
+    account: str = ""
+    type: str = ""
 
 
 PLACES = Codec(ItemPlace)
@@ -55,6 +58,13 @@ class Records:
         for key in await self.tenancy.keys(tenant, item_ids):
             await self.store.put(ITEMS, key, value)
 
+    async def name_items(self, tenant: str, item_ids: Iterable[str], upstream: str, account: str, type: str) -> bool:
+        """Remember items of a response that is not stored, as `claim_items` does."""
+        value, ids, mine = PLACES.encode(ItemPlace("", account, type)), [*item_ids], True
+        for id, key in zip(ids, await self.tenancy.keys(tenant, ids), strict=True):
+            mine = await self.claims.keep(tenant, upstream, id, (ITEMS, key, value)) and mine
+        return mine
+
     async def list_items(self, tenant: str | None, container: str, item_ids: Iterable[str]) -> None:
         """Remember that these items were listed as those of a response or conversation."""
         for key in await self.tenancy.keys(tenant, [f"{container}/{id}" for id in item_ids]):
@@ -65,19 +75,14 @@ class Records:
         key = await self.tenancy.key(tenant, f"{container}/{item_id}")
         return await self.store.get(ITEMS, key) is not None
 
-    async def response_with(self, tenant: str | None, item_id: str, upstreams: Iterable[str]) -> str | None:
-        """The response that an item of *tenant*'s came with, from one of *upstreams* or from any that is known."""
+    async def placed(self, tenant: str | None, item_id: str, upstreams: Iterable[str]) -> ItemPlace | None:
+        """Where an item of *tenant*'s came from: from one of *upstreams*, or from any that is known."""
         if tenant is not None:
             for upstream in upstreams:
-                found = await self.claims.note(tenant, upstream, item_id)
-                if found:
-                    return found
-        return await self.placed(tenant, item_id)
-
-    async def placed(self, tenant: str | None, item_id: str) -> str | None:
-        """The response that an item came with."""
-        found = PLACES.decode(await self.store.get(ITEMS, await self.tenancy.key(tenant, item_id)))
-        return None if found is None else found.response
+                response_id = await self.claims.note(tenant, upstream, item_id)
+                if response_id:
+                    return ItemPlace(response_id)
+        return PLACES.decode(await self.store.get(ITEMS, await self.tenancy.key(tenant, item_id)))
 
     async def delete(self, tenant: str | None, response_id: str) -> bool:
         """Remove a response, or a conversation, and its owner; whether there was one."""

@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Raw
 
 from ..envelope import Members
-from ..exchange.spelling import ARRAY, OBJECT, QUOTE, Item, first, text_in
+from ..exchange.spelling import ARRAY, OBJECT, QUOTE, Item, first, read_items, text_in
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")
@@ -101,6 +101,16 @@ def references(items: Iterable[Item | None], member: str) -> list[Reference]:
     return found
 
 
+def only_named(output: Raw) -> list[str]:
+    """The ids of those items of a response's *output* that a client can give back by their ids alone.
+
+    :raises InvalidRequest: they cannot be read, or can be read in two ways.
+    """
+    items = read_items(output, "output")
+    ids = [one.id for one in references(items, "output") if one.kind == "item" and one.id]
+    return ids + [id for item in items if item is not None and (id := _approval(item))]
+
+
 def may_be_nested(raw: bytes) -> bool:
     """Whether anywhere in the JSON *raw* an `item_reference` may be spoken of, however it is spelled."""
     return REFERENCE.encode() in raw or (ESCAPE in raw and ESCAPED.search(raw) is not None)
@@ -160,6 +170,12 @@ def _nameless(item: bytes) -> bytes:
 
 
 # One item...
+
+
+def _approval(item: Item) -> str | None:
+    """The id of an item that asks for an approval, which answers name."""
+    members = {str(name): value for name, value in item.items()}
+    return text_in(members.get("id")) if text_in(members.get("type")) == "mcp_approval_request" else None
 
 
 def _told(names: tuple[str, ...], item: Item) -> Members:
