@@ -11,13 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from .envelope import Envelope
-from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError
+from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
 from .exchange import Job, Reply, Setup
 from .exchange.job import clock
+from .exchange.operations import Operation
+from .exchange.spelling import check_names
 from .exchange.turnstiles import Held
 from .observers import Trail
 from .registry import split_model
-from .routing import Operation, RoutingRequest, Target
+from .routing import RoutingRequest, Target
 from .within import Overran, within
 
 TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
@@ -57,9 +59,7 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if setup.limits.tenant_concurrency is not None and tenant is not None:
         held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
     try:
-        if setup.state.names(job):
-            await setup.state.recall(job)
-        reply = await setup.state.answer(job, await decide(job))
+        reply = await setup.state.answer(job, await routed(job))
     except LookupError as error:
         setup.turnstiles.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
@@ -71,8 +71,29 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     return reply
 
 
+async def routed(job: Job) -> Target:
+    """Where the request goes: nothing that it names or brings is looked at before the policy has let the caller in,
+    but for what the policy may see.
+
+    :raises GatewayError: it goes nowhere.
+    """
+    state = job.setup.state
+    if state.names(job):
+        await state.recall(job)
+    target = await decide(job)
+    await state.admit(job, target)
+    return target
+
+
 def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
-    """The request as policy and exchange see it."""
+    """The request as policy and exchange see it.
+
+    :raises Unauthenticated: it has no *tenant*, and the gateway requires one.
+    :raises InvalidRequest: its body can be read in two ways.
+    """
+    if tenant is None and setup.tenant_required:
+        raise Unauthenticated
+    check_names(inbound.envelope.members)
     provider, model = split_model(inbound.envelope.model, inbound.hint, setup.registry)
     request = RoutingRequest(
         operation=inbound.operation,

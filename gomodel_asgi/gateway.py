@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, tenant_of
+from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
 from .endpoints.handler import Handler
 from .endpoints.hints import agreed, split_query
 from .endpoints.models import ModelsOf
@@ -51,7 +51,7 @@ class Gateway:
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
     *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
     names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
-    name in full.
+    name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
 
     :raises ValueError: no provider, two of one name, or a malformed prefix.
     """
@@ -72,6 +72,7 @@ class Gateway:
         stamp: bool = True,
         expose_timing: bool = False,
         models: ModelsOf | None = None,
+        tenant_required: bool = False,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -95,6 +96,7 @@ class Gateway:
             budget=RetryBudget(),
             turnstiles=Turnstiles(limits),
             state=self.state,
+            tenant_required=tenant_required,
         )
 
     def __repr__(self) -> str:
@@ -260,9 +262,7 @@ class Gateway:
         tenant, id, body = found
         inbound, _ = await self._inbound(body, scope, tenant)
         job = job_of(self.setup, inbound, tenant)
-        await self._recalled(job)
-        target = await decide(job)
-        await self.state.work(job, target, id)
+        await self.state.work(job, await routed(job), id)
         return True
 
     async def drain(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from .envelope import Envelope
 from .errors import InvalidRequest, UnknownModel, UnknownProvider
+from .exchange.operations import ROWS, Operation
 from .health import ProviderHealth
 from .providers.provider import ApiKey, Provider
 from .registry import Registry
@@ -25,19 +26,6 @@ from .settings import Retries, Timeouts
 if TYPE_CHECKING:
     from .schema import ResponsesRequest
 
-Operation = Literal[
-    "create", "retrieve", "delete", "cancel", "input_items", "compact", "input_tokens", "connect", "models",
-    "conversation_create", "conversation_retrieve", "conversation_update", "conversation_delete",
-    "conversation_items", "conversation_items_create", "conversation_item", "conversation_item_delete",
-]  # fmt: skip
-BY_ID: frozenset[str] = frozenset({"retrieve", "delete", "cancel", "input_items"})
-CONVERSATIONS: frozenset[str] = frozenset(
-    {
-        "conversation_create", "conversation_retrieve", "conversation_update", "conversation_delete",
-        "conversation_items", "conversation_items_create", "conversation_item", "conversation_item_delete",
-    }
-)  # fmt: skip
-CONTINUING: frozenset[str] = frozenset({"create", "compact", "input_tokens"})
 RESERVED_PARAMS = ("model", "stream", "background")
 
 
@@ -211,13 +199,14 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True):
         :raises UnknownModel: no provider serves the model.
         :raises InvalidRequest: there is neither hint nor model and more than one provider; or an unknown id.
         """
-        if self.operation in BY_ID or (self.operation in CONVERSATIONS and self.response_id is not None):
+        row = ROWS[self.operation]
+        if row.path_names is not None:
             return Target(self._owner())
         if self.provider is not None:
             return Target(self._hinted(self.provider))
         if self.operation == "conversation_create":
             return Target(next(iter(self.providers)))
-        if self.operation in CONTINUING and self._stays():
+        if row.continues and self._stays():
             return Target(self.previous.provider)  # type: ignore[union-attr]
         return Target(self._by_model())
 

@@ -217,12 +217,60 @@ def test_of_repeated_members_the_policy_sees_the_last_and_the_last_is_sent(stage
     assert stage.provider.requests[0].body == b'{"model":"b","stream":false,"input":"x"}'
 
 
-def test_a_member_of_another_case_is_another_member(stage: Stage) -> None:
+def test_a_member_that_nobody_guards_may_be_written_in_any_case(stage: Stage) -> None:
     stage.gateway()
-    body = b'{"Model":"a","model":"b","PROVIDER":"nobody","Stream":1}'
+    body = (
+        b'{"model":"b","Temperature":1,"META":{"Type":"x","type":"y"},"input":[{"role":"user","Content":[{"TYPE":1}]}]}'
+    )
 
     assert post(stage.origin, body).status == 200
-    assert stage.provider.requests[0].json() == {"Model": "a", "model": "b", "PROVIDER": "nobody", "Stream": 1}
+    assert stage.provider.requests[0].body == body
+
+
+GUARDED = [
+    *("model", "provider", "stream", "store", "background", "previous_response_id", "conversation", "input", "items"),
+    *("tools", "prompt", "prompt_cache_options"),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/compact", "/v1/conversations"])
+@pytest.mark.parametrize("member", GUARDED)
+def test_a_guarded_member_in_another_case_is_a_400_that_names_it_as_written(
+    stage: Stage, path: str, member: str
+) -> None:
+    stage.gateway(policy=lambda request: Target("fake", model="cheap"))
+    for written in (member.title(), member.upper(), member.replace("s", "\u017f").replace("k", "\u212a")):
+        if written != member:
+            body = json.dumps({"model": "gpt-5", "input": "hi", written: None}).encode()
+            answer = post(stage.origin, body, target=path)
+            assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "invalid_parameter", written)
+    assert not stage.provider.requests
+
+
+AMBIGUOUS = {
+    "Type": rb'{"Type":"item_reference","type":"message","role":"user","content":"x"}',
+    "ID": rb'{"role":"user","content":"x","ID":"a"}',
+    "rolE": rb'{"rol\u0045":"system","role":"user","content":"x"}',
+    "Encrypted_Content": rb'{"type":"compaction","encrypted_content":"x","Encrypted_Content":"y"}',
+    "type": rb'{"type":"item_reference","id":"a","type":"message","role":"user","content":"x"}',
+    "id": rb'{"id":"a","role":"user","content":"x","i\u0064":"b"}',
+    "role": rb'{"role":"user","content":"x","role":"user"}',
+    "encrypted_content": rb'{"type":"compaction","encrypted_content":"x","encrypted_content":"x"}',
+}
+
+
+@pytest.mark.parametrize(("path", "member"), [("/v1/responses", "input"), ("/v1/conversations", "items")])
+@pytest.mark.parametrize("written", AMBIGUOUS)
+def test_an_item_that_can_be_read_in_two_ways_is_a_400(stage: Stage, path: str, member: str, written: str) -> None:
+    stage.gateway()
+    before = b'{"role":"user","content":"hi","a,b":1,"c":2},{"a":1,"b,c":2,"role":"user"}'
+    body = b'{"model":"gpt-5","%s":[%s,7,%s]}' % (member.encode(), before, AMBIGUOUS[written])
+
+    answer = post(stage.origin, body, target=path)
+
+    assert (answer.status, answer.error["code"]) == (400, "invalid_parameter")
+    assert answer.error["param"] == f"{member}[3].{written}"
+    assert not stage.provider.requests
 
 
 def test_an_escaped_name_is_the_same_member(stage: Stage) -> None:

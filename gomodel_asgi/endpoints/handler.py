@@ -19,6 +19,7 @@ from ..envelope import Envelope
 from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
 from ..exchange import Reply, Setup
 from ..exchange.detached import detached
+from ..exchange.operations import BODIED
 from ..exchange.reply import Failed
 from ..headers import HINT, Headers, read, request_id
 from ..observers import Trail
@@ -31,10 +32,6 @@ from .watch import Reason, Watch, watch
 
 if TYPE_CHECKING:
     from ..gateway import Gateway
-
-WITH_BODY = frozenset(
-    {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
-)
 
 
 class Handler(Struct, eq=False):
@@ -134,7 +131,7 @@ class Handler(Struct, eq=False):
         if self.route.response_id is not None:
             check_id(self.route.response_id)
             check_id(self.route.item_id)
-        if operation in WITH_BODY:
+        if operation in BODIED:
             check_content_type(headers)
             envelope = Envelope.parse(await read_body(self.receive, headers, limit_of(scope, self.setup.limits.body)))
         else:

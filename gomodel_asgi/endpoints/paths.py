@@ -9,17 +9,11 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Scope
 
 from ..errors import InvalidRequest, MethodNotAllowed
-from ..routing import Operation
+from ..exchange.operations import PLACEHOLDER, TABLE, Operation
 from ..state.unknown import unknown_response
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
 LONGEST_NAME = 512  # characters of a model's name
-FIXED: dict[str, Operation] = {"/compact": "compact", "/input_tokens": "input_tokens"}
-BELOW_ID: dict[str, dict[str, Operation]] = {
-    "": {"GET": "retrieve", "DELETE": "delete"},
-    "/cancel": {"POST": "cancel"},
-    "/input_items": {"GET": "input_items"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +40,20 @@ class Route:
         return found
 
 
-CREATE = Route({"POST": "create"})
-MODELS = Route({"GET": "models"})
-CONVERSATION_CREATE = Route({"POST": "conversation_create"})
-CONVERSATION: dict[str, Operation] = {
-    "GET": "conversation_retrieve",
-    "POST": "conversation_update",
-    "DELETE": "conversation_delete",
-}
-CONVERSATION_ITEMS: dict[str, Operation] = {"GET": "conversation_items", "POST": "conversation_items_create"}
-CONVERSATION_ITEM: dict[str, Operation] = {"GET": "conversation_item", "DELETE": "conversation_item_delete"}
-COLLECTION = {path: Route({"POST": operation}) for path, operation in FIXED.items()}
+def _methods() -> dict[str, dict[str, Operation]]:
+    """The operations of each path of the table, by method. What a WebSocket carries is not asked for by a method."""
+    found: dict[str, dict[str, Operation]] = {}
+    for row in TABLE:
+        if row.method != "WEBSOCKET":
+            found.setdefault(PLACEHOLDER.sub("{}", row.path), {})[row.method] = row.operation
+    return found
+
+
+METHODS = _methods()
+FIXED = {path: Route(methods) for path, methods in METHODS.items() if "{}" not in path}
+CREATE = FIXED["/responses"]
+MODELS = FIXED["/models"]
+ROOTS = tuple({"/" + path.split("/")[1] for path in METHODS})
 
 
 def route_path(scope: Scope) -> str:
@@ -86,42 +83,26 @@ def match(scope: Scope, prefix: str) -> Route | None:
     encoded or unnormalised path is never ours here and the host's elsewhere.
     """
     path, raw = route_path(scope), scope.get("raw_path")
-    if path.startswith(prefix + "/responses"):
-        return _route(path[len(prefix) + len("/responses") :]) if _is_spelled(raw, path) else None
-    if path.startswith(prefix + "/models"):
+    below = path[len(prefix) :]
+    if not path.startswith(prefix) or not below.startswith(ROOTS):
+        return None
+    if below.startswith("/models"):
         return _models(raw, prefix + "/models", path)
-    if path.startswith(prefix + "/conversations"):
-        return _conversation(path[len(prefix) + len("/conversations") :]) if _is_spelled(raw, path) else None
-    return None
+    route = FIXED.get(below) or _named(below.split("/"))
+    return route if route is not None and _is_spelled(raw, path) else None
+
+
+def _named(parts: list[str]) -> Route | None:
+    """The route of a path that names a response, or a conversation and perhaps an item: every second part is an id."""
+    ids = parts[2::2]
+    if not ids or not all(ids):
+        return None
+    methods = METHODS.get("/".join(part if number % 2 else "{}" for number, part in enumerate(parts))[2:])
+    return None if methods is None else Route(methods, *ids)
 
 
 def _is_spelled(raw: bytes | None, path: str) -> bool:
     return raw is None or raw.partition(b"?")[0].endswith(path.encode())
-
-
-def _route(rest: str) -> Route | None:
-    if not rest:
-        return CREATE
-    if rest in COLLECTION:
-        return COLLECTION[rest]
-    id, slash, tail = rest[1:].partition("/")
-    methods = BELOW_ID.get(slash + tail)
-    if not rest.startswith("/") or not id or methods is None:
-        return None
-    return Route(methods, id)
-
-
-def _conversation(rest: str) -> Route | None:
-    if not rest:
-        return CONVERSATION_CREATE
-    match rest.split("/"):
-        case ["", id] if id:
-            return Route(CONVERSATION, id)
-        case ["", id, "items"] if id:
-            return Route(CONVERSATION_ITEMS, id)
-        case ["", id, "items", item_id] if id and item_id:
-            return Route(CONVERSATION_ITEM, id, item_id)
-    return None
 
 
 def _models(raw: bytes | None, at: str, path: str) -> Route | None:

@@ -23,13 +23,14 @@ from ..errors import (
 )
 from ..headers import UNSUPPORTED, Headers, for_client, is_safe, unsupported
 from ..health import Breaker
-from ..routing import BY_ID, Target
+from ..routing import Target
 from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
 from .candidate import Candidate, kept, provider_of, resolve
 from .classify import BUSY
 from .detached import detached
 from .job import Job, Setup, clock
+from .operations import ROWS
 from .reply import NO_LABELS, Reply
 from .stream import Stream
 from .told import ToldStream
@@ -152,7 +153,7 @@ class Exchange(Struct):
 
     def _may_cross(self) -> bool:
         """Whether another upstream could make anything of the request: not of state that lives at one of them."""
-        return not self.job.bound and self.job.request.operation not in BY_ID
+        return ROWS[self.job.request.operation].falls_back and not self.job.bound
 
     def _passed(self, error: GatewayError) -> GatewayError:
         """*error* as it is given to the client, who shall not repeat what we have repeated for it."""

@@ -43,6 +43,7 @@ class Setup:
     budget: RetryBudget
     turnstiles: Turnstiles
     state: State
+    tenant_required: bool = False
     candidates: dict[tuple[str, str | None], Candidate] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
@@ -60,7 +61,7 @@ class State(Protocol):
     """What stands between routing and exchange: it knows what was said before, and keeps what is said now."""
 
     def names(self, job: Job) -> bool:
-        """Whether the request may name anything of earlier ones; asked for every request, so told without a wait."""
+        """Whether the request names what the policy may see; asked for every request, so told without a wait."""
         ...
 
     async def recall(self, job: Job) -> None:
@@ -70,11 +71,25 @@ class State(Protocol):
         """
         ...
 
+    async def admit(self, job: Job, target: Target) -> None:
+        """Look at what else the request brings and names, once the policy has let the caller in.
+
+        :raises GatewayError: it cannot be read, or is not this caller's.
+        """
+        ...
+
     async def answer(self, job: Job, target: Target) -> Reply:
         """Ask *target*, or answer from what is stored.
 
         :raises GatewayError: nothing answered.
         :raises LookupError: the policy named an unknown provider.
+        """
+        ...
+
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """Whether the *id* that *provider* gave is known to be another tenant's.
+
+        :raises GatewayError: that cannot be told.
         """
         ...
 

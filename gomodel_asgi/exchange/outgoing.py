@@ -23,6 +23,7 @@ from ..transport.base import UpstreamRequest
 from ..version import __version__
 from .candidate import Candidate
 from .job import Job
+from .operations import BODIED, PLACEHOLDER, ROWS
 
 USER_AGENT = f"gomodel-asgi/{__version__}".encode()
 JSON = (b"content-type", b"application/json")
@@ -30,31 +31,8 @@ ACCEPT_JSON = (b"accept", b"application/json")
 ACCEPT_STREAM = (b"accept", b"text/event-stream")
 AGENT = (b"user-agent", USER_AGENT)
 
-PATHS = {
-    "create": ("POST", "/responses"),
-    "compact": ("POST", "/responses/compact"),
-    "input_tokens": ("POST", "/responses/input_tokens"),
-    "retrieve": ("GET", "/responses/{}"),
-    "delete": ("DELETE", "/responses/{}"),
-    "cancel": ("POST", "/responses/{}/cancel"),
-    "input_items": ("GET", "/responses/{}/input_items"),
-    "conversation_create": ("POST", "/conversations"),
-    "conversation_retrieve": ("GET", "/conversations/{}"),
-    "conversation_update": ("POST", "/conversations/{}"),
-    "conversation_delete": ("DELETE", "/conversations/{}"),
-    "conversation_items": ("GET", "/conversations/{}/items"),
-    "conversation_items_create": ("POST", "/conversations/{}/items"),
-    "conversation_item": ("GET", "/conversations/{}/items/{}"),
-    "conversation_item_delete": ("DELETE", "/conversations/{}/items/{}"),
-}
-
-
 LISTS = frozenset({b"anthropic-beta"})
 """Headers of which a dialect needs some values whatever a configuration sets them to."""
-
-BODIED = frozenset(
-    {"create", "compact", "input_tokens", "conversation_create", "conversation_update", "conversation_items_create"}
-)
 
 
 def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
@@ -120,11 +98,11 @@ def _adds(job: Job, provider: Provider) -> bool:
 
 def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
     request = job.request
-    method, path = PATHS[request.operation]
-    path = path.format(request.response_id, request.item_id) if request.response_id else path
+    row = ROWS[request.operation]
+    path = PLACEHOLDER.sub("{}", row.path).format(request.response_id, request.item_id)
     socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
     headers = _headers(candidate, job, request.operation in BODIED, [])
-    return _form(candidate, method, path, _joined(_query(job, candidate), candidate), headers, socket)
+    return _form(candidate, row.method, path, _joined(_query(job, candidate), candidate), headers, socket)
 
 
 def starting_after(job: Job, candidate: Candidate) -> int | None:

@@ -15,9 +15,9 @@ from ..errors import UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
 from .candidate import Candidate
 from .job import Job
+from .operations import CONTINUING
 from .outgoing import starting_after
 
-CREATING = ("create", "compact", "input_tokens")
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 EMPTY = (b"[]", b"null", b"")
 
@@ -50,7 +50,7 @@ def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | No
         raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
     body = candidate.blackout.of(body)
     is_response = bytes(found.object) == b'"response"'
-    if job.request.operation in CREATING and _failed(found, is_response):
+    if job.request.operation in CONTINUING and _failed(found, is_response):
         raise reported_failure(without(candidate.blackout.secrets, body))
     if candidate.provider.normalize and (is_response or job.request.operation == "create"):
         reader = normalizing(job, candidate, stream=False)

@@ -12,6 +12,9 @@ from .keys import Tenancy
 # Accounts whose fingerprints are kept; about 300 bytes each.
 REMEMBERED = 4096
 
+# No provider's name.
+NOBODY = "*"
+
 
 class Accounts:
     """Names accounts. The provider's own credential is one account whatever its key is today, since keys rotate; a key
@@ -26,8 +29,18 @@ class Accounts:
         place = (provider.name, provider.base_url, key)
         found = self._known.get(place)
         if found is None:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
             own = ("house",) if key is None else ("key", key)
-            found = self._known[place] = self._tenancy.fingerprint(provider.name, provider.base_url, *own)
+            found = self._keep(place, provider.name, provider.base_url, *own)
+        return found
+
+    def upstream(self, provider: Provider) -> str:
+        """Where *provider* is, by whatever name and with whatever key it is asked: an id is one upstream's."""
+        place = (NOBODY, provider.base_url, None)
+        found = self._known.get(place)
+        return self._keep(place, NOBODY, *map(str, provider.origin), provider.base_path) if found is None else found
+
+    def _keep(self, place: tuple[str, str, str | None], *parts: str) -> str:
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        found = self._known[place] = self._tenancy.fingerprint(*parts)
         return found

@@ -26,6 +26,7 @@ from ..exchange import Job, Reply
 from ..exchange.candidate import resolve
 from ..providers.provider import Provider
 from ..routing import Target
+from .claims import HERE
 from .event_log import EventLog, follow
 from .learning import is_stored
 from .lease import Leases
@@ -92,7 +93,9 @@ class Background:
         )
         if not await self.quotas.admit(tenant, id, turn):
             raise InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
-        owner = Owner(provider.name, candidate.model, account, time.time(), type=provider.type, held=True)
+        owner = Owner(
+            provider.name, candidate.model, account, time.time(), type=provider.type, held=True, upstream=HERE
+        )
         await self.leases.take(tenant, id, waiting=self.enqueue is not None)
         await self.records.turns.keep(tenant, id, turn)
         await self.records.owners.remember(tenant, id, owner)

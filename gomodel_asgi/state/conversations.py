@@ -18,12 +18,13 @@ import msgspec
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
-from ..routing import CONVERSATIONS, Target
+from ..routing import Target
 from .available import available
+from .claims import HERE, NOT_OWN
 from .codec import Codec
 from .ownership import Owner
 from .paging import listed, page
-from .past import Past
+from .past import Past, encoded
 from .quota import Quotas
 from .records import CONVERSATIONS as NAME, Records
 from .replies import told
@@ -64,9 +65,6 @@ Change = Callable[[Conversation], Conversation]
 
 class Conversations:
     """Keeps conversations in *records*, each tenant's apart."""
-
-    operations = CONVERSATIONS
-    by_id = CONVERSATIONS - {"conversation_create"}
 
     def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records
@@ -121,21 +119,23 @@ class Conversations:
         if isinstance(found, dict) and isinstance(found.get("id"), str) and candidate is not None:
             provider = candidate.provider
             account = self.records.accounts.of(provider, candidate.key)
-            owner = Owner(provider.name, None, account, time.time(), type=provider.type)
-            await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner))
+            upstream = self.records.accounts.upstream(provider)
+            owner = Owner(provider.name, None, account, time.time(), type=provider.type, upstream=upstream)
+            if not await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner)):
+                job.warn([NOT_OWN])
         return reply
 
     async def _created(self, job: Job, target: Target, provider: Provider) -> Reply:
         tenant, body = job.request.tenant, job.request.body
         id = "conv_" + secrets.token_hex(24)
-        entries = tuple(Entry(msgspec.json.encode(item)) for item in given_items(body.get("items")))
+        entries = tuple(Entry(encoded([item])[1:-1]) for item in given_items(brought(job)))
         conversation = Conversation(int(time.time()), given_metadata(body), entries)
         key, value = await self.records.tenancy.key(tenant, id), CODEC.encode(conversation)
         if not await self.quotas.admit_size(tenant, id, len(value)):
             raise too_large()
         await self.records.store.put(NAME, key, value)
         account = self.records.accounts.of(provider, None)
-        owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True)
+        owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True, upstream=HERE)
         await self.records.owners.remember(tenant, id, owner)
         return told(shown(id, conversation), provider.name, None)
 
@@ -150,8 +150,9 @@ class Conversations:
                 metadata = given_metadata(demanded(body, "metadata"))
                 return shown(id, await self._changed(tenant, id, lambda old: with_metadata(old, metadata)))
             case "conversation_items_create":
-                items = given_items(demanded(body, "items").get("items"))
-                new = [Entry(msgspec.json.encode(item)) for item in items]
+                demanded(body, "items")
+                items = given_items(brought(job))
+                new = [Entry(encoded([item])[1:-1]) for item in items]
                 await self._changed(tenant, id, lambda old: added(old, new))
                 return listed(items)
             case "conversation_item_delete":
@@ -257,6 +258,14 @@ def given_metadata(body: Any) -> Json:
     if not strings or len(metadata) > MOST_METADATA:
         raise InvalidRequest("'metadata' must be an object of strings.", param="metadata", code="invalid_type")
     return dict(metadata)
+
+
+def brought(job: Job) -> Any:
+    """The body's `items`, with what they refer to put in.
+
+    :raises InvalidRequest: nothing is known here of what one of them refers to.
+    """
+    return job.past.given_items() if isinstance(job.past, Past) else job.request.body.get("items")
 
 
 def given_items(items: Any) -> list[Json]:

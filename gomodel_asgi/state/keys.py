@@ -42,6 +42,9 @@ REMEMBERED = 4096
 
 TAG_BYTES = 16
 
+# Characters of a key that is not hashed.
+LONGEST_PLAIN = 128
+
 
 def valid_id(id: object) -> bool:
     """Whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
@@ -58,6 +61,9 @@ class Tenancy:
         self._secret = store.secret
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
+        self.tag = lru_cache(REMEMBERED)(self._tag_of)
+        """What tells a tenant from the others in all its generations: 16 bytes that tell nothing else."""
+        self._claim = mac_of(hmac.digest(self._secret, packed(b"claim"), "sha256"))
 
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
@@ -87,6 +93,13 @@ class Tenancy:
         if not self._store.enumerable:
             return 0
         return sum([await self._delete_all(collection, tag) for collection in collections])
+
+    def claim(self, upstream: str, id: str) -> str:
+        """Where it is kept who holds *id* at *upstream* (which has no colon), whoever that is."""
+        place = f"{upstream}:{id}"
+        if self._memory is not None and len(place) < LONGEST_PLAIN and "." not in place:
+            return place  # nobody reads the keys of this process, and every response is claimed
+        return self._claim(place.encode("utf-8", "surrogatepass"))
 
     def fingerprint(self, *parts: str) -> str:
         """A credential boundary as 32 characters that tell nothing of *parts* (provider, origin, API key), the same in
@@ -123,6 +136,9 @@ class Tenancy:
     def _scope_of(self, tenant: str | None, generation: int) -> tuple[str, Callable[[bytes], str]]:
         digest = hmac.digest(self._secret, packed(b"scope", tenant, str(generation)), "sha256")
         return digest[:TAG_BYTES].hex() + ".", mac_of(digest[TAG_BYTES:])
+
+    def _tag_of(self, tenant: str) -> bytes:
+        return hmac.digest(self._secret, packed(b"tenant", tenant), "sha256")[:TAG_BYTES]
 
     def _place_of(self, tenant: str | None) -> str:
         return hmac.digest(self._secret, packed(b"generation", tenant), "sha256").hex()

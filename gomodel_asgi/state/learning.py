@@ -17,16 +17,18 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..errors import StoreUnavailable
+from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Job, Reply
 from ..exchange.candidate import Candidate
 from ..exchange.job import clock
 from ..routing import Target
 from ..sse import parse, split
+from .claims import HERE, NOT_OWN
 from .conversations import Conversations
 from .ownership import Owner
 from .quota import Quotas
 from .records import Records
+from .references import only_named
 from .tasks import Task, Tasks
 from .turns import Turn
 
@@ -50,7 +52,17 @@ class Id(msgspec.Struct):
 
 
 _said = msgspec.json.Decoder(Said).decode
+
+
+class Listed(msgspec.Struct):
+    data: list[Id] = []
+
+
 _ids = msgspec.json.Decoder(list[Id]).decode
+_listed = msgspec.json.Decoder(Listed).decode
+
+
+Wait = Callable[[], Awaitable[object]]
 
 
 class Learner:
@@ -66,8 +78,10 @@ class Learner:
     async def learn(self, job: Job, reply: Reply) -> None:
         """Attend to *reply*: what it tells is kept by the time the client has all of it."""
         candidate = reply.candidate
-        if candidate is None or not is_stored(job, candidate.target):
+        if candidate is None:
             return
+        if not is_stored(job, candidate.target):
+            return await self._learn_names(job, reply, candidate)
         held = candidate.dialect is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
@@ -77,29 +91,59 @@ class Learner:
         if reply.stream is None:
             reply.before_end = await self._now_or_behind(job, lesson.of(reply))
             return
-        early: Callable[[], Awaitable[object]] | None = None
+        early: Wait | None = None
         id = reply.stream.reader.response_id
         if candidate.dialect is None and id is not None:
-            lesson.owned = True
             early = await self._now_or_behind(job, partial(lesson.own, id))
-        if early is not None or lesson.is_kept or lesson.is_placed or not lesson.owned:
+        if early is not None or lesson.is_kept or lesson.is_placed or lesson.is_owned is None:
             reply.stream.before_end = partial(self._ending, job, lesson, reply, early)
 
-    async def _ending(
-        self, job: Job, lesson: Lesson, reply: Reply, early: Callable[[], Awaitable[object]] | None
-    ) -> None:
+    async def _ending(self, job: Job, lesson: Lesson, reply: Reply, early: Wait | None) -> None:
         assert reply.stream is not None
         response = reply.stream.reader.final()
-        late = None
+        late = early
         if response is not None and reply.stream.reader.response_id is not None:
-            late = await self._now_or_behind(job, partial(lesson.ended, response))
-        for wait in (early, late):
-            if wait is not None:
-                await wait()
+            late = await self._now_or_behind(job, partial(lesson.ended, response, early)) or early
+        if late is not None:
+            await late()
 
-    async def _now_or_behind(
-        self, job: Job, work: Callable[[], Awaitable[None]]
-    ) -> Callable[[], Awaitable[object]] | None:
+    async def _learn_names(self, job: Job, reply: Reply, candidate: Candidate) -> None:
+        """Of a response that is not stored, only what its client can give back by id alone is remembered."""
+        if job.request.tenant is None or candidate.dialect is not None:
+            return
+        if reply.stream is None:
+            reply.before_end = await self._now_or_behind(job, partial(self._names, job, candidate, reply.body))
+        else:
+            reply.stream.before_end = partial(self._naming, job, candidate, reply)
+
+    async def _naming(self, job: Job, candidate: Candidate, reply: Reply) -> None:
+        assert reply.stream is not None
+        wait = await self._now_or_behind(job, partial(self._names, job, candidate, reply.stream.reader.final()))
+        if wait is not None:
+            await wait()
+
+    async def _names(self, job: Job, candidate: Candidate, body: bytes | None) -> None:
+        response = body if body is None or body.startswith(b"{") else last_response(body)
+        try:
+            ids = only_named(_said(response).output) if response is not None else []
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidRequest):
+            return
+        provider, accounts, tenant = candidate.provider, self.records.accounts, job.request.tenant
+        if ids and tenant is not None:
+            account, type = accounts.of(provider, candidate.key), provider.type or provider.name
+            if not await self.records.name_items(tenant, ids, accounts.upstream(provider), account, type):
+                job.warn([NOT_OWN])
+
+    async def listed(self, job: Job, reply: Reply) -> None:
+        """Attend to a *reply* that lists items of what the path names: these may be asked for one by one."""
+        request, candidate = job.request, reply.candidate
+        if request.tenant is None or candidate is None or request.response_id is None or reply.status >= 300:
+            return
+        ids = listed_in(reply.body or b"")
+        work = partial(self.records.list_items, request.tenant, request.response_id, ids)
+        reply.before_end = await self._now_or_behind(job, work)
+
+    async def _now_or_behind(self, job: Job, work: Callable[[], Awaitable[None]]) -> Wait | None:
         """Do *work* here if that takes no time; else begin it, and give what waits for it."""
         if self.records.immediate:
             await self._tried(job, work)
@@ -134,7 +178,8 @@ class Lesson(msgspec.Struct):
     held: bool
     is_kept: bool
     """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
-    owned: bool = False
+    is_owned: bool | None = None
+    """Whether the response is the tenant's own; None: the store has not said."""
 
     @property
     def is_placed(self) -> bool:
@@ -142,10 +187,11 @@ class Lesson(msgspec.Struct):
         return not self.held and (self.tenant is not None or self.is_kept)
 
     async def own(self, id: str) -> None:
-        """Keep whose *id* is."""
+        """Keep whose *id* is: this tenant's, unless another one's."""
         if await self._is_forgotten():
+            self.is_owned = False
             return
-        provider = self.candidate.provider
+        records, provider = self.learner.records, self.candidate.provider
         owner = Owner(
             provider.name,
             self.candidate.model,
@@ -153,8 +199,11 @@ class Lesson(msgspec.Struct):
             time.time(),
             type=provider.type,
             held=self.held,
+            upstream=HERE if self.held else records.accounts.upstream(provider),
         )
-        await self.learner.records.owners.remember(self.tenant, id, owner)
+        self.is_owned = await records.owners.remember(self.tenant, id, owner)
+        if not self.is_owned:
+            self.job.warn([NOT_OWN])
 
     def of(self, reply: Reply) -> Callable[[], Awaitable[None]]:
         """What is to be learned from a reply that came whole."""
@@ -168,20 +217,23 @@ class Lesson(msgspec.Struct):
         if response is not None:
             await self.ended(response)
 
-    async def ended(self, response: bytes) -> None:
-        """Learn from the response that ended a reply."""
+    async def ended(self, response: bytes, early: Wait | None = None) -> None:
+        """Learn from the response that ended a reply, once *early* has told whose it is. What is not the tenant's own
+        is not kept either."""
+        if early is not None:
+            await early()
         try:
             said = _said(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        if not said.id or await self._is_forgotten():
+        if said.id and self.is_owned is None:
+            await self.own(said.id)
+        if not self.is_owned or await self._is_forgotten():
             return
         if self.is_kept:
             await self._keep(said, response)
         if self.is_placed:
             await self._place(said)
-        if not self.owned:
-            await self.own(said.id)
 
     async def _is_forgotten(self) -> bool:
         """Whether the tenant has been forgotten since the request came: a generation is when it began, in ns."""
@@ -211,7 +263,19 @@ class Lesson(msgspec.Struct):
 
     async def _place(self, said: Said) -> None:
         ids = [item.id for item in _ids(bytes(said.output)) if item.id is not None]
-        await self.learner.records.place(self.tenant, ids, said.id)
+        records, provider = self.learner.records, self.candidate.provider
+        if not await records.claim_items(self.tenant, ids, said.id, records.accounts.upstream(provider)):
+            self.job.warn([NOT_OWN])
+        elif self.is_kept:
+            await records.place(self.tenant, ids, said.id)
+
+
+def listed_in(body: bytes) -> list[str]:
+    """The ids of the items in a list that an upstream gave."""
+    try:
+        return [item.id for item in _listed(body).data if item.id is not None]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 def is_stored(job: Job, target: Target) -> bool:

@@ -47,6 +47,8 @@ class MemoryStore:
     atomic = True
     enumerable = True
     limitation = ""
+    evicts = True
+    """Whether it may drop a record before its time: the one that was used longest ago."""
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class MemoryStore:
             self._keep((collection, key), value, seconds)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        seconds = lifetime(ttl, self._ttl)
+        seconds = self._ttl if ttl is None else lifetime(ttl, self._ttl)
         place = (collection, key)
         with self._lock:
             return None if self._find(place) else self._keep(place, value, seconds)

@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
-from ..envelope import Envelope
+from ..envelope import Envelope, invalid_json
 from ..errors import InvalidRequest
+from ..exchange.operations import Row
+from ..exchange.spelling import ARRAY
 from ..providers.provider import Provider
 from .accounts import Accounts
 from .ownership import Owner
 from .portable import carried
-from .references import is_reference, without
+from .references import Reference, without
 from .turns import Line
 from .unknown import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
 
@@ -27,6 +30,7 @@ Json = dict[str, Any]
 Warn = Callable[[Iterable[str]], None]
 
 PLACE = re.compile(r"input\[(\d+)\](.*)", re.DOTALL)
+PATH = "path"
 
 encode = msgspec.json.encode
 
@@ -39,66 +43,74 @@ class Referred(msgspec.Struct, frozen=True):
     type: str
 
 
-class Past:
-    """What one request continues.
+class Named(msgspec.Struct, frozen=True):
+    """A response or conversation that a request names. *place* is the member that does, or `PATH`; *id* is None where
+    what stands there can be none; *owner* is None where nobody is known to own it."""
 
-    *owner* holds the response that `previous_response_id` or the path names, or the conversation; *lines* is what was
-    said in it, None where that is not known here. *referred* has the items that the input refers to, *references* the
-    ids of all of them, each with whether the item may be left out. *trusted* says that ids without a record may go to
-    native upstreams: the host has no tenants. *expand* gives items that stand for others (our compactions) as those.
+    place: str
+    id: str | None
+    owner: Owner | None
+
+
+class Past:
+    """What one request of the kind *row* continues.
+
+    *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
+    known here. *references* are the items that it refers to, *referred* those of them that are known, by id. *trusted*
+    says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
+    *foreign*, by upstream, which are a tenant's. *expand* gives items that stand for others (our compactions) as those.
     """
 
-    def __init__(
-        self,
-        envelope: Envelope,
-        accounts: Accounts,
-        *,
-        warn: Warn,
-        by_id: bool = False,
-        trusted: bool = False,
-        expand: Callable[[Json], list[Json]] | None = None,
-    ) -> None:
+    def __init__(self, envelope: Envelope, row: Row, accounts: Accounts, *, warn: Warn, trusted: bool = False) -> None:
         self.original = envelope
+        self.row = row
         self.accounts = accounts
         self.warn = warn
-        self.by_id = by_id
         self.trusted = trusted
-        self.expand = expand
-        self.owner: Owner | None = None
+        self.expand: Callable[[Json], list[Json]] | None = None
+        self.named: list[Named] = []
         self.lines: list[Line] | None = None
+        self.references: list[Reference] = []
         self.referred: dict[str, Referred] = {}
-        self._references: dict[str, bool] = {}
-        self.asks = by_id or envelope.has("previous_response_id") or envelope.has("conversation")
-        """Whether an id is named that must have an owner."""
+        self.foreign: dict[str, set[str]] = {}
         self.before = 0
         """How many items of the last body were said before the client's own."""
 
     @property
-    def references(self) -> dict[str, bool]:
-        """The ids that the input refers to; without tenants, only those that have to be resolved."""
-        return self._references
+    def owner(self) -> Owner | None:
+        """Who holds what the path names, else `previous_response_id`, else the conversation."""
+        return self.named[0].owner if self.named else None
 
-    @references.setter
-    def references(self, found: dict[str, bool]) -> None:
-        self._references = {id: False for id, may_go in found.items() if not may_go} if self.trusted else found
+    @property
+    def asks(self) -> bool:
+        """Whether the request goes on from a response or a conversation."""
+        return any(one.place in self._members or one.place == PATH for one in self.named)
+
+    @property
+    def _members(self) -> tuple[str, ...]:
+        """The members that name what is gone on from, where that can be sent along instead."""
+        return self.row.body.members if self.row.body is not None else ()
 
     @property
     def bound(self) -> bool:
         """Whether only the upstream that holds the state can make anything of the request."""
-        known = all(name in self.referred and self.referred[name].item is not None for name in self._required)
-        return self.by_id or not known or (self.asks and self.lines is None)
+        if self.row.path_names is not None or any(one.place not in self._members for one in self.named):
+            return True
+        if not self.row.continues:
+            return bool(self._required)
+        return not all(map(self._is_portable, self._required)) or (self.asks and self.lines is None)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         """The request for a native upstream, asked with a Target's own *key* (None: the provider's).
 
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
-        account = self.accounts.of(provider, key)
-        if self._at_home(account):
-            return self._trimmed(account)
-        if self.by_id:
-            raise unknown_response()
-        return self._replayed(account, provider.type or provider.name)
+        account, upstream = self.accounts.of(provider, key), self.accounts.upstream(provider)
+        if self._at_home(account, upstream):
+            return self._rewritten(account, upstream)
+        if not self.row.continues:
+            raise self._elsewhere(account, upstream)
+        return self._replayed(account, upstream, provider.type or provider.name)
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
         """The request for an upstream that keeps nothing.
@@ -108,10 +120,26 @@ class Past:
         body = dict(self.original.body)
         if isinstance(body.get("conversation"), str):
             body["conversation"] = {"id": body["conversation"]}
-        if body.get("input") is None or isinstance(body["input"], (str, list)):
+        if body.get("input") is None or isinstance(body["input"], str | list):
             account, type = self.accounts.of(provider, key), provider.type or provider.name
-            body["input"] = self._items(account, type, native=False)
+            body["input"] = self._items(account, None, type)
         return body
+
+    def given_items(self) -> Any:
+        """The elements of `items`, with what they refer to put in: for a conversation that is kept here.
+
+        :raises InvalidRequest: nothing is known here of what one of them refers to.
+        """
+        items = self.original.body.get("items")
+        if not isinstance(items, list):
+            return items
+        items = [*items]
+        for one in self._required:
+            if one.member == "items" and not self._is_portable(one) and not self.trusted:
+                raise unknown_item()
+            if one.member == "items" and self._is_portable(one):
+                items[one.index] = self.referred[one.id].item
+        return self._opened(items)
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """*error* about a body, with its path counted from where the client's own input begins."""
@@ -129,110 +157,161 @@ class Past:
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
         raw = bytes(self.original.members.get("input", b"null"))
-        if not self._required or not raw.startswith(b"["):
+        stands = self._standing("input")
+        if not stands or not raw.startswith(b"["):
             return raw
         items = msgspec.json.decode(raw)
-        if strict:
-            return encode([self._resolved(item, None) for item in items])
-        return encode([self._resolved(item, None) if self._is_known(item) else item for item in items])
+        for index, reference in stands.items():
+            found = self.referred.get(reference.id)
+            if found is not None and found.item is not None:
+                items[index] = found.item
+            elif strict and not is_item(items[index]):
+                raise unknown_item()
+        return encode(items)
 
-    # How it is put together...
+    def unknown(self) -> InvalidRequest:
+        """The answer to the first id that this request names, where it has no owner."""
+        return self._unknown(self.named[0])
 
-    def _at_home(self, account: str) -> bool:
-        if self.expand is not None:
-            return False
-        if self.asks and self.owner is None:
-            if not self.trusted:
-                raise self.unknown()
-            return self._all_at(account)
-        held_there = self.owner is None or (not self.owner.held and self.owner.credential == account)
-        return held_there and self._all_at(account)
+    # Where it lies...
 
-    def _all_at(self, account: str) -> bool:
-        return all(
-            self.referred[name].account == account if name in self.referred else self.trusted for name in self._required
-        )
+    def _at_home(self, account: str, upstream: str) -> bool:
+        """Whether all that is named lies at *account*.
+
+        :raises InvalidRequest: something lies nowhere that is known.
+        """
+        here = True
+        for one in self.named:
+            if one.owner is not None:
+                here = here and not one.owner.held and one.owner.credential == account
+            elif not self._may_pass(one.id, upstream):
+                raise self._unknown(one)
+        return here and all(self._lies_at(one, account, upstream) for one in self._required)
+
+    def _may_pass(self, id: str | None, upstream: str) -> bool:
+        """Whether *id*, of which nothing is known, may go to *upstream*."""
+        return self.trusted and id not in self.foreign.get(upstream, ())
+
+    def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
+        found = self.referred.get(reference.id)
+        return self._may_pass(reference.id, upstream) if found is None else found.account == account
+
+    def _is_portable(self, reference: Reference) -> bool:
+        found = self.referred.get(reference.id)
+        return reference.kind == "item" and found is not None and found.item is not None
 
     @property
-    def _required(self) -> list[str]:
-        return [name for name, may_go in self._references.items() if not may_go]
+    def _required(self) -> list[Reference]:
+        """What is referred to and may not be left out."""
+        return [one for one in self.references if one.kind != "reasoning"]
 
-    def _left_out(self, account: str) -> list[str]:
-        """The ids of reasoning that *account* would look up, and that it has not issued for this tenant."""
-        soft = [name for name, may_go in self._references.items() if may_go]
-        gone = [name for name in soft if name not in self.referred or self.referred[name].account != account]
+    def _standing(self, member: str) -> dict[int, Reference]:
+        """The elements of *member* that stand for other items, by their place."""
+        return {one.index: one for one in self.references if one.member == member and one.kind == "item"}
+
+    def _left_out(self, member: str, account: str, upstream: str) -> list[int]:
+        """The places of reasoning that *account* would look up, and that it has not issued for this tenant."""
+        soft = [one for one in self.references if one.member == member and one.kind == "reasoning"]
+        gone = [one.index for one in soft if not self._lies_at(one, account, upstream)]
         if gone:
             self.warn(["reasoning without its content: left out, since it is not known to lie at this provider"])
         return gone
 
-    def _trimmed(self, account: str) -> Envelope:
-        """The request as it is, but for items that the *account* must not look up."""
-        gone = self._left_out(account)
-        if not gone:
-            return self.original
-        trimmed = msgspec.Raw(without(bytes(self.original.members["input"]), gone))
-        return self.original.with_members({**self.original.members, "input": trimmed})
+    def _elsewhere(self, account: str, upstream: str) -> InvalidRequest:
+        """The answer to what lies at another account, and cannot be carried to this one."""
+        for one in self.named:
+            if one.owner is not None and (one.owner.held or one.owner.credential != account):
+                return self._unknown(one)
+        return unknown_item()
 
-    def _replayed(self, account: str, type: str) -> Envelope:
+    def _unknown(self, one: Named) -> InvalidRequest:
+        if one.place == PATH:
+            return unknown_response() if self.row.path_names == "response" else unknown_conversation()
+        return unknown_conversation() if one.place == "conversation" else unknown_previous(one.place)
+
+    # How it is put together...
+
+    def _rewritten(self, account: str, upstream: str) -> Envelope:
+        """The request as it is, but for items that the *account* must not look up, or could not read."""
+        members = self.original.members
+        for member in self.row.body.items if self.row.body is not None else ():
+            if member in members and memoryview(members[member])[0] == ARRAY:
+                gone = self._left_out(member, account, upstream)
+                if self.expand is not None:
+                    items = self._opened(self._shortened(self.original.body[member], gone))
+                    members = {**members, member: Raw(encoded(items))}
+                elif gone:
+                    members = {**members, member: Raw(without(bytes(members[member]), gone))}
+        return self.original if members is self.original.members else self.original.with_members(members)
+
+    def _replayed(self, account: str, upstream: str, type: str) -> Envelope:
         """The request with everything that it names put into its input."""
-        members = {
-            name: value
-            for name, value in self.original.members.items()
-            if name not in ("previous_response_id", "conversation")
-        }
-        members["input"] = msgspec.Raw(encode(self._items(account, type, native=True)))
+        for one in self.named:
+            if one.place not in self._members and (one.owner is None or one.owner.credential != account):
+                raise self._unknown(one)
+        for reference in self._required:
+            if reference.member != "input" and not self._lies_at(reference, account, upstream):
+                raise unknown_item()
+        members = {name: value for name, value in self.original.members.items() if name not in self._members}
+        members["input"] = Raw(encoded(self._items(account, upstream, type)))
         return self.original.with_members(members)
 
-    def _items(self, account: str, type: str, *, native: bool) -> list[Any]:
-        if self.original.has("previous_response_id") and self.original.has("conversation"):
+    def _items(self, account: str, upstream: str | None, type: str) -> list[Any]:
+        """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up."""
+        if self._members and all(map(self.original.has, self._members)):
             raise exclusive()
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(self.lines or (), account, type, native, left)
+        items = carried(self.lines or (), account, type, upstream is not None, left)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
-        return items + self._own(account if native else None)
+        return items + self._own(account, upstream)
 
-    def _own(self, account: str | None) -> list[Any]:
+    def _own(self, account: str, upstream: str | None) -> list[Any]:
+        """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up."""
         own = self.original.body.get("input")
         if own is None:
             return []
         if isinstance(own, str):
             own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": own}]}]
-        if account is not None and (gone := self._left_out(account)):
-            own = msgspec.json.decode(without(encode(own), gone))
-        resolved = [self._resolved(item, account) for item in own]
-        if self.expand is None:
-            return resolved
-        return [one for item in resolved for one in (self.expand(item) if isinstance(item, dict) else [item])]
+        own = [*own]
+        for one in self._required:
+            if one.member == "input":
+                own[one.index] = self._resolved(one, own[one.index], account, upstream)
+        gone = [] if upstream is None else self._left_out("input", account, upstream)
+        return self._opened(self._shortened(own, gone))
 
-    def _resolved(self, item: Any, account: str | None) -> Any:
-        """*item*, or what it refers to; a reference stays one at the *account* that knows it."""
-        if not isinstance(item, dict) or not is_reference(item):
+    def _resolved(self, one: Reference, item: Json, account: str, upstream: str | None) -> Json:
+        """*item*, or what it stands for; a reference stays one at the *account* that knows it."""
+        found = self.referred.get(one.id)
+        if found is not None and upstream is not None and account == found.account:
             return item
-        found = self._found(item)
-        if found is not None and account == found.account:
-            return item
-        if found is not None and found.item is not None:
-            return found.item
-        if (account is None or self.trusted) and is_item(item):
-            return item  # nobody looks it up: the upstream's dialect says what becomes of it
+        if self._is_portable(one):
+            return found.item  # type: ignore[union-attr, return-value]
+        if upstream is None or (found is None and self._may_pass(one.id, upstream)):
+            if one.kind == "approval" or is_item(item):
+                return item  # nobody looks it up: the upstream's dialect says what becomes of it
         raise unknown_item()
 
-    def _found(self, item: Any) -> Referred | None:
-        id = item.get("id") if isinstance(item, dict) else None
-        return self.referred.get(id) if isinstance(id, str) else None
+    def _shortened(self, items: list[Any], gone: list[int]) -> list[Any]:
+        return msgspec.json.decode(without(encoded(items), gone)) if gone else items
 
-    def _is_known(self, item: Any) -> bool:
-        found = self._found(item)
-        return found is not None and found.item is not None
+    def _opened(self, items: list[Any]) -> list[Any]:
+        if self.expand is None:
+            return items
+        return [one for item in items for one in (self.expand(item) if isinstance(item, dict) else [item])]
 
-    def unknown(self) -> InvalidRequest:
-        """The answer to the id that this request names, where it has no owner."""
-        if self.by_id:
-            return unknown_response()
-        return unknown_previous() if self.original.has("previous_response_id") else unknown_conversation()
+
+def encoded(items: list[Any]) -> bytes:
+    """*items* as JSON.
+
+    :raises InvalidRequest: they are nested too deeply.
+    """
+    try:
+        return encode(items)
+    except RecursionError:
+        raise invalid_json("it is nested too deeply.") from None
 
 
 def is_item(item: Json) -> bool:

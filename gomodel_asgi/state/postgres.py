@@ -79,10 +79,26 @@ ON CONFLICT (collection, key) DO UPDATE
 SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at
 """
 
+# $6 to $8 are collection, key and value of what is kept with it.
+ADD_WITH = (
+    "WITH added AS ("
+    + INSERT
+    + """WHERE held.expires_at <= now() RETURNING version, expires_at
+), kept AS (
+INSERT INTO {table} (collection, key, value, version, expires_at)
+SELECT $6::text, $7::text, $8::bytea, added.version, added.expires_at FROM added
+ON CONFLICT (collection, key) DO UPDATE
+SET value = excluded.value, version = excluded.version, expires_at = excluded.expires_at
+)
+SELECT version FROM added
+"""
+)
+
 STATEMENTS = {
     "get": "SELECT value, version FROM {table} WHERE collection = $1 AND key = $2 AND " + ALIVE,
     "put": INSERT,
     "add": INSERT + "WHERE held.expires_at <= now() RETURNING version",
+    "add_with": ADD_WITH,
     "swap": "UPDATE {table} SET value = $3, version = $4, expires_at = now() + $5::float8 * interval '1 second' "
     "WHERE collection = $1 AND key = $2 AND version = $6 AND " + ALIVE + " RETURNING version",
     "delete": "DELETE FROM {table} WHERE collection = $1 AND key = $2 RETURNING " + ALIVE,
@@ -143,6 +159,12 @@ class PostgresStore:
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
         return await self._write("add", collection, key, value, ttl)
 
+    async def add_with(
+        self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
+    ) -> int | None:
+        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        return await self._write("add_with", collection, key, value, ttl, *record)
+
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
@@ -171,7 +193,7 @@ class PostgresStore:
     # One call...
 
     async def _write(
-        self, statement: str, collection: str, key: str, value: bytes, ttl: float | None, *more: int
+        self, statement: str, collection: str, key: str, value: bytes, ttl: float | None, *more: object
     ) -> int | None:
         seconds = lifetime(ttl, self._ttl)
         life = None if seconds == math.inf else seconds

@@ -38,15 +38,19 @@ CONNECTIONS = 32
 # Keys looked at per SCAN, which blocks Redis for about 0.1 ms.
 PAGE = 500
 
-# ARGV: the version that must be there ("": nothing must), the new version and value, milliseconds to live ("": ever).
+# ARGV: the version that must be there ("": nothing must), the new version and value, milliseconds to live ("": ever),
+# then version and value of each further key, which is written with the first.
 REPLACE = """
 local held = redis.call('GETRANGE', KEYS[1], 0, 7)
 if #held < 8 then held = '' end
 if held ~= ARGV[1] then
   return held == string.sub(ARGV[2], 1, 8) and 1 or 0
 end
-if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
-else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+for i, key in ipairs(KEYS) do
+  local value = i == 1 and ARGV[2] or ARGV[i + 2]
+  if ARGV[3] == '' then redis.call('SET', key, value)
+  else redis.call('SET', key, value, 'PX', ARGV[3]) end
+end
 return 1
 """
 
@@ -98,6 +102,13 @@ class RedisStore:
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
         return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl))
 
+    async def add_with(
+        self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
+    ) -> int | None:
+        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        other = self._name(record[0], record[1]), record[2]
+        return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl), other)
+
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
@@ -127,12 +138,17 @@ class RedisStore:
 
     # One call...
 
-    async def _replace(self, name: str, held: bytes, value: bytes, seconds: float) -> int | None:
-        version = new_version()
-        life = milliseconds(seconds)
+    async def _replace(
+        self, name: str, held: bytes, value: bytes, seconds: float, *others: tuple[str, bytes]
+    ) -> int | None:
+        version, life = new_version(), milliseconds(seconds)
+        keys, values = [name], [packed(version, value), "" if life is None else life]
+        for other, written in others:
+            keys.append(other)
+            values.append(packed(new_version(), written))
         async with answering(self._timeout, RedisError):
             client: Any = self._clients.get()
-            done = await client.eval(REPLACE, 1, name, held, packed(version, value), "" if life is None else life)
+            done = await client.eval(REPLACE, len(keys), *keys, held, *values)
         return version if done else None
 
     async def _page(self, cursor: int, pattern: str) -> tuple[int, list[bytes]]:

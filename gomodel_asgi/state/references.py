@@ -1,10 +1,14 @@
-"""Which stored items a request's input refers to, told without parsing bodies that refer to none.
+"""Which stored items a list of items refers to.
 
-An upstream looks up what an item names by its id and does not bring along. Three forms of that are known:
+An upstream looks up what an item names by its id and does not bring along:
 
     {"type": "item_reference", "id": …}                 (the type may be missing)     a reference
-    {"type": "image_generation_call", "id": …}          any type without its substance: a reference too
+    {"type": "image_generation_call", "id": …}          any type without its content: a reference too
     {"type": "reasoning", "id": …, "summary": […]}      without `encrypted_content`: its text is looked up
+    {"type": "mcp_approval_response", "approval_request_id": …}                       names another item
+
+Which members are an item's content is said in one table. Of a type that is not in it nobody knows: there only an object
+or a list is taken for content, since an upstream passes over a member that it does not know.
 
 Reasoning that nobody here may have looked up is left out, not refused: clients send the items of their whole history,
 and one without its reasoning is as good. What was said after it loses its id with it, since OpenAI refuses an item that
@@ -14,88 +18,132 @@ it knows to have followed reasoning ("was provided without its required 'reasoni
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import msgspec
+from msgspec import Raw
 
-from ..envelope import Envelope
-from ..settings import KIB
+from ..envelope import Members
+from ..exchange.spelling import ARRAY, OBJECT, QUOTE, Item, first, read_items, text_in
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")
 
-# A reference has an id.
-MARKS = (b'"id"', b"\\u")
+Kind = Literal["item", "reasoning", "approval"]
+"""What a reference stands for: an item; reasoning, which may be left out; an approval, which only its issuer knows."""
 
-SMALL = 8 * KIB  # from here on, looking for the marks costs more than reading what kind of items there are
-
-# Types whose items no upstream takes without their substance.
-WHOLE = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
+REFERENCE = "item_reference"
+CONTENT: dict[str, tuple[str, ...]] = {
+    "message": ("content",),
+    "function_call": ("arguments",),
+    "custom_tool_call": ("input",),
+    "image_generation_call": ("result",),
+    "reasoning": ("encrypted_content", "content"),
+    "compaction": ("encrypted_content",),
+    "web_search_call": ("action",),
+    "file_search_call": ("queries",),
+    "code_interpreter_call": ("code",),
+    "computer_call": ("action", "actions"),
+    "local_shell_call": ("action",),
+    "shell_call": ("action",),
+    "mcp_call": ("output", "error"),
+    "mcp_approval_request": ("arguments",),
+    "program": ("code",),
+    "program_output": ("result",),
+    "tool_search_output": ("tools",),
+}
+"""The members of which one must hold something, by type; of any other `…_output` it is `output`."""
 
 # Members that tell which item it is, and not what is in it.
-ABOUT = frozenset({"id", "type", "status"})
+ABOUT = frozenset({"id", "type", "status", "role", "phase"})
+TOLD = frozenset({*ABOUT, *(name for names in CONTENT.values() for name in names)})
 
-EMPTY = (b"", b"null", b'""', b"[]", b"{}")
+# Items that are known whole without an id, and what they are then.
+CARRIED = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 
-REFERENCE, REASONING = False, True
-"""What an id in the input stands for; whether it may be left out."""
+EMPTY = re.compile(rb'null|""|[\[{][ \t\r\n]*[\]}]')
+HOLDING = frozenset(b'"[{')
+NULL = ord("n")
 
-NOTHING = msgspec.Raw(b"")
+# Letters that are escaped, as no encoder writes them; what was escaped before it became part of a text looks the same.
+ESCAPE = b"\\u00"
+ESCAPED = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 
-
-class Mention(msgspec.Struct):
-    """An item as far as it tells what it is; what is no text tells nothing."""
-
-    type: Any = None
-    role: Any = None
-    id: Any = None
-    content: msgspec.Raw = NOTHING
-    encrypted_content: msgspec.Raw = NOTHING
+_members = msgspec.json.Decoder(Members).decode
+_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
-_mentions = msgspec.json.Decoder(list[Mention]).decode
-_mention = msgspec.json.Decoder(Mention).decode
-_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+class Reference(msgspec.Struct, frozen=True):
+    """What the element *index* of the list in *member* names: *id*, "" where that is none that anybody was given."""
+
+    member: str
+    index: int
+    id: str
+    kind: Kind
 
 
-def references(envelope: Envelope) -> dict[str, bool]:
-    """The ids that the items of the input refer to, in order, each with whether it may be left out."""
-    raw = envelope.members.get("input")
-    if raw is None or (data := bytes(raw))[:1] != b"[":
-        return {}
-    if len(data) < SMALL and not any(mark in data for mark in MARKS):
-        return {}
-    try:
-        return _told(data, _mentions(data))
-    except msgspec.ValidationError:
-        return _told_one_by_one(data)  # among the items is one that is none: whoever reads it will say so
-    except (msgspec.MsgspecError, RecursionError):
-        return {}
+def references(items: Iterable[Item | None], member: str) -> list[Reference]:
+    """What *items*, the elements of *member*, refer to, in order."""
+    found: list[Reference] = []
+    known: dict[str, tuple[str, ...]] = {}
+    for index, item in enumerate(items):
+        if item is None:
+            continue
+        written = ",".join(item)  # most items of a body have the same few members
+        names = known.get(written)
+        if names is None or written.count(",") != len(item) - 1:
+            names = known[written] = tuple(map(str, item))
+        if "id" in names or "approval_request_id" in names:
+            found += _references(_told(names, item), member, index)
+    return found
 
 
-def without(raw: bytes, ids: Iterable[str]) -> bytes:
-    """The input *raw* without the reasoning that *ids* name, nor the ids of what its response said after it; every
+def only_named(output: Raw) -> list[str]:
+    """The ids of those items of a response's *output* that a client can give back by their ids alone.
+
+    :raises InvalidRequest: they cannot be read, or can be read in two ways.
+    """
+    items = read_items(output, "output")
+    ids = [one.id for one in references(items, "output") if one.kind == "item" and one.id]
+    return ids + [id for item in items if item is not None and (id := _approval(item))]
+
+
+def may_be_nested(raw: bytes) -> bool:
+    """Whether anywhere in the JSON *raw* an `item_reference` may be spoken of, however it is spelled."""
+    return REFERENCE.encode() in raw or (ESCAPE in raw and ESCAPED.search(raw) is not None)
+
+
+def nested(item: bytes) -> list[str]:
+    """The ids of the `item_reference`s that stand below *item*, where no API has any.
+
+    :raises RecursionError: it is nested too deeply.
+    """
+    below: list[str] = []
+    last: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        below.extend(last)  # objects end from the inside out, so that the item itself is the last one
+        types = {_plain(value) for name, value in pairs if name.casefold() == "type" and isinstance(value, str)}
+        last[:] = [str(value) for name, value in pairs if name.casefold() == "id"] if REFERENCE in types else []
+
+    json.loads(item, object_pairs_hook=look, parse_int=str, parse_float=str, parse_constant=str)
+    return below
+
+
+def without(raw: bytes, gone: Sequence[int]) -> bytes:
+    """The list *raw* without the reasoning at the places *gone*, nor the ids of what its response said after it; every
     other item as it was, byte for byte."""
-    gone, kept, behind = {*ids}, [], False
-    for item in map(bytes, _raws(raw)):
-        if not _told_one_by_one(b"[%b]" % item).keys().isdisjoint(gone):
+    kept, behind = [], False
+    for index, item in enumerate(map(bytes, _raws(raw))):
+        if index in gone:
             behind = True
             continue
         behind = behind and not _is_clients(item)
         kept.append(_nameless(item) if behind else item)
     return b"[" + b",".join(kept) + b"]"
-
-
-def is_reference(item: Mapping[str, Any]) -> bool:
-    """Whether *item* stands for another one."""
-    type = item.get("type")
-    if type == "item_reference" or (type is None and item.get("role") is None):
-        return True
-    may_be = type is not None and str(type) not in WHOLE and type != "reasoning" and isinstance(item.get("id"), str)
-    return may_be and not any(value for name, value in item.items() if name not in ABOUT)
 
 
 def response_of(item_id: str) -> str | None:
@@ -104,57 +152,113 @@ def response_of(item_id: str) -> str | None:
     return None if match is None else f"resp_{match[1]}"
 
 
-def _told(data: bytes, mentions: list[Mention]) -> dict[str, bool]:
-    raws: list[msgspec.Raw] = []
-    found: dict[str, bool] = {}
-    for number, one in enumerate(mentions):
-        type = str(one.type) if one.type is not None else None
-        if not isinstance(one.id, str) or type in WHOLE or (type is None and one.role is not None):
-            continue
-        if type == "reasoning":
-            if _is_empty(one.encrypted_content) and _is_empty(one.content):
-                found.setdefault(one.id, REASONING)
-            continue
-        if type not in (None, "item_reference"):
-            raws = raws or _raws(data)
-            if not _is_bare(raws[number]):
-                continue
-        found[one.id] = REFERENCE
-    return found
-
-
-def _told_one_by_one(data: bytes) -> dict[str, bool]:
-    found: dict[str, bool] = {}
-    for raw in _raws(data):
-        try:
-            told = _told(b"[%b]" % raw, [_mention(raw)])
-        except msgspec.ValidationError:
-            continue
-        found |= {id: found.get(id, True) and may_go for id, may_go in told.items()}
-    return found
-
-
 def _is_clients(item: bytes) -> bool:
     """Whether *item* is the client's own word, and so begins something new."""
-    try:
-        one = _mention(item)
-    except msgspec.ValidationError:
+    if item[0] != OBJECT:
         return True
-    return one.role in ("user", "system", "developer") or str(one.type).endswith("_output")
+    members = _members(item)
+    return text_in(members.get("role")) in ("user", "system", "developer") or (_type(members) or "").endswith("_output")
 
 
 def _nameless(item: bytes) -> bytes:
     """*item* without its id, where an upstream takes it so."""
     members = _members(item)
-    if str(_mention(item).type or "message") not in WHOLE or members.pop("id", None) is None:
+    type = text_in(members.get("type")) or "message"
+    if type not in CARRIED or members.pop("id", None) is None:
         return item
     return msgspec.json.encode(members)
 
 
-def _is_bare(raw: msgspec.Raw) -> bool:
-    return all(_is_empty(value) for name, value in _members(raw).items() if name not in ABOUT)
+# One item...
 
 
-def _is_empty(raw: msgspec.Raw) -> bool:
-    data = bytes(raw)
-    return data in EMPTY or (data[:1] in (b"[", b"{") and data[1:-1].isspace())
+def _approval(item: Item) -> str | None:
+    """The id of an item that asks for an approval, which answers name."""
+    members = {str(name): value for name, value in item.items()}
+    return text_in(members.get("id")) if text_in(members.get("type")) == "mcp_approval_request" else None
+
+
+def _told(names: tuple[str, ...], item: Item) -> Members:
+    """The members of *item*. Of what stands twice, or in another case too, the emptiest: some upstream takes that."""
+    members = dict(zip(names, item.values(), strict=True))
+    if len(members) == len(names) and all(map(str.islower, names)):
+        return members
+    told: Members = {}
+    for name, value in zip(names, item.values(), strict=True):
+        folded = name.casefold()
+        name = folded if folded in TOLD else name
+        if name not in told or not holds(value):
+            told[name] = value
+    return told
+
+
+def _references(members: Members, member: str, index: int) -> Iterable[Reference]:
+    if "id" in members and (kind := _kind(members)) is not None:
+        yield Reference(member, index, _id(members["id"]), kind)
+    if "approval_request_id" in members and not _is_null(members["approval_request_id"]):
+        yield Reference(member, index, _id(members["approval_request_id"]), "approval")
+
+
+def _kind(members: Members) -> Kind | None:
+    """What the id of an item stands for; None where the item brings along what it is."""
+    type = _type(members)
+    if type == REFERENCE:
+        return "item"
+    if _is_null(members["id"]):
+        return None
+    if type == "reasoning":
+        return None if _has(members, CONTENT[type]) else "reasoning"
+    return None if _is_whole(type, members) else "item"
+
+
+def _is_whole(type: str | None, members: Members) -> bool:
+    names = CONTENT.get(type or "")
+    if names is None and type is not None and type.endswith("_output"):
+        names = ("output",)
+    if type == "mcp_approval_response":
+        return "approve" in members
+    if names is None:
+        return any(_is_tree(value) and holds(value) for name, value in members.items() if name not in ABOUT)
+    if type == "message" and _is_list(members.get("content")) and text_in(members.get("role")) != "assistant":
+        return True
+    return _has(members, names)
+
+
+def _type(members: Members) -> str | None:
+    """The item's type; None where it has none that is text."""
+    if "type" not in members or _is_null(members["type"]):
+        return REFERENCE if "role" not in members or _is_null(members["role"]) else "message"
+    type = text_in(members["type"])
+    return type if type is None or type in CONTENT else _plain(type)
+
+
+def _plain(type: str) -> str:
+    return type.strip().casefold()
+
+
+def _has(members: Members, names: Iterable[str]) -> bool:
+    return any(name in members and holds(members[name]) for name in names)
+
+
+# One value...
+
+
+def holds(value: Raw) -> bool:
+    """Whether *value* is text, a list or an object, and not an empty one."""
+    return first(value) in HOLDING and EMPTY.fullmatch(memoryview(value)) is None
+
+
+def _is_tree(value: Raw) -> bool:
+    return first(value) != QUOTE
+
+
+def _is_list(value: Raw | None) -> bool:
+    return value is not None and first(value) == ARRAY
+
+
+def _is_null(value: Raw) -> bool:
+    return first(value) == NULL
+
+
+def _id(value: Raw) -> str:
+    return text_in(value) or ""

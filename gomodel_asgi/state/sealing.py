@@ -47,6 +47,7 @@ class Encrypted:
         self.enumerable = store.enumerable
         self.limitation = store.limitation
         self.secret = store.secret
+        self.evicts = getattr(store, "evicts", False)
 
     def __repr__(self) -> str:
         return f"<Encrypted {self._store!r}>"
@@ -63,6 +64,23 @@ class Encrypted:
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
         return await self._store.add(collection, key, self._sealed(collection, key, value), ttl=ttl)
+
+    async def add_with(
+        self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
+    ) -> int | None:
+        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        name, other, held = record
+        sealed = self._sealed(collection, key, value)
+        add_with = getattr(self._store, "add_with", None)
+        if add_with is not None:
+            version: int | None = await add_with(
+                collection, key, sealed, (name, other, self._sealed(name, other, held)), ttl=ttl
+            )
+            return version
+        version = await self._store.add(collection, key, sealed, ttl=ttl)
+        if version is not None:
+            await self.put(name, other, held, ttl=ttl)
+        return version
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None

@@ -1,6 +1,7 @@
 """Stands between routing and exchange: what a request names of earlier ones is found, what it says is kept.
 
-    recall   the records that the request names, before the policy is asked
+    recall   what the request names for the policy to see, before it is asked
+    admit    what its items name, once the policy has let the caller in
     answer   the upstream's reply, or one from the store; then `learning` attends to it
 
 Everything that a request names is found under keys that only its tenant has (`keys.py`), so whether an id is unknown or
@@ -11,35 +12,29 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..envelope import Envelope
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import provider_of
+from ..exchange.operations import BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
-from ..routing import BY_ID, Target
+from ..routing import Target
 from . import counting
 from .available import available
 from .background import Background
 from .compaction import Compactor
 from .conversations import Conversations
 from .learning import Learner, conversation_of
-from .past import Past, Referred
+from .lookups import Lookups
+from .past import Past
 from .quota import Quotas
 from .records import COLLECTIONS, Records
-from .references import references, response_of
 from .store import Store
 from .stored import StoredResponses
 from .tasks import Tasks
-from .turns import items_of
-from .unknown import unknown_response, unsupported
-
-CONTINUING = frozenset({"create", "compact", "input_tokens"})
+from .unknown import unknown_conversation, unknown_previous, unknown_response, unsupported
 
 # Seconds that the gateway's own work is given to end when it is closed.
 FAREWELL = 5.0
-
-# Items of one request that may be references: each costs a look into the store.
-MOST_REFERENCES = 1000
 
 
 class GatewayState:
@@ -51,6 +46,7 @@ class GatewayState:
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records)
+        self.lookups = Lookups(self.records, self.compactor)
         self.learner = Learner(self.records, self.conversations, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks)
@@ -58,83 +54,26 @@ class GatewayState:
     # Before the policy...
 
     def names(self, job: Job) -> bool:
-        """Whether the request may name anything of earlier ones."""
-        operation = job.request.operation
-        if operation in CONTINUING:
-            # Nothing is stored of a compaction: it opens without a store too.
-            return self._names(job) if self.records.keeps else self.compactor.has_mark(job.request.envelope)
-        return self.records.keeps and (operation in BY_ID or operation in self.conversations.by_id)
+        """Whether the request names anything that the policy may see."""
+        return self.lookups.names(job)
 
     async def recall(self, job: Job) -> None:
-        """Find what the request names, and let the policy see it as `request.previous`.
+        """Find it, and let the policy see it as `request.previous`.
 
+        :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
         """
-        request, envelope = job.request, job.request.envelope
-        by_id = request.operation not in CONTINUING
-        past = Past(
-            envelope,
-            self.records.accounts,
-            warn=job.warn,
-            by_id=by_id,
-            trusted=request.tenant is None,
-            expand=partial(self.compactor.expand, request.tenant) if self.compactor.has_mark(envelope) else None,
-        )
-        await available(partial(self._find, job, past))
-        job.past = past
-        request.previous = past.owner
-
-    def _names(self, job: Job) -> bool:
-        """Whether anything of an earlier request is named; looked at for every request, so in order of cost."""
-        envelope, only = job.request.envelope, job.setup.registry.only
-        if envelope.names_state and (envelope.has("previous_response_id") or envelope.has("conversation")):
-            return True
-        if only is not None and only.native and job.request.tenant is None:
-            return (
-                False  # of what is asked there, nothing is kept that an item could name (`_elsewhere`: asked elsewhere)
-            )
-        return self._names_items(envelope)
-
-    def _names_items(self, envelope: Envelope) -> bool:
-        return self.compactor.has_mark(envelope) or bool(references(envelope))
-
-    async def _elsewhere(self, job: Job) -> None:
-        """Look at the items after all: the policy has built an upstream that the configuration does not know."""
-        if self.records.keeps and self._names_items(job.request.envelope):
-            await self.recall(job)
-
-    async def _find(self, job: Job, past: Past) -> None:
-        request = job.request
-        id = request.previous_response_id
-        if id is None:
-            id = conversation_of(request.envelope.members.get("conversation"))
-        if id is not None:
-            past.owner = await self.records.owners.find(request.tenant, id)
-        if not past.by_id:
-            await self._refer(request.tenant, past)
-
-    async def _refer(self, tenant: str | None, past: Past) -> None:
-        past.references = references(past.original)
-        if len(past.references) > MOST_REFERENCES:
-            raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
-        for item_id in past.references:
-            found = await self._referred(tenant, item_id)
-            if found is not None:
-                past.referred[item_id] = found
-
-    async def _referred(self, tenant: str | None, item_id: str) -> Referred | None:
-        response_id = response_of(item_id) or await self.records.placed(tenant, item_id)
-        if response_id is None:
-            return None
-        turn = await self.records.turns.find(tenant, response_id)
-        if turn is None:
-            owner = await self.records.owners.find(tenant, response_id)
-            return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
-        said = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
-        item = next((item for item in said if item.get("id") == item_id), None)
-        return None if item is None else Referred(item, turn.account, turn.type)
+        await self.lookups.recall(job)
 
     # After it...
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Look at all else that the request brings and names, before *target* sees any of it.
+
+        :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        await self.lookups.admit(job, target)
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """The reply to *job*, from *target* or from the store.
@@ -143,8 +82,6 @@ class GatewayState:
         :raises LookupError: the policy named an unknown provider.
         """
         operation = job.request.operation
-        if job.past is None and operation in CONTINUING and job.setup.registry.only is not None and is_built(target):
-            await self._elsewhere(job)
         if operation == "create" and job.past is None and not job.request.envelope.names_state:
             reply = await Exchange(job, target).run()
             if self.records.keeps:
@@ -152,7 +89,7 @@ class GatewayState:
             return reply
         if operation in BY_ID:
             return await self._by_id(job, target)
-        if operation in self.conversations.operations:
+        if operation in CONVERSATIONS:
             return await self._conversation(job, target)
         return await self._create(job, target)
 
@@ -181,19 +118,20 @@ class GatewayState:
         envelope = job.request.envelope
         if native:
             return
-        for name in ("previous_response_id", "conversation"):
-            if envelope.has(name):
-                raise Past(envelope, self.records.accounts, warn=job.warn).unknown()
+        if envelope.has("previous_response_id"):
+            raise unknown_previous()
+        if envelope.has("conversation"):
+            raise unknown_conversation()
         if envelope.flag("background"):
             raise unsupported("background")
 
     async def _prepare(self, job: Job, target: Target) -> None:
         """Read what was said before, if any upstream of the chain may need to be told."""
         past = job.past
-        if not isinstance(past, Past) or past.owner is None or past.by_id:
+        if not isinstance(past, Past) or past.owner is None or not past.row.continues:
             return
         owner, names = past.owner, [provider_of(one, job).name for one in target.chain()]
-        if owner.held or names != [owner.provider] or past.references or past.expand:
+        if owner.held or names != [owner.provider] or past.references:
             await available(partial(self._read, job, past))
 
     async def _read(self, job: Job, past: Past) -> None:
@@ -205,6 +143,14 @@ class GatewayState:
         conversation = conversation_of(request.envelope.members.get("conversation"))
         if conversation is not None:
             past.lines = await self.conversations.lines(request.tenant, conversation)
+
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        tenant, upstream = job.request.tenant, self.records.accounts.upstream(provider)
+        return self.records.keeps and await available(partial(self.records.claims.is_anothers, tenant, upstream, id))
 
     # Operations by id...
 
@@ -222,6 +168,11 @@ class GatewayState:
         reply = await Exchange(job, target).run()
         if job.request.operation == "delete" and reply.status < 300:
             await self._forgotten(job)
+        return await self._listed(job, reply)
+
+    async def _listed(self, job: Job, reply: Reply) -> Reply:
+        if ROWS[job.request.operation].gives == "items":
+            await self.learner.listed(job, reply)
         return reply
 
     async def _held(self, job: Job, provider: str, model: str | None) -> Reply:
@@ -242,7 +193,7 @@ class GatewayState:
             if not provider.native or (job.request.tenant is not None and target.api_key is None):
                 raise unsupported("conversations")
             return await Exchange(job, target).run()
-        return await self.conversations.answer(job, target, provider, past)
+        return await self._listed(job, await self.conversations.answer(job, target, provider, past))
 
     async def work(self, job: Job, target: Target, id: str) -> None:
         """Work on the queued background response *id*, here and now.
@@ -265,10 +216,3 @@ class GatewayState:
         """Let the work behind replies end, then close what this event loop has open of the store."""
         await self.tasks.aclose(FAREWELL)
         await self.records.store.aclose()
-
-
-def is_built(target: Target) -> bool:
-    """Whether the policy has built an upstream of the chain itself."""
-    if not target.fallbacks:
-        return isinstance(target.provider, Provider)
-    return any(isinstance(one.provider, Provider) for one in target.chain())

@@ -10,13 +10,12 @@ def unknown_response() -> InvalidRequest:
     return InvalidRequest("No such response is known here.", status=404, code="response_not_found", param="response_id")
 
 
-def unknown_previous() -> InvalidRequest:
-    """A response that is to be continued."""
-    return InvalidRequest(
-        "No such previous response is known here; send the whole conversation as 'input'.",
-        code="previous_response_not_found",
-        param="previous_response_id",
-    )
+def unknown_previous(param: str = "previous_response_id") -> InvalidRequest:
+    """A response that is to be continued, or that a member of the body names otherwise."""
+    what = "No such response is known here; leave it out."
+    if param == "previous_response_id":
+        what = "No such previous response is known here; send the whole conversation as 'input'."
+    return InvalidRequest(what, code="previous_response_not_found", param=param)
 
 
 def unknown_conversation() -> InvalidRequest:

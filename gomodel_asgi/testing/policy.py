@@ -13,11 +13,12 @@ from starlette.types import Scope
 
 from ..endpoints.hints import agreed, split_query
 from ..envelope import Envelope
+from ..exchange.operations import Operation
 from ..health import Health
 from ..offload import call
 from ..providers.provider import Provider
 from ..registry import Registry, split_model
-from ..routing import Operation, Policy, PreviousResponse, RoutingRequest, Target
+from ..routing import Policy, PreviousResponse, RoutingRequest, Target
 from ..settings import Timeouts
 from .replies import HeaderList, encoded
 from .signals import backend

@@ -17,7 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from ..endpoints.body import limit_of
 from ..errors import GatewayError, InvalidRequest, PolicyFailed, ServerShutdown
+from ..exchange.operations import BODY
+from ..exchange.spelling import FRAME, check_names
 from ..state import NoStore
+from ..state.mentions import check_steer
 from .frames import Create, Steer, create_of, error_frame, lane_of, opened, steer_failed, steer_of, type_of
 from .handshake import Admission, admitted, refuse
 from .lanes import Lanes
@@ -178,10 +181,12 @@ class Connection:
             data, members = opened(text, self.limit)
             lane = lane_of(members)
             type = type_of(members)
+            check_names(members, FRAME)
             if type == "response.create":
                 self.lanes.add(create_of(members, lane, len(data)))
             elif type == "response.steer":
-                await self._steer(steer_of(members, data))
+                check_steer(BODY, members, data)
+                await self._steer(steer_of(members))
             else:
                 message = "'type' must be 'response.create' or 'response.steer'."
                 raise InvalidRequest(message, param="type", code="unknown_event_type")

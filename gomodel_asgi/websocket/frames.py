@@ -39,7 +39,8 @@ class Create(Struct):
 
 
 class Steer(Struct):
-    """A `response.steer`: *target* is the id of the response that is to take up *input*; *raw* is the whole frame."""
+    """A `response.steer`: *target* is the id of the response that is to take up *input*; *raw* is the whole frame, each
+    member once."""
 
     target: str
     input: Any
@@ -82,7 +83,7 @@ def create_of(members: Members, lane: str | None, size: int) -> Create:
     return Create(lane, envelope, generate != b"false", size)
 
 
-def steer_of(members: Members, raw: bytes) -> Steer:
+def steer_of(members: Members) -> Steer:
     """Read a `response.steer`.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
@@ -92,7 +93,7 @@ def steer_of(members: Members, raw: bytes) -> Steer:
         message = "Name the response to steer in 'previous_response_id'."
         raise InvalidRequest(message, param="previous_response_id", code="missing_required_parameter")
     try:
-        return Steer(target, _any(members.get("input", b"null")), raw)
+        return Steer(target, _any(members.get("input", b"null")), encode(members))
     except (msgspec.MsgspecError, RecursionError):
         raise InvalidRequest("'input' cannot be read.", param="input", code="invalid_json") from None
 

@@ -18,14 +18,16 @@ from msgspec.structs import replace
 from ..dialects.replay import stream_of
 from ..emitter import response_object, usage
 from ..envelope import Envelope
-from ..errors import InvalidRequest
+from ..errors import GatewayError, InvalidRequest
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import provider_of, resolve
 from ..exchange.exchange import STREAM_TYPE
 from ..exchange.job import Past, State
+from ..exchange.operations import BODY
 from ..exchange.outgoing import call_of
 from ..providers.provider import Provider, fingerprint
 from ..routing import Target
+from ..state.claims import NOT_OWN
 from ..state.portable import carried
 from ..state.turns import Line
 from ..state.unknown import unknown_previous
@@ -61,7 +63,8 @@ class Remembering:
         original = self.original
         if self.own is not None:
             given = self.own.envelope(provider, key).members
-            original = original.with_members({**original.members, "input": given.get("input", NULL)})
+            lists = {name: given[name] for name in BODY.items if name in given}
+            original = original.with_members({**original.members, "input": NULL, **lists})
         if chunks is None:
             if account != self.earlier.account:
                 raise unknown_previous()
@@ -117,6 +120,8 @@ class Recall:
         self.gateways = gateways
         self.lasting = lasting
         self.earlier: Remembered | None = None
+        self.own: Job | None = None
+        """The create without what the connection itself continues."""
         self.answered: tuple[Job, Target, Provider] | None = None
 
     @property
@@ -134,22 +139,21 @@ class Recall:
         """Look for what the request continues, here first."""
         self.earlier = self.memory.recall(job.request.previous_response_id)
         if self.earlier is None:
-            return await self._elsewhere(job)
-        job.past = Remembering(job.request.envelope, self.earlier, await self._named(job), job.warn)
+            return await self._recall(job)
+        self.own = own = job_without_previous(job)
+        await self._recall(own)
+        job.past = Remembering(job.request.envelope, self.earlier, own.past, job.warn)
         job.request.previous = self.earlier
 
-    async def _named(self, job: Job) -> Past | None:
-        """What the create's own input names: items, which have to be the tenant's own here as anywhere."""
-        request = copy(job.request)
-        members = {name: raw for name, raw in request.envelope.members.items() if name != "previous_response_id"}
-        request.envelope = request.envelope.with_members(members)
-        alone = replace(job, request=request)
-        await self._elsewhere(alone)
-        return alone.past
-
-    async def _elsewhere(self, job: Job) -> None:
+    async def _recall(self, job: Job) -> None:
         if self.gateways.names(job):
             await self.gateways.recall(job)
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Look at what the create itself brings: it has to be the tenant's own here as anywhere."""
+        await self.gateways.admit(self.own or job, target)
+        if self.own is not None and isinstance(job.past, Remembering):
+            job.past.own = self.own.past
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """Ask *target*; of a warming-up request only an upstream with a socket of its own is told."""
@@ -167,7 +171,11 @@ class Recall:
         self.answered = job, target, provider_of(target, job)
         return reply
 
-    def learn(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """See `exchange.job.State`."""
+        return await self.gateways.is_anothers(job, provider, id)
+
+    async def learn(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
         """Keep a response that has ended well, unless the gateway or the upstream does."""
         if self.answered is None:
             return
@@ -181,7 +189,18 @@ class Recall:
             type = provider.type or provider.name
             own = Chunk(own_items(job.request.envelope), account, type)
             chunks = (*earlier, own, Chunk(b",".join(output), account, type))
+        elif not await self._is_own(job, provider, response_id):
+            return  # its id would go to the upstream
         self.memory.keep(response_id, Remembered(provider.name, reply.model, account, chunks))
+
+    async def _is_own(self, job: Job, provider: Provider, response_id: str) -> bool:
+        try:
+            own = not await self.is_anothers(job, provider, response_id)
+        except GatewayError:
+            own = False
+        if not own:
+            job.warn([NOT_OWN])
+        return own
 
     def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
         if self.earlier is not None or not self.create.generate:
@@ -191,6 +210,14 @@ class Recall:
 
     def _says_no(self) -> bool:
         return bytes(self.create.envelope.members.get("store", b"null")) == b"false"
+
+
+def job_without_previous(job: Job) -> Job:
+    """*job* as it would be if it continued nothing that a connection remembers."""
+    request = copy(job.request)
+    members = {name: raw for name, raw in request.envelope.members.items() if name != "previous_response_id"}
+    request.envelope = request.envelope.with_members(members)
+    return replace(job, request=request)
 
 
 def _key(target: Target) -> str | None:

@@ -116,22 +116,22 @@ class Turn:
                 error = UpstreamTruncated("The upstream broke off inside an event.")
                 self.frames.restart()
                 await self._send(reply, stream.reader.fail(error), error.status)
-        self._learn(reply)
+        await self._learn(reply)
 
     async def _send(self, reply: Reply, events: bytes, status: int) -> None:
         frames = self.frames.feed(events, status)
         if self.frames.terminal is not None:
-            self._learn(reply)  # first: whoever reads the end may continue it at once, on another lane
+            await self._learn(reply)  # first: whoever reads the end may continue it at once, on another lane
         for frame in frames:
             await self.connection.outbox.text(frame)
 
-    def _learn(self, reply: Reply) -> None:
+    async def _learn(self, reply: Reply) -> None:
         if self.learned:
             return
         self.learned = True
         frames = self.frames
         if frames.terminal in REPEATABLE and frames.response_id is not None:
-            self.recall.learn(reply, frames.response_id, frames.output)
+            await self.recall.learn(reply, frames.response_id, frames.output)
             self.connection.session.responses += 1
         else:
             self._forget()

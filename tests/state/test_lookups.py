@@ -9,14 +9,15 @@ from typing import Any
 import openai
 import pytest
 
-from gomodel_asgi import Gateway
+from gomodel_asgi import Gateway, MemoryStore
+from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.observers import Warned
-from gomodel_asgi.testing import Answer, FakeProvider
+from gomodel_asgi.testing import Answer, FakeProvider, Reply
 from tests.driving import Caller, ask
 from tests.serving import Served
 
 from .test_owner_http import anyio_backend, of, one, tenant, two
-from .upstreams import provider_of
+from .upstreams import EVENT_STREAM, provider_of
 
 __all__ = ["anyio_backend", "one", "two"]
 
@@ -228,3 +229,48 @@ async def test_a_client_that_sends_back_all_that_it_got_is_understood(
         await client.responses.create(model="m", input=said, store=store)
 
     assert one.requests[-1].json()["input"] == said
+
+
+# What a client can give back by id alone...
+
+APPROVAL = {"id": "mcpr_1", "type": "mcp_approval_request", "name": "f", "server_label": "s", "arguments": "{}"}
+ANSWER = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+FAILED = {"id": "ig_1", "type": "image_generation_call", "status": "failed", "result": None}
+
+
+def asks_back(*, stream: bool) -> Reply:
+    """A response that asks for an approval."""
+    response = {"id": "resp_1", "object": "response", "status": "completed", "output": [APPROVAL, FAILED]}
+    return Reply(stream_of(response), content_type=EVENT_STREAM) if stream else Reply(response)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("store", [False, True])
+async def test_an_approval_is_answered_by_the_tenant_that_was_asked_for_it(
+    gateway: Gateway, one: FakeProvider, two: FakeProvider, told: list[Any], store: bool, stream: bool
+) -> None:
+    one.script(asks_back(stream=stream))
+    body = {"model": "one-m", "input": "hi", "store": store, "stream": stream}
+    assert (await ask(gateway, body, headers=of("acme"))).status == 200
+    asked = len(one.requests)
+    for items in ([ANSWER], [APPROVAL, ANSWER], [FAILED]):
+        theirs = await send(gateway, items, "other", store=store)
+        assert (theirs.status, theirs.error["code"]) == (404, "item_not_found")
+    assert len(one.requests) == asked
+
+    for items in ([APPROVAL, ANSWER], [FAILED, HELLO]):
+        assert (await send(gateway, items, "acme", store=store)).status == 200
+        assert one.requests[-1].json()["input"] == items
+    elsewhere = await ask(gateway, {"model": "two-m", "input": [ANSWER]}, headers=of("acme"))
+    assert (elsewhere.status, len(two.requests)) == (404, 0)
+    assert not [record for record in told if isinstance(record, Warned)]
+
+    await gateway.forget("acme")
+    assert (await send(gateway, [ANSWER], "acme", store=store)).status == 404
+
+
+async def test_of_a_response_that_is_not_stored_nothing_else_is_remembered(gateway: Gateway, one: FakeProvider) -> None:
+    one.script(Answer(reasoning="Hm.", text="Yes."))
+    await ask(gateway, {"model": "one-m", "input": "hi", "store": False}, headers=of("acme"))
+    assert isinstance(gateway.store, MemoryStore)
+    assert len(gateway.store) == 0

@@ -153,6 +153,63 @@ async def test_an_unknown_id_is_the_upstreams_own_error(client: Client) -> None:
     await client.talk("hello")
 
 
+@pytest.mark.parametrize(
+    ("members", "code", "param"),
+    [
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "item_not_found", "item_id"),
+        ({"input": [{"type": "message", "role": "assistant", "id": "msg_1"}]}, "item_not_found", "item_id"),
+        ({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, "item_not_found", "item_id"),
+        ({"input": [{"Type": "message"}]}, "invalid_parameter", "input[0].Type"),
+        ({"input": {"type": "item_reference", "id": "msg_1"}}, "invalid_type", "input"),
+        ({"input": [[{"type": "item_reference", "id": "msg_1"}]]}, "invalid_type", "input[0]"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "item_reference", "id": "a"}]}]},
+            "invalid_parameter",
+            "input[0]",
+        ),
+        ({"Input": "x", "input": "y"}, "invalid_parameter", "Input"),
+        ({"TYPE": "response.create", "input": "y"}, "invalid_parameter", "TYPE"),
+        ({"input": "y", "conversation": "conv_1"}, "invalid_parameter", "conversation"),
+        (
+            {"input": "y", "prompt_cache_options": {"comparison_response_id": "resp_1"}},
+            "invalid_parameter",
+            "prompt_cache_options.comparison_response_id",
+        ),
+    ],
+)
+async def test_a_steer_brings_what_is_said_and_names_nothing(
+    client: Client, upstream: Upstream, members: dict[str, Any], code: str, param: str
+) -> None:
+    first = await client.talk("hello")
+    frames = len(upstream.frames)
+    await client.send({"type": "response.steer", "previous_response_id": first["id"], **members})
+
+    error = (await client.error())["error"]
+    assert (error["code"], error["param"]) == (code, param)
+    assert len(upstream.frames) == frames
+
+
+async def test_of_members_that_a_steer_repeats_the_last_goes_on(client: Client, upstream: Upstream) -> None:
+    first = await client.talk("hello")
+    said = json.dumps({"type": "response.steer", "previous_response_id": first["id"], "input": "faster"})
+    await client.send(said[:-1] + ',"input":"slower"}')
+
+    assert (await client.event())["type"] == "response.steer.accepted"
+    assert upstream.frames[-1] == {**json.loads(said), "input": "slower"}
+    assert str(upstream.texts[-1]).count('"input"') == 1
+
+
+@pytest.mark.parametrize("member", ["Type", "STREAM_ID", "Generate", "Previous_Response_Id", "Input", "Model"])
+async def test_a_frame_whose_members_can_be_read_in_two_ways_is_refused(
+    client: Client, upstream: Upstream, member: str
+) -> None:
+    await client.create("hello", **{member: "x"})
+
+    error = (await client.error())["error"]
+    assert (error["code"], error["param"]) == ("invalid_parameter", member)
+    assert not upstream.frames
+
+
 async def test_steering_is_passed_to_the_upstream_and_its_answer_back(client: Client, upstream: Upstream) -> None:
     first = await client.talk("hello")
     steer = {"type": "response.steer", "previous_response_id": first["id"], "input": "faster"}

@@ -22,11 +22,13 @@ Play = Callable[["Upstream", ServerConnection, Event], None]
 
 @dataclass
 class Upstream:
-    """Answers each create with *plays*, one each, then as usual. *frames* are those received, *upgrades* their
-    connections' headers. A connection's responses with `store: false` are known on it alone."""
+    """Answers each create with *plays*, one each, then as usual. *frames* are those received, *texts* how they were
+    written, *upgrades* their connections' headers. A connection's responses with `store: false` are known on it alone.
+    """
 
     plays: deque[Play] = field(default_factory=deque)
     frames: list[Event] = field(default_factory=list)
+    texts: list[str | bytes] = field(default_factory=list)
     upgrades: list[dict[str, str]] = field(default_factory=list)
     refusal: tuple[int, bytes] | None = None
     stored: set[str] = field(default_factory=set)
@@ -57,6 +59,7 @@ class Upstream:
             for message in connection:
                 frame = json.loads(message)
                 self.frames.append(frame)
+                self.texts.append(message)
                 if frame["type"] == "response.steer":
                     steer = {"id": "steer_1", "previous_response_id": frame["previous_response_id"]}
                     say(connection, {"type": "response.steer.accepted", "sequence_number": 0, "steer": steer})

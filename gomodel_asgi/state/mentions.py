@@ -1,0 +1,118 @@
+"""What a body mentions of earlier requests, beside what its policy may see. No I/O: nothing is looked up here."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from ..envelope import Members
+from ..errors import InvalidRequest
+from ..exchange.operations import Body
+from ..exchange.spelling import ARRAY, OBJECT, Item, elements, examined, first, member_of, read_items, text_in
+from ..settings import MIB
+from .references import Reference, holds, may_be_nested, nested, references
+from .unknown import unknown_item
+
+# Items of one request that may be references: each costs a look into the store.
+MOST_REFERENCES = 1000
+
+# Bytes of an item that are looked through for references below it, where there may be any: tens of milliseconds' work.
+MOST_LOOKED_THROUGH = 8 * MIB
+
+Lists = dict[str, list[Item | None]]
+
+
+class Mentions(Struct, frozen=True):
+    """*references* are those of the items, *others* responses by the path of the member that names them, *below* the
+    ids of references that stand where no item can."""
+
+    references: list[Reference] = field(default_factory=list)
+    others: list[tuple[str, str | None]] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.references or self.others or self.below)
+
+
+def lists_of(body: Body, members: Members) -> Lists:
+    """The lists of items in a body, by member.
+
+    :raises InvalidRequest: one of them cannot be examined, or can be read in two ways.
+    """
+    given = [(name, members[name]) for name in body.items if name in members]
+    return {name: read_items(raw, name) for name, raw in given if first(raw) == ARRAY}
+
+
+def mentions_of(body: Body, members: Members, raw: bytes, lists: Lists, *, strict: bool) -> Mentions:
+    """What the body *raw*, with *lists*, mentions. *strict*: the caller has a tenant, beside whom there are others.
+
+    :raises InvalidRequest: there is too much of it, or (*strict*) something stands where nobody could tell what it is.
+    """
+    found = [one for name, items in lists.items() for one in references(items, name)]
+    if len(found) > MOST_REFERENCES:
+        raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
+    if strict:
+        _check_shape(body, members, lists)
+    below = _below(members, lists, strict) if lists and may_be_nested(raw) else []
+    return Mentions(found, _others(body, members), below)
+
+
+def check_steer(body: Body, members: Members, raw: bytes) -> None:
+    """Refuse a steer that names anything but the response that it steers: it brings what the user says, and no more
+    (API reference, `response.steer`). It goes on as it came, past all that could resolve a name.
+
+    :raises InvalidRequest: it names something, or cannot be examined.
+    """
+    for name in body.members:
+        if name in members and name != "previous_response_id" and bytes(members[name]) != b"null":
+            raise InvalidRequest(f"A steer takes no '{name}'.", param=name, code="invalid_parameter")
+    mentions = mentions_of(body, members, raw, lists_of(body, members), strict=True)
+    if mentions.others:
+        raise InvalidRequest("A steer names no other response.", param=mentions.others[0][0], code="invalid_parameter")
+    if mentions:
+        raise unknown_item()
+
+
+def _check_shape(body: Body, members: Members, lists: Lists) -> None:
+    for name in body.items:
+        if name in members and first(members[name]) == OBJECT:
+            raise InvalidRequest(f"'{name}' must be a string or a list.", param=name, code="invalid_type")
+    for name, items in lists.items():
+        for index, one in enumerate(elements(members[name]) if None in items else ()):
+            if first(one) == ARRAY and holds(one):
+                place = f"{name}[{index}]"
+                raise InvalidRequest(f"'{place}' must be an item.", param=place, code="invalid_type")
+
+
+def _others(body: Body, members: Members) -> list[tuple[str, str | None]]:
+    found = []
+    for name, below in body.nested:
+        if name in members and first(members[name]) == OBJECT:
+            raw = member_of(members[name], name, below)
+            if raw is not None and bytes(raw) != b"null":
+                found.append((f"{name}.{below}", text_in(raw)))
+    return found
+
+
+def _below(members: Members, lists: Lists, strict: bool) -> list[str]:
+    ids: list[str] = []
+    for name in lists:
+        for index, one in enumerate(elements(members[name])):
+            place = f"{name}[{index}]"
+            found = _nested(bytes(one), place)
+            if found and strict:
+                raise InvalidRequest(
+                    f"An 'item_reference' stands below '{place}', where none can stand.",
+                    param=place,
+                    code="invalid_parameter",
+                )
+            ids += found
+    return ids
+
+
+def _nested(item: bytes, place: str) -> list[str]:
+    if item[0] not in (ARRAY, OBJECT) or not may_be_nested(item):
+        return []
+    if len(item) > MOST_LOOKED_THROUGH:
+        raise InvalidRequest(f"'{place}' is too large to be examined.", param=place, code="invalid_parameter")
+    with examined():
+        return nested(item)
