@@ -59,7 +59,8 @@ class Provider:
     plain one must not block). *auth* is `"bearer"`, `"none"`, or the name of the header that carries the key.
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
-    *normalize* repairs the replies of upstreams that are not quite the Responses API. *unsupported* says whether
+    *normalize* repairs the replies of upstreams that are not quite the Responses API. *stateful* False says that an
+    upstream which speaks that API keeps no responses: the gateway does. *unsupported* says whether
     members that a translated upstream cannot carry are rejected with 400 or dropped. *allow_private=False* refuses to
     connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the requests
     under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered with an
@@ -80,6 +81,7 @@ class Provider:
     models: Iterable[str] = ()
     forward_headers: Iterable[str] = ()
     normalize: bool = False
+    stateful: bool = True
     unsupported: Literal["reject", "drop"] = "reject"
     websocket: bool = False
     allow_private: bool = True
@@ -127,6 +129,11 @@ class Provider:
     def native(self) -> bool:
         """Whether the upstream speaks the Responses API itself."""
         return self.dialect == "responses"
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the upstream itself keeps responses and conversations."""
+        return self.native and self.stateful
 
     # Where it is...
 
