@@ -31,6 +31,9 @@ ACCEPT_JSON = (b"accept", b"application/json")
 ACCEPT_STREAM = (b"accept", b"text/event-stream")
 AGENT = (b"user-agent", USER_AGENT)
 
+STATELESS = {"previous_response_id": None, "conversation": None, "background": None}
+"""What an upstream that keeps nothing is never sent: members that are taken out of a body."""
+
 LISTS = frozenset({b"anthropic-beta"})
 """Headers of which a dialect needs some values whatever a configuration sets them to."""
 
@@ -74,10 +77,12 @@ def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
     request, envelope = job.request, job.request.envelope
     if job.past is not None:
         envelope = job.past.envelope(candidate.provider, candidate.key)
-    body = None
+    body, params = None, candidate.target.params
     if request.operation in BODIED:
         keep = envelope.preferences and candidate.provider.type == "openrouter"
-        body = envelope.render(model=candidate.model, params=candidate.target.params, keep_preferences=keep)
+        if not candidate.provider.stateful:
+            params = {**(params or {}), **STATELESS, **({"store": False} if request.operation == "create" else {})}
+        body = envelope.render(model=candidate.model, params=params, keep_preferences=keep)
     kind, own = (request.operation, job.stream), _adds(job, candidate.provider)
     form = None if own else candidate.forms.get(kind)
     if form is None:

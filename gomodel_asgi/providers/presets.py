@@ -27,6 +27,7 @@ class Options(TypedDict, total=False):
     models: Iterable[str]
     forward_headers: Iterable[str]
     normalize: bool
+    stateful: bool
     unsupported: Literal["auto", "reject", "drop"]
     websocket: bool
     allow_private: bool
@@ -96,17 +97,17 @@ PRESETS: dict[str, Preset] = {
             dialect="gemini",
             auth="x-goog-api-key",
         ),
-        _preset("deepseek", "https://api.deepseek.com", dialect="chat"),
-        _preset("groq", "https://api.groq.com/openai/v1", dialect="chat"),
-        _preset("openrouter", "https://openrouter.ai/api/v1"),
+        _preset("deepseek", "https://api.deepseek.com", dialect="chat", stateful=False),
+        _preset("groq", "https://api.groq.com/openai/v1", dialect="chat", stateful=False),
+        _preset("openrouter", "https://openrouter.ai/api/v1", stateful=False),
         _preset("xai", "https://api.x.ai/v1"),
         _preset("mistral", "https://api.mistral.ai/v1", dialect="chat"),
         _preset("zai", "https://api.z.ai/api/paas/v4", dialect="chat"),
         _preset("minimax", "https://api.minimax.io/v1", dialect="chat", reasoning_tags=("<think>", "</think>")),
         _preset("oracle", None),
-        _preset("ollama", "http://localhost:11434/v1", needs_key=False),
-        _preset("vllm", "http://localhost:8000/v1", needs_key=False),
-        _preset("llamacpp", "http://localhost:8080/v1", needs_key=False),
+        _preset("ollama", "http://localhost:11434/v1", needs_key=False, stateful=False),
+        _preset("vllm", "http://localhost:8000/v1", needs_key=False, stateful=False),
+        _preset("llamacpp", "http://localhost:8080/v1", needs_key=False, stateful=False),
         _preset("bedrock", None, "AWS_BEARER_TOKEN_BEDROCK", "BEDROCK_API_KEY"),
     )
 }

@@ -97,14 +97,14 @@ class Conversations:
         """
         request, operation = job.request, job.request.operation
         if operation == "conversation_create":
-            if provider.native:
+            if provider.keeps_state:
                 return await self._forwarded(job, target)
             return await available(partial(self._created, job, target, provider))
         owner = None if past is None else past.owner
         if owner is not None and owner.held:
             assert request.response_id is not None
             return told(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
-        if owner is None and (request.tenant is not None or not provider.native):
+        if owner is None and (request.tenant is not None or not provider.keeps_state):
             raise unknown_conversation()
         reply = await Exchange(job, target).run()
         if operation == "conversation_delete" and request.response_id is not None:

@@ -82,7 +82,7 @@ class Learner:
             return
         if not is_stored(job, candidate.target):
             return await self._learn_names(job, reply, candidate)
-        held = candidate.dialect is not None
+        held = not candidate.provider.keeps_state
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
         lesson = Lesson(self, job, candidate, job.request.tenant, account, held, kept)
@@ -93,7 +93,7 @@ class Learner:
             return
         early: Wait | None = None
         id = reply.stream.reader.response_id
-        if candidate.dialect is None and id is not None:
+        if not held and id is not None:
             early = await self._now_or_behind(job, partial(lesson.own, id))
         if early is not None or lesson.is_kept or lesson.is_placed or lesson.is_owned is None:
             reply.stream.before_end = partial(self._ending, job, lesson, reply, early)
@@ -109,7 +109,7 @@ class Learner:
 
     async def _learn_names(self, job: Job, reply: Reply, candidate: Candidate) -> None:
         """Of a response that is not stored, only what its client can give back by id alone is remembered."""
-        if job.request.tenant is None or candidate.dialect is not None:
+        if job.request.tenant is None or not candidate.provider.keeps_state:
             return
         if reply.stream is None:
             reply.before_end = await self._now_or_behind(job, partial(self._names, job, candidate, reply.body))
@@ -199,7 +199,7 @@ class Lesson(msgspec.Struct):
             time.time(),
             type=provider.type,
             held=self.held,
-            upstream=HERE if self.held else records.accounts.upstream(provider),
+            upstream=HERE if self.candidate.dialect is not None else records.accounts.upstream(provider),
         )
         self.is_owned = await records.owners.remember(self.tenant, id, owner)
         if not self.is_owned:

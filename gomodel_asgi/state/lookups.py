@@ -94,7 +94,7 @@ class Lookups:
     def _upstreams(self, job: Job, target: Target) -> set[str]:
         """Where *target* and its fallbacks lead, those that could look an id up."""
         providers = [provider_of(one, job) for one in target.chain()]
-        return {self.records.accounts.upstream(provider) for provider in providers if provider.native}
+        return {self.records.accounts.upstream(provider) for provider in providers if provider.keeps_state}
 
     def _of(self, job: Job) -> Past:
         """What is known of the request's past, from here on."""

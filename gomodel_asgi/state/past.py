@@ -106,6 +106,8 @@ class Past:
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
         account, upstream = self.accounts.of(provider, key), self.accounts.upstream(provider)
+        if not provider.keeps_state:
+            return self._whole(account, provider.type or provider.name)
         if self._at_home(account, upstream):
             return self._rewritten(account, upstream)
         if not self.row.continues:
@@ -122,7 +124,7 @@ class Past:
             body["conversation"] = {"id": body["conversation"]}
         if body.get("input") is None or isinstance(body["input"], str | list):
             account, type = self.accounts.of(provider, key), provider.type or provider.name
-            body["input"] = self._items(account, None, type)
+            body["input"] = self._items(account, None, type, native=False)
         return body
 
     def given_items(self) -> Any:
@@ -244,6 +246,15 @@ class Past:
                     members = {**members, member: Raw(without(bytes(members[member]), gone))}
         return self.original if members is self.original.members else self.original.with_members(members)
 
+    def _whole(self, account: str, type: str) -> Envelope:
+        """The request for an upstream of the same API that keeps nothing: all that it names is in its input."""
+        if not self.row.continues or not (self.asks or self.references or self.expand):
+            return self.original
+        members = {name: value for name, value in self.original.members.items() if name not in self._members}
+        if self.original.has("input") or self.asks:
+            members["input"] = Raw(encoded(self._items(account, None, type, native=True)))
+        return self.original.with_members(members)
+
     def _replayed(self, account: str, upstream: str, type: str) -> Envelope:
         """The request with everything that it names put into its input."""
         for one in self.named:
@@ -253,17 +264,18 @@ class Past:
             if reference.member != "input" and not self._lies_at(reference, account, upstream):
                 raise unknown_item()
         members = {name: value for name, value in self.original.members.items() if name not in self._members}
-        members["input"] = Raw(encoded(self._items(account, upstream, type)))
+        members["input"] = Raw(encoded(self._items(account, upstream, type, native=True)))
         return self.original.with_members(members)
 
-    def _items(self, account: str, upstream: str | None, type: str) -> list[Any]:
-        """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up."""
+    def _items(self, account: str, upstream: str | None, type: str, *, native: bool) -> list[Any]:
+        """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up.
+        *native*: it reads the items themselves."""
         if self._members and all(map(self.original.has, self._members)):
             raise exclusive()
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(self.lines or (), account, type, upstream is not None, left)
+        items = carried(self.lines or (), account, type, native, left)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)

@@ -96,14 +96,14 @@ class GatewayState:
     async def _create(self, job: Job, target: Target) -> Reply:
         provider = provider_of(target, job)
         if not self.records.keeps:
-            self._check_stateless(job, provider.native)
+            self._check_stateless(job, provider.keeps_state)
         await self._prepare(job, target)
         operation, envelope = job.request.operation, job.request.envelope
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
             return await counting.answer(job, target, provider)
-        if envelope.flag("background") and not provider.native:
+        if envelope.flag("background") and not provider.keeps_state:
             return await self.background.begin(job, target, provider)
         try:
             reply = await Exchange(job, target).run()
@@ -113,10 +113,10 @@ class GatewayState:
             await self.learner.learn(job, reply)
         return reply
 
-    def _check_stateless(self, job: Job, native: bool) -> None:
-        """Without a store, what names state means something to native upstreams only."""
+    def _check_stateless(self, job: Job, keeps_state: bool) -> None:
+        """Without a store, what names state means something only to upstreams that keep it."""
         envelope = job.request.envelope
-        if native:
+        if keeps_state:
             return
         if envelope.has("previous_response_id"):
             raise unknown_previous()
@@ -157,10 +157,10 @@ class GatewayState:
     async def _by_id(self, job: Job, target: Target) -> Reply:
         owner, provider = job.request.previous, provider_of(target, job)
         if not self.records.keeps:
-            if not provider.native or (job.request.tenant is not None and target.api_key is None):
+            if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
                 raise unsupported(job.request.operation)
             return await Exchange(job, target).run()
-        if owner is None and (job.request.tenant is not None or not provider.native):
+        if owner is None and (job.request.tenant is not None or not provider.keeps_state):
             raise unknown_response()
         if isinstance(job.past, Past) and job.past.owner is not None and job.past.owner.held:
             owner = job.past.owner
@@ -190,7 +190,7 @@ class GatewayState:
         provider = provider_of(target, job)
         past = job.past if isinstance(job.past, Past) else None
         if not self.records.keeps:
-            if not provider.native or (job.request.tenant is not None and target.api_key is None):
+            if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
                 raise unsupported("conversations")
             return await Exchange(job, target).run()
         return await self._listed(job, await self.conversations.answer(job, target, provider, past))

@@ -206,7 +206,7 @@ class Recall:
         if self.earlier is not None or not self.create.generate:
             return False
         stores = (target.params or {}).get("store", not self._says_no())
-        return stores is not False and (provider.native or self.lasting)
+        return stores is not False and (provider.keeps_state or self.lasting)
 
     def _says_no(self) -> bool:
         return bytes(self.create.envelope.members.get("store", b"null")) == b"false"
