@@ -119,6 +119,9 @@ class Provider:
     def __hash__(self) -> int:
         return hash((self.name, self.base_url, self.type))
 
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r}, {self.address!r}, type={self.type!r}, dialect={self.dialect!r})"
+
     def serves(self, model: str) -> bool:
         """Whether one of the `models` patterns matches."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
@@ -129,6 +132,11 @@ class Provider:
         return self.dialect == "responses"
 
     # Where it is...
+
+    @property
+    def address(self) -> str:
+        """The base URL as it may be shown: without its query, which may hold a key."""
+        return self.base_url.partition("?")[0]
 
     @cached_property
     def url(self) -> SplitResult:
