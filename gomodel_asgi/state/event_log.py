@@ -47,7 +47,7 @@ class EventLog:
     async def read(self, tenant: str | None, id: str, number: int) -> bytes | None:
         """The segment *number*, None where it is not written."""
         record = await self.records.store.get(EVENTS, await self._key(tenant, id, number))
-        return None if record is None else record.value
+        return record.value or None if record is not None else None
 
     async def delete(self, tenant: str | None, id: str) -> None:
         """Remove all segments."""

@@ -30,10 +30,6 @@ GENERATIONS = "generations"
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
 
-# Generation of a tenant whose generation record is not what was written. It can be no earlier one, so that what was
-# forgotten stays forgotten.
-DAMAGED = -1
-
 # Tries to raise a generation that others raise at the same time.
 ATTEMPTS = 16
 
@@ -110,9 +106,10 @@ class Tenancy:
         if not self._store.atomic:
             await self._store.put(GENERATIONS, place, value, ttl=math.inf)
             return True
-        if held is None:
-            return await self._store.add(GENERATIONS, place, value, ttl=math.inf) is not None
-        return await self._store.swap(GENERATIONS, place, held.version, value, ttl=math.inf) is not None
+        if held is not None and await self._store.swap(GENERATIONS, place, held.version, value, ttl=math.inf):
+            return True
+        has_none = held is None or not held.version
+        return has_none and await self._store.add(GENERATIONS, place, value, ttl=math.inf) is not None
 
     async def _delete_all(self, collection: str, tag: str) -> int:
         async with aclosing(self._store.scan(collection, tag)) as keys:
@@ -129,9 +126,11 @@ class Tenancy:
 
 
 def generation_in(record: Record | None) -> int:
+    """The generation that *record* holds, 0 where there is none. That of one that is not what was written is negative,
+    which none ever was, and another one for each such record: what was forgotten stays forgotten."""
     if record is None:
         return 0
-    return int(record.value) if re.fullmatch(rb"[0-9]{1,19}", record.value) else DAMAGED
+    return int(record.value) if re.fullmatch(rb"[1-9][0-9]{0,18}", record.value) else -1 - abs(record.version)
 
 
 def mac_of(key: bytes) -> Callable[[bytes], str]:

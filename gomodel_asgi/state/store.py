@@ -34,6 +34,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return f"Record({len(self.value)} bytes, version={self.version})"
 
 
+def unreadable(version: int = 0) -> Record:
+    """A record that is there, and whose value is damaged or not one of ours: it reads as empty, which no value of ours
+    is. *version* is 0 where it has none: then `add` replaces it."""
+    return Record(b"", version)
+
+
 class Store(Protocol):
     """Keeps bytes. Implement it for an engine of your own; every method may be called from any task.
 
@@ -58,7 +64,8 @@ class Store(Protocol):
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """The record, None where there is none."""
+        """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
+        as good as none, but a generation that is damaged must not be taken for one that was never raised."""
         ...
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
