@@ -42,7 +42,8 @@ def unseal(text: str | None, provider: str, model: str | None = None) -> dict[st
         return None
     try:
         packed = text[len(PREFIX) :].encode("ascii")
-        found = msgspec.json.decode(base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=Seal)
+        plain = base64.b64decode(packed + b"=" * (-len(packed) % 4), b"-_", validate=True)
+        found = msgspec.json.decode(plain, type=Seal)
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None
     if found.provider != provider or (model is not None and found.model != model):
