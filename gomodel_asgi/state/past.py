@@ -200,6 +200,8 @@ class Past:
             return []
         if isinstance(own, str):
             own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": own}]}]
+        if not isinstance(own, list):
+            raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_type")
         if account is not None and (gone := self._left_out(account)):
             own = msgspec.json.decode(without(encode(own), gone))
         resolved = [self._resolved(item, account) for item in own]
