@@ -20,6 +20,7 @@ from ..routing import BY_ID, Target
 from . import counting
 from .available import available
 from .background import Background
+from .circuit import guarded
 from .compaction import Compactor
 from .conversations import Conversations
 from .learning import Learner, conversation_of
@@ -47,7 +48,7 @@ class GatewayState:
 
     def __init__(self, store: Store, *, tenant_entries: int | None = None, tenant_bytes: int | None = None) -> None:
         self.tasks = Tasks()
-        self.records = Records(store)
+        self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records)
