@@ -115,6 +115,7 @@ class Guarded:
         self.enumerable = store.enumerable
         self.limitation = store.limitation
         self.secret = store.secret
+        self.max_bytes: int | None = getattr(store, "max_bytes", None)
 
     def __repr__(self) -> str:
         return f"<Guarded {self._store!r}>"

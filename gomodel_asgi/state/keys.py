@@ -62,8 +62,12 @@ class Tenancy:
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
         """The keys of several records, for the price of one look at the generation."""
+        return [*map(await self.keyed(tenant), ids)]
+
+    async def keyed(self, tenant: str | None) -> Callable[[str], str]:
+        """What gives the keys of *tenant*'s records, all of the generation that is now."""
         tag, mac = self._scope(tenant, await self.generation(tenant))
-        return [tag + mac(id.encode("utf-8", "surrogatepass")) for id in ids]
+        return lambda id: tag + mac(id.encode("utf-8", "surrogatepass"))
 
     async def prefix(self, tenant: str | None) -> str:
         """What all keys of *tenant* begin with, and no other's; for `scan`."""

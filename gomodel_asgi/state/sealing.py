@@ -47,6 +47,7 @@ class Encrypted:
         self.enumerable = store.enumerable
         self.limitation = store.limitation
         self.secret = store.secret
+        self.max_bytes: int | None = getattr(store, "max_bytes", None)
 
     def __repr__(self) -> str:
         return f"<Encrypted {self._store!r}>"

@@ -233,6 +233,7 @@ class GatewayState:
         assert job.request.response_id is not None
         try:
             await self.records.delete(job.request.tenant, job.request.response_id)
+            await self.quotas.release(job.request.tenant, job.request.response_id)
         except StoreUnavailable as error:
             job.warn([f"the store: {error.detail or error.message}"])
 

@@ -63,6 +63,9 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
+    # Not every store knows it, so it is looked for, and not asked:  max_bytes: int | None
+    # More than so many bytes it does not hold, so that a quota of as many needs no books.
+
     async def get(self, collection: str, key: str) -> Record | None:
         """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
         as good as none, but a generation that is damaged must not be taken for one that was never raised."""
