@@ -17,6 +17,7 @@ from .exchange.job import clock
 from .exchange.operations import Operation
 from .exchange.spelling import check_names
 from .exchange.turnstiles import Held
+from .identity import identity
 from .observers import Trail
 from .registry import split_model
 from .routing import RoutingRequest, Target
@@ -172,7 +173,7 @@ async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
     """
     try:
         if given is None:
-            return identity(scope)
+            return identity(scope.get("user"))
         answer: Any = given(scope)
         tenant = await answer if inspect.isawaitable(answer) else answer
     except GatewayError:
@@ -182,21 +183,3 @@ async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
     if tenant is not None and not isinstance(tenant, str):
         raise PolicyFailed(NO_DETAIL) from TypeError(f"The tenant must be a str or None, not {type(tenant).__name__}.")
     return tenant
-
-
-def identity(scope: Scope) -> str | None:
-    """`identity`, `pk` or `username` of the scope's authenticated user; None where nobody is logged in.
-
-    :raises LookupError: somebody is, and has none of them.
-    """
-    user = scope.get("user")
-    if user is None or not getattr(user, "is_authenticated", False):
-        return None
-    for name in ("identity", "pk", "username"):
-        try:
-            value = getattr(user, name, None)
-        except NotImplementedError:
-            continue
-        if value is not None and value != "":
-            return str(value)
-    raise LookupError("The user has no identity, pk or username to tell tenants apart by: give Gateway(tenant=...).")

@@ -205,7 +205,7 @@ class Gateway:
         why = "the policy's Target" if number == 0 else f"fallback {number}, if all before it fail"
         dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
         model = model if target.model is None else target.model
-        return Candidate(provider.name, model, provider.url._replace(query="").geturl(), dialect, why)
+        return Candidate(provider.name, model, provider.address, dialect, why)
 
     async def _inbound(
         self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None

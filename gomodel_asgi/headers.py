@@ -87,12 +87,13 @@ def unsupported(paths: Iterable[str]) -> bytes:
 
 
 def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
-    """The client's key bound to tenant and credential, so that equal keys of two tenants never meet upstream.
+    """The client's key bound to tenant and credential, so that equal keys of two tenants never meet upstream. None, ""
+    and "None" are three tenants.
 
     The same on every worker and for every attempt of one Target, since nothing random goes in.
     """
-    key = hmac.new(credential.encode(), b"%s\0%s" % ((tenant or "").encode(), value), hashlib.sha256)
-    return key.hexdigest().encode()
+    whose = b"-" if tenant is None else b"+" + tenant.encode("utf-8", "surrogatepass")
+    return hmac.new(credential.encode(), b"%s\0%s" % (whose, value), hashlib.sha256).hexdigest().encode()
 
 
 def for_client(upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[bytes], bytes]) -> Headers:

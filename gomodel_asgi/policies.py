@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .identity import NAMES, as_text
 from .offload import call
 from .routing import AsyncPolicy, Policy, RoutingRequest, Target
 
@@ -189,12 +190,12 @@ def caller(request: RoutingRequest) -> Hashable:
     """Who calls, as far as it can be told: the tenant, the user, or what the body says."""
     if request.tenant is not None:
         return request.tenant
-    user = request.user
-    for name in ("identity", "pk", "username"):
+    for name in NAMES:
         try:
-            if user is not None and getattr(user, name, None) is not None:
-                return str(getattr(user, name))
-        except NotImplementedError:
+            value = getattr(request.user, name, None)
+            if value is not None:
+                return as_text(value, name)
+        except (NotImplementedError, TypeError):  # TypeError: one that is written differently on each worker
             continue
     envelope = request.envelope
     return envelope.text("safety_identifier") or envelope.text("user") or ""

@@ -15,8 +15,10 @@ SHORTEST = 6
 """Characters: anything shorter is no key, and would black out ordinary words."""
 WORD = 20
 """Characters: what is shorter and all letters is a word (`EMPTY`, `ollama`), which stands for no key."""
-CARRIERS = re.compile(r"auth|key|token|secret|cookie|passw|credential|signature", re.IGNORECASE)
-"""Names of headers and query members that carry a credential."""
+CARRIERS = re.compile(
+    r"auth|key|token|secret|cookie|passw|credential|signature|^(?:sig|sas|code|pwd|pass|jwt)$", re.IGNORECASE
+)
+"""Names of headers and query members that carry a credential: Azure signs URLs with `sig`, a function has a `code`."""
 ESCAPE = re.compile(rb"\\(?:u00[2-7]|/)")
 """A printable ASCII character in another spelling."""
 

@@ -41,6 +41,9 @@ class Options(Struct, frozen=True, kw_only=True):
     retries: Retries | None = None
     labels: Mapping[str, str] | None = None
 
+    def __repr__(self) -> str:
+        return f"Options(model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
+
 
 class Target(Options, frozen=True):
     """Where a request goes: the policy's final answer.

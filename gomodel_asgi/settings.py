@@ -9,6 +9,11 @@ from typing import Any, Self
 KIB = 1024
 MIB = 1024 * KIB
 
+
+class Default(int):
+    """A figure that nobody gave, and that gives way where it cannot be had; one that was given is insisted on."""
+
+
 CONNECT = "connect"
 """A connection or TLS session that could not be made."""
 STALE = "stale"
@@ -68,7 +73,7 @@ class Limits:
     """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited).
 
     *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
-    oldest make room for the newest.
+    oldest make room for the newest. A store that cannot compare and swap does without the default of the latter.
     """
 
     body: int = 32 * MIB
@@ -79,7 +84,7 @@ class Limits:
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
     tenant_entries: int | None = None
-    tenant_bytes: int | None = None
+    tenant_bytes: int | None = Default(256 * MIB)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ class TestCheck:
             serving(
                 east(provider, models=["gpt-5", "gpt-6"]),
                 Provider("west", refusing.base_url, api_key=KEY),
-                Provider("gone", "http://127.0.0.1:9/v1"),
+                Provider("gone", f"http://127.0.0.1:9/v1?key={KEY}"),
                 Provider("bad-key", provider.base_url, api_key="two words"),
             )
             assert main(["check", "tests.cli_host:gateway", "--json"]) == 1
@@ -94,6 +94,7 @@ class TestCheck:
         assert len(problems["gone"]) == 1 and problems["gone"][0]
         assert "printable ASCII" in problems["bad-key"][0]
         assert "two words" not in json.dumps(told)
+        assert KEY not in json.dumps(told)
 
     def test_bytes_that_are_not_http_are_a_problem(
         self, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
@@ -272,7 +273,7 @@ class TestProviders:
             "OPENAI_API_KEY": KEY,
             "OPENAI_MODELS": "gpt-5,gpt-5-*",
             "GROQ_EAST_API_KEY": "short",
-            "OLLAMA_BASE_URL": "http://gpu:11434/v1",
+            "OLLAMA_BASE_URL": f"http://gpu:11434/v1?key={KEY}",
         }
         done, told = spawn("providers", **environ), json.loads(spawn("providers", "--json", **environ).stdout)
         assert done.returncode == 0

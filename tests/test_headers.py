@@ -39,9 +39,10 @@ def test_of_other_repeated_headers_the_first_counts() -> None:
 
 
 def test_equal_idempotency_keys_of_two_tenants_or_credentials_never_meet() -> None:
-    keys = {idempotency_key(tenant, key, b"same") for tenant in (None, "a", "b") for key in ("x", "y")}
+    tenants = (None, "", "None", "-", "a", "b", "\ud800")
+    keys = {idempotency_key(tenant, key, b"same") for tenant in tenants for key in ("x", "y")}
 
-    assert len(keys) == 6
+    assert len(keys) == 2 * len(tenants)
     assert idempotency_key("a", "x", b"same") == idempotency_key("a", "x", b"same")
 
 

@@ -38,7 +38,7 @@ def _row(provider: Provider) -> dict[str, Any]:
         "name": provider.name,
         "type": provider.type,
         "dialect": dialect_of(provider),
-        "base_url": provider.base_url,
+        "base_url": provider.address,
         "key": masked(key),
         "models": list(provider.models),
     }

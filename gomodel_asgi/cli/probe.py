@@ -25,7 +25,8 @@ NO_LIST = (404, 405, 501)  # the upstream is there, and has no such path
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is known of one provider now. *seconds* until it answered, None where it did not."""
+    """What is known of one provider now. *base_url* without its query, *seconds* until it answered, None where it did
+    not."""
 
     provider: str
     base_url: str
@@ -46,7 +47,7 @@ async def probe(provider: Provider, transport: Transport, clock: Callable[[], fl
     try:
         credential = await provider.credential()
     except Exception as error:
-        return Finding(provider.name, provider.base_url, "unusable", problems=(f"its key: {error}",))
+        return Finding(provider.name, provider.address, "unusable", problems=(f"its key: {error}",))
     key, started = masked(credential.key), clock()
     status, body, problem = None, b"", f"no answer within {PATIENCE:g} seconds."
     with anyio.move_on_after(PATIENCE):
@@ -55,9 +56,9 @@ async def probe(provider: Provider, transport: Transport, clock: Callable[[], fl
         except GatewayError as error:
             problem = error.message if error.detail is None else f"{error.message} ({error.detail})"
     if status is None:
-        return Finding(provider.name, provider.base_url, key, problems=(problem,))
+        return Finding(provider.name, provider.address, key, problems=(problem,))
     models, problems = judged(provider, status, body)
-    return Finding(provider.name, provider.base_url, key, status, clock() - started, models, tuple(problems))
+    return Finding(provider.name, provider.address, key, status, clock() - started, models, tuple(problems))
 
 
 async def _asked(provider: Provider, credential: Credential, transport: Transport) -> tuple[int, bytes]:

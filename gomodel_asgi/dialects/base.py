@@ -49,8 +49,8 @@ class Outgoing:
 
     path: str
     body: bytes = field(repr=False)
-    query: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    query: str = field(default="", repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     method: str = "POST"
     dropped: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()

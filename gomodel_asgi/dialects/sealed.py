@@ -55,6 +55,7 @@ def _opened(text: str | None) -> Seal | None:
         return None
     try:
         packed = text[len(PREFIX) :].encode("ascii")
-        return msgspec.json.decode(base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=Seal)
+        plain = base64.b64decode(packed + b"=" * (-len(packed) % 4), b"-_", validate=True)
+        return msgspec.json.decode(plain, type=Seal)
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None

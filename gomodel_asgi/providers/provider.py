@@ -60,13 +60,13 @@ class Provider:
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
     *normalize* repairs the replies of upstreams that are not quite the Responses API. *stateful* False says that an
-    upstream which speaks that API keeps no responses: the gateway does. *unsupported* says what happens to what a translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated
-    and refuses the rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out.
-    *allow_private=False* refuses to connect to addresses that are not public: for base URLs that tenants supply.
-    *max_concurrency* bounds the requests under way. *estimate_tokens* says whether `input_tokens` of an upstream that
-    cannot count is answered with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API puts
-    around its reasoning, for instance `("<think>", "</think>")`: a passage between them that opens an answer becomes a
-    reasoning item.
+    upstream which speaks that API keeps no responses: the gateway does. *unsupported* says what happens to what a
+    translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and refuses the
+    rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out. *allow_private=False* refuses
+    to connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the
+    requests under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered
+    with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API puts around its reasoning,
+    for instance `("<think>", "</think>")`: a passage between them that opens an answer becomes a reasoning item.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
     """
@@ -83,6 +83,7 @@ class Provider:
     models: Iterable[str] = ()
     forward_headers: Iterable[str] = ()
     normalize: bool = False
+    stateful: bool = True
     unsupported: Literal["auto", "reject", "drop"] = "auto"
     websocket: bool = False
     allow_private: bool = True
@@ -125,6 +126,9 @@ class Provider:
     def __hash__(self) -> int:
         return hash((self.name, self.base_url, self.type))
 
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r}, {self.address!r}, type={self.type!r}, dialect={self.dialect!r})"
+
     def serves(self, model: str) -> bool:
         """Whether one of the `models` patterns matches."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
@@ -140,6 +144,11 @@ class Provider:
         return self.native and self.stateful
 
     # Where it is...
+
+    @property
+    def address(self) -> str:
+        """The base URL as it may be shown: without its query, which may hold a key."""
+        return self.base_url.partition("?")[0]
 
     @cached_property
     def url(self) -> SplitResult:

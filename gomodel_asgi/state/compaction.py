@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from ..envelope import Envelope
+from ..envelope import Envelope, invalid_json
 from ..errors import InvalidRequest, UpstreamProtocolError
 from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
@@ -38,7 +38,10 @@ from .replies import told
 Json = dict[str, Any]
 
 MARK = "gmc1."
-MARK_BYTES = MARK.encode()
+# Members of a body that are lists of items.
+LISTS = ("input", "items")
+# The mark, or a letter of it that is escaped: without one of these in it, a body has no item of ours.
+SIGNS = (MARK.encode(), *(b"\\u00" + code for code in (b"67", b"6d", b"6D", b"63", b"31", b"2e", b"2E")))
 NONCE_BYTES = 16
 TAG_BYTES = 32
 
@@ -51,6 +54,22 @@ KEPT = frozenset({"model", "previous_response_id", "conversation"})
 PREFACE = "The conversation so far, in compact form:\n\n"
 
 
+NOTHING = msgspec.Raw(b"")
+
+
+class Opening(msgspec.Struct):
+    """An item as far as it tells whether it is one of ours."""
+
+    type: msgspec.Raw = NOTHING
+    encrypted_content: msgspec.Raw = NOTHING
+
+
+_openings = msgspec.json.Decoder(list[Opening]).decode
+_opening = msgspec.json.Decoder(Opening).decode
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_any = msgspec.json.Decoder().decode
+
+
 class Compactor:
     """Makes compaction items, and opens them."""
 
@@ -58,8 +77,13 @@ class Compactor:
         self._secret = records.store.secret or os.urandom(32)
 
     def has_mark(self, envelope: Envelope) -> bool:
-        """Whether an item of ours may stand in the request."""
-        return MARK_BYTES in envelope.raw
+        """Whether an item that bears our mark stands in the request. Text that speaks of the mark is text.
+
+        :raises InvalidRequest: an item cannot be examined.
+        """
+        if not any(sign in envelope.raw for sign in SIGNS):
+            return False
+        return any(bears_mark(bytes(envelope.members[name])) for name in LISTS if name in envelope.members)
 
     def expand(self, tenant: str | None, item: Json) -> list[Json]:
         """*item*, or the message that it stands for.
@@ -67,7 +91,7 @@ class Compactor:
         :raises InvalidRequest: it is one of ours that does not open: damaged, or another tenant's.
         """
         text = item.get("encrypted_content")
-        if item.get("type") != "compaction" or not isinstance(text, str) or not text.startswith(MARK):
+        if not isinstance(text, str) or not is_marked(item.get("type"), text):
             return [item]
         summary = opened(self._keys(tenant), text)
         if summary is None:
@@ -134,6 +158,35 @@ def text_of(response: Json) -> str:
         if part.get("type") == "output_text"
     ]
     return "".join(parts).strip()
+
+
+# Whether it is one of ours...
+
+
+def is_marked(type: Any, content: str) -> bool:
+    """Whether an item of this type, with this `encrypted_content`, claims to be one of ours."""
+    return type == "compaction" and content.startswith(MARK)
+
+
+def bears_mark(items: bytes) -> bool:
+    """Whether one of *items* (JSON) claims to be one of ours; False for what is no list.
+
+    :raises InvalidRequest: they cannot be looked at: nested too deeply, say.
+    """
+    if not items.startswith(b"["):
+        return False
+    try:
+        return any(_is_marked(one) for one in _openings(items))
+    except msgspec.ValidationError:  # among the items is one that is no object
+        return any(_is_marked(_opening(raw)) for raw in _raws(items) if bytes(raw).startswith(b"{"))
+    except (msgspec.MsgspecError, RecursionError):
+        raise invalid_json("its items cannot be looked at.") from None
+
+
+def _is_marked(one: Opening) -> bool:
+    type, content = bytes(one.type), bytes(one.encrypted_content)
+    texts = type.startswith(b'"') and content.startswith(b'"')
+    return texts and is_marked(_any(type), _any(content))
 
 
 # One text...

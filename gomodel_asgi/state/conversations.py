@@ -145,6 +145,7 @@ class Conversations:
             case "conversation_delete":
                 await self.records.store.delete(NAME, await self.records.tenancy.key(tenant, id))
                 await self.records.owners.forget(tenant, id)
+                await self.quotas.release(tenant, id)
                 return {"id": id, "object": "conversation.deleted", "deleted": True}
             case "conversation_update":
                 metadata = given_metadata(demanded(body, "metadata"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -15,15 +14,14 @@ from ..exchange.exchange import STREAM_HEADERS, STREAM_TYPE, named
 from ..exchange.job import clock
 from ..exchange.stream import Stream
 from ..settings import Limits, Timeouts
-from ..sse import split
+from ..sse import parse, split
 from ..transport.base import Headers
 from .records import Records
 from .turns import Turn
 
 EVENTS = "events"
 
-NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
-TERMINAL = re.compile(rb'"type"\s*:\s*"response\.(?:completed|failed|incomplete)"')
+TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
 # Seconds between two looks for a segment that has not been written yet.
 LOOKS = 0.05
@@ -32,6 +30,25 @@ LOOKS = 0.05
 ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
 
 Settled = Callable[[], Awaitable[Turn | None]]
+
+
+class Told(msgspec.Struct):
+    """An event, as far as a follower has to know it: by its own members, since what is in it may look the same."""
+
+    type: str | None = None
+    sequence_number: int | None = None
+
+
+_told = msgspec.json.Decoder(Told).decode
+
+
+def told_by(event: bytes) -> Told:
+    """What *event* of a log says of itself; nothing, where it has none of both (`[DONE]`)."""
+    parsed = parse(event)
+    try:
+        return Told() if parsed is None else _told(parsed.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Told()
 
 
 class EventLog:
@@ -47,7 +64,7 @@ class EventLog:
     async def read(self, tenant: str | None, id: str, number: int) -> bytes | None:
         """The segment *number*, None where it is not written."""
         record = await self.records.store.get(EVENTS, await self._key(tenant, id, number))
-        return None if record is None else record.value
+        return record.value or None if record is not None else None
 
     async def delete(self, tenant: str | None, id: str) -> None:
         """Remove all segments."""
@@ -109,11 +126,11 @@ class Follower:
         self.number += 1
         events = []
         for event in split(segment):
-            found = NUMBER.findall(event)
-            self.last = int(found[-1]) if found else self.last
-            is_terminal = TERMINAL.search(event) is not None
+            told = told_by(event)
+            self.last = told.sequence_number if told.sequence_number is not None else self.last
+            is_terminal = told.type in TERMINAL
             self.over = self.over or is_terminal
-            if not found or self.last > self.after:
+            if told.sequence_number is None or self.last > self.after:
                 events.append(event)
             elif is_terminal:
                 self.reader.terminal = "completed"  # the client has had the end already

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from .shared import answering, secret_of
-from .store import THIRTY_DAYS, Record, lifetime, new_version
+from .store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
 
 try:
     from key_value.aio.protocols.key_value import AsyncEnumerateKeysProtocol, AsyncKeyValueProtocol
@@ -100,11 +100,13 @@ class KeyValueStore:
 
 
 def unpacked(held: Mapping[str, Any] | None) -> Record | None:
-    """The record; None where there is none, or what is there was not written by us."""
+    """The record; None where there is none."""
     match held:
+        case None:
+            return None
         case {"version": int(version), "value": str(value)}:
             try:
                 return Record(base64.b64decode(value, validate=True), version)
             except (binascii.Error, ValueError):
-                return None
-    return None
+                return unreadable(version)
+    return unreadable()

@@ -30,10 +30,6 @@ GENERATIONS = "generations"
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
 
-# Generation of a tenant whose generation record is not what was written. It can be no earlier one, so that what was
-# forgotten stays forgotten.
-DAMAGED = -1
-
 # Tries to raise a generation that others raise at the same time.
 ATTEMPTS = 16
 
@@ -72,8 +68,12 @@ class Tenancy:
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
         """The keys of several records, for the price of one look at the generation."""
+        return [*map(await self.keyed(tenant), ids)]
+
+    async def keyed(self, tenant: str | None) -> Callable[[str], str]:
+        """What gives the keys of *tenant*'s records, all of the generation that is now."""
         tag, mac = self._scope(tenant, await self.generation(tenant))
-        return [tag + mac(id.encode("utf-8", "surrogatepass")) for id in ids]
+        return lambda id: tag + mac(id.encode("utf-8", "surrogatepass"))
 
     async def prefix(self, tenant: str | None) -> str:
         """What all keys of *tenant* begin with, and no other's; for `scan`."""
@@ -123,9 +123,10 @@ class Tenancy:
         if not self._store.atomic:
             await self._store.put(GENERATIONS, place, value, ttl=math.inf)
             return True
-        if held is None:
-            return await self._store.add(GENERATIONS, place, value, ttl=math.inf) is not None
-        return await self._store.swap(GENERATIONS, place, held.version, value, ttl=math.inf) is not None
+        if held is not None and await self._store.swap(GENERATIONS, place, held.version, value, ttl=math.inf):
+            return True
+        has_none = held is None or not held.version
+        return has_none and await self._store.add(GENERATIONS, place, value, ttl=math.inf) is not None
 
     async def _delete_all(self, collection: str, tag: str) -> int:
         async with aclosing(self._store.scan(collection, tag)) as keys:
@@ -145,9 +146,11 @@ class Tenancy:
 
 
 def generation_in(record: Record | None) -> int:
+    """The generation that *record* holds, 0 where there is none. That of one that is not what was written is negative,
+    which none ever was, and another one for each such record: what was forgotten stays forgotten."""
     if record is None:
         return 0
-    return int(record.value) if re.fullmatch(rb"[0-9]{1,19}", record.value) else DAMAGED
+    return int(record.value) if re.fullmatch(rb"[1-9][0-9]{0,18}", record.value) else -1 - abs(record.version)
 
 
 def mac_of(key: bytes) -> Callable[[bytes], str]:

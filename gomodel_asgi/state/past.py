@@ -287,6 +287,8 @@ class Past:
             return []
         if isinstance(own, str):
             own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": own}]}]
+        if not isinstance(own, list):
+            raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_type")
         own = [*own]
         for one in self._required:
             if one.member == "input":

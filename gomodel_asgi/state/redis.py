@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import StoreUnavailable
 from .shared import PerLoop, answering, secret_of
-from .store import THIRTY_DAYS, Record, lifetime, new_version
+from .store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -180,9 +180,11 @@ def packed(version: int, value: bytes) -> bytes:
 
 
 def unpacked(held: bytes | None) -> Record | None:
-    """The record; None where there is none, or what is there was not written by us."""
-    if held is None or len(held) < VERSION_BYTES:
+    """The record; None where there is none."""
+    if held is None:
         return None
+    if len(held) < VERSION_BYTES:
+        return unreadable()
     return Record(held[VERSION_BYTES:], int.from_bytes(held[:VERSION_BYTES], "big", signed=True))
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator
 
-from .store import Record, Store
+from .store import Record, Store, unreadable
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -32,7 +32,7 @@ KEY_BYTES = 32
 class Encrypted:
     """*store* with its values sealed by *key* (32 random bytes, the same on every worker). Keys, versions, sizes and
     times stay visible; the store's `secret` hides whose they are. A value that does not open, because it was damaged,
-    moved, or sealed by another key, is absent, with a warning in the log.
+    moved, or sealed by another key, reads as empty (`unreadable`), with a warning in the log.
 
     :raises ValueError: *key* is not 32 bytes.
     """
@@ -48,6 +48,7 @@ class Encrypted:
         self.limitation = store.limitation
         self.secret = store.secret
         self.evicts = getattr(store, "evicts", False)
+        self.max_bytes: int | None = getattr(store, "max_bytes", None)
 
     def __repr__(self) -> str:
         return f"<Encrypted {self._store!r}>"
@@ -57,7 +58,7 @@ class Encrypted:
         if record is None:
             return None
         value = self._opened(collection, key, record.value)
-        return None if value is None else Record(value, record.version)
+        return unreadable(record.version) if value is None else Record(value, record.version)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         await self._store.put(collection, key, self._sealed(collection, key, value), ttl=ttl)

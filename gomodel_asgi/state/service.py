@@ -21,6 +21,7 @@ from ..routing import Target
 from . import counting
 from .available import available
 from .background import Background
+from .circuit import guarded
 from .compaction import Compactor
 from .conversations import Conversations
 from .learning import Learner, conversation_of
@@ -42,7 +43,7 @@ class GatewayState:
 
     def __init__(self, store: Store, *, tenant_entries: int | None = None, tenant_bytes: int | None = None) -> None:
         self.tasks = Tasks()
-        self.records = Records(store)
+        self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records)
@@ -183,6 +184,7 @@ class GatewayState:
         assert job.request.response_id is not None
         try:
             await self.records.delete(job.request.tenant, job.request.response_id)
+            await self.quotas.release(job.request.tenant, job.request.response_id)
         except StoreUnavailable as error:
             job.warn([f"the store: {error.detail or error.message}"])
 

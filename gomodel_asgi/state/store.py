@@ -34,6 +34,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return f"Record({len(self.value)} bytes, version={self.version})"
 
 
+def unreadable(version: int = 0) -> Record:
+    """A record that is there, and whose value is damaged or not one of ours: it reads as empty, which no value of ours
+    is. *version* is 0 where it has none: then `add` replaces it."""
+    return Record(b"", version)
+
+
 class Store(Protocol):
     """Keeps bytes. Implement it for an engine of your own; every method may be called from any task.
 
@@ -57,8 +63,12 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
+    # Not every store knows it, so it is looked for, and not asked:  max_bytes: int | None
+    # More than so many bytes it does not hold, so that a quota of as many needs no books.
+
     async def get(self, collection: str, key: str) -> Record | None:
-        """The record, None where there is none."""
+        """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
+        as good as none, but a generation that is damaged must not be taken for one that was never raised."""
         ...
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:

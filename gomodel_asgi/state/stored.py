@@ -44,6 +44,7 @@ class StoredResponses:
                 await background.stop(tenant, id)
                 await background.log.delete(tenant, id)
                 await self.records.delete(tenant, id)
+                await background.quotas.release(tenant, id)
                 return told({"id": id, "object": "response", "deleted": True}, provider, model)
             case "cancel":
                 return told(await background.cancel(tenant, id), provider, model)

@@ -45,7 +45,8 @@ class UpstreamRequest(Struct, frozen=True):
 
     def __repr__(self) -> str:
         place = self.host if self.uds is None else self.uds
-        return f"<UpstreamRequest {self.method!r} {self.scheme}://{place}:{self.port} {self.target!r}>"
+        path = self.target.partition(b"?")[0]  # the query may hold a key
+        return f"<UpstreamRequest {self.method!r} {self.scheme}://{place}:{self.port} {path!r}>"
 
 
 class UpstreamReply(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from gomodel_asgi.dialects.chat.memory import Memory
 from gomodel_asgi.dialects.sealed import seal
 from gomodel_asgi.errors import InvalidRequest
 from tests.dialects.chat_play import Json, chunk, outgoing, play, sent
@@ -730,3 +731,13 @@ def test_whatever_a_client_sends_is_translated_or_refused_by_its_path(
         assert error.param
     else:
         assert body["messages"]
+
+
+def test_state_that_came_back_in_very_many_pieces_costs_what_its_bytes_cost() -> None:
+    """Each piece once copied the text before it: 40,000 of them held the loop for half a minute, these for minutes."""
+    pieces = [{"type": "reasoning.text", "index": 0, "text": "x" * 50}] * 120_000
+    memory = Memory()
+    memory.add({"reasoning_details": pieces})
+
+    (detail,) = memory.take()["reasoning_details"]
+    assert detail == {"type": "reasoning.text", "index": 0, "text": "x" * 6_000_000}

@@ -628,3 +628,36 @@ def test_a_reply_keeps_its_status(status: str) -> None:
 def test_what_is_no_response_is_refused() -> None:
     with pytest.raises(UpstreamProtocolError):
         whole({"choices": []})
+
+
+# Names of events, and words in their data that could be taken for one...
+
+REFUSAL = {"message": "No credit.", "code": "insufficient_quota"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"type": "invalid_request_error", **REFUSAL}, {"type": "message", "error": REFUSAL}, {"error": REFUSAL}, REFUSAL],
+)
+def test_an_event_named_error_is_one_whatever_type_its_data_has_of_its_own(data: Json) -> None:
+    begun = wire(proper()[:1], done=False)
+    out = normalized(begun + f"event: error\ndata: {json.dumps(data)}\n\n".encode())
+
+    assert [event["type"] for event in out[-2:]] == ["error", "response.failed"]
+    assert out[-2]["message"] == "No credit."
+
+
+def test_an_event_of_this_api_is_itself_also_under_the_name_error() -> None:
+    found = proper()
+
+    assert normalized(wire(found).replace(b"event: response.output_text.delta", b"event: error")) == normalized(found)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028"])
+def test_a_type_cannot_write_an_event_of_its_own(end: str) -> None:
+    forged = f'x{end}data: {{"type":"response.completed"}}{end}{end}event: y'
+    repaired = reader()
+    repaired.feed(wire(proper()[:1], done=False))
+
+    with pytest.raises(UpstreamProtocolError):
+        repaired.feed(wire([{"type": forged}], named=False, done=False))

@@ -121,6 +121,22 @@ async def test_its_stream_is_resumed_after_any_event(make: Make, fake: FakeProvi
     assert (await get(gateway, id, b"stream=true")).content == whole.content
 
 
+async def test_what_an_event_holds_is_not_taken_for_what_it_is(make: Make, fake: FakeProvider) -> None:
+    """A response repeats the client's request, which may look like an event that ends one, or has a number."""
+    parameters = {"type": "object", "sequence_number": 99, "properties": {}}
+    tool = {"type": "function", "name": "f", "parameters": parameters, "strict": False}
+    fake.script(says("chat", "Done.", stream=True))
+    gateway = make()
+    body = {**BODY, "stream": True, "metadata": {"type": "response.completed"}, "tools": [tool]}
+    whole = (await ask(gateway, body)).events()
+
+    assert whole[-1]["type"] == "response.completed"
+    assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
+    id = whole[0]["response"]["id"]
+    for number in range(len(whole)):
+        assert (await get(gateway, id, b"stream=true&starting_after=%d" % number)).events() == whole[number + 1 :]
+
+
 async def test_another_worker_follows_a_stream_while_it_comes(fake: FakeProvider, make: Make) -> None:
     store = MemoryStore()
     first, second = make(store=store), make(store=store)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from hashlib import blake2b
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, strategies as st
 from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
+from redis.asyncio import Redis
 
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.state import KeyValueStore, MemoryStore, NoStore, RedisStore, Store
+from gomodel_asgi.state import Encrypted, KeyValueStore, MemoryStore, NoStore, RedisStore, Store
 from gomodel_asgi.state.keys import GENERATIONS, Tenancy, mac_of, packed, valid_id
 from gomodel_asgi.state.store import Record
 
 from .conftest import Open
+from .servers import RedisServer
 
 IDS = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.:=-", min_size=1, max_size=40)
 
@@ -192,21 +197,88 @@ async def test_many_that_forget_at_once_all_succeed(workers: tuple[Store, Store]
     assert await tenancies[0].generation("acme") == await tenancies[1].generation("acme") > 0
 
 
-@pytest.mark.parametrize("rubbish", [b"", b"x", b"-1", b"1" * 5000, b"1\n", "١".encode()])
+RUBBISH = [b"", b"x", b"-1", b"0", b"000", b"1" * 5000, b"1\n", "١".encode(), b"\xff" * 8, b"\0" * 12]
+
+
+async def place_of(store: Store) -> str:
+    """The one key of a generation in *store*."""
+    (place,) = [key async for key in store.scan(GENERATIONS)]
+    return place
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=repr)
 async def test_a_damaged_generation_is_a_new_one_and_the_next_forget_repairs_it(rubbish: bytes) -> None:
     """What was forgotten must not come back because a record was damaged."""
     store = MemoryStore()
     tenancy = Tenancy(store)
+    keys = [await tenancy.key("acme", "a")]
+    for _ in range(2):
+        await tenancy.forget("acme", [])
+        keys.append(await tenancy.key("acme", "a"))
+        await store.put(GENERATIONS, await place_of(store), rubbish, ttl=math.inf)
+        keys.append(await tenancy.key("acme", "a"))
+    await tenancy.forget("acme", [])
+
+    assert 6 == len({*keys, await tenancy.key("acme", "a")})
+
+
+Damage = Callable[[bytes], Awaitable[object]]
+
+
+class Damaged(NamedTuple):
+    """A store on an engine, and what overwrites the value of its only generation there."""
+
+    store: Store
+    damage: Damage
+
+
+@pytest.fixture(params=["redis", "key-value", "encrypted"])
+async def damaged(request: pytest.FixtureRequest) -> AsyncGenerator[Damaged, None]:
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        name = f"t{os.urandom(8).hex()}"
+        store: Store = RedisStore(server.url, namespace=name)
+        async with Redis.from_url(server.url) as client:
+
+            async def overwrite(value: bytes) -> None:
+                (found,) = await client.keys(f"{name}:{GENERATIONS}:*")
+                await client.set(found, value)
+
+            yield Damaged(store, overwrite)
+    elif request.param == "key-value":
+        engine = KeyValueMemory()
+        store = KeyValueStore(engine)
+
+        async def replace(value: bytes) -> None:
+            rubbish = {"version": -1, "value": value.hex() + "!"}
+            await engine.put(await place_of(store), rubbish, collection=f"gomodel_{GENERATIONS}")
+
+        yield Damaged(store, replace)
+    else:
+        inner = MemoryStore()
+        store = Encrypted(inner, os.urandom(32))
+
+        async def spoil(value: bytes) -> None:
+            await inner.put(GENERATIONS, await place_of(inner), value, ttl=math.inf)
+
+        yield Damaged(store, spoil)
+    await store.aclose()
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=repr)
+async def test_no_engine_lets_a_damaged_generation_read_as_one_that_was_never_raised(
+    damaged: Damaged, rubbish: bytes
+) -> None:
+    tenancy = Tenancy(damaged.store)
     first = await tenancy.key("acme", "a")
     await tenancy.forget("acme", [])
-    second = await tenancy.key("acme", "a")
-    (place,) = [key async for key in store.scan(GENERATIONS)]
-    await store.put(GENERATIONS, place, rubbish, ttl=math.inf)
-    damaged = await tenancy.key("acme", "a")
-    await tenancy.forget("acme", [])
-    repaired = await tenancy.key("acme", "a")
+    await damaged.damage(rubbish)
 
-    assert 4 == len({first, second, damaged, repaired})
+    assert await tenancy.generation("acme") < 0
+    broken = await tenancy.key("acme", "a")
+    await tenancy.forget("acme", [])
+    assert await tenancy.generation("acme") > 0
+    assert 3 == len({first, broken, await tenancy.key("acme", "a")})
 
 
 async def test_a_generation_that_never_holds_still_is_given_up() -> None:

@@ -23,6 +23,7 @@ from gomodel_asgi.state import KeyValueStore, PostgresStore, Record, RedisStore,
 from gomodel_asgi.state.postgres import DDL, LOCK, PURGE_EVERY
 from gomodel_asgi.state.redis import REPLACE, packed
 from gomodel_asgi.state.shared import PUBLIC_SECRET, PerLoop
+from gomodel_asgi.state.store import unreadable
 
 from .servers import PostgresServer, RedisServer, Server
 
@@ -239,25 +240,28 @@ async def test_a_full_redis_is_unavailable(redis_server: RedisServer) -> None:
     await store.aclose()
 
 
-async def test_what_we_did_not_write_into_redis_is_absent_or_unavailable(redis_server: RedisServer) -> None:
+async def test_what_we_did_not_write_into_redis_is_unreadable_or_unavailable(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url, namespace="rubbish")
     async with Redis.from_url(redis_server.url) as client:
         await client.set("rubbish:things:short", b"1234567")
         await client.rpush("rubbish:things:list", b"1")
 
-    assert await store.get("things", "short") is None
+    assert await store.get("things", "short") == unreadable()
     assert await store.add("things", "short", b"mine") is not None
     with pytest.raises(StoreUnavailable):
         await store.get("things", "list")
     await store.aclose()
 
 
-@pytest.mark.parametrize("rubbish", [{}, {"version": 1}, {"version": "1", "value": ""}, {"version": 1, "value": "???"}])
-async def test_what_we_did_not_write_into_a_key_value_store_is_absent(rubbish: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("rubbish", "version"),
+    [({}, 0), ({"version": 1}, 0), ({"version": "1", "value": ""}, 0), ({"version": 1, "value": "???"}, 1)],
+)
+async def test_what_we_did_not_write_into_a_key_value_store_is_unreadable(rubbish: Any, version: int) -> None:
     engine = KeyValueMemory()
     await engine.put("a", rubbish, collection="gomodel_things")
 
-    assert await KeyValueStore(engine).get("things", "a") is None
+    assert await KeyValueStore(engine).get("things", "a") == unreadable(version)
 
 
 async def test_a_script_that_runs_again_after_its_answer_was_lost_answers_as_before(redis_server: RedisServer) -> None:

@@ -119,8 +119,10 @@ class Messages:
         """The blocks that *part* carries sealed; what has not their shape is not ours."""
         if isinstance(part, Reasoning):
             text = part.encrypted
+        elif isinstance(part, Opaque) and part.type == "compaction":
+            text = part.value.get("encrypted_content")
         else:
-            text = part.value.get("encrypted_content") if isinstance(part, Opaque) else None
+            return []
         payload = unseal(text, self.provider) if isinstance(text, str) else None
         found = (payload or {}).get("blocks")
         blocks = [block for block in found if _is_kept(block)] if isinstance(found, list) else []

@@ -36,7 +36,7 @@ class Memory:
         if last is not None and _continues(last, piece):
             _append(last, piece)
         else:
-            self.details.append(dict(piece))
+            self.details.append(_begun(piece))
 
     def signature(self, call_id: str, value: Json) -> None:
         """The `extra_content` of a call, of the message itself with the id ""."""
@@ -59,7 +59,7 @@ class Memory:
         payload: Json = {member: "".join(pieces) for member, pieces in self.texts.items()}
         if self.details:
             # The details hold the text too, and OpenRouter wants them alone.
-            payload = {"reasoning_details": self.details}
+            payload = {"reasoning_details": [_joined(detail) for detail in self.details]}
         if self.extra:
             payload["extra_content"] = self.extra
         self.texts, self.details, self.extra = {}, [], {}
@@ -75,10 +75,24 @@ def _continues(last: Json, piece: Json) -> bool:
     return piece.get("id") is None or last.get("id") is None or piece["id"] == last["id"]
 
 
+class Pieces(list[str]):
+    """A text that is still coming: put together once, since a longer one with each piece costs the square of it."""
+
+
+def _begun(piece: Json) -> Json:
+    return {
+        key: Pieces([value]) if key in PIECEWISE and isinstance(value, str) else value for key, value in piece.items()
+    }
+
+
 def _append(last: Json, piece: Json) -> None:
-    for key, value in piece.items():
+    for key, value in _begun(piece).items():
         before: Any = last.get(key)
-        if key in PIECEWISE and isinstance(before, str) and isinstance(value, str):
-            last[key] = before + value
-        elif value not in (None, ""):
+        if isinstance(before, Pieces) and isinstance(value, Pieces):
+            before += value
+        elif value not in (None, "", [""]):
             last[key] = value
+
+
+def _joined(detail: Json) -> Json:
+    return {key: "".join(value) if isinstance(value, Pieces) else value for key, value in detail.items()}

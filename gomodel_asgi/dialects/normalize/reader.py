@@ -14,6 +14,7 @@ from ...errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ...redaction import without
 from ...settings import Limits
 from ...sse import Decoder, Event
+from ..opened import PREFIX
 from .values import Identity, Json
 from .walk import Walk
 
@@ -142,9 +143,17 @@ class NormalizingReader:
 
 
 def type_of(name: str, event: Json) -> str | None:
-    """The type of an event: its own word, else its *name*, else what it holds."""
+    """The type of an event: its own word, else its *name*, else what it holds. What is named `error` is one, whatever
+    type but one of this API its data has: an error has a member `type` of its own, and so has an item.
+
+    :raises UpstreamProtocolError: its word would end the line on which an event's name stands.
+    """
     given = event.get("type")
+    if name == "error" and not (isinstance(given, str) and given.startswith(PREFIX)):
+        return "error"
     if isinstance(given, str) and given:
+        if not given.isprintable():
+            raise UpstreamProtocolError("The upstream sent an event whose type is no name.")
         return given
     if event.get("object") == "response":
         status = event.get("status")

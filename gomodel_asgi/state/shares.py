@@ -1,0 +1,88 @@
+"""Who has how much of a bounded store, and who gives way when it is full.
+
+A *share* is what one owner has: its entries, in the order of last use. The shares stand in a heap, the largest on top
+and the second largest below it, so that a change of one of very many costs a step or two; and in the order in which
+they were last used, for the time when nobody has much.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Share(Generic[K, V]):
+    """The entries of one *owner*, and their *bytes*; `Shares.settle` has to be told of each change."""
+
+    __slots__ = ("at", "bytes", "entries", "owner", "weight")
+
+    def __init__(self, owner: str, at: int) -> None:
+        self.owner = owner
+        self.entries: OrderedDict[K, V] = OrderedDict()
+        self.bytes = 0
+        self.weight = 0
+        """What it is compared by."""
+        self.at = at
+        """Its place in the heap."""
+
+
+class Shares(Generic[K, V]):
+    """The shares of all owners. An entry counts for its bytes, but for *least* where it has fewer: as much of them as
+    it takes up of the number of entries that there may be."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+        self.by_owner: OrderedDict[str, Share[K, V]] = OrderedDict()
+        """In the order of last use; `move_to_end` says that an owner is not idle."""
+        self._heap: list[Share[K, V]] = []
+
+    def opened(self, owner: str) -> Share[K, V]:
+        """A share for *owner*, who has none. Give it an entry and `settle` it."""
+        share = self.by_owner[owner] = Share(owner, len(self._heap))
+        self._heap.append(share)
+        return share
+
+    def weight(self, bytes: int, count: int) -> int:
+        """What so many entries of so many bytes count for."""
+        return max(bytes, count * self.least)
+
+    def settle(self, share: Share[K, V]) -> None:
+        """Put *share* where it belongs after its entries have changed; away with it if it has none."""
+        count = len(share.entries)
+        if not count:
+            return self._leave(share)
+        weight, by_count = share.bytes, count * self.least
+        share.weight = weight = by_count if by_count > weight else weight
+        heap, at = self._heap, share.at
+        while at and (above := heap[(at - 1) >> 1]).weight < weight:
+            heap[at], above.at, at = above, at, (at - 1) >> 1
+        end = len(heap)
+        while (below := 2 * at + 1) < end:
+            if below + 1 < end and heap[below + 1].weight > heap[below].weight:
+                below += 1
+            larger = heap[below]
+            if larger.weight <= weight:
+                break
+            heap[at], larger.at, at = larger, at, below
+        heap[at], share.at = share, at
+
+    def largest_but(self, share: Share[K, V] | None) -> Share[K, V] | None:
+        """The largest share of all others."""
+        heap = self._heap
+        if not heap or heap[0] is not share:
+            return heap[0] if heap else None
+        return max(heap[1:3], key=lambda one: one.weight, default=None)
+
+    def idlest_but(self, share: Share[K, V] | None) -> Share[K, V] | None:
+        """The share of all others whose owner has been idle longest."""
+        return next((one for one in self.by_owner.values() if one is not share), None)
+
+    def _leave(self, share: Share[K, V]) -> None:
+        del self.by_owner[share.owner]
+        last = self._heap.pop()
+        if last is not share:
+            self._heap[share.at], last.at = last, share.at
+            self.settle(last)
