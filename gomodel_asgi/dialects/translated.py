@@ -24,11 +24,15 @@ class TranslatedReader:
         self.translator = translator
         self.emitter = emitter
         self.decoder = Decoder(limit=limits.event)
-        self.response_id: str | None = emitter.response["id"]
+        self._id: str = emitter.response["id"]
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
         self.secrets = secrets
+
+    @property
+    def response_id(self) -> str | None:
+        return self._id
 
     @property
     def meaningful(self) -> bool:

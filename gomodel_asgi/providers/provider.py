@@ -59,7 +59,7 @@ class Provider:
     plain one must not block). *auth* is `"bearer"`, `"none"`, or the name of the header that carries the key.
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
-    *normalize* repairs the replies of upstreams that are not quite the Responses API. *unsupported* says whether
+    *normalize* reads replies leniently, of upstreams that are not quite the Responses API. *unsupported* says whether
     members that a translated upstream cannot carry are rejected with 400 or dropped. *allow_private=False* refuses to
     connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the requests
     under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered with an
