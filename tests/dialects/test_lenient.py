@@ -549,6 +549,127 @@ def test_ids_that_rotate_without_an_index_are_those_of_the_open_item() -> None:
     assert [item["content"][0]["text"] for item in final(out)["output"]] == ["HiHiHi"]
 
 
+MESSAGES = [{"type": "message", "id": name} for name in ("a", "b", "c")]
+
+
+def texts(found: list[Json]) -> list[str]:
+    """What the messages say, and that the stream is one of the grammar."""
+    output = final(normalized(found))["output"]
+    return ["".join(part["text"] for part in item["content"]) for item in output]
+
+
+def says(text: str, **place: Any) -> Json:
+    return TEXT | {"delta": text, **place}
+
+
+STORIES: dict[str, tuple[list[Json], list[str]]] = {
+    "an event without an index that comes behind its item's end is late": (
+        [added(None, MESSAGES[0]), ended(None, MESSAGES[0] | {"content": "A"}), says("A", item_id="a")],
+        ["A"],
+    ),
+    "an event with an index that comes behind its item's end is late": (
+        [added(0, MESSAGES[0]), ended(0, MESSAGES[0] | {"content": "A"}), says("A", output_index=0)],
+        ["A"],
+    ),
+    "an end that comes again is none, whatever it is called": (
+        [added(0, MESSAGES[0]), *(ended(0, {"type": "message", "id": name, "content": "A"}) for name in "axy")],
+        ["A"],
+    ),
+    "an end that comes again without an index is none": (
+        [added(None, MESSAGES[0]), *[ended(None, MESSAGES[0] | {"content": "A"})] * 2],
+        ["A"],
+    ),
+    "another text under an index that has ended is another item": (
+        [ended(0, MESSAGES[0] | {"content": "A"}), ended(0, MESSAGES[1] | {"content": "B"})],
+        ["A", "B"],
+    ),
+    "an id that two items share is overruled by the index": (
+        [*(added(n, MESSAGES[0]) for n in (0, 1)), *(says(t, output_index=n, item_id="a") for n, t in enumerate("AB"))],
+        ["A", "B"],
+    ),
+    "a fresh index is another item, though its id is shared": (
+        [*(added(n, MESSAGES[0]) for n in (0, 1)), says("A", output_index=1), says("C", output_index=2, item_id="a")],
+        ["", "A", "C"],
+    ),
+    "an index that items did not have when they were announced is theirs in order": (
+        [*(added(None, {"type": "message"}) for _ in "AB"), *(says(t, output_index=n) for n, t in enumerate("AB"))],
+        ["A", "B"],
+    ),
+    "an index stays with the item that it was first said of": (
+        [
+            *(added(None, {"type": "message"}) for _ in "AB"),
+            *(says(text, output_index=index) for index, text in ((0, "A"), (1, "B"), (0, "a"))),
+        ],
+        ["Aa", "B"],
+    ),
+    "an id that nobody has announced stays with the item that it was first said of": (
+        [*(added(None, one) for one in MESSAGES[:2]), *(says(text, item_id=id) for id, text in ("xA", "yB", "xa"))],
+        ["Aa", "B"],
+    ),
+    "where ids are as announced, one that nobody has announced is another item's": (
+        [added(None, MESSAGES[0]), says("A", item_id="a"), says("B", item_id="b"), added(None, MESSAGES[1])],
+        ["A", "B"],
+    ),
+    "an item that is announced again is one": ([*[added(0, MESSAGES[0])] * 2, says("A", output_index=0)], ["A"]),
+    "an item that is announced again under another id is one": (
+        [*(added(0, one) for one in MESSAGES[:2]), says("A", output_index=0)],
+        ["A"],
+    ),
+    "items that overlap under one index are told apart by their ids": (
+        [
+            added(0, MESSAGES[0]),
+            ended(0, MESSAGES[0]),
+            *(added(0, one) for one in MESSAGES[1:]),
+            *(says(text, output_index=0, item_id=id) for id, text in ("bB", "cC", "bb")),
+        ],
+        ["", "Bb", "C"],
+    ),
+    "an end under an index that nobody knows is that of the item of its id": (
+        [added(0, MESSAGES[0]), says("A", output_index=0), ended(7, MESSAGES[0] | {"content": "AB"})],
+        ["AB"],
+    ),
+    "the final object may leave items out and call the others anew": (
+        [
+            *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
+            *(says(text, output_index=n) for n, text in enumerate("AB")),
+            {"type": "response.completed", "response": {"output": [{"type": "message", "id": "z", "content": "B"}]}},
+        ],
+        ["A", "B"],
+    ),
+    "the final object tells of an item by its place where it says more": (
+        [
+            *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
+            says("B", output_index=1),
+            {
+                "type": "response.completed",
+                "response": {
+                    "output": [{"type": "message", "id": id, "content": text} for id, text in (("x", "A"), ("y", "BC"))]
+                },
+            },
+        ],
+        ["A", "BC"],
+    ),
+    "an id that two items share says nothing in the final object": (
+        [
+            *(added(n, MESSAGES[0]) for n in (0, 1)),
+            *(says(text, output_index=n) for n, text in enumerate("AB")),
+            {
+                "type": "response.completed",
+                "response": {"output": [{"type": "message", "id": "a", "content": text} for text in ("AA", "BB")]},
+            },
+        ],
+        ["AA", "BB"],
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_who_an_event_speaks_of(story: str) -> None:
+    found, expected = STORIES[story]
+
+    assert texts(found) == expected
+
+
 def test_text_that_comes_behind_its_end_is_not_told_twice() -> None:
     end = {"type": "response.output_text.done", "text": "Hi there", "content_index": 0}
     late = [TEXT | {"delta": delta, "content_index": 0} for delta in (" th", "ere")]

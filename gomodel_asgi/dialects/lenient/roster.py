@@ -58,13 +58,10 @@ class Roster:
         fresh = isinstance(number, int) and at is None and not self.shared
         named = self.by_id.get(id) if not fresh or id not in self.ambiguous else None
         if named is not None and named.type == type and named in self.open:
-            self.shared = self.shared or at is not None
             self.faithful = self.faithful or named.announced and named.given.get("id") == id
             named.named = True
             return named
-        if at is not None and at.type != type:
-            self.shared = True
-        if at is not None and not self.shared:
+        if at is not None and at.type == type and not self.shared:
             return at
         if named is not None and named.type == type and (not fresh or named.number is None):
             return named
@@ -75,18 +72,18 @@ class Roster:
 
     def _by_order(self, type: str, id: str, fresh: bool) -> Slot | None:
         """The last open item of *type*, or the first that no event has named yet where the event names one that nobody
-        knows. An event with a *fresh* index can only mean an item that has none."""
-        found = [slot for slot in islice(reversed(self.open), SIGHT) if slot.type == type]
-        found = [slot for slot in found if slot.number is None or not fresh]
+        knows. An event with a *fresh* index can only mean an item that has none, and then the first."""
+        found = [slot for slot in islice(reversed(self.open), SIGHT) if slot.type == type][::-1]
+        found = [slot for slot in found if slot.number is None] if fresh else found
         if not found or not id:
-            return found[0] if found else None
+            return (found[0] if fresh else found[-1]) if found else None
         if self.faithful:
             return None
-        for slot in reversed(found):
+        for slot in found:
             if not slot.named:
                 slot.named, self.by_id[id] = True, slot
                 return slot
-        return found[0] if self.announces else None
+        return found[-1] if self.announces else None
 
     def known(self, number: Any, id: Any) -> Slot | None:
         """The item of any type at an index or with an id."""
@@ -129,7 +126,6 @@ class Roster:
         if at is not None and not self.shared and at.type == given["type"] and (at in self.open or at.repeats(given)):
             return at
         fresh = isinstance(number, int) and at is None and not self.shared
-        self.shared = self.shared or at is not None
         for slot in self._namesakes(given, fresh):
             if slot in self.open or slot.repeats(given):
                 return slot
