@@ -18,8 +18,8 @@ from typing import Any
 
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.built_in import built_in
+from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.normalize import NormalizingReader
 from gomodel_asgi.dialects.reader import Reader
 from gomodel_asgi.dialects.translated import TranslatedReader
 from gomodel_asgi.emitter import Emitter
@@ -62,14 +62,14 @@ def responses(count: int) -> list[Json]:
     return [json.loads(block.partition("data: ")[2]) for block in blocks]
 
 
-STREAMS = {"native": responses, "normalize": responses, "chat": chat, "anthropic": anthropic, "gemini": gemini}
+STREAMS = {"native": responses, "lenient": responses, "chat": chat, "anthropic": anthropic, "gemini": gemini}
 
 
 def reader_of(name: str) -> Reader:
     if name == "native":
         return NativeReader(name="house", model="m", limits=Limits())
-    if name == "normalize":
-        return NormalizingReader(name="house", model="m", limits=Limits(), echo=BODY)
+    if name == "lenient":
+        return LenientReader(name="house", model="m", limits=Limits(), echo=BODY)
     call = Call("create", BODY, "m", True, name, name)
     emitter = Emitter(response_id="resp_1", created_at=7, model="m", echo=BODY, stamp="house")
     return TranslatedReader(built_in(name).translator(call, emitter), emitter, Limits())

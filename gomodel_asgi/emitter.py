@@ -228,7 +228,7 @@ class Emitter:
             self.response["model"] = model
         self.announce("in_progress")
 
-    def announce(self, status: str, **event: Any) -> None:
+    def announce(self, status: str, /, **event: Any) -> None:
         """The response is `created`, `queued` or `in_progress`: each is told once, and `created` before the others."""
         if status in self.told:
             return
@@ -261,7 +261,7 @@ class Emitter:
         """Open a call of a custom (free text) tool."""
         return self._opened(CustomCall, {"type": "custom_tool_call", "call_id": call_id, "name": name, **members})
 
-    def open(self, given: Json, **event: Any) -> Item:
+    def open(self, given: Json, /, **event: Any) -> Item:
         """Open an item of any type: *given* is what is known of it, and its `id` is kept unless another item has it.
         *event* are more members of the event that announces it."""
         return self._opened(CLASSES.get(given["type"], Item), given, **event)
@@ -296,16 +296,17 @@ class Emitter:
         """Tell observers of something that no event can carry."""
         self.warnings.append(message)
 
-    def complete(self, at: int | None = None, **event: Any) -> None:
+    def complete(self, at: int | None = None, /, **event: Any) -> None:
         """The upstream ended properly, at Unix time *at*."""
         self._end("completed")
         self.response["completed_at"] = at or self.created_at
         self._finish("response.completed", event)
 
-    def incomplete(self, reason: Reason, **event: Any) -> None:
-        """The upstream stopped early."""
+    def incomplete(self, reason: Reason | None, /, **event: Any) -> None:
+        """The upstream stopped early; None where it does not say why."""
         self._end("incomplete")
-        self.response["incomplete_details"] = {"reason": reason}
+        known = self.response["incomplete_details"] or {}
+        self.response["incomplete_details"] = None if reason is None else {**known, "reason": reason}
         self._finish("response.incomplete", event)
 
     def report(self, error: GatewayError) -> None:
@@ -317,7 +318,7 @@ class Emitter:
         event = error_event(error, self.sequence_number)
         self.emit(event.pop("type"), **{name: event[name] for name in event if name != "sequence_number"})
 
-    def fail(self, error: GatewayError, given: Json | None = None, **event: Any) -> None:
+    def fail(self, error: GatewayError, given: Json | None = None, /, **event: Any) -> None:
         """The upstream failed, or its reply broke off: an `error` event, then `response.failed`. *given* is the `error`
         that the upstream's own response has. What has been reported before *error* counts in its place."""
         if self.terminal is not None:
@@ -340,7 +341,7 @@ class Emitter:
 
     # How it is written...
 
-    def _opened(self, kind: type[AnyItem], given: Json, **event: Any) -> AnyItem:
+    def _opened(self, kind: type[AnyItem], given: Json, /, **event: Any) -> AnyItem:
         self.begin()
         self.meaningful = True
         type, index = given["type"], len(self.items)

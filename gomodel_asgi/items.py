@@ -72,7 +72,7 @@ class Item:
     """One output item: *index* is its place in `response.output`, *value* the item as it is announced. *event* are more
     members of the event that a call writes; here and below."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
         self.emit = emit
         self.index = index
         self.value = value
@@ -86,7 +86,7 @@ class Item:
         """The members of `value` that events bring."""
         return ()
 
-    def progress(self, phase: str, **event: Any) -> None:
+    def progress(self, phase: str, /, **event: Any) -> None:
         """How a hosted tool's call gets on: `searching`, or `partial_image` with its members."""
         self.emit(f"response.{self.value['type']}.{phase}", **self.where, **event)
 
@@ -95,7 +95,7 @@ class Item:
         fixed = IDENTITY.union(self.owned)
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
-    def close(self, status: str = "completed", given: Json | None = None, **event: Any) -> None:
+    def close(self, status: str = "completed", given: Json | None = None, /, **event: Any) -> None:
         """End the item, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
@@ -122,7 +122,7 @@ class Item:
 class Part:
     """A part of *item*, at *index* of its *container*; *given* is the part as it will be, but for its text."""
 
-    def __init__(self, item: Item, container: str, index: int, given: Json, **event: Any) -> None:
+    def __init__(self, item: Item, container: str, index: int, given: Json, /, **event: Any) -> None:
         self.emit = item.emit
         self.container = container
         self.type: str = given.get("type", "")
@@ -137,7 +137,7 @@ class Part:
         self.closed = False
         self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
 
-    def text(self, delta: str, logprobs: list[Any] | None = None, **event: Any) -> None:
+    def text(self, delta: str, logprobs: list[Any] | None = None, /, **event: Any) -> None:
         """More of its text."""
         assert self.kind is not None
         self.pieces.append(checked(delta))
@@ -148,14 +148,14 @@ class Part:
             self.value["logprobs"].extend(logprobs)
         self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
 
-    def annotate(self, annotation: Json, **event: Any) -> None:
+    def annotate(self, annotation: Json, /, **event: Any) -> None:
         """A citation of the text so far (`url_citation` and its kin)."""
         number = len(self.value["annotations"])
         self.value["annotations"].append(annotation)
         where = {**self.place, "annotation_index": number}
         self.emit("response.output_text.annotation.added", **where, annotation=annotation, **event)
 
-    def end_text(self, **event: Any) -> None:
+    def end_text(self, /, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
         if self.told or self.kind is None:
             return
@@ -169,7 +169,7 @@ class Part:
         fixed = {"type"} if self.kind is None else {"type", self.kind.field}
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
-    def close(self, given: Json | None = None, **event: Any) -> None:
+    def close(self, given: Json | None = None, /, **event: Any) -> None:
         """End the part, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
@@ -195,7 +195,7 @@ class Parted(Item):
     containers: tuple[str, ...] = ("content",)
     """The members that hold parts; the first is always there."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
         for container in self.containers:
             if container == self.containers[0] or container in value:
                 value[container] = []
@@ -213,7 +213,7 @@ class Parted(Item):
         """The text of the open part, as it came."""
         return self.part.pieces if self.part is not None else []
 
-    def open_part(self, given: Json, container: str, **event: Any) -> Part:
+    def open_part(self, given: Json, container: str, /, **event: Any) -> Part:
         """Open a part beside those that are open."""
         part = Part(self, container, self.counts[container], given, **event)
         self.counts[container] += 1
@@ -249,15 +249,14 @@ class Parted(Item):
 
     def _gather(self) -> None:
         for container in self.containers:
-            values = [part.value for part in self.parts if part.container == container]
-            if values or container in self.value:
+            if values := [part.value for part in self.parts if part.container == container]:
                 self.value[container] = values
 
 
 class Message(Parted):
     """An assistant message; text and refusal are parts of it, each opened when the first of its kind comes."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
         value["role"] = value.get("role") or "assistant"
         super().__init__(emit, index, value, **event)
 
@@ -295,7 +294,7 @@ class Reasoning(Parted):
 class Call(Item):
     """An item with a text of its own: the arguments, the input or the code of a call."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
         self.kind = TEXT_OF_ITEM[value["type"]]
         self.pieces: list[str] = []
         self.told = False
@@ -306,13 +305,13 @@ class Call(Item):
     def owned(self) -> tuple[str, ...]:
         return (self.kind.field,) if self.pieces or self.told else ()
 
-    def text(self, delta: str, **event: Any) -> None:
+    def text(self, delta: str, /, **event: Any) -> None:
         """More of its text."""
         if checked(delta):
             self.pieces.append(delta)
             self.emit(self.kind.delta, **self.where, delta=delta, **event)
 
-    def end_text(self, **event: Any) -> None:
+    def end_text(self, /, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
         if not self.told:
             self.told = True
@@ -332,7 +331,7 @@ class Call(Item):
 class ClientCall(Call):
     """A call that the client answers: its text is told in any case."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
         super().__init__(emit, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
 
     def finish(self) -> None:
@@ -346,7 +345,7 @@ class FunctionCall(ClientCall):
         """More of the arguments' JSON text."""
         self.text(delta)
 
-    def end_text(self, **event: Any) -> None:
+    def end_text(self, /, **event: Any) -> None:
         if not self.told and not "".join(self.pieces).strip():
             self.text("{}")
         super().end_text(**{"name": self.value["name"], **event})
@@ -356,7 +355,7 @@ class CustomCall(ClientCall):
     """A call of a free-text tool. An upstream without such tools was given a function with one string member, `input`:
     its arguments are JSON text, out of which the string is taken as it comes."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
         super().__init__(emit, index, value, **event)
         self.wrapped = StringMember("input")
 
@@ -404,7 +403,9 @@ CLASSES: dict[str, type[Item]] = {
     "code_interpreter_call": Call,
 }
 """How items are written, by their type; all others are `Item`s."""
-CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
+CLIENT_CALLS = frozenset(
+    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
+)
 """Calls that a client answers, by their `call_id`."""
 PREFIXES = {
     "message": "msg",

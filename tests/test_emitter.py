@@ -27,6 +27,7 @@ DELTAS = {
     "response.output_text.delta": ("response.content_part.added", "text"),
     "response.refusal.delta": ("response.content_part.added", "refusal"),
     "response.reasoning_summary_text.delta": ("response.reasoning_summary_part.added", "text"),
+    "response.reasoning_text.delta": ("response.content_part.added", "text"),
 }
 CALL_DELTAS = {
     "response.function_call_arguments.delta": "arguments",
@@ -38,7 +39,7 @@ CLIENT_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 """Items whose text must have come in deltas."""
 OPEN_ITEMS = ("message", "reasoning", "function_call", "function_call_output", "compaction")
 """All that Open Responses knows."""
-STATUSLESS = ("mcp_list_tools", "mcp_approval_request")
+STATUSLESS = ("compaction", "mcp_list_tools", "mcp_approval_request")
 
 
 def emitter(stream: bool = True, after: int = -1, **echo: Any) -> Emitter:
@@ -62,8 +63,8 @@ class Grammar:
 
     def __init__(self) -> None:
         self.items: dict[int, Json] = {}
-        self.parts: dict[tuple[int, int], Json] = {}
-        self.texts: dict[tuple[int, int], str] = {}
+        self.parts: dict[tuple[int, str, int], Json] = {}
+        self.texts: dict[tuple[int, str, int], str] = {}
         self.done: set[int] = set()
 
     def read(self, found: list[Json]) -> None:
@@ -93,8 +94,8 @@ class Grammar:
             self.inside(kind, index, event)
 
     def inside(self, kind: str, index: int, event: Json) -> None:
-        number: Any = event.get("content_index", event.get("summary_index", -1))
-        place = (index, int(number))
+        numbering = next((name for name in ("content_index", "summary_index") if name in event), "")
+        place = (index, numbering, event.get(numbering, -1))
         if kind in STARTS:
             assert place not in self.texts
             self.parts[place], self.texts[place] = event["part"], ""
@@ -111,9 +112,10 @@ class Grammar:
     def item_done(self, index: int, item: Json) -> None:
         assert not [place for place in self.parts if place[0] == index]
         assert (item["id"], item["type"]) == (self.items[index]["id"], self.items[index]["type"])
-        if (index, -1) in self.texts or item["type"] in CLIENT_CALLS:
+        place = (index, "", -1)
+        if place in self.texts or item["type"] in CLIENT_CALLS:
             told = {name: item.get(name) for name in CALL_DELTAS.values() if name in item}
-            assert list(told.values()) == [self.texts.get((index, -1), "")]
+            assert list(told.values()) == [self.texts.get(place, "")]
         self.items[index] = item
         self.done.add(index)
 
@@ -266,7 +268,7 @@ def test_a_hosted_tool_s_call_is_announced_gets_on_and_ends_at_its_place(type: s
     to.message().text("Let me see.")
     call: Any = to.open({"type": type, **begun})
     for phase, members in steps:
-        getattr(call, phase)(**members) if hasattr(call, phase) else call.progress(phase, **members)
+        getattr(call, phase)(*members.values()) if hasattr(call, phase) else call.progress(phase, **members)
     call.close("completed", ended)
     to.complete()
 

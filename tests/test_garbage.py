@@ -139,6 +139,11 @@ MESSAGES = [
     b'data: {"type":"content_block_stop","index":0}\n\n',
     b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\ndata: {"type":"message_stop"}\n\n',
 ]
+NATIVE = [
+    b'data: {"type":"response.output_text.delta","output_index":0,"delta":"Hi"}\n\n',
+    b'data: {"type":"response.function_call_arguments.delta","output_index":1,"delta":"{}"}\n\n',
+    b'data: {"type":"response.completed"}\n\n',
+]
 CONTENT = [
     b'data: {"candidates":[{"content":{"parts":[{"text":"Hi"}],"role":"model"},"index":0}]}\n\n',
     b'data: {"candidates":[{"content":{"parts":[{"text":"!"}],"role":"model"},"finishReason":"STOP","index":0}]}\n\n',
@@ -147,7 +152,10 @@ CONTENT = [
 
 @pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "cut"])
-@pytest.mark.parametrize(("dialect", "events"), [("chat", CHAT), ("anthropic", MESSAGES), ("gemini", CONTENT)])
+@pytest.mark.parametrize(
+    ("dialect", "events"),
+    [("chat", CHAT), ("anthropic", MESSAGES), ("gemini", CONTENT), ("responses", NATIVE)],
+)
 async def test_nothing_of_a_translated_reply_waits_for_the_collector(
     lab: Lab, dialect: str, events: list[bytes], whole: bool, body: Any
 ) -> None:
@@ -157,7 +165,7 @@ async def test_nothing_of_a_translated_reply_waits_for_the_collector(
             peer.send(*(events if whole else events[:1]))
             peer.sock.shutdown(socket.SHUT_WR)
 
-    lab.make(lab.provider(lab.upstream(script), dialect=dialect))
+    lab.make(lab.provider(lab.upstream(script), dialect=dialect, normalize=dialect == "responses"))
 
     async def once() -> None:
         answer = await lab.ask(body)

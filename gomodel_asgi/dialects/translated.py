@@ -29,11 +29,15 @@ class TranslatedReader:
         """Whether the upstream may want to be asked again before the answer ends."""
         self.again: Outgoing | None = None
         """The request that the upstream wants to be made, to go on with an answer that has not ended."""
-        self.response_id: str | None = emitter.response["id"]
+        self._id: str = emitter.response["id"]
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
         self.secrets = secrets
+
+    @property
+    def response_id(self) -> str | None:
+        return self._id
 
     @property
     def meaningful(self) -> bool:

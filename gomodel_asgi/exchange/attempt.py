@@ -167,8 +167,6 @@ class Attempt(Struct):
             if self.job.trail is not None:
                 self.job.trail.came(body)
             body, id = unary.native(body, self.job, self.candidate)
-            if self.job.stream and self.job.request.operation == "create":
-                body = unary.as_stream(body)
         else:
             reader = self._translated()
             events = reader.whole(body)
@@ -206,7 +204,7 @@ class Attempt(Struct):
 
     async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
         if self.job.trail is not None and self.candidate.dialect is None:
-            self.job.trail.reads(reader, [])
+            self.job.trail.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])
         if self.job.request.operation == "create" and not self.job.stream:
             return await self._aggregated(upstream, reader)
         held = b""
@@ -266,7 +264,7 @@ class Attempt(Struct):
         setup, provider = self.job.setup, self.candidate.provider
         operation = self.job.request.operation
         if provider.normalize and operation in ("create", "retrieve"):
-            return unary.normalizing(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
+            return unary.lenient(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
         name = provider.name if setup.stamp else None
         secrets = self.candidate.blackout.secrets
         return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secrets=secrets)

@@ -111,7 +111,7 @@ def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
 
 
 def starting_after(job: Job, candidate: Candidate) -> int | None:
-    """The number behind which a repaired stream that is sent again goes on; None where nothing of it is left out."""
+    """The number behind which a rewritten stream that is sent again goes on; None where nothing of it is left out."""
     if job.request.operation != "retrieve" or not candidate.provider.normalize:
         return None
     given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
@@ -119,7 +119,7 @@ def starting_after(job: Job, candidate: Candidate) -> int | None:
 
 
 def _query(job: Job, candidate: Candidate) -> str:
-    """The client's raw query. A repaired stream has numbers of its own, so the upstream is asked for all of it."""
+    """The client's raw query. A rewritten stream has numbers of its own, so the upstream is asked for all of it."""
     if starting_after(job, candidate) is None:
         return job.query
     parts = job.query.split("&")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ..dialects.failure import reported_failure
+from ..dialects.lenient import LenientReader
 from ..dialects.native import stamp
-from ..dialects.normalize import NormalizingReader
 from ..dialects.reader import Reader
 from ..dialects.replay import stream_of
 from ..emitter import DEFAULTS, OPTIONAL_ECHO
@@ -37,8 +37,8 @@ _outline = msgspec.json.Decoder(Outline).decode
 
 
 def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
-    """A native upstream's body: its bytes, a response stamped, or repaired where the provider asks for that; and the
-    id of the response where it has been seen.
+    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider asks for that, as
+    the stream that was asked for; and the id of the response where it has been seen.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
@@ -52,15 +52,17 @@ def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | No
     is_response = bytes(found.object) == b'"response"'
     if job.request.operation in CONTINUING and _failed(found, is_response):
         raise reported_failure(without(candidate.blackout.secrets, body))
+    streams = job.stream and job.request.operation == "create"
     if candidate.provider.normalize and (is_response or job.request.operation == "create"):
-        reader = normalizing(job, candidate, stream=False)
-        reader.whole(body)
-        return final(reader), None
-    if not is_response:
-        return body, None
-    id = bytes(found.id)
-    seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
-    return stamp(body, candidate.provider.name) if job.setup.stamp else body, seen
+        reader = lenient(job, candidate, stream=streams)
+        events = reader.whole(body)
+        return events if streams else final(reader), None
+    seen = None
+    if is_response:
+        id = bytes(found.id)
+        seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
+        body = stamp(body, candidate.provider.name) if job.setup.stamp else body
+    return as_stream(body) if streams else body, seen
 
 
 def _failed(found: Outline, is_response: bool) -> bool:
@@ -69,15 +71,15 @@ def _failed(found: Outline, is_response: bool) -> bool:
     return bytes(found.status) == b'"failed"' and bytes(found.output) in EMPTY
 
 
-def normalizing(job: Job, candidate: Candidate, *, stream: bool) -> NormalizingReader:
-    """A reader that repairs the reply of a native upstream."""
+def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
+    """A reader of a native upstream that is not quite one."""
     members, params = job.request.envelope.members, candidate.target.params or {}
     echo = parse_members({name: members[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if name in members})
     name = candidate.provider.name if job.setup.stamp else None
     after = starting_after(job, candidate)
-    return NormalizingReader(
+    return LenientReader(
         name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
-        after=-1 if after is None else after, secrets=candidate.blackout.secrets,
+        after=-1 if after is None else after, secrets=candidate.blackout.secrets, response_id=job.response_id,
     )  # fmt: skip
 
 

@@ -241,7 +241,7 @@ def ollama(
 def vllm(
     base_url: str | None = None, *, name: str = "vllm", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """vLLM; `normalize=True` fills in what its events lack."""
+    """vLLM; `normalize=True` for versions whose events lack members, or name an item anew each time."""
     return _make("vllm", base_url, name, api_key, options)
 
 

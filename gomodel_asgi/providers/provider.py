@@ -59,7 +59,7 @@ class Provider:
     plain one must not block). *auth* is `"bearer"`, `"none"`, or the name of the header that carries the key.
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
-    *normalize* repairs the replies of upstreams that are not quite the Responses API. *stateful* False says that an
+    *normalize* reads replies leniently, of upstreams that are not quite the Responses API. *stateful* False says that an
     upstream which speaks that API keeps no responses: the gateway does. *unsupported* says what happens to what a
     translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and refuses the
     rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out. *allow_private=False* refuses

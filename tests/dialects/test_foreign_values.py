@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.normalize import NormalizingReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTruncated
 from gomodel_asgi.settings import Limits
 from tests.dialects.test_matrix import events, reader
@@ -20,8 +20,8 @@ def native() -> NativeReader:
     return NativeReader(name="p", model="m", limits=Limits())
 
 
-def normalizing(*, stream: bool = True) -> NormalizingReader:
-    return NormalizingReader(name="p", model="m", limits=Limits(), echo={}, stream=stream)
+def normalizing(*, stream: bool = True) -> LenientReader:
+    return LenientReader(name="p", model="m", limits=Limits(), echo={}, stream=stream)
 
 
 def data(event: Json) -> bytes:

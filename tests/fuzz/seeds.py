@@ -120,9 +120,9 @@ SEEDS: dict[str, list[bytes]] = {
     "anthropic": ANTHROPIC,
     "gemini": GEMINI,
     "native": NATIVE,
-    "normalize": NATIVE,
+    "lenient": NATIVE,
 }
-FILES = {"chat": "chat", "anthropic": "anthropic", "gemini": "gemini", "native": "responses", "normalize": "responses"}
+FILES = {"chat": "chat", "anthropic": "anthropic", "gemini": "gemini", "native": "responses", "lenient": "responses"}
 
 
 def seeds(target: str) -> list[bytes]:

@@ -12,8 +12,8 @@ from typing import Any
 from gomodel_asgi import headers
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.built_in import built_in
+from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.normalize import NormalizingReader
 from gomodel_asgi.dialects.reader import Reader
 from gomodel_asgi.dialects.translated import TranslatedReader
 from gomodel_asgi.emitter import DONE, Emitter
@@ -27,7 +27,7 @@ KEY = "sk-canary-1"
 ENDS = ("response.completed", "response.incomplete", "response.failed")
 RANDOM_ID = re.compile(rb"_[0-9a-f]{48}")
 BETWEEN = re.compile(rb"[\r\n]+")
-CREATED = re.compile(rb'"(created_at|sequence_number)":\d+')  # numbers have their place in `proper`
+CREATED = re.compile(rb'"(created_at|completed_at|sequence_number)":\d+')  # numbers have their place in `proper`
 
 
 def pieces(data: bytes) -> list[bytes]:
@@ -146,9 +146,9 @@ def native(data: bytes) -> None:
     assert KEY.encode() not in out, "our key was given away"
 
 
-def normalize(data: bytes) -> None:
-    def reader() -> NormalizingReader:
-        return NormalizingReader(name="p", model="m", limits=Limits(), echo={})
+def lenient(data: bytes) -> None:
+    def reader() -> LenientReader:
+        return LenientReader(name="p", model="m", limits=Limits(), echo={})
 
     if data.startswith(b"{"):
         repaired = reader()
@@ -224,5 +224,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "anthropic": translated("anthropic"),
     "gemini": translated("gemini"),
     "native": native,
-    "normalize": normalize,
+    "lenient": lenient,
 }

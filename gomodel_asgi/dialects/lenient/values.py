@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from ...emitter import DEFAULTS, encode, response_object, usage
+from ...emitter import DEFAULTS, Reason, encode, response_object, usage
+from ...items import LISTS, TEXT_OF_PART
 from ..chat.usage import LARGEST, read_usage
-from .kinds import CALL_OF_ITEM, CONTAINERS, DEFAULT_PARTS, FIELD_OF_PART, PREFIXES
 
 Json = dict[str, Any]
 
@@ -34,29 +34,39 @@ TYPES: dict[str, tuple[type, ...]] = {
     "completed_at": (int, float),
 }
 """Types of members whose default does not tell."""
+REASONS: dict[str, Reason] = {
+    **{reason: reason for reason in get_args(Reason)},
+    "length": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+}
+"""Why a response is incomplete, as upstreams write it. What is not here is no reason that a client could know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What all response objects of one reply have in common."""
+    """What all response objects of one reply have in common; *settled* says that the upstream's own id does not
+    count."""
 
     id: str
     created_at: int
     model: str
     echo: Mapping[str, Any]
     stamp: str | None
+    settled: bool = False
 
 
-def repaired_response(given: Json, identity: Identity, status: str, output: list[Json]) -> Json:
-    """A response object with every member that Open Responses requires, those of *given* where they are usable."""
+def repaired_response(given: Json, identity: Identity, status: str) -> Json:
+    """A response object with every member that Open Responses requires, those of *given* where they are usable. Its
+    output is left to the event writer."""
     kept = {name: value for name, value in given.items() if name not in FIXED and _fits(name, value)}
     echo = {**identity.echo, **kept}
     response = response_object(
         identity.id, identity.created_at, kept.get("model") or identity.model, echo, identity.stamp
     )
     response |= {name: value for name, value in given.items() if name not in response and name not in FIXED}
-    response |= {"status": status, "output": output, "usage": repaired_usage(given.get("usage"))}
-    response["completed_at"] = _completed_at(kept, identity) if status == "completed" else None
+    response |= {"status": status, "usage": repaired_usage(given.get("usage"))}
+    at = timestamp(kept.get("completed_at")) or identity.created_at
+    response["completed_at"] = at if status == "completed" else None
     response["incomplete_details"] = _reason(kept) if status == "incomplete" else None
     response["error"] = repaired_error(kept.get("error")) if status in ("failed", "cancelled") else None
     for name in ("reasoning", "text"):
@@ -77,14 +87,11 @@ def _fits(name: str, value: Any) -> bool:
     return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
-def _completed_at(kept: Json, identity: Identity) -> int:
-    return timestamp(kept.get("completed_at")) or identity.created_at
-
-
 def _reason(kept: Json) -> Json | None:
     """The details, if they say why: a guess would be worse than none."""
     details = kept.get("incomplete_details") or {}
-    return details if isinstance(details.get("reason"), str) else None
+    reason = REASONS.get(str(details.get("reason")))
+    return None if reason is None else {**details, "reason": reason}
 
 
 def repaired_error(error: Json | None) -> Json | None:
@@ -149,30 +156,8 @@ def _object(raw: Json, name: str) -> Json:
 # Items and parts...
 
 
-def repaired_item(given: Json, id: str) -> Json:
-    """An item with the members that its type must have, as it came otherwise."""
-    kind: str = given["type"]
-    return {**given, "id": id, "type": kind, "status": "in_progress", **_required(kind, given, id)}
-
-
-def _required(kind: str, given: Json, id: str) -> Json:
-    required: Json = {}
-    if kind == "message":
-        required["role"] = given.get("role") or "assistant"
-    for container in CONTAINERS.get(kind, ()):
-        if (kind, container) != ("reasoning", "content") or container in given:
-            required[container] = parts_of(given.get(container), DEFAULT_PARTS[kind, container])
-    if kind in ("function_call", "custom_tool_call"):
-        call_id, name = given.get("call_id"), given.get("name")
-        required["call_id"] = call_id if isinstance(call_id, str) and call_id else id
-        required["name"] = name if isinstance(name, str) else ""
-        required[CALL_OF_ITEM[kind].field] = call_text(given, CALL_OF_ITEM[kind].field)
-    return required
-
-
-def call_text(given: Json, field: str) -> str:
+def call_text(value: Any) -> str:
     """The text of a call, also where a server sends the arguments as the object that they mean."""
-    value = given.get(field)
     if value is None or isinstance(value, str):
         return value or ""
     return encode(value).decode()
@@ -187,15 +172,22 @@ def parts_of(value: Any, default: str) -> list[Json]:
 
 def repaired_part(part: Json, default: str) -> Json:
     """A content or summary part with all its members."""
-    kind = part.get("type")
-    kind = default if not isinstance(kind, str) or kind == "text" else kind
-    if kind not in FIELD_OF_PART:
+    type = part.get("type")
+    type = default if not isinstance(type, str) or type == "text" else type
+    if type not in TEXT_OF_PART:
         return part
-    text = part.get(FIELD_OF_PART[kind])
-    repaired = {**part, "type": kind, FIELD_OF_PART[kind]: text if isinstance(text, str) else ""}
-    if kind == "output_text":
-        repaired |= {name: listed(part.get(name)) for name in ("annotations", "logprobs")}
+    field = TEXT_OF_PART[type].field
+    text = part.get(field)
+    repaired = {**part, "type": type, field: text if isinstance(text, str) else ""}
+    if type == "output_text":
+        repaired |= {name: listed(part.get(name)) for name in LISTS}
     return repaired
+
+
+def name_of(given: Json, member: str) -> str:
+    """The *member* of *given* that names something, "" where there is none."""
+    value = given.get(member)
+    return value if isinstance(value, str) else ""
 
 
 def listed(value: Any) -> list[Any]:
@@ -203,6 +195,6 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else []
 
 
-def new_id(kind: str, suffix: str, index: int) -> str:
-    """An id for an item that has none, or none of its own."""
-    return f"{PREFIXES.get(kind, kind.rpartition(':')[2])}_{suffix}{index:02x}"
+def filled(value: Json) -> Json:
+    """The members of *value* that say something."""
+    return {name: member for name, member in value.items() if member not in (None, "", [], {})}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -17,7 +18,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from openresponses_types import types as open_responses
 from pydantic import ValidationError
 
-from gomodel_asgi.dialects.normalize import NormalizingReader
+from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTimeout
 from gomodel_asgi.settings import Limits
 from tests.dialects.chat_reader import exchanges
@@ -33,8 +34,8 @@ WHOLE = [exchange["reply"] for exchange in RECORDED if isinstance(exchange["repl
 needs_recordings = pytest.mark.skipif(not RECORDED, reason="../shared/recorded is not there")
 
 
-def reader(*, stream: bool = True, name: str | None = None, after: int = -1, **echo: Any) -> NormalizingReader:
-    return NormalizingReader(name=name, model="m", limits=Limits(), echo=echo, stream=stream, after=after)
+def reader(*, stream: bool = True, name: str | None = None, after: int = -1, **echo: Any) -> LenientReader:
+    return LenientReader(name=name, model="m", limits=Limits(), echo=echo, stream=stream, after=after)
 
 
 def wire(found: list[Json], *, named: bool = True, done: bool = True, end: str = "\n") -> bytes:
@@ -293,7 +294,7 @@ def said(*found: Json) -> list[Json]:
     return [*found]
 
 
-TEXT = {"type": "response.output_text.delta", "delta": "Hi"}
+TEXT: Json = {"type": "response.output_text.delta", "delta": "Hi"}
 
 
 def test_text_alone_and_done_are_a_whole_response() -> None:
@@ -461,6 +462,444 @@ def test_the_last_event_makes_good_what_the_end_of_an_item_left_out() -> None:
     assert final(out)["output"][0]["phase"] == "p"
 
 
+# Whose event it is...
+
+
+def added(index: int | None, item: Json) -> Json:
+    place = {} if index is None else {"output_index": index}
+    return {"type": "response.output_item.added", **place, "item": item}
+
+
+def ended(index: int | None, item: Json) -> Json:
+    return added(index, item) | {"type": "response.output_item.done"}
+
+
+def call(name: str, arguments: str = "", *, call_id: str | None = "c", id: str | None = "fc") -> Json:
+    names = {"id": id, "call_id": call_id}
+    item: Json = {"type": "function_call", "name": name, "arguments": arguments}
+    return item | {name: value for name, value in names.items() if value is not None}
+
+
+def more(text: str, **place: Any) -> Json:
+    return {"type": "response.function_call_arguments.delta", "delta": text, **place}
+
+
+def calls_of(found: list[Json]) -> list[tuple[str, str]]:
+    return [(item["call_id"], item["arguments"]) for item in final(found)["output"]]
+
+
+def test_the_first_call_id_of_a_call_is_the_one() -> None:
+    last = {"type": "response.completed", "response": {"output": [call("f", "{}", call_id="c3", id="fc3")]}}
+    out = normalized([added(0, call("f", call_id="c1")), ended(0, call("f", "{}", call_id="c2", id="fc2")), last])
+
+    assert calls_of(out) == [("c1", "{}")]
+
+
+def test_a_call_is_announced_when_its_call_id_is_known() -> None:
+    begun = call("f", call_id=None)
+    out = normalized([added(0, begun), more('{"a":', output_index=0), ended(0, call("f", '{"a":1}', call_id="c1"))])
+
+    shown = [event["item"]["call_id"] for event in out if event["type"] == "response.output_item.added"]
+    assert (shown, calls_of(out)) == (["c1"], [("c1", '{"a":1}')])
+    assert [event["delta"] for event in out if "delta" in event] == ['{"a":', "1}"]
+
+
+def test_a_call_that_never_gets_a_call_id_is_given_one_at_the_end() -> None:
+    out = normalized([added(0, call("f", call_id=None)), more('{"a":1}', output_index=0)])
+
+    ((call_id, arguments),) = calls_of(out)
+    assert call_id.startswith("call_") and arguments == '{"a":1}'
+
+
+def test_a_call_whose_item_never_comes_is_told_if_its_end_names_it() -> None:
+    end = {"type": "response.function_call_arguments.done", "output_index": 0, "name": "f", "arguments": '{"a":1}'}
+    out = normalized([more('{"a":', output_index=0), end])
+
+    assert [(item["name"], item["arguments"]) for item in final(out)["output"]] == [("f", '{"a":1}')]
+
+
+def test_calls_that_share_a_call_id_are_two_calls() -> None:
+    out = normalized([ended(0, call("f", '{"a":1}', id="fc1")), ended(1, call("f", '{"a":2}', id="fc2"))])
+
+    first, second = calls_of(out)
+    assert (first[1], second[1]) == ('{"a":1}', '{"a":2}') and first[0] != second[0]
+    assert accepted_by_openai(out) is not None
+
+
+def test_an_index_that_is_repeated_gives_way_to_ids() -> None:
+    found = [added(0, call("f", call_id="c1", id="fc1")), added(0, call("g", call_id="c2", id="fc2"))]
+    found += [more(text, output_index=0, item_id=id) for text, id in (("1", "fc1"), ("2", "fc2"), ("3", "fc1"))]
+
+    assert calls_of(normalized(found)) == [("c1", "13"), ("c2", "2")]
+
+
+def test_events_whose_index_is_another_item_s_are_known_by_their_id() -> None:
+    place = {"output_index": 0, "item_id": "msg"}
+    found = [added(0, {"type": "reasoning", "id": "rs"}), added(1, {"type": "message", "id": "msg"})]
+    out = normalized([*found, TEXT | place, TEXT | place])
+
+    assert [item["type"] for item in final(out)["output"]] == ["reasoning", "message"]
+    assert final(out)["output"][1]["content"][0]["text"] == "HiHi"
+
+
+def test_ids_that_rotate_without_an_index_are_those_of_the_open_item() -> None:
+    found = [added(None, {"type": "message", "id": "a"}), *(TEXT | {"item_id": id} for id in "xyz")]
+    out = normalized([*found, ended(None, {"type": "message", "id": "q", "content": "HiHiHi"})])
+
+    assert [item["content"][0]["text"] for item in final(out)["output"]] == ["HiHiHi"]
+
+
+MESSAGES = [{"type": "message", "id": name} for name in ("a", "b", "c")]
+
+
+def texts(found: list[Json]) -> list[str]:
+    """What the messages say, and that the stream is one of the grammar."""
+    output = final(normalized(found))["output"]
+    return ["".join(part["text"] for part in item["content"]) for item in output]
+
+
+def says(text: str, **place: Any) -> Json:
+    return TEXT | {"delta": text, **place}
+
+
+STORIES: dict[str, tuple[list[Json], list[str]]] = {
+    "an event without an index that comes behind its item's end is late": (
+        [added(None, MESSAGES[0]), ended(None, MESSAGES[0] | {"content": "A"}), says("A", item_id="a")],
+        ["A"],
+    ),
+    "an event with an index that comes behind its item's end is late": (
+        [added(0, MESSAGES[0]), ended(0, MESSAGES[0] | {"content": "A"}), says("A", output_index=0)],
+        ["A"],
+    ),
+    "an end that comes again is none, whatever it is called": (
+        [added(0, MESSAGES[0]), *(ended(0, {"type": "message", "id": name, "content": "A"}) for name in "axy")],
+        ["A"],
+    ),
+    "an end that comes again without an index is none": (
+        [added(None, MESSAGES[0]), *[ended(None, MESSAGES[0] | {"content": "A"})] * 2],
+        ["A"],
+    ),
+    "another text under an index that has ended is another item": (
+        [ended(0, MESSAGES[0] | {"content": "A"}), ended(0, MESSAGES[1] | {"content": "B"})],
+        ["A", "B"],
+    ),
+    "an id that two items share is overruled by the index": (
+        [*(added(n, MESSAGES[0]) for n in (0, 1)), *(says(t, output_index=n, item_id="a") for n, t in enumerate("AB"))],
+        ["A", "B"],
+    ),
+    "a fresh index is another item, though its id is shared": (
+        [*(added(n, MESSAGES[0]) for n in (0, 1)), says("A", output_index=1), says("C", output_index=2, item_id="a")],
+        ["", "A", "C"],
+    ),
+    "an index that items did not have when they were announced is theirs in order": (
+        [*(added(None, {"type": "message"}) for _ in "AB"), *(says(t, output_index=n) for n, t in enumerate("AB"))],
+        ["A", "B"],
+    ),
+    "an index stays with the item that it was first said of": (
+        [
+            *(added(None, {"type": "message"}) for _ in "AB"),
+            *(says(text, output_index=index) for index, text in ((0, "A"), (1, "B"), (0, "a"))),
+        ],
+        ["Aa", "B"],
+    ),
+    "an id that nobody has announced stays with the item that it was first said of": (
+        [*(added(None, one) for one in MESSAGES[:2]), *(says(text, item_id=id) for id, text in ("xA", "yB", "xa"))],
+        ["Aa", "B"],
+    ),
+    "where ids are as announced, one that nobody has announced is another item's": (
+        [added(None, MESSAGES[0]), says("A", item_id="a"), says("B", item_id="b"), added(None, MESSAGES[1])],
+        ["A", "B"],
+    ),
+    "an item that is announced again is one": ([*[added(0, MESSAGES[0])] * 2, says("A", output_index=0)], ["A"]),
+    "an item that is announced again under another id is one": (
+        [*(added(0, one) for one in MESSAGES[:2]), says("A", output_index=0)],
+        ["A"],
+    ),
+    "items that overlap under one index are told apart by their ids": (
+        [
+            added(0, MESSAGES[0]),
+            ended(0, MESSAGES[0]),
+            *(added(0, one) for one in MESSAGES[1:]),
+            *(says(text, output_index=0, item_id=id) for id, text in ("bB", "cC", "bb")),
+        ],
+        ["", "Bb", "C"],
+    ),
+    "an end under an index that nobody knows is that of the item of its id": (
+        [added(0, MESSAGES[0]), says("A", output_index=0), ended(7, MESSAGES[0] | {"content": "AB"})],
+        ["AB"],
+    ),
+    "the final object may leave items out and call the others anew": (
+        [
+            *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
+            *(says(text, output_index=n) for n, text in enumerate("AB")),
+            {"type": "response.completed", "response": {"output": [{"type": "message", "id": "z", "content": "B"}]}},
+        ],
+        ["A", "B"],
+    ),
+    "the final object tells of an item by its place where it says more": (
+        [
+            *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
+            says("B", output_index=1),
+            {
+                "type": "response.completed",
+                "response": {
+                    "output": [{"type": "message", "id": id, "content": text} for id, text in (("x", "A"), ("y", "BC"))]
+                },
+            },
+        ],
+        ["A", "BC"],
+    ),
+    "an id that two items share says nothing in the final object": (
+        [
+            *(added(n, MESSAGES[0]) for n in (0, 1)),
+            *(says(text, output_index=n) for n, text in enumerate("AB")),
+            {
+                "type": "response.completed",
+                "response": {"output": [{"type": "message", "id": "a", "content": text} for text in ("AA", "BB")]},
+            },
+        ],
+        ["AA", "BB"],
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_who_an_event_speaks_of(story: str) -> None:
+    found, expected = STORIES[story]
+
+    assert texts(found) == expected
+
+
+def test_text_that_comes_behind_its_end_is_not_told_twice() -> None:
+    end = {"type": "response.output_text.done", "text": "Hi there", "content_index": 0}
+    late = [TEXT | {"delta": delta, "content_index": 0} for delta in (" th", "ere")]
+    out = normalized([TEXT | {"content_index": 0}, end, *late])
+
+    assert final(out)["output"][0]["content"][0]["text"] == "Hi there"
+
+
+def test_text_that_goes_on_behind_an_end_that_did_not_bring_it_is_another_part() -> None:
+    end = {"type": "response.output_text.done", "text": "Hi", "content_index": 0}
+    out = normalized([TEXT | {"content_index": 0}, end, TEXT | {"delta": "!", "content_index": 0}])
+
+    assert [part["text"] for part in final(out)["output"][0]["content"]] == ["Hi", "!"]
+
+
+def test_text_that_only_the_item_s_end_brings_is_told_though_its_part_has_ended() -> None:
+    part = {"type": "response.content_part.done", "output_index": 0, "part": {"type": "output_text", "text": ""}}
+    item = {"type": "message", "id": "m", "content": [{"type": "output_text", "text": "Hi"}]}
+    out = normalized([added(0, item | {"content": []}), part, ended(0, item)])
+
+    assert [event["delta"] for event in out if "delta" in event] == ["Hi"]
+    assert accepted_by_openai(out).output_text == "Hi"
+
+
+@pytest.mark.parametrize("at", ["behind its text", "behind its part", "behind its item"])
+def test_a_citation_that_comes_late_is_kept(at: str) -> None:
+    place = {"output_index": 0, "content_index": 0}
+    ends = [
+        {"type": "response.output_text.done", **place, "text": "Hi"},
+        {"type": "response.content_part.done", **place, "part": {"type": "output_text", "text": "Hi"}},
+        ended(0, {"type": "message", "id": "m", "content": "Hi"}),
+    ]
+    citation = {"type": "response.output_text.annotation.added", **place, "annotation": {"type": "url_citation"}}
+    cut = 1 + ["behind its text", "behind its part", "behind its item"].index(at)
+    repaired = reader()
+    out = events(repaired.feed(wire([TEXT | place, *ends[:cut], citation, *ends[cut:]])))
+
+    assert final(out)["output"][0]["content"][0]["annotations"] == [{"type": "url_citation"}]
+
+
+def test_a_citation_of_an_item_that_has_ended_without_text_opens_nothing() -> None:
+    citation = {"type": "response.output_text.annotation.added", "output_index": 0, "annotation": {}}
+    out = normalized([added(0, {"type": "message"}), ended(0, {"type": "message"}), citation])
+
+    assert final(out)["output"][0]["content"] == []
+
+
+def test_an_item_that_ends_again_with_more_adds_to_the_output_alone() -> None:
+    item: Json = {"type": "web_search_call", "id": "ws"}
+    repaired = reader()
+    again = ended(0, item | {"action": {"type": "search"}})
+    out = events(repaired.feed(wire([added(0, item), ended(0, item), again])))
+
+    assert [event["type"] for event in out].count("response.output_item.done") == 1
+    assert [item["action"] for item in final(out)["output"]] == [{"type": "search"}]
+
+
+def test_arguments_that_only_their_own_end_brought_are_not_lost_to_an_empty_item() -> None:
+    end = {"type": "response.function_call_arguments.done", "output_index": 0, "arguments": '{"a":1}'}
+
+    assert calls_of(normalized([end, ended(0, call("f", ""))])) == [("c", '{"a":1}')]
+
+
+# Every event...
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_stream_of_every_item_passes_event_for_event() -> None:
+    from tests.dialects.test_lenient_mutations import everything
+
+    found = everything()
+    extra = [event | {"obfuscation": "xyz", "house": {"a": [None]}} for event in found]
+    out = normalized(extra)
+
+    assert_holds(out, extra)
+    assert [event["type"] for event in out] == [event["type"] for event in found]
+
+
+OTHER_EVENTS: list[Json] = [
+    {"type": "response.audio.delta", "delta": "UklGRg=="},
+    {"type": "response.audio.done"},
+    {"type": "response.audio.transcript.delta", "delta": "Hi"},
+    {"type": "response.audio.transcript.done"},
+    {"type": "response.compaction.compacting", "output_index": 1, "item_id": "cmp"},
+    {"type": "response.shell_call_command.added", "output_index": 0, "command_index": 0, "command": ""},
+    {"type": "response.shell_call_command.delta", "output_index": 0, "command_index": 0, "delta": "ls"},
+    {"type": "response.shell_call_command.done", "output_index": 0, "command_index": 0, "command": "ls"},
+    {"type": "response.shell_call_output_content.delta", "output_index": 0, "item_id": "s", "command_index": 0},
+    {"type": "response.shell_call_output_content.done", "output_index": 0, "item_id": "s", "command_index": 0},
+]
+
+
+@pytest.mark.parametrize("event", OTHER_EVENTS, ids=lambda event: event["type"])
+def test_events_that_bring_no_item_pass_at_the_place_of_theirs(event: Json) -> None:
+    items = [{"type": "shell_call", "id": "s", "call_id": "c"}, {"type": "compaction", "id": "cmp"}]
+    repaired = reader()
+    out = events(repaired.feed(wire([*map(added, range(2), items), event | {"house": 1}])))
+
+    (found,) = [one for one in out if one["type"] == event["type"]]
+    assert_holds(found, event | {"house": 1})
+
+
+def test_the_name_that_open_responses_gives_to_reasoning_is_written_as_openai_s() -> None:
+    out = normalized([{"type": "response.reasoning.delta", "delta": "Hm."}])
+
+    assert [event["type"] for event in out if "delta" in event] == ["response.reasoning_text.delta"]
+    assert final(out)["output"][0]["content"] == [{"type": "reasoning_text", "text": "Hm."}]
+
+
+def test_an_event_that_we_do_not_know_does_not_give_the_response_an_id() -> None:
+    repaired = reader()
+    out = events(repaired.feed(wire([{"type": "keepalive"}, *proper()])))
+
+    assert [event["type"] for event in out[:3]] == ["response.created", "keepalive", "response.in_progress"]
+    assert final(out)["id"] == proper()[0]["response"]["id"]
+
+
+MEMBERS = (
+    "type sequence_number item response output_index item_id delta part content_index summary_index error code message "
+    "object status id output text logprobs annotation annotation_index arguments input name refusal self event given "
+    "number kind phase args kwargs"
+).split()  # fmt: skip
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_an_event_that_is_named_like_a_member_passes_as_any_other(member: str) -> None:
+    if member in ("error", "message"):  # which a name alone makes a failure, and what every event without one is called
+        return
+    body = {member: {"a": 1}} if member != "object" else {}
+    for data in (
+        f"event: {member}\ndata: {json.dumps(body)}\n\n",
+        f"data: {json.dumps(body | {'type': member})}\n\n",
+        f"event: {member}\ndata: {json.dumps(body | {'type': member, 'item': {'type': member}, 'response': {}})}\n\n",
+    ):
+        repaired = reader()
+        head, tail = wire(proper()[:4], done=False), wire(proper()[4:])
+        out = events(repaired.feed(head + data.encode() + tail))
+
+        assert out.pop(4)["type"] == member
+        assert [event["type"] for event in out] == [event["type"] for event in proper()]
+        assert final(out)["output"] == final(proper())["output"]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_member_that_is_named_like_another_s_confuses_nothing(member: str) -> None:
+    from tests.dialects.test_lenient_mutations import everything
+
+    found = [{member: "x", **event} if "error" != member else event for event in everything()]
+    repaired = reader()
+    out = events(repaired.feed(wire(found)))
+
+    assert [event["type"] for event in out] == [event["type"] for event in everything()]
+    assert in_order(final(out)["output"]) == in_order(final(everything())["output"])
+
+
+def in_order(output: list[Json]) -> list[Json]:
+    return [{name: item[name] for name in item if name != "id"} for item in output]
+
+
+def test_a_type_that_would_break_the_line_is_refused() -> None:
+    with pytest.raises(UpstreamProtocolError):
+        reader().feed(wire(proper()[:2], done=False) + b'data: {"type":"a\\ndata: x"}\n\n')
+
+
+def test_an_error_under_a_foreign_name_is_an_error() -> None:
+    repaired = reader()
+    repaired.feed(b'event: item\ndata: {"error":{"message":"No."}}\n\n')
+
+    assert repaired.failure is not None and repaired.failure.message == "No."
+
+
+# What it costs...
+
+
+def steps(data: bytes) -> int:
+    """How many lines of code are run to read a stream."""
+    count = 0
+
+    def seen(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return seen
+
+    repaired, before = reader(), sys.gettrace()
+    sys.settrace(seen)
+    try:
+        repaired.feed(data)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def many_deltas(count: int) -> list[Json]:
+    return [added(None, {"type": "message", "id": "m"}), *(TEXT | {"item_id": f"r{n}"} for n in range(count))]
+
+
+def many_items(count: int) -> list[Json]:
+    return [ended(None, call("f", f"{n}", call_id=f"c{n}", id="fc")) for n in range(count)]
+
+
+def many_open(count: int) -> list[Json]:
+    opened = [added(0, call("f", call_id=f"c{n}", id=None)) for n in range(count)]
+    return opened + [ended(0, call("f", f"{n}", call_id=f"d{n}", id=None)) for n in range(count)]
+
+
+def many_parts(count: int) -> list[Json]:
+    parts = [{"type": "output_text" if n % 2 else "refusal", "text": "", "refusal": ""} for n in range(count)]
+    opened = [{"type": "response.content_part.added", "output_index": 0, "part": part} for part in parts]
+    return [added(0, {"type": "message"}), *opened, ended(0, {"type": "message", "content": parts[::-1]})]
+
+
+def many_ends(count: int) -> list[Json]:
+    end = {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "x" * count}
+    return [end, *([TEXT | {"delta": "x", "output_index": 0, "content_index": 0}, end] * count)]
+
+
+def only_at_the_end(count: int) -> list[Json]:
+    return [{"type": "response.completed", "response": {"output": [item["item"] for item in many_items(count)]}}]
+
+
+@pytest.mark.parametrize(
+    "shape", [many_deltas, many_items, many_open, many_parts, many_ends, only_at_the_end], ids=lambda f: f.__name__
+)
+def test_twice_as_much_costs_twice_as_much(shape: Callable[[int], list[Json]]) -> None:
+    once, twice = (steps(wire(shape(count))) for count in (600, 1200))
+
+    assert twice < 2.2 * once
+
+
 # Failures...
 
 
@@ -530,7 +969,7 @@ def test_what_is_no_event_is_refused(data: bytes) -> None:
 
 
 def test_an_event_over_the_limit_is_refused() -> None:
-    repaired = NormalizingReader(name=None, model="m", limits=Limits(event=10_000), echo={})
+    repaired = LenientReader(name=None, model="m", limits=Limits(event=10_000), echo={})
     with pytest.raises(UpstreamProtocolError):
         for _ in range(20):
             repaired.feed(b"data: " + b"x" * 1000)
