@@ -70,9 +70,10 @@ class Connection:
         try:
             self._admit(await admitted(self.gateway, self.scope))
         except GatewayError as error:
+            cause = error.__cause__ if isinstance(error, PolicyFailed) else None
             await refuse(error, self.scope, self.send)
-            if isinstance(error, PolicyFailed) and error.__cause__ is not None:
-                raise error.__cause__ from None
+            if cause is not None:
+                raise cause from None
             return
         await self.send({"type": "websocket.accept", "headers": [(b"x-request-id", self.session.id.encode())]})
         await self._work()

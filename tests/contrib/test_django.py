@@ -298,6 +298,7 @@ async def test_the_view_streams_events_as_they_come(
     url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
     async with client.stream("POST", url, json={**QUESTION, "stream": True}, headers=ada) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
+        assert reply.headers["cache-control"] == "private, no-store, no-transform"
         pieces = reply.aiter_text()
         text = ""
         while text.count("event: ") < 3:
@@ -350,6 +351,7 @@ async def test_a_body_over_djangos_own_limit_is_413_in_openais_form(
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
         reply = await client.post(url, json={**QUESTION, "input": "x" * 2000}, headers=ada)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+    assert (reply.headers["content-type"], reply.headers["cache-control"]) == ("application/json", "private, no-store")
     assert not provider.requests
 
 
