@@ -140,6 +140,7 @@ async def _events(work: Work, message: Message) -> AsyncIterator[bytes]:
         while message["more_body"]:
             yield message["body"]
             message = await work.next()
+        yield message["body"]  # nothing, of a stream; of a large answer, or one that had to be kept first, its end
     finally:
         work.leave()
 
