@@ -44,8 +44,9 @@ class Inheriting:
 class Timeouts(Inheriting):
     """Seconds. On a Provider or Target the members that are not given are inherited.
 
-    *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it; both
-    are the gateway's alone.
+    *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it. *body*
+    is the time to the first byte of a request's body and the longest pause in it; so long may it also be behind the
+    16 KiB a second that it must average. These three are the gateway's alone.
     """
 
     connect: float = 5.0
@@ -59,6 +60,7 @@ class Timeouts(Inheriting):
     drain: float = 30.0
     stalled_client: float = 60.0
     heartbeat: float = 15.0
+    body: float = 60.0
     connection: float = 3600.0
     connection_idle: float = 1800.0
 

@@ -140,7 +140,8 @@ class Handler(Struct, eq=False):
             check_id(self.route.item_id)
         if operation in WITH_BODY:
             check_content_type(headers)
-            envelope = Envelope.parse(await read_body(self.receive, headers, limit_of(scope, self.setup.limits.body)))
+            limit, seconds = limit_of(scope, self.setup.limits.body), self.setup.timeouts.body
+            envelope = Envelope.parse(await read_body(self.receive, headers, limit, seconds))
         else:
             envelope = Envelope.empty()
         self.background = envelope.names_state and envelope.flag("background")
@@ -208,6 +209,8 @@ class Handler(Struct, eq=False):
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
         if self.trail is not None and self.gateway.expose_timing and (timing := self.trail.timing()):
             headers.append((b"server-timing", timing))
+        if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":
+            headers.append((b"connection", b"close"))  # RFC 9112, 9.6; where HTTP/2 ends a stream it has no such header
         return headers
 
     def _told(self, reason: Reason | None) -> None:
