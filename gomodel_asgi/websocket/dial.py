@@ -1,4 +1,4 @@
-"""From a request to an open WebSocket: the address judged, TLS, the upgrade (RFC 6455, 4)."""
+"""From a request to an open WebSocket: its address, TLS, the upgrade (RFC 6455, 4)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
-from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
+from ..errors import UpstreamProtocolError, UpstreamTimeout
 from ..settings import Limits
-from ..transport.addresses import is_public
 from ..transport.base import UpstreamRequest
+from ..transport.resolve import addresses_of, unreachable
 from .replies import WholeReply
 from .upstream import Socket, Unclaimed
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
 """Headers of a request that belong to one request, and not to a connection for many."""
 REFUSAL = 64 * 1024
+STAGGER = 0.25
+"""Seconds before the next address of a name is tried beside the last one."""
 
 # The library logs whole headers, keys among them.
 SILENT = logging.getLogger("gomodel_asgi.websocket.protocol")
@@ -61,8 +63,7 @@ async def _dialled(request: UpstreamRequest, context: ssl.SSLContext | None) -> 
         context = context or await _default()
         return await _secured(await _tcp(request), request.host.rstrip("."), context)
     except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise UpstreamUnreachable("No connection to the upstream could be made.", detail=detail) from error
+        raise unreachable(f"{type(error).__name__}: {error}") from error
 
 
 async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> ByteStream:
@@ -78,13 +79,39 @@ async def _tcp(request: UpstreamRequest) -> ByteStream:
         if not request.allow_private:
             raise OSError("A Unix socket is not a public address.")
         return await anyio.connect_unix(request.uds)
-    stream = await anyio.connect_tcp(request.host, request.port)
-    peer = stream.extra(SocketAttribute.remote_address)
-    # Judged when TCP stands and before a byte goes out: what the name resolved to before proves nothing.
-    if not request.allow_private and not is_public(str(peer[0])):
-        await anyio.aclose_forcefully(stream)
-        raise OSError(f"The address {peer} is not public.")
-    return stream
+    return await _first(await addresses_of(request), request.port)
+
+
+async def _first(addresses: list[str], port: int) -> ByteStream:
+    """A connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC 8305).
+
+    :raises OSError: none does.
+    """
+    streams: list[ByteStream] = []
+    errors: list[OSError] = []
+
+    async def attempt(address: str, over: anyio.Event) -> None:
+        try:
+            streams.append(await anyio.connect_tcp(address, port))
+            tasks.cancel_scope.cancel()
+        except OSError as error:
+            errors.append(error)
+        finally:
+            over.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                over = anyio.Event()
+                tasks.start_soon(attempt, address, over)
+                with anyio.move_on_after(STAGGER):
+                    await over.wait()
+        if not streams:
+            raise errors[0] if errors else OSError("The name has no address.")
+        return streams.pop(0)
+    finally:
+        for stream in streams:  # all but the first, or all where we are cancelled
+            await anyio.aclose_forcefully(stream)
 
 
 async def _default() -> ssl.SSLContext:

@@ -262,23 +262,6 @@ async def test_a_connection_that_does_not_come_in_time_is_a_timeout_of_kind_conn
     assert caught.value.kind == "connect"
 
 
-async def test_a_private_peer_is_refused_before_a_byte_is_written(transport: Http11Transport, serve: Serve) -> None:
-    heard: list[object] = []
-
-    def script(peer: Peer) -> None:
-        peer.gone()
-        heard.append(peer.buffer)
-
-    upstream = serve(script)
-    for scheme in ("http", "https"):
-        for host in ("127.0.0.1", "localhost"):
-            with pytest.raises(UpstreamUnreachable):
-                await transport.open(post(upstream.port, scheme=scheme, host=host, allow_private=False))
-
-    await until(lambda: len(heard) == 4)
-    assert heard == [b""] * 4
-
-
 async def test_the_next_address_is_tried_when_one_fails_or_hangs(transport: Http11Transport, serve: Serve) -> None:
     port, loop = serve(answer).port, asyncio.get_running_loop()
     pool = Pools(loop, 5.0, 10).of(("http", "x", 80, "", None, True))
