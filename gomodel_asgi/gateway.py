@@ -40,7 +40,8 @@ from .state import MemoryStore, Store
 from .state.background import Background
 from .state.service import GatewayState
 from .transport import Transport
-from .transport.default import DefaultTransport
+from .transport.default import DefaultTransport, attach
+from .transport.slots import ConnectionLimit, of_process
 
 
 class Gateway:
@@ -96,6 +97,9 @@ class Gateway:
             turnstiles=Turnstiles(limits),
             state=self.state,
         )
+
+        self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
+        attach(self.setup.transport, self.connections, self.setup.observers)
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"

@@ -69,6 +69,8 @@ class Timeouts(Inheriting):
 class Limits:
     """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited).
 
+    *connections* bounds those to upstreams, idle ones and WebSockets included; None: half of the descriptors that the
+    process may open, at least 64 and at most 16,384, in common with the other gateways of the process that say None.
     *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
     oldest make room for the newest.
     """
@@ -78,6 +80,7 @@ class Limits:
     event: int = 16 * MIB
     buffer: int = 256 * KIB
     depth: int = 128
+    connections: int | None = None
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
     tenant_entries: int | None = None

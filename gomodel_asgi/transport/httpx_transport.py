@@ -26,10 +26,11 @@ from ..errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from .base import Headers, UpstreamRequest
+from .base import Headers, Listener, UpstreamRequest
 from .head import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, authority, request_head
 from .httpx_errors import LIBRARIES, meaning_of
 from .resolve import addresses_of, unreachable
+from .slots import ConnectionLimit, of_process
 
 VERSIONS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2")
 CLOSING = 2.0
@@ -137,6 +138,11 @@ class HttpxTransport:
         self._proxy = proxy
         self._http2 = http2
         self._verify = verify
+        self._connections = of_process()
+
+    def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
+        """Work for a gateway that has a limit of *connections*; it bounds those of a transport that we make."""
+        self._connections = self._connections.lower(connections)
 
     async def open(self, request: UpstreamRequest) -> HttpxReply:
         """Send *request* and wait for the reply's headers; see `Transport`.
@@ -170,6 +176,9 @@ class HttpxTransport:
     async def _send(self, request: UpstreamRequest, stack: AsyncExitStack) -> Any:
         transport = self._given
         if transport is None:
+            slots = self._connections.here()
+            await slots.enter(request.timeouts.pool)
+            stack.callback(slots.give)
             transport = await self._own(request.uds)
             stack.push_async_callback(transport.aclose)
         response = await self._first(transport, request)

@@ -126,7 +126,8 @@ class Connection:
         try:
             with self.scope_of_work:
                 async with anyio.create_task_group() as tasks:
-                    self.relay = Relay(tasks.start_soon, self._unclaimed, self.gateway.setup.limits)
+                    gateway = self.gateway
+                    self.relay = Relay(tasks.start_soon, self._unclaimed, gateway.setup.limits, gateway.connections)
                     self.lanes = Lanes(tasks.start_soon, self._turn, self._settled, self.limit)
                     under_way.open(self)
                     await self._read()

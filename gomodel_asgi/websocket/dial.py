@@ -15,6 +15,7 @@ from ..errors import UpstreamProtocolError, UpstreamTimeout
 from ..settings import Limits
 from ..transport.base import UpstreamRequest
 from ..transport.resolve import addresses_of, unreachable
+from ..transport.slots import Slots
 from .replies import WholeReply
 from .upstream import Socket, Unclaimed
 
@@ -33,35 +34,45 @@ SILENT.setLevel(logging.CRITICAL + 1)
 
 
 async def connect(
-    request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, context: ssl.SSLContext | None = None
+    request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, slots: Slots, context: ssl.SSLContext | None = None
 ) -> Socket | WholeReply:
     """Open a socket for *request*, or give the reply by which the upstream refused it.
 
-    *context* is for https; by default one that trusts certifi's roots.
+    It has one of the *slots* while it is open. *context* is for https; by default one that trusts certifi's roots.
 
+    :raises Overloaded: there was no slot within `timeouts.pool`.
     :raises UpstreamUnreachable: no connection could be made.
     :raises UpstreamTimeout: of kind `"connect"`, it took longer than `timeouts.connect`.
     :raises UpstreamProtocolError: what came is no answer to an upgrade.
     :raises ImportError: the `websockets` library is not installed.
     """
-    with anyio.move_on_after(request.timeouts.connect):
-        stream = await _dialled(request, context)
-        try:
-            return await _upgraded(request, stream, limits, unclaimed)
-        except BaseException:
-            await anyio.aclose_forcefully(stream)
-            raise
+    await slots.enter(request.timeouts.pool)
+    socket: Socket | WholeReply | None = None
+    try:
+        with anyio.move_on_after(request.timeouts.connect):
+            stream = await _dialled(request, slots, context)
+            try:
+                socket = await _upgraded(request, stream, limits, unclaimed)
+            except BaseException:
+                await anyio.aclose_forcefully(stream)
+                raise
+            return socket
+    finally:
+        if isinstance(socket, Socket):
+            socket.on_close = slots.give
+        else:
+            slots.give()
     error = UpstreamTimeout("The upstream did not take the connection in time.")
     error.kind = "connect"
     raise error
 
 
-async def _dialled(request: UpstreamRequest, context: ssl.SSLContext | None) -> ByteStream:
+async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
     try:
         if request.scheme != "https":
-            return await _tcp(request)
+            return await _tcp(request, slots)
         context = context or await _default()
-        return await _secured(await _tcp(request), request.host.rstrip("."), context)
+        return await _secured(await _tcp(request, slots), request.host.rstrip("."), context)
     except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise unreachable(f"{type(error).__name__}: {error}") from error
 
@@ -74,21 +85,24 @@ async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> By
         raise
 
 
-async def _tcp(request: UpstreamRequest) -> ByteStream:
+async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
     if request.uds is not None:
         if not request.allow_private:
             raise OSError("A Unix socket is not a public address.")
         return await anyio.connect_unix(request.uds)
-    return await _first(await addresses_of(request), request.port)
+    return await _first(await addresses_of(request), request.port, slots)
 
 
-async def _first(addresses: list[str], port: int) -> ByteStream:
-    """A connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC 8305).
+async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
+    """A connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC 8305),
+    which begins beside it where there is a slot to spare.
 
     :raises OSError: none does.
     """
     streams: list[ByteStream] = []
     errors: list[OSError] = []
+
+    running: set[str] = set()
 
     async def attempt(address: str, over: anyio.Event) -> None:
         try:
@@ -97,12 +111,18 @@ async def _first(addresses: list[str], port: int) -> ByteStream:
         except OSError as error:
             errors.append(error)
         finally:
+            running.discard(address)
+            if running:
+                slots.give()
             over.set()
 
     try:
         async with anyio.create_task_group() as tasks:
             for address in addresses:
+                while running and not slots.spare():  # noqa: ASYNC110  nobody tells when one is to spare
+                    await anyio.sleep(STAGGER)
                 over = anyio.Event()
+                running.add(address)
                 tasks.start_soon(attempt, address, over)
                 with anyio.move_on_after(STAGGER):
                     await over.wait()

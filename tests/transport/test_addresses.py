@@ -15,6 +15,7 @@ import trustme
 from gomodel_asgi.errors import UpstreamUnreachable
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, UpstreamRequest, resolve
+from gomodel_asgi.transport.slots import ConnectionLimit
 from gomodel_asgi.websocket.dial import connect
 
 from .conftest import ASYNCIO, HTTP11, TRIO, Kind, Serve, label
@@ -80,7 +81,7 @@ def opening(kind: Kind, trust: ssl.SSLContext | None = None) -> Open:
             await transport.aclose()
 
     async def by_websocket(request: UpstreamRequest) -> object:
-        return (await connect(request, Limits(), refused, trust)).status  # type: ignore[union-attr]
+        return (await connect(request, Limits(), refused, ConnectionLimit(1).here(), trust)).status  # type: ignore[union-attr]
 
     return by_websocket if kind.name == "websocket" else by_http
 

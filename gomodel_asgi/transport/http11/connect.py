@@ -11,6 +11,7 @@ import certifi
 
 from ..base import UpstreamRequest
 from ..resolve import addresses_of, unreachable
+from ..slots import Slots
 from .connection import Connection
 from .pool import Pool
 
@@ -60,18 +61,22 @@ async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
     addresses = await addresses_of(request)
     if len(addresses) == 1:
         return await dial(addresses[0])
-    return await race(addresses, dial)
+    return await race(addresses, dial, pool.pools.slots)
 
 
-async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]]) -> Connection:
-    """The first of *addresses* that answers; the others are given up."""
+async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]], slots: Slots) -> Connection:
+    """The first of *addresses* that answers; the others are given up. One has a slot, others begin beside it only where
+    there is one to spare."""
     untried = deque(addresses)
     running: set[asyncio.Future[Connection]] = set()
     error: BaseException = OSError("The name has no address.")
     try:
         while untried or running:
-            if untried:
-                running.add(asyncio.ensure_future(dial(untried.popleft())))
+            if untried and (not running or slots.spare()):
+                begun = asyncio.ensure_future(dial(untried.popleft()))
+                if running:
+                    begun.add_done_callback(lambda _: slots.give())
+                running.add(begun)
             wait = STAGGER if untried else None
             done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             winners = [attempt for attempt in done if attempt.exception() is None]
