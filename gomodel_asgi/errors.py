@@ -1,7 +1,7 @@
 """Every way a request can fail, named by who is at fault. Each error knows its HTTP status and its public payload.
 
     GatewayError
-    ├── InvalidRequest              the client: 400 and its kin (404, 405, 413, 415)
+    ├── InvalidRequest              the client: 400 and its kin (404, 405, 408, 413, 415)
     ├── RoutingError                the policy's own answer; any status
     │   ├── Unauthenticated         401
     │   ├── Denied                  403
@@ -46,6 +46,8 @@ class GatewayError(Exception):
     """How many requests had been made upstream when it was given up."""
     should_retry: bool | None = None
     """What the client is told of repeating the request; None: nothing."""
+    closes: bool = False
+    """Whether the client's connection has to be closed, since the rest of the request may still come on it."""
     detail: str | None = None
     """For observers only: may quote the upstream. Never sent to a client, never in `str()` or `repr()`."""
 
@@ -118,6 +120,18 @@ class MethodNotAllowed(InvalidRequest):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [(b"allow", self.allow.encode("ascii"))]
+
+
+class RequestTimeout(InvalidRequest):
+    """The request's body came too slowly."""
+
+    status = 408
+    code = "request_timeout"
+    should_retry = False  # clients repeat a 408 by themselves, and would be as slow again
+    closes = True
+
+    def __init__(self, message: str = "The request's body came too slowly.") -> None:
+        super().__init__(message)
 
 
 # The policy says no...

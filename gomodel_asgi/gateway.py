@@ -40,7 +40,8 @@ from .state import MemoryStore, Store
 from .state.background import Background
 from .state.service import GatewayState
 from .transport import Transport
-from .transport.default import DefaultTransport
+from .transport.default import DefaultTransport, attach
+from .transport.slots import ConnectionLimit, of_process
 
 
 class Gateway:
@@ -98,6 +99,9 @@ class Gateway:
             state=self.state,
             tenant_required=tenant_required,
         )
+
+        self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
+        attach(self.setup.transport, self.connections, self.setup.observers)
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"
@@ -167,10 +171,13 @@ class Gateway:
     async def _respond(
         self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None, trail: Trail | None
     ) -> Reply:
-        inbound, tenant = await self._inbound(body, scope, tenant)
+        tenant = await self._whose(scope, tenant)
+        if trail is not None:
+            trail.know(operation="create", tenant=tenant)
+        inbound = self._inbound(body, scope)
         if trail is not None:
             inbound.trail = trail
-            trail.know(request_id=inbound.request_id, operation=inbound.operation)
+            trail.know(request_id=inbound.request_id)
         return await dispatch(self.setup, inbound, tenant)
 
     def trail(self) -> Trail | None:
@@ -184,8 +191,8 @@ class Gateway:
 
         :raises GatewayError: the body is malformed, or the policy failed to answer at all.
         """
-        inbound, tenant = await self._inbound(body, scope, tenant)
-        job = job_of(self.setup, inbound, tenant)
+        tenant = await self._whose(scope, tenant)
+        job = job_of(self.setup, self._inbound(body, scope), tenant)
         await self._recalled(job)
         model, hint = job.request.model, job.request.provider
         try:
@@ -207,19 +214,19 @@ class Gateway:
         model = model if target.model is None else target.model
         return Candidate(provider.name, model, provider.address, dialect, why)
 
-    async def _inbound(
-        self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None
-    ) -> tuple[Inbound, str | None]:
+    async def _whose(self, scope: Scope | None, tenant: str | None) -> str | None:
+        """The *tenant* that the host names, else the one that it tells from the scope."""
+        return await tenant_of(scope, self.tenant) if tenant is None and scope is not None else tenant
+
+    def _inbound(self, body: bytes | str | Mapping[str, Any], scope: Scope | None) -> Inbound:
         raw = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else msgspec.json.encode(body)
         envelope = Envelope.parse(raw)
         headers = {} if scope is None else read(scope.get("headers", ()))
-        if tenant is None and scope is not None:
-            tenant = await tenant_of(scope, self.tenant)
         scope = {"type": "http", "headers": [], "state": {}} if scope is None else scope
         id = request_id(headers.get(b"x-request-id"))
         _, hints = split_query(scope.get("query_string", b""))
         hint = agreed(envelope.hint, scope.get("headers", ()), hints)
-        return Inbound("create", envelope, hint, scope, id, headers), tenant
+        return Inbound("create", envelope, hint, scope, id, headers)
 
     # Life...
 
@@ -260,8 +267,7 @@ class Gateway:
         if found is None:
             return False
         tenant, id, body = found
-        inbound, _ = await self._inbound(body, scope, tenant)
-        job = job_of(self.setup, inbound, tenant)
+        job = job_of(self.setup, self._inbound(body, scope), tenant)
         await self.state.work(job, await routed(job), id)
         return True
 

@@ -50,6 +50,17 @@ VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
 
 
+CACHE_CONTROL = (b"cache-control", b"private, no-store")
+CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
+
+
+def cache_control(headers: Headers) -> tuple[bytes, bytes]:
+    """The header by which no cache keeps an answer with these *headers*, and nothing on the way holds a stream back to
+    compress it (RFC 9111, 5.2.2)."""
+    streams = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+    return CACHE_CONTROL_OF_STREAMS if streams else CACHE_CONTROL
+
+
 def is_safe(value: bytes, limit: int = 1024) -> bool:
     """Whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
     return len(value) <= limit and VISIBLE.fullmatch(value) is not None

@@ -49,8 +49,9 @@ class Inheriting:
 class Timeouts(Inheriting):
     """Seconds. On a Provider or Target the members that are not given are inherited.
 
-    *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it; both
-    are the gateway's alone.
+    *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it. *body*
+    is the time to the first byte of a request's body and the longest pause in it; so long may it also be behind the
+    16 KiB a second that it must average. These three are the gateway's alone.
     """
 
     connect: float = 5.0
@@ -64,6 +65,7 @@ class Timeouts(Inheriting):
     drain: float = 30.0
     stalled_client: float = 60.0
     heartbeat: float = 15.0
+    body: float = 60.0
     connection: float = 3600.0
     connection_idle: float = 1800.0
 
@@ -72,6 +74,8 @@ class Timeouts(Inheriting):
 class Limits:
     """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited).
 
+    *connections* bounds those to upstreams, idle ones and WebSockets included; None: half of the descriptors that the
+    process may open, at least 64 and at most 16,384, in common with the other gateways of the process that say None.
     *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
     oldest make room for the newest. A store that cannot compare and swap does without the default of the latter.
     """
@@ -81,6 +85,7 @@ class Limits:
     event: int = 16 * MIB
     buffer: int = 256 * KIB
     depth: int = 128
+    connections: int | None = None
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
     tenant_entries: int | None = None

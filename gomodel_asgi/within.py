@@ -66,3 +66,5 @@ def _resumed(coroutine: Coroutine[Any, Any, Answer], waits_for: Any) -> Generato
         except StopIteration as stop:
             answer: Answer = stop.value
             return answer
+        finally:
+            thrown = None  # its traceback holds this frame: what was waited for would outlive us, and a body with it

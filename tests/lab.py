@@ -100,6 +100,8 @@ class Lab:
         for gateway in self.gateways:
             await gateway.aclose()
             assert not gateway.under_way.watches
+            slots = gateway.connections.here()
+            await until(lambda slots=slots: not slots.open)
             assert all(not breaker.in_flight for breaker in gateway.setup.health.breakers.values())
         await until(lambda: not self.bad.open_connections and not self.good.open_connections)
         await until(lambda: not any(upstream.open for upstream in self.upstreams))

@@ -11,7 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from gomodel_asgi import Gateway, GoModelMiddleware, Provider
+from gomodel_asgi import Gateway, GoModelMiddleware, Provider, Timeouts
+
+HASTY = Timeouts(body=0.2)
 
 
 async def hello(request: Request) -> Response:
@@ -19,8 +21,10 @@ async def hello(request: Request) -> Response:
 
 
 def app_for(base_url: str) -> ASGIApp:
-    gateway = Gateway(providers=[Provider("up", base_url, api_key="sk-canary-house-key")])
-    return Starlette(routes=[Route("/hello", hello)], middleware=[Middleware(GoModelMiddleware, gateway=gateway)])
+    providers = [Provider("up", base_url, api_key="sk-canary-house-key")]
+    patient, hasty = Gateway(providers=providers), Gateway(providers=providers, prefix="/hasty", timeouts=HASTY)
+    middleware = [Middleware(GoModelMiddleware, gateway=gateway) for gateway in (patient, hasty)]
+    return Starlette(routes=[Route("/hello", hello)], middleware=middleware)
 
 
 def app() -> ASGIApp:

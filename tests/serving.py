@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -15,16 +16,16 @@ Served = Callable[[ASGIApp], str]
 
 
 @contextmanager
-def serve_with_uvicorn() -> Iterator[Served]:
-    """Apps behind uvicorn on loopback, each in a thread of its own."""
+def serve_with_uvicorn(**options: Any) -> Iterator[Served]:
+    """Apps behind uvicorn on loopback, each in a thread of its own; *options* are uvicorn's."""
     with ExitStack() as stack:
-        yield lambda app: stack.enter_context(_running(app))
+        yield lambda app: stack.enter_context(_running(app, options))
 
 
 @contextmanager
-def _running(app: ASGIApp) -> Iterator[str]:
+def _running(app: ASGIApp, options: dict[str, Any]) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="auto", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, log_level="critical", lifespan="auto", timeout_graceful_shutdown=2, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -572,5 +572,5 @@ async def test_a_gzip_middleware_outside_leaves_a_stream_alone(lab: Lab) -> None
     answer = await ask(app, STREAM, headers=[(b"content-type", b"application/json"), (b"accept-encoding", b"gzip")])
 
     assert answer.events()[-1]["type"] == "response.completed"
-    assert answer.headers["cache-control"] == "no-cache, no-transform"
+    assert answer.headers["cache-control"] == "private, no-store, no-transform"
     assert answer.headers["x-accel-buffering"] == "no"

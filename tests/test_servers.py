@@ -33,10 +33,13 @@ UNARY = b'{"model":"gpt-5","input":"hi"}'
 STREAM = b'{"model":"gpt-5","input":"hi","stream":true}'
 
 
-@contextmanager
-def uvicorn_in_front(base_url: str) -> Iterator[str]:
-    with serve_with_uvicorn() as serve:
-        yield serve(app_for(base_url))
+def uvicorn_in_front(parser: str) -> Callable[[str], Any]:
+    @contextmanager
+    def serve(base_url: str) -> Iterator[str]:
+        with serve_with_uvicorn(http=parser) as served:
+            yield served(app_for(base_url))
+
+    return serve
 
 
 def hypercorn_in_front(run: Callable[..., None]) -> Callable[[str], Any]:
@@ -105,7 +108,8 @@ def _answers(port: int) -> bool:
 
 
 SERVERS: dict[str, Callable[[str], Any]] = {
-    "uvicorn": uvicorn_in_front,
+    "uvicorn": uvicorn_in_front("httptools"),
+    "uvicorn-h11": uvicorn_in_front("h11"),
     "hypercorn-asyncio": hypercorn_in_front(on_asyncio),
     "hypercorn-trio": hypercorn_in_front(on_trio),
     "granian": granian_in_front,
@@ -181,6 +185,22 @@ def test_a_client_that_leaves_before_the_reply_cancels_the_upstream(origin: str,
         until(lambda: upstream.requests)
 
     assert upstream.requests[0].disconnected.wait_in_thread(10)
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"model"'], ids=["nothing", "a part"])
+def test_a_body_that_stops_coming_is_answered_and_its_connection_closed(
+    origin: str, upstream: FakeProvider, sent: bytes
+) -> None:
+    kept_alive = head("POST", "/hasty/responses", 1000).replace(b"connection: close\r\n", b"")
+    with connected(origin) as sock:
+        sock.sendall(kept_alive + sent)
+        answer = read_answer(sock)
+        rest = sock.recv(65536)
+
+    assert (answer.status, answer.error["code"]) == (408, "request_timeout")
+    assert answer.headers["x-should-retry"] == "false"
+    assert rest == b""  # the server has closed
+    assert not upstream.requests
 
 
 def test_many_requests_on_one_connection_get_their_own_answers(origin: str) -> None:

@@ -16,6 +16,7 @@ from ..observers import (
     Disconnected,
     Ended,
     FirstEvent,
+    KeepAliveLost,
     PolicyDecided,
     Record,
     RequestStarted,
@@ -56,6 +57,7 @@ class PrometheusObserver:
             Completed: self._ended,
             Disconnected: self._ended,
             Warned: self._warned,
+            KeepAliveLost: self._keepalive_lost,
         }
 
     def _requests(self, registry: CollectorRegistry) -> None:
@@ -87,6 +89,10 @@ class PrometheusObserver:
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self.warnings = Counter("gomodel_warnings", "Things left out or gone wrong.", ("provider",), registry=registry)
+        self.keepalive_lost = Counter(
+            "gomodel_keepalive_lost", "Upstreams that sent bytes after a complete reply.", ("origin",),
+            registry=registry,
+        )  # fmt: skip
 
     def __call__(self, record: Record) -> None:
         handler = self.handlers.get(type(record))
@@ -111,6 +117,9 @@ class PrometheusObserver:
 
     def _warned(self, record: Warned) -> None:
         self.warnings.labels(self._bound("provider", record.provider)).inc()
+
+    def _keepalive_lost(self, record: KeepAliveLost) -> None:
+        self.keepalive_lost.labels(self._bound("origin", record.origin)).inc()
 
     def _ended(self, record: Ended) -> None:
         self.open.discard(record.context.exchange)

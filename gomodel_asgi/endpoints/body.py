@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, RequestTimeout
+from ..exchange.job import clock
+from ..settings import KIB
+from ..within import Overran, within
 
 STARLETTE_LIMIT = "starlette.max_body_size"
 """The scope key in which Starlette's RequestBodyLimitMiddleware tells its limit."""
@@ -14,6 +17,10 @@ STARLETTE_LIMIT = "starlette.max_body_size"
 
 MOST_DIGITS = 18
 """Of a length: more than any limit has, and fewer than `int` refuses to read."""
+
+
+SLOWEST = 16 * KIB
+"""Bytes a second that a body must average: 32 MiB may take 34 minutes, one byte now and then keeps us for a minute."""
 
 
 class ClientDisconnected(Exception):
@@ -49,26 +56,59 @@ def limit_of(scope: Scope, own: int) -> int:
     return min(own, host) if isinstance(host, int) else own
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> bytes:
-    """The whole body.
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int, seconds: float) -> bytes:
+    """The whole body, of which no pause may be longer than *seconds*, and which may be that late at the slowest pace.
 
     :raises InvalidRequest: 413 at the first sign of more than *limit* bytes.
+    :raises RequestTimeout: it comes too slowly.
     :raises ClientDisconnected: the client left before the body's end.
     """
     length = headers.get(b"content-length", b"")
     if length.isdigit() and (len(length) > MOST_DIGITS or int(length) > limit):
         raise too_large(limit)
-    pieces, left, more = [], limit, True
-    while more:
-        message = await receive()
+    pieces, size, pace = [], 0, None
+    while True:
+        try:
+            message = await within(seconds if pace is None else pace.left(clock()), _received(receive))
+        except Overran:
+            raise RequestTimeout from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
-        pieces.append(message.get("body", b""))
-        left -= len(pieces[-1])
-        if left < 0:
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
             raise too_large(limit)
-        more = message.get("more_body", False)
-    return b"".join(pieces)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        pace = pace or Pace(seconds, clock())
+        pace.came(len(piece), clock())
+
+
+async def _received(receive: Receive) -> Message:
+    return await receive()  # what a server calls `receive` need not be a coroutine function
+
+
+class Pace:
+    """How long the next piece of a body that began to be awaited at *now* may take, given what has come of it."""
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self.seconds = seconds
+        self.last = now
+        self.average: float | None = None
+
+    def came(self, size: int, now: float) -> None:
+        """A piece of *size* bytes has come. An empty one is none."""
+        if size:
+            self.average = (now + self.seconds if self.average is None else self.average) + size / SLOWEST
+            self.last = now
+
+    def left(self, now: float) -> float:
+        """Seconds, 0 where there are none."""
+        until = self.last + self.seconds
+        if self.average is not None and self.average < until:
+            until = self.average
+        return max(0.0, until - now)
 
 
 def too_large(limit: int) -> InvalidRequest:

@@ -16,6 +16,9 @@ from ..headers import Headers
 from ..settings import Timeouts
 from .watch import Watch
 
+PIECE = 256 * 1024
+"""Bytes of a whole body that are given to the server at a time: what fits into its and the system's buffers, so that
+most answers go at once."""
 HEARTBEAT = b": heartbeat\n\n"
 LAST_WORDS = 1.0  # seconds that the error event of a shutdown may take to be sent
 TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at no cost per event
@@ -41,7 +44,7 @@ class Delivery(Struct, eq=False):
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
         stream = self.reply.stream
-        return self._whole(self.reply.body or b"") if stream is None else self._events(stream.next, watch)
+        return self._whole(self.reply.body or b"", watch) if stream is None else self._events(stream.next, watch)
 
     async def _events(self, next_events: Callable[[], Awaitable[bytes]], watch: Watch) -> None:
         self._attend(watch)
@@ -55,6 +58,7 @@ class Delivery(Struct, eq=False):
                 self.sending = False
                 self.sent += 1
                 events = await next_events()
+            watch.answered = True
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except Broken:
             raise ConnectionAbortedError("The upstream broke off inside an event.") from None
@@ -81,15 +85,30 @@ class Delivery(Struct, eq=False):
             await self.send({"type": "http.response.body", "body": events, "more_body": True})
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _whole(self, body: bytes) -> None:
+    async def _whole(self, body: bytes, watch: Watch) -> None:
         self.headers.append((b"content-length", b"%d" % len(body)))
         await self.send(self._start())
+        if len(body) > PIECE:
+            body = await self._pieces(body, watch)
         if self.reply.before_end is not None:
             await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
             await self.reply.before_end()
             body = body[-1:]
+        watch.answered = True
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
         self.done = True
+
+    async def _pieces(self, body: bytes, watch: Watch) -> bytes:
+        """Send a large *body* but for its last piece, which is returned: so is seen whether the client takes it."""
+        self._attend(watch)
+        at = 0
+        while len(body) - at > PIECE:
+            self.sending = True
+            await self.send({"type": "http.response.body", "body": body[at : at + PIECE], "more_body": True})
+            self.sending = False
+            self.sent += 1
+            at += PIECE
+        return body[at:]
 
     def _start(self) -> Message:
         self.started = True

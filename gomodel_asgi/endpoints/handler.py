@@ -56,8 +56,10 @@ class Handler(Struct, eq=False):
         try:
             inbound = await self._opened()
         except ClientDisconnected:
+            await self._identify()
             return self._told("gone")
         except GatewayError as error:
+            await self._identify()
             return await self.deliver(failed(error), send)
         guard = self._guard()
         try:
@@ -81,9 +83,11 @@ class Handler(Struct, eq=False):
         try:
             inbound = await self._opened()
         except ClientDisconnected:
+            await self._identify()
             self._told("gone")
             return None
         except GatewayError as error:
+            await self._identify()
             return failed(error)
         guard = self._guard()
         try:
@@ -133,7 +137,8 @@ class Handler(Struct, eq=False):
             check_id(self.route.item_id)
         if operation in BODIED:
             check_content_type(headers)
-            envelope = Envelope.parse(await read_body(self.receive, headers, limit_of(scope, self.setup.limits.body)))
+            limit, seconds = limit_of(scope, self.setup.limits.body), self.setup.timeouts.body
+            envelope = Envelope.parse(await read_body(self.receive, headers, limit, seconds))
         else:
             envelope = Envelope.empty()
         self.background = envelope.names_state and envelope.flag("background")
@@ -155,9 +160,9 @@ class Handler(Struct, eq=False):
 
     async def _dispatched(self, inbound: Inbound) -> Reply:
         try:
-            tenant = None
-            if self.gateway.tenant is not None or "user" in self.scope:
-                tenant = await tenant_of(self.scope, self.gateway.tenant)
+            tenant = await self._tenant()
+            if self.trail is not None:
+                self.trail.know(tenant=tenant)
             if inbound.operation == "models":
                 return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
             return await dispatch(self.setup, inbound, tenant)
@@ -168,6 +173,19 @@ class Handler(Struct, eq=False):
         except Exception as error:
             self.raised = error
             return failed(GatewayFault("The gateway failed to handle this request."))
+
+    async def _tenant(self) -> str | None:
+        if self.gateway.tenant is None and "user" not in self.scope:
+            return None
+        return await tenant_of(self.scope, self.gateway.tenant)
+
+    async def _identify(self) -> None:
+        """For the records of a request that nobody was asked about: it was refused, or its client left, before."""
+        if self.trail is not None:
+            try:
+                self.trail.know(tenant=await self._tenant())
+            except GatewayError:
+                pass  # the host is told by each request that gets further
 
     def _sent(self, reply: Reply, send: Send, guard: Watch) -> Awaitable[None]:
         self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
@@ -188,6 +206,8 @@ class Handler(Struct, eq=False):
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
         if self.trail is not None and self.gateway.expose_timing and (timing := self.trail.timing()):
             headers.append((b"server-timing", timing))
+        if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":
+            headers.append((b"connection", b"close"))  # RFC 9112, 9.6; where HTTP/2 ends a stream it has no such header
         return headers
 
     def _told(self, reason: Reason | None) -> None:

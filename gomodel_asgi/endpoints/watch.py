@@ -26,9 +26,14 @@ Reason = Literal["gone", "stalled", "shutdown"]
 
 
 class Watch(Protocol):
-    """`async with` the work of one request; *reason* says afterwards why it was stopped, None if it was not."""
+    """`async with` the work of one request; *reason* says afterwards why it was stopped, None if it was not.
+
+    *answered* is set before the last message is sent. Servers tell of a disconnect while they send it, when they close
+    the connection as they should: that must not cancel them in the middle of it.
+    """
 
     reason: Reason | None
+    answered: bool
 
     def stop(self, reason: Reason) -> None:
         """Cancel the work. Only the first call counts."""
@@ -62,11 +67,12 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    __slots__ = ("loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
+    __slots__ = ("answered", "loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
 
     def __init__(self, receive: Receive | None) -> None:
         self.receive = receive
         self.reason: Reason | None = None
+        self.answered = False
         self.tasks: tuple[asyncio.Task[object], ...] = ()
         self.ticker: asyncio.TimerHandle | None = None
         self.open = False
@@ -119,7 +125,8 @@ class AsyncioWatch:
     async def _listen(self) -> None:
         assert self.receive is not None
         await _gone(self.receive)
-        self.stop("gone")
+        if not self.answered:
+            self.stop("gone")
 
     async def _reap(self) -> None:
         """End what was started; a cancellation that comes meanwhile is delivered by the next await."""
@@ -153,6 +160,7 @@ class TrioWatch:
         self.trio = trio
         self.receive = receive
         self.reason: Reason | None = None
+        self.answered = False
         self.scope = trio.CancelScope()
         self.beside: list[tuple[trio.CancelScope, trio.Event]] = []
         self.open = False
@@ -205,4 +213,5 @@ class TrioWatch:
     async def _listen(self) -> None:
         assert self.receive is not None
         await _gone(self.receive)
-        self.stop("gone")
+        if not self.answered:
+            self.stop("gone")

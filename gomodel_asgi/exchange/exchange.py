@@ -39,7 +39,7 @@ from .waiting import backoff
 
 JSON_TYPE = (b"content-type", b"application/json")
 STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
-STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
 
 
 class Exchange(Struct):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from ..errors import GatewayError
-from ..headers import Headers
+from ..headers import Headers, cache_control
 from ..sse import Decoder
 from .candidate import Candidate
 from .stream import Stream
@@ -43,6 +43,9 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     """Awaited before the client gets the last byte of a whole body."""
     closing: tuple[Callable[[], None], ...] = ()
     """Called once the reply has been closed."""
+
+    def __post_init__(self) -> None:
+        self.raw_headers.append(cache_control(self.raw_headers))  # here, as no reply can be made without it
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else f"{len(self.body or b'')} bytes"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .records import Completed, Disconnected, Ended, Record
+from .records import Completed, Disconnected, Ended, KeepAliveLost, Record
 
 
 class LoggingObserver:
     """Logs one line for each exchange, at its end, to *logger* (default `gomodel_asgi.requests`).
 
-    At INFO where the client got what it asked for, at WARNING where the exchange failed. Every figure stands in the
+    At INFO where the client got what it asked for, at WARNING where the exchange failed, and where an upstream lost
+    keep-alive. Every figure stands in the
     log record's `extra` too, under the names of `fields`. A handler that writes to something slow blocks the event
     loop: put a `logging.handlers.QueueHandler` in front of it.
     """
@@ -20,6 +21,9 @@ class LoggingObserver:
         self.logger = logging.getLogger("gomodel_asgi.requests") if logger is None else logger
 
     def __call__(self, record: Record) -> None:
+        if isinstance(record, KeepAliveLost):
+            found = {"origin": record.origin, "seconds": record.seconds}
+            return self.logger.warning("keepalive_lost %s", line(found), extra=found)
         if not isinstance(record, Ended):
             return
         level = logging.WARNING if record.error is not None else logging.INFO

@@ -3,9 +3,10 @@
     RequestStarted → PolicyDecided → ( AttemptStarted → AttemptEnded )+ → FirstEvent → Completed | Disconnected
 
 Each exchange ends with exactly one `Completed` or `Disconnected`, also where it was refused or failed; whatever comes
-before is told only if it happened. `Warned` may come at any time between. No record holds a key, a header, a prompt or
-an answer; but a `detail` is the upstream's own error message, which may quote a part of the request. They are structs
-of msgspec, a tenth of the cost of dataclasses: `msgspec.structs.asdict` and `replace` are there for them.
+before is told only if it happened. `Warned` may come at any time between; `KeepAliveLost` belongs to no exchange. No
+record holds a key, a header, a prompt or an answer; but a `detail` is the upstream's own error message, which may quote
+a part of the request. They are structs of msgspec, a tenth of the cost of dataclasses: `msgspec.structs.asdict` and
+`replace` are there for them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Context(Struct, frozen=True):
     """What is known of an exchange when a record of it is told.
 
     *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
+    0: the record belongs to none.
     *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
     upstream says it used. *provider* and *provider_type* name the upstream asked last, *labels* are the Target's.
     Text that others chose is cut to 256 characters and holds no control characters.
@@ -181,3 +183,12 @@ class Warned(Record, frozen=True, kw_only=True):
     """Something was left out or went wrong without failing the request: a dropped member, trouble with the store."""
 
     message: str
+
+
+class KeepAliveLost(Record, frozen=True, kw_only=True):
+    """An upstream has sent bytes after a complete reply, which could be read as the answer to somebody's next request:
+    connections to *origin* (scheme, host and port) are used once each, until it has sent no such bytes for *seconds*.
+    It belongs to no exchange; told with the next request."""
+
+    origin: str
+    seconds: float

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Iterable
 from typing import Any, Protocol
 
-from .records import Record
+from .records import Context, KeepAliveLost, Record
 
 logger = logging.getLogger("gomodel_asgi.observers")
 
@@ -37,6 +37,11 @@ class Observers:
                 observer(record)
             except Exception as error:
                 self._failed(observer, error)
+
+    def keepalive_lost(self, origin: str, seconds: float) -> None:
+        """Tell that connections to *origin* are not used again for *seconds*."""
+        if self.observers:
+            self.tell(KeepAliveLost(Context(0, ""), origin=origin, seconds=seconds))
 
     async def aclose(self) -> None:
         """Close those that can be closed. Never raises."""

@@ -59,14 +59,15 @@ class Provider:
     plain one must not block). *auth* is `"bearer"`, `"none"`, or the name of the header that carries the key.
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
-    *normalize* reads replies leniently, of upstreams that are not quite the Responses API. *stateful* False says that an
-    upstream which speaks that API keeps no responses: the gateway does. *unsupported* says what happens to what a
-    translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and refuses the
-    rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out. *allow_private=False* refuses
-    to connect to addresses that are not public: for base URLs that tenants supply. *max_concurrency* bounds the
-    requests under way. *estimate_tokens* says whether `input_tokens` of an upstream that cannot count is answered
-    with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API puts around its reasoning,
-    for instance `("<think>", "</think>")`: a passage between them that opens an answer becomes a reasoning item.
+    *normalize* reads replies leniently, of upstreams that are not quite the Responses API. *stateful* False says
+    that an upstream which speaks that API keeps no responses: the gateway does. *unsupported* says what happens to
+    what a translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and
+    refuses the rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out.
+    *allow_private=False* refuses to connect to addresses that are not public: for base URLs that tenants supply.
+    *max_concurrency* bounds the requests under way. *estimate_tokens* says whether `input_tokens` of an upstream
+    that cannot count is answered with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API
+    puts around its reasoning, for instance `("<think>", "</think>")`: a passage between them that opens an answer
+    becomes a reasoning item.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
     """

@@ -23,7 +23,7 @@ class UpstreamRequest(Struct, frozen=True):
     `host`, `content-length` and `accept-encoding: identity`. *body* is None for a request without one.
     *credential* tells connections apart that must not be shared: any opaque value, never a secret itself.
     *deadline* bounds, in seconds from the call of `open`, everything up to the last header of the reply.
-    *allow_private* False: the connected peer's address must be a public one.
+    *allow_private* False: only public addresses may be connected to, judged before they are; see `resolve`.
     *uds* is the path of a Unix socket that is connected to instead of host and port. *fresh*: use no idle connection.
     *websocket*: the same may be asked in a frame on a WebSocket at the same place; transports of HTTP ignore it.
     """
@@ -72,8 +72,20 @@ class UpstreamReply(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """Who wants to know what happens to connections outside of any request."""
+
+    def keepalive_lost(self, origin: str, seconds: float) -> None:
+        """*origin* has sent bytes after a complete reply: none of its connections is used again for *seconds*."""
+        ...
+
+
 class Transport(Protocol):
-    """Makes requests. One instance may serve several event loops, one after the other or at a time."""
+    """Makes requests. One instance may serve several event loops, one after the other or at a time.
+
+    One that opens connections by itself may have a method `attach(connections, listener)` beside these, by which a
+    gateway tells what it may open (a `ConnectionLimit`) and who listens (a `Listener`).
+    """
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
         """Send *request* and wait for the reply's headers.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..backend import on_trio
-from .base import Transport, UpstreamReply, UpstreamRequest
+from .base import Listener, Transport, UpstreamReply, UpstreamRequest
+from .slots import ConnectionLimit
 
 
 class DefaultTransport:
@@ -15,6 +16,13 @@ class DefaultTransport:
     def __init__(self) -> None:
         self.asyncio: Transport | None = None
         self.elsewhere: Transport | None = None
+        self.attached: list[tuple[ConnectionLimit, Listener]] = []
+
+    def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
+        """As `Http11Transport.attach`."""
+        self.attached.append((connections, listener))
+        for made in (self.asyncio, self.elsewhere):
+            attach(made, connections, listener)
 
     def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamReply]:
         return self._chosen().open(request)
@@ -28,12 +36,24 @@ class DefaultTransport:
         if self.asyncio is None:
             from .http11 import Http11Transport
 
-            self.asyncio = Http11Transport()
+            self.asyncio = self._with_attached(Http11Transport())
         return self.asyncio
 
     def _for_elsewhere(self) -> Transport:
         if self.elsewhere is None:
             from .httpx_transport import HttpxTransport
 
-            self.elsewhere = HttpxTransport()
+            self.elsewhere = self._with_attached(HttpxTransport())
         return self.elsewhere
+
+    def _with_attached(self, transport: Transport) -> Transport:
+        for connections, listener in self.attached:
+            attach(transport, connections, listener)
+        return transport
+
+
+def attach(transport: object, connections: ConnectionLimit, listener: Listener) -> None:
+    """Tell *transport* of a gateway's limit and listener, where it wants to know."""
+    wants: Callable[[ConnectionLimit, Listener], None] | None = getattr(transport, "attach", None)
+    if wants is not None:
+        wants(connections, listener)

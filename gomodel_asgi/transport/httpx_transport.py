@@ -10,7 +10,7 @@ What the wrapped library cannot be made to do is refused rather than half done: 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from functools import lru_cache
 from importlib import import_module
@@ -26,10 +26,11 @@ from ..errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from .addresses import is_public
-from .base import Headers, UpstreamRequest
+from .base import Headers, Listener, UpstreamRequest
 from .head import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, authority, request_head
 from .httpx_errors import LIBRARIES, meaning_of
+from .resolve import addresses_of, unreachable
+from .slots import ConnectionLimit, of_process
 
 VERSIONS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2")
 CLOSING = 2.0
@@ -121,7 +122,7 @@ class HttpxTransport:
     or an `ssl.SSLContext`) are then httpx's options; the environment is not read.
 
     `UpstreamRequest.allow_private=False` is refused (`UpstreamUnreachable`) with a transport that was given or with a
-    proxy: there the peer's address is known too late, if at all. `uds` is refused with a transport that was given.
+    proxy: there it is not we who connect. `uds` is refused with a transport that was given.
     """
 
     def __init__(
@@ -137,6 +138,11 @@ class HttpxTransport:
         self._proxy = proxy
         self._http2 = http2
         self._verify = verify
+        self._connections = of_process()
+
+    def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
+        """Work for a gateway that has a limit of *connections*; it bounds those of a transport that we make."""
+        self._connections = self._connections.lower(connections)
 
     async def open(self, request: UpstreamRequest) -> HttpxReply:
         """Send *request* and wait for the reply's headers; see `Transport`.
@@ -170,16 +176,35 @@ class HttpxTransport:
     async def _send(self, request: UpstreamRequest, stack: AsyncExitStack) -> Any:
         transport = self._given
         if transport is None:
+            slots = self._connections.here()
+            await slots.enter(request.timeouts.pool)
+            stack.callback(slots.give)
             transport = await self._own(request.uds)
             stack.push_async_callback(transport.aclose)
-        response = await transport.handle_async_request(self._translate(request))
+        response = await self._first(transport, request)
         stack.push_async_callback(response.aclose)
         return response
 
-    def _translate(self, request: UpstreamRequest) -> Any:
+    async def _first(self, transport: Any, request: UpstreamRequest) -> Any:
+        """The response of the first address that answers; where any will do the library chooses."""
+        if request.allow_private:
+            return await transport.handle_async_request(self._translate(request, request.host))
+        addresses = await addresses_of(request)
+        for address in addresses:
+            try:
+                return await transport.handle_async_request(self._translate(request, address))
+            except Exception as error:
+                meaning = meaning_of(error, reading=False)
+                if address == addresses[-1] or getattr(meaning, "kind", None) != "connect":
+                    raise
+        raise unreachable("The name has no address.")
+
+    def _translate(self, request: UpstreamRequest, host: str) -> Any:
+        """*request*, to be sent to *host*: its own, or an address of it."""
         library = self._library or import_module("httpx")
-        host = f"[{request.host}]" if ":" in request.host else request.host
-        headers = [*request.headers, (b"accept-encoding", b"identity")]
+        own = authority(request.scheme, request.host, request.port)
+        headers = [(b"host", own), *request.headers, (b"accept-encoding", b"identity")]
+        host = f"[{host}]" if ":" in host else host
         if not request.body and request.method in EXPECTS_BODY:
             headers.append((b"content-length", b"0"))
         translated = library.Request(
@@ -213,13 +238,13 @@ class HttpxTransport:
 
 
 def _extensions(request: UpstreamRequest, by_proxy: bool) -> dict[str, Any]:
-    """httpcore's per-request options. `target`: the path exactly as it came; `trace`: where the peer is judged."""
+    """httpcore's per-request options. `target`: the path exactly as it came; `sni_hostname`: whose certificate."""
     timeouts = {"connect": request.timeouts.connect, "pool": request.timeouts.pool, "read": None, "write": None}
     extensions: dict[str, Any] = {"timeout": timeouts, "target": request.target}
     if by_proxy:
         del extensions["target"]  # a proxy is asked for the whole URL
     if not request.allow_private:
-        extensions["trace"] = _require_public
+        extensions["sni_hostname"] = request.host.rstrip(".")  # and that of the certificate: the URL has a number
     return extensions
 
 
@@ -240,16 +265,6 @@ def _check(response: Any) -> None:
 
 def _refuse(reason: str) -> NoReturn:
     raise UpstreamProtocolError(f"The upstream's reply cannot be used: {reason}.")
-
-
-async def _require_public(event: str, info: Mapping[str, Any]) -> None:
-    """Between TCP and TLS, before a byte of the request: refuse a peer that is not on the open internet."""
-    if event == "connection.connect_tcp.complete":
-        stream = info["return_value"]
-        peer = stream.get_extra_info("server_addr")
-        if not peer or not is_public(peer[0]):
-            await stream.aclose()
-            raise UpstreamUnreachable("No connection to the upstream could be made.", detail=f"{peer} is not public.")
 
 
 def _reraise(error: Exception, *, reading: bool) -> NoReturn:

@@ -73,9 +73,10 @@ class Connection:
         try:
             self._admit(await admitted(self.gateway, self.scope))
         except GatewayError as error:
+            cause = error.__cause__ if isinstance(error, PolicyFailed) else None
             await refuse(error, self.scope, self.send)
-            if isinstance(error, PolicyFailed) and error.__cause__ is not None:
-                raise error.__cause__ from None
+            if cause is not None:
+                raise cause from None
             return
         await self.send({"type": "websocket.accept", "headers": [(b"x-request-id", self.session.id.encode())]})
         await self._work()
@@ -128,7 +129,8 @@ class Connection:
         try:
             with self.scope_of_work:
                 async with anyio.create_task_group() as tasks:
-                    self.relay = Relay(tasks.start_soon, self._unclaimed, self.gateway.setup.limits)
+                    gateway = self.gateway
+                    self.relay = Relay(tasks.start_soon, self._unclaimed, gateway.setup.limits, gateway.connections)
                     self.lanes = Lanes(tasks.start_soon, self._turn, self._settled, self.limit)
                     under_way.open(self)
                     await self._read()

@@ -1,4 +1,4 @@
-"""From a request to an open WebSocket: the address judged, TLS, the upgrade (RFC 6455, 4)."""
+"""From a request to an open WebSocket: its address, TLS, the upgrade (RFC 6455, 4)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
-from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
+from ..errors import UpstreamProtocolError, UpstreamTimeout
 from ..settings import Limits
-from ..transport.addresses import is_public
 from ..transport.base import UpstreamRequest
+from ..transport.resolve import addresses_of, unreachable
+from ..transport.slots import Slots
 from .replies import WholeReply
 from .upstream import Socket, Unclaimed
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
 """Headers of a request that belong to one request, and not to a connection for many."""
 REFUSAL = 64 * 1024
+STAGGER = 0.25
+"""Seconds before the next address of a name is tried beside the last one."""
 
 # The library logs whole headers, keys among them.
 SILENT = logging.getLogger("gomodel_asgi.websocket.protocol")
@@ -31,38 +34,47 @@ SILENT.setLevel(logging.CRITICAL + 1)
 
 
 async def connect(
-    request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, context: ssl.SSLContext | None = None
+    request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, slots: Slots, context: ssl.SSLContext | None = None
 ) -> Socket | WholeReply:
     """Open a socket for *request*, or give the reply by which the upstream refused it.
 
-    *context* is for https; by default one that trusts certifi's roots.
+    It has one of the *slots* while it is open. *context* is for https; by default one that trusts certifi's roots.
 
+    :raises Overloaded: there was no slot within `timeouts.pool`.
     :raises UpstreamUnreachable: no connection could be made.
     :raises UpstreamTimeout: of kind `"connect"`, it took longer than `timeouts.connect`.
     :raises UpstreamProtocolError: what came is no answer to an upgrade.
     :raises ImportError: the `websockets` library is not installed.
     """
-    with anyio.move_on_after(request.timeouts.connect):
-        stream = await _dialled(request, context)
-        try:
-            return await _upgraded(request, stream, limits, unclaimed)
-        except BaseException:
-            await anyio.aclose_forcefully(stream)
-            raise
+    await slots.enter(request.timeouts.pool)
+    socket: Socket | WholeReply | None = None
+    try:
+        with anyio.move_on_after(request.timeouts.connect):
+            stream = await _dialled(request, slots, context)
+            try:
+                socket = await _upgraded(request, stream, limits, unclaimed)
+            except BaseException:
+                await anyio.aclose_forcefully(stream)
+                raise
+            return socket
+    finally:
+        if isinstance(socket, Socket):
+            socket.on_close = slots.give
+        else:
+            slots.give()
     error = UpstreamTimeout("The upstream did not take the connection in time.")
     error.kind = "connect"
     raise error
 
 
-async def _dialled(request: UpstreamRequest, context: ssl.SSLContext | None) -> ByteStream:
+async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
     try:
         if request.scheme != "https":
-            return await _tcp(request)
+            return await _tcp(request, slots)
         context = context or await _default()
-        return await _secured(await _tcp(request), request.host.rstrip("."), context)
+        return await _secured(await _tcp(request, slots), request.host.rstrip("."), context)
     except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise UpstreamUnreachable("No connection to the upstream could be made.", detail=detail) from error
+        raise unreachable(f"{type(error).__name__}: {error}") from error
 
 
 async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> ByteStream:
@@ -73,18 +85,53 @@ async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> By
         raise
 
 
-async def _tcp(request: UpstreamRequest) -> ByteStream:
+async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
     if request.uds is not None:
         if not request.allow_private:
             raise OSError("A Unix socket is not a public address.")
         return await anyio.connect_unix(request.uds)
-    stream = await anyio.connect_tcp(request.host, request.port)
-    peer = stream.extra(SocketAttribute.remote_address)
-    # Judged when TCP stands and before a byte goes out: what the name resolved to before proves nothing.
-    if not request.allow_private and not is_public(str(peer[0])):
-        await anyio.aclose_forcefully(stream)
-        raise OSError(f"The address {peer} is not public.")
-    return stream
+    return await _first(await addresses_of(request), request.port, slots)
+
+
+async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
+    """A connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC 8305),
+    which begins beside it where there is a slot to spare.
+
+    :raises OSError: none does.
+    """
+    streams: list[ByteStream] = []
+    errors: list[OSError] = []
+
+    running: set[str] = set()
+
+    async def attempt(address: str, over: anyio.Event) -> None:
+        try:
+            streams.append(await anyio.connect_tcp(address, port))
+            tasks.cancel_scope.cancel()
+        except OSError as error:
+            errors.append(error)
+        finally:
+            running.discard(address)
+            if running:
+                slots.give()
+            over.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                while running and not slots.spare():  # noqa: ASYNC110  nobody tells when one is to spare
+                    await anyio.sleep(STAGGER)
+                over = anyio.Event()
+                running.add(address)
+                tasks.start_soon(attempt, address, over)
+                with anyio.move_on_after(STAGGER):
+                    await over.wait()
+        if not streams:
+            raise errors[0] if errors else OSError("The name has no address.")
+        return streams.pop(0)
+    finally:
+        for stream in streams:  # all but the first, or all where we are cancelled
+            await anyio.aclose_forcefully(stream)
 
 
 async def _default() -> ssl.SSLContext:

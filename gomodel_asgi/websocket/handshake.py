@@ -14,6 +14,7 @@ from msgspec import Struct
 from starlette.types import Scope, Send
 
 from ..dispatch import Inbound, decide, job_of, tenant_of
+from ..endpoints.handler import failed
 from ..endpoints.hints import agreed, split_query
 from ..envelope import Envelope
 from ..errors import Denied, GatewayError, InvalidRequest, RoutingError
@@ -98,7 +99,8 @@ async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:
     """Answer an upgrade with *error*: as an HTTP response where the server can send one, else as its bare refusal."""
     if RESPONSE not in (scope.get("extensions") or {}):
         return await send({"type": "websocket.close", "code": 1008, "reason": ""})
-    body = error.body()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *error.headers()]
+    reply = failed(error)
+    body = reply.body or b""
+    headers = [*reply.raw_headers, (b"content-length", b"%d" % len(body))]
     await send({"type": RESPONSE + ".start", "status": error.status, "headers": headers})
     await send({"type": RESPONSE + ".body", "body": body, "more_body": False})

@@ -18,6 +18,7 @@ from ..envelope import encode, read_members
 from ..errors import Overloaded, UpstreamTimeout
 from ..settings import Limits
 from ..transport.base import Transport, UpstreamReply, UpstreamRequest
+from ..transport.slots import ConnectionLimit
 from .dial import connect
 from .frames import Steer
 from .replies import WholeReply
@@ -37,10 +38,13 @@ def key_of(request: UpstreamRequest) -> Key:
 class Relay:
     """Opens sockets, runs them with *start*, and gives what belongs to no reply to *unclaimed*."""
 
-    def __init__(self, start: Callable[..., Any], unclaimed: Unclaimed, limits: Limits) -> None:
+    def __init__(
+        self, start: Callable[..., Any], unclaimed: Unclaimed, limits: Limits, connections: ConnectionLimit
+    ) -> None:
         self.start = start
         self.unclaimed = unclaimed
         self.limits = limits
+        self.connections = connections
         self.sockets: dict[Key, Socket] = {}
         self.opening: dict[Key, anyio.Lock] = {}
 
@@ -88,7 +92,7 @@ class Relay:
 
     async def _opened(self, key: Key, request: UpstreamRequest, context: ssl.SSLContext | None) -> Socket | WholeReply:
         await self._make_room()
-        socket = await connect(request, self.limits, self.unclaimed, context)
+        socket = await connect(request, self.limits, self.unclaimed, self.connections.here(), context)
         if isinstance(socket, Socket):
             self.sockets[key] = socket
             self.start(socket.run)

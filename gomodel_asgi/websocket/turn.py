@@ -35,7 +35,10 @@ class Turn:
         self.reply: Reply | None = None
         self.status: int | None = None
         self.learned = False
+        self.request_id = request_id(None)
         self.trail = connection.gateway.trail()
+        if self.trail is not None:
+            self.trail.know(request_id=self.request_id, operation="create", tenant=connection.tenant)
 
     async def run(self) -> None:
         """Answer it; every failure becomes a frame. Call `over` afterwards, or once it has been cancelled.
@@ -80,14 +83,12 @@ class Turn:
             envelope=create.envelope,
             hint=agreed(create.envelope.hint, connection.scope["headers"], connection.hints),
             scope=connection.scope,
-            request_id=request_id(None),
+            request_id=self.request_id,
             headers=connection.headers,
             query=connection.query,
             connection=connection.session,
             trail=self.trail,
         )
-        if self.trail is not None:
-            self.trail.know(request_id=inbound.request_id, operation="create")
         return await dispatch(setup, inbound, connection.tenant)
 
     # How it is answered...

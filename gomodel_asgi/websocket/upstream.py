@@ -55,6 +55,8 @@ class Socket:
         self.writing = anyio.Lock()
         self.drained = anyio.Event()
         self.closed = self.spoiled = False
+        self.on_close: Callable[[], None] | None = None
+        """Called once its stream has been closed."""
         self.message = bytearray()
 
     @property
@@ -108,7 +110,7 @@ class Socket:
                     await self._flush()
                 except (UpstreamError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     pass
-        await anyio.aclose_forcefully(self.stream)
+        await self._let_go()
 
     # Reading...
 
@@ -131,8 +133,17 @@ class Socket:
             self.closed = True
             for reply in self.replies.values():
                 reply.over(_gone())
-            with anyio.CancelScope(shield=True):
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close the stream, whatever state it is in."""
+        with anyio.CancelScope(shield=True):
+            try:
                 await anyio.aclose_forcefully(self.stream)
+            finally:
+                on_close, self.on_close = self.on_close, None
+                if on_close is not None:
+                    on_close()
 
     async def _received(self) -> bytes:
         """The next bytes, `b""` at the end; a silent upstream is asked whether it is still there."""

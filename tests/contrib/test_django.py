@@ -13,7 +13,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, Timeouts
-from gomodel_asgi.testing import Cut, FakeProvider, Stall
+from gomodel_asgi.state import KeyValueStore
+from gomodel_asgi.testing import Cut, FakeProvider, Reply, Stall
 from tests.contrib import django_host
 from tests.serving import Served
 
@@ -27,6 +28,7 @@ from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.signals import got_request_exception  # noqa: E402
 from django.db import connection, connections  # noqa: E402
 from django.test import Client, override_settings  # noqa: E402
+from key_value.aio.stores.memory import MemoryStore as KeyValueMemory  # noqa: E402
 from rest_framework.authtoken.models import Token  # noqa: E402
 
 from gomodel_asgi.contrib.django import DjangoAuth, get_gateway  # noqa: E402
@@ -298,6 +300,7 @@ async def test_the_view_streams_events_as_they_come(
     url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
     async with client.stream("POST", url, json={**QUESTION, "stream": True}, headers=ada) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
+        assert reply.headers["cache-control"] == "private, no-store, no-transform"
         pieces = reply.aiter_text()
         text = ""
         while text.count("event: ") < 3:
@@ -343,6 +346,19 @@ async def test_a_client_that_leaves_the_view_ends_the_upstream_request(
         await provider.requests[0].disconnected.wait()
 
 
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_an_answer_of_the_view_is_whole_also_where_it_goes_in_pieces(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str], size: int
+) -> None:
+    """A store that takes its time makes the last byte wait; a large answer is given to the server piece by piece."""
+    whole = {"id": "resp_1", "object": "response", "output": [], "x": "y" * size}
+    provider.script(Reply(whole))
+    with gomodel(PROVIDERS=f"{HOST}.providers", STORE=lambda: KeyValueStore(KeyValueMemory()), STAMP=False):
+        url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+        reply = await client.post(url, json=QUESTION, headers=ada)
+    assert reply.json() == whole
+
+
 async def test_a_body_over_djangos_own_limit_is_413_in_openais_form(
     serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
 ) -> None:
@@ -350,6 +366,7 @@ async def test_a_body_over_djangos_own_limit_is_413_in_openais_form(
     with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
         reply = await client.post(url, json={**QUESTION, "input": "x" * 2000}, headers=ada)
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+    assert (reply.headers["content-type"], reply.headers["cache-control"]) == ("application/json", "private, no-store")
     assert not provider.requests
 
 

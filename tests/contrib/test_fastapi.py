@@ -100,6 +100,7 @@ async def test_errors_of_the_gateway_keep_openais_form(
     reply = await client.post(url, content=b"{", headers={"content-type": "application/json"})
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "invalid_json"
+    assert reply.headers["cache-control"] == "private, no-store"
     assert (await client.post(url, content=b"{}", headers={"content-type": "text/plain"})).status_code == 415
 
 

@@ -11,10 +11,12 @@ import pytest
 from starlette.types import Message
 
 from gomodel_asgi import Gateway, Timeouts
+from gomodel_asgi.endpoints.delivery import PIECE
 from gomodel_asgi.observers import AttemptEnded, Completed, Disconnected, Ended, Usage
 from gomodel_asgi.testing import FakeProvider, Reply, Stall
 from gomodel_asgi.testing.provider import Scripted
 from tests.driving import Caller, scope_of
+from tests.lab import until
 from tests.observers.seen import Seen, gateway_of, native
 
 Json = dict[str, Any]
@@ -111,6 +113,78 @@ async def test_leaving_on_the_last_event_is_no_disconnect(provider: FakeProvider
     (ended,) = seen.of(Ended)
     assert isinstance(ended, Completed)
     assert ended.usage is not None and not ended.usage.estimated
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_server_that_tells_of_the_end_while_it_sends_it_is_not_cancelled_and_no_disconnect(
+    provider: FakeProvider, stream: bool
+) -> None:
+    """As hypercorn does: it closes, or readies the connection for the next request, within the last `send`."""
+
+    class Closing(Caller):
+        closed = listened = False
+
+        async def receive(self) -> Message:
+            self.listened = not self.incoming
+            return await super().receive()
+
+        async def send(self, message: Message) -> None:
+            await super().send(message)
+            if not message.get("more_body", True):
+                self.leave()
+                await anyio.wait_all_tasks_blocked()
+                self.closed = True
+
+    seen, caller = Seen(), Closing(scope_of(), [json.dumps({"model": "m", "input": "x", "stream": stream}).encode()])
+    provider.fail_next(Stall(after_events=3) if stream else Stall())
+    async with gateway_of(provider, seen) as gateway:
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller.run, gateway)
+                await until(lambda: caller.listened)
+                while not caller.complete:
+                    provider.release()
+                    await anyio.sleep(0.001)
+
+    assert caller.closed
+    assert isinstance(seen.ended, Completed)
+
+
+async def test_leaving_in_the_middle_of_a_large_answer_is_a_disconnect(provider: FakeProvider) -> None:
+    provider.script(Reply({"id": "resp_1", "object": "response", "output": [], "x": "y" * 1_000_000}))
+    seen, stalled = Seen(), anyio.Event()
+    caller = Caller(scope_of(), [b'{"model":"m"}'], stalled=stalled)
+    async with gateway_of(provider, seen) as gateway:
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller.run, gateway)
+                await caller.until(2)
+                caller.leave()
+
+    assert isinstance(seen.ended, Disconnected) and seen.ended.reason == "gone"
+
+
+async def test_a_client_that_takes_nothing_of_a_large_answer_is_told_as_stalled(provider: FakeProvider) -> None:
+    provider.script(Reply({"id": "resp_1", "object": "response", "output": [], "x": "y" * 1_000_000}))
+    seen = Seen()
+    caller = Caller(scope_of(), [b'{"model":"m"}'], stalled=anyio.Event())
+    async with gateway_of(provider, seen, timeouts=Timeouts(stalled_client=0.05)) as gateway:
+        with anyio.fail_after(PATIENCE):
+            await caller.run(gateway)
+
+    assert isinstance(seen.ended, Disconnected) and seen.ended.reason == "stalled"
+
+
+async def test_a_large_answer_goes_in_pieces_byte_for_byte(provider: FakeProvider) -> None:
+    whole = {"id": "resp_1", "object": "response", "output": [], "x": "y" * 1_000_000}
+    provider.script(Reply(whole))
+    caller = Caller(scope_of(), [b'{"model":"m"}'])
+    async with gateway_of(provider, Seen(), stamp=False) as gateway:
+        await caller.run(gateway)
+
+    assert caller.json() == whole and caller.complete
+    assert int(caller.headers["content-length"]) == len(caller.content)
+    assert max(map(len, caller.pieces)) <= PIECE
 
 
 async def test_a_server_whose_send_fails_has_lost_its_client(provider: FakeProvider) -> None:

@@ -11,8 +11,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope
 
-from gomodel_asgi import Gateway, Provider, RateLimited, RoutingRequest, Target, Timeouts
+from gomodel_asgi import Gateway, Limits, Provider, RateLimited, RoutingRequest, Target, Timeouts
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.observers import (
     AttemptEnded,
@@ -31,6 +32,7 @@ from gomodel_asgi.observers import (
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Reply, Status
 from tests.driving import Caller, ask, scope_of
 from tests.observers.seen import KEY, Seen, gateway_of, native, texts
+from tests.websocket.client import connected
 
 HELLO = {"model": "m", "input": "Hello"}
 FULL = ["RequestStarted", "PolicyDecided", "AttemptStarted", "AttemptEnded", "FirstEvent", "Completed"]
@@ -142,6 +144,83 @@ async def test_a_request_refused_before_it_was_read_leaves_one_record(
     assert (ended.status, ended.outcome, ended.usage) == (status, "failed", None)
     assert ended.error == error or error is None and ended.error
     assert ended.request_id == caller.headers["x-request-id"] != ""
+
+
+CONFLICT = [JSON_TYPE, (b"x-gomodel-provider", b"one")]
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "status"),
+    [
+        (b"{", {}, 400),
+        ({**HELLO, "provider": "two"}, {"headers": CONFLICT}, 400),
+        ({**HELLO, "model": 5}, {}, 400),
+        (b"{}", {"headers": []}, 415),
+        (b"{}", {"method": "PUT"}, 405),
+        (b"", {"path": "/v1/responses/%41", "method": "GET"}, 404),
+        (b"x" * 2000, {}, 413),
+    ],
+    ids=["not JSON", "conflict", "a wrong type", "no content-type", "wrong method", "malformed id", "too large"],
+)
+async def test_a_request_refused_before_the_policy_is_told_with_its_tenant(
+    provider: FakeProvider, body: Any, options: Json, status: int
+) -> None:
+    seen = Seen()
+    async with gateway_of(provider, seen, tenant=tenant_in_time, limits=Limits(body=1000)) as gateway:
+        caller = await ask(gateway, body, **options)
+
+    assert caller.status == status
+    assert [one.tenant for one in seen.records] == ["acme"] * len(seen.records)
+    assert seen.ended.error is not None
+
+
+async def test_a_client_that_leaves_while_it_sends_is_told_with_its_tenant(provider: FakeProvider) -> None:
+    seen, caller = Seen(), Caller(scope_of(), [b"{", b""])
+    caller.incoming.pop()
+    caller.leave()
+    async with gateway_of(provider, seen, tenant=tenant_in_time) as gateway:
+        await caller.run(gateway)
+
+    assert isinstance(seen.ended, Disconnected) and seen.ended.tenant == "acme"
+
+
+async def test_a_tenant_that_cannot_be_told_leaves_the_refusal_as_it_is(provider: FakeProvider) -> None:
+    def broken(scope: Scope) -> str:
+        raise RuntimeError(f"no {KEY}")
+
+    seen = Seen()
+    async with gateway_of(provider, seen, tenant=broken) as gateway:
+        caller = await ask(gateway, b"{")
+
+    assert (caller.status, caller.raised, seen.ended.tenant) == (400, None, None)
+
+
+async def test_a_request_of_the_hosts_own_code_that_is_refused_is_told_with_its_tenant(provider: FakeProvider) -> None:
+    seen = Seen()
+    async with gateway_of(provider, seen, tenant=tenant_in_time) as gateway:
+        for options in ({"tenant": "acme"}, {"scope": scope_of()}):
+            with pytest.raises(GatewayError):
+                await gateway.respond(b"{", **options)
+
+    assert [one.tenant for one in seen.of(Ended)] == ["acme", "acme"]
+
+
+async def test_a_frame_that_is_refused_before_the_policy_is_told_with_its_tenant(provider: FakeProvider) -> None:
+    seen = Seen()
+    gateway = gateway_of(provider, seen, tenant=tenant_in_time)
+    async with gateway, connected(gateway, headers=[(b"host", b"x"), (b"x-gomodel-provider", b"fake")]) as client:
+        await client.create(provider="other")
+        assert (await client.error())["error"]["code"] == "provider_conflict"
+        await client.talk()
+
+    refused, answered = seen.of(Ended)
+    assert (refused.tenant, refused.operation, answered.tenant) == ("acme", "create", "acme")
+    assert refused.request_id != answered.request_id != ""
+
+
+async def tenant_in_time(scope: Scope) -> str:
+    await anyio.lowlevel.checkpoint()
+    return "acme"
 
 
 async def test_a_repeated_header_is_refused_with_a_request_id_of_its_own(provider: FakeProvider) -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
@@ -67,8 +65,8 @@ def serve() -> Iterator[Serve]:
     """Start an upstream; when the test is over it is closed, and nothing in it may have failed."""
     started: list[Upstream] = []
 
-    def start(script: Script, *, context: ssl.SSLContext | None = None, path: Path | None = None) -> Upstream:
-        started.append(Upstream(script, context=context, path=path))
+    def start(script: Script, **options: Any) -> Upstream:
+        started.append(Upstream(script, **options))
         return started[-1]
 
     yield start

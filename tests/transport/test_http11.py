@@ -18,6 +18,7 @@ from gomodel_asgi.transport.http11 import pool as pools_module
 from gomodel_asgi.transport.http11.connect import race
 from gomodel_asgi.transport.http11.connection import Connection
 from gomodel_asgi.transport.http11.pool import Pools
+from gomodel_asgi.transport.slots import ConnectionLimit
 
 from .conftest import HTTP11, Kind, Serve, label
 from .requests import fetch, post, rest, until
@@ -262,27 +263,10 @@ async def test_a_connection_that_does_not_come_in_time_is_a_timeout_of_kind_conn
     assert caught.value.kind == "connect"
 
 
-async def test_a_private_peer_is_refused_before_a_byte_is_written(transport: Http11Transport, serve: Serve) -> None:
-    heard: list[object] = []
-
-    def script(peer: Peer) -> None:
-        peer.gone()
-        heard.append(peer.buffer)
-
-    upstream = serve(script)
-    for scheme in ("http", "https"):
-        for host in ("127.0.0.1", "localhost"):
-            with pytest.raises(UpstreamUnreachable):
-                await transport.open(post(upstream.port, scheme=scheme, host=host, allow_private=False))
-
-    await until(lambda: len(heard) == 4)
-    assert heard == [b""] * 4
-
-
 async def test_the_next_address_is_tried_when_one_fails_or_hangs(transport: Http11Transport, serve: Serve) -> None:
     port, loop = serve(answer).port, asyncio.get_running_loop()
     pool = Pools(loop, 5.0, 10).of(("http", "x", 80, "", None, True))
-    given_up = asyncio.Event()
+    given_up, slots = asyncio.Event(), ConnectionLimit(10).here()
 
     async def dial(address: str) -> Connection:
         if address == "hangs":
@@ -295,12 +279,12 @@ async def test_the_next_address_is_tried_when_one_fails_or_hangs(transport: Http
         return (await loop.create_connection(lambda: Connection(loop, pool), address, port))[1]
 
     for bad in ("hangs", "fails"):
-        connection = await race([bad, "127.0.0.1"], dial)
+        connection = await race([bad, "127.0.0.1"], dial, slots)
         connection.abort()
     await given_up.wait()
 
     with pytest.raises(OSError, match="refused"):
-        await race(["fails", "fails"], dial)
+        await race(["fails", "fails"], dial, slots)
 
 
 async def test_a_unix_socket_is_an_upstream(transport: Http11Transport, serve: Serve, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from gomodel_asgi.transport import HttpxTransport, Transport
 from gomodel_asgi.transport.httpx_errors import MEANINGS, meaning_of
 
 from .conftest import WRAPPED, Kind, Serve, label
-from .requests import fetch, post, until
+from .requests import fetch, post
 from .upstream import Peer, answer, chunked, reply
 
 
@@ -223,21 +223,6 @@ async def test_our_own_keeps_nothing_between_requests(serve: Serve) -> None:
     transport, port = HttpxTransport(), serve(answer).port
 
     assert [(await fetch(transport, post(port))).body for _ in range(2)] == [b"connection 1", b"connection 2"]
-
-
-async def test_a_private_peer_is_refused_before_a_byte_is_written(serve: Serve) -> None:
-    heard: list[bytes] = []
-
-    def script(peer: Peer) -> None:
-        peer.gone()
-        heard.append(peer.buffer)
-
-    port = serve(script).port
-    for scheme in ("http", "https"):
-        with pytest.raises(UpstreamUnreachable):
-            await HttpxTransport().open(post(port, scheme=scheme, allow_private=False))
-    await until(lambda: len(heard) == 2)
-    assert heard == [b"", b""]
 
 
 async def test_what_cannot_be_promised_is_refused(serve: Serve) -> None:

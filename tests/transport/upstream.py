@@ -72,7 +72,14 @@ Script = Callable[[Peer], object]
 class Upstream:
     """Serves every connection by *script*, in a thread each; what a script raises is kept in *errors*."""
 
-    def __init__(self, script: Script, *, context: ssl.SSLContext | None = None, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        *,
+        context: ssl.SSLContext | None = None,
+        path: Path | None = None,
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self.script = script
         self.context = context
         self.errors: list[BaseException] = []
@@ -80,7 +87,7 @@ class Upstream:
         self.threads: list[threading.Thread] = []
         self.open: set[socket.socket] = set()
         if path is None:
-            self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+            self.listener = socket.create_server(address, backlog=256)
             self.port: int = self.listener.getsockname()[1]
         else:
             self.listener = socket.socket(socket.AF_UNIX)

@@ -27,4 +27,5 @@ async def make() -> AsyncIterator[Make]:
     for gateway in made:
         await gateway.aclose()
         assert not gateway.under_way.connections
+        assert not gateway.connections.here().open
         assert all(not breaker.in_flight for breaker in gateway.setup.health.breakers.values())

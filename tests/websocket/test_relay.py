@@ -18,6 +18,7 @@ from gomodel_asgi import Limits, Provider, Retries, RoutingRequest, Target, Time
 from gomodel_asgi.testing import FakeProvider
 from gomodel_asgi.transport import Http11Transport
 
+from ..lab import until
 from .client import ENDS, Client, connected
 from .conftest import Make
 from .upstream import Upstream, dropped, failed, running, stalled, whole
@@ -319,6 +320,54 @@ async def test_an_address_that_is_not_public_is_not_connected_to(make: Make, ups
         await client.create("hello")
         assert (await client.error())["error"]["code"] == "upstream_unreachable"
     assert not upstream.upgrades
+
+
+async def test_a_socket_counts_among_the_connections_until_it_is_closed(make: Make, upstream: Upstream) -> None:
+    gateway = make(provider_of(upstream), limits=Limits(connections=1), timeouts=Timeouts(pool=0.05))
+    async with connected(gateway) as first, connected(gateway) as second:
+        await first.talk("hello")
+        await second.create("hello")
+        error = await second.error()
+        assert (error["status"], error["error"]["code"]) == (503, "overloaded")
+        await first.leave()
+        await gone(upstream)
+        await until(lambda: not gateway.connections.open)
+        await second.talk("hello")
+    assert gateway.connections.open == 0
+
+
+async def test_an_idle_connection_makes_room_for_a_socket(
+    make: Make, upstream: Upstream, provider: FakeProvider
+) -> None:
+    async def policy(request: RoutingRequest) -> Target:
+        return Target(request.provider or "up")
+
+    providers = (provider_of(upstream), Provider("fake", provider.base_url))
+    gateway = make(*providers, policy=policy, limits=Limits(connections=1), timeouts=Timeouts(pool=0.05))
+    assert (await gateway.respond({"model": "m", "provider": "fake", "input": "x"})).status == 200
+    async with connected(gateway) as client:
+        await client.talk("hello")
+    assert gateway.connections.open == 0
+
+
+@pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n"])
+async def test_an_upgrade_that_fails_leaves_no_slot_taken(make: Make, answer: bytes) -> None:
+    async def answering(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            if answer:
+                await stream.send(answer)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answering)
+        url = f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}/v1"
+        gateway = make(Provider("up", url, websocket=True), retries=Retries(attempts=1))
+        async with connected(gateway) as client:
+            await client.create("hello")
+            await client.error()
+        assert gateway.connections.here().open == 0
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_frame_over_the_limit_ends_the_upstreams_socket(make: Make, upstream: Upstream) -> None:

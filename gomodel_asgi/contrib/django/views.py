@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from ...endpoints.body import too_large
+from ...endpoints.handler import failed
 from ...gateway import Gateway
 from ...offload import in_thread
 from .configuration import get_gateway
@@ -47,8 +48,8 @@ async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseB
     try:
         body = request.body
     except RequestDataTooBig:
-        error = too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
-        return HttpResponse(error.body(), status=error.status, content_type="application/json")
+        refused = failed(too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
+        return HttpResponse(refused.body or b"", status=refused.status, headers=refused.headers)
     if hasattr(request, "auser"):
         scope = {**scope, "user": await request.auser()}
     work = Work(get_gateway(), scope, body, request)
@@ -139,6 +140,7 @@ async def _events(work: Work, message: Message) -> AsyncIterator[bytes]:
         while message["more_body"]:
             yield message["body"]
             message = await work.next()
+        yield message["body"]  # nothing, of a stream; of a large answer, or one that had to be kept first, its end
     finally:
         work.leave()
 

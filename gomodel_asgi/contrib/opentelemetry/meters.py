@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opentelemetry import metrics
 
-from ...observers import Ended
+from ...observers import Ended, KeepAliveLost
 from ..cardinality import Bounded
 from .attributes import OPERATIONS, Attributes, dropped, error_type, provider_of
 
@@ -25,7 +25,13 @@ class Meters:
         self.first = histogram("gen_ai.client.operation.time_to_first_chunk", "s", FIRST_CHUNKS)
         self.chunk = histogram("gen_ai.client.operation.time_per_output_chunk", "s", CHUNKS)
         self.tokens = histogram("gen_ai.client.token.usage", "{token}", TOKENS)
+        self.lost = meter.create_counter("gomodel_asgi.upstream.keepalive_lost", "{upstream}")
+        self.origins = Bounded(1000)
         self.bounds = {name: Bounded(1000) for name in ("gen_ai.request.model", "gen_ai.response.model", "error.type")}
+
+    def keepalive_lost(self, record: KeepAliveLost) -> None:
+        """Count an upstream that sent bytes after a complete reply."""
+        self.lost.add(1, {"gomodel_asgi.upstream.origin": self.origins(record.origin)})
 
     def ended(self, record: Ended) -> None:
         """Count one exchange."""

@@ -16,6 +16,7 @@ from ...observers import (
     Disconnected,
     Ended,
     FirstEvent,
+    KeepAliveLost,
     PolicyDecided,
     Record,
     RequestStarted,
@@ -59,6 +60,7 @@ class OpenTelemetryObserver:
             Completed: self._ended,
             Disconnected: self._ended,
             Warned: self._warned,
+            KeepAliveLost: self.meters.keepalive_lost,
         }
 
     def __call__(self, record: Record) -> None:

@@ -6,7 +6,9 @@ from msgspec.structs import replace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ...transport import Transport, UpstreamReply, UpstreamRequest
-from ...transport.default import DefaultTransport
+from ...transport.base import Listener
+from ...transport.default import DefaultTransport, attach
+from ...transport.slots import ConnectionLimit
 
 
 class PropagatingTransport:
@@ -16,6 +18,10 @@ class PropagatingTransport:
     def __init__(self, transport: Transport | None = None) -> None:
         self.transport: Transport = DefaultTransport() if transport is None else transport
         self.propagator = TraceContextTextMapPropagator()
+
+    def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
+        """Hand on what a gateway tells its transport."""
+        attach(self.transport, connections, listener)
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
         carrier: dict[str, str] = {}

@@ -8,10 +8,12 @@ import threading
 from weakref import WeakKeyDictionary
 
 from ...errors import UpstreamTimeout, UpstreamTruncated
-from ..base import Headers, UpstreamRequest
+from ..base import Headers, Listener, UpstreamRequest
+from ..slots import ConnectionLimit, of_process
 from .connect import connect, default_context
 from .connection import Connection
-from .pool import Key, Pool, Pools
+from .pool import Pool, Pools
+from .suspects import Key, Suspects
 
 
 class Http11Reply:
@@ -73,8 +75,16 @@ class Http11Transport:
         self._keepalive = keepalive
         self._max_connections = max_connections
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pools] = WeakKeyDictionary()
+        self._suspects = Suspects()
+        self._connections = of_process()
         self._last: Pools | None = None
         self._lock = threading.Lock()
+
+    def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
+        """Work for a gateway that has a limit of *connections*, the lowest of which holds where there are several, and
+        tell its *listener* of what happens outside of any request. For event loops that are yet to come."""
+        self._connections = self._connections.lower(connections)
+        self._suspects.listeners.add(listener)
 
     @property
     def ssl_context(self) -> ssl.SSLContext | None:
@@ -123,7 +133,7 @@ class Http11Transport:
             until = min(pool.pools.loop.time() + request.timeouts.pool, deadline)
             given = await pool.turn(until, deadline)
             if given is not None:
-                if given.healthy:
+                if given.healthy and given.quiet:
                     return given
                 given.abort()  # its place in the pool is ours, for a fresh one
         try:
@@ -163,5 +173,7 @@ class Http11Transport:
             for other in list(self._loops):
                 if other.is_closed():
                     del self._loops[other]
-            pools = self._loops[loop] = Pools(loop, self._keepalive, self._max_connections)
+            slots = self._connections.here()
+            pools = Pools(loop, self._keepalive, self._max_connections, self._suspects, slots)
+            self._loops[loop] = pools
         return pools

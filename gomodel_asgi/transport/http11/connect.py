@@ -1,23 +1,17 @@
-"""From a name to a connection: addresses, the race between them (RFC 8305), the peer's address, TLS.
-
-The order matters: the peer's address is judged when TCP stands, before a byte of TLS or HTTP goes out. What the name
-resolved to a moment earlier proves nothing, since the next answer may be another one.
-"""
+"""From a name to a connection: addresses, the race between them (RFC 8305), TLS."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from itertools import zip_longest
 
 import certifi
 
-from ...errors import UpstreamUnreachable
-from ..addresses import is_public
 from ..base import UpstreamRequest
+from ..resolve import addresses_of, unreachable
+from ..slots import Slots
 from .connection import Connection
 from .pool import Pool
 
@@ -40,16 +34,13 @@ async def connect(pool: Pool, request: UpstreamRequest, context: ssl.SSLContext 
     try:
         connection = await _dial(pool, request)
         try:
-            if not request.allow_private:
-                _require_public(connection)
             if context is not None:
                 await _start_tls(connection, context, request.host)
         except BaseException:
             connection.abort()
             raise
     except (OSError, ValueError, OverflowError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise UpstreamUnreachable("No connection to the upstream could be made.", detail=detail) from error
+        raise unreachable(f"{type(error).__name__}: {error}") from error
     return connection
 
 
@@ -67,33 +58,25 @@ async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
     async def dial(address: str) -> Connection:
         return (await loop.create_connection(protocol, address, request.port))[1]
 
-    addresses = await _resolve(loop, request.host, request.port)
+    addresses = await addresses_of(request)
     if len(addresses) == 1:
         return await dial(addresses[0])
-    return await race(addresses, dial)
+    return await race(addresses, dial, pool.pools.slots)
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
-    """Numeric addresses of *host*, the families by turns, the resolver's favourite first."""
-    if ":" in host or host.replace(".", "").isdigit():
-        return [host]
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    families: dict[int, list[str]] = {}
-    for family, _, _, _, address in found:
-        families.setdefault(family, []).append(str(address[0]))
-    by_turns = zip_longest(*families.values())
-    return list(dict.fromkeys(address for turn in by_turns for address in turn if address is not None))
-
-
-async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]]) -> Connection:
-    """The first of *addresses* that answers; the others are given up."""
+async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]], slots: Slots) -> Connection:
+    """The first of *addresses* that answers; the others are given up. One has a slot, others begin beside it only where
+    there is one to spare."""
     untried = deque(addresses)
     running: set[asyncio.Future[Connection]] = set()
     error: BaseException = OSError("The name has no address.")
     try:
         while untried or running:
-            if untried:
-                running.add(asyncio.ensure_future(dial(untried.popleft())))
+            if untried and (not running or slots.spare()):
+                begun = asyncio.ensure_future(dial(untried.popleft()))
+                if running:
+                    begun.add_done_callback(lambda _: slots.give())
+                running.add(begun)
             wait = STAGGER if untried else None
             done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             winners = [attempt for attempt in done if attempt.exception() is None]
@@ -112,12 +95,6 @@ def _give_up(attempt: asyncio.Future[Connection]) -> None:
     # One that got through all the same, in the moment of being cancelled.
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().abort()
-
-
-def _require_public(connection: Connection) -> None:
-    peer = connection.transport.get_extra_info("peername")
-    if not peer or not is_public(peer[0]):
-        raise OSError(f"The address {peer} is not public.")
 
 
 async def _start_tls(connection: Connection, context: ssl.SSLContext, host: str) -> None:

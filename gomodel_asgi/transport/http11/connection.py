@@ -9,10 +9,12 @@ the socket is written from `resume_writing`, so that nobody need wait for it and
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Protocol
 
 from ...errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTruncated
 from .framing import ReplyReader
+from .suspects import Origin
 
 HIGH_WATER = 64 * 1024
 """Payload bytes at which we stop reading. The loop hands over up to 256 KiB at once, so most that is ever held is
@@ -23,11 +25,23 @@ SLICE = 256 * 1024
 """What the loop may copy when the socket is full: a slice, not the whole rest of the body."""
 
 
+POLL = getattr(select, "poll", None)  # Windows has none
+READABLE = getattr(select, "POLLIN", 0)
+
+
 class Owner(Protocol):
-    """Where a connection belongs."""
+    """Where a connection belongs: to *origin*, among others."""
+
+    origin: Origin
 
     def give_back(self, connection: Connection) -> None:
         """Its exchange is over."""
+
+    def drop(self, connection: Connection) -> None:
+        """Close it while nobody uses it."""
+
+    def distrust(self) -> None:
+        """Bytes that nobody asked for have come after a complete reply."""
 
     def stray(self, connection: Connection) -> None:
         """Something came on it, or it was closed, out of turn."""
@@ -44,6 +58,7 @@ class Connection(asyncio.Protocol):
         self.reader = ReplyReader()
         self.uses = 0
         self.idle_since = 0.0
+        self.socket = -1
         self.failure: UpstreamError | None = None
         self.closed = self.heard = self.reading_paused = self.writing_paused = False
         self.unsent: memoryview | None = None
@@ -100,6 +115,22 @@ class Connection(asyncio.Protocol):
         """Whether nothing has come or happened that was not asked for."""
         return self.reader.exact and not self.closed and self.failure is None and not self.transport.is_closing()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has come that the event loop has not handed over yet. Asked of the system before an idle
+        connection is used, since it would be read as the answer; what has not arrived by then, nobody can tell."""
+        if POLL is None or self.socket < 0:
+            return True
+        poll = POLL()
+        poll.register(self.socket, READABLE)
+        return not poll.poll(0)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it waits to be seen if the peer, which said that it would close (408), does."""
+        after = self.reader.after
+        return after is not None and after.open and not self.closed
+
     def end(self) -> UpstreamError:
         """Why it was closed: given away, since the traceback that it gets when it is raised will hold us."""
         failure, self.failure = self.failure, None
@@ -127,6 +158,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        sock = transport.get_extra_info("socket")
+        self.socket = -1 if sock is None else sock.fileno()
 
     def data_received(self, data: bytes) -> None:
         if self.closed:
@@ -143,6 +176,8 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         if not reader.exact:
+            if reader.after is not None and reader.after.stray:
+                self.pool.distrust()
             self.pool.stray(self)
         if reader.size >= HIGH_WATER and not self.reading_paused:
             self.reading_paused = True
@@ -185,6 +220,10 @@ class Connection(asyncio.Protocol):
         self._close()
         if exc is None:
             self.reader.eof()
+        if (after := self.reader.after) is not None:
+            after.eof()
+            if after.stray:
+                self.pool.distrust()
         if self.failure is None and not self.reader.done:
             self.failure = self._cut()
         self._disarm()

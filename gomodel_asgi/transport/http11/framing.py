@@ -20,6 +20,7 @@ from ..head import MAX_HEAD, MAX_HEADERS
 
 MAX_INTERIM = 8
 LAST_BYTE_IS_CRLF = b"\r\n"
+REQUEST_TIMEOUT = 408
 
 
 class Refused(Exception):
@@ -29,7 +30,8 @@ class Refused(Exception):
 class ReplyReader:
     """Reads one reply at a time: `begin`, then `feed` until `done`; `eof` when the peer has closed its side.
 
-    *status* is 0 until the head is complete. *chunks* (*size* bytes in all) is the payload not yet taken.
+    *status* is 0 until the head is complete. *chunks* (*size* bytes in all) is the payload not yet taken. *after* is
+    what followed the reply, None where nothing was seen to.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class ReplyReader:
         self.status = self.interims = self.size = self.overhead = 0
         self.headers: Headers = []
         self.chunks: list[bytes] = []
+        self.after: After | None = None
         self.reason = "it is not HTTP/1.1"
 
     def feed(self, data: bytes) -> None:
@@ -54,6 +57,8 @@ class ReplyReader:
         """
         if self.done:
             self.exact = False
+            self.after = self.after or After()
+            self.after.feed(data)
             return
         in_head, held = self.status == 0, self.size
         try:
@@ -63,7 +68,7 @@ class ReplyReader:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, Refused) as error:
             if not self.done:
                 raise self._refusal(str(error)) from error
-            self.exact = False
+            self.exact, self.after = False, After(stray=True)  # the parser skips line ends, so it was something else
         if in_head or self.overhead or self.size == held:
             self._bound(data, in_head, held)
         if self.done and self.exact:
@@ -186,3 +191,43 @@ class ReplyReader:
 
     def _refusal(self, detail: str, reason: str = "") -> UpstreamProtocolError:
         return UpstreamProtocolError(f"The upstream's reply cannot be used: {reason or self.reason}.", detail=detail)
+
+
+class After:
+    """What came after a complete reply: *stray* once it is neither a mere line end nor the beginning of one 408.
+
+    By a 408 a server says that it closes a connection on which it has waited long enough (RFC 9110, 15.5.9). Whether it
+    does is known when the connection is closed, or is not.
+    """
+
+    def __init__(self, stray: bool = False) -> None:
+        self.stray = stray
+        self.size = 0
+        self.reader: ReplyReader | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether only what comes next can tell."""
+        return self.reader is not None and not self.stray
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        data = data if self.open else data.lstrip(LAST_BYTE_IS_CRLF)
+        if self.stray or not data:
+            return
+        self.reader = reader = self.reader or ReplyReader()
+        self.size += len(data)
+        try:
+            reader.feed(data)
+        except UpstreamProtocolError:
+            self.stray = True
+        reader.take()  # what it says is of no interest
+        more = reader.after is not None and (reader.after.stray or reader.after.open)
+        if more or reader.status not in (0, REQUEST_TIMEOUT) or self.size > MAX_HEAD:
+            self.stray = True
+
+    def eof(self) -> None:
+        """The peer has closed: what was still open is decided."""
+        if self.reader is not None and self.reader.status != REQUEST_TIMEOUT:
+            self.stray = True
+        self.reader = None

@@ -14,13 +14,13 @@ from collections import OrderedDict
 from ...errors import Overloaded, UpstreamTimeout
 from ..base import UpstreamRequest
 from ..head import authority, finished, opening
+from ..slots import Slots, of_process, too_many
 from .connection import Connection
+from .suspects import Key, Suspects, origin_of
 
 MAX_POOLS = 10_000
 """An open pool costs a socket and about 4 kB: this bounds what tenants with keys of their own can make us hold."""
 
-Key = tuple[str, str, int, str, str | None, bool]
-"""scheme, host, port, credential, Unix socket, allow_private: what must agree for a connection to be shared."""
 Turn = asyncio.Future["Connection | None"]
 
 MOST_OPENINGS = 64
@@ -34,6 +34,7 @@ class Pool:
     def __init__(self, pools: Pools, key: Key, host: bytes) -> None:
         self.pools = pools
         self.key = key
+        self.origin = origin_of(key)
         self.host = host
         self.open = 0
         self.idle: dict[Connection, None] = {}
@@ -55,18 +56,27 @@ class Pool:
 
     def take(self) -> Connection | None:
         """The idle connection that was used last, if it is still good."""
-        while self.idle:
+        found, aside, trusted = None, [], not self.distrusted
+        while self.idle and found is None:
             connection, _ = self.idle.popitem()
+            if connection.undecided or not connection.quiet:
+                aside.append(connection)  # the event loop is about to tell what has come on it
+                continue
             del self.pools.idle[connection]
-            if connection.healthy and connection.idle_since + self.pools.keepalive > self.pools.loop.time():
-                return connection
-            self.discard(connection)
-        return None
+            fresh = connection.idle_since + self.pools.keepalive > self.pools.loop.time()
+            if fresh and trusted and connection.healthy:
+                found = connection
+            else:
+                self.discard(connection)
+        for connection in reversed(aside):
+            self.idle[connection] = None
+        return found
 
     def reserve(self) -> bool:
         """Take the right to open one connection, if the limit allows it."""
-        if self.open >= self.pools.limit:
+        if self.open >= self.pools.limit or not self.pools.slots.take():
             return False
+        self.pools.pools.setdefault(self.key, self)  # it may have been forgotten with its last connection
         self.open += 1
         return True
 
@@ -76,10 +86,12 @@ class Pool:
         :raises Overloaded: loop time *until* has come.
         :raises UpstreamTimeout: it was the request's *deadline*.
         """
-        loop = self.pools.loop
+        loop, queue = self.pools.loop, self.pools.slots.waiting
         turn: Turn = loop.create_future()
         self.waiting[turn] = None
-        timer = loop.call_at(until, _expire, turn, until >= deadline)
+        if self.open < self.pools.limit:
+            queue[turn] = lambda: self._granted(turn)
+        timer = loop.call_at(until, _expire, turn, until >= deadline, turn in queue)
         try:
             return await turn
         except asyncio.CancelledError:
@@ -89,18 +101,27 @@ class Pool:
         finally:
             timer.cancel()
             self.waiting.pop(turn, None)
+            queue.pop(turn, None)
+            self.pools.settle(self)
 
     def give_back(self, connection: Connection) -> None:
         """Take back a connection: for whoever waits, to stay idle, or to be closed."""
-        if not connection.reusable:
-            return self.discard(connection)
-        connection.rest()
+        if not connection.reusable or self.distrusted:
+            return self.rest(connection) if connection.undecided and not self.waiting else self.discard(connection)
         turn = self._next()
         if turn is not None:
+            connection.rest()
             turn.set_result(connection)
+        elif self.pools.slots.waiting:
+            self.discard(connection)  # another pool needs its slot more
         else:
-            self.idle[connection] = None
-            self.pools.keep(connection)
+            self.rest(connection)
+
+    def rest(self, connection: Connection) -> None:
+        """Let *connection* be idle."""
+        connection.rest()
+        self.idle[connection] = None
+        self.pools.keep(connection)
 
     def discard(self, connection: Connection) -> None:
         """Close a connection that is not idle."""
@@ -115,12 +136,29 @@ class Pool:
             return
         self.open -= 1
         self.pools.settle(self)
+        self.pools.slots.give()
 
     def stray(self, connection: Connection) -> None:
         """Something came on a connection, or it was closed, out of turn. One in use is judged when it comes back."""
-        if connection in self.idle:
-            del self.idle[connection], self.pools.idle[connection]
-            self.discard(connection)
+        if connection in self.idle and not connection.undecided:
+            self.drop(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close an idle connection."""
+        del self.idle[connection], self.pools.idle[connection]
+        self.discard(connection)
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether the origin has no keep-alive."""
+        suspects = self.pools.suspects
+        return bool(suspects.until) and suspects.has(self.origin)
+
+    def distrust(self) -> None:
+        """The origin has sent bytes after a complete reply: its connections are not used again, whoever's they are."""
+        self.pools.suspects.add(self.origin)
+        for connection in [one for one in self.pools.idle if one.pool.origin == self.origin]:
+            connection.pool.drop(connection)
 
     def _next(self) -> Turn | None:
         while self.waiting:
@@ -128,6 +166,15 @@ class Pool:
             if not turn.done():
                 return turn
         return None
+
+    def _granted(self, turn: Turn) -> bool:
+        """A slot has become free for *turn*; False where it is no longer wanted."""
+        if turn.done():
+            return False
+        self.waiting.pop(turn, None)
+        self.open += 1
+        turn.set_result(None)
+        return True
 
     def _decline(self, given: Connection | None) -> None:
         """What was given in the very moment of being cancelled goes to the next."""
@@ -137,20 +184,33 @@ class Pool:
             self.give_back(given)
 
 
-def _expire(turn: Turn, deadline: bool) -> None:
+def _expire(turn: Turn, deadline: bool, slots: bool) -> None:
     if turn.done():
         return
     if deadline:
         turn.set_exception(UpstreamTimeout("No connection to the upstream became free in time."))
+    elif slots:
+        turn.set_exception(too_many())
     else:
         turn.set_exception(Overloaded("Too many requests to this upstream at once."))
 
 
 class Pools:
-    """Every pool of *loop*. Idle connections are closed after *keepalive* seconds; a pool opens at most *limit*."""
+    """Every pool of *loop*. Idle connections are closed after *keepalive* seconds; a pool opens at most *limit*, all
+    together have *slots*."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, keepalive: float, limit: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        keepalive: float,
+        limit: int,
+        suspects: Suspects | None = None,
+        slots: Slots | None = None,
+    ) -> None:
         self.loop = loop
+        self.suspects = Suspects() if suspects is None else suspects
+        self.slots = of_process().here() if slots is None else slots
+        self.slots.idle.add(self)
         self.keepalive = keepalive
         self.limit = limit
         self.max_pools = MAX_POOLS
@@ -182,6 +242,13 @@ class Pools:
         if not pool.open and not pool.waiting and self.pools.get(pool.key) is pool:
             del self.pools[pool.key]
 
+    def close_oldest(self) -> bool:
+        """Close the connection that has been idle longest; False where there is none."""
+        if not self.idle:
+            return False
+        self._drop(next(iter(self.idle)))
+        return True
+
     def close_idle(self) -> None:
         """Close every idle connection."""
         while self.idle:
@@ -198,7 +265,10 @@ class Pools:
             if connection.idle_since > due:
                 self.timer = self.loop.call_at(connection.idle_since + self.keepalive, self._sweep)
                 return
-            self._drop(connection)
+            if connection.undecided:
+                connection.pool.distrust()  # it said that it would close, and has not
+            if connection in self.idle:
+                self._drop(connection)
 
     def _make_room(self) -> None:
         while self.idle and len(self.pools) >= self.max_pools:
@@ -207,4 +277,4 @@ class Pools:
             raise Overloaded("Too many upstreams at once.")
 
     def _drop(self, connection: Connection) -> None:
-        connection.pool.stray(connection)
+        connection.pool.drop(connection)
