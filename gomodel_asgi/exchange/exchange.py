@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 import anyio
 from msgspec import Struct
 
+from ..breaker import Permit
 from ..errors import (
     GatewayError,
     Overloaded,
@@ -22,7 +23,6 @@ from ..errors import (
     UpstreamRejected,
 )
 from ..headers import Headers, for_client, is_safe
-from ..health import Breaker
 from ..routing import BY_ID, Target
 from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
@@ -85,24 +85,25 @@ class Exchange(Struct):
 
     async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
-        setup = self.job.setup
-        breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
+        setup, tenant = self.job.setup, self.job.request.tenant
         held: Held = ()
         if candidate.provider.max_concurrency or setup.limits.provider_concurrency:
             held = await setup.turnstiles.enter_provider(candidate.provider, candidate.timeouts.pool)
-        if not breaker.admit():
+        breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
+        permit = breaker.admit(tenant)
+        if permit is None:
             setup.turnstiles.leave(held)
-            raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after())
+            raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
         deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
-        attempt = Attempt(self.job, candidate, deadline, last)
+        attempt = Attempt(self.job, candidate, deadline, last, permit)
         try:
             answer = await (attempt.run() if self.job.trail is None else self._told(attempt))
         except BaseException as error:
-            breaker.leave(counts_as_failure(error))
+            permit.leave(counts_as_failure(error))
             setup.turnstiles.leave(held)
             raise
-        return self._reply(candidate, answer, breaker, held)
+        return self._reply(candidate, answer, permit, held)
 
     async def _told(self, attempt: Attempt) -> Answer:
         """One attempt, told to observers."""
@@ -163,17 +164,17 @@ class Exchange(Struct):
 
     # The reply...
 
-    def _reply(self, candidate: Candidate, answer: Answer, breaker: Breaker, held: Held) -> Reply:
+    def _reply(self, candidate: Candidate, answer: Answer, permit: Permit, held: Held) -> Reply:
         job = self.job
         job.setup.health.first_event(candidate.provider.name, clock() - job.started)
         if job.trail is not None:
             job.trail.first_event()
         stream = None
         if answer.upstream is None:
-            breaker.leave(False)
+            permit.leave(False)
             job.setup.turnstiles.leave(held)
         else:
-            stream = self._stream(candidate, answer, Settlement(job.setup, breaker, held))
+            stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
         return Reply(
             status=answer.status,
             raw_headers=self._headers(candidate, answer),
@@ -228,12 +229,12 @@ class Settlement(Struct):
     """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
 
     setup: Setup
-    breaker: Breaker
+    permit: Permit
     held: Held
 
     def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
         """It is over: with *error*, or properly, or (neither) because nobody reads on."""
         error = error or stream.reader.failure
         gone = error is None and stream.reader.terminal is None
-        self.breaker.leave(counts_as_failure(error) if error is not None else None if gone else False)
+        self.permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
         self.setup.turnstiles.leave(self.held)
