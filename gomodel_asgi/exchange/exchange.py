@@ -38,6 +38,8 @@ from .waiting import backoff
 
 JSON_TYPE = (b"content-type", b"application/json")
 STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
+WORK = ("create", "compact")
+"""Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""
 STREAM_HEADERS: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
 
 
@@ -48,6 +50,8 @@ class Exchange(Struct):
     target: Target
     attempts: int = 0
     deadline: float = 0.0
+    place: Held = ()
+    """The tenant's, until there is an answer that holds it, or none."""
 
     async def run(self) -> Reply:
         """Ask the Target, and its fallbacks where that may be.
@@ -55,10 +59,20 @@ class Exchange(Struct):
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        job, others, tries = self.job, self._fallbacks(), 0
-        job.setup.budget.earn()
+        job, others = self.job, self._fallbacks()
+        job.setup.budget.earn(job.request.tenant)
         candidate = kept(self.target, job) or await resolve(self.target, job)
+        if job.setup.limits.tenant_concurrency is not None and job.request.operation in WORK and not job.background:
+            self.place = await job.setup.turnstiles.enter_work(job.request.tenant, candidate.timeouts.pool)
         self.deadline = clock() + self._longest(candidate)
+        try:
+            return await self._walked(candidate, others)
+        except BaseException:
+            job.setup.turnstiles.leave(self.place)
+            raise
+
+    async def _walked(self, candidate: Candidate, others: list[Target]) -> Reply:
+        job, tries = self.job, 0
         while True:
             try:
                 return await self._admitted(candidate, last=not others or not self._may_cross())
@@ -86,9 +100,7 @@ class Exchange(Struct):
     async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
         setup, tenant = self.job.setup, self.job.request.tenant
-        held: Held = ()
-        if candidate.provider.max_concurrency or setup.limits.provider_concurrency:
-            held = await setup.turnstiles.enter_provider(candidate.provider, candidate.timeouts.pool)
+        held = await self._place(candidate) if _is_limited(candidate, setup) else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
         permit = breaker.admit(tenant)
         if permit is None:
@@ -104,6 +116,17 @@ class Exchange(Struct):
             setup.turnstiles.leave(held)
             raise
         return self._reply(candidate, answer, permit, held)
+
+    async def _place(self, candidate: Candidate) -> Held:
+        """A place at the provider. Background work waits for it as long as it may take at all."""
+        job, turnstiles = self.job, self.job.setup.turnstiles
+        if not job.background:
+            return await turnstiles.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
+        began = clock()
+        left = max(0.0, job.started + candidate.timeouts.total - began)
+        held = await turnstiles.enter_provider(candidate.provider, job.request.tenant, left, background=True)
+        self.deadline += clock() - began
+        return held
 
     async def _told(self, attempt: Attempt) -> Answer:
         """One attempt, told to observers."""
@@ -139,7 +162,7 @@ class Exchange(Struct):
         pause = backoff(tries - 1) if error.retry_after is None else error.retry_after
         if pause > retries.max_wait or clock() + pause >= self.deadline:
             return None
-        return pause if self.job.setup.budget.spend() else None
+        return pause if self.job.setup.budget.spend(self.job.request.tenant) else None
 
     def _falls_back(self, candidate: Candidate, error: GatewayError) -> bool:
         """Whether the next candidate may be asked after *error*."""
@@ -166,6 +189,7 @@ class Exchange(Struct):
 
     def _reply(self, candidate: Candidate, answer: Answer, permit: Permit, held: Held) -> Reply:
         job = self.job
+        held, self.place = held + self.place, ()
         job.setup.health.first_event(candidate.provider.name, clock() - job.started)
         if job.trail is not None:
             job.trail.first_event()
@@ -208,6 +232,10 @@ class Exchange(Struct):
         if streaming:
             headers += STREAM_HEADERS
         return headers
+
+
+def _is_limited(candidate: Candidate, setup: Setup) -> bool:
+    return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
 
 
 @lru_cache(maxsize=4096)

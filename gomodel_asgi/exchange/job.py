@@ -117,6 +117,8 @@ class Job(Struct):
     past: Past | None = None
     response_id: str | None = None
     """The id that a translated response has to get; None: a new one."""
+    background: bool = False
+    """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 
     def __repr__(self) -> str:
         return f"<Job {self.request_id} {self.request!r}>"
