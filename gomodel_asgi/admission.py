@@ -14,6 +14,27 @@ import anyio
 from .errors import Overloaded
 
 
+class Allowance:
+    """Counts what each tenant has at a time of something. None is a tenant like others."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str | None, int] = {}
+
+    def take(self, tenant: str | None, limit: int | None) -> bool:
+        """Whether the tenant had fewer than *limit* (None: any number), and has one more now. Pair with `give_back`."""
+        taken = self.taken.get(tenant, 0)
+        if limit is not None and taken >= limit:
+            return False
+        self.taken[tenant] = taken + 1
+        return True
+
+    def give_back(self, tenant: str | None) -> None:
+        """It has one less."""
+        left = self.taken.pop(tenant) - 1
+        if left:
+            self.taken[tenant] = left
+
+
 class Waiter:
     """One who waits: *turn* is set when it is over, *displaced* where that is no good news."""
 

@@ -69,6 +69,11 @@ class Limits:
 
     *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
     oldest make room for the newest.
+
+    *tenant_background* is how many responses of a tenant may be in the background of this process, at work and queued
+    together: work that finds *tenant_concurrency* used up is queued, what would be more is refused with 429.
+    *tenant_abandoned* is how many `background` requests go on without their clients; further ones end when their client
+    leaves, as all others do. To both, all requests without a tenant are one tenant's; None: unlimited.
     """
 
     body: int = 32 * MIB
@@ -78,6 +83,8 @@ class Limits:
     depth: int = 128
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
+    tenant_background: int | None = 100
+    tenant_abandoned: int | None = 20
     tenant_entries: int | None = None
     tenant_bytes: int | None = None
 

@@ -22,6 +22,7 @@ from ..exchange.detached import detached
 from ..exchange.reply import Failed
 from ..headers import HINT, Headers, read, request_id
 from ..observers import Trail
+from .absence import Absence
 from .body import ClientDisconnected, check_content_type, limit_of, read_body
 from .delivery import Delivery
 from .hints import agreed, split_query
@@ -48,7 +49,8 @@ class Handler(Struct, eq=False):
     receive: Receive
     request_id: str = ""
     raised: BaseException | None = None
-    background: bool = False
+    absence: Absence | None = None
+    """For a request to work in the background, which may do without its client."""
     delivery: Delivery | None = None
 
     async def serve(self, send: Send) -> None:
@@ -116,7 +118,7 @@ class Handler(Struct, eq=False):
 
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_over`."""
-        guard = watch(None if self.background else self.receive)
+        guard = watch(self.receive, None if self.absence is None else self.absence.goes_on)
         self.gateway.under_way.begin(guard)
         return guard
 
@@ -139,7 +141,8 @@ class Handler(Struct, eq=False):
             envelope = Envelope.parse(await read_body(self.receive, headers, limit_of(scope, self.setup.limits.body)))
         else:
             envelope = Envelope.empty()
-        self.background = envelope.names_state and envelope.flag("background")
+        if operation == "create" and envelope.names_state and envelope.flag("background"):
+            self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
         query, hints = split_query(scope.get("query_string", b""))
         return Inbound(
             operation=operation,
@@ -161,6 +164,8 @@ class Handler(Struct, eq=False):
             tenant = None
             if self.gateway.tenant is not None or "user" in self.scope:
                 tenant = await tenant_of(self.scope, self.gateway.tenant)
+            if self.absence is not None:
+                self.absence.identify(tenant)
             if inbound.operation == "models":
                 return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
             return await dispatch(self.setup, inbound, tenant)
@@ -173,6 +178,10 @@ class Handler(Struct, eq=False):
             return failed(GatewayFault("The gateway failed to handle this request."))
 
     def _sent(self, reply: Reply, send: Send, guard: Watch) -> Awaitable[None]:
+        if self.absence is not None:
+            send = self.absence.sending(reply, send)
+            if self.absence.left and self.absence.follows:
+                guard.stop("gone")
         self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
         return self.delivery.run(guard)
 
@@ -212,6 +221,8 @@ class Handler(Struct, eq=False):
     def _over(self, guard: Watch) -> Reply | None:
         """The work is over: the reply that is still to be closed."""
         self.gateway.under_way.end(guard)
+        if self.absence is not None:
+            self.absence.over()
         reply = None if self.delivery is None else self.delivery.reply
         return reply if reply is not None and reply.holds else None
 
