@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
+from .admission import Allowance
 from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
 from .endpoints.handler import Handler
 from .endpoints.hints import agreed, split_query
@@ -83,6 +84,8 @@ class Gateway:
         self.expose_timing = expose_timing
         self.models = models
         self.under_way = UnderWay()
+        self.abandoned = Allowance()
+        """What clients have left running."""
         self.state = GatewayState(self.store, tenant_entries=limits.tenant_entries, tenant_bytes=limits.tenant_bytes)
         self.setup = Setup(
             registry=Registry(providers),

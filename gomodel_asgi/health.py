@@ -1,8 +1,7 @@
 """How the upstreams are doing: breakers, what is under way, recent times.
 
 A breaker belongs to one provider, model and credential, so that one tenant's bad key or one broken model never closes
-the door for others. It opens on a failure rate over a minimum of requests within a window, and after a pause lets one
-request through; that one decides. Plain numbers on one clock: no task, no timer, no I/O.
+the door for others; those who share a credential share it, and `breaker.py` keeps them apart.
 """
 
 from __future__ import annotations
@@ -12,19 +11,17 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
-from typing import Literal
 
+from .breaker import Breaker, State, Tally
 from .providers.provider import Provider
 
-WINDOW = 30.0  # seconds over which failures are counted
-MINIMUM = 10  # requests in a window below which a rate says nothing
-RATE = 0.5  # of failures, from which a breaker opens
-PAUSE = 10.0  # seconds that an open breaker waits before it lets one request through
-MAX_BREAKERS = 10_000  # one is about 200 bytes; beyond this the one unused for longest is dropped
+MAX_BREAKERS = 10_000  # one is about 700 bytes; beyond this the one unused for longest is dropped
+MAX_TENANTS = 40_000  # that all breakers know together, about 350 bytes each; beyond this breakers are dropped as well
+MOST_SEEN = 100  # breakers of a provider, those used last, from which its state is told: models are the clients' words
 LONGEST_MODEL = 256  # characters kept of a model's name, which clients write: a longer one is known by its hash
 
-State = Literal["closed", "open", "half-open"]
 Key = tuple[str, str, str | None, str]
 
 
@@ -32,8 +29,9 @@ Key = tuple[str, str, str | None, str]
 class ProviderHealth:
     """A snapshot of one provider over all its models and credentials.
 
-    *available* is false when every breaker that has seen requests is open. *requests* and *failures* are those of the
-    last window (30 to 60 seconds), *first_event* the recent mean of seconds to the first event, None before any.
+    *available* is false when every breaker that has seen requests is open: to a policy, for its request's tenant, which
+    may be shut out alone. *requests* and *failures* are everybody's, of the last window (30 to 60 seconds),
+    *first_event* the recent mean of seconds to the first event, None before any.
     """
 
     provider: str
@@ -54,7 +52,8 @@ class ProviderHealth:
 class BreakerHealth:
     """A snapshot of one breaker. Those of several credentials look alike: a credential is not told.
 
-    *retry_after* is the seconds until an open one lets a request through.
+    *retry_after* is the seconds until an open one lets a request through. *shut_out* is how many tenants it is open for
+    though not for everybody; *state* does not count them.
     """
 
     provider: str
@@ -64,6 +63,7 @@ class BreakerHealth:
     requests: int
     failures: int
     retry_after: float
+    shut_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,89 +98,16 @@ class GatewayHealth(Mapping[str, ProviderHealth]):
         return len(self.providers)
 
 
-class Breaker:
-    """Counts in two windows that take turns: the running one and the one before."""
-
-    __slots__ = ("clock", "failures", "in_flight", "opened", "probing", "requests", "since", "was")
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self.since = clock()
-        self.requests = 0
-        self.failures = 0
-        self.was = (0, 0)
-        self.opened: float | None = None
-        self.probing = False
-        self.in_flight = 0
-
-    @property
-    def state(self) -> State:
-        if self.opened is None:
-            return "closed"
-        return "half-open" if self.clock() - self.opened >= PAUSE else "open"
-
-    def admit(self) -> bool:
-        """Whether a request may go: always when closed, one at a time when half-open. Pair with one `leave`."""
-        if self.opened is not None:
-            if self.probing or self.state == "open":
-                return False
-            self.probing = True
-        self.in_flight += 1
-        return True
-
-    def leave(self, failed: bool | None) -> None:
-        """The admitted request has ended: *failed*, or not, or (None) it says nothing about the upstream."""
-        self.in_flight -= 1
-        if self.opened is not None:
-            self._probed(failed)
-        if failed is not None:
-            self._turn()
-            self.requests += 1
-            if failed:
-                self._failed()
-
-    def counts(self) -> tuple[int, int]:
-        """Requests and failures of the running window and the one before."""
-        self._turn()
-        return self.requests + self.was[0], self.failures + self.was[1]
-
-    def retry_after(self) -> float:
-        """Seconds until an open breaker lets a request through."""
-        return 0.0 if self.opened is None else max(0.0, self.opened + PAUSE - self.clock())
-
-    def idle(self) -> bool:
-        """Whether it knows nothing that a new one would not."""
-        return not self.in_flight and self.opened is None and self.counts() == (0, 0)
-
-    def _probed(self, failed: bool | None) -> None:
-        self.probing = False
-        if failed is False:
-            self.opened = None
-            self.requests, self.failures, self.was = 0, 0, (0, 0)
-        elif failed:
-            self.opened = self.clock()
-
-    def _failed(self) -> None:
-        self.failures += 1
-        requests, failures = self.requests + self.was[0], self.failures + self.was[1]
-        if self.opened is None and requests >= MINIMUM and failures >= RATE * requests:
-            self.opened = self.clock()
-
-    def _turn(self) -> None:
-        now = self.clock()
-        if now - self.since < WINDOW:
-            return
-        self.was = (self.requests, self.failures) if now - self.since < 2 * WINDOW else (0, 0)
-        self.requests, self.failures, self.since = 0, 0, now
-
-
 class Health:
     """The breakers of a gateway, bounded in number, and the pace of its providers."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.breakers: OrderedDict[Key, Breaker] = OrderedDict()
+        self.tallies: dict[str, Tally] = {}
         self.pace: OrderedDict[str, float] = OrderedDict()
+        self.tenants = 0
+        """How many the breakers know, each counted where it is known."""
 
     def breaker(self, provider: Provider, model: str | None, credential: str) -> Breaker:
         """The breaker of this provider, model and credential (its fingerprint, never the key)."""
@@ -189,10 +116,9 @@ class Health:
         key = (provider.name, provider.base_url, model, credential)
         breaker = self.breakers.get(key)
         if breaker is None:
-            breaker = self.breakers[key] = Breaker(self.clock)
-            self._bound()
-        else:
-            self.breakers.move_to_end(key)
+            return self._new(key)
+        self.breakers.move_to_end(key)
+        breaker.tally.breakers.move_to_end(key)
         return breaker
 
     def first_event(self, provider: str, seconds: float) -> None:
@@ -206,32 +132,69 @@ class Health:
             self.pace.popitem(last=False)
 
     def snapshot(self, name: str) -> ProviderHealth:
-        """What is known of the provider of this name."""
-        breakers = [breaker for key, breaker in self.breakers.items() if key[0] == name]
-        counts = [breaker.counts() for breaker in breakers]
-        states = {breaker.state for breaker, (requests, _) in zip(breakers, counts, strict=True) if requests}
+        """What is known of the provider of this name, as everybody sees it."""
+        return self._snapshot(name, Breaker.state)
+
+    def seen_by(self, tenant: str | None, name: str) -> ProviderHealth:
+        """The same as *tenant* sees it, which may be shut out where others are not."""
+        return self._snapshot(name, lambda breaker, now: breaker.state_for(tenant, now))
+
+    def of_all(self, names: Iterable[str], draining: bool) -> GatewayHealth:
+        """What is known of these providers, and of every breaker."""
+        now = self.clock()
+        providers = MappingProxyType({name: self.snapshot(name) for name in names})
+        breakers = tuple(_told(key, breaker, now) for key, breaker in self.breakers.items() if not breaker.is_idle(now))
+        return GatewayHealth(providers, breakers, draining)
+
+    def _snapshot(self, name: str, state_of: Callable[[Breaker, float], State]) -> ProviderHealth:
+        now, tally = self.clock(), self.tallies.get(name)
+        if tally is None:
+            return ProviderHealth(name, True, "closed", 0, 0, 0, self.pace.get(name))
+        latest = islice(reversed(tally.breakers.values()), MOST_SEEN)
+        states = {state_of(breaker, now) for breaker in latest if breaker.counts(now)[0]}
         state: State = "open" if states == {"open"} else "half-open" if states & {"open", "half-open"} else "closed"
+        requests, failures, _ = tally.counts(now)
         return ProviderHealth(
             provider=name,
             available=states != {"open"},
             state=state,
-            in_flight=sum(breaker.in_flight for breaker in breakers),
-            requests=sum(requests for requests, _ in counts),
-            failures=sum(failures for _, failures in counts),
+            in_flight=tally.in_flight,
+            requests=requests,
+            failures=failures,
             first_event=self.pace.get(name),
         )
 
-    def of_all(self, names: Iterable[str], draining: bool) -> GatewayHealth:
-        """What is known of these providers, and of every breaker."""
-        providers = MappingProxyType({name: self.snapshot(name) for name in names})
-        breakers = tuple(_told(key, breaker) for key, breaker in self.breakers.items() if not breaker.idle())
-        return GatewayHealth(providers, breakers, draining)
+    # Bounds...
 
-    def _bound(self) -> None:
-        oldest = next(iter(self.breakers))
-        if len(self.breakers) > MAX_BREAKERS or self.breakers[oldest].idle():
-            if not self.breakers[oldest].in_flight and len(self.breakers) > 1:
-                del self.breakers[oldest]
+    def _new(self, key: Key) -> Breaker:
+        self._make_room()
+        now = self.clock()
+        tally = self.tallies.get(key[0])
+        if tally is None:
+            tally = self.tallies[key[0]] = Tally(now)
+        breaker = self.breakers[key] = tally.breakers[key] = Breaker(self.clock, tally, self._remember)
+        return breaker
+
+    def _make_room(self) -> None:
+        while len(self.breakers) >= MAX_BREAKERS:
+            self._drop_oldest()
+        for _ in range(2):  # so that those that know nothing any more go faster than new ones come
+            if self.breakers and next(iter(self.breakers.values())).is_idle(self.clock()):
+                self._drop_oldest()
+
+    def _remember(self, more: int) -> None:
+        self.tenants += more
+        while self.tenants > MAX_TENANTS:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Forget the breaker unused for longest, whatever it knows: its requests under way end as they would."""
+        key, breaker = self.breakers.popitem(last=False)
+        self.tenants -= breaker.known
+        breaker.remember = _forgotten
+        del breaker.tally.breakers[key]
+        if not breaker.tally.breakers:
+            del self.tallies[key[0]]
 
 
 def shortened(model: str) -> str:
@@ -240,14 +203,19 @@ def shortened(model: str) -> str:
     return f"{model[: LONGEST_MODEL - len(digest) - 1]}~{digest}"
 
 
-def _told(key: Key, breaker: Breaker) -> BreakerHealth:
-    requests, failures = breaker.counts()
+def _forgotten(more: int) -> None:
+    """What a breaker that was dropped learns is nobody's concern."""
+
+
+def _told(key: Key, breaker: Breaker, now: float) -> BreakerHealth:
+    requests, failures, _ = breaker.counts(now)
     return BreakerHealth(
         provider=key[0],
         model=key[2],
-        state=breaker.state,
+        state=breaker.state(now),
         in_flight=breaker.in_flight,
         requests=requests,
         failures=failures,
-        retry_after=breaker.retry_after(),
+        retry_after=breaker.wait(now),
+        shut_out=breaker.shut_out(now),
     )

@@ -116,7 +116,7 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True):
     item_id: str | None = None
     previous: PreviousResponse | None = None
     connection: object | None = None
-    health_of: Callable[[str | Provider], ProviderHealth] | None = None
+    health_of: Callable[[str | Provider, str | None], ProviderHealth] | None = None
 
     def __repr__(self) -> str:
         return f"<RoutingRequest {self.operation} model={self.model!r} provider={self.provider!r}>"
@@ -187,13 +187,13 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True):
         return self.registry.view
 
     def health(self, provider: str | Provider) -> ProviderHealth:
-        """How *provider* is doing: its breaker, what is under way, recent failures.
+        """How *provider* is doing for this tenant: its breakers, what is under way, recent failures.
 
         :raises KeyError: no such provider is configured.
         """
         if self.health_of is None:
             raise KeyError(provider)
-        return self.health_of(provider)
+        return self.health_of(provider, self.tenant)
 
     def default(self) -> Target:
         """The Target that the hint policy would give, so that a policy handles its own cases and leaves the rest.

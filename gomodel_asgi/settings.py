@@ -78,6 +78,11 @@ class Limits:
     process may open, at least 64 and at most 16,384, in common with the other gateways of the process that say None.
     *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
     oldest make room for the newest. A store that cannot compare and swap does without the default of the latter.
+
+    *tenant_background* is how many responses of a tenant may be in the background of this process, at work and queued
+    together: work that finds *tenant_concurrency* used up is queued, what would be more is refused with 429.
+    *tenant_abandoned* is how many `background` requests go on without their clients; further ones end when their client
+    leaves, as all others do. To both, all requests without a tenant are one tenant's; None: unlimited.
     """
 
     body: int = 32 * MIB
@@ -88,6 +93,8 @@ class Limits:
     connections: int | None = None
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
+    tenant_background: int | None = 100
+    tenant_abandoned: int | None = 20
     tenant_entries: int | None = None
     tenant_bytes: int | None = Default(256 * MIB)
 

@@ -390,7 +390,7 @@ def test_breakers_keep_no_more_of_a_models_name_than_a_line() -> None:
     health, provider = Health(), Provider("p", "http://h/v1")
 
     for number in range(100):
-        assert health.breaker(provider, "m" * 100_000 + str(number), "").admit()
+        assert health.breaker(provider, "m" * 100_000 + str(number), "").admit(None)
 
     assert len(health.breakers) == 100
     assert max(len(key[2] or "") for key in health.breakers) <= LONGEST_MODEL

@@ -33,7 +33,7 @@ from gomodel_asgi.testing import (
 )
 
 from .driving import PATIENCE, Caller, ask, scope_of
-from .lab import Lab, fakes, lab
+from .lab import Lab, fakes, lab, until
 from .test_upstream_faults import STREAM, UNARY, nowhere
 from .transport.upstream import Peer
 
@@ -237,3 +237,42 @@ async def test_nothing_of_a_client_that_leaves_waits_for_the_collector(lab: Lab)
                 caller.leave()
 
     await leaves_nothing(lab, once)
+
+
+@pytest.mark.parametrize("most", [20, 0], ids=["goes on", "ends"])
+async def test_nothing_of_a_background_stream_whose_client_leaves_waits_for_the_collector(lab: Lab, most: int) -> None:
+    lab.make(limits=Limits(tenant_abandoned=most))
+
+    async def once() -> None:
+        lab.bad.fail_next(Stall(after_events=4))
+        caller = Caller(scope_of(), [json.dumps({**STREAM, "background": True}).encode()])
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(caller.run, lab.gateway)
+                await caller.until(2)
+                caller.leave()
+                await lab.release(lambda: not lab.gateway.under_way.watches)
+
+    await leaves_nothing(lab, once)
+
+
+@pytest.mark.parametrize("tenant_concurrency", [None, 1])
+async def test_nothing_of_background_work_waits_for_the_collector(lab: Lab, tenant_concurrency: int | None) -> None:
+    def script(peer: Peer) -> None:
+        while peer.request() is not None:
+            peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            peer.send(*CHAT)
+            peer.sock.shutdown(socket.SHUT_WR)
+
+    lab.make(
+        lab.provider(lab.upstream(script), dialect="chat"),
+        limits=Limits(tenant_concurrency=tenant_concurrency),
+        tenant=lambda scope: "a",
+    )
+
+    async def once() -> None:
+        for _ in range(3):
+            assert (await lab.ask({**UNARY, "background": True})).status == 200
+        await until(lambda: not lab.gateway.state.tasks._running)
+
+    await leaves_nothing(lab, once, but=("gomodel_asgi.testing",))

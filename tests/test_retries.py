@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from gomodel_asgi import Limits, Retries, RoutingRequest, Target, Timeouts
+from gomodel_asgi.breaker import MINIMUM, PAUSE
 from gomodel_asgi.exchange.waiting import retry_after
-from gomodel_asgi.health import MINIMUM, PAUSE, Breaker
 from gomodel_asgi.observers import AttemptEnded
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Scripted, Stall, Status
 
@@ -423,25 +423,6 @@ async def test_streams_that_break_off_count_against_the_upstream(lab: Lab) -> No
 
     assert lab.gateway.health()["bad"].failures == MINIMUM
     assert (await lab.ask(STREAM)).status == 503
-
-
-def test_a_breaker_lets_one_request_through_after_its_pause_and_that_one_decides() -> None:
-    now = 0.0
-    breaker = Breaker(lambda: now)
-    for _ in range(MINIMUM):
-        assert breaker.admit()
-        breaker.leave(True)
-    assert (breaker.state, breaker.admit()) == ("open", False)
-    now += PAUSE
-    assert (breaker.state, breaker.admit(), breaker.admit()) == ("half-open", True, False)
-    breaker.leave(True)
-    assert (breaker.state, breaker.retry_after()) == ("open", PAUSE)
-    now += PAUSE
-    assert breaker.admit()
-    breaker.leave(None)  # the probe's client left: it says nothing, the next one may try
-    assert breaker.admit()
-    breaker.leave(False)
-    assert (breaker.state, breaker.counts()) == ("closed", (1, 0))
 
 
 # Concurrency...

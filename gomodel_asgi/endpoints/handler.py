@@ -23,6 +23,7 @@ from ..exchange.operations import BODIED
 from ..exchange.reply import Failed
 from ..headers import HINT, Headers, read, request_id
 from ..observers import Trail
+from .absence import Absence
 from .body import ClientDisconnected, check_content_type, limit_of, read_body
 from .delivery import Delivery
 from .hints import agreed, split_query
@@ -45,7 +46,8 @@ class Handler(Struct, eq=False):
     receive: Receive
     request_id: str = ""
     raised: BaseException | None = None
-    background: bool = False
+    absence: Absence | None = None
+    """For a request to work in the background, which may do without its client."""
     delivery: Delivery | None = None
 
     async def serve(self, send: Send) -> None:
@@ -117,7 +119,7 @@ class Handler(Struct, eq=False):
 
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_over`."""
-        guard = watch(None if self.background else self.receive)
+        guard = watch(self.receive, None if self.absence is None else self.absence.goes_on)
         self.gateway.under_way.begin(guard)
         return guard
 
@@ -141,7 +143,8 @@ class Handler(Struct, eq=False):
             envelope = Envelope.parse(await read_body(self.receive, headers, limit, seconds))
         else:
             envelope = Envelope.empty()
-        self.background = envelope.names_state and envelope.flag("background")
+        if operation == "create" and envelope.names_state and envelope.flag("background"):
+            self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
         query, hints = split_query(scope.get("query_string", b""))
         return Inbound(
             operation=operation,
@@ -163,6 +166,8 @@ class Handler(Struct, eq=False):
             tenant = await self._tenant()
             if self.trail is not None:
                 self.trail.know(tenant=tenant)
+            if self.absence is not None:
+                self.absence.identify(tenant)
             if inbound.operation == "models":
                 return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
             return await dispatch(self.setup, inbound, tenant)
@@ -188,6 +193,10 @@ class Handler(Struct, eq=False):
                 pass  # the host is told by each request that gets further
 
     def _sent(self, reply: Reply, send: Send, guard: Watch) -> Awaitable[None]:
+        if self.absence is not None:
+            send = self.absence.sending(reply, send)
+            if self.absence.left and self.absence.follows:
+                guard.stop("gone")
         self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
         return self.delivery.run(guard)
 
@@ -229,6 +238,8 @@ class Handler(Struct, eq=False):
     def _over(self, guard: Watch) -> Reply | None:
         """The work is over: the reply that is still to be closed."""
         self.gateway.under_way.end(guard)
+        if self.absence is not None:
+            self.absence.over()
         reply = None if self.delivery is None else self.delivery.reply
         return reply if reply is not None and reply.holds else None
 

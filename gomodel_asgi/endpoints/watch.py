@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 Reason = Literal["gone", "stalled", "shutdown"]
+GoesOn = Callable[[], bool]
 
 
 class Watch(Protocol):
@@ -54,9 +55,10 @@ class Watch(Protocol):
     ) -> bool: ...
 
 
-def watch(receive: Receive | None) -> Watch:
-    """A watch for the running event loop; without *receive* nobody can leave."""
-    return TrioWatch(receive) if on_trio() else AsyncioWatch(receive)
+def watch(receive: Receive | None, goes_on: GoesOn | None = None) -> Watch:
+    """A watch for the running event loop; without *receive* nobody can leave. When the client has left, *goes_on* is
+    asked whether the work does."""
+    return TrioWatch(receive, goes_on) if on_trio() else AsyncioWatch(receive, goes_on)
 
 
 async def _gone(receive: Receive) -> None:
@@ -67,10 +69,11 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    __slots__ = ("answered", "loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
+    __slots__ = ("answered", "goes_on", "loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
 
-    def __init__(self, receive: Receive | None) -> None:
+    def __init__(self, receive: Receive | None, goes_on: GoesOn | None = None) -> None:
         self.receive = receive
+        self.goes_on = goes_on
         self.reason: Reason | None = None
         self.answered = False
         self.tasks: tuple[asyncio.Task[object], ...] = ()
@@ -125,7 +128,7 @@ class AsyncioWatch:
     async def _listen(self) -> None:
         assert self.receive is not None
         await _gone(self.receive)
-        if not self.answered:
+        if not self.answered and (self.goes_on is None or not self.goes_on()):
             self.stop("gone")
 
     async def _reap(self) -> None:
@@ -154,11 +157,12 @@ async def _run(function: Callable[[], Awaitable[object]]) -> object:
 class TrioWatch:
     """The same with trio's cancel scopes; what runs beside the work are system tasks, cancelled at the exit."""
 
-    def __init__(self, receive: Receive | None) -> None:
+    def __init__(self, receive: Receive | None, goes_on: GoesOn | None = None) -> None:
         import trio
 
         self.trio = trio
         self.receive = receive
+        self.goes_on = goes_on
         self.reason: Reason | None = None
         self.answered = False
         self.scope = trio.CancelScope()
@@ -213,5 +217,5 @@ class TrioWatch:
     async def _listen(self) -> None:
         assert self.receive is not None
         await _gone(self.receive)
-        if not self.answered:
+        if not self.answered and (self.goes_on is None or not self.goes_on()):
             self.stop("gone")

@@ -15,6 +15,7 @@ from functools import partial
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..breaker import Permit
 from ..dialects.base import Call, Outgoing
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
@@ -50,12 +51,13 @@ class Answer(Struct, frozen=True):
 
 class Attempt(Struct):
     """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last* says that
-    nothing is left to fall back on."""
+    nothing is left to fall back on; *permit* is told of the first event."""
 
     job: Job
     candidate: Candidate
     deadline: float
     last: bool
+    permit: Permit
     call: Call | None = None
     gate: float | None = None
     unsupported: tuple[str, ...] = ()
@@ -210,6 +212,7 @@ class Attempt(Struct):
         held = b""
         while True:
             held += await self._more(upstream, reader, reader.begun)
+            self._tell(reader)
             if reader.failure is not None and not reader.meaningful and (not self.last or not reader.begun):
                 raise reader.failure
             if held and (reader.meaningful or (reader.begun and (self.last or self._gate_is_open()))):
@@ -242,6 +245,7 @@ class Attempt(Struct):
         size, limit = 0, self.job.setup.limits.reply
         while reader.terminal is None and (data := await upstream.read(self._left())):
             reader.feed(data)
+            self._tell(reader)
             size += len(data)
             if size > limit:
                 raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
@@ -249,6 +253,11 @@ class Attempt(Struct):
         if reader.failure is not None:
             raise reader.failure
         return Answer(upstream.status, upstream.headers, body=unary.final(reader))
+
+    def _tell(self, reader: Reader) -> None:
+        """A probe of the breaker is decided by its first event: a stream may go on for as long as it likes."""
+        if self.permit.circuits and reader.begun and reader.failure is None:
+            self.permit.began()
 
     def _gate_left(self) -> float:
         if self.gate is None:

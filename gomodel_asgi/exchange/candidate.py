@@ -14,7 +14,7 @@ from ..redaction import carried
 from ..routing import Target
 from ..settings import Retries, Timeouts
 from ..transport.base import UpstreamRequest
-from .job import Job
+from .job import Job, Setup
 
 MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""
@@ -96,15 +96,30 @@ async def _resolved(target: Target, job: Job) -> Candidate:
     provider, setup = provider_of(target, job), job.setup
     model = target.model if target.model is not None else job.request.model
     dialect = None if provider.native else _dialect(provider)
-    timeouts, retries = setup.timeouts, setup.retries
+    timeouts, retries = timeouts_of(target, provider, setup), setup.retries
     for giver in (provider, target):
-        timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
         retries = giver.retries.over(retries) if giver.retries else retries
     credential = provider.standing if target.api_key is None else None
     if credential is None:
         credential = await _credential(provider, target)
     blackout = blackout_of(_secrets(target, provider, credential))
     return Candidate(target, provider, dialect, credential, model, timeouts, retries, blackout)
+
+
+def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:
+    """The gateway's timeouts, with what the provider and then the Target have of their own put over them."""
+    timeouts = setup.timeouts
+    for giver in (provider, target):
+        timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
+    return timeouts
+
+
+def longest(target: Target, job: Job) -> float:
+    """Seconds that the exchange may take in all: the most that any Target of the chain allows.
+
+    :raises LookupError: the policy named an unknown provider.
+    """
+    return max(timeouts_of(one, provider_of(one, job), job.setup).total for one in target.chain())
 
 
 def _secrets(target: Target, provider: Provider, credential: Credential) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 import anyio
 from msgspec import Struct
 
+from ..breaker import Permit
 from ..errors import (
     GatewayError,
     Overloaded,
@@ -22,7 +23,6 @@ from ..errors import (
     UpstreamRejected,
 )
 from ..headers import UNSUPPORTED, Headers, for_client, is_safe, unsupported
-from ..health import Breaker
 from ..routing import Target
 from ..settings import AUTH, Timeouts
 from .attempt import Answer, Attempt
@@ -39,6 +39,8 @@ from .waiting import backoff
 
 JSON_TYPE = (b"content-type", b"application/json")
 STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
+WORK = ("create", "compact")
+"""Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""
 STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
 
 
@@ -49,6 +51,8 @@ class Exchange(Struct):
     target: Target
     attempts: int = 0
     deadline: float = 0.0
+    place: Held = ()
+    """The tenant's, until there is an answer that holds it, or none."""
 
     async def run(self) -> Reply:
         """Ask the Target, and its fallbacks where that may be.
@@ -56,10 +60,20 @@ class Exchange(Struct):
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        job, others, tries = self.job, self._fallbacks(), 0
-        job.setup.budget.earn()
+        job, others = self.job, self._fallbacks()
+        job.setup.budget.earn(job.request.tenant)
         candidate = kept(self.target, job) or await resolve(self.target, job)
+        if job.setup.limits.tenant_concurrency is not None and job.request.operation in WORK and not job.background:
+            self.place = await job.setup.turnstiles.enter_work(job.request.tenant, candidate.timeouts.pool)
         self.deadline = clock() + self._longest(candidate)
+        try:
+            return await self._walked(candidate, others)
+        except BaseException:
+            job.setup.turnstiles.leave(self.place)
+            raise
+
+    async def _walked(self, candidate: Candidate, others: list[Target]) -> Reply:
+        job, tries = self.job, 0
         while True:
             try:
                 return await self._admitted(candidate, last=not others or not self._may_cross())
@@ -86,24 +100,34 @@ class Exchange(Struct):
 
     async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
-        setup = self.job.setup
+        setup, tenant = self.job.setup, self.job.request.tenant
+        held = await self._place(candidate) if _is_limited(candidate, setup) else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
-        held: Held = ()
-        if candidate.provider.max_concurrency or setup.limits.provider_concurrency:
-            held = await setup.turnstiles.enter_provider(candidate.provider, candidate.timeouts.pool)
-        if not breaker.admit():
+        permit = breaker.admit(tenant)
+        if permit is None:
             setup.turnstiles.leave(held)
-            raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after())
+            raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
         deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
-        attempt = Attempt(self.job, candidate, deadline, last)
+        attempt = Attempt(self.job, candidate, deadline, last, permit)
         try:
             answer = await (attempt.run() if self.job.trail is None else self._told(attempt))
         except BaseException as error:
-            breaker.leave(counts_as_failure(error))
+            permit.leave(counts_as_failure(error))
             setup.turnstiles.leave(held)
             raise
-        return self._reply(attempt, answer, breaker, held)
+        return self._reply(attempt, answer, permit, held)
+
+    async def _place(self, candidate: Candidate) -> Held:
+        """A place at the provider. Background work waits for it as long as it may take at all."""
+        job, turnstiles = self.job, self.job.setup.turnstiles
+        if not job.background:
+            return await turnstiles.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
+        began = clock()
+        left = max(0.0, job.started + candidate.timeouts.total - began)
+        held = await turnstiles.enter_provider(candidate.provider, job.request.tenant, left, background=True)
+        self.deadline += clock() - began
+        return held
 
     async def _told(self, attempt: Attempt) -> Answer:
         """One attempt, told to observers."""
@@ -139,7 +163,7 @@ class Exchange(Struct):
         pause = backoff(tries - 1) if error.retry_after is None else error.retry_after
         if pause > retries.max_wait or clock() + pause >= self.deadline:
             return None
-        return pause if self.job.setup.budget.spend() else None
+        return pause if self.job.setup.budget.spend(self.job.request.tenant) else None
 
     def _falls_back(self, candidate: Candidate, error: GatewayError) -> bool:
         """Whether the next candidate may be asked after *error*."""
@@ -164,17 +188,18 @@ class Exchange(Struct):
 
     # The reply...
 
-    def _reply(self, attempt: Attempt, answer: Answer, breaker: Breaker, held: Held) -> Reply:
+    def _reply(self, attempt: Attempt, answer: Answer, permit: Permit, held: Held) -> Reply:
         job, candidate = self.job, attempt.candidate
+        held, self.place = held + self.place, ()
         job.setup.health.first_event(candidate.provider.name, clock() - job.started)
         if job.trail is not None:
             job.trail.first_event()
         stream = None
         if answer.upstream is None:
-            breaker.leave(False)
+            permit.leave(False)
             job.setup.turnstiles.leave(held)
         else:
-            stream = self._stream(candidate, answer, Settlement(job.setup, breaker, held))
+            stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
         return Reply(
             status=answer.status,
             raw_headers=self._headers(attempt, answer),
@@ -213,6 +238,10 @@ class Exchange(Struct):
         return headers
 
 
+def _is_limited(candidate: Candidate, setup: Setup) -> bool:
+    return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
+
+
 @lru_cache(maxsize=4096)
 def named(provider: str, model: str, attempts: int) -> Headers:
     """The headers that say who answered; without the model where that cannot stand in a header."""
@@ -232,12 +261,12 @@ class Settlement(Struct):
     """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
 
     setup: Setup
-    breaker: Breaker
+    permit: Permit
     held: Held
 
     def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
         """It is over: with *error*, or properly, or (neither) because nobody reads on."""
         error = error or stream.reader.failure
         gone = error is None and stream.reader.terminal is None
-        self.breaker.leave(counts_as_failure(error) if error is not None else None if gone else False)
+        self.permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
         self.setup.turnstiles.leave(self.held)

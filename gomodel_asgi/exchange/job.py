@@ -47,14 +47,14 @@ class Setup:
     candidates: dict[tuple[str, str | None], Candidate] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
-    def health_of(self, which: str | Provider) -> ProviderHealth:
-        """How a provider is doing.
+    def health_of(self, which: str | Provider, tenant: str | None) -> ProviderHealth:
+        """How a provider is doing, as *tenant* sees it.
 
         :raises KeyError: no provider of this name is configured.
         """
         if isinstance(which, str) and which not in self.registry.by_name:
             raise KeyError(which)
-        return self.health.snapshot(which if isinstance(which, str) else which.name)
+        return self.health.seen_by(tenant, which if isinstance(which, str) else which.name)
 
 
 class State(Protocol):
@@ -132,6 +132,8 @@ class Job(Struct):
     past: Past | None = None
     response_id: str | None = None
     """The id that a translated response has to get; None: a new one."""
+    background: bool = False
+    """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 
     def __repr__(self) -> str:
         return f"<Job {self.request_id} {self.request!r}>"

@@ -42,7 +42,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     before_end: Callable[[], Awaitable[object]] | None = None
     """Awaited before the client gets the last byte of a whole body."""
     closing: tuple[Callable[[], None], ...] = ()
-    """Called once the reply has been closed."""
+    """Called once the reply has been closed, or its client has left it to be read on."""
 
     def __post_init__(self) -> None:
         self.raw_headers.append(cache_control(self.raw_headers))  # here, as no reply can be made without it
@@ -113,10 +113,13 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         """Release the upstream. Never raises; further calls do nothing."""
         if self.stream is not None:
             await self.stream.aclose()
-        if self.closing:
-            functions, self.closing = self.closing, ()
-            for function in functions:
-                function()
+        self.left()
+
+    def left(self) -> None:
+        """Its client has left, whether or not the reply is read on: what the client took up is free."""
+        functions, self.closing = self.closing, ()
+        for function in functions:
+            function()
 
     def on_close(self, function: Callable[[], None]) -> None:
         """Call *function* once the reply has been closed."""

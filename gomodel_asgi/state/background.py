@@ -8,6 +8,9 @@ a lease, renewed while it lives. A response under way without a lease has lost i
 whoever looks at it next finds it failed. A process that ends in order marks what it had begun as failed itself.
 
 Events go into a log of numbered segments, which any worker can follow from any sequence number.
+
+What is queued here waits for a place in its tenant's concurrency, and holds its lease meanwhile. How many of a tenant's
+are queued and at work in this process is bounded; a task queue of the host's bounds itself.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from typing import Any
 
 import msgspec
 
+from ..admission import Allowance
 from ..emitter import response_object
-from ..errors import GatewayFault, InvalidRequest
+from ..errors import GatewayFault, InvalidRequest, RateLimited
 from ..exchange import Job, Reply
-from ..exchange.candidate import resolve
+from ..exchange.candidate import longest, resolve
+from ..exchange.job import clock
 from ..providers.provider import Provider
 from ..routing import Target
 from .claims import HERE
@@ -44,6 +49,9 @@ from .worker import Worker
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]
 
+# Seconds after which a tenant whose background is full may look again: a response takes some.
+FULL = 5.0
+
 
 class Ticket(msgspec.Struct):
     """What a task queue carries: whose response is to be worked on."""
@@ -62,6 +70,7 @@ class Background:
         self.tasks = tasks
         self.leases = Leases(records)
         self.log = EventLog(records)
+        self.allowance = Allowance()
         self.enqueue: Enqueue | None = None
         self._here: dict[tuple[str | None, str], Task] = {}
 
@@ -71,10 +80,33 @@ class Background:
         """The reply to a create that is worked on in the background: the queued response, or its events.
 
         :raises InvalidRequest: it asks for what cannot be, or the store cannot bear it.
+        :raises RateLimited: the tenant has as many in the background as it may.
+        :raises LookupError: the policy named an unknown provider.
         """
         self._check(job, target)
+        tenant, until, here = job.request.tenant, job.started + longest(target, job), self.enqueue is None
+        if here and not self.allowance.take(tenant, job.setup.limits.tenant_background):
+            message = "Too many background responses of this account are queued or under way; try again later."
+            raise RateLimited(message, retry_after=FULL)
+        id = "resp_" + secrets.token_hex(24)
+        try:
+            model, response = await self._kept(job, target, provider, id)
+            if self.enqueue is not None:
+                await self.enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
+        except BaseException:
+            if here:
+                self.allowance.give_back(tenant)
+            raise
+        if here:
+            self._here[tenant, id] = self.tasks.spawn(partial(self._work_here, job, target, id, until))
+        if job.stream:
+            return self.followed(job, id, None, provider.name, model)
+        return told(response, provider.name, model)
+
+    async def _kept(self, job: Job, target: Target, provider: Provider, id: str) -> tuple[str | None, Json]:
+        """The model that is asked, and the queued response, which lies in the store."""
         candidate = await resolve(target, job)
-        id, tenant = "resp_" + secrets.token_hex(24), job.request.tenant
+        tenant = job.request.tenant
         stamp = provider.name if job.setup.stamp else None
         body = dict(job.request.body)
         if isinstance(body.get("conversation"), str):
@@ -99,10 +131,7 @@ class Background:
         await self.leases.take(tenant, id, waiting=self.enqueue is not None)
         await self.records.turns.keep(tenant, id, turn)
         await self.records.owners.remember(tenant, id, owner)
-        await self._start(job, target, id)
-        if job.stream:
-            return await self.followed(tenant, id, None, provider.name, candidate.model, job)
-        return told(response, provider.name, candidate.model)
+        return candidate.model, response
 
     def _check(self, job: Job, target: Target) -> None:
         store, envelope = self.records.store, job.request.envelope
@@ -119,14 +148,6 @@ class Background:
             raise InvalidRequest(
                 "'background' cannot go with a 'conversation' here.", param="conversation", code="unsupported_parameter"
             )
-
-    async def _start(self, job: Job, target: Target, id: str) -> None:
-        tenant = job.request.tenant
-        if self.enqueue is not None:
-            await self.enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
-            return
-        task = self.tasks.spawn(partial(self.work, job, target, id))
-        self._here[tenant, id] = task
 
     # Working...
 
@@ -145,13 +166,30 @@ class Background:
         return found.tenant, found.id, turn.request
 
     async def work(self, job: Job, target: Target, id: str) -> None:
-        """Work on the response *id* until it has ended. Never raises for a failure of the upstream."""
-        worker = Worker(self.records, self.leases, self.log, job, id)
+        """Work on the response *id*, whose ticket somebody has redeemed, until it has ended. Never raises for a failure
+        of the upstream.
+
+        :raises Overloaded: its tenant has had no place for it; it stays queued.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        tenant, turnstiles = job.request.tenant, job.setup.turnstiles
+        until = job.started + longest(target, job)
+        worker = Worker(self.records, self.leases, self.log, job, id, until)
+        held = await turnstiles.enter_work(tenant, until - clock(), background=True)
         try:
             if await worker.claimed():
                 await worker.run(target)
         finally:
-            self._here.pop((job.request.tenant, id), None)
+            turnstiles.leave(held)
+
+    async def _work_here(self, job: Job, target: Target, id: str, until: float) -> None:
+        """Work on the response *id*, which this process has queued, when its turn comes."""
+        tenant = job.request.tenant
+        try:
+            await Worker(self.records, self.leases, self.log, job, id, until).whole(target)
+        finally:
+            self._here.pop((tenant, id), None)
+            self.allowance.give_back(tenant)
 
     # Looking at it...
 
@@ -194,11 +232,10 @@ class Background:
         if task is not None:
             task.cancel()
 
-    async def followed(
-        self, tenant: str | None, id: str, after: int | None, provider: str, model: str | None, job: Job | None = None
-    ) -> Reply:
+    def followed(self, job: Job, id: str, after: int | None, provider: str, model: str | None) -> Reply:
         """The events of a response behind the number *after*, up to its end, as they come."""
-        return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model)
+        tenant, seconds = job.request.tenant, job.setup.timeouts.total
+        return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
 
 
 def _input(job: Job) -> msgspec.Raw:

@@ -9,22 +9,25 @@ import msgspec
 
 from ..dialects.native import NativeReader
 from ..emitter import DONE, frame
+from ..errors import UpstreamTimeout
 from ..exchange import Reply
 from ..exchange.exchange import STREAM_HEADERS, STREAM_TYPE, named
 from ..exchange.job import clock
 from ..exchange.stream import Stream
-from ..settings import Limits, Timeouts
+from ..settings import Limits
 from ..sse import parse, split
 from ..transport.base import Headers
 from .records import Records
+from .standing import standing
 from .turns import Turn
 
 EVENTS = "events"
 
 TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
-# Seconds between two looks for a segment that has not been written yet.
+# Seconds between two looks for a segment that has not been written yet, and where nothing can have been written.
 LOOKS = 0.05
+QUEUED_LOOKS = 0.5
 
 # What ends a stream whose log ends without it, by the response's status.
 ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
@@ -104,7 +107,11 @@ class Follower:
         self.reader = reader
 
     async def read(self, timeout: float) -> bytes:
-        """The next events, `b""` at the end."""
+        """The next events, `b""` at the end.
+
+        :raises UpstreamTimeout: none have come for *timeout* seconds.
+        """
+        until = clock() + timeout
         while not self.over:
             # First where it stands, then what is written: what ends a response is written before it has ended.
             turn = await self.settled()
@@ -114,13 +121,19 @@ class Follower:
             else:
                 events = self._end(turn)
                 if not self.over:
-                    await anyio.sleep(LOOKS)
+                    await self._pause(turn, until)
             if events:
                 return events
         return b""
 
     async def aclose(self) -> None:
         self.over = True
+
+    async def _pause(self, turn: Turn | None, until: float) -> None:
+        if clock() >= until:
+            raise UpstreamTimeout("The response did not end in time.")
+        queued = turn is not None and standing(turn.response).status == "queued"
+        await anyio.sleep(QUEUED_LOOKS if queued else LOOKS)
 
     def _taken(self, segment: bytes) -> bytes:
         self.number += 1
@@ -158,16 +171,16 @@ def follow(
     after: int | None,
     provider: str,
     model: str | None,
+    seconds: float,
 ) -> Reply:
-    """The events of a response behind the number *after*, up to its end, as a reply."""
-    timeouts = Timeouts()
+    """The events of a response behind the number *after*, up to its end and for so many *seconds*, as a reply."""
     reader = NativeReader(name=None, model=model, limits=Limits())
     stream = Stream(
         Follower(log, settled, reader, tenant=tenant, id=id, after=after),
         reader,
         held=b"",
-        idle=timeouts.total,
-        until=clock() + timeouts.total,
+        idle=seconds,
+        until=clock() + seconds,
         on_end=lambda stream, error: None,
     )
     headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]

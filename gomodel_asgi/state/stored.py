@@ -68,7 +68,7 @@ class StoredResponses:
         after = whole_number(asked, "starting_after", 0, HIGHEST)
         response: Json = msgspec.json.decode(turn.response)
         if response.get("background"):
-            return await background.followed(job.request.tenant, id, after, provider, model)
+            return background.followed(job, id, after, provider, model)
         return streamed(replayed(response, after), provider, model)
 
 

@@ -1,4 +1,5 @@
-"""One response being worked on in the background: the upstream read, the log written, the lease renewed."""
+"""One response in the background: waited with, then worked on. The upstream is read, the log written, the lease
+renewed."""
 
 from __future__ import annotations
 
@@ -8,9 +9,11 @@ from copy import copy
 import anyio
 import msgspec
 
-from ..errors import GatewayError, GatewayFault, ServerShutdown, StoreUnavailable
-from ..exchange import Exchange, Job
+from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
+from ..exchange import Exchange, Job, Reply
+from ..exchange.job import clock
 from ..exchange.told import followed
+from ..exchange.turnstiles import Held
 from ..observers import Trail
 from ..routing import Target
 from .event_log import EventLog
@@ -18,7 +21,7 @@ from .learning import last_response
 from .lease import Leases
 from .past import Past
 from .records import Records
-from .standing import ended_by, marked, standing, with_status
+from .standing import ended, ended_by, is_under_way, marked, standing, with_status
 from .turns import Turn
 
 # Seconds between two looks at the store while working: events are written, the lease is renewed, a cancel is seen.
@@ -29,25 +32,94 @@ FAREWELL = 2.0
 
 
 class Worker:
-    """Works on one response: reads the upstream, writes the log, renews the lease."""
+    """Works on one response, which has to be answered by *until* on the clock."""
 
-    def __init__(self, records: Records, leases: Leases, log: EventLog, job: Job, id: str) -> None:
+    def __init__(self, records: Records, leases: Leases, log: EventLog, job: Job, id: str, until: float) -> None:
         self.leases = leases
         self.log = log
         self.turns = records.turns
-        self.job = in_stream(job, id)
+        self.job = job
         self.tenant = job.request.tenant
         self.id = id
+        self.until = until
         self.version = 0
         self.turn: Turn | None = None
         self.pending: list[bytes] = []
         self.segments = 0
         self.writing = anyio.Lock()
+        self.over = anyio.Event()
+
+    # Waiting...
+
+    async def whole(self, target: Target) -> None:
+        """Wait for a place of the tenant's, then work. However that ends, the response does not stay queued."""
+        turnstiles = self.job.setup.turnstiles
+        held: Held = ()
+        try:
+            held = await self._placed()
+            if await self.claimed():
+                await self.run(target)
+            else:
+                await self.leases.give_back(self.tenant, self.id)
+        except Overloaded:
+            await self._given_up(Overloaded("The response has waited for as long as it may take in all."))
+        except BaseException as error:
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
+                await self._given_up(reason_of(error))
+            raise
+        finally:
+            turnstiles.leave(held)
+
+    async def _placed(self) -> Held:
+        """The tenant's place, once it is this response's turn.
+
+        :raises Overloaded: that has not come in time.
+        """
+        held: Held = ()
+        late: Overloaded | None = None
+        over = anyio.Event()
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._waits, over, beside.cancel_scope)
+                try:
+                    turnstiles, left = self.job.setup.turnstiles, self.until - clock()
+                    held = await turnstiles.enter_work(self.tenant, left, background=True)
+                except Overloaded as error:
+                    late = error
+                over.set()
+        except BaseException:
+            self.job.setup.turnstiles.leave(held)
+            raise
+        if late is not None:
+            raise late
+        return held
+
+    async def _waits(self, over: anyio.Event, scope: anyio.CancelScope) -> None:
+        """Hold the lease of a response that is queued, until it no longer is: another worker may have cancelled it."""
+        while not await _passed(self.leases.lasts / 3, over):
+            with suppress(StoreUnavailable):  # it may be back the next time; the lease outlives two of them
+                if await self._queued() is None:
+                    return scope.cancel()
+                await self.leases.take(self.tenant, self.id)
+
+    async def _queued(self) -> tuple[Turn, int] | None:
+        """The turn and its version, if it is queued still."""
+        found = await self.turns.versioned(self.tenant, self.id)
+        return None if found is None or standing(found[0].response).status != "queued" else found
+
+    async def _given_up(self, error: GatewayError) -> None:
+        """Nothing will come of the response any more."""
+        found = await self.turns.versioned(self.tenant, self.id)
+        if found is not None and is_under_way(found[0]):
+            await self.turns.replace(self.tenant, self.id, found[1], ended(found[0], "failed", error))
+        await self.leases.give_back(self.tenant, self.id)
+
+    # Working...
 
     async def claimed(self) -> bool:
         """Whether the response was queued, and is now this worker's."""
-        found = await self.turns.versioned(self.tenant, self.id)
-        if found is None or standing(found[0].response).status != "queued":
+        found = await self._queued()
+        if found is None:
             return False
         await self.leases.take(self.tenant, self.id)
         self.turn = with_status(found[0], "in_progress")
@@ -59,11 +131,11 @@ class Worker:
 
     async def run(self, target: Target) -> None:
         """Read the reply to its end, and keep how it ended."""
+        self.job = in_stream(self.job, self.id)
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._beats, beside.cancel_scope)
                 await self._read(target)
-                beside.cancel_scope.cancel()
             if self.turn is None:
                 with suppress(StoreUnavailable):
                     await self.leases.give_back(self.tenant, self.id)
@@ -75,7 +147,7 @@ class Worker:
     async def _read(self, target: Target) -> None:
         response: bytes | None = None
         try:
-            asked = Exchange(self.job, target).run()
+            asked = self._asked(target)
             async with await (asked if self.job.trail is None else followed(asked, self.job.trail)) as reply:
                 while data := await reply.next():
                     self.pending.append(data)
@@ -86,6 +158,15 @@ class Worker:
         except LookupError:
             return await self._ended(ended_by(self.turn, GatewayFault("The gateway could not route this request.")))
         await self._finished(response)
+
+    async def _asked(self, target: Target) -> Reply:
+        """The upstream's reply; a stream is bounded by the same time itself.
+
+        :raises GatewayError: there is none, or none in time.
+        """
+        with anyio.move_on_after(self.until - clock()):
+            return await Exchange(self.job, target).run()
+        raise UpstreamTimeout("The response took longer than allowed.")
 
     async def _finished(self, response: bytes | None) -> None:
         if response is not None and not response.startswith(b"{"):
@@ -99,21 +180,30 @@ class Worker:
         )
 
     async def _ended(self, turn: Turn | None) -> None:
-        """The last change; it comes behind the last event, so that whoever sees it sees all of them."""
-        await self._flush()
+        """The last change; it comes behind the last event, so that whoever sees it sees all of them, and behind the
+        last beat, which would take the lease again."""
+        self.over.set()
+        async with self.writing:
+            await self._flush()
         if turn is not None:
             await self.turns.replace(self.tenant, self.id, self.version, turn)
         await self.leases.give_back(self.tenant, self.id)
 
     async def _beats(self, scope: anyio.CancelScope) -> None:
         """Every beat what has come is written; now and then the lease is renewed, and a cancel is seen."""
-        while True:
-            await anyio.sleep(BEAT)
+        while not await _passed(BEAT, self.over):
             with suppress(StoreUnavailable):  # it may be back at the next beat; the lease outlives several
-                await self._flush()
-                if await self.leases.renew(self.tenant, self.id) and not await self._is_wanted():
+                if not await self._beat():
                     self.turn = None
                     scope.cancel()
+
+    async def _beat(self) -> bool:
+        """Whether the response is still to be worked on, as far as has been looked."""
+        async with self.writing:
+            if self.over.is_set():
+                return True
+            await self._flush()
+            return not await self.leases.renew(self.tenant, self.id) or await self._is_wanted()
 
     async def _is_wanted(self) -> bool:
         """Whether the response is still this worker's: neither cancelled nor deleted nor declared lost."""
@@ -121,14 +211,21 @@ class Worker:
         return found is not None and found[1] == self.version
 
     async def _flush(self) -> None:
-        """Write what has come as the next segment; one at a time, so that the log never has a gap."""
-        async with self.writing:
-            if self.pending:
-                events = b"".join(self.pending)
-                count = len(self.pending)
-                await self.log.append(self.tenant, self.id, self.segments, events)
-                del self.pending[:count]
-                self.segments += 1
+        """Write what has come as the next segment; one at a time, so that the log never has a gap: hold `writing`."""
+        if self.pending:
+            events = b"".join(self.pending)
+            count = len(self.pending)
+            await self.log.append(self.tenant, self.id, self.segments, events)
+            del self.pending[:count]
+            self.segments += 1
+
+
+async def _passed(seconds: float, over: anyio.Event) -> bool:
+    """Wait so long, or until it is over; whether it is. A task that is cancelled instead leaves a ring, in which all
+    that it held stays until the garbage collector comes."""
+    with anyio.move_on_after(seconds):
+        await over.wait()
+    return over.is_set()
 
 
 def reason_of(error: BaseException) -> GatewayError:
@@ -149,7 +246,9 @@ def in_stream(job: Job, id: str) -> Job:
         past = copy(past)
         past.original = envelope
     trail = trail_of(job)
-    return msgspec.structs.replace(job, request=request, stream=True, past=past, response_id=id, trail=trail)
+    return msgspec.structs.replace(
+        job, request=request, stream=True, past=past, response_id=id, trail=trail, background=True
+    )
 
 
 def trail_of(job: Job) -> Trail | None:

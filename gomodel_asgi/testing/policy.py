@@ -114,8 +114,8 @@ def _json(body: Mapping[str, Any] | str) -> bytes:
     return body.encode() if isinstance(body, str) else json.dumps(dict(body)).encode()
 
 
-def _health(health: Health, registry: Registry, provider: Provider | str) -> Any:
+def _health(health: Health, registry: Registry, provider: Provider | str, tenant: str | None) -> Any:
     name = provider if isinstance(provider, str) else provider.name
     if isinstance(provider, str) and name not in registry.by_name:
         raise KeyError(name)
-    return health.snapshot(name)
+    return health.seen_by(tenant, name)

@@ -10,8 +10,10 @@ import anyio
 import pytest
 
 from gomodel_asgi import Retries, RoutingRequest, Target, Timeouts
-from gomodel_asgi.health import PAUSE, WINDOW, Health
+from gomodel_asgi.breaker import PAUSE, WINDOW
+from gomodel_asgi.health import Health
 from gomodel_asgi.testing import FakeProvider, Stall, Status
+from tests.breaking import let_through
 from tests.driving import PATIENCE, Caller, ask, scope_of
 from tests.observers.seen import gateway_of, native
 
@@ -112,8 +114,7 @@ def test_an_open_breaker_is_half_open_after_its_pause(provider: FakeProvider) ->
     health = Health(lambda: now)
     breaker = health.breaker(native(provider), "m", "x")
     for _ in range(10):
-        breaker.admit()
-        breaker.leave(True)
+        let_through(breaker, None).leave(True)
     states = [health.of_all(["fake"], False).breakers[0].state]
     now = PAUSE
     states.append(health.of_all(["fake"], False).breakers[0].state)
@@ -125,8 +126,7 @@ def test_a_breaker_that_knows_nothing_is_not_shown(provider: FakeProvider) -> No
     now = 0.0
     health = Health(lambda: now)
     breaker = health.breaker(native(provider), "m", "x")
-    breaker.admit()
-    breaker.leave(False)
+    let_through(breaker, None).leave(False)
     shown = [len(health.of_all(["fake"], False).breakers)]
     now = 2 * WINDOW
     shown.append(len(health.of_all(["fake"], False).breakers))
