@@ -14,7 +14,7 @@ object whether it was streamed or not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -101,6 +101,18 @@ def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoni
     }
 
 
+def added(first: Json, second: Json) -> Json:
+    """The usage of two answers together; both are usage objects."""
+    found = dict(first)
+    for name, value in second.items():
+        known = found.get(name)
+        if isinstance(value, dict):
+            found[name] = added(known if isinstance(known, dict) else {}, value)
+        elif isinstance(value, int):
+            found[name] = value + (known if isinstance(known, int) else 0)
+    return found
+
+
 def error_event(error: GatewayError, sequence_number: int) -> Json:
     """One `error` event in both spellings: OpenAI's flat members and the nested object that other clients read."""
     nested = error.payload["error"]
@@ -159,7 +171,8 @@ class Emitter:
     *echo* is the client's request body: its members are repeated in every response object. *stamp* is the provider
     name put first into each response object, None for no stamp. Events up to the number *after* are left out: the
     client has them. *single_call*: only the first call of a client's tool is written, as `parallel_tool_calls: false`
-    promises. *event* are, in all verbs, more members of the event that is written.
+    promises. *leading* are items that stand before all that the upstream says, *spent* is what they have cost. *event*
+    are, in all verbs, more members of the event that is written.
     """
 
     def __init__(
@@ -173,8 +186,12 @@ class Emitter:
         stream: bool = True,
         after: int = -1,
         single_call: bool = False,
+        leading: Iterable[Json] = (),
+        spent: Json | None = None,
     ) -> None:
         self.after = after
+        self.leading = list(leading)
+        self.spent = spent
         self.single_call = single_call
         self.history = echo.get("input")
         self.suffix = response_id.removeprefix("resp_")
@@ -336,6 +353,8 @@ class Emitter:
 
     def rest(self, status: str) -> None:
         """The response came whole and is in *status*, which need not be its end: nothing is told of it."""
+        self._lead()
+        self._spend()
         self.response |= {"status": status, "output": self._output()}
         self.items.clear()
 
@@ -343,6 +362,7 @@ class Emitter:
 
     def _opened(self, kind: type[AnyItem], given: Json, /, **event: Any) -> AnyItem:
         self.begin()
+        self._lead()
         self.meaningful = True
         type, index = given["type"], len(self.items)
         if self.single_call and type in CLIENT_CALLS and any(item.value["type"] in CLIENT_CALLS for item in self.items):
@@ -355,6 +375,15 @@ class Emitter:
         item = kind(self.emit, index, {"id": id} | given | {"id": id} | status, **event)
         self.items.append(item)
         return item
+
+    def _lead(self) -> None:
+        leading, self.leading = self.leading, []
+        for item in leading:
+            self.item(item)
+
+    def _spend(self) -> None:
+        if self.spent is not None and self.response["usage"] is not None:
+            self.response["usage"], self.spent = added(self.response["usage"], self.spent), None
 
     def _id(self, type: str, index: int, given: Any) -> str:
         """The item's own id, unless it has none or another item's."""
@@ -380,6 +409,7 @@ class Emitter:
     def _end(self, status: str) -> None:
         """Close what is open; of an incomplete response the last item is the incomplete one."""
         self.begin()
+        self._lead()
         for item in self.items:
             item.close(status if item is self.items[-1] else "completed")
         self.meaningful = True
@@ -387,6 +417,7 @@ class Emitter:
         self.response |= {"status": status, "output": self._output()}
 
     def _finish(self, type: str, event: Json) -> None:
+        self._spend()
         self.emit(type, **event, response=self.response)
         self.items.clear()  # each knows `emit`, and so us
         if self.stream:

@@ -19,7 +19,7 @@ from .errors import InvalidRequest
 
 BOM = b"\xef\xbb\xbf"
 Members = dict[str, msgspec.Raw]
-NAMING_STATE = frozenset({"previous_response_id", "conversation", "background"})
+NAMING_STATE = frozenset({"previous_response_id", "conversation", "background", "context_management"})
 
 _members = msgspec.json.Decoder(Members).decode
 _any = msgspec.json.Decoder().decode
@@ -86,7 +86,7 @@ class Envelope(msgspec.Struct, eq=False):
 
     *model* and *hint* are None where absent or null; *preferences* is true where `provider` is an object (OpenRouter's
     routing preferences), which is no hint. *names_state* says that a member may name what was said before, or asks
-    for work in the background.
+    for it to be compacted, or for work in the background.
     """
 
     raw: bytes

@@ -272,7 +272,7 @@ class Attempt(Struct):
             return self._translated()
         setup, provider = self.job.setup, self.candidate.provider
         operation = self.job.request.operation
-        if provider.normalize and operation in ("create", "retrieve"):
+        if (provider.normalize or self.job.rewrites) and operation in ("create", "retrieve"):
             return unary.lenient(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
         name = provider.name if setup.stamp else None
         secrets = self.candidate.blackout.secrets
@@ -289,6 +289,8 @@ class Attempt(Struct):
             stamp=self.candidate.provider.name if setup.stamp else None,
             stream=call.stream,
             single_call=call.body.get("parallel_tool_calls") is False,
+            leading=self.job.leading,
+            spent=self.job.spent,
         )
         translator = dialect.translator(call, emitter)
         reader = TranslatedReader(translator, emitter, setup.limits, self.candidate.blackout.secrets)

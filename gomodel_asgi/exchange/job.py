@@ -132,6 +132,10 @@ class Job(Struct):
     past: Past | None = None
     response_id: str | None = None
     """The id that a translated response has to get; None: a new one."""
+    leading: tuple[dict[str, Any], ...] = ()
+    """Items of the gateway's own that the response begins with."""
+    spent: dict[str, Any] | None = None
+    """The usage of what was asked for them."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 
@@ -143,6 +147,11 @@ class Job(Struct):
         if self.trail is not None:
             for message in messages:
                 self.trail.warn(message)
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether a native reply has to be written anew: under another id, or with items of the gateway's own."""
+        return self.response_id is not None or bool(self.leading)
 
     @property
     def bound(self) -> bool:

@@ -53,7 +53,7 @@ def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | No
     if job.request.operation in CONTINUING and _failed(found, is_response):
         raise reported_failure(without(candidate.blackout.secrets, body))
     streams = job.stream and job.request.operation == "create"
-    if candidate.provider.normalize and (is_response or job.request.operation == "create"):
+    if (candidate.provider.normalize or job.rewrites) and (is_response or job.request.operation == "create"):
         reader = lenient(job, candidate, stream=streams)
         events = reader.whole(body)
         return events if streams else final(reader), None
@@ -80,6 +80,7 @@ def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
     return LenientReader(
         name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
         after=-1 if after is None else after, secrets=candidate.blackout.secrets, response_id=job.response_id,
+        leading=job.leading, spent=job.spent,
     )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ from .standing import ended, is_under_way, standing
 from .tasks import Task, Tasks
 from .turns import Turn
 from .unknown import unknown_response
-from .worker import Worker
+from .worker import Prepare, Worker
 
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]
@@ -64,10 +64,11 @@ class Background:
     """Works on responses behind their requests. *enqueue*, if set, gives the work to a task queue of the host's: it is
     called with a ticket (text), and some worker calls `Gateway.run_background(ticket)`."""
 
-    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks) -> None:
+    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare) -> None:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
+        self.prepare = prepare
         self.leases = Leases(records)
         self.log = EventLog(records)
         self.allowance = Allowance()
@@ -174,7 +175,7 @@ class Background:
         """
         tenant, turnstiles = job.request.tenant, job.setup.turnstiles
         until = job.started + longest(target, job)
-        worker = Worker(self.records, self.leases, self.log, job, id, until)
+        worker = Worker(self.records, self.leases, self.log, self.prepare, job, id, until)
         held = await turnstiles.enter_work(tenant, until - clock(), background=True)
         try:
             if await worker.claimed():
@@ -186,7 +187,7 @@ class Background:
         """Work on the response *id*, which this process has queued, when its turn comes."""
         tenant = job.request.tenant
         try:
-            await Worker(self.records, self.leases, self.log, job, id, until).whole(target)
+            await Worker(self.records, self.leases, self.log, self.prepare, job, id, until).whole(target)
         finally:
             self._here.pop((tenant, id), None)
             self.allowance.give_back(tenant)

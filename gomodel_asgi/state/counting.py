@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 
+from ..errors import UpstreamRejected
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import resolve
-from ..exchange.outgoing import call_of
+from ..exchange.outgoing import call_of, native
 from ..providers.provider import Provider
 from ..routing import Target
 from .replies import told
@@ -32,14 +33,24 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
     :raises InvalidRequest: 501, the upstream does not count and the provider allows no estimate.
     """
     candidate = await resolve(target, job)
-    if candidate.dialect is None or getattr(candidate.dialect, "counts_tokens", False):
-        return await Exchange(job, target).run()
+    dialect = candidate.dialect
+    if dialect is None or getattr(dialect, "counts_tokens", False):
+        try:
+            return await Exchange(job, target).run()
+        except UpstreamRejected as error:
+            if dialect is not None or not lacks_operation(error):
+                raise
     if not provider.estimate_tokens:
         raise unsupported("input_tokens")
-    outgoing = candidate.dialect.request(call_of(candidate, job))
+    sent = (native(candidate, job, 0.0) if dialect is None else dialect.request(call_of(candidate, job))).body
     job.warn(["input_tokens: estimated, since the upstream does not count"])
-    value = {"object": "response.input_tokens", "input_tokens": estimated(outgoing.body), "estimated": True}
+    value = {"object": "response.input_tokens", "input_tokens": estimated(sent or b""), "estimated": True}
     return told(value, provider.name, candidate.model)
+
+
+def lacks_operation(error: UpstreamRejected) -> bool:
+    """Whether a native upstream says with *error* that it does not have the operation, and not only the model."""
+    return error.status in (404, 405, 501) and error.code != "model_not_found"
 
 
 def estimated(body: bytes) -> int:

@@ -22,6 +22,7 @@ from ..routing import Target
 from .available import available
 from .claims import HERE
 from .compaction import Compactor
+from .compaction_item import has_mark
 from .mentions import Mentions, lists_of, mentions_of
 from .past import PATH, Named, Past, Referred
 from .records import Records
@@ -83,8 +84,8 @@ class Lookups:
             lists = lists_of(row.body, envelope.members)
             if self.records.keeps:
                 mentions = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict)
-            if lists and self.compactor.has_mark(envelope):
-                self._of(job).expand = partial(self.compactor.expand, request.tenant)
+            if lists and has_mark(envelope):
+                self._of(job).compacted = True
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.past, Past) and job.past.trusted):
             past = self._of(job)
@@ -102,10 +103,15 @@ class Lookups:
             job.past = self._past(job)
         return job.past
 
+    def past_of(self, job: Job) -> Past:
+        """What is known of the request's past."""
+        return job.past if isinstance(job.past, Past) else self._past(job)
+
     def _past(self, job: Job) -> Past:
         request = job.request
         row, trusted = ROWS[request.operation], request.tenant is None
-        return Past(request.envelope, row, self.records.accounts, warn=job.warn, trusted=trusted)
+        expand = partial(self.compactor.expand, request.tenant)
+        return Past(request.envelope, row, self.records.accounts, expand, warn=job.warn, trusted=trusted)
 
     # In the store...
 

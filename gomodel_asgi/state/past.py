@@ -20,6 +20,7 @@ from ..exchange.operations import Row
 from ..exchange.spelling import ARRAY
 from ..providers.provider import Provider
 from .accounts import Accounts
+from .compaction_item import is_ours
 from .ownership import Owner
 from .portable import carried
 from .references import Reference, without
@@ -58,16 +59,29 @@ class Past:
     *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
     known here. *references* are the items that it refers to, *referred* those of them that are known, by id. *trusted*
     says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
-    *foreign*, by upstream, which are a tenant's. *expand* gives items that stand for others (our compactions) as those.
+    *foreign*, by upstream, which are a tenant's. *expand* gives items that stand for others (our compactions) as those;
+    *compacted* says that the request's own are among them. *whole*, where it is set, is all that was said and is said
+    now, in place of all that the request names.
     """
 
-    def __init__(self, envelope: Envelope, row: Row, accounts: Accounts, *, warn: Warn, trusted: bool = False) -> None:
+    def __init__(
+        self,
+        envelope: Envelope,
+        row: Row,
+        accounts: Accounts,
+        expand: Callable[[Json], list[Json]],
+        *,
+        warn: Warn,
+        trusted: bool = False,
+    ) -> None:
         self.original = envelope
         self.row = row
         self.accounts = accounts
         self.warn = warn
         self.trusted = trusted
-        self.expand: Callable[[Json], list[Json]] | None = None
+        self.expand = expand
+        self.compacted = False
+        self.whole: list[Json] | None = None
         self.named: list[Named] = []
         self.lines: list[Line] | None = None
         self.references: list[Reference] = []
@@ -94,6 +108,8 @@ class Past:
     @property
     def bound(self) -> bool:
         """Whether only the upstream that holds the state can make anything of the request."""
+        if self.whole is not None:
+            return False
         if self.row.path_names is not None or any(one.place not in self._members for one in self.named):
             return True
         if not self.row.continues:
@@ -106,7 +122,7 @@ class Past:
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
         account, upstream = self.accounts.of(provider, key), self.accounts.upstream(provider)
-        if not provider.keeps_state:
+        if not provider.keeps_state or self.whole is not None:
             return self._whole(account, provider.type or provider.name)
         if self._at_home(account, upstream):
             return self._rewritten(account, upstream)
@@ -122,7 +138,9 @@ class Past:
         body = dict(self.original.body)
         if isinstance(body.get("conversation"), str):
             body["conversation"] = {"id": body["conversation"]}
-        if body.get("input") is None or isinstance(body["input"], str | list):
+        if self.whole is not None:
+            body["input"] = self.whole
+        elif body.get("input") is None or isinstance(body["input"], str | list):
             account, type = self.accounts.of(provider, key), provider.type or provider.name
             body["input"] = self._items(account, None, type, native=False)
         return body
@@ -239,7 +257,7 @@ class Past:
         for member in self.row.body.items if self.row.body is not None else ():
             if member in members and memoryview(members[member])[0] == ARRAY:
                 gone = self._left_out(member, account, upstream)
-                if self.expand is not None:
+                if self.compacted:
                     items = self._opened(self._shortened(self.original.body[member], gone))
                     members = {**members, member: Raw(encoded(items))}
                 elif gone:
@@ -248,10 +266,12 @@ class Past:
 
     def _whole(self, account: str, type: str) -> Envelope:
         """The request for an upstream of the same API that keeps nothing: all that it names is in its input."""
-        if not self.row.continues or not (self.asks or self.references or self.expand):
+        if not self.row.continues or not (self.asks or self.references or self.compacted or self.whole):
             return self.original
         members = {name: value for name, value in self.original.members.items() if name not in self._members}
-        if self.original.has("input") or self.asks:
+        if self.whole is not None:
+            members["input"] = Raw(encoded(self.whole))
+        elif self.original.has("input") or self.asks:
             members["input"] = Raw(encoded(self._items(account, None, type, native=True)))
         return self.original.with_members(members)
 
@@ -275,10 +295,27 @@ class Past:
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(self.lines or (), account, type, native, left)
+        items = carried(self._said(left), account, type, native, left)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)
+
+    def _said(self, left: set[str]) -> list[Line]:
+        """What was said before, from the last compaction on: what came before that is in it."""
+        said: list[Line] = []
+        for line in self.lines or ():
+            items: list[Json] = []
+            for item in line.items:
+                if not is_ours(item):
+                    items.append(item)
+                    continue
+                try:
+                    items = self.expand(item)
+                    said.clear()
+                except InvalidRequest:  # made under another secret: the rest of the conversation is as good
+                    left.add("compaction items that do not open")
+            said.append(Line(items, line.account, line.type))
+        return said
 
     def _own(self, account: str, upstream: str | None) -> list[Any]:
         """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up."""
@@ -312,7 +349,7 @@ class Past:
         return msgspec.json.decode(without(encoded(items), gone)) if gone else items
 
     def _opened(self, items: list[Any]) -> list[Any]:
-        if self.expand is None:
+        if not self.compacted:
             return items
         return [one for item in items for one in (self.expand(item) if isinstance(item, dict) else [item])]
 

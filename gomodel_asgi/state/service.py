@@ -23,6 +23,7 @@ from .available import available
 from .background import Background
 from .circuit import guarded
 from .compaction import Compactor
+from .context import managed
 from .conversations import Conversations
 from .learning import Learner, conversation_of
 from .lookups import Lookups
@@ -50,7 +51,7 @@ class GatewayState:
         self.lookups = Lookups(self.records, self.compactor)
         self.learner = Learner(self.records, self.conversations, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed)
 
     # Before the policy...
 
@@ -107,12 +108,16 @@ class GatewayState:
         if envelope.flag("background") and not provider.keeps_state:
             return await self.background.begin(job, target, provider)
         try:
-            reply = await Exchange(job, target).run()
+            reply = await Exchange(await self._managed(job, target), target).run()
         except InvalidRequest as error:
             raise error if not isinstance(job.past, Past) else job.past.in_own_terms(error) from error.__cause__
         if self.records.keeps:
             await self.learner.learn(job, reply)
         return reply
+
+    async def _managed(self, job: Job, target: Target) -> Job:
+        """*job* as it is to be asked: with its context compacted, if that is asked for and due."""
+        return await managed(job, target, self.lookups, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
         """Without a store, what names state means something only to upstreams that keep it."""

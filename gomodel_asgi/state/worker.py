@@ -3,6 +3,7 @@ renewed."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from copy import copy
 
@@ -31,12 +32,19 @@ BEAT = 0.1
 FAREWELL = 2.0
 
 
-class Worker:
-    """Works on one response, which has to be answered by *until* on the clock."""
+Prepare = Callable[[Job, Target], Awaitable[Job]]
 
-    def __init__(self, records: Records, leases: Leases, log: EventLog, job: Job, id: str, until: float) -> None:
+
+class Worker:
+    """Works on one response, which has to be answered by *until* on the clock. *prepare* is asked for each request as
+    its upstream is to get it."""
+
+    def __init__(
+        self, records: Records, leases: Leases, log: EventLog, prepare: Prepare, job: Job, id: str, until: float
+    ) -> None:
         self.leases = leases
         self.log = log
+        self.prepare = prepare
         self.turns = records.turns
         self.job = job
         self.tenant = job.request.tenant
@@ -165,7 +173,7 @@ class Worker:
         :raises GatewayError: there is none, or none in time.
         """
         with anyio.move_on_after(self.until - clock()):
-            return await Exchange(self.job, target).run()
+            return await Exchange(await self.prepare(self.job, target), target).run()
         raise UpstreamTimeout("The response took longer than allowed.")
 
     async def _finished(self, response: bytes | None) -> None:
@@ -238,7 +246,8 @@ def reason_of(error: BaseException) -> GatewayError:
 def in_stream(job: Job, id: str) -> Job:
     """*job* as the work behind it has to be done: with a stream, under the response's id."""
     request = copy(job.request)
-    envelope = request.envelope.with_members({**request.envelope.members, "stream": msgspec.Raw(b"true")})
+    members = {name: raw for name, raw in request.envelope.members.items() if name != "background"}
+    envelope = request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
     request.envelope = envelope
     past = job.past

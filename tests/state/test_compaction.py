@@ -9,7 +9,8 @@ from hypothesis import given, strategies as st
 
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.state import MemoryStore, NoStore
-from gomodel_asgi.state.compaction import MARK, Compactor, opened, sealed
+from gomodel_asgi.state.compaction import Compactor
+from gomodel_asgi.state.compaction_item import MARK, opened, sealed
 from gomodel_asgi.state.records import Records
 
 KEYS = bytes(range(64))

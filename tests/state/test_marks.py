@@ -13,8 +13,7 @@ from gomodel_asgi.dialects.sealed import seal
 from gomodel_asgi.envelope import Envelope
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.state import MemoryStore
-from gomodel_asgi.state.compaction import MARK, Compactor, sealed
-from gomodel_asgi.state.records import Records
+from gomodel_asgi.state.compaction_item import MARK, has_mark, sealed
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import Caller, ask
 
@@ -130,12 +129,11 @@ def spelled(text: str) -> str:
 def test_an_item_that_bears_the_mark_is_seen_however_it_is_spelled_and_wherever_it_stands(
     member: str, beside: list[Any]
 ) -> None:
-    compactor = Compactor(Records(NoStore()))
     for letter in MARK:
         mark = MARK.replace(letter, spelled(letter), 1)
         item = f'{{"type":"{spelled("compaction")}","encrypted_content":"{mark}AAAA"}}'
         body = f'{{"{member}":[{"".join(json.dumps(one) + "," for one in beside)}{item}]}}'
-        assert compactor.has_mark(Envelope.parse(body.encode())), body
+        assert has_mark(Envelope.parse(body.encode())), body
 
 
 def test_an_item_that_cannot_be_examined_is_refused() -> None:
@@ -143,7 +141,7 @@ def test_an_item_that_cannot_be_examined_is_refused() -> None:
     body = b'{"input":[{"type":"compaction","encrypted_content":"gmc1."},%b]}' % deep
 
     with pytest.raises(InvalidRequest):
-        Compactor(Records(NoStore())).has_mark(Envelope.parse(body))
+        has_mark(Envelope.parse(body))
 
 
 async def test_an_item_that_claims_to_be_ours_and_does_not_open_is_refused_before_an_upstream_sees_it(

@@ -10,6 +10,7 @@ from ..base import Call, Outgoing, Translator
 from ..conversation import offered_tools
 from .counting import CountTranslator
 from .errors import error_of
+from .options import LEAST_COMPACTION
 from .reply import AnthropicTranslator
 from .request import outgoing
 from .tools import FAMILIES
@@ -22,6 +23,8 @@ class AnthropicDialect:
 
     name = "anthropic"
     counts_tokens = True
+    compacts_from = LEAST_COMPACTION
+    """Tokens of context from which on the API compacts it itself, when it is asked to."""
 
     def request(self, call: Call) -> Outgoing:
         """See `Dialect.request`. Betas that a request needs go out as the header `anthropic-beta`."""

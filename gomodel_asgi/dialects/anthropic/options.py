@@ -117,6 +117,10 @@ def user_id(members: Mapping[str, Any]) -> str | None:
     return None
 
 
+LEAST_COMPACTION = 50_000
+"""The least that a `trigger` may name (API guide, "Compaction")."""
+
+
 def context_edits(members: Mapping[str, Any], unsupported: Unsupported) -> list[Json]:
     """`context_management` as edits: compaction of the context once it is long enough."""
     edits: list[Json] = []

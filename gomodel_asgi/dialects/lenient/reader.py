@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from secrets import token_hex
 from typing import Any
 
@@ -13,13 +13,13 @@ from ...settings import Limits
 from ...sse import Event
 from ..translated import TranslatedReader
 from .reply import LenientTranslator
-from .values import Identity
+from .values import Identity, Json
 
 
 class LenientReader(TranslatedReader):
     """One native reply; *name* is the stamp (None for none), *echo* the client's request, whose members a response
     repeats; *secrets* are what the upstream could quote back. *response_id* is the id that the response has to have,
-    None where the upstream's own counts.
+    None where the upstream's own counts. *leading* and *spent* are those of the emitter.
 
     A stream is written from its beginning, also when it is sent again: it has numbers of its own, which an upstream
     that is asked to go on behind one of them would take for others. It is to be asked for all, and of that the client
@@ -39,12 +39,14 @@ class LenientReader(TranslatedReader):
         after: int = -1,
         secrets: tuple[str, ...] = (),
         response_id: str | None = None,
+        leading: Iterable[Json] = (),
+        spent: Json | None = None,
     ) -> None:
         id = response_id or "resp_" + token_hex(24)
         identity = Identity(id, int(time.time()), model or "", echo, name, settled=response_id is not None)
         emitter = Emitter(
             response_id=identity.id, created_at=identity.created_at, model=identity.model, echo=echo, stamp=name,
-            stream=stream, after=after,
+            stream=stream, after=after, leading=leading, spent=spent,
         )  # fmt: skip
         super().__init__(LenientTranslator(emitter, identity), emitter, limits, secrets)
 
