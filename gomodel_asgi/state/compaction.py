@@ -51,12 +51,12 @@ class Compactor:
         if not is_ours(item):
             return [item]
         text = opened(self._keys(tenant), item["encrypted_content"])
-        if text is None:
+        try:
+            return msgspec.json.decode(text or "", type=list[Json])
+        except (msgspec.MsgspecError, RecursionError):
             raise InvalidRequest(
                 "A compaction item is damaged or was not made here.", code="invalid_encrypted_content", param="input"
-            )
-        items: list[Json] = msgspec.json.decode(text)
-        return items
+            ) from None
 
     def item(self, tenant: str | None, items: list[Json]) -> Json:
         """A compaction item that stands for *items*."""

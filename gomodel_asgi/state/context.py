@@ -19,6 +19,7 @@ from ..routing import Target
 from .compaction import Compactor
 from .counting import estimated
 from .lookups import Lookups
+from .past import Past
 
 Json = dict[str, Any]
 
@@ -44,7 +45,6 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
         return job
     job = _asking(job, others)
     past = copy(lookups.past_of(job))
-    past.original = job.request.envelope
     body = past.body(candidate.provider, candidate.key)
     items = body.get("input")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
@@ -81,7 +81,10 @@ def _asking(job: Job, others: list[Any]) -> Job:
     if others:
         members["context_management"] = msgspec.Raw(encode(others))
     request.envelope = request.envelope.with_members(members)
-    return msgspec.structs.replace(job, request=request)
+    past = copy(job.past)
+    if isinstance(past, Past):
+        past.original = request.envelope
+    return msgspec.structs.replace(job, request=request, past=past)
 
 
 def turn_of(items: Sequence[Json], threshold: float) -> int:

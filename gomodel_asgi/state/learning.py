@@ -184,7 +184,7 @@ class Lesson(msgspec.Struct):
     @property
     def is_placed(self) -> bool:
         """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
-        return not self.held and (self.tenant is not None or self.is_kept)
+        return self.candidate.dialect is None and (self.tenant is not None or self.is_kept)
 
     async def own(self, id: str) -> None:
         """Keep whose *id* is: this tenant's, unless another one's."""
@@ -264,7 +264,9 @@ class Lesson(msgspec.Struct):
     async def _place(self, said: Said) -> None:
         ids = [item.id for item in _ids(bytes(said.output)) if item.id is not None]
         records, provider = self.learner.records, self.candidate.provider
-        if not await records.claim_items(self.tenant, ids, said.id, records.accounts.upstream(provider)):
+        if self.held:  # nobody but us ever looks them up
+            await records.place(self.tenant, ids, said.id)
+        elif not await records.claim_items(self.tenant, ids, said.id, records.accounts.upstream(provider)):
             self.job.warn([NOT_OWN])
         elif self.is_kept:
             await records.place(self.tenant, ids, said.id)

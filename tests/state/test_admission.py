@@ -11,6 +11,7 @@ import pytest
 from gomodel_asgi import Gateway, MemoryStore, RoutingRequest, Target
 from gomodel_asgi.errors import GatewayError, Unauthenticated
 from gomodel_asgi.state import Record
+from gomodel_asgi.state.unknown import unknown_item
 from gomodel_asgi.testing import Answer, FakeProvider
 from tests.driving import Caller, ask
 
@@ -290,6 +291,6 @@ async def test_work_from_a_task_queue_is_guarded_too(one: FakeProvider, two: Fak
 
     at = f"/v1/responses/{queued.json()['id']}"
     found = (await ask(gateway, path=at, method="GET", headers=of("acme"))).json()
-    assert (found["status"], found["error"]["code"]) == ("failed", "item_not_found")
+    assert (found["status"], found["error"]["message"]) == ("failed", unknown_item().message)
     assert not one.requests
     await gateway.aclose()

@@ -329,7 +329,7 @@ async def test_a_gateway_that_closes_leaves_nothing_queued(make: Make, fake: Fak
 
     for id in (first, second):
         failed = await reached(other, id, "failed")
-        assert failed["error"]["code"] == "server_shutdown"
+        assert "shut down" in failed["error"]["message"]
     assert len(fake.requests) == 1
     assert [key async for key in store.scan(LEASES)] == []
 
@@ -337,9 +337,8 @@ async def test_a_gateway_that_closes_leaves_nothing_queued(make: Make, fake: Fak
 async def test_a_response_that_does_not_get_its_turn_in_all_its_time_has_failed(make: Make, fake: FakeProvider) -> None:
     gateway, first, second = await queued(make, fake, timeouts=Timeouts(total=1.0))
 
-    assert (await reached(gateway, first, "failed"))["error"]["code"] == "upstream_timeout"
-    failed = await reached(gateway, second, "failed")
-    assert failed["error"]["code"] in ("overloaded", "upstream_timeout")
+    assert "longer than allowed" in (await reached(gateway, first, "failed"))["error"]["message"]
+    assert (await reached(gateway, second, "failed"))["error"]["message"]
 
 
 async def test_an_upstream_that_never_answers_is_given_no_more_than_the_total_time(
@@ -349,7 +348,7 @@ async def test_an_upstream_that_never_answers_is_given_no_more_than_the_total_ti
     fake.fail_next(Stall())
     failed = await reached(gateway, await begun(gateway), "failed")
 
-    assert failed["error"]["code"] == "upstream_timeout"
+    assert "longer than allowed" in failed["error"]["message"]
 
 
 async def test_work_that_waits_for_ever_is_followed_for_the_total_time(make: Make, fake: FakeProvider) -> None:

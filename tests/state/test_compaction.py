@@ -44,7 +44,7 @@ def test_two_items_of_the_same_text_differ_and_show_nothing_of_it() -> None:
 
 def test_the_item_of_another_tenant_is_a_damaged_one() -> None:
     compactor = Compactor(Records(MemoryStore()))
-    item = {"type": "compaction", "encrypted_content": sealed(compactor._keys("acme"), "The word is heron.")}
+    item = {"type": "compaction", "encrypted_content": sealed(compactor._keys("acme"), '[{"said": "heron"}]')}
 
     assert "heron" in str(compactor.expand("acme", item))
     for stranger in ("other", None, "None", ""):

@@ -109,4 +109,4 @@ def test_a_killed_worker_leaves_a_failed_response_found_by_another(workers: Pair
 
     assert found.status == "failed"
     assert found.error is not None
-    assert found.error.code == "worker_lost"  # type: ignore[comparison-overlap]
+    assert "worker" in found.error.message
