@@ -190,7 +190,7 @@ class Past:
 
     def _may_pass(self, id: str | None, upstream: str) -> bool:
         """Whether *id*, of which nothing is known, may go to *upstream*."""
-        return self.trusted and id not in self.foreign.get(upstream, ())
+        return self.trusted and id is not None and id not in self.foreign.get(upstream, ())
 
     def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
         found = self.referred.get(reference.id)
@@ -275,6 +275,8 @@ class Past:
             return []
         if isinstance(own, str):
             own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": own}]}]
+        if not isinstance(own, list):
+            raise InvalidRequest("'input' must be a string or a list.", param="input", code="invalid_type")
         own = [*own]
         for one in self._required:
             if one.member == "input":
