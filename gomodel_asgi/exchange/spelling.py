@@ -7,12 +7,12 @@ an element of a list of items goes on as it came, so there a name may stand only
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from operator import call
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from ..envelope import Members, invalid_json
 from ..errors import InvalidRequest
@@ -34,12 +34,29 @@ class Name(str):
     __eq__ = object.__eq__
 
 
-Item = dict[Name, Raw]
+All = dict[Name, Raw]
 """The members of an object, all of them, in order."""
 
+
+class Shape(Struct, frozen=True):
+    """The *names* of an item's members, in order, and the place *at* which each stands; *plain* if each stands once and
+    in lower case."""
+
+    names: tuple[str, ...]
+    at: dict[str, int]
+    plain: bool
+
+
+_shapes: dict[str, Shape] = {}
+MOST_KEPT, LONGEST_KEPT = 1024, 256
+"""Shapes that are kept, whoever sent the items, and the characters of all names of one: half a megabyte at the most."""
+
+Item = tuple[Shape, All]
+"""An element of a list, which most items of the list have the shape of."""
+
 # `call` makes a Name of a str without a step of Python's.
-_items = msgspec.json.Decoder(list[Item], dec_hook=call).decode
-_item = msgspec.json.Decoder(Item, dec_hook=call).decode
+_items = msgspec.json.Decoder(list[All], dec_hook=call).decode
+_item = msgspec.json.Decoder(All, dec_hook=call).decode
 _raws = msgspec.json.Decoder(list[Raw]).decode
 _string = msgspec.json.Decoder(str).decode
 
@@ -63,14 +80,31 @@ def read_items(raw: Raw, member: str) -> list[Item | None]:
     :raises InvalidRequest: it cannot be examined, or a guarded member of an element is written in another case or
         stands there twice; `param` is its path, as written.
     """
-    found: list[Item | None]
-    with examined():
-        try:
-            found = [*_items(raw)]
-        except msgspec.ValidationError:  # among the elements is one that is no object
-            found = [_item(one) if first(one) == OBJECT else None for one in _raws(raw)]
-    _check_items(found, member)
+    decoded: Sequence[All | None]
+    try:
+        decoded = _items(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        with examined():  # among the elements is one that is no object, or that cannot be read
+            decoded = [_item(one) if first(one) == OBJECT else None for one in _raws(raw)]
+    found: list[Item | None] = []
+    for number, members in enumerate(decoded):
+        if members is None:
+            found.append(None)
+            continue
+        written = ",".join(members)
+        shape = _shapes.get(written)
+        if shape is None or len(shape.names) != len(members):  # names may have commas in them
+            shape = _shape_of(members, f"{member}[{number}]")
+            if written.count(",") == len(members) - 1 and len(written) <= LONGEST_KEPT:
+                _keep(written, shape)
+        found.append((shape, members))
     return found
+
+
+def _keep(written: str, shape: Shape) -> None:
+    if len(_shapes) >= MOST_KEPT:
+        _shapes.clear()
+    _shapes[written] = shape
 
 
 def elements(raw: Raw) -> list[Raw]:
@@ -88,9 +122,9 @@ def member_of(raw: Raw, place: str, name: str) -> Raw | None:
     :raises InvalidRequest: as `read_items`.
     """
     with examined():
-        item = _item(raw)
-    _check_once(item, frozenset({name}), place)
-    return next((value for key, value in item.items() if str(key) == name), None)
+        members = _item(raw)
+    _check_once(map(str, members), frozenset({name}), place)
+    return next((value for key, value in members.items() if str(key) == name), None)
 
 
 def text_in(raw: Raw | None) -> str | None:
@@ -100,8 +134,10 @@ def text_in(raw: Raw | None) -> str | None:
     """
     if raw is None or first(raw) != QUOTE:
         return None
-    with examined():
+    try:
         return _string(raw)
+    except msgspec.MsgspecError as error:
+        raise invalid_json(f"{error}.") from None
 
 
 def first(raw: Raw) -> int:
@@ -123,20 +159,16 @@ def examined() -> Generator[None, None, None]:
         raise invalid_json("it is nested too deeply.") from None
 
 
-def _check_items(items: Iterable[Item | None], member: str) -> None:
-    known: set[str] = set()
-    for number, item in enumerate(items):
-        if item is None:
-            continue
-        names = ",".join(item)  # most items of a body have the same few members
-        if names not in known or names.count(",") != len(item) - 1:
-            _check_once(item, ITEM, f"{member}[{number}]")
-            known.add(names)
+def _shape_of(members: All, place: str) -> Shape:
+    names = tuple(map(str, members))
+    _check_once(names, ITEM, place)
+    at = {name: number for number, name in enumerate(names)}
+    return Shape(names, at, len(at) == len(names) and all(map(str.islower, names)))
 
 
-def _check_once(item: Item, guarded: frozenset[str], place: str) -> None:
+def _check_once(names: Iterable[str], guarded: frozenset[str], place: str) -> None:
     seen: set[str] = set()
-    for name in map(str, item):
+    for name in names:
         if name in guarded or name.casefold() in guarded:
             if name not in guarded or name in seen:
                 raise ambiguous(name, f"{place}.{name}")

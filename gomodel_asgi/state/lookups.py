@@ -23,7 +23,7 @@ from .available import available
 from .claims import HERE
 from .compaction import Compactor
 from .compaction_item import has_mark
-from .mentions import Mentions, lists_of, mentions_of
+from .mentions import Mentions, brings, has_sealed, lists_of, mentions_of
 from .past import PATH, Named, Past, Referred
 from .records import Records
 from .references import response_of
@@ -39,6 +39,8 @@ class Lookups:
     def __init__(self, records: Records, compactor: Compactor) -> None:
         self.records = records
         self.compactor = compactor
+        self.has_tenants = False
+        """Whether any caller may have a tenant, as far as is known here."""
 
     # Before the policy...
 
@@ -79,12 +81,13 @@ class Lookups:
         """
         request, row = job.request, ROWS[job.request.operation]
         mentions = NOTHING
-        if row.body is not None:
-            envelope, strict = request.envelope, request.tenant is not None
+        self.has_tenants = self.has_tenants or request.tenant is not None
+        if row.body is not None and brings(row.body, request.envelope.members):
+            envelope, strict, tenants = request.envelope, request.tenant is not None, self.has_tenants
             lists = lists_of(row.body, envelope.members)
             if self.records.keeps:
-                mentions = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict)
-            if lists and has_mark(envelope):
+                mentions = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict, tenants=tenants)
+            if has_sealed(lists) and has_mark(envelope):
                 self._of(job).compacted = True
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.past, Past) and job.past.trusted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from ..envelope import Members
 from ..errors import InvalidRequest
@@ -33,6 +33,14 @@ class Mentions(Struct, frozen=True):
         return bool(self.references or self.others or self.below)
 
 
+def brings(body: Body, members: Members) -> bool:
+    """Whether a body has anything that may mention something; most have not."""
+    for name in body.items:
+        if name in members and first(members[name]) in (ARRAY, OBJECT):
+            return True
+    return any(name in members for name, _ in body.nested)
+
+
 def lists_of(body: Body, members: Members) -> Lists:
     """The lists of items in a body, by member.
 
@@ -42,17 +50,30 @@ def lists_of(body: Body, members: Members) -> Lists:
     return {name: read_items(raw, name) for name, raw in given if first(raw) == ARRAY}
 
 
-def mentions_of(body: Body, members: Members, raw: bytes, lists: Lists, *, strict: bool) -> Mentions:
-    """What the body *raw*, with *lists*, mentions. *strict*: the caller has a tenant, beside whom there are others.
+def has_sealed(lists: Lists) -> bool:
+    """Whether an item brings something that only its issuer can read."""
+    return any(item is not None and "encrypted_content" in item[0].at for items in lists.values() for item in items)
 
-    :raises InvalidRequest: there is too much of it, or (*strict*) something stands where nobody could tell what it is.
+
+def mentions_of(
+    body: Body, members: Members, raw: bytes, lists: Lists, *, strict: bool, tenants: bool = True
+) -> Mentions:
+    """What the body *raw*, with *lists*, mentions. *strict*: this caller has a tenant; *tenants*: some may have one.
+
+    :raises InvalidRequest: there is too much of it, or something stands where nobody could tell what it is.
     """
     found = [one for name, items in lists.items() for one in references(items, name)]
+    alone = [(name, members[name]) for name in body.items if name in members and first(members[name]) == OBJECT]
+    for name, value in alone:
+        found += _references_alone(name, value)
     if len(found) > MOST_REFERENCES:
         raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
-    if strict:
-        _check_shape(body, members, lists)
-    below = _below(members, lists, strict) if lists and may_be_nested(raw) else []
+    if strict and alone:
+        name = alone[0][0]
+        raise InvalidRequest(f"'{name}' must be a string or a list.", param=name, code="invalid_type")
+    if tenants:
+        _check_elements(members, lists)
+    below = _below(body, members, strict) if (lists or alone) and tenants and may_be_nested(raw) else []
     return Mentions(found, _others(body, members), below)
 
 
@@ -72,10 +93,14 @@ def check_steer(body: Body, members: Members, raw: bytes) -> None:
         raise unknown_item()
 
 
-def _check_shape(body: Body, members: Members, lists: Lists) -> None:
-    for name in body.items:
-        if name in members and first(members[name]) == OBJECT:
-            raise InvalidRequest(f"'{name}' must be a string or a list.", param=name, code="invalid_type")
+def _references_alone(name: str, value: Raw) -> list[Reference]:
+    """What a single item, where there should be a list, refers to: it goes to who knows it, or nowhere."""
+    items = read_items(Raw(b"[%b]" % bytes(value)), name)
+    return [Reference(name, 0, one.id, "approval") for one in references(items, name)]
+
+
+def _check_elements(members: Members, lists: Lists) -> None:
+    """A list in a list of items is none: nobody could say what in it an upstream would look up."""
     for name, items in lists.items():
         for index, one in enumerate(elements(members[name]) if None in items else ()):
             if first(one) == ARRAY and holds(one):
@@ -93,10 +118,11 @@ def _others(body: Body, members: Members) -> list[tuple[str, str | None]]:
     return found
 
 
-def _below(members: Members, lists: Lists, strict: bool) -> list[str]:
+def _below(body: Body, members: Members, strict: bool) -> list[str]:
     ids: list[str] = []
-    for name in lists:
-        for index, one in enumerate(elements(members[name])):
+    given = [(name, members[name]) for name in body.items if name in members]
+    for name, raw in given:
+        for index, one in enumerate(elements(raw) if first(raw) == ARRAY else [raw]):
             place = f"{name}[{index}]"
             found = _nested(bytes(one), place)
             if found and strict:

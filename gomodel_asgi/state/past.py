@@ -210,7 +210,7 @@ class Past:
 
     def _may_pass(self, id: str | None, upstream: str) -> bool:
         """Whether *id*, of which nothing is known, may go to *upstream*."""
-        return self.trusted and id not in self.foreign.get(upstream, ())
+        return self.trusted and id is not None and id not in self.foreign.get(upstream, ())
 
     def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
         found = self.referred.get(reference.id)

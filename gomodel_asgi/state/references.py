@@ -57,6 +57,12 @@ CONTENT: dict[str, tuple[str, ...]] = {
 }
 """The members of which one must hold something, by type; of any other `…_output` it is `output`."""
 
+PLAIN = {b'"%s"' % type.encode(): names[0] for type, names in CONTENT.items() if type != "message"} | {
+    b'"function_call_output"': "output",
+    b'"message"': "content",
+}
+"""One of them, by the type as it is mostly written."""
+
 # Members that tell which item it is, and not what is in it.
 ABOUT = frozenset({"id", "type", "status", "role", "phase"})
 TOLD = frozenset({*ABOUT, *(name for names in CONTENT.values() for name in names)})
@@ -64,8 +70,7 @@ TOLD = frozenset({*ABOUT, *(name for names in CONTENT.values() for name in names
 # Items that are known whole without an id, and what they are then.
 CARRIED = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 
-EMPTY = re.compile(rb'null|""|[\[{][ \t\r\n]*[\]}]')
-HOLDING = frozenset(b'"[{')
+EMPTY = re.compile(rb"[\[{][ \t\r\n]*[\]}]")
 NULL = ord("n")
 
 # Letters that are escaped, as no encoder writes them; what was escaped before it became part of a text looks the same.
@@ -88,17 +93,23 @@ class Reference(msgspec.Struct, frozen=True):
 def references(items: Iterable[Item | None], member: str) -> list[Reference]:
     """What *items*, the elements of *member*, refer to, in order."""
     found: list[Reference] = []
-    known: dict[str, tuple[str, ...]] = {}
     for index, item in enumerate(items):
         if item is None:
             continue
-        written = ",".join(item)  # most items of a body have the same few members
-        names = known.get(written)
-        if names is None or written.count(",") != len(item) - 1:
-            names = known[written] = tuple(map(str, item))
-        if "id" in names or "approval_request_id" in names:
-            found += _references(_told(names, item), member, index)
+        at = item[0].at
+        if "approval_request_id" in at or ("id" in at and not _is_plainly_whole(item)):
+            found += _references(_told(item), member, index)
     return found
+
+
+def _is_plainly_whole(item: Item) -> bool:
+    """Whether *item* brings its content, told by one look: so it is with nearly all that have an id."""
+    shape, members = item
+    if not shape.plain or "type" not in shape.at:
+        return False
+    values = [*members.values()]
+    name = PLAIN.get(bytes(values[shape.at["type"]]))
+    return name in shape.at and holds(values[shape.at[name]])
 
 
 def only_named(output: Raw) -> list[str]:
@@ -117,7 +128,7 @@ def may_be_nested(raw: bytes) -> bool:
 
 
 def nested(item: bytes) -> list[str]:
-    """The ids of the `item_reference`s that stand below *item*, where no API has any.
+    """The ids of the `item_reference`s that stand below *item* (JSON, an object or a list), where no API has any.
 
     :raises RecursionError: it is nested too deeply.
     """
@@ -130,7 +141,7 @@ def nested(item: bytes) -> list[str]:
         last[:] = [str(value) for name, value in pairs if name.casefold() == "id"] if REFERENCE in types else []
 
     json.loads(item, object_pairs_hook=look, parse_int=str, parse_float=str, parse_constant=str)
-    return below
+    return below if item[0] == OBJECT else below + last
 
 
 def without(raw: bytes, gone: Sequence[int]) -> bytes:
@@ -174,17 +185,17 @@ def _nameless(item: bytes) -> bytes:
 
 def _approval(item: Item) -> str | None:
     """The id of an item that asks for an approval, which answers name."""
-    members = {str(name): value for name, value in item.items()}
+    members = _told(item)
     return text_in(members.get("id")) if text_in(members.get("type")) == "mcp_approval_request" else None
 
 
-def _told(names: tuple[str, ...], item: Item) -> Members:
+def _told(item: Item) -> Members:
     """The members of *item*. Of what stands twice, or in another case too, the emptiest: some upstream takes that."""
-    members = dict(zip(names, item.values(), strict=True))
-    if len(members) == len(names) and all(map(str.islower, names)):
-        return members
+    shape, members = item
+    if shape.plain:
+        return dict(zip(shape.names, members.values(), strict=True))
     told: Members = {}
-    for name, value in zip(names, item.values(), strict=True):
+    for name, value in zip(shape.names, members.values(), strict=True):
         folded = name.casefold()
         name = folded if folded in TOLD else name
         if name not in told or not holds(value):
@@ -245,7 +256,10 @@ def _has(members: Members, names: Iterable[str]) -> bool:
 
 def holds(value: Raw) -> bool:
     """Whether *value* is text, a list or an object, and not an empty one."""
-    return first(value) in HOLDING and EMPTY.fullmatch(memoryview(value)) is None
+    view = memoryview(value)
+    if view[0] == QUOTE:
+        return len(view) > 2
+    return view[0] in (ARRAY, OBJECT) and EMPTY.fullmatch(view) is None
 
 
 def _is_tree(value: Raw) -> bool:
