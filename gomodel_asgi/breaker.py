@@ -276,6 +276,7 @@ class Breaker(Window):
 
     def shut_out(self, now: float) -> int:
         """How many tenants are refused, or probe, while others are not."""
+        self._forget_quiet(now)
         if self._everybodys(now).opened is not None:
             return 0
         return sum(record.circuit.opened is not None for record in (self.nobody, *self.failing.values()))

@@ -326,6 +326,16 @@ def test_a_tenant_that_is_quiet_is_none_of_those_that_asked() -> None:
     assert len(door.breaker.answered) == 0
 
 
+def test_a_breaker_whose_tenants_have_gone_is_idle() -> None:
+    door = Door()
+    door.fails("gone", MINIMUM)
+    assert (door.breaker.shut_out(door.clock.now), door.breaker.is_idle(door.clock.now)) == (1, False)
+    door.clock.now += 2 * WINDOW
+
+    assert door.breaker.is_idle(door.clock.now)
+    assert door.health.tenants == 0
+
+
 def test_requests_without_a_tenant_have_a_circuit_of_their_own() -> None:
     door = Door()
     door.answers("modest")

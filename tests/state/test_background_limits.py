@@ -8,9 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from gomodel_asgi import Gateway, Limits, Provider, RoutingRequest, Target, Timeouts
 from gomodel_asgi.errors import Overloaded
+from gomodel_asgi.observers import Ended, Record, RequestStarted
 from gomodel_asgi.state import MemoryStore
 from gomodel_asgi.state.lease import LEASES
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
@@ -321,6 +324,23 @@ async def test_what_is_ended_while_queued_is_never_sent_and_leaves_nothing(
     assert [key async for key in store.scan(LEASES)] == []
 
 
+async def test_observers_are_told_of_work_when_it_begins_and_once_that_it_has_ended(
+    make: Make, fake: FakeProvider
+) -> None:
+    told: list[Record] = []
+    gateway, first, second = await queued(make, fake, observers=[told.append])
+    requests = 2  # the creates themselves
+    await ask(gateway, path=f"/v1/responses/{second}/cancel", method="POST", tenant="a")
+    await until(lambda: gateway.background.allowance.taken == {"a": 1})
+    begun = [one for one in told if isinstance(one, RequestStarted) and one.context.operation == "create"]
+    assert len(begun) == requests + 1
+    await go_on(fake, lambda: nothing_left(gateway))
+
+    begun = [one for one in told if isinstance(one, RequestStarted) and one.context.operation == "create"]
+    ended = [one for one in told if isinstance(one, Ended) and one.context.operation == "create"]
+    assert len(begun) == len(ended) == requests + 1
+
+
 async def test_a_gateway_that_closes_leaves_nothing_queued(make: Make, fake: FakeProvider) -> None:
     store = MemoryStore()
     gateway, first, second = await queued(make, fake, store=store)
@@ -526,6 +546,27 @@ async def test_who_leaves_before_there_is_anything_to_follow_leaves_nothing_but_
         await until(lambda: not gateway.under_way.watches)
     assert not gateway.abandoned.taken
     await received(fake, 1)
+
+
+async def test_who_leaves_a_route_of_the_hosts_counts_as_long_as_the_stream_goes_on(
+    make: Make, fake: FakeProvider
+) -> None:
+    gateway = make("native")
+    fake.fail_next(Stall(after_events=2))
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await gateway.endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+    caller = Caller(scope_of(tenant="a"), [encoded({**BODY, "stream": True})])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(caller.run, route)
+        await caller.until(2)
+        caller.leave()
+        await until(lambda: gateway.abandoned.taken == {"a": 1})
+        await go_on(fake, lambda: fake.requests[0].answered.is_set())
+
+    assert not gateway.abandoned.taken and caller.raised is None
 
 
 class Broken(Caller):
