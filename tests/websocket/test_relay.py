@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -80,6 +81,24 @@ async def test_the_upgrade_carries_the_key_of_the_target_and_nothing_of_the_clie
     assert upgrade[":path"] == "/v1/responses?beta=true&x=1"
     assert upgrade["user-agent"].startswith("gomodel-asgi/")
     assert not {"cookie", "content-type", "origin"} & set(upgrade)
+
+
+@pytest.mark.parametrize("query", [b"a#b", b"a=%23", b"a@b:c", b"//x"])
+async def test_no_query_of_a_client_makes_the_upgrade_tell_the_key_in_ours(
+    make: Make, upstream: Upstream, caplog: pytest.LogCaptureFixture, query: bytes
+) -> None:
+    """A library that parses the URL once more names it, whole, where it does not like it."""
+    caplog.set_level(logging.DEBUG)
+    told: list[Any] = []
+    provider = Provider("up", f"{upstream.base_url}?key={KEY}", websocket=True)
+    async with connected(make(provider, observers=[told.append]), query=query) as client:
+        await client.talk("hello")
+    [upgrade] = upstream.upgrades
+
+    assert upgrade[":path"] == f"/v1/responses?{query.decode()}&key={KEY}"
+    assert client.raised is None
+    logged = [entry.getMessage() for entry in caplog.records if entry.name != "websockets.server"]  # the upstream's own
+    assert KEY not in f"{logged} {client.messages} {told}"
 
 
 async def test_one_upstream_connection_carries_all_turns_and_lanes(client: Client, upstream: Upstream) -> None:
