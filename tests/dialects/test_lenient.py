@@ -349,6 +349,33 @@ def test_a_type_may_stand_in_the_event_s_name_alone() -> None:
     assert final(normalized(data))["output"][0]["content"][0]["text"] == "Hi"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("max_output_tokens", "max_output_tokens"),
+        ("content_filter", "content_filter"),
+        ("steered", "steered"),
+        ("length", "max_output_tokens"),
+        ("safety", "content_filter"),
+        ("max_tool_calls", "max_output_tokens"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_why_a_response_is_incomplete_is_a_word_that_clients_know(given: str, expected: str, stream: bool) -> None:
+    response = {
+        "object": "response",
+        "status": "incomplete",
+        "output": [],
+        "incomplete_details": {"reason": given, "a": 1},
+    }
+    repaired = reader(stream=stream)
+    repaired.feed(unnamed(response)) if stream else repaired.whole(json.dumps(response).encode())
+
+    found = json.loads(repaired.final() or b"")
+    assert found["incomplete_details"] == {"reason": expected, "a": 1}
+    validate_type(type_=Response, value=found)
+
+
 def test_completed_with_the_status_incomplete_is_not_completed() -> None:
     end = {"type": "response.completed", "response": {"status": "incomplete"}}
 
@@ -552,6 +579,15 @@ def test_ids_that_rotate_without_an_index_are_those_of_the_open_item() -> None:
 MESSAGES = [{"type": "message", "id": name} for name in ("a", "b", "c")]
 
 
+def last(*output: Json) -> Json:
+    """The end of a stream, with a final object."""
+    return {"type": "response.completed", "response": {"output": [*output]}}
+
+
+def said_as(id: str, text: str) -> Json:
+    return {"type": "message", "id": id, "content": text}
+
+
 def texts(found: list[Json]) -> list[str]:
     """What the messages say, and that the stream is one of the grammar."""
     output = final(normalized(found))["output"]
@@ -620,19 +656,23 @@ STORIES: dict[str, tuple[list[Json], list[str]]] = {
             added(0, MESSAGES[0]),
             ended(0, MESSAGES[0]),
             *(added(0, one) for one in MESSAGES[1:]),
-            *(says(text, output_index=0, item_id=id) for id, text in ("bB", "cC", "bb")),
+            *(says(text, output_index=0, item_id=id) for id, text in ("cC", "bB", "cc")),
         ],
-        ["", "Bb", "C"],
+        ["", "B", "Cc"],
     ),
     "an end under an index that nobody knows is that of the item of its id": (
         [added(0, MESSAGES[0]), says("A", output_index=0), ended(7, MESSAGES[0] | {"content": "AB"})],
         ["AB"],
     ),
+    "an end under an index and an id that nobody knows is another item's": (
+        [added(0, MESSAGES[0]), ended(7, said_as("z", "Z"))],
+        ["", "Z"],
+    ),
     "the final object may leave items out and call the others anew": (
         [
             *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
             *(says(text, output_index=n) for n, text in enumerate("AB")),
-            {"type": "response.completed", "response": {"output": [{"type": "message", "id": "z", "content": "B"}]}},
+            last(said_as("z", "B")),
         ],
         ["A", "B"],
     ),
@@ -640,12 +680,7 @@ STORIES: dict[str, tuple[list[Json], list[str]]] = {
         [
             *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
             says("B", output_index=1),
-            {
-                "type": "response.completed",
-                "response": {
-                    "output": [{"type": "message", "id": id, "content": text} for id, text in (("x", "A"), ("y", "BC"))]
-                },
-            },
+            last(said_as("x", "A"), said_as("y", "BC")),
         ],
         ["A", "BC"],
     ),
@@ -653,10 +688,15 @@ STORIES: dict[str, tuple[list[Json], list[str]]] = {
         [
             *(added(n, MESSAGES[0]) for n in (0, 1)),
             *(says(text, output_index=n) for n, text in enumerate("AB")),
-            {
-                "type": "response.completed",
-                "response": {"output": [{"type": "message", "id": "a", "content": text} for text in ("AA", "BB")]},
-            },
+            last(said_as("a", "AA"), said_as("q", "BB")),
+        ],
+        ["AA", "BB"],
+    ),
+    "an id that the final object gives to two items says nothing": (
+        [
+            *(added(n, one) for n, one in enumerate(reversed(MESSAGES[:2]))),
+            *(says(text, output_index=n) for n, text in enumerate("AB")),
+            last(said_as("a", "AA"), said_as("a", "BB")),
         ],
         ["AA", "BB"],
     ),
@@ -670,12 +710,77 @@ def test_who_an_event_speaks_of(story: str) -> None:
     assert texts(found) == expected
 
 
+CALLS: dict[str, tuple[list[Json], list[tuple[str, str]]]] = {
+    "a call id says more than an id": (
+        [
+            *(added(None, call("f", call_id=call_id, id=id)) for call_id, id in (("c1", "x"), ("c2", "y"))),
+            *(ended(None, call("f", text, call_id=id, id="x")) for id, text in (("c2", "2"), ("c1", "1"))),
+        ],
+        [("c1", "1"), ("c2", "2")],
+    ),
+    "a call id is known under an id that nobody knows": (
+        [
+            *(added(None, call("f", call_id=call_id, id=id)) for call_id, id in (("c1", "x"), ("c2", "y"))),
+            *(ended(None, call("f", text, call_id=id, id="z")) for id, text in (("c2", "2"), ("c1", "1"))),
+        ],
+        [("c1", "1"), ("c2", "2")],
+    ),
+    "an end of another call id under a fresh index is another call's, though its id is shared": (
+        [added(0, call("f", call_id="c1", id="x")), ended(5, call("f", "2", call_id="c2", id="x"))],
+        [("c1", "{}"), ("c2", "2")],
+    ),
+}
+
+
+@pytest.mark.parametrize("story", CALLS)
+def test_whose_call_an_end_is(story: str) -> None:
+    found, expected = CALLS[story]
+
+    assert calls_of(normalized(found)) == expected
+
+
+def test_what_the_final_object_adds_is_added_to_the_item_that_says_the_same() -> None:
+    told = [
+        *(added(n, one) for n, one in enumerate(MESSAGES[:2])),
+        *(says(t, output_index=n) for n, t in enumerate("AB")),
+    ]
+    repaired = reader()
+    out = events(repaired.feed(wire([*told, last(said_as("z", "B") | {"phase": "final_answer"})])))
+
+    assert [item.get("phase") for item in final(out)["output"]] == [None, "final_answer"]
+
+
+def test_the_first_name_of_a_call_is_the_one() -> None:
+    out = normalized([added(0, call("f")), ended(0, call("g", "{}"))])
+
+    assert [item["name"] for item in final(out)["output"]] == ["f"]
+
+
 def test_text_that_comes_behind_its_end_is_not_told_twice() -> None:
     end = {"type": "response.output_text.done", "text": "Hi there", "content_index": 0}
-    late = [TEXT | {"delta": delta, "content_index": 0} for delta in (" th", "ere")]
-    out = normalized([TEXT | {"content_index": 0}, end, *late])
+    late = [says(delta, content_index=0) for delta in (" th", "ere")]
 
-    assert final(out)["output"][0]["content"][0]["text"] == "Hi there"
+    assert texts([TEXT | {"content_index": 0}, end, *late]) == ["Hi there"]
+
+
+def test_parts_that_share_an_index_are_told_apart_by_order() -> None:
+    part = {"type": "response.content_part.added", "output_index": 0, "content_index": 0}
+    place = {"output_index": 0, "content_index": 0}
+    end = {"type": "response.content_part.done", **place, "part": {"type": "output_text", "text": "A"}}
+    content = [{"type": "output_text", "text": text} for text in ("A", "BC")]
+    found = [part, says("A", **place), end, part, says("B", **place), ended(0, {"type": "message", "content": content})]
+
+    assert [part["text"] for part in final(normalized(found))["output"][0]["content"]] == ["A", "BC"]
+
+
+def test_citations_that_only_the_final_object_has_are_in_the_output() -> None:
+    cited = [{"type": "url_citation", "url": url} for url in "uv"]
+    part = {"type": "output_text", "text": "A", "annotations": cited}
+    repaired = reader()
+    first = ended(0, {"type": "message", "id": "a", "content": [part | {"annotations": cited[:1]}]})
+    out = events(repaired.feed(wire([first, last({"type": "message", "id": "a", "content": [part]})])))
+
+    assert final(out)["output"][0]["content"][0]["annotations"] == cited
 
 
 def test_text_that_goes_on_behind_an_end_that_did_not_bring_it_is_another_part() -> None:
@@ -946,6 +1051,30 @@ def test_refused_credentials_are_not_quoted() -> None:
     assert "canary" not in json.dumps(normalized(said(error, failed)))
 
 
+def test_an_event_that_is_named_error_is_one_whatever_it_calls_itself() -> None:
+    repaired = reader()
+    repaired.feed(b'event: error\ndata: {"type":"server_error","message":"No."}\n\n')
+
+    assert repaired.failure is not None and repaired.failure.message == "No."
+
+
+@pytest.mark.parametrize("how", ["cut", "failed"])
+def test_a_stream_that_breaks_off_ends_with_all_that_was_said_of_it(how: str) -> None:
+    begun = {"type": "response.in_progress", "response": {"usage": {"input_tokens": 3}, "service_tier": "flex"}}
+    whole = said_as("a", "Hi") | {"phase": "commentary"}
+    repaired = reader()
+    said = [begun, TEXT | {"output_index": 1}, added(1, MESSAGES[1] | {"phase": "p"}), added(0, whole)]
+    out = repaired.feed(wire(said, done=False))
+    found = events(out + (repaired.close() if how == "cut" else repaired.fail(UpstreamTimeout("It stopped."))))
+
+    assert (final(found)["usage"]["input_tokens"], final(found)["service_tier"]) == (3, "flex")
+    assert [(item["content"][0]["text"], item["phase"]) for item in final(found)["output"]] == [
+        ("Hi", "p"),
+        ("Hi", "commentary"),
+    ]
+    assert [event["response"]["usage"] for event in found[:2]] == [None, None]
+
+
 def test_a_failure_of_ours_ends_the_stream_in_band_with_what_came() -> None:
     repaired = reader()
     out = repaired.feed(wire(said(TEXT), done=False)) + repaired.fail(UpstreamTimeout("It stopped."))
@@ -1062,6 +1191,21 @@ def test_a_bare_reply_gets_every_member_that_is_required() -> None:
 @pytest.mark.parametrize("status", ["queued", "in_progress", "cancelled", "failed", "incomplete", "completed"])
 def test_a_reply_keeps_its_status(status: str) -> None:
     assert whole({"object": "response", "id": "resp_1", "status": status, "output": []})["status"] == status
+
+
+def test_the_id_that_a_response_has_to_have_is_not_the_upstream_s() -> None:
+    repaired = LenientReader(name=None, model="m", limits=Limits(), echo={}, response_id="resp_ours")
+    out = events(repaired.feed(wire(proper())))
+
+    assert {event["response"]["id"] for event in out if "response" in event} == {"resp_ours"}
+
+
+def test_a_reply_that_comes_whole_and_has_not_ended_cannot_be_streamed() -> None:
+    repaired = reader()
+    out = events(repaired.whole(b'{"object":"response","id":"resp_1","status":"queued"}'))
+
+    assert [event["type"] for event in out][:2] == ["response.created", "response.queued"]
+    assert (out[-1]["type"], out[-1]["response"]["id"]) == ("response.failed", "resp_1")
 
 
 def test_what_is_no_response_is_refused() -> None:

@@ -34,12 +34,9 @@ TYPES: dict[str, tuple[type, ...]] = {
     "completed_at": (int, float),
 }
 """Types of members whose default does not tell."""
-REASONS: dict[str, Reason] = {
-    **{reason: reason for reason in get_args(Reason)},
-    "length": "max_output_tokens",
-    "max_tokens": "max_output_tokens",
-}
-"""Why a response is incomplete, as upstreams write it. What is not here is no reason that a client could know."""
+REASONS = frozenset(get_args(Reason))
+FILTERED = dict.fromkeys(("content-filter", "safety", "refusal", "sensitive"), "content_filter")
+"""What servers call a filter. All others that they name are limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ def repaired_response(given: Json, identity: Identity, status: str) -> Json:
     response |= {"status": status, "usage": repaired_usage(given.get("usage"))}
     at = timestamp(kept.get("completed_at")) or identity.created_at
     response["completed_at"] = at if status == "completed" else None
-    response["incomplete_details"] = _reason(kept) if status == "incomplete" else None
+    response["incomplete_details"] = _details(kept) if status == "incomplete" else None
     response["error"] = repaired_error(kept.get("error")) if status in ("failed", "cancelled") else None
     for name in ("reasoning", "text"):
         response[name] = DEFAULTS[name] | response[name]
@@ -87,11 +84,14 @@ def _fits(name: str, value: Any) -> bool:
     return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
-def _reason(kept: Json) -> Json | None:
-    """The details, if they say why: a guess would be worse than none."""
+def _details(kept: Json) -> Json | None:
+    """Why a response is incomplete, in a word that clients know; None where nothing says so, since a guess would be
+    worse."""
     details = kept.get("incomplete_details") or {}
-    reason = REASONS.get(str(details.get("reason")))
-    return None if reason is None else {**details, "reason": reason}
+    reason = name_of(details, "reason")
+    if not reason:
+        return None
+    return {**details, "reason": reason if reason in REASONS else FILTERED.get(reason, "max_output_tokens")}
 
 
 def repaired_error(error: Json | None) -> Json | None:
