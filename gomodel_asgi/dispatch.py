@@ -151,12 +151,13 @@ async def answer_of(
     except Overran:
         raise PolicyTimeout("The routing policy took too long; try again later.") from None
     except HTTPException as error:
-        raise _refusal(error) from error
+        raise refusal_of(error) from error
     except Exception as error:
         raise PolicyFailed(NO_DETAIL) from error
 
 
-def _refusal(error: HTTPException) -> RoutingError:
+def refusal_of(error: HTTPException) -> RoutingError:
+    """What the host's own code said with an exception of Starlette's, as an answer of ours."""
     retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
     return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)

@@ -2,48 +2,82 @@
 
     app.include_router(responses_router(gateway, dependencies=[Depends(current_user)]))
 
-Bodies are not parsed by FastAPI: they reach the gateway as they came, and its errors keep OpenAI's form. The models on
-the OpenAPI page describe, they do not validate.
+Bodies are not parsed by FastAPI: they reach the gateway as they came, and every error has OpenAI's form, whether it is
+the gateway's or a dependency's. The models on the OpenAPI page describe, they do not validate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import Enum
+from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
+from ..dispatch import refusal_of
+from ..endpoints.handler import failed
 from ..endpoints.paths import Route, match
+from ..errors import GatewayError, InvalidRequest
 from ..gateway import Gateway
-from .openapi import OPERATIONS, Operation, documentation
+from ..headers import Headers, request_id
+from ..websocket.handshake import refuse
+from .openapi import OPERATIONS, documentation
 
 try:
     from fastapi import APIRouter
+    from fastapi.exceptions import RequestValidationError
     from fastapi.params import Depends
+    from fastapi.routing import APIRoute
 except ImportError:
     raise ImportError("gomodel_asgi.contrib.fastapi needs FastAPI: install gomodel-asgi[fastapi].") from None
 
 NOWHERE = Route({})
+OURS = ("/responses", "/responses/{rest}", "/conversations", "/conversations/{rest}", "/models")
+"""Paths at which a method that none of them has, and what is below them, is answered here and not by the app."""
+FOREIGN = ("/chat/completions", "/completions", "/embeddings", "/messages")
+"""Paths that clients of other APIs ask for."""
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+HANDLERS = "starlette.exception_handlers"
+"""The scope key of an app's own answers to exceptions."""
+
+
+class OpenAIRoute(APIRoute):
+    """A route whose refusals have OpenAI's form, those of its dependencies too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (HTTPException, RequestValidationError, GatewayError) as error:
+                return _refused(error, request)
+
+        return handler
 
 
 def responses_router(
     gateway: Gateway, *, dependencies: Sequence[Depends] = (), tags: list[str | Enum] | None = None
 ) -> APIRouter:
-    """A router with every path that the gateway serves, below its prefix.
+    """A router with every path that the gateway serves, below its prefix, WebSocket mode included.
 
-    *dependencies* run before the gateway reads anything: what they raise answers the request, what they put into
-    `request.state` is in `RoutingRequest.state`. Their exceptions are answered in the app's own form, not in OpenAI's.
-    *tags* group the paths on the OpenAPI page.
+    *dependencies* run before the gateway reads anything: what they put into `request.state` is in
+    `RoutingRequest.state`, an `HTTPException` of theirs answers the request in OpenAI's form. They see the upgrade of a
+    WebSocket as a GET; those that `yield` stay open as long as the connection. *tags* group the paths on the OpenAPI
+    page.
     """
-    router = APIRouter(prefix=gateway.prefix, dependencies=list(dependencies), tags=tags or ["responses"])
+    router = APIRouter(prefix=gateway.prefix, tags=tags or ["responses"], route_class=OpenAIRoute)
     for operation in OPERATIONS:
         described, extra = documentation(operation)
         router.add_api_route(
-            operation.path.replace("{model}", "{model:path}"),
-            _endpoint(gateway, operation),
+            _pattern(operation.path),
+            _endpoint(gateway, operation.path),
             methods=[operation.method],
+            dependencies=dependencies,
             name=operation.name,
             operation_id=operation.name,
             summary=operation.name.replace("_", " ").capitalize(),
@@ -52,15 +86,96 @@ def responses_router(
             responses=described,
             openapi_extra=extra,
         )
+    for path in (*OURS, *FOREIGN):
+        router.add_api_route(
+            _pattern(path),
+            _endpoint(gateway, path),
+            methods=METHODS,
+            dependencies=dependencies,
+            include_in_schema=False,
+            response_model=None,
+        )
+    router.add_api_websocket_route("/responses", _upgrade(gateway, dependencies), name="connect_responses")
     return router
 
 
-def _endpoint(gateway: Gateway, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+def _pattern(path: str) -> str:
+    """*path* as a route: a model's name may hold slashes."""
+    return path.replace("{model}", "{model:path}").replace("{rest}", "{rest:path}")
+
+
+def _endpoint(gateway: Gateway, path: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        path = operation.path.format(**request.path_params)
-        return Served(gateway, match({"type": "http", "path": path}, "") or NOWHERE)
+        asked = path.format(**request.path_params)
+        return Served(gateway, match({"type": "http", "path": asked}, "") or NOWHERE)
 
     return endpoint
+
+
+def _upgrade(gateway: Gateway, dependencies: Sequence[Depends]) -> Callable[[WebSocket], Awaitable[None]]:
+    """The endpoint of WebSocket mode. An upgrade is a GET (RFC 6455, 4.1): so the *dependencies* see it, as those that
+    guard the other paths do, and what they refuse is answered here and not by the app's own handlers."""
+
+    async def upgrade(websocket: WebSocket) -> None:
+        async def converse(request: Request) -> Response:
+            scope = {**request.scope, "type": "websocket"}
+            await gateway.converse(scope, websocket.receive, websocket.send)
+            return Response()
+
+        scope = {name: value for name, value in websocket.scope.items() if name != HANDLERS}
+        scope |= {"type": "http", "method": "GET"}
+        guarded = APIRoute(
+            "/responses",
+            converse,
+            methods=["GET"],
+            dependencies=dependencies,
+            dependency_overrides_provider=scope.get("app"),
+            response_model=None,
+        )
+        try:
+            await guarded.app(scope, _no_body, _to_nobody)
+        except (HTTPException, RequestValidationError, GatewayError) as error:
+            await refuse(_error_of(error), websocket.scope, websocket.send)
+
+    return upgrade
+
+
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _to_nobody(message: Message) -> None:
+    """The answer to the GET was the upgrade."""
+
+
+def _refused(error: Exception, request: Request) -> Response:
+    reply = failed(_error_of(error))
+    id = request_id(request.headers.get("x-request-id", "").encode("latin-1"))
+    headers: Headers = [*reply.raw_headers, (b"x-request-id", id.encode("ascii"))]
+    given = (error.headers or {}) if isinstance(error, HTTPException) else {}
+    named = {name for name, _ in headers}
+    response = Response(reply.body, reply.status)
+    response.raw_headers = [
+        *((name, value) for name, value in response.raw_headers if name == b"content-length"),
+        *headers,
+        *(
+            (key, value.encode("latin-1"))
+            for name, value in given.items()
+            if (key := name.lower().encode()) not in named
+        ),
+    ]
+    return response
+
+
+def _error_of(error: Exception) -> GatewayError:
+    """What FastAPI or a dependency refuses, as an error of ours."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, HTTPException):
+        return refusal_of(error)
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    return InvalidRequest(f"The request is not what this app expects: {'; '.join(faults)}.", status=422)
 
 
 class Served(Response):

@@ -13,6 +13,9 @@ from ..exchange.operations import PLACEHOLDER, TABLE, Operation
 from ..state.unknown import unknown_response
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
+NOTHING = (
+    "Nothing is served at this path: the Responses API is at /responses, /conversations and /models below the prefix."
+)
 LONGEST_NAME = 512  # characters of a model's name
 
 
@@ -32,7 +35,7 @@ class Route:
         :raises InvalidRequest: 404, the path has no methods at all: it is not one of ours.
         """
         if not self.methods:
-            raise InvalidRequest("There is nothing at this path.", status=404, code="unknown_path")
+            raise InvalidRequest(NOTHING, status=404, code="unknown_path")
         found = self.methods.get(method)
         if found is None:
             allow = ", ".join(self.methods)

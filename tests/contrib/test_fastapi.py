@@ -11,15 +11,19 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.params import Depends as Dependency
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, OAuth2PasswordBearer
+from openai import OpenAI
+from starlette.authentication import SimpleUser
 
-from gomodel_asgi import Gateway, Provider, RoutingRequest, Target
+from gomodel_asgi import Denied, Gateway, Provider, RoutingRequest, Target, Unauthenticated
 from gomodel_asgi.contrib.fastapi import responses_router
 from gomodel_asgi.endpoints.paths import match
 from gomodel_asgi.schema import ResponsesRequest
 from gomodel_asgi.testing import FakeProvider
 from tests.serving import Served
+from tests.websocket.client import connected, knocking
 
 QUESTION = {"model": "m", "input": "Hello"}
 PATHS = {
@@ -251,3 +255,198 @@ def test_the_page_of_an_app_with_models_of_the_same_names_keeps_both() -> None:
     app.add_api_route("/mine", lambda: Response(mine=1), response_model=Response)
     schemas = app.openapi()["components"]["schemas"]
     assert sum(name.endswith("Response") and "mine" in schemas[name]["properties"] for name in schemas) == 1
+
+
+# Refusals...
+
+
+def is_openais(reply: httpx.Response, status: int) -> dict[str, Any]:
+    """The error of *reply*, which must have this status and OpenAI's form."""
+    assert (reply.status_code, reply.headers["content-type"]) == (status, "application/json")
+    assert reply.headers["cache-control"] == "private, no-store"
+    assert reply.headers["x-request-id"]
+    assert set(reply.json()) == {"error"}
+    error: dict[str, Any] = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+async def test_what_a_dependency_refuses_has_openais_form_and_its_own_headers(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient
+) -> None:
+    async def nobody() -> None:
+        raise HTTPException(401, "Not you.", {"WWW-Authenticate": "Bearer", "Retry-After": "7"})
+
+    url = serve(hosting(to(provider), Depends(nobody))) + "/v1/models"
+    reply = await client.get(url, headers={"x-request-id": "mine"})
+    assert is_openais(reply, 401)["message"] == "Not you."
+    assert (reply.headers["www-authenticate"], reply.headers["x-request-id"]) == ("Bearer", "mine")
+    assert reply.headers.get_list("retry-after") == ["7"]
+
+
+async def test_what_a_dependency_of_a_dependency_refuses_has_openais_form(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient
+) -> None:
+    async def user(token: Annotated[str, Depends(OAuth2PasswordBearer("token"))]) -> None:
+        raise AssertionError(token)
+
+    url = serve(hosting(to(provider), Depends(user))) + "/v1/responses"
+    assert is_openais(await client.post(url, json=QUESTION), 401)["type"] == "authentication_error"
+
+
+async def test_a_parameter_that_a_dependency_misses_is_named_in_openais_form(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient
+) -> None:
+    async def team(team: Annotated[str, Query()]) -> None:
+        raise AssertionError(team)
+
+    url = serve(hosting(to(provider), Depends(team))) + "/v1/responses"
+    assert "query.team" in is_openais(await client.post(url, json=QUESTION), 422)["message"]
+
+
+async def test_an_error_of_ours_that_a_dependency_raises_is_the_answer(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient
+) -> None:
+    async def nobody() -> None:
+        raise Unauthenticated("Log in first.")
+
+    url = serve(hosting(to(provider), Depends(nobody))) + "/v1/responses"
+    assert is_openais(await client.post(url, json=QUESTION), 401)["message"] == "Log in first."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/responses", "POST"),
+        ("PUT", "/responses/resp_1", "GET, DELETE"),
+        ("GET", "/responses/resp_1/cancel", "POST"),
+        ("DELETE", "/conversations", "POST"),
+        ("POST", "/models", "GET"),
+    ],
+)
+async def test_a_method_that_a_path_lacks_is_405_in_openais_form(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient, method: str, path: str, allow: str
+) -> None:
+    reply = await client.request(method, serve(hosting(to(provider))) + "/v1" + path)
+    is_openais(reply, 405)
+    assert reply.headers["allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/chat/completions"),
+        ("POST", "/completions"),
+        ("POST", "/embeddings"),
+        ("POST", "/messages"),
+        ("GET", "/responses/resp_1/none"),
+        ("GET", "/responses/"),
+        ("POST", "/v1/responses"),
+    ],
+)
+@pytest.mark.parametrize("mounted", [False, True], ids=["router", "mount"])
+async def test_a_path_where_nothing_is_says_in_openais_form_what_is_served(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient, method: str, path: str, mounted: bool
+) -> None:
+    if mounted:
+        app: Any = FastAPI()
+        app.mount("/v1", to(provider, prefix=""))
+    else:
+        app = hosting(to(provider))
+        path = "/responses/v1/responses" if path.startswith("/v1") else path
+    error = is_openais(await client.request(method, f"{serve(app)}/v1{path}", json={}), 404)
+    assert error["code"] == "unknown_path"
+    assert "/responses" in error["message"]
+
+
+async def test_what_the_host_serves_beside_the_router_stays_its_own(
+    provider: FakeProvider, serve: Served, client: httpx.AsyncClient
+) -> None:
+    app = hosting(to(provider))
+    app.add_api_route("/v1/users", lambda: {"users": []})
+    origin = serve(app)
+    assert (await client.get(origin + "/v1/users")).json() == {"users": []}
+    assert (await client.get(origin + "/v1/nowhere")).json() == {"detail": "Not Found"}
+    assert (await client.options(origin + "/v1/responses")).status_code == 405
+
+
+# WebSocket mode...
+
+
+async def test_a_client_of_the_sdk_converses_over_the_router(provider: FakeProvider, serve: Served) -> None:
+    origin = serve(hosting(to(provider)))
+
+    def conversed() -> str:
+        with OpenAI(base_url=origin + "/v1", api_key="k") as client, client.responses.connect() as connection:
+            connection.response.create(model="m", input="Hello")
+            for event in connection:
+                if event.type == "response.completed":
+                    return event.response.output_text
+        raise AssertionError("the connection ended first")
+
+    assert await asyncio.to_thread(conversed)
+
+
+async def test_dependencies_run_before_a_connection_and_what_they_put_into_the_state_is_seen(
+    provider: FakeProvider,
+) -> None:
+    closed: list[str] = []
+
+    async def plan(request: Request) -> AsyncIterator[None]:
+        request.state.plan, request.scope["user"] = "team", SimpleUser("ada")
+        yield
+        closed.append("plan")
+
+    async def route(request: RoutingRequest) -> Target:
+        return Target("fake", model=f"{request.state.plan}-{request.tenant}")
+
+    gateway = to(provider, policy=route, tenant=lambda scope: scope["user"].username)
+    async with connected(hosting(gateway, Depends(plan))) as socket:
+        assert (await socket.talk())["model"] == "team-ada"
+        assert not closed
+    assert closed
+    await gateway.aclose()
+
+
+async def test_fastapis_own_security_guards_connections(provider: FakeProvider) -> None:
+    seen: list[str] = []
+
+    async def user(credentials: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
+        seen.append(credentials.credentials)
+
+    gateway = to(provider)
+    app = hosting(gateway, Depends(user))
+    async with connected(app, headers=[(b"host", b"testserver"), (b"authorization", b"Bearer ada")]) as socket:
+        assert (await socket.talk())["status"] == "completed"
+    async with knocking(app) as socket:
+        assert (await socket.message())["status"] in (401, 403)
+    assert seen == ["ada"]
+    await gateway.aclose()
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"), [(HTTPException(401, "Not you."), 401), (Denied("Not you."), 403)], ids=["http", "ours"]
+)
+async def test_a_connection_that_a_dependency_refuses_is_told_so_in_openais_form(
+    provider: FakeProvider, refusal: Exception, status: int
+) -> None:
+    async def nobody() -> None:
+        raise refusal
+
+    async with knocking(hosting(to(provider), Depends(nobody))) as socket:
+        start, body = await socket.message(), await socket.message()
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+    assert json.loads(body["body"])["error"]["message"] == "Not you."
+    assert not provider.requests
+
+
+async def test_a_test_of_the_host_may_override_a_dependency_of_connections(provider: FakeProvider) -> None:
+    async def nobody() -> None:
+        raise HTTPException(401, "Not you.")
+
+    gateway = to(provider)
+    app = hosting(gateway, Depends(nobody))
+    app.dependency_overrides[nobody] = lambda: None
+    async with connected(app) as socket:
+        assert (await socket.talk())["status"] == "completed"
+    await gateway.aclose()
