@@ -29,7 +29,7 @@ from gomodel_asgi.observers import (
     Usage,
     Warned,
 )
-from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Reply, Status
+from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Reply, Scripted, Stall, Status
 from tests.driving import Caller, ask, scope_of
 from tests.observers.seen import KEY, Seen, gateway_of, native, texts
 from tests.websocket.client import connected
@@ -497,7 +497,7 @@ async def test_a_stream_read_by_the_host_ends_its_exchange(provider: FakeProvide
 
 
 async def test_a_stream_dropped_by_the_host_is_a_disconnect(provider: FakeProvider) -> None:
-    provider.script(Answer(text="word " * 100))
+    provider.script(Scripted(Answer(text="word " * 100), (Stall(after_events=4),)))  # else all of it may come at once
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
         async with await gateway.respond(HELLO | {"stream": True}) as reply:
