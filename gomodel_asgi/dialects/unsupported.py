@@ -191,6 +191,11 @@ TOOL_SEARCH = Feature(
     "emulation",
     "deferred tools are offered at once; a search that the client runs is a function",
 )
+BOUNDS = Feature(
+    "`minimum`, `maxLength`, `format` and other bounds in a JSON schema, at Anthropic",
+    "emulation",
+    "the model is told of them in the description: types and structure are kept to",
+)
 MEDIA_OF_TOOLS = Feature(
     "images and files in a tool's output or in what the assistant said, of a kind that the model cannot take",
     "emulation",

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from ..breaker import Permit
 from ..dialects.base import Call, Outgoing
+from ..dialects.emulations import single_call
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
 from ..dialects.translated import TranslatedReader
@@ -288,7 +289,7 @@ class Attempt(Struct):
             echo=call.body,
             stamp=self.candidate.provider.name if setup.stamp else None,
             stream=call.stream,
-            single_call=call.body.get("parallel_tool_calls") is False,
+            single_call=single_call(call),
             leading=self.job.leading,
             spent=self.job.spent,
         )

@@ -1,7 +1,8 @@
 """How many tokens an input has: the upstream's own count where it counts, else an estimate that says it is one.
 
-The estimate is of what would be sent, in the upstream's own form: four bytes of JSON text are one token, which is near
-for English and for code, and too low for scripts whose characters take three bytes; inline media counts `MEDIA` tokens
+The estimate is of what would be sent, in the upstream's own form: four bytes of JSON text are one token, but no word is
+less than one. That is near for English and for code, and too low for scripts whose characters take three bytes; inline
+media counts `MEDIA` tokens
 a piece, whatever it holds. It answers with `"estimated": true`.
 """
 
@@ -56,4 +57,4 @@ def lacks_operation(error: UpstreamRejected) -> bool:
 def estimated(body: bytes) -> int:
     """About how many tokens the JSON *body* is."""
     text, media = INLINE.subn(b"", body)
-    return max(1, -(-len(text) // BYTES_PER_TOKEN)) + media * MEDIA
+    return max(1, -(-len(text) // BYTES_PER_TOKEN), text.count(b" ")) + media * MEDIA

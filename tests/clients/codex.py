@@ -28,6 +28,7 @@ SCHEMA = {
 CONFIG = """
 model_provider = "gateway"
 check_for_update_on_startup = false
+sandbox_mode = "workspace-write"
 
 [analytics]
 enabled = false
@@ -159,8 +160,7 @@ class Codex:
 
     def line(self, prompt: str, *options: str, resume: str = "") -> list[str]:
         model = ["-m", self.model] if self.model else []
-        # Its sandbox needs rights that containers lack; all that is run here is ours.
-        free = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+        free = ["--skip-git-repo-check"]
         verb = ["exec", *(["resume", resume] if resume else [])]
         return [str(self.binary), *verb, "--json", *free, *model, *options, "--", prompt]
 

@@ -18,6 +18,7 @@ from ..unsupported import (
     malformed,
 )
 from .models import Model
+from .schema import keepable
 
 Json = dict[str, Any]
 
@@ -81,8 +82,9 @@ def output_format(members: Mapping[str, Any], model: Model, unsupported: Unsuppo
     if format.get("type", "text") != "json_schema":
         return None
     schema = expect(format.get("schema"), dict, "text.format.schema")
-    if model.keeps_schemas:
-        return {"type": "json_schema", "schema": schema}
+    kept = keepable(schema, "text.format.schema", unsupported) if model.keeps_schemas else None
+    if kept is not None:
+        return {"type": "json_schema", "schema": kept}
     unsupported.leave_out(SCHEMA, "text.format", "structured output by a JSON schema with this model")
     return None
 

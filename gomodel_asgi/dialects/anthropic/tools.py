@@ -23,6 +23,7 @@ from ..unsupported import (
 )
 from .content import FILES_BETA
 from .models import Model
+from .schema import keepable
 
 Json = dict[str, Any]
 
@@ -68,10 +69,14 @@ class Toolbox:
             value["description"] = tool.description
         # Anthropic demands the type that OpenAI takes for granted.
         value["input_schema"] = {"type": "object", **tool.parameters}
-        if tool.strict and not self.model.keeps_schemas:
-            self.unsupported.leave_out(STRICT, f"{tool.path}.strict", "strict functions with this model")
+        if not tool.strict:
             return value
-        return {**value, "strict": True} if tool.strict else value
+        path = f"{tool.path}.parameters"
+        kept = keepable(value["input_schema"], path, self.unsupported) if self.model.keeps_schemas else None
+        if kept is None:
+            self.unsupported.leave_out(STRICT, f"{tool.path}.strict", "strict functions with this model or schema")
+            return value
+        return {**value, "input_schema": kept, "strict": True}
 
     def web_search(self, tool: HostedTool) -> None:
         names = ("search_context_size", "search_content_types")
