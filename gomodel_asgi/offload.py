@@ -11,6 +11,7 @@ import asyncio
 import functools
 import inspect
 import math
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -27,7 +28,7 @@ _slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 in_thread: ContextVar[InThread | None] = ContextVar("gomodel_asgi_in_thread", default=None)
 """How the host wants a plain function run in a thread: for frameworks whose resources belong to threads, as Django's
-database connections do. None: as anyio does it. It must end when it is cancelled, and call the function in any case.
+database connections do. None: as anyio does it. It must end when it is cancelled.
 """
 
 
@@ -60,24 +61,34 @@ class Slots:
 
 
 class Job:
-    """One call in a thread. Its slot comes back when the thread returns, whoever is still waiting."""
+    """One call in a thread. Its slot comes back when the thread returns, whoever is still waiting; at once where it was
+    given up before a thread began with it, as on a busy machine: then none does."""
 
     def __init__(self, slots: Slots, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.slots = slots
         self.function = function
         self.args = args
+        self.lock = threading.Lock()
+        self.begun = False
         self.done = False
         self.abandoned = False
 
     def run(self) -> Any:
+        with self.lock:
+            if self.abandoned:
+                return None
+            self.begun = True
         try:
             return self.function(*self.args)
         finally:
             self._hand_back()
 
     def abandon(self) -> None:
-        if not self.done:
+        with self.lock:
             self.abandoned = True
+        if not self.begun:
+            self.slots.free.release()
+        elif not self.done:
             self.slots.overrun += 1
 
     def _hand_back(self) -> None:

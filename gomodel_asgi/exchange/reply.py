@@ -45,7 +45,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     """Called once the reply has been closed, or its client has left it to be read on."""
 
     def __post_init__(self) -> None:
-        self.raw_headers.append(cache_control(self.raw_headers))  # here, as no reply can be made without it
+        self.raw_headers = [*self.raw_headers, cache_control(self.raw_headers)]  # so no reply can be made without it
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else f"{len(self.body or b'')} bytes"

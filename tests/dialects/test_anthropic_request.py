@@ -333,7 +333,7 @@ def test_a_compaction_of_ours_comes_back_with_its_beta_and_a_foreign_one_is_name
 
 
 def test_functions_keep_their_schema_and_their_strictness() -> None:
-    schema = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
+    schema = {"properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
     tools = sent(tools=[{**F, "description": "Does.", "parameters": schema, "strict": True}])["tools"]
     assert tools == [
         {"name": "f", "description": "Does.", "input_schema": {"type": "object", **schema}, "strict": True}
@@ -615,9 +615,10 @@ def test_sampling_that_is_allowed_or_asks_for_the_default_passes() -> None:
 
 
 def test_a_schema_is_an_output_format_beside_the_effort() -> None:
-    form = {"type": "json_schema", "name": "x", "schema": {"type": "object"}, "strict": True}
+    schema = {"type": "object", "additionalProperties": False}
+    form = {"type": "json_schema", "name": "x", "schema": schema, "strict": True}
     config = sent(SONNET_5, text={"format": form}, reasoning={"effort": "low"})["output_config"]
-    assert config == {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert config == {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
 
 
 def test_the_end_user_and_the_tier_have_their_members() -> None:

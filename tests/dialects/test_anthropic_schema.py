@@ -37,12 +37,12 @@ def of(**properties: Any) -> Json:
         ({"enum": ["a", "b"], "default": "a"}, {"enum": ["a", "b"], "default": "a"}),
         ({"type": "string", "format": "uuid"}, {"type": "string", "format": "uuid"}),
         ({"type": "string", "pattern": "^a"}, {"type": "string", "pattern": "^a"}),
-        ({"type": "integer", "minimum": -9007199254740991}, {"type": "integer", "description": "{minimum: -9007199254740991}"}),
+        ({"type": "integer", "minimum": -9}, {"type": "integer", "description": "{minimum: -9}"}),
         (
             {"type": "string", "description": "A name.", "maxLength": 9, "format": "ssn"},
             {"type": "string", "description": 'A name.\n\n{maxLength: 9, format: "ssn"}'},
         ),
-        ({"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1}),
+        ({"type": "array", "items": {}, "minItems": 1}, {"type": "array", "items": {}, "minItems": 1}),
         (
             {"type": "array", "items": {"type": "number", "maximum": 1}, "minItems": 2},
             {
@@ -51,7 +51,7 @@ def of(**properties: Any) -> Json:
                 "description": "{minItems: 2}",
             },
         ),
-        ({"oneOf": [{"type": "string"}, {"$ref": "#/$defs/x"}]}, {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/x"}]}),
+        ({"oneOf": [{"type": "string"}, {"$ref": "#/x"}]}, {"anyOf": [{"type": "string"}, {"$ref": "#/x"}]}),
         (
             {"type": "object", "properties": {"minimum": {"type": "string"}}},
             {"type": "object", "properties": {"minimum": {"type": "string"}}, "additionalProperties": False},

@@ -262,7 +262,10 @@ async def test_bytes_that_come_after_the_next_request_are_seen_by_its_own_creden
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_of_many_poisoned_replies_at_most_one_is_taken_for_an_answer(serve: Serve, seed: int) -> None:
+async def test_once_an_origin_is_known_nothing_of_what_it_sends_too_much_is_taken_for_an_answer(
+    serve: Serve, seed: int
+) -> None:
+    """Until then a connection that always has its next request out before the surplus comes may be off by one."""
     draw = random.Random(seed)
 
     def script(peer: Peer) -> None:
@@ -271,13 +274,15 @@ async def test_of_many_poisoned_replies_at_most_one_is_taken_for_an_answer(serve
             if draw.random() < 0.12:
                 peer.send(reply(b"stray"))
 
-    transport, port, wrong = patient(), serve(script).port, 0
-    for number in range(300):
-        body = b"%d" % number
-        wrong += (await fetch(transport, post(port, body))).body != body
+    async def wrong(count: int) -> int:
+        bodies = [b"%d" % number for number in range(count)]
+        return sum([(await fetch(transport, post(port, body))).body != body for body in bodies])
 
-    assert wrong <= 1
-    assert len(transport._suspects.until) == 1
+    transport, port = patient(), serve(script).port
+    await wrong(100)
+    await until(lambda: transport._suspects.until)
+
+    assert await wrong(200) == 0
     await transport.aclose()
 
 
