@@ -1,7 +1,9 @@
-"""What of a conversation another upstream can be given: messages, calls of the client's own tools and their results.
+"""What of a conversation another upstream can be given.
 
-What only its issuer can read is left out by rule, and named: encrypted reasoning, compactions, calls of hosted tools,
-ids of files and containers. The ids of items stay behind too where the upstream resolves them itself.
+A native one gets messages, calls of the client's own tools and their results. What only its issuer can read is left out
+by rule, and named: encrypted reasoning, compactions, calls of hosted tools, ids of files and containers; the ids of
+items stay behind too, since it would resolve them. A translated one gets all items but for such files: its dialect tells
+the model in words what it has no item for.
 """
 
 from __future__ import annotations
@@ -34,10 +36,10 @@ def abroad(items: Iterable[Json], native: bool, left: set[str]) -> list[Json]:
     taken = []
     for item in items:
         kind = item.get("type")
-        if kind in CARRIED:
+        if not native:
+            taken.append(_without_files(item, left))
+        elif kind in CARRIED:
             taken.append(_without_files({name: value for name, value in item.items() if name != "id"}, left))
-        elif kind == "reasoning" and not native:
-            taken.append(item)  # each dialect knows its own, and leaves out the rest
         else:
             left.add(f"items of type `{str(kind)[:64]}`")
     return taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.state.compaction import ASK
 from gomodel_asgi.state.context import asked_of, turn_of
-from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
+from gomodel_asgi.testing import Answer, FakeProvider, Reply, ToolCall
 from tests.driving import Caller, ask, events_of
 
 Json = dict[str, Any]
@@ -280,3 +281,29 @@ THOUGHT: Json = {"type": "reasoning", "summary": []}
 )
 def test_no_output_is_parted_from_its_call_and_no_call_from_its_reasoning(items: list[Json], begins: int) -> None:
     assert turn_of(items, 1000) == begins
+
+
+# What another upstream did...
+
+
+@each_dialect
+async def test_what_a_hosted_tool_found_elsewhere_is_told_where_a_dialect_can_say_it(
+    fakes: dict[str, FakeProvider], dialect: str
+) -> None:
+    search = {
+        "type": "web_search_call", "id": "ws_1", "status": "completed",
+        "action": {"type": "search", "query": "the word", "sources": [{"type": "url", "url": "https://heron.example"}]},
+    }  # fmt: skip
+    answer = {"id": "msg_1", "status": "completed", **said("Heron.")}
+    given = {"id": "resp_up", "object": "response", "created_at": 1, "status": "completed", "model": "big"}
+    elsewhere, upstream = FakeProvider(), fakes[dialect]
+    elsewhere.script(Reply({**given, "output": [search, answer]}))
+    with elsewhere.run_in_thread():
+        big = Provider("big", elsewhere.base_url, models=("big",))
+        small = gateway_of(upstream, dialect).setup.registry.by_name["up"]
+        async with Gateway(providers=[big, dataclasses.replace(small, models=("m",))]) as gateway:
+            first = await say(gateway, model="big", input="Search.", tools=[{"type": "web_search"}])
+            await say(gateway, input="Sure?", previous_response_id=first["id"])
+
+    assert ("the word" in told(upstream)) == (dialect != "responses")
+    assert "Heron." in told(upstream)
