@@ -68,9 +68,6 @@ def mentions_of(
         found += _references_alone(name, value)
     if len(found) > MOST_REFERENCES:
         raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
-    if strict and alone:
-        name = alone[0][0]
-        raise InvalidRequest(f"'{name}' must be a string or a list.", param=name, code="invalid_type")
     if tenants:
         _check_elements(members, lists)
     below = _below(body, members, strict) if (lists or alone) and tenants and may_be_nested(raw) else []

@@ -93,7 +93,7 @@ class Past:
     @property
     def owner(self) -> Owner | None:
         """Who holds what the path names, else `previous_response_id`, else the conversation."""
-        return self.named[0].owner if self.named else None
+        return self.named[0].owner if self.asks else None
 
     @property
     def asks(self) -> bool:

@@ -256,10 +256,12 @@ async def test_text_that_speaks_of_references_is_text(gateway: Gateway, one: Fak
             assert (await send(gateway, path, items)).status == 200
 
 
-async def test_a_body_that_is_one_item_instead_of_a_list_is_not_passed_on(gateway: Gateway, one: FakeProvider) -> None:
+async def test_a_single_item_instead_of_a_list_is_guarded_too(gateway: Gateway, one: FakeProvider) -> None:
     for path in PATHS:
-        caller = await send(gateway, path, '{"type":"item_reference","id":"x"}')
-        assert (caller.status, caller.error["code"]) == (400, "invalid_type")
+        for item in ('{"type":"item_reference","id":"x"}', '{"type":"reasoning","id":"x","summary":[]}'):
+            caller = await send(gateway, path, item)
+            assert caller.error["code"] == ("item_not_found" if path == "conversations" else "invalid_type")
+        assert (await send(gateway, path, '{"type":"message","Type":"item_reference"}')).status == 400
     assert not one.requests
 
 

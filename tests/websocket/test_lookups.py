@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, Provider
+from gomodel_asgi.observers import Warned
 from gomodel_asgi.testing import Answer, FakeProvider, Reply
 from tests.driving import ask
 
 from .client import connected
 from .conftest import Make
+from .upstream import running
 
 JSON = (b"content-type", b"application/json")
 HOST = (b"host", b"testserver")
@@ -91,3 +93,26 @@ async def test_a_compaction_goes_on_on_the_connection(provider: FakeProvider, ma
         await client.talk([item, HELLO], store=False, previous_response_id=first["id"])
 
     assert "A sum." in provider.requests[-1]
+
+
+@pytest.mark.parametrize("tenant_of_it", ["other", "acme"])
+async def test_an_id_of_another_tenants_is_not_continued_by_the_socket_that_was_given_it(
+    make: Make, tenant_of_it: str
+) -> None:
+    """An upstream that lets clients choose ids gives it to whoever asks; that socket knows it then."""
+    told: list[Any] = []
+    with running() as upstream:
+        provider = Provider("up", upstream.base_url, websocket=True)
+        gateway = make(provider, tenant=tenant, observers=[told.append])
+        records = gateway.state.records
+        await records.claims.keep(tenant_of_it, records.accounts.upstream(provider), "resp_up1")
+        async with connected(gateway, headers=[HOST, (b"x-tenant", b"acme")]) as client:
+            first = await client.talk("hello", store=False)
+            assert first["id"] == "resp_up1"
+            if tenant_of_it == "acme":
+                await client.talk("more", store=False, previous_response_id="resp_up1")
+                return
+            await client.create("more", store=False, previous_response_id="resp_up1")
+            assert (await client.error())["error"]["code"] == "previous_response_not_found"
+        assert len(upstream.frames) == 1
+        assert [record for record in told if isinstance(record, Warned)]

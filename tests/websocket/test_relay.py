@@ -180,7 +180,7 @@ async def test_an_unknown_id_is_the_upstreams_own_error(client: Client) -> None:
         ({"input": [{"type": "message", "role": "assistant", "id": "msg_1"}]}, "item_not_found", "item_id"),
         ({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}, "item_not_found", "item_id"),
         ({"input": [{"Type": "message"}]}, "invalid_parameter", "input[0].Type"),
-        ({"input": {"type": "item_reference", "id": "msg_1"}}, "invalid_type", "input"),
+        ({"input": {"type": "item_reference", "id": "msg_1"}}, "item_not_found", "item_id"),
         ({"input": [[{"type": "item_reference", "id": "msg_1"}]]}, "invalid_type", "input[0]"),
         (
             {"input": [{"role": "user", "content": [{"type": "item_reference", "id": "a"}]}]},
