@@ -773,6 +773,14 @@ def test_parts_that_share_an_index_are_told_apart_by_order() -> None:
     assert [part["text"] for part in final(normalized(found))["output"][0]["content"]] == ["A", "BC"]
 
 
+def test_an_item_whose_parts_came_in_another_order_may_end_twice() -> None:
+    part = {"type": "response.content_part.done", "output_index": 0, "content_index": 1}
+    content = [{"type": "output_text", "text": text} for text in "AB"]
+    ends = [ended(0, {"type": "message", "id": id, "content": content}) for id in "xy"]
+
+    assert texts([part | {"part": content[1]}, *ends]) == ["BA"]
+
+
 def test_citations_that_only_the_final_object_has_are_in_the_output() -> None:
     cited = [{"type": "url_citation", "url": url} for url in "uv"]
     part = {"type": "output_text", "text": "A", "annotations": cited}

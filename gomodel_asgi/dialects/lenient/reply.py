@@ -9,9 +9,7 @@ whole it looks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,61 +18,20 @@ from ...emitter import Emitter
 from ...errors import UpstreamAuthError, UpstreamTruncated
 from ...items import CLIENT_CALLS
 from ..failure import reported_failure
-from ..opened import PREFIX
-from ..reader import TERMINAL
+from .account import Account
+from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, holder, is_item, type_of
 from .roster import Roster
 from .slot import Slot, Spoken
-from .values import Identity, Json, repaired_error, repaired_response, timestamp
+from .values import Identity, Json, repaired_error
 
-STATES = frozenset({"created", "queued", "in_progress"})
-ENDS = frozenset({*TERMINAL, "response.done", "response.cancelled"})
-STATUS_ENDS = {"incomplete": "incomplete", "failed": "failed", "cancelled": "failed"}
-ITEM_STATUS = {"completed": "completed", "in_progress": "in_progress"}
-PARTS = {
-    "response.content_part": ("message", "content"),
-    "response.reasoning_part": ("reasoning", "content"),  # vLLM's name
-    "response.reasoning_summary_part": ("reasoning", "summary"),
-}
-TEXTS = {
-    "response.output_text": Spoken("message", "content", "output_text"),
-    "response.refusal": Spoken("message", "content", "refusal"),
-    "response.reasoning_text": Spoken("reasoning", "content", "reasoning_text"),
-    "response.reasoning": Spoken("reasoning", "content", "reasoning_text"),  # Open Responses' name
-    "response.reasoning_summary_text": Spoken("reasoning", "summary", "summary_text"),
-}
-CALLS = {
-    "response.function_call_arguments": ("function_call", "arguments"),
-    "response.custom_tool_call_input": ("custom_tool_call", "input"),
-    "response.mcp_call_arguments": ("mcp_call", "arguments"),
-    "response.code_interpreter_call_code": ("code_interpreter_call", "code"),
-}
 NAMELESS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 """Calls that are of no use without a name."""
+ITEM_STATUS = {"completed": "completed", "in_progress": "in_progress"}
+"""The status of items that say none, by that of their response; of all others it is incomplete."""
 EARLY = 64  # events that we do not know before the response has begun; more are left out
-PROGRESS = re.compile(r"response\.(\w+_call|mcp_list_tools|compaction)\.(\w+)")
 
 decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
-
-
-def type_of(name: str, event: Json) -> str | None:
-    """The type of an event: its own word, else what it holds, else its *name*. An event that is named `error` is one,
-    whatever type but one of this API's it names."""
-    given = event.get("type")
-    if isinstance(given, str) and given:
-        return "error" if name == "error" and not given.startswith(PREFIX) else given
-    if event.get("object") == "response":
-        return ended_as(event.get("status"))
-    if event.get("error") and not name.startswith(PREFIX):
-        return "error"
-    return name if name and name != "message" else None
-
-
-def ended_as(status: Any) -> str:
-    """The type of the event that a response in *status* comes in."""
-    if status in ("queued", "in_progress"):
-        return f"response.{status}"
-    return f"response.{status}" if status in ("incomplete", "failed") else "response.completed"
 
 
 class LenientTranslator:
@@ -82,12 +39,10 @@ class LenientTranslator:
 
     def __init__(self, emitter: Emitter, identity: Identity) -> None:
         self.emitter = emitter
-        self.identity = identity
+        self.account = Account(emitter, identity)
         self.roster = Roster()
         self.unary = False
         """Whether the reply is one response, and no stream."""
-        self.given: Json = {}
-        """What the upstream has said of the response so far."""
         self.early: list[tuple[str, Json]] = []
         """Events that we do not know, and that came before the response had a name."""
 
@@ -134,7 +89,10 @@ class LenientTranslator:
         if type == "error":
             self.emitter.report(reported_failure(encode(event)))
         elif stem == "response" and state in STATES:
-            self.state(state, event)
+            self.account.learn(event)
+            members = {} if "object" in event else _without(event, "response")
+            self.begin(event, members if state == "created" else {})
+            self.account.reach(state, members)
         elif not type.isprintable():
             raise ValueError("a type that would break the line")
         elif (hosted := PROGRESS.fullmatch(type)) is not None and hosted[1] not in CLIENT_CALLS:
@@ -156,45 +114,12 @@ class LenientTranslator:
         else:
             self.emitter.fail(UpstreamTruncated("The upstream's stream ended without a response."))
 
-    # The beginning...
-
-    def learn(self, event: Json) -> None:
-        """Remember what *event* says of the response; a bare response object may stand in the place of an event."""
-        response = event if event.get("object") == "response" else event.get("response")
-        given = response if isinstance(response, dict) else {}
-        if "usage" in event and not given.get("usage"):
-            given = {**given, "usage": event["usage"]}
-        self.given |= {name: value for name, value in given.items() if value is not None or name not in self.given}
-        self.emitter.raw_usage = self.given.get("usage")
-
     def begin(self, event: Json, members: Json | None = None) -> None:
-        """The response has begun, and *event* may say who it is. Its id is the first that is named, and stays. The
-        upstream adds *members* to the event that says so."""
-        if self.emitter.begun:
-            return
-        id, created = self.given.get("id") or event.get("response_id"), self.identity.created_at
-        created = timestamp(self.given.get("created_at")) or timestamp(self.given.get("created")) or created
-        id = id if isinstance(id, str) and id and not self.identity.settled else self.identity.id
-        self.identity = replace(self.identity, id=id, created_at=created)
-        self.describe("queued" if self.given.get("status") == "queued" else "in_progress")
-        self.emitter.announce("created", **(members or {}))
-        for type, early in self.early:
-            self.unknown(type, early)
-        self.early.clear()
-
-    def describe(self, status: str, usage: bool = False) -> None:
-        """Let the writer say of the response what the upstream has said; how much it used only at the end."""
-        response = repaired_response(self.given, self.identity, status)
-        self.emitter.describe(response if usage else response | {"usage": None})
-
-    def state(self, state: str, event: Json) -> None:
-        """The response is at a point before its end; what is told twice is told once."""
-        self.learn(event)
-        members = {} if "object" in event else _without(event, "response")
-        self.begin(event, members if state == "created" else {})
-        if state not in self.emitter.told:
-            self.describe(state)
-            self.emitter.announce(state, **members)
+        """See that the response is announced, under the id that *event* may name."""
+        if self.account.begin(event, members or {}):
+            for type, early in self.early:
+                self.unknown(type, early)
+            self.early.clear()
 
     # What stands between...
 
@@ -218,13 +143,13 @@ class LenientTranslator:
 
     def part_added(self, event: Json, kind: tuple[str, str]) -> None:
         part = event.pop("part", None)
-        slot, number = self.place(event, _holder(kind[0], part), kind[1])
+        slot, number = self.place(event, holder(kind[0], part), kind[1])
         if slot is not None:
             slot.part_added(kind[1], number, part, event)
 
     def part_done(self, event: Json, kind: tuple[str, str]) -> None:
         part = event.pop("part", None)
-        slot, number = self.place(event, _holder(kind[0], part), kind[1])
+        slot, number = self.place(event, holder(kind[0], part), kind[1])
         if slot is not None:
             slot.part_done(kind[1], number, part, event)
 
@@ -319,35 +244,20 @@ class LenientTranslator:
 
     def end(self, type: str, event: Json) -> None:
         """A terminal event, or what stands for one."""
-        self.learn(event)
+        self.account.learn(event)
         self.begin(event)
         self.emitter.begin()
-        status = self.ending(type)
-        self.adopt(self.given.get("output"), status)
-        event = {} if "object" in event else _without(event, "response", "usage")
+        status = self.account.ending(type)
+        self.adopt(self.account.given.get("output"), status)
+        members = {} if "object" in event else _without(event, "response", "usage")
         if status == "failed":
-            return self.failed(event)
+            return self.failed(members)
         self.close_all(status)
-        self.describe(status, usage=True)
-        if status == "completed":
-            self.emitter.complete(self.emitter.response["completed_at"], **event)
-        else:
-            details = self.emitter.response["incomplete_details"]
-            self.emitter.incomplete(details and details["reason"], **event)
-
-    def ending(self, type: str) -> str:
-        """The status with which the response ends: a `completed` that says otherwise of itself is not one."""
-        if self.emitter.failure is not None:
-            return "failed"
-        named = TERMINAL.get(type)
-        if named in (None, "completed"):
-            said = self.given.get("status")
-            return STATUS_ENDS.get(said if isinstance(said, str) else "", named or "completed")
-        return str(named)
+        self.account.end(status, members)
 
     def adopt(self, output: Any, status: str) -> None:
         """Tell of the items in the final *output* what has not been told."""
-        found = [item for item in output if _is_item(item)] if isinstance(output, list) else []
+        found = [item for item in output if is_item(item)] if isinstance(output, list) else []
         for given, slot in self.roster.paired(found):
             if slot is None and self.emitter.failure is not None:
                 continue  # behind the error event nothing can be announced any more
@@ -370,21 +280,21 @@ class LenientTranslator:
                 last = slot.item is None or slot.item is self.emitter.items[-1]
                 self.closed(slot, {}, status if last else "completed", {})
 
-    def failed(self, event: Json) -> None:
+    def failed(self, members: Json) -> None:
         """The upstream says that the response has failed, in an error event before or in its last one."""
-        error = self.emitter.failure or reported_failure(encode(self.given))
-        given = self.given.get("error")
+        error = self.emitter.failure or reported_failure(encode(self.account.given))
+        given = self.account.given.get("error")
         self.settle()
         own = None if isinstance(error, UpstreamAuthError) or not isinstance(given, dict) else repaired_error(given)
         self.emitter.report(error)
-        self.emitter.fail(error, own, **event)
+        self.emitter.fail(error, own, **members)
 
     def settle(self) -> None:
         """Let the response and the items that are open hold what is known of them: nothing more comes."""
         for slot in self.roster.open:
             slot.settle()
         if self.emitter.begun and self.emitter.terminal is None:
-            self.describe("failed", usage=True)
+            self.account.describe("failed", usage=True)
 
     # Replies that come whole...
 
@@ -397,28 +307,19 @@ class LenientTranslator:
             status = "incomplete" if response.get("incomplete_details") else "completed"
         if self.emitter.stream:
             return self.event(ended_as(status), {"response": response})
-        self.learn({"response": response})
+        self.account.learn({"response": response})
         self.begin({})
         self.emitter.begin()
-        self.adopt(self.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
-        self.describe(status, usage=True)
+        self.adopt(self.account.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
+        self.account.describe(status, usage=True)
         self.emitter.rest(status)
 
 
-def _is_item(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != ""
-
-
 def _item(value: Any) -> Json:
-    if not _is_item(value):
+    if not is_item(value):
         raise ValueError("an item without a type")
     item: Json = value
     return item
-
-
-def _holder(type: str, part: Any) -> str:
-    """The type of the item that holds *part*: the parts of reasoning may be told as those of a message are."""
-    return "reasoning" if isinstance(part, dict) and part.get("type") == "reasoning_text" else type
 
 
 def _without(event: Json, *names: str) -> Json:

@@ -43,14 +43,15 @@ def beyond(pieces: list[str], whole: Any) -> str:
 
 
 def content_of(given: Json) -> Hashable:
-    """What an item says, in a form that can be compared; None for items that do not say anything."""
+    """What an item says, in a form that can be compared; None for items that do not say anything. Parts may be told in
+    another order than they stand in."""
     type: str = given["type"]
     if type in TEXT_OF_ITEM:
         return type, name_of(given, "name"), _said(type, call_text(given.get(TEXT_OF_ITEM[type].field)))
     if type not in CONTAINERS:
         return None
     parts = [parts_of(given.get(container), default) for container, default in CONTAINERS[type].items()]
-    return type, tuple(_text_of(part) for part in chain.from_iterable(parts))
+    return type, tuple(sorted(_text_of(part) for part in chain.from_iterable(parts)))
 
 
 def _said(type: str, text: str) -> str:
@@ -132,8 +133,7 @@ class Slot:
             return self.type, self._name(), _said(self.type, told)
         if not isinstance(self.item, Parted):
             return None
-        parts = sorted(self.item.parts, key=lambda part: list(CONTAINERS[self.type]).index(part.container))
-        return self.type, tuple("".join(part.pieces) for part in parts)
+        return self.type, tuple(sorted("".join(part.pieces) for part in self.item.parts))
 
     # Parts...
 
