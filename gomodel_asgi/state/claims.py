@@ -35,6 +35,7 @@ class Claims:
         self._store = store
         self._tenancy = tenancy
         self._add_with = getattr(store, "add_with", None)
+        self._add_for = getattr(store, "add_for", None)
 
     async def keep(
         self,
@@ -59,7 +60,7 @@ class Claims:
                 if record is not None and self._add_with is not None:
                     if await self._add_with(CLAIMS, place, value, record, ttl=ttl) is not None:
                         return True
-                elif await store.add(CLAIMS, place, value, ttl=ttl) is not None:
+                elif await self._add(tenant, place, value, ttl) is not None:
                     return record is None or await self._put(record, ttl)
             held = await store.get(CLAIMS, place)
             if held is not None and held.value[:TAG_BYTES] != tag:
@@ -80,6 +81,14 @@ class Claims:
         """Whether another tenant than *tenant* holds *id*."""
         held = await self._store.get(CLAIMS, self._tenancy.claim(upstream, id))
         return held is not None and (tenant is None or held.value[:TAG_BYTES] != self._tenancy.tag(tenant))
+
+    async def _add(self, tenant: str, place: str, value: bytes, ttl: float | None) -> int | None:
+        """Add a claim; it takes up room of its tenant's, and not of what all others keep."""
+        if self._add_for is None:
+            return await self._store.add(CLAIMS, place, value, ttl=ttl)
+        owner = (await self._tenancy.prefix(tenant)).rstrip(".")
+        version: int | None = await self._add_for(owner, CLAIMS, place, value, ttl=ttl)
+        return version
 
     async def _put(self, record: Place, ttl: float | None) -> bool:
         await self._store.put(*record, ttl=ttl)

@@ -80,6 +80,8 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._shares: Shares[Place, Entry] = Shares(max_bytes // max_entries)
+        self._counted: dict[Place, str] = {}
+        """Whose a record is where its key does not say so."""
         self._lasting: OrderedDict[Place, Entry] = OrderedDict()
         self._small = int(max_bytes * SMALL)
         self._bytes = 0
@@ -144,10 +146,29 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore entries={len(self)}/{self._max_entries} bytes={self._bytes}/{self.max_bytes}>"
 
+    async def add_for(
+        self, owner: str, collection: str, key: str, value: bytes, *, ttl: float | None = None
+    ) -> int | None:
+        """`add` a record whose *key*, without a dot, does not say whose it is: it counts as *owner*'s."""
+        life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
+        place = (collection, key)
+        with self._lock:
+            if self._find(place) is not None:
+                return None
+            self._counted[place] = owner
+            try:
+                return self._keep(place, value, life, ttl == math.inf)
+            except StoreUnavailable:
+                del self._counted[place]
+                raise
+
     # Under the lock...
 
+    def _owner_of(self, place: Place) -> str:
+        return place[1].rpartition(".")[0] or self._counted.get(place, "")
+
     def _find(self, place: Place) -> Record | None:
-        share = self._shares.by_owner.get(place[1].rpartition(".")[0])
+        share = self._shares.by_owner.get(self._owner_of(place))
         entry = None if share is None else share.entries.get(place)
         if share is None or entry is None:
             return self._find_lasting(place)
@@ -168,7 +189,7 @@ class MemoryStore:
     def _keep(self, place: Place, value: bytes, life: float, lasts: bool) -> int:
         size = len(value) + len(place[0]) + len(place[1]) + OVERHEAD
         entry = Entry(value, new_version(), self._clock() + life, size)
-        owner = place[1].rpartition(".")[0]
+        owner = self._owner_of(place)
         share = self._shares.by_owner.get(owner)
         old = share.entries.get(place) if share is not None else None
         if share is None or lasts or (old is None and place in self._lasting):
@@ -197,23 +218,25 @@ class MemoryStore:
             raise StoreUnavailable(
                 "The record is larger than the whole store may be: raise MemoryStore(max_bytes=...)."
             )
-        lasted = place in self._lasting
+        lasted, owner = place in self._lasting, self._owner_of(place)
         old = self._drop(place)
         try:
-            self._make_room(None if lasts else place[1].rpartition(".")[0], entry.size)
+            self._make_room(None if lasts else owner, entry.size)
         except StoreUnavailable:
             if old is not None:
-                self._put(place, old, lasts=lasted)
+                self._put(place, old, owner, lasts=lasted)
             raise
-        self._put(place, entry, lasts=lasts)
+        self._put(place, entry, owner, lasts=lasts)
 
-    def _put(self, place: Place, entry: Entry, *, lasts: bool) -> None:
+    def _put(self, place: Place, entry: Entry, owner: str, *, lasts: bool) -> None:
         self._bytes += entry.size
         self._entries += 1
         if lasts:
             self._lasting[place] = entry
             return
-        shares, owner = self._shares, place[1].rpartition(".")[0]
+        shares = self._shares
+        if owner and "." not in place[1]:
+            self._counted[place] = owner
         share = shares.by_owner.get(owner)
         if share is None:
             self._bytes += SHARE_OVERHEAD if shares.by_owner else 0
@@ -226,8 +249,9 @@ class MemoryStore:
     def _drop(self, place: Place) -> Entry | None:
         """Take what is there away: it."""
         shares = self._shares
-        share = shares.by_owner.get(place[1].rpartition(".")[0])
+        share = shares.by_owner.get(self._owner_of(place))
         entry = None if share is None else share.entries.pop(place, None)
+        self._counted.pop(place, None)
         if share is not None and entry is not None:
             share.bytes -= entry.size
             shares.settle(share)
@@ -275,7 +299,7 @@ class MemoryStore:
         return mine
 
     def _entry(self, place: Place) -> Entry | None:
-        share = self._shares.by_owner.get(place[1].rpartition(".")[0])
+        share = self._shares.by_owner.get(self._owner_of(place))
         return (share.entries.get(place) if share is not None else None) or self._lasting.get(place)
 
     def _matching(self, places: list[Place], collection: str, prefix: str) -> list[str]:

@@ -183,3 +183,16 @@ async def test_an_owner_whose_claim_was_dropped_is_none() -> None:
     await store.delete(CLAIMS, Tenancy(store).claim(OWNER.upstream, "resp_1"))
 
     assert await ownership.find("acme", "resp_1") is None
+
+
+async def test_a_tenant_that_is_given_very_many_ids_pushes_out_its_own_claims_and_no_others() -> None:
+    for wrap in (lambda store: store, lambda store: Encrypted(store, b"k" * 32)):
+        store: Any = wrap(MemoryStore(max_entries=1000))
+        ownership = Ownership(store)
+        for number in range(20):
+            await ownership.remember("acme", f"resp_{number}", OWNER)
+        for number in range(3000):
+            await ownership.remember("flood", f"resp_f{number}", OWNER)
+        for number in range(20):
+            assert await ownership.remember("flood", f"resp_{number}", OWNER) is False
+            assert await ownership.find("acme", f"resp_{number}") == OWNER
