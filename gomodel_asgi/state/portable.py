@@ -2,8 +2,8 @@
 
 A native one gets messages, calls of the client's own tools and their results. What only its issuer can read is left out
 by rule, and named: encrypted reasoning, compactions, calls of hosted tools, ids of files and containers; the ids of
-items stay behind too, since it would resolve them. A translated one gets all items but for such files: its dialect tells
-the model in words what it has no item for.
+items stay behind too, since it would resolve them. A translated one gets all items but for such files: its dialect
+tells the model in words what it has no item for.
 """
 
 from __future__ import annotations
