@@ -56,12 +56,13 @@ class Head(msgspec.Struct):
 
     def take(self, id: str) -> bool:
         """Take *id* out of both ends; whether it was there."""
-        before = self.count
+        found = False
         for end in (self.oldest, self.newest):
             for kept in [kept for kept in end if kept[0] == id]:
                 end.remove(kept)
                 self._less(kept[1])
-        return self.count < before
+                found = True
+        return found
 
     def take_from(self, number: int, leaf: Iterable[Kept], id: str) -> bool:
         """Take *id* out of the *leaf* of this number; whether it was there."""

@@ -26,6 +26,7 @@ from ..errors import StoreUnavailable
 from ..settings import Default
 from .codec import Codec
 from .journal import Head, Kept
+from .keys import valid_id
 from .records import Records
 from .store import Record, require_atomic
 from .tasks import loop_token
@@ -73,10 +74,11 @@ class Quotas:
         return await self.admit_size(tenant, id, len(turn.input) + len(turn.output) + len(turn.response))
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
-        """Make room for a record of *size* bytes, in place of what *id* had."""
+        """Make room for a record of *size* bytes, in place of what *id* had; False too for an id that no request could
+        name."""
         if self.entries is None and self.bytes is None:
             return True
-        if self.entries == 0 or (self.bytes is not None and size > self.bytes):
+        if self.entries == 0 or (self.bytes is not None and size > self.bytes) or not valid_id(id):
             return False
         await self._changed(tenant, id, size)
         return True

@@ -52,7 +52,8 @@ class Store(Protocol):
 
     atomic: bool
     """Whether `add` and `swap` exclude each other across all users of the same data. Where it is False both raise
-    `NotImplementedError`, and what rests on them (background work, quotas) refuses the store: `require_atomic`."""
+    `NotImplementedError`, and what rests on them (background work, a quota that was given) refuses the store:
+    `require_atomic`."""
 
     enumerable: bool
     """Whether `scan` works. Where it is False it raises `NotImplementedError`."""
@@ -63,8 +64,7 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
-    # Not every store knows it, so it is looked for, and not asked:  max_bytes: int | None
-    # More than so many bytes it does not hold, so that a quota of as many needs no books.
+    # A store that holds at most so many bytes may say so in a member `max_bytes`: a quota of as many needs no books.
 
     async def get(self, collection: str, key: str) -> Record | None:
         """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is

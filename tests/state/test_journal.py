@@ -145,6 +145,15 @@ async def test_a_conversation_that_goes_on_among_many_others_is_the_newest_each_
     assert (head.bytes, head.count) == (sum(model.kept.values()), len(model.kept))
 
 
+async def test_what_no_request_could_name_is_not_kept() -> None:
+    store = MemoryStore()
+    tenant = Tenant(store, entries=3)
+    for id in ("", "x" * 513, "a b", "\ud800"):
+        assert not await tenant.keep(id, 1)
+
+    assert len(store) == 0
+
+
 # Together...
 
 
