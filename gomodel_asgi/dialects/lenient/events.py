@@ -57,11 +57,6 @@ def ended_as(status: Any) -> str:
     return f"response.{status}" if status in ("incomplete", "failed") else "response.completed"
 
 
-def holder(type: str, part: Any) -> str:
-    """The type of the item that holds *part*: the parts of reasoning may be told as those of a message are."""
-    return "reasoning" if isinstance(part, dict) and part.get("type") == "reasoning_text" else type
-
-
 def is_item(value: Any) -> bool:
     """Whether *value* is an item."""
     return isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != ""

@@ -19,7 +19,7 @@ from ...errors import UpstreamAuthError, UpstreamTruncated
 from ...items import CLIENT_CALLS
 from ..failure import reported_failure
 from .account import Account
-from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, holder, is_item, type_of
+from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, type_of
 from .roster import Roster
 from .slot import Slot, Spoken
 from .values import Identity, Json, repaired_error
@@ -129,7 +129,7 @@ class LenientTranslator:
             return
         if not isinstance(delta, str):
             raise ValueError("a delta that is not text")
-        slot, number = self.place(event, kind.item, kind.container)
+        slot, number = self.place(event, kind.item, kind.container, begins=True)
         if slot is not None:
             logprobs = event.pop("logprobs", None) if kind.part == "output_text" else None
             slot.text_delta(kind, number, delta, logprobs, event)
@@ -143,13 +143,13 @@ class LenientTranslator:
 
     def part_added(self, event: Json, kind: tuple[str, str]) -> None:
         part = event.pop("part", None)
-        slot, number = self.place(event, holder(kind[0], part), kind[1])
+        slot, number = self.place(event, self.holder(event, kind[0], part), kind[1], begins=True)
         if slot is not None:
             slot.part_added(kind[1], number, part, event)
 
     def part_done(self, event: Json, kind: tuple[str, str]) -> None:
         part = event.pop("part", None)
-        slot, number = self.place(event, holder(kind[0], part), kind[1])
+        slot, number = self.place(event, self.holder(event, kind[0], part), kind[1])
         if slot is not None:
             slot.part_done(kind[1], number, part, event)
 
@@ -161,7 +161,7 @@ class LenientTranslator:
 
     def call_delta(self, event: Json, kind: tuple[str, str]) -> None:
         delta = event.pop("delta", None)
-        slot = self.call(event, kind[0])
+        slot = self.call(event, kind[0], begins=True)
         if isinstance(delta, str) and slot in self.roster.open:
             slot.call_delta(delta, event)
 
@@ -172,11 +172,18 @@ class LenientTranslator:
             slot.given |= {"name": name} if name and not slot.given.get("name") else {}
             slot.call_done(text, event)
 
-    def place(self, event: Json, type: str, container: str) -> tuple[Slot | None, Any]:
+    def holder(self, event: Json, type: str, part: Any) -> str:
+        """The type of the item that a part is of: those of reasoning may be told as those of a message are."""
+        known = self.roster.known(event.get("output_index"), event.get("item_id"))
+        is_thought = known is not None and known.type == "reasoning" and known in self.roster.open
+        named = isinstance(part, dict) and part.get("type") == "reasoning_text"
+        return "reasoning" if named or is_thought else type
+
+    def place(self, event: Json, type: str, container: str, *, begins: bool = False) -> tuple[Slot | None, Any]:
         """The open item that an event speaks of, opened if it was not announced, and the number of the part. No item
         where the event comes too late."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
-        slot = self.roster.find(number, id, type)
+        slot = self.roster.find(number, id, type, begins=begins)
         if slot is None:
             slot = self.opened(type, number, id)
         elif slot not in self.roster.open:
@@ -190,10 +197,10 @@ class LenientTranslator:
         slot.open(self.emitter, {})
         return slot
 
-    def call(self, event: Json, type: str) -> Slot:
+    def call(self, event: Json, type: str, *, begins: bool = False) -> Slot:
         """The call that an event speaks of. One that was not announced has no name yet: it is when its item comes."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
-        slot = self.roster.find(number, id, type)
+        slot = self.roster.find(number, id, type, begins=begins)
         if slot is None:
             slot = self.roster.add(type, number, {"id": id} if isinstance(id, str) and id else {})
             slot.named = "id" in slot.given

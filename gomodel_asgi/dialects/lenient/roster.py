@@ -34,8 +34,8 @@ class Roster:
         """Whether two items have had the same index."""
         self.announces = False
         """Whether the upstream announces its items."""
-        self.faithful = False
-        """Whether an event has named an item by the id that it was announced under."""
+        self.faithful: set[str] = set()
+        """The types of items that events have named by the id that they were announced under."""
 
     def add(self, type: str, number: Any, given: Json) -> Slot:
         """Another item, of which *given* is known."""
@@ -48,9 +48,10 @@ class Roster:
         self._learn(slot, given)
         return slot
 
-    def find(self, number: Any, id: Any, type: str) -> Slot | None:
+    def find(self, number: Any, id: Any, type: str, *, begins: bool = False) -> Slot | None:
         """The item of *type* that an event speaks of; None if none of them. One that has ended is given too: then the
-        event comes late."""
+        event comes late. Only an event that *begins* something can mean an item that nobody has spoken of: vLLM tells
+        ends under the index of the next item."""
         at = self.by_number.get(number) if isinstance(number, int) else None
         if at is not None and at.type == type and not self.shared and at in self.open:
             return at
@@ -58,15 +59,16 @@ class Roster:
         fresh = isinstance(number, int) and at is None and not self.shared
         named = self.by_id.get(id) if not fresh or id not in self.ambiguous else None
         if named is not None and named.type == type and named in self.open:
-            self.faithful = self.faithful or named.announced and named.given.get("id") == id
+            if named.announced and named.given.get("id") == id:
+                self.faithful.add(type)
             named.named = True
             return named
         if at is not None and at.type == type and not self.shared:
             return at
         if named is not None and named.type == type and (not fresh or named.number is None):
             return named
-        slot = self._by_order(type, id, fresh)
-        if slot is not None and fresh:
+        slot = self._by_order(type, id, fresh and (begins or id != ""))
+        if slot is not None and fresh and slot.number is None:
             slot.number, self.by_number[number] = number, slot
         return slot
 
@@ -77,7 +79,7 @@ class Roster:
         found = [slot for slot in found if slot.number is None] if fresh else found
         if not found or not id:
             return (found[0] if fresh else found[-1]) if found else None
-        if self.faithful:
+        if type in self.faithful:
             return None
         for slot in found:
             if not slot.named:
@@ -129,8 +131,9 @@ class Roster:
         for slot in self._namesakes(given, fresh):
             if slot in self.open or slot.repeats(given):
                 return slot
+        named = name_of(given, "id") or name_of(given, "call_id")
         for slot in islice(self.open, SIGHT):
-            if slot.akin(given) and (slot.number is None or not fresh):
+            if slot.akin(given) and (slot.number is None or not fresh or not named and slot.goes_on_as(given)):
                 return slot
         return None
 

@@ -7,7 +7,7 @@ used for what it has beyond them, which is sent as one more delta, and where it 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -125,11 +125,27 @@ class Slot:
             return self.announced or all(self.given.get(name) == given[name] for name in given if name not in WHO)
         return self.akin(given) and content == content_of(given)
 
+    def goes_on_as(self, given: Json) -> bool:
+        """Whether *given* says what has come, and perhaps more."""
+        if self.type in TEXT_OF_ITEM:
+            return call_text(given.get(TEXT_OF_ITEM[self.type].field)).startswith("".join(self.pieces))
+        if not isinstance(self.item, Parted):
+            return True
+        told, texts = "", ""
+        for container in CONTAINERS[self.type]:
+            told += "".join("".join(part.pieces) for part in self.item.parts if part.container == container)
+            texts += "".join(map(_text_of, self._parts_of(given, container)))
+        return texts.startswith(told)
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text of a call, as it came."""
+        return self.item.pieces if isinstance(self.item, Call) else self.waiting
+
     def content(self) -> Hashable:
         """What it has said, as `content_of` tells it."""
         if self.type in TEXT_OF_ITEM:
-            pieces = self.item.pieces if isinstance(self.item, Call) else self.waiting
-            told = "".join(pieces) or call_text(self.given.get(TEXT_OF_ITEM[self.type].field))
+            told = "".join(self.pieces) or call_text(self.given.get(TEXT_OF_ITEM[self.type].field))
             return self.type, self._name(), _said(self.type, told)
         if not isinstance(self.item, Parted):
             return None
@@ -139,7 +155,7 @@ class Slot:
 
     def text_delta(self, kind: Spoken, number: Any, delta: str, logprobs: Any, event: Json) -> None:
         """More text of a part, which is opened if it was not announced."""
-        part = self._placed(kind.container, number)
+        part = self._placed(kind.container, number, kind.part)
         if part is None or part.told or part.type != kind.part:
             if part is not None and part.type == kind.part and self._is_late(part, delta):
                 return
@@ -148,7 +164,7 @@ class Slot:
 
     def text_done(self, kind: Spoken, number: Any, text: Any, logprobs: Any, event: Json) -> None:
         """The text of a part has ended; what comes twice is told once."""
-        part = self._placed(kind.container, number)
+        part = self._placed(kind.container, number, kind.part)
         if part is None or part.type != kind.part:
             part = self._next(kind, number)
         if not part.told:
@@ -166,12 +182,13 @@ class Slot:
     def part_done(self, container: str, number: Any, given: Any, event: Json) -> None:
         """A part has ended."""
         value = self._repaired(container, given)
-        part = self._placed(container, number) or self._open_part(container, number, value, {})
+        part = self._placed(container, number, value.get("type"), ends=True)
+        part = part or self._open_part(container, number, value, {})
         self._end(part, value if given is not None else {}, event)
 
     def annotation(self, number: Any, annotation: Any, event: Json) -> None:
         """A citation of a text; one that comes late stands in the output alone."""
-        part = self._placed("content", number)
+        part = self._placed("content", number, "output_text", ends=True)
         if part is None or not part.listing:
             if self.item is None or self.item.closed:
                 return
@@ -184,8 +201,16 @@ class Slot:
     def _repaired(self, container: str, part: Any) -> Json:
         return repaired_part(part if isinstance(part, dict) else {}, CONTAINERS[self.type][container])
 
-    def _placed(self, container: str, number: Any) -> Part | None:
-        return self.parts.get((container, number)) if isinstance(number, int) else self.latest.get(container)
+    def _placed(self, container: str, number: Any, type: Any = None, ends: bool = False) -> Part | None:
+        """The part that an event speaks of. Where no part has its number it goes on with the latest one, if that is of
+        its *type* and open, or merely not closed where it *ends* it: vLLM numbers each delta."""
+        latest = self.latest.get(container)
+        if not isinstance(number, int):
+            return latest
+        part = self.parts.get((container, number))
+        if part is None and latest is not None and latest.type == type:
+            return None if latest.closed or (latest.told and not ends) else latest
+        return part
 
     def _is_late(self, part: Part, delta: str) -> bool:
         """Whether the end of the part's text has brought this delta already."""
@@ -312,11 +337,15 @@ class Slot:
         by_type: defaultdict[Hashable, deque[Part]] = defaultdict(deque)
         for part in left:
             by_type[part.type].append(part)
+        told = _joined((part.type, "".join(part.pieces)) for part in self.item.parts if part.container == container)
+        texts = _joined((value.get("type"), _text_of(value)) for value in given)
         for number, value in enumerate(given):
             part = pairs[number]
             if part is None and (like := by_type[value.get("type")]):
                 part = like.popleft()
                 del left[part]
+            if part is None and _text_of(value) and told[value["type"]] == texts[value["type"]]:
+                continue  # it was told as one with another part
             if part is None:
                 part = self._open_part(container, None, value, {})
             self._end(part, value, {}) if not part.closed else self._amend(part, value)
@@ -328,6 +357,14 @@ class Slot:
         part.adopt({name: value for name, value in given.items() if name not in filled(part.value)})
         if part.kind is not None and (rest := beyond(part.pieces, given[part.kind.field])):
             self._end(self._open_part(part.container, None, {**given, part.kind.field: rest}, {}), {}, {})
+
+
+def _joined(texts: Iterable[tuple[Any, str]]) -> defaultdict[Any, str]:
+    """All text of each type."""
+    pieces: defaultdict[Any, list[str]] = defaultdict(list)
+    for type, text in texts:
+        pieces[type].append(text)
+    return defaultdict(str, {type: "".join(found) for type, found in pieces.items()})
 
 
 def _complemented(own: list[Json], given: list[Json]) -> list[Json]:

@@ -174,6 +174,8 @@ def repaired_part(part: Json, default: str) -> Json:
     """A content or summary part with all its members."""
     type = part.get("type")
     type = default if not isinstance(type, str) or type == "text" else type
+    if default != "output_text" and type == "output_text":  # vLLM announces the text of reasoning so
+        part, type = {name: part[name] for name in part if name not in LISTS}, default
     if type not in TEXT_OF_PART:
         return part
     field = TEXT_OF_PART[type].field
