@@ -14,13 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from . import policies
 from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, tenant_of
+from .endpoints.body import opened
 from .endpoints.handler import Handler
 from .endpoints.hints import agreed, split_query
 from .endpoints.models import ModelsOf
 from .endpoints.paths import CREATE, Route, match, route_path
 from .endpoints.response import EndpointResponse
 from .endpoints.under_way import UnderWay
-from .envelope import Envelope
 from .errors import GatewayError
 from .exchange import Job, Reply, Setup
 from .exchange.budget import RetryBudget
@@ -209,7 +209,7 @@ class Gateway:
         self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None
     ) -> tuple[Inbound, str | None]:
         raw = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        envelope = Envelope.parse(raw)
+        envelope = await opened(raw, self.setup.limits)
         headers = {} if scope is None else read(scope.get("headers", ()))
         if tenant is None and scope is not None:
             tenant = await tenant_of(scope, self.tenant)

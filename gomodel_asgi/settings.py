@@ -65,7 +65,9 @@ class Timeouts(Inheriting):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited).
+    """Bytes, but for *depth* (levels of nesting), *items* (of one request's input), *values* (commas and opening
+    brackets outside strings, in a request or in a reply that is parsed) and the concurrencies (requests at a time,
+    None: unlimited).
 
     *tenant_entries* and *tenant_bytes* bound what the store keeps of each tenant's responses (None: unlimited); the
     oldest make room for the newest.
@@ -76,6 +78,8 @@ class Limits:
     event: int = 16 * MIB
     buffer: int = 256 * KIB
     depth: int = 128
+    items: int = 10_000
+    values: int = 1_000_000
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None
     tenant_entries: int | None = None

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope
 
+from ..envelope import Envelope
 from ..errors import InvalidRequest
+from ..pace import paced
+from ..pieces import SMALL
+from ..settings import Limits
 
 STARLETTE_LIMIT = "starlette.max_body_size"
 """The scope key in which Starlette's RequestBodyLimitMiddleware tells its limit."""
@@ -69,6 +73,14 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
             raise too_large(limit)
         more = message.get("more_body", False)
     return b"".join(pieces)
+
+
+async def opened(raw: bytes, limits: Limits) -> Envelope:
+    """The body *raw*, opened without holding the event loop for long.
+
+    :raises InvalidRequest: as `Envelope.opening`.
+    """
+    return Envelope.parse(raw, limits) if len(raw) <= SMALL else await paced(Envelope.opening(raw, limits))
 
 
 def too_large(limit: int) -> InvalidRequest:

@@ -22,7 +22,7 @@ from ..exchange.detached import detached
 from ..exchange.reply import Failed
 from ..headers import HINT, Headers, read, request_id
 from ..observers import Trail
-from .body import ClientDisconnected, check_content_type, limit_of, read_body
+from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .hints import agreed, split_query
 from .models import list_models
@@ -136,7 +136,8 @@ class Handler(Struct, eq=False):
             check_id(self.route.item_id)
         if operation in WITH_BODY:
             check_content_type(headers)
-            envelope = Envelope.parse(await read_body(self.receive, headers, limit_of(scope, self.setup.limits.body)))
+            limits = self.setup.limits
+            envelope = await opened(await read_body(self.receive, headers, limit_of(scope, limits.body)), limits)
         else:
             envelope = Envelope.empty()
         self.background = envelope.names_state and envelope.flag("background")

@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl, unquote_plus
 from msgspec.structs import replace
 
 from ..dialects.base import Call, Outgoing
-from ..envelope import check_depth
 from ..errors import InvalidRequest
 from ..headers import Headers, idempotency_key, is_safe
 from ..providers.provider import Provider
@@ -61,7 +60,6 @@ def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = Non
     """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one."""
     envelope, target = job.request.envelope, candidate.target
     if body is None:
-        check_depth(envelope.raw, job.setup.limits.depth)
         past = job.past
         body = envelope.body if past is None else past.body(candidate.provider, candidate.key)
     merged = {name: value for name, value in body.items() if name != "provider"}

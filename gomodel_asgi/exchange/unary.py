@@ -10,7 +10,6 @@ from ..dialects.normalize import NormalizingReader
 from ..dialects.reader import Reader
 from ..dialects.replay import stream_of
 from ..emitter import DEFAULTS, OPTIONAL_ECHO
-from ..envelope import parse_members
 from ..errors import UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
 from .candidate import Candidate
@@ -71,8 +70,8 @@ def _failed(found: Outline, is_response: bool) -> bool:
 
 def normalizing(job: Job, candidate: Candidate, *, stream: bool) -> NormalizingReader:
     """A reader that repairs the reply of a native upstream."""
-    members, params = job.request.envelope.members, candidate.target.params or {}
-    echo = parse_members({name: members[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if name in members})
+    params = candidate.target.params or {}
+    echo = job.request.envelope.values((*DEFAULTS, *OPTIONAL_ECHO))
     name = candidate.provider.name if job.setup.stamp else None
     after = starting_after(job, candidate)
     return NormalizingReader(

@@ -13,8 +13,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from ..envelope import Envelope, Members, encode, read_members, span
+from ..envelope import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from ..errors import GatewayError, InvalidRequest, type_of_status
+from ..pieces import Found, Members
+from ..scan import check
+from ..settings import Limits
 from ..sse import Decoder
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
@@ -69,20 +72,20 @@ def lane_of(members: Members) -> str | None:
     return lane
 
 
-def create_of(members: Members, lane: str | None, size: int) -> Create:
+def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Create:
     """Read a `response.create`.
 
     :raises InvalidRequest: `generate`, `model` or `provider` is of a wrong type.
     """
-    generate = bytes(members.get("generate", b"null"))
-    if generate not in (b"true", b"false", b"null"):
+    generate = found.members.get("generate", NULL)
+    if generate not in (TRUE, FALSE, NULL):
         raise InvalidRequest("'generate' must be true or false.", param="generate", code="invalid_type")
-    body: dict[str, Any] = {name: value for name, value in members.items() if name not in OUR_MEMBERS}
-    envelope = Envelope.parse(encode({**body, "stream": True}))
-    return Create(lane, envelope, generate != b"false", size)
+    body = {name: value for name, value in found.members.items() if name not in OUR_MEMBERS} | {"stream": TRUE}
+    envelope = Envelope.of(encode(body), body, limits, None if found.scan is None else found.scan.deep)
+    return Create(lane, envelope, generate != FALSE, size)
 
 
-def steer_of(members: Members, raw: bytes) -> Steer:
+def steer_of(members: Members, raw: bytes, limits: Limits) -> Steer:
     """Read a `response.steer`.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
@@ -91,15 +94,17 @@ def steer_of(members: Members, raw: bytes) -> Steer:
     if target is None:
         message = "Name the response to steer in 'previous_response_id'."
         raise InvalidRequest(message, param="previous_response_id", code="missing_required_parameter")
+    given = bytes(members.get("input", NULL))
     try:
-        return Steer(target, _any(members.get("input", b"null")), raw)
-    except (msgspec.MsgspecError, RecursionError):
+        check(given, depth=limits.depth, values=limits.values)
+        return Steer(target, _any(given), raw)
+    except (ValueError, RecursionError):
         raise InvalidRequest("'input' cannot be read.", param="input", code="invalid_json") from None
 
 
 def text_of(raw: Raw | bytes | None) -> str | None:
-    """A member's value if it is a string."""
-    value = None if raw is None else bytes(raw)
+    """A member's value if it is a string, and no longer than any that means something."""
+    value = None if raw is None or len(raw) > LONGEST_TEXT else bytes(raw)
     if value is None or not value.startswith(b'"'):
         return None
     text = _any(value)
@@ -215,13 +220,13 @@ class Frames:
         return data[: place[0]] + with_member(response, "previous_response_id", self.continues) + data[place[1] :]
 
 
-def opened(text: str, limit: int) -> tuple[bytes, Members]:
-    """A frame's bytes and its members.
+def data_of(text: str, limit: int) -> bytes:
+    """A frame's bytes.
 
-    :raises InvalidRequest: it is larger than *limit* bytes, or not one JSON object.
+    :raises InvalidRequest: it is larger than *limit* bytes.
     """
     data = text.encode("utf-8", "surrogatepass") if len(text) <= limit else b""
     if len(text) > limit or len(data) > limit:
         message = f"The frame is larger than the {limit} bytes that are accepted here."
         raise InvalidRequest(message, status=413, code="request_too_large")
-    return data, read_members(data)
+    return data
