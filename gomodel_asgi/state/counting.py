@@ -7,13 +7,15 @@ a piece, whatever it holds. It answers with `"estimated": true`.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Generator
 
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import resolve
 from ..exchange.outgoing import call_of
+from ..pace import paced
 from ..providers.provider import Provider
 from ..routing import Target
+from ..scan import WINDOW, window_of
 from .replies import told
 from .unknown import unsupported
 
@@ -22,8 +24,13 @@ BYTES_PER_TOKEN = 4
 # What a picture of middling size costs at most makers of models.
 MEDIA = 1000
 
-# Base64 of more than a paragraph: pictures, sounds, files.
-INLINE = re.compile(rb'"[^"\\]{0,80}[A-Za-z0-9+/=]{400,}"')
+# Bytes of a string that is media: base64 of more than a paragraph, behind as much as `data:image/png;base64,` takes.
+SHORTEST = 400
+LONGEST_PREFIX = 80
+BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+
+# Of two neighbouring quotes that are so far apart that media may stand between them, one such block has neither.
+BLOCK = SHORTEST // 2
 
 
 async def answer(job: Job, target: Target, provider: Provider) -> Reply:
@@ -38,11 +45,35 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
         raise unsupported("input_tokens")
     outgoing = candidate.dialect.request(call_of(candidate, job))
     job.warn(["input_tokens: estimated, since the upstream does not count"])
-    value = {"object": "response.input_tokens", "input_tokens": estimated(outgoing.body), "estimated": True}
+    tokens = await paced(estimated(outgoing.body))
+    value = {"object": "response.input_tokens", "input_tokens": tokens, "estimated": True}
     return told(value, provider.name, candidate.model)
 
 
-def estimated(body: bytes) -> int:
-    """About how many tokens the JSON *body* is."""
-    text, media = INLINE.subn(b"", body)
-    return max(1, -(-len(text) // BYTES_PER_TOKEN)) + media * MEDIA
+def estimated(body: bytes) -> Generator[None, None, int]:
+    """About how many tokens the JSON *body* is, a window at each step."""
+    text, media, at = len(body), 0, 0
+    for end in range(WINDOW, len(body) + WINDOW, WINDOW):
+        while at < min(end, len(body)):
+            if body.find(b'"', at, at + BLOCK) < 0:
+                start, at = body.rfind(b'"', 0, at) + 1, body.find(b'"', at)
+                at = len(body) if at < 0 else at
+                if (yield from _is_media(body, start, at)):
+                    media += 1
+                    text -= at - start + 2
+            at += BLOCK
+        yield
+    return max(1, -(-text // BYTES_PER_TOKEN)) + media * MEDIA
+
+
+def _is_media(body: bytes, start: int, end: int) -> Generator[None, None, bool]:
+    """Whether what stands from *start* to *end* is base64, but for its beginning."""
+    behind = start + min(LONGEST_PREFIX, end - start - SHORTEST)
+    if behind < start or b"\\" in body[start:behind]:
+        return False
+    size = window_of(len(body))
+    for at in range(behind, end, size):
+        if body[at : min(at + size, end)].translate(None, BASE64):
+            return False
+        yield
+    return True
