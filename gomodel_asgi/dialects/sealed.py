@@ -33,17 +33,25 @@ def seal(provider: str, model: str, payload: dict[str, Any]) -> str:
     return PREFIX + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
 
 
+def unpacked(text: str) -> bytes:
+    """The JSON in a text of ours; none where it is another's, or damaged."""
+    if not text.startswith(PREFIX):
+        return b""
+    try:
+        packed = text[len(PREFIX) :].encode("ascii")
+        return base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4))
+    except ValueError:
+        return b""
+
+
 def unseal(text: str | None, provider: str, model: str | None = None) -> dict[str, Any] | None:
     """The payload of *text*, or None where it is not ours, damaged, or of another provider type.
 
     With *model* given, another model's content is foreign too. Never raises.
     """
-    if not text or not text.startswith(PREFIX):
-        return None
     try:
-        packed = text[len(PREFIX) :].encode("ascii")
-        found = msgspec.json.decode(base64.urlsafe_b64decode(packed + b"=" * (-len(packed) % 4)), type=Seal)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
+        found = msgspec.json.decode(unpacked(text or ""), type=Seal)
+    except (ValueError, RecursionError):
         return None
     if found.provider != provider or (model is not None and found.model != model):
         return None

@@ -7,6 +7,7 @@ from typing import Any
 from ..emitter import Emitter, encode
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
+from ..scan import FLAT, Unreadable, check
 from ..settings import Limits
 from ..sse import Decoder, Event
 from .base import Translator
@@ -23,12 +24,17 @@ class TranslatedReader:
     def __init__(self, translator: Translator, emitter: Emitter, limits: Limits, secrets: tuple[str, ...] = ()) -> None:
         self.translator = translator
         self.emitter = emitter
+        self.limits = limits
         self.decoder = Decoder(limit=limits.event)
         self.response_id: str | None = emitter.response["id"]
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
         self.secrets = secrets
+
+    @property
+    def waiting(self) -> int:
+        return len(self.decoder.pending)
 
     @property
     def meaningful(self) -> bool:
@@ -43,12 +49,12 @@ class TranslatedReader:
         return self.emitter.failure
 
     def feed(self, data: bytes) -> bytes:
-        events = self._translate(self.decoder.feed(data))
+        events = self._translate(self._checked(self.decoder.feed(data)))
         self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
         return events
 
     def whole(self, body: bytes) -> bytes:
-        """A unary reply's body: the events that tell of it, where the emitter streams.
+        """A unary reply's body, of which a tree may be built: the events that tell of it, where the emitter streams.
 
         :raises UpstreamProtocolError: it is no answer of that API.
         """
@@ -75,6 +81,19 @@ class TranslatedReader:
 
     def usage(self) -> Any:
         return self.emitter.raw_usage
+
+    def _checked(self, events: list[Event]) -> list[Event]:
+        """*events*, of which a tree may be built; a translator parses what it is given.
+
+        :raises UpstreamProtocolError: of one of them none may.
+        """
+        try:
+            for event in events:
+                if len(event.data) > FLAT:
+                    check(event.data, depth=self.limits.depth, values=self.limits.values)
+        except Unreadable as error:
+            raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
+        return events
 
     def _translate(self, events: list[Event]) -> bytes:
         for event in events:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,13 +21,15 @@ from ..dialects.reader import Reader
 from ..dialects.translated import TranslatedReader
 from ..emitter import Emitter
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
+from ..pace import beside
 from ..transport.base import Headers, UpstreamReply, UpstreamRequest
 from . import unary
 from .candidate import Candidate
 from .classify import ANSWERS, media_type, refusal, rejection
 from .decoding import decoded
 from .job import Job, clock
-from .outgoing import call_of, native, translated
+from .outgoing import call_of, native, outgoing_of, translated
+from .stream import fed
 from .waiting import retry_after
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
@@ -62,7 +65,7 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        transport, request = self.job.setup.transport, self._request()
+        transport, request = self.job.setup.transport, await self._request()
         try:
             upstream = await transport.open(request)
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
@@ -71,7 +74,7 @@ class Attempt(Struct):
             upstream, streams = self._judged(upstream)
             if upstream.status >= 400:
                 raise await self._rejection(upstream)
-            answer = await self._events(upstream) if streams else self._unary(upstream, await self._body(upstream))
+            answer = await (self._events(upstream) if streams else self._unary(upstream))
         except BaseException:
             await upstream.aclose()
             raise
@@ -79,14 +82,13 @@ class Attempt(Struct):
             await upstream.aclose()
         return answer
 
-    def _request(self) -> UpstreamRequest:
-        left = self.deadline - clock()
+    async def _request(self) -> UpstreamRequest:
         if self.candidate.dialect is None:
-            return native(self.candidate, self.job, left)
-        self.call = call_of(self.candidate, self.job)
-        outgoing = self.candidate.dialect.request(self.call)
+            return native(self.candidate, self.job, self.deadline - clock())
+        self.call = await call_of(self.candidate, self.job)
+        outgoing = await outgoing_of(self.candidate, self.job, self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
-        return translated(self.candidate, self.job, outgoing, left)
+        return translated(self.candidate, self.job, outgoing, self.deadline - clock())
 
     def _judged(self, upstream: UpstreamReply) -> tuple[UpstreamReply, bool]:
         """*upstream* with its coding undone, and whether it is a stream.
@@ -132,17 +134,18 @@ class Attempt(Struct):
             raise UpstreamTimeout("The upstream did not answer in time.")
         return left
 
-    def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
-        id = None
+    async def _unary(self, upstream: UpstreamReply) -> Answer:
+        body, id, limits = await self._body(upstream), None, self.job.setup.limits
         if self.candidate.dialect is None:
             if self.job.trail is not None:
                 self.job.trail.came(body)
-            body, id = unary.native(body, self.job, self.candidate)
+            body, id = await unary.native(body, self.job, self.candidate)
             if self.job.stream and self.job.request.operation == "create":
-                body = unary.as_stream(body)
+                body = await unary.as_stream(body, limits)
         else:
+            await unary.examine(body, limits)
             reader = self._translated()
-            events = reader.whole(body)
+            events = await beside(len(body), partial(reader.whole, body))
             if reader.failure is not None:
                 raise reader.failure
             body = events if self.job.stream else unary.final(reader)
@@ -176,7 +179,7 @@ class Attempt(Struct):
                 return b""
             raise
         if data:
-            return reader.feed(data)
+            return await fed(reader, data)
         return self._ended(reader)
 
     def _ended(self, reader: Reader) -> bytes:
@@ -190,7 +193,7 @@ class Attempt(Struct):
         """A stream where one reply was asked for: read to its end and answered with its response."""
         size, limit = 0, self.job.setup.limits.reply
         while reader.terminal is None and (data := await upstream.read(self._left())):
-            reader.feed(data)
+            await fed(reader, data)
             size += len(data)
             if size > limit:
                 raise UpstreamProtocolError("The upstream's reply is larger than the limit.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from ..dialects.failure import reported_failure
@@ -11,7 +13,11 @@ from ..dialects.reader import Reader
 from ..dialects.replay import stream_of
 from ..emitter import DEFAULTS, OPTIONAL_ECHO
 from ..errors import UpstreamProtocolError, UpstreamTruncated
+from ..pace import beside, paced
+from ..pieces import SMALL, read_object
 from ..redaction import without
+from ..scan import Unreadable, check, check_utf8, counted
+from ..settings import Limits
 from .candidate import Candidate
 from .job import Job
 from .outgoing import starting_after
@@ -19,6 +25,7 @@ from .outgoing import starting_after
 CREATING = ("create", "compact", "input_tokens")
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 EMPTY = (b"[]", b"null", b"")
+MOST_MEMBERS = 10_000
 
 
 class Outline(msgspec.Struct):
@@ -31,35 +38,66 @@ class Outline(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
 
+    def tells(self) -> bytes:
+        """An object of those that tell of a failure."""
+        return msgspec.json.encode({"error": self.error if bytes(self.error) else None, "type": "error"})
+
 
 _outline = msgspec.json.Decoder(Outline).decode
 
 
-def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
+async def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
     """A native upstream's body: its bytes, a response stamped, or repaired where the provider asks for that; and the
     id of the response where it has been seen.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
     """
-    try:
-        body.decode()  # values are skipped, not read: nobody else looks at their encoding
-        found = _outline(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    found = await outline(body)
     body = candidate.blackout.of(body)
     is_response = bytes(found.object) == b'"response"'
     if job.request.operation in CREATING and _failed(found, is_response):
-        raise reported_failure(without(candidate.blackout.secrets, body))
+        told = body if len(body) <= SMALL else found.tells()
+        raise reported_failure(without(candidate.blackout.secrets, told))
     if candidate.provider.normalize and (is_response or job.request.operation == "create"):
+        await examine(body, job.setup.limits)
         reader = normalizing(job, candidate, stream=False)
-        reader.whole(body)
+        await beside(len(body), partial(reader.whole, body))
         return final(reader), None
     if not is_response:
         return body, None
     id = bytes(found.id)
     seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
     return stamp(body, candidate.provider.name) if job.setup.stamp else body, seen
+
+
+async def outline(body: bytes) -> Outline:
+    """What the reply *body* says of itself.
+
+    :raises UpstreamProtocolError: it is not a JSON object.
+    """
+    try:
+        if len(body) <= SMALL:
+            check_utf8(body)  # values are skipped, not read: nobody else looks at their encoding
+            return _outline(body)
+        members, _ = await paced(read_object(body, depth=0, values=len(body), most=MOST_MEMBERS))
+    except (ValueError, RecursionError):
+        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    return Outline(**{name: members[name] for name in Outline.__struct_fields__ if name in members})
+
+
+async def examine(body: bytes, limits: Limits) -> None:
+    """Refuse a reply of which no tree may be built.
+
+    :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
+    """
+    try:
+        if len(body) <= SMALL:
+            check(body, depth=limits.depth, values=limits.values)
+        else:
+            await paced(counted(body, depth=limits.depth, values=limits.values))
+    except Unreadable as error:
+        raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
 
 
 def _failed(found: Outline, is_response: bool) -> bool:
@@ -80,13 +118,14 @@ def normalizing(job: Job, candidate: Candidate, *, stream: bool) -> NormalizingR
     )  # fmt: skip
 
 
-def as_stream(body: bytes) -> bytes:
+async def as_stream(body: bytes, limits: Limits) -> bytes:
     """A response that came whole, as the event stream that was asked for.
 
     :raises UpstreamProtocolError: it cannot be taken apart: a number out of range, a member of another type.
     """
+    await examine(body, limits)
     try:
-        return stream_of(msgspec.json.decode(body))
+        return await beside(len(body), lambda: stream_of(msgspec.json.decode(body)))
     except FOREIGN as error:
         raise UpstreamProtocolError("The upstream's reply cannot be read as a response.") from error
 

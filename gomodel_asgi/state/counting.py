@@ -11,7 +11,7 @@ from collections.abc import Generator
 
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import resolve
-from ..exchange.outgoing import call_of
+from ..exchange.outgoing import call_of, outgoing_of
 from ..pace import paced
 from ..providers.provider import Provider
 from ..routing import Target
@@ -43,7 +43,7 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
         return await Exchange(job, target).run()
     if not provider.estimate_tokens:
         raise unsupported("input_tokens")
-    outgoing = candidate.dialect.request(call_of(candidate, job))
+    outgoing = await outgoing_of(candidate, job, await call_of(candidate, job))
     job.warn(["input_tokens: estimated, since the upstream does not count"])
     tokens = await paced(estimated(outgoing.body))
     value = {"object": "response.input_tokens", "input_tokens": tokens, "estimated": True}

@@ -109,11 +109,12 @@ class Follower:
         self.number += 1
         events = []
         for event in split(segment):
-            found = NUMBER.findall(event)
-            self.last = int(found[-1]) if found else self.last
+            found = None
+            for found in NUMBER.finditer(event):
+                self.last = int(found[1])
             is_terminal = TERMINAL.search(event) is not None
             self.over = self.over or is_terminal
-            if not found or self.last > self.after:
+            if found is None or self.last > self.after:
                 events.append(event)
             elif is_terminal:
                 self.reader.terminal = "completed"  # the client has had the end already

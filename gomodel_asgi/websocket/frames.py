@@ -16,14 +16,19 @@ from msgspec import Raw, Struct
 from ..envelope import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from ..errors import GatewayError, InvalidRequest, type_of_status
 from ..pieces import Found, Members
-from ..scan import check
+from ..scan import Unreadable, check
 from ..settings import Limits
 from ..sse import Decoder
+from ..tree import short
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 OUR_MEMBERS = ("type", "stream_id", "generate", "stream", "stream_options", "background")
 """Members that mean something here, or nothing: how a socket delivers is not asked for in a frame."""
 TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
+
+VALUES = Limits().values
+UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
+"""What is said of an error of which nothing can be said."""
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _any = msgspec.json.Decoder().decode
@@ -170,8 +175,12 @@ class Frames:
         """The items of the response, in order: each as it was when it was done."""
         if self.items or not self.response:
             return self.items
-        output = _members(self.response).get("output")
-        return [] if output is None else [bytes(item) for item in msgspec.json.decode(output, type=list[Raw])]
+        output = bytes(_members(self.response).get("output", b"[]"))
+        try:
+            check(output, depth=len(output), values=VALUES)
+        except Unreadable:
+            return []
+        return [bytes(item) for item in msgspec.json.decode(output, type=list[Raw])]
 
     def feed(self, events: bytes, status: int = 500) -> list[str]:
         """More of the stream in, the frames of what has become whole out; *status* is that of a failure among it."""
@@ -201,7 +210,8 @@ class Frames:
             return self._laned(data)
         type = type_of(members)
         if type == "error" or (type is None and "error" in members):
-            return _error(_any(data), status, self.lane)
+            event = short(data)
+            return _error(event if isinstance(event, dict) else UNKNOWN, status, self.lane)
         if type == "response.output_item.done" and "item" in members:
             self.items.append(bytes(members["item"]))
         elif type is not None and "response" in members:

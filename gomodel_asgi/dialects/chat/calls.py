@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ...items import CustomCall, FunctionCall
+from ...tree import tree
 from ..parts import Json
 
 Open = Callable[[str, str], FunctionCall | CustomCall]
@@ -31,8 +32,8 @@ class Slot:
         if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
             return False  # without reading all of them anew with each piece
         try:
-            msgspec.json.decode("".join(self.pieces))
-        except (ValueError, RecursionError):
+            tree("".join(self.pieces))
+        except ValueError:
             return False
         return True
 

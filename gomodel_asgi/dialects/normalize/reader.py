@@ -12,6 +12,7 @@ import msgspec
 from ...emitter import encode
 from ...errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ...redaction import without
+from ...scan import FLAT, Unreadable, check
 from ...settings import Limits
 from ...sse import Decoder, Event
 from .values import Identity, Json
@@ -52,11 +53,16 @@ class NormalizingReader:
     ) -> None:
         identity = Identity("resp_" + token_hex(24), int(time.time()), model or "", echo, name)
         self.walk = Walk(identity, stream=stream, after=after)
+        self.limits = limits
         self.decoder = Decoder(limit=limits.event)
         self.begun = False
         """Whether the upstream has begun to answer, in an earlier piece than the one in which it failed."""
         self.inside = False
         self.secrets = secrets
+
+    @property
+    def waiting(self) -> int:
+        return len(self.decoder.pending)
 
     @property
     def meaningful(self) -> bool:
@@ -80,7 +86,8 @@ class NormalizingReader:
         return self.take()
 
     def whole(self, body: bytes) -> None:
-        """The JSON of a response that came whole, in whatever state: `final` then gives it repaired.
+        """The JSON of a response that came whole, in whatever state, of which a tree may be built: `final` then gives
+        it repaired.
 
         :raises UpstreamProtocolError: it is not a response.
         """
@@ -120,7 +127,16 @@ class NormalizingReader:
             if event.data.strip() == b"[DONE]":
                 self.walk.done()
             elif event.data:
+                self._check(event.data)
                 self._tell(event.name, self._object(event.data))
+
+    def _check(self, data: bytes) -> None:
+        if len(data) <= FLAT:
+            return
+        try:
+            check(data, depth=self.limits.depth, values=self.limits.values)
+        except Unreadable as error:
+            raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
 
     def _object(self, data: bytes) -> Json:
         try:
