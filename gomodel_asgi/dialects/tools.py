@@ -66,7 +66,7 @@ class HostedTool:
 
 def family_of(type: str) -> str:
     """`web_search_preview_2025_03_11` is a `web_search`."""
-    return DATED.sub("", type, count=1)
+    return type if len(type) > MAX_NAME else DATED.sub("", type, count=1)
 
 
 def flatten_name(name: str, namespace: str | None = None) -> str:
@@ -74,7 +74,7 @@ def flatten_name(name: str, namespace: str | None = None) -> str:
     plain = f"{namespace}__{name}" if namespace else name
     if LEGAL_NAME.fullmatch(plain):
         return plain
-    legal = re.sub(r"[^A-Za-z0-9_-]", "_", plain)
+    legal = re.sub(r"[^A-Za-z0-9_-]", "_", plain[:MAX_NAME])
     legal = legal if re.match(r"[A-Za-z_]", legal) else f"_{legal}"
     return _with_digest(legal, plain)
 
@@ -91,6 +91,9 @@ class Tools:
     functions: tuple[FunctionTool, ...] = ()
     hosted: tuple[HostedTool, ...] = ()
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    flat_names: Mapping[tuple[str, str | None], str] = field(default_factory=dict)
+    """The flat names of *functions* by their own name and namespace; a conversation may hold very many calls."""
+    bare_names: Mapping[str, str] = field(default_factory=dict)
 
     def restore(self, flat_name: str) -> Origin:
         """What the client calls the function *flat_name*; a name that the model made up is a function as it stands."""
@@ -98,12 +101,11 @@ class Tools:
 
     def flat_name(self, name: str, namespace: str | None = None) -> str:
         """The target's name of a client's tool, also of one that is no longer offered."""
-        for tool in self.functions:
-            if (tool.origin.name, tool.origin.namespace) == (name, namespace):
-                return tool.name
-        # A deferred tool that a search has loaded is called with its own name as namespace, though it is declared bare.
-        bare = [tool.name for tool in self.functions if tool.origin.name == name and namespace == name]
-        return bare[0] if bare else flatten_name(name, namespace)
+        known = self.flat_names.get((name, namespace))
+        if known is None and name == namespace:
+            # A deferred tool that a search has loaded is called with its own name as namespace, but is declared bare.
+            known = self.bare_names.get(name)
+        return known or flatten_name(name, namespace)
 
     def open_call(self, emitter: Emitter, flat_name: str, call_id: str | None = None) -> FunctionCall | CustomCall:
         """Open the output item for a call of *flat_name*; a missing or empty *call_id* is made."""
@@ -133,8 +135,15 @@ def read_tools(
         reader.tool(expect(tool, dict, f"tools[{index}]"), f"tools[{index}]")
     for path, tool in more:
         reader.tool(tool, path)
-    origins = {tool.name: tool.origin for tool in reader.functions.values()}
-    return Tools(tuple(reader.functions.values()), tuple(reader.hosted), origins)
+    functions = tuple(reader.functions.values())
+    first = functions[::-1]  # of one name the first one counts
+    return Tools(
+        functions,
+        tuple(reader.hosted),
+        {tool.name: tool.origin for tool in functions},
+        {(tool.origin.name, tool.origin.namespace): tool.name for tool in first},
+        {tool.origin.name: tool.name for tool in first},
+    )
 
 
 class _Reader:
