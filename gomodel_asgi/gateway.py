@@ -15,13 +15,13 @@ from starlette.types import Receive, Scope, Send
 from . import policies
 from .admission import Allowance
 from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
+from .endpoints.body import opened
 from .endpoints.handler import Handler
 from .endpoints.hints import agreed, split_query
 from .endpoints.models import ModelsOf
 from .endpoints.paths import CREATE, Route, match, route_path
 from .endpoints.response import EndpointResponse
 from .endpoints.under_way import UnderWay
-from .envelope import Envelope
 from .errors import GatewayError
 from .exchange import Job, Reply, Setup
 from .exchange.budget import RetryBudget
@@ -178,7 +178,7 @@ class Gateway:
         tenant = await self._whose(scope, tenant)
         if trail is not None:
             trail.know(operation="create", tenant=tenant)
-        inbound = self._inbound(body, scope)
+        inbound = await self._inbound(body, scope)
         if trail is not None:
             inbound.trail = trail
             trail.know(request_id=inbound.request_id)
@@ -196,7 +196,7 @@ class Gateway:
         :raises GatewayError: the body is malformed, or the policy failed to answer at all.
         """
         tenant = await self._whose(scope, tenant)
-        job = job_of(self.setup, self._inbound(body, scope), tenant)
+        job = job_of(self.setup, await self._inbound(body, scope), tenant)
         await self._recalled(job)
         model, hint = job.request.model, job.request.provider
         try:
@@ -222,9 +222,9 @@ class Gateway:
         """The *tenant* that the host names, else the one that it tells from the scope."""
         return await tenant_of(scope, self.tenant) if tenant is None and scope is not None else tenant
 
-    def _inbound(self, body: bytes | str | Mapping[str, Any], scope: Scope | None) -> Inbound:
+    async def _inbound(self, body: bytes | str | Mapping[str, Any], scope: Scope | None) -> Inbound:
         raw = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        envelope = Envelope.parse(raw)
+        envelope = await opened(raw, self.setup.limits)
         headers = {} if scope is None else read(scope.get("headers", ()))
         scope = {"type": "http", "headers": [], "state": {}} if scope is None else scope
         id = request_id(headers.get(b"x-request-id"))
@@ -271,7 +271,7 @@ class Gateway:
         if found is None:
             return False
         tenant, id, body = found
-        job = job_of(self.setup, self._inbound(body, scope), tenant)
+        job = job_of(self.setup, await self._inbound(body, scope), tenant)
         await self.state.work(job, await routed(job), id)
         return True
 

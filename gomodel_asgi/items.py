@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
+from .tree import tree
 from .unwrap import StringMember
 
 Json = dict[str, Any]
@@ -385,8 +384,8 @@ class SearchCall(Item):
             return
         text = "".join(self.pieces)
         try:
-            arguments = msgspec.json.decode(text or "{}")
-        except (ValueError, RecursionError):
+            arguments = tree(text or "{}")
+        except ValueError:
             arguments = None
         self.value["arguments"] = arguments if isinstance(arguments, dict) else {"raw_arguments": text}
 

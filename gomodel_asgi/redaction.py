@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from .settings import KIB
+
 REDACTED = b"[redacted]"
 SHORTEST = 6
 """Characters: anything shorter is no key, and would black out ordinary words."""
@@ -21,6 +23,10 @@ CARRIERS = re.compile(
 """Names of headers and query members that carry a credential: Azure signs URLs with `sig`, a function has a `code`."""
 ESCAPE = re.compile(rb"\\(?:u00[2-7]|/)")
 """A printable ASCII character in another spelling."""
+SAFE = re.compile(r"[A-Za-z0-9._-]+")  # what has but one spelling in JSON, unless somebody means to hide it
+NEEDLE = 32  # bytes: more make the search dearer, not surer
+LONG = 64 * KIB
+"""Bytes in which another spelling is looked for only where the part of a key is found that has none."""
 
 
 def carried(*givens: Mapping[str, str] | None) -> tuple[str, ...]:
@@ -40,9 +46,16 @@ def without(secrets: Iterable[str | None], data: bytes) -> bytes:
             written = secret.encode()
             if written in data:
                 data = data.replace(written, REDACTED)
-            if ESCAPE.search(data):
+            if (len(data) <= LONG or needle_of(secret) in data) and ESCAPE.search(data):
                 data = _pattern(secret).sub(REDACTED, data)
     return data
+
+
+def needle_of(secret: str) -> bytes:
+    """The bytes that are in *secret* however it is spelled: its longest run of characters that are never escaped."""
+    end = secret[-NEEDLE:]
+    run = end if SAFE.fullmatch(end) else max(SAFE.findall(secret), key=len, default="")[-NEEDLE:]
+    return run.encode()
 
 
 def is_word(secret: str) -> bool:

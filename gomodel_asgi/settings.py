@@ -72,7 +72,9 @@ class Timeouts(Inheriting):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bytes, but for *depth* (levels of nesting) and the concurrencies (requests at a time, None: unlimited).
+    """Bytes, but for *depth* (levels of nesting), *items* (of one request's input), *values* (commas and opening
+    brackets outside strings, in a request or in a reply that is parsed) and the concurrencies (requests at a time,
+    None: unlimited).
 
     *connections* bounds those to upstreams, idle ones and WebSockets included; None: half of the descriptors that the
     process may open, at least 64 and at most 16,384, in common with the other gateways of the process that say None.
@@ -90,6 +92,8 @@ class Limits:
     event: int = 16 * MIB
     buffer: int = 256 * KIB
     depth: int = 128
+    items: int = 10_000
+    values: int = 1_000_000
     connections: int | None = None
     provider_concurrency: int | None = None
     tenant_concurrency: int | None = None

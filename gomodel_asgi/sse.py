@@ -24,6 +24,7 @@ BOM = b"\xef\xbb\xbf"
 EVENT_END = re.compile(rb"\r\n\r\n|\n\r\n|\n\n|\r\r\n|\r\r|\n\r(?=[^\n])")
 
 
+MOST_LINES = 10_000
 HEAD = 4 * KIB  # where the first members of an event stand, whatever its size
 
 
@@ -59,7 +60,9 @@ def split(events: bytes) -> Iterator[bytes]:
 
 
 def parse(event: bytes) -> Event | None:
-    """One event's bytes read; None where nothing is dispatched (comments, no data)."""
+    """One event's bytes read; None where nothing is dispatched: comments, no data, more lines than any event has."""
+    if len(event) > MOST_LINES and event.count(b"\n") + event.count(b"\r") > MOST_LINES:
+        return None
     name, data = "", []
     for line in event.splitlines():
         field, _, value = line.partition(b":")

@@ -11,10 +11,13 @@ import re
 
 import msgspec
 
+from .tree import tree
+
 SIMPLE_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 PLAIN = re.compile(r'[^"\\]+')
 UNICODE_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}")
 REPLACEMENT = "\ufffd"
+LONGEST_OPENING = 1000  # characters up to the string; what needs more is read at its end
 
 
 class StringMember:
@@ -24,6 +27,7 @@ class StringMember:
         self.name = name
         self.opening = re.compile(r'^\s*\{\s*"%s"\s*:\s*"' % re.escape(name))
         self.pending = ""
+        self.later: list[str] = []
         self.inside = False
         self.ended = False
         self.high_surrogate = ""
@@ -31,6 +35,9 @@ class StringMember:
     def feed(self, text: str) -> str:
         """More JSON text in; more of the string out, possibly nothing yet."""
         if self.ended:
+            return ""
+        if not self.inside and len(self.pending) > LONGEST_OPENING:
+            self.later.append(text)
             return ""
         self.pending += text
         if not self.inside and not self._enter():
@@ -46,9 +53,10 @@ class StringMember:
         if self.ended or self.inside:
             return self._unpaired()
         self.ended = True
+        self.pending += "".join(self.later)
         try:
-            value = msgspec.json.decode(self.pending)
-        except (ValueError, RecursionError):
+            value = tree(self.pending)
+        except ValueError:
             return self.pending
         if not isinstance(value, dict):
             return value if isinstance(value, str) else self.pending

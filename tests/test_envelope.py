@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from msgspec import Raw
 
-from gomodel_asgi.envelope import Envelope, check_depth, span
+from gomodel_asgi import Limits
+from gomodel_asgi.envelope import Envelope, opening, span
 from gomodel_asgi.errors import InvalidRequest
+from gomodel_asgi.scan import run
 
 
 def sent(body: bytes, **options: Any) -> bytes:
@@ -55,16 +59,118 @@ def test_the_parsed_body_cannot_be_changed_and_has_no_hint() -> None:
 
 
 @pytest.mark.parametrize(("depth", "limit", "fits"), [(1, 1, True), (2, 1, False), (128, 128, True), (129, 128, False)])
-def test_depth_is_counted_in_levels(depth: int, limit: int, fits: bool) -> None:
+def test_a_body_is_parsed_up_to_a_depth(depth: int, limit: int, fits: bool) -> None:
     data = b'{"x":' * depth + b"1" + b"}" * depth
-    if fits:
-        return check_depth(data, limit)
-    with pytest.raises(InvalidRequest, match="nested"):
-        check_depth(data, limit)
+    for size in (0, 2_000_000):  # of the larger one the depth is known before anybody asks
+        envelope = Envelope.parse(data[:-1] + b',"y":"%b"}' % (b"y" * size), Limits(depth=limit))
+        if fits:
+            assert "x" in envelope.body
+            continue
+        with pytest.raises(InvalidRequest, match="nested"):
+            envelope.body  # noqa: B018
+        with pytest.raises(InvalidRequest, match="nested"):
+            envelope.values(["x"])
 
 
 def test_brackets_inside_strings_are_no_depth() -> None:
-    check_depth(b'{"x":"[[[[[{{{{\\"[[["}', 1)
+    assert Envelope.parse(b'{"x":"[[[[[{{{{\\"[[["}', Limits(depth=1)).body == {"x": '[[[[[{{{{"[[['}
+
+
+def test_a_body_with_other_members_is_as_deep_as_they_are() -> None:
+    envelope = Envelope.parse(b'{"x":[[1]],"y":"%b"}' % (b"y" * 2_000_000), Limits(depth=3))
+    assert envelope.with_members({**envelope.members, "z": Raw(b"1")}).deep is False
+    deeper = envelope.with_members({**envelope.members, "z": Raw(b"[[[1]]]")})
+    with pytest.raises(InvalidRequest, match="nested"):
+        deeper.body  # noqa: B018
+
+
+# What a body may hold...
+
+
+@pytest.mark.parametrize("name", ["input", "items"])
+@pytest.mark.parametrize("item", [b"1", b"[]", b'"a,b"', b'{"a":[1,2,3],"b":"[,"}'])
+def test_the_items_of_a_list_are_counted_and_nothing_else_is(name: str, item: bytes) -> None:
+    def parse(count: int, size: int = 0) -> Envelope:
+        rest = b"[%b]" % b",".join([b"1"] * 50)
+        items = b",".join([item] * count)
+        body = b'{"x":%b,"%b":[%b],"y":{"input":%b},"z":"%b"}' % (rest, name.encode(), items, rest, b"z" * size)
+        return Envelope.parse(body, Limits(items=20))
+
+    for size in (0, 2_000_000, 10_000_000):
+        parse(20, size)
+        with pytest.raises(InvalidRequest) as refused:
+            parse(21, size)
+        assert (refused.value.status, refused.value.code, refused.value.param) == (400, "too_many_items", name)
+
+
+def test_an_input_that_is_no_list_has_no_items() -> None:
+    text = b",".join([b"x"] * 100)
+    for value in (b'"%b"' % text, b'{"a":[%b]}' % b",".join([b"1"] * 100)):
+        Envelope.parse(b'{"input":%b}' % value, Limits(items=20))
+
+
+@pytest.mark.parametrize("size", [0, 2_000_000, 10_000_000])
+def test_values_and_members_are_counted_before_they_are_read(size: int) -> None:
+    def parse(values: int, members: int = 3) -> Envelope:
+        more = b"".join(b',"%d":0' % number for number in range(members - 2))
+        ones = b",".join([b"1"] * (values - members))
+        return Envelope.parse(b'{"x":[%b],"y":"%b"%b}' % (ones, b"y" * size, more), Limits(values=1000, items=100))
+
+    parse(1000)
+    with pytest.raises(InvalidRequest, match="more than 1000 values") as refused:
+        parse(1001)
+    assert refused.value.code == "invalid_json"
+    parse(500, members=100)
+    with pytest.raises(InvalidRequest, match="more than 100 members"):
+        parse(500, members=101)
+
+
+def test_the_limits_are_ten_thousand_items_and_a_million_values() -> None:
+    Envelope.parse(b'{"input":[%b]}' % b",".join([b"1"] * 10_000))
+    with pytest.raises(InvalidRequest, match="more than 10000 items"):
+        Envelope.parse(b'{"input":[%b]}' % b",".join([b"1"] * 10_001))
+    Envelope.parse(b'{"x":[%b]}' % b",".join([b"1"] * 999_999))
+    with pytest.raises(InvalidRequest, match="more than 1000000 values"):
+        Envelope.parse(b'{"x":[%b]}' % b",".join([b"1"] * 1_000_000))
+
+
+def test_a_member_that_is_read_as_text_has_a_length() -> None:
+    for name in ("model", "provider"):
+        with pytest.raises(InvalidRequest) as refused:
+            Envelope.parse(b'{"%b":"%b"}' % (name.encode(), b"x" * 2_000_000))
+        assert (refused.value.status, refused.value.param) == (400, name)
+    with pytest.raises(InvalidRequest):
+        Envelope.parse(b'{"previous_response_id":"%b"}' % (b"x" * 2_000_000)).text("previous_response_id")
+
+
+@pytest.mark.parametrize("size", [100_000, 2_000_000, 10_000_000])
+def test_a_body_is_opened_within_a_tenth_of_its_size(size: int) -> None:
+    for text in (b"plain text, ", rb"\n\" ", "\u00e9\U0001f600".encode()):
+        body = b'{"model":"m","input":[{"role":"user","content":"%b"}]}' % (text * (size // len(text)))
+        tracemalloc.start()
+        try:
+            run(opening(body))
+            assert tracemalloc.get_traced_memory()[1] < max(len(body) / 10, 32_000)
+        finally:
+            tracemalloc.stop()
+
+
+def test_looking_for_a_member_takes_no_memory_for_long_names() -> None:
+    body = b'{"%b":1,"provider":"x"}' % (rb"\"a" * 300_000)
+    tracemalloc.start()
+    try:
+        span(body, "provider")
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(body)  # the name, decoded
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_parsed_body_is_the_same_in_steps_as_in_one() -> None:
+    items = [{"role": "user", "content": [{"type": "input_text", "text": "x" * 500}]} for _ in range(4000)]
+    body = json.dumps({"model": "m", "input": items, "metadata": {"a": "b"}}).encode()
+    envelope = Envelope.parse(body)
+    assert sum(1 for _ in envelope.parsing()) >= len(items)
+    assert envelope.body == Envelope.parse(body).body == json.loads(body)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ IO = {
     "httptools",
     "starlette",
 }
-PURE = ["sse", "emitter", "items", "unwrap", "envelope", "errors", "headers"]
+PURE = ["sse", "emitter", "items", "unwrap", "envelope", "scan", "pieces", "tree", "errors", "headers"]
 
 
 def name_of(path: Path) -> str:

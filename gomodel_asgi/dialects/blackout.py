@@ -7,24 +7,14 @@ as a credential has, so that none leaves in two halves.
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import Any
 
-from ..redaction import is_word, without
+from ..redaction import SAFE, is_word, needle_of, without
 from ..sse import Framer
 
-SAFE = re.compile(r"[A-Za-z0-9._-]+")  # what has but one spelling in JSON
 SPELLING = 6  # bytes of the longest other spelling of a character, \u002B
-NEEDLE = 32  # bytes: more make the search dearer, not surer
 NOTHING = b"\0" * 8  # a needle that is in no event
-
-
-def needle_of(secret: str) -> bytes:
-    """The bytes that are in *secret* however it is spelled: its longest run of characters that are never escaped."""
-    end = secret[-NEEDLE:]
-    run = end if SAFE.fullmatch(end) else max(SAFE.findall(secret), key=len, default="")[-NEEDLE:]
-    return run.encode()
 
 
 class Blackout:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import GatewayError, UpstreamAuthError, UpstreamError, UpstreamRejected
+from ..tree import SHORT, short, tree
 
 AUTH = frozenset({401, 402, 403})
 
@@ -33,11 +34,34 @@ cause: it names no status, so it is ours for an upstream that failed."""
 MESSAGE_LIMIT = 4096  # of an upstream's message: longer ones are pages, not messages
 
 
+NOTHING = msgspec.Raw(b"")
+
+
+class Outline(msgspec.Struct):
+    """What a reply or an event says of a failure, as bytes; its other members are passed over."""
+
+    error: msgspec.Raw = NOTHING
+    message: msgspec.Raw = NOTHING
+    detail: msgspec.Raw = NOTHING
+    status: msgspec.Raw = NOTHING
+    status_code: msgspec.Raw = NOTHING
+    code: msgspec.Raw = NOTHING
+    type: msgspec.Raw = NOTHING
+    param: msgspec.Raw = NOTHING
+
+
+_outline = msgspec.json.Decoder(Outline).decode
+
+
 def _load(data: bytes) -> Any:
+    """*data* as a value, None where it is none; of a long object only what may tell of a failure."""
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        if len(data) <= SHORT:
+            return tree(data)
+        members = msgspec.structs.asdict(_outline(data))
+    except (ValueError, RecursionError):
         return None
+    return {name: value for name, raw in members.items() if (value := short(raw)) is not None}
 
 
 def is_openai_shaped(data: bytes) -> bool:

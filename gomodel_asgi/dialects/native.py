@@ -25,6 +25,7 @@ from ..envelope import span, span_in
 from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
 from ..sse import BOM, Event, parse, split
+from ..tree import short
 from .blackout import BlackingFramer, blackout_of
 from .failure import reported_failure
 from .opened import UNREADABLE, failure_of, is_failure, number, opened
@@ -45,7 +46,6 @@ class Named(msgspec.Struct):
 
 _named = msgspec.json.Decoder(Named).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_any = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -144,6 +144,10 @@ class NativeReader:
             self._delta, self._line, self._place, self._letter = head[0], head.end(), place, events[place]
 
     @property
+    def waiting(self) -> int:
+        return len(self.framer.pending)
+
+    @property
     def inside(self) -> bool:
         return self.framer.inside
 
@@ -173,8 +177,7 @@ class NativeReader:
         if self._response is None:
             return None
         try:
-            raw = _members(self._response).get("usage")
-            return None if raw is None else _any(raw)
+            return short(_members(self._response).get("usage", b""))
         except UNREADABLE:
             return None
 
@@ -228,8 +231,7 @@ class NativeReader:
         self._response = response
         if self.response_id is None:
             try:
-                id = bytes(_named(response).id)
-                found = _any(id) if id else None
+                found = short(_named(response).id)
             except UNREADABLE:
                 return
             self.response_id = found if isinstance(found, str) else None
@@ -248,7 +250,8 @@ class NativeReader:
             return -len(events)
         found = SEQUENCE_NUMBER.match(events, at)
         if found is None:  # the name alone, inside something else
-            found = next(reversed([*SEQUENCE_NUMBER.finditer(events)]), None)
+            for found in SEQUENCE_NUMBER.finditer(events):  # noqa: B007  the last one is wanted
+                pass
         if found is not None and (number := int(found[1])) > self._number:
             self._number = number
         return at + len(NUMBERED) - 2 - len(events)

@@ -6,17 +6,18 @@ import msgspec
 
 from ..errors import GatewayError
 from ..sse import Event
+from ..tree import SHORT, short, tree
 from .failure import reported_failure
 
 Members = dict[str, msgspec.Raw]
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+NULL = msgspec.Raw(b"null")
 PREFIX = "response."  # of this API's types, but for `error`
 NO_ERROR = (b"null", b"{}", b"[]", b'""', b"false")
 DIGITS = 18  # of a number that is one
 
 _members = msgspec.json.Decoder(Members).decode
-_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -25,9 +26,11 @@ def opened(event: Event) -> tuple[Members, str | None]:
     is one of this API's. An event that is named `error` is one, whatever type but one of this API its data names."""
     try:
         members = _members(event.data)
-        type = _any(members["type"]) if "type" in members else None
     except UNREADABLE:
-        members, type = {}, None
+        members = {}
+    type = short(members["type"]) if "type" in members else None
+    if type is None and members.get("type", NULL) != NULL:
+        members = {}
     if event.name == "error" and not (isinstance(type, str) and type.startswith(PREFIX)):
         return members, "error"
     if type is None:
@@ -37,8 +40,8 @@ def opened(event: Event) -> tuple[Members, str | None]:
 
 def number(members: Members) -> int:
     """The event's `sequence_number`, -1 where it has none."""
-    found = bytes(members.get("sequence_number", b""))
-    return int(found) if found.isdigit() and len(found) <= DIGITS else -1
+    raw = members.get("sequence_number", NULL)
+    return int(bytes(raw)) if len(raw) <= DIGITS and bytes(raw).isdigit() else -1
 
 
 def is_failure(members: Members, type: str | None) -> bool:
@@ -49,7 +52,9 @@ def is_failure(members: Members, type: str | None) -> bool:
 def failure_of(data: bytes) -> GatewayError:
     """The failure in the *data* of such an event, which may be plain text."""
     try:
-        value = _any(data)
-    except UNREADABLE:
+        value = tree(data) if len(data) <= SHORT else None
+    except ValueError:
         value = data.decode("utf-8", "replace")
+    if len(data) > SHORT and not data.lstrip().startswith(b"{"):
+        value = data[:SHORT].decode("utf-8", "replace")
     return reported_failure(_encode({"message": value}) if isinstance(value, str) else data)

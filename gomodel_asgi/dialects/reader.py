@@ -59,6 +59,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def waiting(self) -> int:
+        """Bytes of an event that is not whole yet."""
+        ...
+
+    @property
     def inside(self) -> bool:
         """Whether a part of an event has been given whose end has not come."""
         ...

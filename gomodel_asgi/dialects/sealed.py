@@ -33,6 +33,17 @@ def seal(provider: str, model: str, payload: dict[str, Any]) -> str:
     return PREFIX + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
 
 
+def unpacked(text: str) -> bytes:
+    """The JSON in a text of ours; none where it is another's, or damaged."""
+    if not text.startswith(PREFIX):
+        return b""
+    try:
+        packed = text[len(PREFIX) :].encode("ascii")
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), b"-_", validate=True)
+    except ValueError:
+        return b""
+
+
 def unseal(text: str | None, provider: str, model: str | None = None) -> dict[str, Any] | None:
     """The payload of *text*, or None where it is not ours, damaged, or of another provider type.
 
@@ -51,11 +62,7 @@ def payload_of(text: Any) -> dict[str, Any] | None:
 
 
 def _opened(text: str | None) -> Seal | None:
-    if not text or not text.startswith(PREFIX):
-        return None
     try:
-        packed = text[len(PREFIX) :].encode("ascii")
-        plain = base64.b64decode(packed + b"=" * (-len(packed) % 4), b"-_", validate=True)
-        return msgspec.json.decode(plain, type=Seal)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return msgspec.json.decode(unpacked(text or ""), type=Seal)
+    except (ValueError, RecursionError):
         return None

@@ -83,7 +83,7 @@ class HostedTool:
 
 def family_of(type: str) -> str:
     """`web_search_preview_2025_03_11` is a `web_search`."""
-    return DATED.sub("", type, count=1)
+    return type if len(type) > MAX_NAME else DATED.sub("", type, count=1)
 
 
 def flatten_name(name: str, namespace: str | None = None) -> str:
@@ -91,7 +91,7 @@ def flatten_name(name: str, namespace: str | None = None) -> str:
     plain = f"{namespace}__{name}" if namespace else name
     if LEGAL_NAME.fullmatch(plain):
         return plain
-    legal = re.sub(r"[^A-Za-z0-9_-]", "_", plain)
+    legal = re.sub(r"[^A-Za-z0-9_-]", "_", plain[:MAX_NAME])
     legal = legal if re.match(r"[A-Za-z_]", legal) else f"_{legal}"
     return _with_digest(legal, plain)
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 from ..emitter import Emitter, encode
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..redaction import without
+from ..scan import FLAT, Unreadable, check
 from ..settings import Limits
 from ..sse import Decoder, Event
 from .base import Continuing, Outgoing, Translator
@@ -40,6 +41,10 @@ class TranslatedReader:
         return self._id
 
     @property
+    def waiting(self) -> int:
+        return len(self.decoder.pending)
+
+    @property
     def meaningful(self) -> bool:
         return self.emitter.meaningful
 
@@ -52,7 +57,7 @@ class TranslatedReader:
         return self.emitter.failure
 
     def feed(self, data: bytes) -> bytes:
-        events = self._translate(self.decoder.feed(data))
+        events = self._translate(self._checked(self.decoder.feed(data)))
         self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
         return events
 
@@ -62,7 +67,7 @@ class TranslatedReader:
         self.decoder = Decoder(limit=self.limits.event)
 
     def whole(self, body: bytes) -> bytes:
-        """A unary reply's body: the events that tell of it, where the emitter streams.
+        """A unary reply's body, of which a tree may be built: the events that tell of it, where the emitter streams.
 
         :raises UpstreamProtocolError: it is no answer of that API.
         """
@@ -97,6 +102,19 @@ class TranslatedReader:
 
     def usage(self) -> Any:
         return self.emitter.raw_usage
+
+    def _checked(self, events: list[Event]) -> list[Event]:
+        """*events*, of which a tree may be built; a translator parses what it is given.
+
+        :raises UpstreamProtocolError: of one of them none may.
+        """
+        try:
+            for event in events:
+                if len(event.data) > FLAT:
+                    check(event.data, depth=self.limits.depth, values=self.limits.values)
+        except Unreadable as error:
+            raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
+        return events
 
     def _translate(self, events: list[Event]) -> bytes:
         for event in events:

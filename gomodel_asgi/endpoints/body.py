@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from starlette.types import Message, Receive, Scope
 
+from ..envelope import Envelope
 from ..errors import InvalidRequest, RequestTimeout
 from ..exchange.job import clock
-from ..settings import KIB
+from ..pace import paced
+from ..pieces import SMALL
+from ..settings import KIB, Limits
 from ..within import Overran, within
 
 STARLETTE_LIMIT = "starlette.max_body_size"
@@ -109,6 +112,14 @@ class Pace:
         if self.average is not None and self.average < until:
             until = self.average
         return max(0.0, until - now)
+
+
+async def opened(raw: bytes, limits: Limits) -> Envelope:
+    """The body *raw*, opened without holding the event loop for long.
+
+    :raises InvalidRequest: as `Envelope.opening`.
+    """
+    return Envelope.parse(raw, limits) if len(raw) <= SMALL else await paced(Envelope.opening(raw, limits))
 
 
 def too_large(limit: int) -> InvalidRequest:

@@ -24,7 +24,7 @@ from ..exchange.reply import Failed
 from ..headers import HINT, Headers, read, request_id
 from ..observers import Trail
 from .absence import Absence
-from .body import ClientDisconnected, check_content_type, limit_of, read_body
+from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .hints import agreed, split_query
 from .models import list_models
@@ -139,8 +139,9 @@ class Handler(Struct, eq=False):
             check_id(self.route.item_id)
         if operation in BODIED:
             check_content_type(headers)
-            limit, seconds = limit_of(scope, self.setup.limits.body), self.setup.timeouts.body
-            envelope = Envelope.parse(await read_body(self.receive, headers, limit, seconds))
+            limits, seconds = self.setup.limits, self.setup.timeouts.body
+            body = await read_body(self.receive, headers, limit_of(scope, limits.body), seconds)
+            envelope = await opened(body, limits)
         else:
             envelope = Envelope.empty()
         if operation == "create" and envelope.names_state and envelope.flag("background"):

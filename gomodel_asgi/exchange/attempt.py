@@ -23,14 +23,16 @@ from ..dialects.reader import Reader
 from ..dialects.translated import TranslatedReader
 from ..emitter import Emitter
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
+from ..pace import beside
 from ..transport.base import Headers, UpstreamReply, UpstreamRequest
 from . import unary
 from .candidate import Candidate
 from .classify import ANSWERS, media_type, refusal, rejection
 from .decoding import decoded
 from .job import Job, clock
-from .outgoing import call_of, native, translated
+from .outgoing import call_of, native, outgoing_of, translated
 from .rounds import Rounds
+from .stream import fed
 from .waiting import retry_after
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
@@ -69,11 +71,11 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        upstream, streams = await self._opened(self._request())
+        upstream, streams = await self._opened(await self._request())
         if streams:
             return await self._events(upstream)
         try:
-            return await self._unary(upstream, await self._body(upstream))
+            return await self._unary(upstream)
         finally:
             await upstream.aclose()
 
@@ -110,15 +112,14 @@ class Attempt(Struct):
             raise UpstreamProtocolError("The upstream went on with its answer in another form.")
         return upstream
 
-    def _request(self) -> UpstreamRequest:
-        left = self.deadline - clock()
+    async def _request(self) -> UpstreamRequest:
         if self.candidate.dialect is None:
-            return native(self.candidate, self.job, left)
-        self.call = call_of(self.candidate, self.job)
-        outgoing = self.candidate.dialect.request(self.call)
+            return native(self.candidate, self.job, self.deadline - clock())
+        self.call = await call_of(self.candidate, self.job)
+        outgoing = await outgoing_of(self.candidate, self.job, self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
         self.unsupported = outgoing.unsupported
-        return translated(self.candidate, self.job, outgoing, left)
+        return translated(self.candidate, self.job, outgoing, self.deadline - clock())
 
     def _judged(self, upstream: UpstreamReply) -> tuple[UpstreamReply, bool]:
         """*upstream* with its coding undone, and whether it is a stream.
@@ -164,15 +165,16 @@ class Attempt(Struct):
             raise UpstreamTimeout("The upstream did not answer in time.")
         return left
 
-    async def _unary(self, upstream: UpstreamReply, body: bytes) -> Answer:
-        id = None
+    async def _unary(self, upstream: UpstreamReply) -> Answer:
+        body, id = await self._body(upstream), None
         if self.candidate.dialect is None:
             if self.job.trail is not None:
                 self.job.trail.came(body)
-            body, id = unary.native(body, self.job, self.candidate)
+            body, id = await unary.native(body, self.job, self.candidate)
         else:
+            await unary.examine(body, self.job.setup.limits)
             reader = self._translated()
-            events = reader.whole(body)
+            events = await beside(len(body), partial(reader.whole, body))
             while (outgoing := reader.again) is not None:
                 events += await self._more_of(reader, outgoing)
             if reader.failure is not None:
@@ -186,8 +188,9 @@ class Attempt(Struct):
             body = await self._body(upstream)
         finally:
             await upstream.aclose()
+        await unary.examine(body, self.job.setup.limits)
         reader.begin_round()
-        return reader.whole(body)
+        return await beside(len(body), partial(reader.whole, body))
 
     # Streams...
 
@@ -231,7 +234,7 @@ class Attempt(Struct):
                 return b""
             raise
         if data:
-            return reader.feed(data)
+            return await fed(reader, data)
         return self._ended(reader)
 
     def _ended(self, reader: Reader) -> bytes:
@@ -245,7 +248,7 @@ class Attempt(Struct):
         """A stream where one reply was asked for: read to its end and answered with its response."""
         size, limit = 0, self.job.setup.limits.reply
         while reader.terminal is None and (data := await upstream.read(self._left())):
-            reader.feed(data)
+            await fed(reader, data)
             self._tell(reader)
             size += len(data)
             if size > limit:

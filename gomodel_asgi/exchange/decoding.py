@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zlib
 
+from anyio.lowlevel import checkpoint
+
 from ..errors import UpstreamProtocolError, UpstreamTimeout
 from ..transport.base import UpstreamReply
 from .job import clock
 
 GZIP_OR_ZLIB = 47  # window bits of zlib's automatic header detection
-STEP = 64 * 1024  # decoded at a time, so that a bomb is noticed before it is unpacked
+STEP = 64 * 1024  # bytes decoded at a time, and got by it, so that a bomb is noticed before it is unpacked
 
 
 def decoded(reply: UpstreamReply, encoding: bytes, limit: int) -> UpstreamReply:
@@ -28,7 +30,8 @@ class Inflated:
     """A reply whose body is decompressed while it is read.
 
     *limit* bounds what goes in as well as what comes out, and one `read` all that it takes to get a byte out of it: a
-    stream can be made of empty blocks, or of empty members (RFC 1952, 2.2: a file is a series of them).
+    stream can be made of empty blocks, or of empty members (RFC 1952, 2.2: a file is a series of them). Between two
+    steps of what has been read others have their turn: a reply a thousand times as long as what was sent is many.
     """
 
     def __init__(self, reply: UpstreamReply, limit: int) -> None:
@@ -39,11 +42,14 @@ class Inflated:
         self.left = self.input_left = limit
         self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
         self.input = b""
+        self.at = 0
 
     async def read(self, timeout: float) -> bytes:
         deadline = clock() + timeout
         while True:
-            if not self.input:
+            if self.at < len(self.input):
+                await checkpoint()
+            else:
                 await self._more(deadline)
                 if not self.input:
                     self._check_end()
@@ -58,7 +64,7 @@ class Inflated:
         left = deadline - clock()
         if left <= 0:
             raise UpstreamTimeout("The upstream sent nothing for too long.")
-        self.input = await self.reply.read(left)
+        self.input, self.at = await self.reply.read(left), 0
         self.input_left -= len(self.input)
         if self.input_left < 0:
             raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")
@@ -66,11 +72,12 @@ class Inflated:
     def _step(self) -> bytes:
         if self.inflate.eof:  # what follows is another member: one that has ended would pile it up, unread
             self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
+        given = self.input[self.at : self.at + STEP]
         try:
-            data = self.inflate.decompress(self.input, STEP)
+            data = self.inflate.decompress(given, STEP)
         except zlib.error:
             raise UpstreamProtocolError("The upstream's compressed reply is damaged.") from None
-        self.input = self.inflate.unused_data if self.inflate.eof else self.inflate.unconsumed_tail
+        self.at += len(given) - len(self.inflate.unused_data if self.inflate.eof else self.inflate.unconsumed_tail)
         self.left -= len(data)
         if self.left < 0:
             raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")

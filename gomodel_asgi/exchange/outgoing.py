@@ -7,23 +7,29 @@ deadline. Nothing of a client's but its wish for a stream may stand in one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 from msgspec.structs import replace
 
 from ..dialects.base import Call, Outgoing
-from ..envelope import check_depth
+from ..envelope import invalid_json
 from ..errors import InvalidRequest
 from ..headers import Headers, idempotency_key, is_safe
+from ..pace import beside, paced
+from ..pieces import SMALL
 from ..providers.provider import Provider
 from ..routing import Target
+from ..settings import KIB
 from ..transport.base import UpstreamRequest
 from ..version import __version__
 from .candidate import Candidate
 from .job import Job
 from .operations import BODIED, PLACEHOLDER, ROWS
+from .strings import check_strings
 
 USER_AGENT = f"gomodel-asgi/{__version__}".encode()
 JSON = (b"content-type", b"application/json")
@@ -38,16 +44,33 @@ LISTS = frozenset({b"anthropic-beta"})
 """Headers of which a dialect needs some values whatever a configuration sets them to."""
 
 
-def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
-    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one."""
+@contextmanager
+def refusing_depth() -> Iterator[None]:
+    """What was said before, in whatever reply, may be deeper than a request: what cannot be looked at is not sent.
+
+    :raises InvalidRequest: instead of a RecursionError.
+    """
+    try:
+        yield
+    except RecursionError:
+        raise invalid_json("what it holds or continues is nested too deeply.") from None
+
+
+async def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
+    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
+
+    :raises InvalidRequest: it cannot be parsed, names no model, or names state that is not to be had.
+    """
     envelope, target = job.request.envelope, candidate.target
     if body is None:
-        check_depth(envelope.raw, job.setup.limits.depth)
-        past = job.past
-        body = envelope.body if past is None else past.body(candidate.provider, candidate.key)
+        if envelope.parsed is None and len(envelope.raw) > SMALL:
+            await paced(envelope.parsing())
+        with refusing_depth():
+            body = envelope.body if job.past is None else job.past.body(candidate.provider, candidate.key)
     merged = {name: value for name, value in body.items() if name != "provider"}
     for name, value in (target.params or {}).items():
         merged.pop(name, None) if value is None else merged.__setitem__(name, value)
+    await check_strings(merged, job.setup.limits)
     if candidate.model is None:
         raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
     provider = candidate.provider
@@ -64,6 +87,19 @@ def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = Non
     )
 
 
+async def outgoing_of(candidate: Candidate, job: Job, call: Call) -> Outgoing:
+    """*call* in the upstream's form.
+
+    :raises InvalidRequest: it cannot be translated.
+    """
+    assert candidate.dialect is not None
+    size, items = len(job.request.envelope.raw), call.body.get("input")
+    if job.past is not None and isinstance(items, list):
+        size += len(items) * KIB  # what was said before is no part of the client's own body
+    with refusing_depth():
+        return await beside(size, partial(candidate.dialect.request, call))
+
+
 def translated(candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
     """The request to an upstream that speaks another API."""
     extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
@@ -76,7 +112,8 @@ def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
     """The client's own request, for an upstream that speaks the Responses API."""
     request, envelope = job.request, job.request.envelope
     if job.past is not None:
-        envelope = job.past.envelope(candidate.provider, candidate.key)
+        with refusing_depth():
+            envelope = job.past.envelope(candidate.provider, candidate.key)
     body, params = None, candidate.target.params
     if request.operation in BODIED:
         keep = envelope.preferences and candidate.provider.type == "openrouter"

@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from ..errors import GatewayError
+from ..errors import GatewayError, UpstreamProtocolError
 from ..headers import Headers, cache_control
+from ..pace import paced
+from ..pieces import SMALL
+from ..scan import counted
+from ..settings import Limits
 from ..sse import Decoder
+from ..tree import tree
 from .candidate import Candidate
 from .stream import Stream
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+LIMITS = Limits()
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -77,12 +83,10 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     async def json(self) -> Any:
         """The body, parsed. Of a stream: the response object that ended it.
 
-        :raises GatewayError: the stream failed before it had one.
+        :raises GatewayError: the stream failed before it had one, or it holds more than may be parsed.
         """
-        if self.stream is None:
-            return msgspec.json.decode(await self.read())
-        await self.read()
-        return msgspec.json.decode(self.stream.final())
+        body = await self.read()
+        return await parsed(body if self.stream is None else self.stream.final())
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         """The events of a stream as dicts, `[DONE]` left out; of a unary reply, its body as the only one."""
@@ -90,11 +94,11 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         try:
             while data := await self.next():
                 if self.stream is None:
-                    yield msgspec.json.decode(data)
+                    yield await parsed(data)
                     continue
                 for event in decoder.feed(data):
                     if event.data != b"[DONE]":
-                        yield msgspec.json.decode(event.data)
+                        yield await parsed(event.data)
         finally:
             await self.aclose()
 
@@ -132,6 +136,19 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def parsed(data: bytes) -> Any:
+    """JSON that an upstream has sent, as a value.
+
+    :raises UpstreamProtocolError: it is more of it than may be parsed.
+    """
+    try:
+        if len(data) > SMALL:
+            await paced(counted(data, depth=LIMITS.depth, values=LIMITS.values))
+        return tree(data)
+    except ValueError as error:
+        raise UpstreamProtocolError("The upstream sent what cannot be read.") from error
 
 
 class Failed(Reply, kw_only=True, eq=False):

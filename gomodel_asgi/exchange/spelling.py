@@ -14,8 +14,9 @@ from operator import call
 import msgspec
 from msgspec import Raw, Struct
 
-from ..envelope import Members, invalid_json
+from ..envelope import invalid_json
 from ..errors import InvalidRequest
+from ..pieces import Members
 from .operations import BODY
 
 ROUTING = frozenset({"model", "provider", "stream", "store", "background", "tools", "prompt"})

@@ -8,9 +8,12 @@ far, then the failure in band. The connection is released the moment the stream 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ..dialects.reader import Reader
 from ..errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from ..pace import beside
+from ..settings import MIB
 from ..transport.base import UpstreamReply
 from .detached import detached
 from .job import clock
@@ -21,6 +24,16 @@ LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal 
 
 class Broken(Exception):
     """The upstream died inside an event that the client has in part: only breaking off the connection tells it."""
+
+
+async def fed(reader: Reader, data: bytes) -> bytes:
+    """What *reader* gives for *data*; where a large event may become whole, it is read beside the loop.
+
+    :raises UpstreamProtocolError: as `Reader.feed`.
+    """
+    if reader.waiting <= MIB:
+        return reader.feed(data)
+    return await beside(reader.waiting, partial(reader.feed, data), ends=True)
 
 
 class Stream:
@@ -49,6 +62,8 @@ class Stream:
         self.ended = False
         self.closed = False
         self.lingering = False
+        self.is_large = False
+        """Whether the event that is being read is a large one."""
         self.before_end: Callable[[], Awaitable[object]] | None = None
         """Awaited, once, before the client gets the event that ends the response."""
 
@@ -67,7 +82,10 @@ class Stream:
             try:
                 left = self.until - clock()  # of the whole exchange; `min` would cost more than the comparison
                 data = await self.upstream.read(self.idle if left > self.idle else left)
-                events = reader.feed(data) if data else reader.close()
+                if not data:
+                    events = reader.close()
+                else:
+                    events = await fed(reader, data) if self.is_large else reader.feed(data)
             except (UpstreamError, Overloaded) as error:
                 return await self._failed(error)
             if reader.terminal is not None:
@@ -79,6 +97,7 @@ class Stream:
                 await self._end(reader.failure)
             if events:
                 return events
+            self.is_large = reader.waiting > MIB  # looked at only here: nearly every piece is an event, or more
         return b""
 
     def final(self) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from ..dialects.failure import reported_failure
@@ -10,9 +12,12 @@ from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..dialects.replay import stream_of
 from ..emitter import DEFAULTS, OPTIONAL_ECHO
-from ..envelope import parse_members
 from ..errors import UpstreamProtocolError, UpstreamTruncated
+from ..pace import beside, paced
+from ..pieces import SMALL, read_object
 from ..redaction import without
+from ..scan import Unreadable, check, check_utf8, counted
+from ..settings import Limits
 from .candidate import Candidate
 from .job import Job
 from .operations import CONTINUING
@@ -20,6 +25,7 @@ from .outgoing import starting_after
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 EMPTY = (b"[]", b"null", b"")
+MOST_MEMBERS = 10_000
 
 
 class Outline(msgspec.Struct):
@@ -32,37 +38,68 @@ class Outline(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
 
+    def tells(self) -> bytes:
+        """An object of those that tell of a failure."""
+        return msgspec.json.encode({"error": self.error if bytes(self.error) else None, "type": "error"})
+
 
 _outline = msgspec.json.Decoder(Outline).decode
 
 
-def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
+async def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
     """A native upstream's body: its bytes, a response stamped, or read leniently where the provider asks for that, as
     the stream that was asked for; and the id of the response where it has been seen.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
     """
-    try:
-        body.decode()  # values are skipped, not read: nobody else looks at their encoding
-        found = _outline(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    found = await outline(body)
     body = candidate.blackout.of(body)
     is_response = bytes(found.object) == b'"response"'
     if job.request.operation in CONTINUING and _failed(found, is_response):
-        raise reported_failure(without(candidate.blackout.secrets, body))
+        told = body if len(body) <= SMALL else found.tells()
+        raise reported_failure(without(candidate.blackout.secrets, told))
     streams = job.stream and job.request.operation == "create"
     if (candidate.provider.normalize or job.rewrites) and (is_response or job.request.operation == "create"):
+        await examine(body, job.setup.limits)
         reader = lenient(job, candidate, stream=streams)
-        events = reader.whole(body)
+        events = await beside(len(body), partial(reader.whole, body))
         return events if streams else final(reader), None
     seen = None
     if is_response:
         id = bytes(found.id)
         seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
         body = stamp(body, candidate.provider.name) if job.setup.stamp else body
-    return as_stream(body) if streams else body, seen
+    return await as_stream(body, job.setup.limits) if streams else body, seen
+
+
+async def outline(body: bytes) -> Outline:
+    """What the reply *body* says of itself.
+
+    :raises UpstreamProtocolError: it is not a JSON object.
+    """
+    try:
+        if len(body) <= SMALL:
+            check_utf8(body)  # values are skipped, not read: nobody else looks at their encoding
+            return _outline(body)
+        members, _ = await paced(read_object(body, depth=0, values=len(body), most=MOST_MEMBERS))
+    except (ValueError, RecursionError):
+        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    return Outline(**{name: members[name] for name in Outline.__struct_fields__ if name in members})
+
+
+async def examine(body: bytes, limits: Limits) -> None:
+    """Refuse a reply of which no tree may be built.
+
+    :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
+    """
+    try:
+        if len(body) <= SMALL:
+            check(body, depth=limits.depth, values=limits.values)
+        else:
+            await paced(counted(body, depth=limits.depth, values=limits.values))
+    except Unreadable as error:
+        raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
 
 
 def _failed(found: Outline, is_response: bool) -> bool:
@@ -73,8 +110,8 @@ def _failed(found: Outline, is_response: bool) -> bool:
 
 def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
     """A reader of a native upstream that is not quite one."""
-    members, params = job.request.envelope.members, candidate.target.params or {}
-    echo = parse_members({name: members[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if name in members})
+    params = candidate.target.params or {}
+    echo = job.request.envelope.values((*DEFAULTS, *OPTIONAL_ECHO))
     name = candidate.provider.name if job.setup.stamp else None
     after = starting_after(job, candidate)
     return LenientReader(
@@ -84,13 +121,14 @@ def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
     )  # fmt: skip
 
 
-def as_stream(body: bytes) -> bytes:
+async def as_stream(body: bytes, limits: Limits) -> bytes:
     """A response that came whole, as the event stream that was asked for.
 
     :raises UpstreamProtocolError: it cannot be taken apart: a number out of range, a member of another type.
     """
+    await examine(body, limits)
     try:
-        return stream_of(msgspec.json.decode(body))
+        return await beside(len(body), lambda: stream_of(msgspec.json.decode(body)))
     except FOREIGN as error:
         raise UpstreamProtocolError("The upstream's reply cannot be read as a response.") from error
 

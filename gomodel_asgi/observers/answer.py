@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..errors import GatewayError
+from ..tree import short
 from .usage import Usage, read_usage
 
 TEXT = 256  # characters of any text that somebody else chose
@@ -42,15 +43,18 @@ class Answer(msgspec.Struct, frozen=True):
     conversation: str | None = None
 
 
-class Final(msgspec.Struct):
-    """The members of a response that observers are told; the others are passed over unread."""
+NOTHING = msgspec.Raw(b"")
 
-    id: Any = None
-    model: Any = None
-    status: Any = None
-    service_tier: Any = None
-    conversation: Any = None
-    usage: Any = None
+
+class Final(msgspec.Struct):
+    """The members of a response that observers are told, as bytes; the others are passed over unread."""
+
+    id: msgspec.Raw = NOTHING
+    model: msgspec.Raw = NOTHING
+    status: msgspec.Raw = NOTHING
+    service_tier: msgspec.Raw = NOTHING
+    conversation: msgspec.Raw = NOTHING
+    usage: msgspec.Raw = NOTHING
 
 
 _final = msgspec.json.Decoder(Final).decode
@@ -80,15 +84,15 @@ def of_body(body: bytes) -> Answer:
         found = _final(body)
     except UNREADABLE:
         return Answer()
-    conversation = found.conversation.get("id") if isinstance(found.conversation, dict) else found.conversation
+    conversation, usage = short(found.conversation), short(found.usage)
     return Answer(
-        usage=read_usage(found.usage),
-        raw=found.usage,
-        response_id=clean(found.id),
-        model=clean(found.model),
-        status=clean(found.status),
-        service_tier=clean(found.service_tier),
-        conversation=clean(conversation),
+        usage=read_usage(usage),
+        raw=usage,
+        response_id=clean(short(found.id)),
+        model=clean(short(found.model)),
+        status=clean(short(found.status)),
+        service_tier=clean(short(found.service_tier)),
+        conversation=clean(conversation.get("id") if isinstance(conversation, dict) else conversation),
     )
 
 

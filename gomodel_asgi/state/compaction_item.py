@@ -17,48 +17,14 @@ import hmac
 import os
 from typing import Any
 
-import msgspec
-
-from ..envelope import Envelope, invalid_json
-
 Json = dict[str, Any]
 
 MARK = "gmc1."
-# Members of a body that are lists of items.
-LISTS = ("input", "items")
-# The mark, or a letter of it that is escaped: without one of these in it, a body has no item of ours.
-SIGNS = (MARK.encode(), *(b"\\u00" + code for code in (b"67", b"6d", b"6D", b"63", b"31", b"2e", b"2E")))
 NONCE_BYTES = 16
 TAG_BYTES = 32
 
 
-NOTHING = msgspec.Raw(b"")
-
-
-class Opening(msgspec.Struct):
-    """An item as far as it tells whether it is one of ours."""
-
-    type: msgspec.Raw = NOTHING
-    encrypted_content: msgspec.Raw = NOTHING
-
-
-_openings = msgspec.json.Decoder(list[Opening]).decode
-_opening = msgspec.json.Decoder(Opening).decode
-_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_any = msgspec.json.Decoder().decode
-
-
 # Whether it is one of ours...
-
-
-def has_mark(envelope: Envelope) -> bool:
-    """Whether an item that bears our mark stands in the request. Text that speaks of the mark is text.
-
-    :raises InvalidRequest: an item cannot be examined.
-    """
-    if not any(sign in envelope.raw for sign in SIGNS):
-        return False
-    return any(bears_mark(bytes(envelope.members[name])) for name in LISTS if name in envelope.members)
 
 
 def is_ours(item: Json) -> bool:
@@ -70,27 +36,6 @@ def is_ours(item: Json) -> bool:
 def is_marked(type: Any, content: str) -> bool:
     """Whether an item of this type, with this `encrypted_content`, claims to be one of ours."""
     return type == "compaction" and content.startswith(MARK)
-
-
-def bears_mark(items: bytes) -> bool:
-    """Whether one of *items* (JSON) claims to be one of ours; False for what is no list.
-
-    :raises InvalidRequest: they cannot be looked at: nested too deeply, say.
-    """
-    if not items.startswith(b"["):
-        return False
-    try:
-        return any(_is_marked(one) for one in _openings(items))
-    except msgspec.ValidationError:  # among the items is one that is no object
-        return any(_is_marked(_opening(raw)) for raw in _raws(items) if bytes(raw).startswith(b"{"))
-    except (msgspec.MsgspecError, RecursionError):
-        raise invalid_json("its items cannot be looked at.") from None
-
-
-def _is_marked(one: Opening) -> bool:
-    type, content = bytes(one.type), bytes(one.encrypted_content)
-    texts = type.startswith(b'"') and content.startswith(b'"')
-    return texts and is_marked(_any(type), _any(content))
 
 
 # One text...

@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from ..exchange import Job
 from ..exchange.candidate import resolve
+from ..exchange.outgoing import refusing_depth
+from ..pace import beside, paced
 from ..routing import Target
+from ..scan import run
 from .compaction import Compactor
 from .counting import estimated
 from .lookups import Lookups
@@ -37,7 +41,8 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
     """
     if not job.request.envelope.has("context_management"):
         return job
-    threshold, others = asked_of(job.request.envelope.body["context_management"])
+    name = "context_management"
+    threshold, others = asked_of(job.request.envelope.values([name])[name])
     candidate = await resolve(target, job)
     if threshold is None or candidate.provider.keeps_state:
         return job
@@ -45,12 +50,15 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
         return job
     job = _asking(job, others)
     past = copy(lookups.past_of(job))
-    body = past.body(candidate.provider, candidate.key)
+    with refusing_depth():
+        body = past.body(candidate.provider, candidate.key)
     items = body.get("input")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return job  # whoever reads it will say so
     measured = encode({name: body.get(name) for name in ("instructions", "tools", "input")})
-    at = turn_of(items, threshold) if estimated(measured) > threshold else 0
+    if await paced(estimated(measured)) <= threshold:
+        return job
+    at = await beside(len(measured), partial(turn_of, items, threshold))
     before = [item for item in items[:at] if item.get("role") not in INSTRUCTING]
     if not before:
         return job
@@ -91,7 +99,7 @@ def turn_of(items: Sequence[Json], threshold: float) -> int:
     """The index at which the current turn begins: with the user's last message, or, where what stands before that is
     no half of *threshold*, with the last calls. 0 where nothing can be parted off."""
     user = next((at for at in range(len(items) - 1, 0, -1) if items[at].get("role") == "user"), 0)
-    if user and _is_whole(items, user) and estimated(encode(items[:user])) >= threshold / 2:
+    if user and _is_whole(items, user) and run(estimated(encode(items[:user]))) >= threshold / 2:
         return user
     return next((at for at in range(len(items) - 1, 0, -1) if _begins(items, at)), 0)
 

@@ -19,6 +19,7 @@ from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
 from ..routing import Target
+from ..tree import short
 from .available import available
 from .claims import HERE, NOT_OWN
 from .codec import Codec
@@ -114,7 +115,7 @@ class Conversations:
     async def _forwarded(self, job: Job, target: Target) -> Reply:
         """Created upstream: from now on that is its owner."""
         reply = await Exchange(job, target).run()
-        found = msgspec.json.decode(reply.body or b"{}")
+        found = short(reply.body or b"{}")
         candidate = reply.candidate
         if isinstance(found, dict) and isinstance(found.get("id"), str) and candidate is not None:
             provider = candidate.provider

@@ -2,20 +2,21 @@
 
 The estimate is of what would be sent, in the upstream's own form: four bytes of JSON text are one token, but no word is
 less than one. That is near for English and for code, and too low for scripts whose characters take three bytes; inline
-media counts `MEDIA` tokens
-a piece, whatever it holds. It answers with `"estimated": true`.
+media counts `MEDIA` tokens a piece, whatever it holds. It answers with `"estimated": true`.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Generator
 
 from ..errors import UpstreamRejected
 from ..exchange import Exchange, Job, Reply
 from ..exchange.candidate import resolve
-from ..exchange.outgoing import call_of, native
+from ..exchange.outgoing import call_of, native, outgoing_of
+from ..pace import paced
 from ..providers.provider import Provider
 from ..routing import Target
+from ..scan import WINDOW, window_of
 from .replies import told
 from .unknown import unsupported
 
@@ -24,8 +25,13 @@ BYTES_PER_TOKEN = 4
 # What a picture of middling size costs at most makers of models.
 MEDIA = 1000
 
-# Base64 of more than a paragraph: pictures, sounds, files.
-INLINE = re.compile(rb'"[^"\\]{0,80}[A-Za-z0-9+/=]{400,}"')
+# Bytes of a string that is media: base64 of more than a paragraph, behind as much as `data:image/png;base64,` takes.
+SHORTEST = 400
+LONGEST_PREFIX = 80
+BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+
+# Of two neighbouring quotes that are so far apart that media may stand between them, one such block has neither.
+BLOCK = SHORTEST // 2
 
 
 async def answer(job: Job, target: Target, provider: Provider) -> Reply:
@@ -43,9 +49,13 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
                 raise
     if not provider.estimate_tokens:
         raise unsupported("input_tokens")
-    sent = (native(candidate, job, 0.0) if dialect is None else dialect.request(call_of(candidate, job))).body
+    if dialect is None:
+        sent = native(candidate, job, 0.0).body
+    else:
+        sent = (await outgoing_of(candidate, job, await call_of(candidate, job))).body
     job.warn(["input_tokens: estimated, since the upstream does not count"])
-    value = {"object": "response.input_tokens", "input_tokens": estimated(sent or b""), "estimated": True}
+    tokens = await paced(estimated(sent or b""))
+    value = {"object": "response.input_tokens", "input_tokens": tokens, "estimated": True}
     return told(value, provider.name, candidate.model)
 
 
@@ -54,7 +64,31 @@ def lacks_operation(error: UpstreamRejected) -> bool:
     return error.status in (404, 405, 501) and error.code != "model_not_found"
 
 
-def estimated(body: bytes) -> int:
-    """About how many tokens the JSON *body* is."""
-    text, media = INLINE.subn(b"", body)
-    return max(1, -(-len(text) // BYTES_PER_TOKEN), text.count(b" ")) + media * MEDIA
+def estimated(body: bytes) -> Generator[None, None, int]:
+    """About how many tokens the JSON *body* is, a window at each step."""
+    text, words, media, at = len(body), 0, 0, 0
+    for end in range(WINDOW, len(body) + WINDOW, WINDOW):
+        words += body.count(b" ", end - WINDOW, end)
+        while at < min(end, len(body)):
+            if body.find(b'"', at, at + BLOCK) < 0:
+                start, at = body.rfind(b'"', 0, at) + 1, body.find(b'"', at)
+                at = len(body) if at < 0 else at
+                if (yield from _is_media(body, start, at)):
+                    media += 1
+                    text -= at - start + 2
+            at += BLOCK
+        yield
+    return max(1, -(-text // BYTES_PER_TOKEN), words) + media * MEDIA
+
+
+def _is_media(body: bytes, start: int, end: int) -> Generator[None, None, bool]:
+    """Whether what stands from *start* to *end* is base64, but for its beginning."""
+    behind = start + min(LONGEST_PREFIX, end - start - SHORTEST)
+    if behind < start or b"\\" in body[start:behind]:
+        return False
+    size = window_of(len(body))
+    for at in range(behind, end, size):
+        if body[at : min(at + size, end)].translate(None, BASE64):
+            return False
+        yield
+    return True

@@ -22,7 +22,9 @@ from ..exchange import Job, Reply
 from ..exchange.candidate import Candidate
 from ..exchange.job import clock
 from ..routing import Target
+from ..scan import Unreadable, check
 from ..sse import parse, split
+from ..tree import short
 from .claims import HERE, NOT_OWN
 from .conversations import Conversations
 from .ownership import Owner
@@ -230,10 +232,22 @@ class Lesson(msgspec.Struct):
             await self.own(said.id)
         if not self.is_owned or await self._is_forgotten():
             return
-        if self.is_kept:
-            await self._keep(said, response)
-        if self.is_placed:
-            await self._place(said)
+        if self._is_readable(said):
+            if self.is_kept:
+                await self._keep(said, response)
+            if self.is_placed:
+                await self._place(said)
+
+    def _is_readable(self, said: Said) -> bool:
+        """Whether the output is no more than may be parsed, now or when it is continued elsewhere."""
+        limit = self.job.setup.limits.values
+        try:
+            if len(said.output) > limit:  # else it has no more of them
+                check(bytes(said.output), depth=len(said.output), values=limit)
+        except Unreadable:
+            self.job.warn(["the response holds too much to be kept: only its id is"])
+            return False
+        return True
 
     async def _is_forgotten(self) -> bool:
         """Whether the tenant has been forgotten since the request came: a generation is when it began, in ns."""
@@ -294,12 +308,7 @@ def own_input(past: Any, raw: bytes) -> bytes:
 
 def conversation_of(raw: Any) -> str | None:
     """The id in the member `conversation`: a string, or an object with one."""
-    if raw is None:
-        return None
-    try:
-        value = msgspec.json.decode(bytes(raw))
-    except (msgspec.MsgspecError, RecursionError):
-        return None
+    value = None if raw is None else short(raw)
     found = value.get("id") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None
 

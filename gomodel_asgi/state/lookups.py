@@ -18,12 +18,12 @@ from ..exchange import Job
 from ..exchange.candidate import provider_of
 from ..exchange.operations import ROWS, Row
 from ..exchange.spelling import OBJECT, first, member_of, text_in
+from ..pace import paced
 from ..routing import Target
 from .available import available
 from .claims import HERE
 from .compaction import Compactor
-from .compaction_item import has_mark
-from .mentions import Mentions, brings, has_sealed, lists_of, mentions_of
+from .mentions import Mentions, brings, has_mark, lists_of, mentions_of
 from .past import PATH, Named, Past, Referred
 from .records import Records
 from .references import response_of
@@ -86,8 +86,9 @@ class Lookups:
             envelope, strict, tenants = request.envelope, request.tenant is not None, self.has_tenants
             lists = lists_of(row.body, envelope.members)
             if self.records.keeps:
-                mentions = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict, tenants=tenants)
-            if has_sealed(lists) and has_mark(envelope):
+                looking = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict, tenants=tenants)
+                mentions = await paced(looking)
+            if has_mark(lists):
                 self._of(job).compacted = True
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.past, Past) and job.past.trusted):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from msgspec import Raw, Struct, field
 
-from ..envelope import Members
 from ..errors import InvalidRequest
 from ..exchange.operations import Body
 from ..exchange.spelling import ARRAY, OBJECT, Item, elements, examined, first, member_of, read_items, text_in
+from ..pieces import Members
+from ..scan import Unreadable, check
 from ..settings import MIB
+from .compaction_item import is_marked
 from .references import Reference, holds, may_be_nested, nested, references
 from .unknown import unknown_item
 
 # Items of one request that may be references: each costs a look into the store.
 MOST_REFERENCES = 1000
 
-# Bytes of an item that are looked through for references below it, where there may be any: tens of milliseconds' work.
+# Bytes and values of an item that are looked through for references below it, where there may be any: tens of
+# milliseconds' work.
 MOST_LOOKED_THROUGH = 8 * MIB
+MOST_VALUES = 50_000
 
 Lists = dict[str, list[Item | None]]
 
@@ -50,15 +56,28 @@ def lists_of(body: Body, members: Members) -> Lists:
     return {name: read_items(raw, name) for name, raw in given if first(raw) == ARRAY}
 
 
-def has_sealed(lists: Lists) -> bool:
-    """Whether an item brings something that only its issuer can read."""
-    return any(item is not None and "encrypted_content" in item[0].at for items in lists.values() for item in items)
+def has_mark(lists: Lists) -> bool:
+    """Whether an item claims to be a compaction item of ours. Text that speaks of its mark is text.
+
+    :raises InvalidRequest: it cannot be examined.
+    """
+    return any(item is not None and _is_marked(item) for items in lists.values() for item in items)
+
+
+def _is_marked(item: Item) -> bool:
+    shape, members = item
+    if "encrypted_content" not in shape.at or "type" not in shape.at:
+        return False
+    values = [*members.values()]
+    content = text_in(values[shape.at["encrypted_content"]])
+    return content is not None and is_marked(text_in(values[shape.at["type"]]), content)
 
 
 def mentions_of(
     body: Body, members: Members, raw: bytes, lists: Lists, *, strict: bool, tenants: bool = True
-) -> Mentions:
-    """What the body *raw*, with *lists*, mentions. *strict*: this caller has a tenant; *tenants*: some may have one.
+) -> Generator[None, None, Mentions]:
+    """What the body *raw*, with *lists*, mentions; much is looked through in steps. *strict*: this caller has a tenant;
+    *tenants*: some may have one.
 
     :raises InvalidRequest: there is too much of it, or something stands where nobody could tell what it is.
     """
@@ -70,11 +89,13 @@ def mentions_of(
         raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
     if tenants:
         _check_elements(members, lists)
-    below = _below(body, members, strict) if (lists or alone) and tenants and may_be_nested(raw) else []
+    below: list[str] = []
+    if (lists or alone) and tenants and (yield from may_be_nested(raw)):
+        below = yield from _below(body, members, strict)
     return Mentions(found, _others(body, members), below)
 
 
-def check_steer(body: Body, members: Members, raw: bytes) -> None:
+def check_steer(body: Body, members: Members, raw: bytes) -> Generator[None, None, None]:
     """Refuse a steer that names anything but the response that it steers: it brings what the user says, and no more
     (API reference, `response.steer`). It goes on as it came, past all that could resolve a name.
 
@@ -83,7 +104,7 @@ def check_steer(body: Body, members: Members, raw: bytes) -> None:
     for name in body.members:
         if name in members and name != "previous_response_id" and bytes(members[name]) != b"null":
             raise InvalidRequest(f"A steer takes no '{name}'.", param=name, code="invalid_parameter")
-    mentions = mentions_of(body, members, raw, lists_of(body, members), strict=True)
+    mentions = yield from mentions_of(body, members, raw, lists_of(body, members), strict=True)
     if mentions.others:
         raise InvalidRequest("A steer names no other response.", param=mentions.others[0][0], code="invalid_parameter")
     if mentions:
@@ -115,13 +136,18 @@ def _others(body: Body, members: Members) -> list[tuple[str, str | None]]:
     return found
 
 
-def _below(body: Body, members: Members, strict: bool) -> list[str]:
+def _below(body: Body, members: Members, strict: bool) -> Generator[None, None, list[str]]:
     ids: list[str] = []
+    since = 0
     given = [(name, members[name]) for name in body.items if name in members]
     for name, raw in given:
         for index, one in enumerate(elements(raw) if first(raw) == ARRAY else [raw]):
             place = f"{name}[{index}]"
-            found = _nested(bytes(one), place)
+            found = yield from _nested(bytes(one), place)
+            since += len(one)
+            if since > MIB:
+                since = 0
+                yield
             if found and strict:
                 raise InvalidRequest(
                     f"An 'item_reference' stands below '{place}', where none can stand.",
@@ -132,10 +158,15 @@ def _below(body: Body, members: Members, strict: bool) -> list[str]:
     return ids
 
 
-def _nested(item: bytes, place: str) -> list[str]:
-    if item[0] not in (ARRAY, OBJECT) or not may_be_nested(item):
+def _nested(item: bytes, place: str) -> Generator[None, None, list[str]]:
+    if item[0] not in (ARRAY, OBJECT) or not (yield from may_be_nested(item)):
         return []
-    if len(item) > MOST_LOOKED_THROUGH:
-        raise InvalidRequest(f"'{place}' is too large to be examined.", param=place, code="invalid_parameter")
+    try:
+        if len(item) > MOST_LOOKED_THROUGH:
+            raise Unreadable("it is too large.")
+        check(item, depth=len(item), values=MOST_VALUES)
+    except Unreadable:
+        message = f"'{place}' is too large to be examined."
+        raise InvalidRequest(message, param=place, code="invalid_parameter") from None
     with examined():
         return nested(item)

@@ -20,14 +20,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
 
-from ..envelope import Members
 from ..exchange.spelling import ARRAY, OBJECT, QUOTE, Item, first, read_items, text_in
+from ..pieces import Members
+from ..settings import MIB
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")
@@ -73,6 +74,10 @@ CARRIED = frozenset({"message", "function_call", "function_call_output", "custom
 EMPTY = re.compile(rb"[\[{][ \t\r\n]*[\]}]")
 NULL = ord("n")
 
+# Bytes that are looked at in one step.
+STEP = 8 * MIB
+
+SPOKEN = REFERENCE.encode()
 # Letters that are escaped, as no encoder writes them; what was escaped before it became part of a text looks the same.
 ESCAPE = b"\\u00"
 ESCAPED = re.compile(rb"\\u00(?:4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
@@ -122,9 +127,17 @@ def only_named(output: Raw) -> list[str]:
     return ids + [id for item in items if item is not None and (id := _approval(item))]
 
 
-def may_be_nested(raw: bytes) -> bool:
+def may_be_nested(raw: bytes) -> Generator[None, None, bool]:
     """Whether anywhere in the JSON *raw* an `item_reference` may be spoken of, however it is spelled."""
-    return REFERENCE.encode() in raw or (ESCAPE in raw and ESCAPED.search(raw) is not None)
+    for start in range(0, len(raw), STEP):
+        end = start + STEP + len(SPOKEN)
+        if raw.find(SPOKEN, start, end) >= 0:
+            return True
+        if raw.find(ESCAPE, start, end) >= 0 and ESCAPED.search(raw, start, end) is not None:
+            return True
+        if end < len(raw):
+            yield
+    return False
 
 
 def nested(item: bytes) -> list[str]:

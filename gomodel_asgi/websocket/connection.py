@@ -16,12 +16,14 @@ import anyio
 from starlette.types import Receive, Scope, Send
 
 from ..endpoints.body import limit_of
+from ..envelope import opening
 from ..errors import GatewayError, InvalidRequest, PolicyFailed, ServerShutdown
 from ..exchange.operations import BODY
 from ..exchange.spelling import FRAME, check_names
+from ..pace import paced
 from ..state import NoStore
 from ..state.mentions import check_steer
-from .frames import Create, Steer, create_of, error_frame, lane_of, opened, steer_failed, steer_of, type_of
+from .frames import Create, Steer, create_of, data_of, error_frame, lane_of, steer_failed, steer_of, type_of
 from .handshake import Admission, admitted, refuse
 from .lanes import Lanes
 from .memory import Memory
@@ -180,15 +182,16 @@ class Connection:
         try:
             if text is None:
                 raise InvalidRequest("Send JSON in text frames.", code="invalid_frame")
-            data, members = opened(text, self.limit)
-            lane = lane_of(members)
-            type = type_of(members)
-            check_names(members, FRAME)
+            data, limits = data_of(text, self.limit), self.gateway.setup.limits
+            found = await paced(opening(data, limits))
+            lane = lane_of(found.members)
+            type = type_of(found.members)
+            check_names(found.members, FRAME)
             if type == "response.create":
-                self.lanes.add(create_of(members, lane, len(data)))
+                self.lanes.add(create_of(found, lane, len(data), limits))
             elif type == "response.steer":
-                check_steer(BODY, members, data)
-                await self._steer(steer_of(members))
+                await paced(check_steer(BODY, found.members, data))
+                await self._steer(steer_of(found.members, limits))
             else:
                 message = "'type' must be 'response.create' or 'response.steer'."
                 raise InvalidRequest(message, param="type", code="unknown_event_type")

@@ -13,14 +13,22 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from ..envelope import Envelope, Members, encode, read_members, span
+from ..envelope import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from ..errors import GatewayError, InvalidRequest, type_of_status
+from ..pieces import Found, Members
+from ..scan import Unreadable, check
+from ..settings import Limits
 from ..sse import Decoder
+from ..tree import short
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 OUR_MEMBERS = ("type", "stream_id", "generate", "stream", "stream_options", "background")
 """Members that mean something here, or nothing: how a socket delivers is not asked for in a frame."""
 TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
+
+VALUES = Limits().values
+UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
+"""What is said of an error of which nothing can be said."""
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _any = msgspec.json.Decoder().decode
@@ -70,20 +78,20 @@ def lane_of(members: Members) -> str | None:
     return lane
 
 
-def create_of(members: Members, lane: str | None, size: int) -> Create:
+def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Create:
     """Read a `response.create`.
 
     :raises InvalidRequest: `generate`, `model` or `provider` is of a wrong type.
     """
-    generate = bytes(members.get("generate", b"null"))
-    if generate not in (b"true", b"false", b"null"):
+    generate = found.members.get("generate", NULL)
+    if generate not in (TRUE, FALSE, NULL):
         raise InvalidRequest("'generate' must be true or false.", param="generate", code="invalid_type")
-    body: dict[str, Any] = {name: value for name, value in members.items() if name not in OUR_MEMBERS}
-    envelope = Envelope.parse(encode({**body, "stream": True}))
-    return Create(lane, envelope, generate != b"false", size)
+    body = {name: value for name, value in found.members.items() if name not in OUR_MEMBERS} | {"stream": TRUE}
+    envelope = Envelope.of(encode(body), body, limits, None if found.scan is None else found.scan.deep)
+    return Create(lane, envelope, generate != FALSE, size)
 
 
-def steer_of(members: Members) -> Steer:
+def steer_of(members: Members, limits: Limits) -> Steer:
     """Read a `response.steer`.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
@@ -92,15 +100,17 @@ def steer_of(members: Members) -> Steer:
     if target is None:
         message = "Name the response to steer in 'previous_response_id'."
         raise InvalidRequest(message, param="previous_response_id", code="missing_required_parameter")
+    given = bytes(members.get("input", NULL))
     try:
-        return Steer(target, _any(members.get("input", b"null")), encode(members))
-    except (msgspec.MsgspecError, RecursionError):
+        check(given, depth=limits.depth, values=limits.values)
+        return Steer(target, _any(given), encode(members))
+    except (ValueError, RecursionError):
         raise InvalidRequest("'input' cannot be read.", param="input", code="invalid_json") from None
 
 
 def text_of(raw: Raw | bytes | None) -> str | None:
-    """A member's value if it is a string."""
-    value = None if raw is None else bytes(raw)
+    """A member's value if it is a string, and no longer than any that means something."""
+    value = None if raw is None or len(raw) > LONGEST_TEXT else bytes(raw)
     if value is None or not value.startswith(b'"'):
         return None
     text = _any(value)
@@ -166,8 +176,12 @@ class Frames:
         """The items of the response, in order: each as it was when it was done."""
         if self.items or not self.response:
             return self.items
-        output = _members(self.response).get("output")
-        return [] if output is None else [bytes(item) for item in msgspec.json.decode(output, type=list[Raw])]
+        output = bytes(_members(self.response).get("output", b"[]"))
+        try:
+            check(output, depth=len(output), values=VALUES)
+        except Unreadable:
+            return []
+        return [bytes(item) for item in msgspec.json.decode(output, type=list[Raw])]
 
     def feed(self, events: bytes, status: int = 500) -> list[str]:
         """More of the stream in, the frames of what has become whole out; *status* is that of a failure among it."""
@@ -197,7 +211,8 @@ class Frames:
             return self._laned(data)
         type = type_of(members)
         if type == "error" or (type is None and "error" in members):
-            return _error(_any(data), status, self.lane)
+            event = short(data)
+            return _error(event if isinstance(event, dict) else UNKNOWN, status, self.lane)
         if type == "response.output_item.done" and "item" in members:
             self.items.append(bytes(members["item"]))
         elif type is not None and "response" in members:
@@ -216,13 +231,13 @@ class Frames:
         return data[: place[0]] + with_member(response, "previous_response_id", self.continues) + data[place[1] :]
 
 
-def opened(text: str, limit: int) -> tuple[bytes, Members]:
-    """A frame's bytes and its members.
+def data_of(text: str, limit: int) -> bytes:
+    """A frame's bytes.
 
-    :raises InvalidRequest: it is larger than *limit* bytes, or not one JSON object.
+    :raises InvalidRequest: it is larger than *limit* bytes.
     """
     data = text.encode("utf-8", "surrogatepass") if len(text) <= limit else b""
     if len(text) > limit or len(data) > limit:
         message = f"The frame is larger than the {limit} bytes that are accepted here."
         raise InvalidRequest(message, status=413, code="request_too_large")
-    return data, read_members(data)
+    return data

@@ -24,7 +24,7 @@ from ..exchange.candidate import provider_of, resolve
 from ..exchange.exchange import STREAM_TYPE
 from ..exchange.job import Past, State
 from ..exchange.operations import BODY
-from ..exchange.outgoing import call_of
+from ..exchange.outgoing import call_of, outgoing_of
 from ..providers.provider import Provider, fingerprint
 from ..routing import Target
 from ..state.claims import NOT_OWN
@@ -233,9 +233,9 @@ async def warmed(job: Job, target: Target) -> Reply:
     :raises InvalidRequest: it could not be sent as it is.
     """
     candidate = await resolve(target, job)
-    call = call_of(candidate, job)
+    call = await call_of(candidate, job)
     if candidate.dialect is not None:
-        candidate.dialect.request(call)  # what it would refuse then, it refuses now
+        await outgoing_of(candidate, job, call)  # what it would refuse then, it refuses now
     now, name = int(time.time()), candidate.provider.name
     stamp = name if job.setup.stamp else None
     response = response_object("resp_" + secrets.token_hex(24), now, call.model, call.body, stamp)

@@ -14,8 +14,10 @@ from typing import Any
 
 import anyio
 
-from ..envelope import encode, read_members
+from ..envelope import encode
 from ..errors import Overloaded, UpstreamTimeout
+from ..pace import paced
+from ..pieces import read_object
 from ..settings import Limits
 from ..transport.base import Transport, UpstreamReply, UpstreamRequest
 from ..transport.slots import ConnectionLimit
@@ -57,10 +59,11 @@ class Relay:
     ) -> UpstreamReply:
         """Send *request* as a frame; *context* is for https. A refused upgrade is the reply that it is."""
         with anyio.move_on_after(request.deadline) as scope:
+            frame = await _frame(request, lane, generate)
             socket = await self._socket(request, context)
             if isinstance(socket, WholeReply):
                 return socket
-            return await socket.ask(_frame(request, lane, generate), lane)
+            return await socket.ask(frame, lane)
         assert scope.cancelled_caught
         raise UpstreamTimeout("The upstream did not answer in time.")
 
@@ -126,8 +129,10 @@ class Lane:
         return None
 
 
-def _frame(request: UpstreamRequest, lane: str | None, generate: bool) -> bytes:
-    members: dict[str, Any] = {"type": "response.create", **read_members(request.body or b"{}")}
+async def _frame(request: UpstreamRequest, lane: str | None, generate: bool) -> bytes:
+    body = request.body or b"{}"
+    found = await paced(read_object(body, depth=0, values=len(body), most=len(body)))
+    members: dict[str, Any] = {"type": "response.create", **found.members}
     del members["stream"]
     if lane is not None:
         members["stream_id"] = lane

@@ -10,11 +10,17 @@ import msgspec
 
 from ..errors import UpstreamError, UpstreamTimeout
 from ..transport.base import Headers
+from ..tree import short
 
 LINGER = 2.0
 """Seconds that an upstream has for `response.failed` after an error in a response; not all send one."""
+TOLD = ("type", "status", "error", "code", "message", "param")
+"""The members of an error that are passed on."""
 EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 JSON: Headers = [(b"content-type", b"application/json")]
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Source(Protocol):
@@ -120,10 +126,12 @@ def _error(frame: bytes) -> dict[str, Any] | None:
     if b"error" not in frame:
         return None
     try:
-        event = msgspec.json.decode(frame)
+        members = _members(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return event if isinstance(event, dict) and event.get("type") == "error" else None
+    if short(members.get("type", b"")) != "error":
+        return None
+    return {name: value for name in TOLD if (value := short(members.get(name, b""))) is not None}
 
 
 def _one_line(frame: bytes) -> bytes:

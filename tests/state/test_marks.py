@@ -12,8 +12,10 @@ from gomodel_asgi import Gateway, NoStore, Store
 from gomodel_asgi.dialects.sealed import seal
 from gomodel_asgi.envelope import Envelope
 from gomodel_asgi.errors import InvalidRequest
+from gomodel_asgi.exchange.operations import BODY
 from gomodel_asgi.state import MemoryStore
-from gomodel_asgi.state.compaction_item import MARK, has_mark, sealed
+from gomodel_asgi.state.compaction_item import MARK, sealed
+from gomodel_asgi.state.mentions import Lists, has_mark, lists_of
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import Caller, ask
 
@@ -122,6 +124,11 @@ async def test_an_input_that_is_no_input_cannot_go_on_from_what_is_kept_here(
 # Our own...
 
 
+def lists(body: bytes) -> Lists:
+    """The lists of items in *body*."""
+    return lists_of(BODY, Envelope.parse(body).members)
+
+
 def spelled(text: str) -> str:
     """*text* as JSON may spell it."""
     return "".join(f"\\u{ord(letter):04X}" for letter in text)
@@ -136,7 +143,7 @@ def test_an_item_that_bears_the_mark_is_seen_however_it_is_spelled_and_wherever_
         mark = MARK.replace(letter, spelled(letter), 1)
         item = f'{{"type":"{spelled("compaction")}","encrypted_content":"{mark}AAAA"}}'
         body = f'{{"{member}":[{"".join(json.dumps(one) + "," for one in beside)}{item}]}}'
-        assert has_mark(Envelope.parse(body.encode())), body
+        assert has_mark(lists(body.encode())), body
 
 
 def test_an_item_that_cannot_be_examined_is_refused() -> None:
@@ -144,7 +151,7 @@ def test_an_item_that_cannot_be_examined_is_refused() -> None:
     body = b'{"input":[{"type":"compaction","encrypted_content":"gmc1."},%b]}' % deep
 
     with pytest.raises(InvalidRequest):
-        has_mark(Envelope.parse(body))
+        has_mark(lists(body))
 
 
 async def test_an_item_that_claims_to_be_ours_and_does_not_open_is_refused_before_an_upstream_sees_it(

@@ -8,7 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from gomodel_asgi.envelope import read_members
+from gomodel_asgi.errors import InvalidRequest
+from gomodel_asgi.exchange.operations import BODY
 from gomodel_asgi.exchange.spelling import read_items
+from gomodel_asgi.scan import run
+from gomodel_asgi.state.mentions import MOST_VALUES, lists_of, mentions_of
 from gomodel_asgi.state.references import CONTENT, Reference, nested, references
 
 ID = "x_1"
@@ -159,6 +164,21 @@ BELOW = [
 @pytest.mark.parametrize("item", BELOW)
 def test_a_reference_below_an_item_is_found(item: str) -> None:
     assert nested(item.replace("HERE", "x_9").encode()) == ["x_9"]
+
+
+@pytest.mark.parametrize("room", [-1, 0])
+def test_what_is_too_large_to_be_looked_through_for_references_is_refused(room: int) -> None:
+    values = [["item_reference"], *[0] * (MOST_VALUES - 5 - room)]
+    body = json.dumps({"input": [{"type": "message", "role": "user", "content": values}]}).encode()
+    members = read_members(body)
+    looking = mentions_of(BODY, members, body, lists_of(BODY, members), strict=True)
+
+    if room >= 0:
+        assert not run(looking)
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        run(looking)
+    assert caught.value.param == "input[0]"
 
 
 def test_a_reference_that_is_the_item_is_not_below_it() -> None:

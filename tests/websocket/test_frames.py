@@ -8,17 +8,26 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.emitter import DONE, frame
+from gomodel_asgi.envelope import opening
 from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
-from gomodel_asgi.websocket.frames import Frames, create_of, error_frame, lane_of, opened, type_of, with_member
+from gomodel_asgi.pieces import Found
+from gomodel_asgi.scan import run
+from gomodel_asgi.settings import Limits
+from gomodel_asgi.websocket.frames import Frames, create_of, data_of, error_frame, lane_of, type_of, with_member
 
 LIMIT = 1_000_000
 RESPONSE = {"id": "resp_1", "object": "response", "status": "in_progress", "output": []}
 ITEM = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
 
 
+def opened(text: str) -> tuple[bytes, Found]:
+    data = data_of(text, LIMIT)
+    return data, run(opening(data))
+
+
 def create(**members: Any) -> Any:
-    data, found = opened(json.dumps({"type": "response.create", **members}), LIMIT)
-    return create_of(found, lane_of(found), len(data))
+    data, found = opened(json.dumps({"type": "response.create", **members}))
+    return create_of(found, lane_of(found.members), len(data), Limits())
 
 
 def test_a_create_is_the_body_that_it_would_be_over_http() -> None:
@@ -28,8 +37,8 @@ def test_a_create_is_the_body_that_it_would_be_over_http() -> None:
 
 
 def test_values_keep_the_bytes_that_the_client_sent() -> None:
-    data, members = opened('{"type":"response.create","temperature":1.50,"x":"\\u0041"}', LIMIT)
-    assert b'"temperature":1.50,"x":"\\u0041"' in create_of(members, None, len(data)).envelope.raw
+    data, found = opened('{"type":"response.create","temperature":1.50,"x":"\\u0041"}')
+    assert b'"temperature":1.50,"x":"\\u0041"' in create_of(found, None, len(data), Limits()).envelope.raw
 
 
 def test_a_hint_in_a_frame_is_taken_out() -> None:
@@ -40,12 +49,12 @@ def test_a_hint_in_a_frame_is_taken_out() -> None:
 @pytest.mark.parametrize(("text", "param"), [('{"stream_id":""}', "stream_id"), ('{"stream_id":1}', "stream_id")])
 def test_a_malformed_lane_is_named(text: str, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        lane_of(opened(text, LIMIT)[1])
+        lane_of(opened(text)[1].members)
     assert refused.value.param == param
 
 
 def test_a_lane_and_a_type_may_be_written_with_escapes() -> None:
-    members = opened('{"stream_id":"\\u0061","type":"response\\u002ecreate"}', LIMIT)[1]
+    members = opened('{"stream_id":"\\u0061","type":"response\\u002ecreate"}')[1].members
     assert (lane_of(members), type_of(members)) == ("a", "response.create")
 
 
@@ -120,7 +129,7 @@ def test_a_member_is_put_first_or_in_the_place_of_its_own(data: bytes) -> None:
 
 
 def test_a_frame_is_measured_in_bytes() -> None:
-    opened('{"a":"ü"}', 10)
+    data_of('{"a":"ü"}', 10)
     with pytest.raises(InvalidRequest) as refused:
-        opened('{"a":"ü"}', 9)
+        data_of('{"a":"ü"}', 9)
     assert refused.value.status == 413

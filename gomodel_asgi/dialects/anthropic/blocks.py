@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ...tree import tree
 from ..tools import Tools
 from .citations import annotation
 from .hosted import NO_USE, hosted_item
@@ -163,8 +164,8 @@ class ServerToolUse(Block):
         text = "".join(self.pieces)
         if text.strip():
             try:
-                self.block = {**self.block, "input": msgspec.json.decode(text, type=dict)}
-            except msgspec.DecodeError:
+                self.block = {**self.block, "input": msgspec.convert(tree(text), dict)}
+            except ValueError:
                 # max_tokens fell into it: half an input cannot be sent back.
                 self.turn.emitter.warn(f"the input of {self.block.get('name')!r} was cut off")
                 self.cut = True

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ...items import AnyCall
+from ...tree import tree
 from ..parts import Json
 
 Open = Callable[[str, str], AnyCall]
@@ -33,8 +34,8 @@ class Slot:
         if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
             return False  # without reading all of them anew with each piece
         try:
-            msgspec.json.decode("".join(self.pieces))
-        except (ValueError, RecursionError):
+            tree("".join(self.pieces))
+        except ValueError:
             return False
         return True
 
