@@ -1,7 +1,7 @@
 """Runs real clients against a gateway in front of fakes of each dialect, and prints what works as a table.
 
 python -m tests.clients                                     # all of it; some minutes, 1 GB in a temporary folder
-python -m tests.clients --into /tmp/clients --client Codex --dialect anthropic --feature tools
+python -m tests.clients --into clients --client Codex --dialect anthropic --feature tools
 """
 
 from __future__ import annotations
