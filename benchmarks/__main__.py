@@ -26,6 +26,7 @@ COMMANDS = (
     "isolation 5000 50",
     "observers 2",
     "translation 2000 1",
+    "checks 1",
 )
 AT_A_TIME = 3  # they wait more than they work
 
