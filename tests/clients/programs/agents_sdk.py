@@ -63,12 +63,12 @@ def tools(facts):
     want((result.final_output, called(result)), (facts["weather"], 1))
 
 
-def parallel(facts):
+def parallel_tools(facts):
     result = run(caller, "What is the weather in Oslo and in Bergen?")
     want((result.final_output, called(result)), (facts["weathers"], 2))
 
 
-def structured(facts):
+def structured_output(facts):
     describer = Agent(name="Keeper", instructions="Be brief.", model=MODEL, output_type=City)
     want(run(describer, "Describe Oslo.").final_output.model_dump(), facts["city"])
 
@@ -132,18 +132,6 @@ def abort(facts):
 
 
 serve(
-    {
-        "text": text,
-        "stream": stream,
-        "tools": tools,
-        "parallel tools": parallel,
-        "structured output": structured,
-        "reasoning": reasoning,
-        "images": images,
-        "turns": turns,
-        "by id": by_id,
-        "conversation": conversation,
-        "compaction": compaction,
-        "abort": abort,
-    }
-)
+    text, stream, tools, parallel_tools, structured_output, reasoning, images, turns, by_id, conversation,
+    compaction, abort,
+)  # fmt: skip

@@ -66,11 +66,11 @@ def tools(facts):
     want(loop("What is the weather in Oslo?"), (facts["weather"], [1]))
 
 
-def parallel(facts):
+def parallel_tools(facts):
     want(loop("What is the weather in Oslo and in Bergen?"), (facts["weathers"], [2]))
 
 
-def structured(facts):
+def structured_output(facts):
     want(model.as_structured_llm(City).complete("Describe Oslo.").raw.model_dump(), facts["city"])
 
 
@@ -109,17 +109,4 @@ def abort(facts):
     asyncio.run(leave())
 
 
-serve(
-    {
-        "text": text,
-        "stream": stream,
-        "tools": tools,
-        "parallel tools": parallel,
-        "structured output": structured,
-        "reasoning": reasoning,
-        "images": images,
-        "turns": turns,
-        "by id": by_id,
-        "abort": abort,
-    }
-)
+serve(text, stream, tools, parallel_tools, structured_output, reasoning, images, turns, by_id, abort)

@@ -59,11 +59,11 @@ def tools(facts):
     want(loop("What is the weather in Oslo?"), (facts["weather"], [1]))
 
 
-def parallel(facts):
+def parallel_tools(facts):
     want(loop("What is the weather in Oslo and in Bergen?"), (facts["weathers"], [2]))
 
 
-def structured(facts):
+def structured_output(facts):
     response = client.responses.parse(model=MODEL, input="Describe Oslo.", text_format=City)
     want(response.output_parsed.model_dump(), facts["city"])
 
@@ -133,19 +133,6 @@ def abort(facts):
 
 
 serve(
-    {
-        "text": text,
-        "stream": stream,
-        "tools": tools,
-        "parallel tools": parallel,
-        "structured output": structured,
-        "reasoning": reasoning,
-        "images": images,
-        "turns": turns,
-        "by id": by_id,
-        "conversation": conversation,
-        "compaction": compaction,
-        "cancel": cancel,
-        "abort": abort,
-    }
-)
+    text, stream, tools, parallel_tools, structured_output, reasoning, images, turns, by_id, conversation,
+    compaction, cancel, abort,
+)  # fmt: skip

@@ -48,12 +48,12 @@ def tools(facts):
     want((result.output, called(result)), (facts["weather"], 1))
 
 
-def parallel(facts):
+def parallel_tools(facts):
     result = caller.run_sync("What is the weather in Oslo and in Bergen?")
     want((result.output, called(result)), (facts["weathers"], 2))
 
 
-def structured(facts):
+def structured_output(facts):
     want(Agent(model, output_type=City).run_sync("Describe Oslo.").output.model_dump(), facts["city"])
 
 
@@ -108,18 +108,6 @@ def abort(facts):
 
 
 serve(
-    {
-        "text": text,
-        "stream": stream,
-        "tools": tools,
-        "parallel tools": parallel,
-        "structured output": structured,
-        "reasoning": reasoning,
-        "images": images,
-        "turns": turns,
-        "by id": by_id,
-        "conversation": conversation,
-        "compaction": compaction,
-        "abort": abort,
-    }
-)
+    text, stream, tools, parallel_tools, structured_output, reasoning, images, turns, by_id, conversation,
+    compaction, abort,
+)  # fmt: skip

@@ -24,8 +24,9 @@ def pieces(texts: list[str], wanted: str) -> None:
         raise AssertionError(f"the stream came in one piece: {texts!r}")
 
 
-def serve(features: dict[str, Callable[[Facts], None]]) -> None:
-    """Try what the runner asks for until it asks for no more."""
+def serve(*functions: Callable[[Facts], None]) -> None:
+    """Try what the runner asks for until it asks for no more; each of *functions* has the name of its feature."""
+    features = {function.__name__.replace("_", " "): function for function in functions}
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     print(json.dumps(sorted(features)), file=answers, flush=True)
     for line in sys.stdin:
