@@ -233,7 +233,6 @@ TREES = {
     "dialects/anthropic/pause.py": "a request of our own",
     "dialects/anthropic/__init__.py": "errors are read up to 64 KiB",
     "dialects/chat/errors.py": "errors are read up to 64 KiB",
-    "dialects/conversation.py": "`check_strings` has looked at it",
     "state/turns.py": "what is kept has been looked at when it came",
     "state/past.py": "a client's input, which was counted",
     "state/conversations.py": "what is kept has been looked at when it came",

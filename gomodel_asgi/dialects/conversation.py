@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from ..tree import tree
 from .arrangement import Answer, Entry, arrange
 from .base import Call
 from .content import read_content
@@ -249,7 +250,7 @@ def _is_object(text: str) -> bool:
     if not text.startswith("{"):
         return False
     try:
-        msgspec.json.decode(text)
-    except (ValueError, RecursionError):
+        tree(text)
+    except ValueError:
         return False
     return True

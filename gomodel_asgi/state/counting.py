@@ -76,6 +76,7 @@ def estimated(body: bytes) -> Generator[None, None, int]:
                 if (yield from _is_media(body, start, at)):
                     media += 1
                     text -= at - start + 2
+                    words -= body.count(b" ", start, start + LONGEST_PREFIX)
             at += BLOCK
         yield
     return max(1, -(-text // BYTES_PER_TOKEN), words) + media * MEDIA
