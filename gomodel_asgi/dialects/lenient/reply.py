@@ -143,7 +143,7 @@ class LenientTranslator:
 
     def part_added(self, event: Json, kind: tuple[str, str]) -> None:
         part = event.pop("part", None)
-        slot, number = self.place(event, self.holder(event, kind[0], part), kind[1], begins=True)
+        slot, number = self.place(event, self.holder(event, kind[0], part, begins=True), kind[1], begins=True)
         if slot is not None:
             slot.part_added(kind[1], number, part, event)
 
@@ -172,10 +172,15 @@ class LenientTranslator:
             slot.given |= {"name": name} if name and not slot.given.get("name") else {}
             slot.call_done(text, event)
 
-    def holder(self, event: Json, type: str, part: Any) -> str:
-        """The type of the item that a part is of: those of reasoning may be told as those of a message are."""
-        known = self.roster.known(event.get("output_index"), event.get("item_id"))
+    def holder(self, event: Json, type: str, part: Any, *, begins: bool = False) -> str:
+        """The type of the item that a part is of: those of reasoning may be told as those of a message are. A part that
+        *begins* is of it only if neither its index nor its id says something else."""
+        number, id = event.get("output_index"), event.get("item_id")
+        known = self.roster.known(number, id)
         is_thought = known is not None and known.type == "reasoning" and known in self.roster.open
+        if known is not None and begins:
+            is_elsewhere = isinstance(number, int) and known.number != number
+            is_thought = is_thought and not is_elsewhere and id in (None, "", known.given.get("id"))
         named = isinstance(part, dict) and part.get("type") == "reasoning_text"
         return "reasoning" if named or is_thought else type
 

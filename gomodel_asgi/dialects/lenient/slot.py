@@ -344,7 +344,10 @@ class Slot:
             if part is None and (like := by_type[value.get("type")]):
                 part = like.popleft()
                 del left[part]
-            if part is None and _text_of(value) and told[value["type"]] == texts[value["type"]]:
+            is_silent = part is None or not (part.pieces or part.closed)
+            if is_silent and _text_of(value) and told[value["type"]] == texts[value["type"]]:
+                if part is not None:
+                    self._end(part, {}, {})
                 continue  # it was told as one with another part
             if part is None:
                 part = self._open_part(container, None, value, {})
