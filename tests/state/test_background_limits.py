@@ -292,7 +292,7 @@ async def queued(make: Make, fake: FakeProvider, lasts: float = 30.0, **options:
 
 async def test_what_is_queued_for_long_is_not_taken_for_lost(make: Make, fake: FakeProvider) -> None:
     store = Watched()
-    gateway, first, second = await queued(make, fake, lasts=0.15, store=store)
+    gateway, first, second = await queued(make, fake, lasts=1.5, store=store)
     await until(lambda: len(store.taken) == 2 and min(store.taken.values()) > 8)
 
     assert await status(gateway, second) == "queued"
@@ -305,7 +305,7 @@ async def test_what_is_ended_while_queued_is_never_sent_and_leaves_nothing(
     make: Make, fake: FakeProvider, end: str, where: str
 ) -> None:
     store = MemoryStore()
-    gateway, first, second = await queued(make, fake, lasts=0.15, store=store)
+    gateway, first, second = await queued(make, fake, lasts=1.5, store=store)
     other = gateway if where == "here" else make(store=store)
     if end == "cancel":
         await ask(other, path=f"/v1/responses/{second}/cancel", method="POST", tenant="a")
