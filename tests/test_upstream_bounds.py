@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -233,7 +234,9 @@ TREES = {
     "dialects/anthropic/pause.py": "a request of our own",
     "dialects/anthropic/__init__.py": "errors are read up to 64 KiB",
     "dialects/chat/errors.py": "errors are read up to 64 KiB",
+    "dialects/sealed.py": "`check_strings` has looked at it",
     "dialects/conversation.py": "`check_strings` has looked at it",
+    "state/compaction.py": "what we have sealed ourselves",
     "state/turns.py": "what is kept has been looked at when it came",
     "state/past.py": "a client's input, which was counted",
     "state/conversations.py": "what is kept has been looked at when it came",
@@ -247,15 +250,20 @@ TREES = {
 """Where JSON becomes values of any kind, and what bounds them there."""
 
 
+OURS = ("parsed", "parser")  # of `tree.py`
+
+
 def calls(path: Path) -> Iterator[ast.Call]:
     """The calls that make values of any kind out of JSON."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    source = path.read_text()
+    reads_values = path == ROOT / "tree.py" or re.search(r"from \.+tree import .*\bpars", source)
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
         if name in ("json.loads", "json.load"):
             yield node
-        elif name == "msgspec.json.decode" and not node.keywords:
+        elif (name in OURS and reads_values) or (name == "msgspec.json.decode" and not node.keywords):
             yield node
         elif name == "msgspec.json.Decoder" and (not node.args or any_kind(ast.unparse(node.args[0]))):
             yield node

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from ..tree import parsed
 from .arrangement import Answer, Entry, arrange
 from .base import Call
 from .content import read_content
@@ -249,7 +250,7 @@ def _is_object(text: str) -> bool:
     if not text.startswith("{"):
         return False
     try:
-        msgspec.json.decode(text)
+        parsed(text)
     except (ValueError, RecursionError):
         return False
     return True

@@ -19,7 +19,7 @@ from ..pieces import Found, Members
 from ..scan import Unreadable, check
 from ..settings import Limits
 from ..sse import Decoder
-from ..tree import short
+from ..tree import parsed, short
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 OUR_MEMBERS = ("type", "stream_id", "generate", "stream", "stream_options", "background")
@@ -31,7 +31,6 @@ UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
 """What is said of an error of which nothing can be said."""
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
-_any = msgspec.json.Decoder().decode
 
 
 class Create(Struct):
@@ -103,7 +102,7 @@ def steer_of(members: Members, limits: Limits) -> Steer:
     given = bytes(members.get("input", NULL))
     try:
         check(given, depth=limits.depth, values=limits.values)
-        return Steer(target, _any(given), encode(members))
+        return Steer(target, parsed(given), encode(members))
     except (ValueError, RecursionError):
         raise InvalidRequest("'input' cannot be read.", param="input", code="invalid_json") from None
 
@@ -113,7 +112,7 @@ def text_of(raw: Raw | bytes | None) -> str | None:
     value = None if raw is None or len(raw) > LONGEST_TEXT else bytes(raw)
     if value is None or not value.startswith(b'"'):
         return None
-    text = _any(value)
+    text = parsed(value)
     return text if isinstance(text, str) else None
 
 
@@ -122,7 +121,7 @@ def text_of(raw: Raw | bytes | None) -> str | None:
 
 def error_frame(error: GatewayError, lane: str | None) -> str:
     """The frame of a failure that comes instead of a response."""
-    body: Any = _any(error.body())
+    body: Any = parsed(error.body())
     nested = body.get("error") if isinstance(body, dict) else None
     return _error({"error": nested or error.payload["error"]}, error.status, lane)
 
