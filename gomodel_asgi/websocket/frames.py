@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from ..envelope import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from ..errors import GatewayError, InvalidRequest, type_of_status
 from ..pieces import Found, Members
-from ..scan import Unreadable, check
+from ..scan import Unreadable, check, check_utf8
 from ..settings import Limits
 from ..sse import Decoder
 from ..tree import parsed, short
@@ -31,6 +31,7 @@ UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
 """What is said of an error of which nothing can be said."""
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
+_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
 class Create(Struct):
@@ -116,6 +117,11 @@ def text_of(raw: Raw | bytes | None) -> str | None:
     return text if isinstance(text, str) else None
 
 
+def id_of(response: Raw | bytes) -> str | None:
+    """The id of a response object; None where it has none, or is none."""
+    return text_of(_members(response).get("id")) if bytes(memoryview(response)[:1]) == b"{" else None
+
+
 # Outwards...
 
 
@@ -178,16 +184,16 @@ class Frames:
         output = bytes(_members(self.response).get("output", b"[]"))
         try:
             check(output, depth=len(output), values=VALUES)
-        except Unreadable:
+            return [bytes(item) for item in _raws(output)]
+        except (Unreadable, msgspec.ValidationError):  # it is too much, or no list
             return []
-        return [bytes(item) for item in msgspec.json.decode(output, type=list[Raw])]
 
     def feed(self, events: bytes, status: int = 500) -> list[str]:
         """More of the stream in, the frames of what has become whole out; *status* is that of a failure among it."""
         frames = []
         for event in self.decoder.feed(events):
-            data = event.data
-            if data != b"[DONE]":
+            data = as_text(event.data)
+            if data.lstrip().startswith(b"{"):  # what is no object is no frame: `[DONE]`, or what is not of this API
                 frames.append(self._frame(data, status))
         return frames
 
@@ -221,13 +227,23 @@ class Frames:
     def _lifecycle(self, type: str, data: bytes, response: bytes) -> bytes:
         if not response.startswith(b"{"):
             return data
-        self.response_id = self.response_id or text_of(_members(response).get("id"))
+        self.response_id = self.response_id or id_of(response)
         if type in TERMINAL:
             self.terminal, self.response = type, response
         place = span(data, "response") if self.continues is not None else None
         if self.continues is None or place is None:
             return data
         return data[: place[0]] + with_member(response, "previous_response_id", self.continues) + data[place[1] :]
+
+
+def as_text(data: bytes) -> bytes:
+    """*data* in UTF-8, as a text frame has to be. What is none is replaced, as by whoever reads server-sent events
+    (WHATWG HTML, 9.2.6)."""
+    try:
+        check_utf8(data)
+        return data
+    except Unreadable:
+        return data.decode("utf-8", "replace").encode()
 
 
 def data_of(text: str, limit: int) -> bytes:
