@@ -24,7 +24,7 @@ from ..exchange.job import clock
 from ..pace import paced
 from ..routing import Target
 from ..scan import Scan, Unreadable, counted, may_exceed, windows
-from ..sse import parse, split
+from ..sse import parse
 from ..tree import short
 from .claims import HERE, NOT_OWN
 from .conversations import Conversations
@@ -348,10 +348,18 @@ def conversation_of(raw: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
+END = b"\n\n"  # of an event
+
+
 def last_response(stream: bytes) -> bytes | None:
-    """The response object of the last lifecycle event of a whole stream."""
-    for event in reversed([*split(stream)]):
-        parsed = parse(event)
+    """The response object of the last lifecycle event of a whole *stream* of our own, read from its end, since it holds
+    what was said several times."""
+    end = len(stream)
+    while end > 0:
+        start = stream.rfind(END, 0, max(0, end - len(END))) + len(END)
+        start = start if start >= len(END) else 0
+        parsed = parse(stream[start:end])
+        end = start
         if parsed is not None and b'"response"' in parsed.data:
             found = msgspec.json.decode(parsed.data, type=dict[str, msgspec.Raw]).get("response")
             return None if found is None else bytes(found)
