@@ -8,6 +8,7 @@ Only the few events that are looked into anyway cost more than their bytes: life
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -15,8 +16,8 @@ from msgspec import Raw, Struct
 
 from ..envelope import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from ..errors import GatewayError, InvalidRequest, type_of_status
-from ..pieces import Found, Members
-from ..scan import Unreadable, check, check_utf8
+from ..pieces import SMALL, Found, Members
+from ..scan import Unreadable, check, check_utf8, counted
 from ..settings import Limits
 from ..sse import Decoder
 from ..tree import parsed, short
@@ -91,8 +92,8 @@ def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Crea
     return Create(lane, envelope, generate != FALSE, size)
 
 
-def steer_of(members: Members, limits: Limits) -> Steer:
-    """Read a `response.steer`.
+def steer_of(members: Members, limits: Limits) -> Generator[None, None, Steer]:
+    """Read a `response.steer`; a pause may be made at each step.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
     """
@@ -102,7 +103,10 @@ def steer_of(members: Members, limits: Limits) -> Steer:
         raise InvalidRequest(message, param="previous_response_id", code="missing_required_parameter")
     given = bytes(members.get("input", NULL))
     try:
-        check(given, depth=limits.depth, values=limits.values)
+        if len(given) <= SMALL:
+            check(given, depth=limits.depth, values=limits.values)
+        else:
+            yield from counted(given, depth=limits.depth, values=limits.values)
         return Steer(target, parsed(given), encode(members))
     except (ValueError, RecursionError):
         raise InvalidRequest("'input' cannot be read.", param="input", code="invalid_json") from None
