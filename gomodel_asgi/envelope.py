@@ -22,6 +22,7 @@ from .errors import InvalidRequest
 from .pieces import SMALL, Found, Members, read_object, read_small
 from .scan import Scan, Unreadable, check, may_exceed, run, windows
 from .settings import KIB, MIB, Limits
+from .tree import parsed
 
 BOM = b"\xef\xbb\xbf"
 NULL, TRUE, FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
@@ -36,7 +37,6 @@ LONGEST_NAME = KIB
 DEFAULT = Limits()
 
 _members = msgspec.json.Decoder(Members).decode
-_any = msgspec.json.Decoder().decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
 
@@ -302,7 +302,7 @@ def _value(raw: msgspec.Raw) -> Any:
     :raises InvalidRequest: it holds what no parser can: a number out of range.
     """
     try:
-        return _any(raw)
+        return parsed(raw)
     except msgspec.MsgspecError as error:
         raise invalid_json(f"{error}.") from None
     except RecursionError:
@@ -314,7 +314,7 @@ def _string(value: bytes) -> str | None:
         return None
     if b"\\" not in value:
         return value[1:-1].decode()
-    text = _any(value)
+    text = parsed(value)
     assert isinstance(text, str)
     return text
 

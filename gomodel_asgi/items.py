@@ -131,6 +131,8 @@ class Part:
         self.value = given if self.kind is None else {**given, self.kind.field: "", **self._lists(given)}
         self.place = {**item.where, PLACES[container]: index}
         self.pieces: list[str] = []
+        self.size = 0
+        """Characters of its text."""
         self.told = False
         """Whether its text has ended."""
         self.closed = False
@@ -140,6 +142,7 @@ class Part:
         """More of its text."""
         assert self.kind is not None
         self.pieces.append(checked(delta))
+        self.size += len(delta)
         if not self.listing:
             self.emit(self.kind.delta, **self.place, delta=delta, **event)
             return
@@ -273,7 +276,7 @@ class Message(Parted):
 
     def length(self) -> int:
         """Characters of the open part: where a citation of the next text begins."""
-        return sum(map(len, self.pieces))
+        return 0 if self.part is None else self.part.size
 
 
 class Reasoning(Parted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +16,16 @@ from gomodel_asgi import Gateway, Limits, Provider
 from gomodel_asgi.dialects.failure import reported_failure
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.dialects.opened import failure_of, opened
+from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
+from gomodel_asgi.items import Message
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.observers.answer import of_body
 from gomodel_asgi.observers.measure import LONG, Measure
 from gomodel_asgi.redaction import REDACTED, without
 from gomodel_asgi.sse import MOST_LINES, Event, parse
+from gomodel_asgi.state.learning import last_response
 from gomodel_asgi.testing import FakeProvider, Reply
 from gomodel_asgi.tree import SHORT, short, tree
 from gomodel_asgi.unwrap import LONGEST_OPENING, StringMember
@@ -233,6 +237,8 @@ TREES = {
     "dialects/anthropic/pause.py": "a request of our own",
     "dialects/anthropic/__init__.py": "errors are read up to 64 KiB",
     "dialects/chat/errors.py": "errors are read up to 64 KiB",
+    "dialects/sealed.py": "`check_strings` has looked at it",
+    "state/compaction.py": "what we have sealed ourselves",
     "state/turns.py": "what is kept has been looked at when it came",
     "state/past.py": "a client's input, which was counted",
     "state/conversations.py": "what is kept has been looked at when it came",
@@ -246,15 +252,20 @@ TREES = {
 """Where JSON becomes values of any kind, and what bounds them there."""
 
 
+OURS = ("parsed", "parser")  # of `tree.py`
+
+
 def calls(path: Path) -> Iterator[ast.Call]:
     """The calls that make values of any kind out of JSON."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    source = path.read_text()
+    reads_values = path == ROOT / "tree.py" or re.search(r"from \.+tree import .*\bpars", source)
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
         if name in ("json.loads", "json.load"):
             yield node
-        elif name == "msgspec.json.decode" and not node.keywords:
+        elif (name in OURS and reads_values) or (name == "msgspec.json.decode" and not node.keywords):
             yield node
         elif name == "msgspec.json.Decoder" and (not node.args or any_kind(ast.unparse(node.args[0]))):
             yield node
@@ -271,3 +282,42 @@ def test_whoever_makes_values_of_json_says_what_bounds_them() -> None:
         if not name.startswith(("testing/", "cli/")) and any(calls(path)):
             found.add(name)
     assert found == TREES.keys()
+
+
+# Long answers...
+
+
+class Counted(str):
+    """Text that counts how often it is measured."""
+
+    measured = 0
+
+    def __len__(self) -> int:
+        Counted.measured += 1
+        return super().__len__()
+
+
+def test_where_a_citation_begins_is_known_without_going_over_the_text_again() -> None:
+    message = Message(lambda *_, **__: None, 0, {"type": "message", "id": "msg_1"})
+    for number in range(500):
+        assert message.length() == number * 3
+        message.text(Counted("abc"))
+    assert Counted.measured <= 3 * 500
+
+
+def test_the_last_response_of_a_stream_of_our_own_is_read_from_its_end() -> None:
+    text = "x" * MIB
+    content = [{"type": "output_text", "text": text}]
+    response = {"id": "resp_1", "status": "completed", "output": [{"type": "message", "content": content}]}
+    stream = stream_of(response)
+    with within(6 * MIB):
+        found = last_response(stream)
+    assert found is not None and json.loads(found) == response
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"", b"\n\n", b"data: [DONE]\n\n", b"data: {}\n\n", b'data: {"a":"response"}\n\ndata: x\n\n', b"data: x"],
+)
+def test_a_stream_without_a_response_has_no_last_one(stream: bytes) -> None:
+    assert last_response(stream) is None

@@ -10,10 +10,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ..redaction import SAFE, is_word, needle_of, without
+from ..redaction import SAFE, SPELLING, is_word, needle_of, without
 from ..sse import Framer
 
-SPELLING = 6  # bytes of the longest other spelling of a character, \u002B
 NOTHING = b"\0" * 8  # a needle that is in no event
 
 

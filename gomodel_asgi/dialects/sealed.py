@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from ..tree import parser
+
 PREFIX = "gm1."
 """Names the format and its version. OpenAI's own content begins with `gAAAA`."""
 
@@ -25,6 +27,9 @@ class Seal(msgspec.Struct):
     provider: str
     model: str
     payload: dict[str, Any]
+
+
+_seal = parser(Seal)
 
 
 def seal(provider: str, model: str, payload: dict[str, Any]) -> str:
@@ -63,6 +68,7 @@ def payload_of(text: Any) -> dict[str, Any] | None:
 
 def _opened(text: str | None) -> Seal | None:
     try:
-        return msgspec.json.decode(unpacked(text or ""), type=Seal)
+        found: Seal = _seal(unpacked(text or ""))
+        return found
     except (ValueError, RecursionError):
         return None

@@ -7,7 +7,7 @@ an element of a list of items goes on as it came, so there a name may stand only
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from operator import call
 
@@ -16,7 +16,9 @@ from msgspec import Raw, Struct
 
 from ..envelope import invalid_json
 from ..errors import InvalidRequest
+from ..pace import LITTLE
 from ..pieces import Members
+from ..scan import Scan, windows
 from .operations import BODY
 
 ROUTING = frozenset({"model", "provider", "stream", "store", "background", "tools", "prompt"})
@@ -51,6 +53,9 @@ class Shape(Struct, frozen=True):
 _shapes: dict[str, Shape] = {}
 MOST_KEPT, LONGEST_KEPT = 1024, 256
 """Shapes that are kept, whoever sent the items, and the characters of all names of one: half a megabyte at the most."""
+
+MOST_MEMBERS = 10_000
+"""Of an element of a list, as of the body."""
 
 Item = tuple[Shape, All]
 """An element of a list, which most items of the list have the shape of."""
@@ -100,6 +105,47 @@ def read_items(raw: Raw, member: str) -> list[Item | None]:
                 _keep(written, shape)
         found.append((shape, members))
     return found
+
+
+def reading(raw: Raw, member: str, slim: Callable[[Item], Item]) -> Generator[None, None, list[Item | None]]:
+    """The same in steps, where *raw* is large: of each item what *slim* leaves of it, since members take forty times as
+    much memory as their text.
+
+    :raises InvalidRequest: as `read_items`, or an element has more than `MOST_MEMBERS`.
+    """
+    if len(raw) <= LITTLE:
+        return read_items(raw, member)
+    found: list[Item | None] = []
+    since = 0
+    for number, one in enumerate(elements(raw)):
+        item, place = None, f"{member}[{number}]"
+        if first(one) == OBJECT:
+            if len(one) > LITTLE:
+                yield from _check_members(one, place)
+            with examined():
+                members = _item(one)
+            item = slim((_shape_of(members, place), members))
+        found.append(item)
+        since += len(one)
+        if since > LITTLE:
+            since = 0
+            yield
+    return found
+
+
+def _check_members(raw: Raw, place: str) -> Generator[None, None, None]:
+    commas = 0
+    for window in windows(memoryview(raw)):
+        commas += window.count(b",")
+        yield
+    if commas < MOST_MEMBERS:
+        return
+    scan = Scan(len(raw), (1,), MOST_MEMBERS)
+    for window in windows(memoryview(raw)):
+        scan.feed(window)
+        if scan.commas[1] >= MOST_MEMBERS:
+            raise InvalidRequest(f"'{place}' has more than {MOST_MEMBERS} members.", param=place, code="invalid_json")
+        yield
 
 
 def _keep(written: str, shape: Shape) -> None:

@@ -18,6 +18,7 @@ from ..pieces import SMALL, read_object
 from ..redaction import without
 from ..scan import Unreadable, check, check_utf8, counted
 from ..settings import Limits
+from ..tree import parsed
 from .candidate import Candidate
 from .job import Job
 from .operations import CONTINUING
@@ -128,7 +129,7 @@ async def as_stream(body: bytes, limits: Limits) -> bytes:
     """
     await examine(body, limits)
     try:
-        return await beside(len(body), lambda: stream_of(msgspec.json.decode(body)))
+        return await beside(len(body), lambda: stream_of(parsed(body)))
     except FOREIGN as error:
         raise UpstreamProtocolError("The upstream's reply cannot be read as a response.") from error
 

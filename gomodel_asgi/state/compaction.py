@@ -19,6 +19,7 @@ from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
 from ..routing import Target
+from ..tree import parser
 from .compaction_item import is_ours, opened, sealed
 from .counting import lacks_operation
 from .keys import packed
@@ -34,6 +35,7 @@ INSTRUCTIONS = (
 )
 ASK = "Write down the conversation so far in compact form. Answer with that text only."
 KEPT = frozenset({"model", "previous_response_id", "conversation"})
+_items = parser(list[Json])
 PREFACE = "The conversation so far, in compact form:\n\n"
 
 
@@ -52,7 +54,8 @@ class Compactor:
             return [item]
         text = opened(self._keys(tenant), item["encrypted_content"])
         try:
-            return msgspec.json.decode(text or "", type=list[Json])
+            items: list[Json] = _items(text or "")
+            return items
         except (msgspec.MsgspecError, RecursionError):
             raise InvalidRequest(
                 "A compaction item is damaged or was not made here.", code="invalid_encrypted_content", param="input"

@@ -15,11 +15,16 @@ import binascii
 import hashlib
 import hmac
 import os
+import re
 from typing import Any
+
+from msgspec import Raw
 
 Json = dict[str, Any]
 
 MARK = "gmc1."
+MARKED = re.compile(b'"' + b"".join(rb"(?:%b|\\u00(?i:%02x))" % (re.escape(char).encode(), ord(char)) for char in MARK))
+"""How a JSON text begins that begins with it, in every spelling of these characters."""
 NONCE_BYTES = 16
 TAG_BYTES = 32
 
@@ -31,6 +36,11 @@ def is_ours(item: Json) -> bool:
     """Whether *item* claims to be one of ours."""
     text = item.get("encrypted_content")
     return isinstance(text, str) and is_marked(item.get("type"), text)
+
+
+def begins_marked(raw: bytes | Raw) -> bool:
+    """Whether the JSON text *raw* begins with our mark."""
+    return MARKED.match(memoryview(raw)) is not None
 
 
 def is_marked(type: Any, content: str) -> bool:

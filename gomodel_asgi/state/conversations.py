@@ -19,7 +19,7 @@ from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Exchange, Job, Reply
 from ..providers.provider import Provider
 from ..routing import Target
-from ..tree import short
+from ..tree import parsed, short
 from .available import available
 from .claims import HERE, NOT_OWN
 from .codec import Codec
@@ -78,7 +78,7 @@ class Conversations:
         found = CODEC.decode(await self.records.store.get(NAME, await self.records.tenancy.key(tenant, id)))
         if found is None:
             return None
-        return [Line([msgspec.json.decode(entry.item)], entry.account, entry.type) for entry in found.entries]
+        return [Line([parsed(entry.item)], entry.account, entry.type) for entry in found.entries]
 
     async def append_turn(self, tenant: str | None, id: str, turn: Turn, response_id: str) -> bool:
         """Add what a response was given and what it answered, where the conversation is held here. False where the
@@ -165,7 +165,7 @@ class Conversations:
     def _shown(self, job: Job, id: str, conversation: Conversation) -> Json:
         if job.request.operation == "conversation_retrieve":
             return shown(id, conversation)
-        items = [msgspec.json.decode(entry.item) for entry in conversation.entries]
+        items = [parsed(entry.item) for entry in conversation.entries]
         if job.request.operation == "conversation_items":
             return page(items, job.query)
         for item in items:
@@ -228,7 +228,7 @@ def without(conversation: Conversation, item_id: str) -> Conversation:
 
     :raises InvalidRequest: it has no such item.
     """
-    kept = tuple(entry for entry in conversation.entries if msgspec.json.decode(entry.item)["id"] != item_id)
+    kept = tuple(entry for entry in conversation.entries if parsed(entry.item)["id"] != item_id)
     if len(kept) == len(conversation.entries):
         raise unknown_item()
     return msgspec.structs.replace(conversation, entries=kept)

@@ -17,6 +17,7 @@ from ..exchange.stream import Stream
 from ..settings import Limits
 from ..sse import parse, split
 from ..transport.base import Headers
+from ..tree import parsed
 from .records import Records
 from .standing import standing
 from .turns import Turn
@@ -154,7 +155,7 @@ class Follower:
         if turn is None:
             self.over = True
             return b""
-        response = msgspec.json.decode(turn.response)
+        response = parsed(turn.response)
         if response["status"] in ("queued", "in_progress"):
             return b""
         self.over = True

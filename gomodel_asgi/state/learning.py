@@ -10,7 +10,7 @@ gateway's own, and only the very end of the reply (a stream's terminal event, a 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,10 @@ from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange import Job, Reply
 from ..exchange.candidate import Candidate
 from ..exchange.job import clock
+from ..pace import paced
 from ..routing import Target
-from ..scan import Unreadable, check
-from ..sse import parse, split
+from ..scan import Scan, Unreadable, counted, may_exceed, windows
+from ..sse import parse
 from ..tree import short
 from .claims import HERE, NOT_OWN
 from .conversations import Conversations
@@ -37,8 +38,16 @@ from .turns import Turn
 # Seconds that the end of a reply waits for what is being written about it.
 PATIENCE = 2.0
 
+# Items of one reply that are remembered by id: each costs a write, and no answer has as many.
+MOST_ITEMS = 1000
+
+TOO_MANY = "the reply holds more items than are remembered: none of them can be named"
+
 # Seconds that one write may take in all, whatever the store.
 LONGEST_WRITE = 30.0
+
+
+NO_ITEMS = msgspec.Raw(b"[]")
 
 
 class Said(msgspec.Struct):
@@ -46,7 +55,7 @@ class Said(msgspec.Struct):
 
     id: str = ""
     status: str | None = None
-    output: msgspec.Raw = msgspec.Raw(b"[]")
+    output: msgspec.Raw = NO_ITEMS
 
 
 class Id(msgspec.Struct):
@@ -127,7 +136,10 @@ class Learner:
     async def _names(self, job: Job, candidate: Candidate, body: bytes | None) -> None:
         response = body if body is None or body.startswith(b"{") else last_response(body)
         try:
-            ids = only_named(_said(response).output) if response is not None else []
+            output = _said(response).output if response is not None else NO_ITEMS
+            if not await has_few(output, 1):
+                return job.warn([TOO_MANY])
+            ids = only_named(output)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidRequest):
             return
         provider, accounts, tenant = candidate.provider, self.records.accounts, job.request.tenant
@@ -141,7 +153,10 @@ class Learner:
         request, candidate = job.request, reply.candidate
         if request.tenant is None or candidate is None or request.response_id is None or reply.status >= 300:
             return
-        ids = listed_in(reply.body or b"")
+        body = reply.body or b""
+        if not await has_few(body, 2):
+            return job.warn([TOO_MANY])
+        ids = listed_in(body)
         work = partial(self.records.list_items, request.tenant, request.response_id, ids)
         reply.before_end = await self._now_or_behind(job, work)
 
@@ -232,18 +247,18 @@ class Lesson(msgspec.Struct):
             await self.own(said.id)
         if not self.is_owned or await self._is_forgotten():
             return
-        if self._is_readable(said):
+        if await self._is_readable(said):
             if self.is_kept:
                 await self._keep(said, response)
             if self.is_placed:
                 await self._place(said)
 
-    def _is_readable(self, said: Said) -> bool:
+    async def _is_readable(self, said: Said) -> bool:
         """Whether the output is no more than may be parsed, now or when it is continued elsewhere."""
         limit = self.job.setup.limits.values
         try:
             if len(said.output) > limit:  # else it has no more of them
-                check(bytes(said.output), depth=len(said.output), values=limit)
+                await paced(counted(bytes(said.output), depth=len(said.output), values=limit))
         except Unreadable:
             self.job.warn(["the response holds too much to be kept: only its id is"])
             return False
@@ -276,7 +291,9 @@ class Lesson(msgspec.Struct):
                 self.job.warn(["the store: the conversation is larger than a tenant's quota, and was not continued"])
 
     async def _place(self, said: Said) -> None:
-        ids = [item.id for item in _ids(bytes(said.output)) if item.id is not None]
+        if not await has_few(said.output, 1):
+            return self.job.warn([TOO_MANY])
+        ids = [item.id for item in _ids(said.output) if item.id is not None]
         records, provider = self.learner.records, self.candidate.provider
         if self.held:  # nobody but us ever looks them up
             await records.place(self.tenant, ids, said.id)
@@ -284,6 +301,24 @@ class Lesson(msgspec.Struct):
             self.job.warn([NOT_OWN])
         elif self.is_kept:
             await records.place(self.tenant, ids, said.id)
+
+
+async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:
+    """Whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most `MOST_ITEMS`."""
+    data = bytes(text)
+    if len(data) <= 2 * MOST_ITEMS or not may_exceed(data, b",", MOST_ITEMS - 1):
+        return True
+    return await paced(_counting(data, level)) < MOST_ITEMS
+
+
+def _counting(data: bytes, level: int) -> Generator[None, None, int]:
+    scan = Scan(len(data), (level,), MOST_ITEMS)
+    for window in windows(data):
+        scan.feed(window)
+        if scan.commas[level] >= MOST_ITEMS:
+            break
+        yield
+    return scan.commas[level]
 
 
 def listed_in(body: bytes) -> list[str]:
@@ -313,10 +348,18 @@ def conversation_of(raw: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
+END = b"\n\n"  # of an event
+
+
 def last_response(stream: bytes) -> bytes | None:
-    """The response object of the last lifecycle event of a whole stream."""
-    for event in reversed([*split(stream)]):
-        parsed = parse(event)
+    """The response object of the last lifecycle event of a whole *stream* of our own, read from its end, since it holds
+    what was said several times."""
+    end = len(stream)
+    while end > 0:
+        start = stream.rfind(END, 0, max(0, end - len(END))) + len(END)
+        start = start if start >= len(END) else 0
+        parsed = parse(stream[start:end])
+        end = start
         if parsed is not None and b'"response"' in parsed.data:
             found = msgspec.json.decode(parsed.data, type=dict[str, msgspec.Raw]).get("response")
             return None if found is None else bytes(found)

@@ -8,12 +8,13 @@ from msgspec import Raw, Struct, field
 
 from ..errors import InvalidRequest
 from ..exchange.operations import Body
-from ..exchange.spelling import ARRAY, OBJECT, Item, elements, examined, first, member_of, read_items, text_in
+from ..exchange.spelling import ARRAY, OBJECT, Item, elements, examined, first, member_of, reading, text_in
+from ..pace import LITTLE
 from ..pieces import Members
-from ..scan import Unreadable, check
+from ..scan import Unreadable, counted
 from ..settings import MIB
-from .compaction_item import is_marked
-from .references import Reference, holds, may_be_nested, nested, references
+from .compaction_item import begins_marked, is_marked
+from .references import Reference, holds, may_be_nested, nested, references, slim
 from .unknown import unknown_item
 
 # Items of one request that may be references: each costs a look into the store.
@@ -23,6 +24,9 @@ MOST_REFERENCES = 1000
 # milliseconds' work.
 MOST_LOOKED_THROUGH = 8 * MIB
 MOST_VALUES = 50_000
+
+# Items that are looked at in one step.
+AT_ONCE = 1000
 
 Lists = dict[str, list[Item | None]]
 
@@ -47,13 +51,16 @@ def brings(body: Body, members: Members) -> bool:
     return any(name in members for name, _ in body.nested)
 
 
-def lists_of(body: Body, members: Members) -> Lists:
-    """The lists of items in a body, by member.
+def lists_of(body: Body, members: Members) -> Generator[None, None, Lists]:
+    """The lists of items in a body, by member. Large ones are read in steps, and `slim` is what is kept of them.
 
     :raises InvalidRequest: one of them cannot be examined, or can be read in two ways.
     """
-    given = [(name, members[name]) for name in body.items if name in members]
-    return {name: read_items(raw, name) for name, raw in given if first(raw) == ARRAY}
+    found: Lists = {}
+    for name in body.items:
+        if name in members and first(members[name]) == ARRAY:
+            found[name] = yield from reading(members[name], name, slim)
+    return found
 
 
 def has_mark(lists: Lists) -> bool:
@@ -69,8 +76,8 @@ def _is_marked(item: Item) -> bool:
     if "encrypted_content" not in shape.at or "type" not in shape.at:
         return False
     values = [*members.values()]
-    content = text_in(values[shape.at["encrypted_content"]])
-    return content is not None and is_marked(text_in(values[shape.at["type"]]), content)
+    content = values[shape.at["encrypted_content"]]  # megabytes, of which the first few bytes tell
+    return begins_marked(content) and is_marked(text_in(values[shape.at["type"]]), text_in(content) or "")
 
 
 def mentions_of(
@@ -81,10 +88,15 @@ def mentions_of(
 
     :raises InvalidRequest: there is too much of it, or something stands where nobody could tell what it is.
     """
-    found = [one for name, items in lists.items() for one in references(items, name)]
+    found: list[Reference] = []
+    for name, items in lists.items():
+        for start in range(0, len(items), AT_ONCE):
+            found += references(items[start : start + AT_ONCE], name, start)
+            if start + AT_ONCE < len(items):
+                yield
     alone = [(name, members[name]) for name in body.items if name in members and first(members[name]) == OBJECT]
     for name, value in alone:
-        found += _references_alone(name, value)
+        found += yield from _references_alone(name, value)
     if len(found) > MOST_REFERENCES:
         raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
     if tenants:
@@ -104,16 +116,17 @@ def check_steer(body: Body, members: Members, raw: bytes) -> Generator[None, Non
     for name in body.members:
         if name in members and name != "previous_response_id" and bytes(members[name]) != b"null":
             raise InvalidRequest(f"A steer takes no '{name}'.", param=name, code="invalid_parameter")
-    mentions = yield from mentions_of(body, members, raw, lists_of(body, members), strict=True)
+    lists = yield from lists_of(body, members)
+    mentions = yield from mentions_of(body, members, raw, lists, strict=True)
     if mentions.others:
         raise InvalidRequest("A steer names no other response.", param=mentions.others[0][0], code="invalid_parameter")
     if mentions:
         raise unknown_item()
 
 
-def _references_alone(name: str, value: Raw) -> list[Reference]:
+def _references_alone(name: str, value: Raw) -> Generator[None, None, list[Reference]]:
     """What a single item, where there should be a list, refers to: it goes to who knows it, or nowhere."""
-    items = read_items(Raw(b"[%b]" % bytes(value)), name)
+    items = yield from reading(Raw(b"[%b]" % bytes(value)), name, slim)
     return [Reference(name, 0, one.id, "approval") for one in references(items, name)]
 
 
@@ -145,7 +158,7 @@ def _below(body: Body, members: Members, strict: bool) -> Generator[None, None, 
             place = f"{name}[{index}]"
             found = yield from _nested(bytes(one), place)
             since += len(one)
-            if since > MIB:
+            if since > LITTLE:
                 since = 0
                 yield
             if found and strict:
@@ -164,7 +177,7 @@ def _nested(item: bytes, place: str) -> Generator[None, None, list[str]]:
     try:
         if len(item) > MOST_LOOKED_THROUGH:
             raise Unreadable("it is too large.")
-        check(item, depth=len(item), values=MOST_VALUES)
+        yield from counted(item, depth=len(item), values=MOST_VALUES)
     except Unreadable:
         message = f"'{place}' is too large to be examined."
         raise InvalidRequest(message, param=place, code="invalid_parameter") from None

@@ -19,6 +19,7 @@ from ..errors import InvalidRequest
 from ..exchange.operations import Row
 from ..exchange.spelling import ARRAY
 from ..providers.provider import Provider
+from ..tree import parsed
 from .accounts import Accounts
 from .compaction_item import is_ours
 from .ownership import Owner
@@ -180,7 +181,7 @@ class Past:
         stands = self._standing("input")
         if not stands or not raw.startswith(b"["):
             return raw
-        items = msgspec.json.decode(raw)
+        items = parsed(raw)
         for index, reference in stands.items():
             found = self.referred.get(reference.id)
             if found is not None and found.item is not None:
@@ -346,7 +347,7 @@ class Past:
         raise unknown_item()
 
     def _shortened(self, items: list[Any], gone: list[int]) -> list[Any]:
-        return msgspec.json.decode(without(encoded(items), gone)) if gone else items
+        return parsed(without(encoded(items), gone)) if gone else items
 
     def _opened(self, items: list[Any]) -> list[Any]:
         if not self.compacted:

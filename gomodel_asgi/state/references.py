@@ -26,9 +26,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from ..exchange.spelling import ARRAY, OBJECT, QUOTE, Item, first, read_items, text_in
+from ..exchange.spelling import ARRAY, OBJECT, QUOTE, Item, Name, Shape, first, read_items, text_in
 from ..pieces import Members
-from ..settings import MIB
+from ..settings import KIB, MIB
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")
@@ -74,6 +74,9 @@ CARRIED = frozenset({"message", "function_call", "function_call_output", "custom
 EMPTY = re.compile(rb"[\[{][ \t\r\n]*[\]}]")
 NULL = ord("n")
 
+# Bytes of an id that may be one, however it is spelled: 512 characters (`keys.valid_id`).
+LONGEST_ID = 4 * KIB
+
 # Bytes that are looked at in one step.
 STEP = 8 * MIB
 
@@ -95,16 +98,28 @@ class Reference(msgspec.Struct, frozen=True):
     kind: Kind
 
 
-def references(items: Iterable[Item | None], member: str) -> list[Reference]:
-    """What *items*, the elements of *member*, refer to, in order."""
+def references(items: Iterable[Item | None], member: str, start: int = 0) -> list[Reference]:
+    """What *items*, the elements of *member* from the place *start* on, refer to, in order."""
     found: list[Reference] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(items, start):
         if item is None:
             continue
         at = item[0].at
         if "approval_request_id" in at or ("id" in at and not _is_plainly_whole(item)):
             found += _references(_told(item), member, index)
     return found
+
+
+def slim(item: Item) -> Item:
+    """What of *item* may refer to something, or be a compaction item."""
+    told = _told(item)
+    kinds = {one.kind for one in _references(told, "", 0)}
+    named = {"id": kinds - {"approval"}, "approval_request_id": "approval" in kinds, "encrypted_content": True}
+    names = [name for name, is_needed in named.items() if is_needed and name in told]
+    if names:
+        names += [name for name in ("type", "role", "approve") if name in told]
+    at = {name: place for place, name in enumerate(names)}
+    return Shape(tuple(names), at, plain=True), {Name(name): told[name] for name in names}
 
 
 def _is_plainly_whole(item: Item) -> bool:
@@ -288,4 +303,4 @@ def _is_null(value: Raw) -> bool:
 
 
 def _id(value: Raw) -> str:
-    return text_in(value) or ""
+    return (text_in(value) or "") if len(value) <= LONGEST_ID else ""

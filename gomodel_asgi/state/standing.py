@@ -8,6 +8,7 @@ import msgspec
 
 from ..emitter import response_error
 from ..errors import GatewayError
+from ..tree import parsed
 from .turns import Turn
 
 Json = dict[str, Any]
@@ -32,7 +33,7 @@ def is_under_way(turn: Turn) -> bool:
 
 def with_status(turn: Turn, status: str, **members: Any) -> Turn:
     """*turn* with another status of its response."""
-    response: Json = msgspec.json.decode(turn.response)
+    response: Json = parsed(turn.response)
     return msgspec.structs.replace(turn, response=msgspec.json.encode({**response, "status": status, **members}))
 
 

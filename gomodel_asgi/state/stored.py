@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ..dialects.replay import events_of
 from ..emitter import DONE, frame
 from ..errors import InvalidRequest
 from ..exchange import Job, Reply
+from ..tree import parsed
 from .background import Background
 from .paging import asked_of, page, whole_number
 from .records import Records
@@ -66,7 +65,7 @@ class StoredResponses:
         if asked.get("stream") != "true":
             return told(turn.response, provider, model)
         after = whole_number(asked, "starting_after", 0, HIGHEST)
-        response: Json = msgspec.json.decode(turn.response)
+        response: Json = parsed(turn.response)
         if response.get("background"):
             return background.followed(job, id, after, provider, model)
         return streamed(replayed(response, after), provider, model)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..tree import parsed
 from .codec import Codec
 from .keys import Tenancy, valid_id
 from .store import Record, Store
@@ -47,8 +48,6 @@ class Line(msgspec.Struct, frozen=True):
 
 
 CODEC = Codec(Turn)
-
-decode = msgspec.json.Decoder().decode
 
 
 class Turns:
@@ -100,7 +99,7 @@ class Turns:
 def items_of(raw: bytes, response_id: str) -> list[Json]:
     """JSON *raw* as items, each with an id: a string is a message of the user's. What is no item is left out."""
     try:
-        value = decode(raw) if raw else []
+        value = parsed(raw) if raw else []
     except (msgspec.DecodeError, RecursionError):
         return []
     if isinstance(value, str):

@@ -191,7 +191,7 @@ class Connection:
                 self.lanes.add(create_of(found, lane, len(data), limits))
             elif type == "response.steer":
                 await paced(check_steer(BODY, found.members, data))
-                await self._steer(steer_of(found.members, limits))
+                await self._steer(await paced(steer_of(found.members, limits)))
             else:
                 message = "'type' must be 'response.create' or 'response.steer'."
                 raise InvalidRequest(message, param="type", code="unknown_event_type")

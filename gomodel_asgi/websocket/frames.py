@@ -8,6 +8,7 @@ Only the few events that are looked into anyway cost more than their bytes: life
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -15,11 +16,11 @@ from msgspec import Raw, Struct
 
 from ..envelope import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from ..errors import GatewayError, InvalidRequest, type_of_status
-from ..pieces import Found, Members
-from ..scan import Unreadable, check
+from ..pieces import SMALL, Found, Members
+from ..scan import Unreadable, check, check_utf8, counted
 from ..settings import Limits
 from ..sse import Decoder
-from ..tree import short
+from ..tree import parsed, short
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 OUR_MEMBERS = ("type", "stream_id", "generate", "stream", "stream_options", "background")
@@ -31,7 +32,7 @@ UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
 """What is said of an error of which nothing can be said."""
 
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
-_any = msgspec.json.Decoder().decode
+_raws = msgspec.json.Decoder(list[Raw]).decode
 
 
 class Create(Struct):
@@ -91,8 +92,8 @@ def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Crea
     return Create(lane, envelope, generate != FALSE, size)
 
 
-def steer_of(members: Members, limits: Limits) -> Steer:
-    """Read a `response.steer`.
+def steer_of(members: Members, limits: Limits) -> Generator[None, None, Steer]:
+    """Read a `response.steer`; a pause may be made at each step.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
     """
@@ -102,8 +103,11 @@ def steer_of(members: Members, limits: Limits) -> Steer:
         raise InvalidRequest(message, param="previous_response_id", code="missing_required_parameter")
     given = bytes(members.get("input", NULL))
     try:
-        check(given, depth=limits.depth, values=limits.values)
-        return Steer(target, _any(given), encode(members))
+        if len(given) <= SMALL:
+            check(given, depth=limits.depth, values=limits.values)
+        else:
+            yield from counted(given, depth=limits.depth, values=limits.values)
+        return Steer(target, parsed(given), encode(members))
     except (ValueError, RecursionError):
         raise InvalidRequest("'input' cannot be read.", param="input", code="invalid_json") from None
 
@@ -113,8 +117,13 @@ def text_of(raw: Raw | bytes | None) -> str | None:
     value = None if raw is None or len(raw) > LONGEST_TEXT else bytes(raw)
     if value is None or not value.startswith(b'"'):
         return None
-    text = _any(value)
+    text = parsed(value)
     return text if isinstance(text, str) else None
+
+
+def id_of(response: Raw | bytes) -> str | None:
+    """The id of a response object; None where it has none, or is none."""
+    return text_of(_members(response).get("id")) if bytes(memoryview(response)[:1]) == b"{" else None
 
 
 # Outwards...
@@ -122,7 +131,7 @@ def text_of(raw: Raw | bytes | None) -> str | None:
 
 def error_frame(error: GatewayError, lane: str | None) -> str:
     """The frame of a failure that comes instead of a response."""
-    body: Any = _any(error.body())
+    body: Any = parsed(error.body())
     nested = body.get("error") if isinstance(body, dict) else None
     return _error({"error": nested or error.payload["error"]}, error.status, lane)
 
@@ -179,16 +188,16 @@ class Frames:
         output = bytes(_members(self.response).get("output", b"[]"))
         try:
             check(output, depth=len(output), values=VALUES)
-        except Unreadable:
+            return [bytes(item) for item in _raws(output)]
+        except (Unreadable, msgspec.ValidationError):  # it is too much, or no list
             return []
-        return [bytes(item) for item in msgspec.json.decode(output, type=list[Raw])]
 
     def feed(self, events: bytes, status: int = 500) -> list[str]:
         """More of the stream in, the frames of what has become whole out; *status* is that of a failure among it."""
         frames = []
         for event in self.decoder.feed(events):
-            data = event.data
-            if data != b"[DONE]":
+            data = as_text(event.data)
+            if data.lstrip().startswith(b"{"):  # what is no object is no frame: `[DONE]`, or what is not of this API
                 frames.append(self._frame(data, status))
         return frames
 
@@ -222,13 +231,23 @@ class Frames:
     def _lifecycle(self, type: str, data: bytes, response: bytes) -> bytes:
         if not response.startswith(b"{"):
             return data
-        self.response_id = self.response_id or text_of(_members(response).get("id"))
+        self.response_id = self.response_id or id_of(response)
         if type in TERMINAL:
             self.terminal, self.response = type, response
         place = span(data, "response") if self.continues is not None else None
         if self.continues is None or place is None:
             return data
         return data[: place[0]] + with_member(response, "previous_response_id", self.continues) + data[place[1] :]
+
+
+def as_text(data: bytes) -> bytes:
+    """*data* in UTF-8, as a text frame has to be. What is none is replaced, as by whoever reads server-sent events
+    (WHATWG HTML, 9.2.6)."""
+    try:
+        check_utf8(data)
+        return data
+    except Unreadable:
+        return data.decode("utf-8", "replace").encode()
 
 
 def data_of(text: str, limit: int) -> bytes:

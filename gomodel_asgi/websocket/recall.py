@@ -31,6 +31,7 @@ from ..state.claims import NOT_OWN
 from ..state.portable import carried
 from ..state.turns import Line
 from ..state.unknown import unknown_previous
+from ..tree import parsed
 from .frames import Create
 from .memory import Chunk, Memory, Remembered
 
@@ -80,14 +81,14 @@ class Remembering:
         if self.earlier.chunks is None:
             raise unknown_previous()
         items = self._carried(self.earlier.chunks, account_of(provider, key), provider, native=False)
-        own: Any = msgspec.json.decode(b"[%s]" % own_items(self.original))
+        own: Any = parsed(b"[%s]" % own_items(self.original))
         if self.own is not None:
             own = self.own.body(provider, key).get("input") or []
         return {**self.original.body, "input": items + own}
 
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
         left: set[str] = set()
-        lines = [Line(msgspec.json.decode(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
+        lines = [Line(parsed(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
         items = carried(lines, account, provider.type or provider.name, native, left)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         return items

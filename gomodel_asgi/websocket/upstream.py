@@ -16,8 +16,9 @@ import msgspec
 from anyio.abc import ByteStream
 
 from ..errors import UpstreamError, UpstreamProtocolError, UpstreamTruncated
+from ..scan import Unreadable, check_utf8
 from ..settings import Limits
-from .frames import TERMINAL, text_of
+from .frames import TERMINAL, id_of, text_of
 from .replies import LaneReply, WholeReply
 
 if TYPE_CHECKING:
@@ -174,6 +175,10 @@ class Socket:
             self.message += event.data
             if event.fin:
                 message, self.message = bytes(self.message), bytearray()
+                try:
+                    check_utf8(message)
+                except Unreadable as error:  # RFC 6455, 8.1: such a connection is to be failed
+                    raise UpstreamProtocolError("The upstream sent a frame that is no text.") from error
                 await self._message(message)
 
     async def _message(self, frame: bytes) -> None:
@@ -183,7 +188,7 @@ class Socket:
             return
         lane, type = text_of(members.get("stream_id")), text_of(members.get("type")) or ""
         if type.endswith(".created") and "response" in members:
-            self._remember(text_of(_members(members["response"]).get("id")))
+            self._remember(id_of(members["response"]))
         if type.startswith("response.steer."):
             return await self.unclaimed(frame)
         while lane in self.replies and self.replies[lane].ended:  # what follows must not overtake it

@@ -13,6 +13,7 @@ from gomodel_asgi.dialects.sealed import seal
 from gomodel_asgi.envelope import Envelope
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.exchange.operations import BODY
+from gomodel_asgi.scan import run
 from gomodel_asgi.state import MemoryStore
 from gomodel_asgi.state.compaction_item import MARK, sealed
 from gomodel_asgi.state.mentions import Lists, has_mark, lists_of
@@ -126,7 +127,7 @@ async def test_an_input_that_is_no_input_cannot_go_on_from_what_is_kept_here(
 
 def lists(body: bytes) -> Lists:
     """The lists of items in *body*."""
-    return lists_of(BODY, Envelope.parse(body).members)
+    return run(lists_of(BODY, Envelope.parse(body).members))
 
 
 def spelled(text: str) -> str:

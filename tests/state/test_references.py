@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -11,10 +12,11 @@ import pytest
 from gomodel_asgi.envelope import read_members
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.exchange.operations import BODY
-from gomodel_asgi.exchange.spelling import read_items
+from gomodel_asgi.exchange.spelling import MOST_MEMBERS, read_items
 from gomodel_asgi.scan import run
+from gomodel_asgi.settings import KIB
 from gomodel_asgi.state.mentions import MOST_VALUES, lists_of, mentions_of
-from gomodel_asgi.state.references import CONTENT, Reference, nested, references
+from gomodel_asgi.state.references import CONTENT, Reference, nested, references, slim
 
 ID = "x_1"
 LIST: Any = [{"type": "a", "text": "b"}]
@@ -24,6 +26,7 @@ def found(item: Any) -> list[tuple[str, str]]:
     """The ids that *item* (JSON, or what to write as JSON) refers to, and the kind of each."""
     raw = item if isinstance(item, str) else json.dumps(item)
     read = read_items(msgspec.Raw(f"[{raw}]".encode()), "input")
+    assert references(map(slim, filter(None, read)), "input") == references(read, "input")
     return [(one.id, one.kind) for one in references(read, "input")]
 
 
@@ -171,7 +174,7 @@ def test_what_is_too_large_to_be_looked_through_for_references_is_refused(room: 
     values = [["item_reference"], *[0] * (MOST_VALUES - 5 - room)]
     body = json.dumps({"input": [{"type": "message", "role": "user", "content": values}]}).encode()
     members = read_members(body)
-    looking = mentions_of(BODY, members, body, lists_of(BODY, members), strict=True)
+    looking = mentions_of(BODY, members, body, run(lists_of(BODY, members)), strict=True)
 
     if room >= 0:
         assert not run(looking)
@@ -184,3 +187,52 @@ def test_what_is_too_large_to_be_looked_through_for_references_is_refused(room: 
 def test_a_reference_that_is_the_item_is_not_below_it() -> None:
     assert nested(b'{"type":"item_reference","id":"x"}') == []
     assert nested(b'{"type":"message","content":"{\\"type\\":\\"item_reference\\",\\"id\\":\\"x\\"}"}') == []
+
+
+# Many items...
+
+
+MANY = {
+    "items of many members": [
+        *[b'{"type":"message","role":"user","content":"x",%b}' % b",".join(b'"%d":1' % n for n in range(90))] * 5000,
+        b"7",
+    ],
+    "an item of many members": [b'{"type":"message","role":"user","content":"x",%b}' % b",".join([b'"":1'] * 9000)] * 9,
+    "items of many values": [b'{"type":"message","role":"user","content":[%b]}' % b",".join([b"{}"] * 9000)] * 9,
+    "references": [b'{"type":"item_reference","id":"x_%d","more":[1]}' % number for number in range(9000)],
+}
+
+
+@pytest.mark.parametrize("items", MANY.values(), ids=list(MANY))
+def test_of_many_items_no_more_is_kept_than_may_be_a_reference(items: list[bytes]) -> None:
+    items = [*items, b'{"type":"item_reference","id":"%s"}' % ID.encode()]
+    members = read_members(b'{"input":[%b]}' % b",".join(items))
+    whole = read_items(members["input"], "input")
+    steps = 0
+    tracemalloc.start()
+    try:
+        looking = lists_of(BODY, members)
+        while True:
+            steps += 1
+            next(looking)
+    except StopIteration as end:
+        lists = end.value
+    finally:
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 1500 * len(items)
+    assert steps > len(members["input"]) // (512 * KIB)
+    assert references(lists["input"], "input") == references(whole, "input")
+    assert [item is None for item in lists["input"]] == [item is None for item in whole]
+
+
+def test_an_item_of_too_many_members_is_refused() -> None:
+    def read(count: int) -> object:
+        item = b'{"id":"x","type":"message","content":"a,b","padding":"%b",%b}'
+        item %= b"x," * 100_000, b",".join([b'"":1'] * (count - 4))
+        return run(lists_of(BODY, read_members(b'{"input":[7,%b]}' % item)))
+
+    assert read(MOST_MEMBERS)
+    with pytest.raises(InvalidRequest) as caught:
+        read(MOST_MEMBERS + 1)
+    assert caught.value.param == "input[1]"

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from gomodel_asgi.emitter import DONE, frame
 from gomodel_asgi.envelope import opening
@@ -13,7 +14,16 @@ from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
 from gomodel_asgi.pieces import Found
 from gomodel_asgi.scan import run
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.websocket.frames import Frames, create_of, data_of, error_frame, lane_of, type_of, with_member
+from gomodel_asgi.websocket.frames import (
+    Frames,
+    create_of,
+    data_of,
+    error_frame,
+    lane_of,
+    steer_of,
+    type_of,
+    with_member,
+)
 
 LIMIT = 1_000_000
 RESPONSE = {"id": "resp_1", "object": "response", "status": "in_progress", "output": []}
@@ -133,3 +143,21 @@ def test_a_frame_is_measured_in_bytes() -> None:
     with pytest.raises(InvalidRequest) as refused:
         data_of('{"a":"ü"}', 9)
     assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("size", "depth", "refused"), [(0, 3, False), (0, 4, True), (2**21, 3, False), (2**21, 4, True)]
+)
+def test_a_large_steer_is_looked_at_in_steps_and_judged_as_a_small_one(size: int, depth: int, refused: bool) -> None:
+    given = b"[" * (depth - 1) + b'["%b"]' % (b"[" * size) + b"]" * (depth - 1)
+    reading = steer_of({"previous_response_id": Raw(b'"resp_1"'), "input": Raw(given)}, Limits(depth=3))
+    steps = 0
+    try:
+        while True:
+            next(reading)
+            steps += 1
+    except StopIteration as end:
+        assert not refused and end.value.target == "resp_1"
+        assert steps >= size // (64 * 1024)
+    except InvalidRequest as error:
+        assert refused and error.param == "input"

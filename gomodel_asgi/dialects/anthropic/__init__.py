@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ...emitter import Emitter
 from ...errors import GatewayError
+from ...tree import parsed
 from ..base import Call, Outgoing, Translator
 from ..conversation import offered_tools
 from .counting import CountTranslator
@@ -39,6 +38,6 @@ class AnthropicDialect:
     def error(self, status: int, body: bytes) -> GatewayError | None:
         """See `Dialect.error`."""
         try:
-            return error_of(msgspec.json.decode(body), status)
+            return error_of(parsed(body), status)
         except (ValueError, RecursionError):
             return None

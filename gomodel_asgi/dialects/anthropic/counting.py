@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ...emitter import Emitter
+from ...tree import parser
 from .errors import error_of
 
-decode = msgspec.json.Decoder(dict[str, Any]).decode
+decode = parser(dict[str, Any])
 
 
 class CountTranslator:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ...tree import parsed
 from ..base import Call, Outgoing
 from .request import outgoing
 
@@ -24,7 +25,7 @@ def continued(call: Call, said: list[Json], container: str, spent: int) -> Outgo
     """The request that goes on after *said*, the blocks of all rounds so far, in the *container* that they used ("" for
     none); None where the *spent* output tokens leave nothing of `max_output_tokens`."""
     first = outgoing(call)
-    body: Json = msgspec.json.decode(first.body)
+    body: Json = parsed(first.body)
     if call.body.get("max_output_tokens") is not None:
         thinking = (body.get("thinking") or {}).get("budget_tokens", 0)
         if spent >= body["max_tokens"]:

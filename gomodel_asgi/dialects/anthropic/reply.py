@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgspec
-
 from ...emitter import Emitter
+from ...tree import parser
 from ..base import Call, Outgoing
 from ..tools import Tools
 from .accounting import TIERS, added, counted, end, merged
@@ -25,7 +24,7 @@ from .turn import Turn
 
 Json = dict[str, Any]
 
-decode = msgspec.json.Decoder(Json).decode
+decode = parser(Json)
 
 
 class AnthropicTranslator:

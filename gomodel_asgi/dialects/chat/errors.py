@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ...errors import GatewayError, UpstreamRejected
+from ...tree import parsed
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..parts import Json
 
@@ -26,7 +27,7 @@ STATUS_OF_BASE_RESP = {
 def read_error(status: int, body: bytes) -> GatewayError | None:
     """The error that *body* describes, with the status that it names itself or else *status*; see `Dialect.error`."""
     try:
-        value = msgspec.json.decode(body)
+        value = parsed(body)
     except (ValueError, RecursionError):
         return None
     error = error_of(value) or (status_error(value) if isinstance(value, dict) else None)

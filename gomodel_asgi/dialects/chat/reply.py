@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ...emitter import Emitter, Reason
+from ...tree import parsed
 from ..base import Call
 from ..parts import Json
 from ..tools import Tools
@@ -30,8 +29,6 @@ FAILED = frozenset({"error", "network_error", "insufficient_system_resource"})
 COMPLETED = frozenset({"", "stop", "tool_calls", "function_call", "eos", "end_turn"})
 COMMON = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning", "reasoning_details"})
 REASONING_MEMBERS = ("reasoning_content", "reasoning")
-
-decode = msgspec.json.Decoder().decode
 
 
 class ChatTranslator:
@@ -53,7 +50,7 @@ class ChatTranslator:
                 self.end()
             return
         try:
-            self.read(event, decode(data))
+            self.read(event, parsed(data))
         except RecursionError:
             raise ValueError("nested too deeply") from None
 

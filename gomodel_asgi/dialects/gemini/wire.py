@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from ...tree import parsed
 
 Json = dict[str, Any]
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 def decode(data: bytes) -> Any:
     """*data* as JSON."""
     try:
-        return msgspec.json.decode(data)
+        return parsed(data)
     except RecursionError:
         raise ValueError("nested too deep") from None
 

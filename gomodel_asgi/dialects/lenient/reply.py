@@ -17,6 +17,7 @@ import msgspec
 from ...emitter import Emitter
 from ...errors import UpstreamAuthError, UpstreamTruncated
 from ...items import CLIENT_CALLS
+from ...tree import parsed
 from ..failure import reported_failure
 from .account import Account
 from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, type_of
@@ -30,7 +31,6 @@ ITEM_STATUS = {"completed": "completed", "in_progress": "in_progress"}
 """The status of items that say none, by that of their response; of all others it is incomplete."""
 EARLY = 64  # events that we do not know before the response has begun; more are left out
 
-decode = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -52,7 +52,7 @@ class LenientTranslator:
                 return
             if data == b"[DONE]":
                 return self.done()
-        found = decode(data)
+        found = parsed(data)
         if not isinstance(found, dict):
             raise ValueError("not an object")
         if self.unary:
