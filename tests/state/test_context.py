@@ -307,3 +307,23 @@ async def test_what_a_hosted_tool_found_elsewhere_is_told_where_a_dialect_can_sa
 
     assert ("the word" in told(upstream)) == (dialect != "responses")
     assert "Heron." in told(upstream)
+
+
+# What a conversation holds...
+
+
+@pytest.mark.parametrize("place", ["previous_response_id", "conversation"])
+@pytest.mark.parametrize("dialect", ["chat", "anthropic", "gemini"])
+async def test_a_stored_file_is_shown_in_every_turn_to_the_upstream_that_has_it(
+    fakes: dict[str, FakeProvider], dialect: str, place: str
+) -> None:
+    upstream, file = fakes[dialect], "https://files.test/v1beta/files/f1" if dialect == "gemini" else "file_1"
+    given = [{"role": "user", "content": [{"type": "input_file", "file_id": file, "filename": "a.pdf"}]}]
+    goes_on: Json = {}
+    async with gateway_of(upstream, dialect) as gateway:
+        if place == "conversation":
+            goes_on = {place: (await ask(gateway, {}, path="/v1/conversations")).json()["id"]}
+        first = await say(gateway, input=given, **goes_on)
+        await say(gateway, input="And now?", **(goes_on or {place: first["id"]}))
+
+    assert file in told(upstream)

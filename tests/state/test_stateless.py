@@ -125,6 +125,23 @@ async def test_a_conversation_is_kept_here(gateway: Gateway, upstream: FakeProvi
     assert all("conversations" not in request.path for request in upstream.requests)
 
 
+@pytest.mark.parametrize("place", ["previous_response_id", "conversation"])
+async def test_an_upstream_is_told_again_all_that_it_was_given(
+    gateway: Gateway, upstream: FakeProvider, place: str
+) -> None:
+    call = {"type": "shell_call", "id": "sh_1", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"}
+    output = {"type": "shell_call_output", "id": "sho_1", "call_id": "c", "output": [{"stdout": "a", "stderr": ""}]}
+    picture = {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}], "type": "message", "id": "m1"}
+    given = [{"type": "compaction", "id": "cmp_1", "encrypted_content": "sealed"}, call, output, picture]
+    goes_on = {}
+    if place == "conversation":
+        goes_on = {place: (await ask(gateway, {}, path="/v1/conversations")).json()["id"]}
+    first = response_of(await say(gateway, input=given, **goes_on))
+    await say(gateway, input="Go on.", **(goes_on or {place: first["id"]}))
+
+    assert sent(upstream)["input"][: len(given)] == given
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
 async def test_work_in_the_background_is_done_here_under_an_id_of_ours(
     gateway: Gateway, upstream: FakeProvider, stream: bool
