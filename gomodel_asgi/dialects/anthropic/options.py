@@ -18,7 +18,7 @@ from ..unsupported import (
     malformed,
 )
 from .models import Model
-from .schema import keepable
+from .schema import Room, keepable
 
 Json = dict[str, Any]
 
@@ -73,8 +73,8 @@ def _stop(members: Mapping[str, Any]) -> Json:
     return {"stop_sequences": [stop] if isinstance(stop, str) else expect(stop, list, "stop")}
 
 
-def output_format(members: Mapping[str, Any], model: Model, unsupported: Unsupported) -> Json | None:
-    """`output_config.format` for `text.format`, None where there is no form for it."""
+def output_format(members: Mapping[str, Any], model: Model, room: Room, unsupported: Unsupported) -> Json | None:
+    """`output_config.format` for `text.format`, counted in *room*; None where there is no form for it."""
     text = mapping(members, "text")
     if text.get("verbosity") not in (None, "medium"):
         unsupported.leave_out(VERBOSITY, "text.verbosity")
@@ -84,6 +84,7 @@ def output_format(members: Mapping[str, Any], model: Model, unsupported: Unsuppo
     schema = expect(format.get("schema"), dict, "text.format.schema")
     kept = keepable(schema, "text.format.schema", unsupported) if model.keeps_schemas else None
     if kept is not None:
+        room.form(kept)
         return {"type": "json_schema", "schema": kept}
     unsupported.leave_out(SCHEMA, "text.format", "structured output by a JSON schema with this model")
     return None
