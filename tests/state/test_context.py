@@ -38,8 +38,7 @@ def fakes() -> Iterator[dict[str, FakeProvider]]:
 
 
 def gateway_of(upstream: FakeProvider, dialect: str, **options: Any) -> Gateway:
-    headers = {"anthropic-version": "2023-06-01"} if dialect == "anthropic" else {}
-    provider = Provider("up", upstream.base_url, dialect=dialect, stateful=False, headers=headers)  # type: ignore[arg-type]
+    provider = Provider("up", upstream.base_url, dialect=dialect, stateful=False)  # type: ignore[arg-type]
     return Gateway(providers=[provider], **options)
 
 

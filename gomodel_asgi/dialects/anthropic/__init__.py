@@ -19,7 +19,7 @@ __all__ = ["AnthropicDialect"]
 
 
 class AnthropicDialect:
-    """Translates to and from `POST /messages`; the header `anthropic-version` is the provider's own."""
+    """Translates to and from `POST /messages`; the header `anthropic-version` is the provider's."""
 
     name = "anthropic"
     counts_tokens = True
