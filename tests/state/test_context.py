@@ -184,6 +184,21 @@ async def test_anthropic_is_left_what_it_can_compact_itself(fakes: dict[str, Fak
     assert upstream.requests[0].json()["context_management"]["edits"][0]["trigger"]["value"] == 60_000
 
 
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-haiku-4-5", "kimi-k2"])
+async def test_a_model_that_cannot_compact_itself_is_asked_with_its_context_compacted(
+    fakes: dict[str, FakeProvider], model: str
+) -> None:
+    upstream, managed = fakes["anthropic"], [{"type": "compaction", "compact_threshold": 60_000}]
+    upstream.script(Answer(text="They spoke of a heron."), Answer(text="Heron."))
+    async with gateway_of(upstream, "anthropic") as gateway:
+        items = [user(LONG * 80), said("Noted."), user("The word?")]
+        response = await say(gateway, model=model, input=items, context_management=managed)
+        await say(gateway, model=model, input="hi", context_management=[{"type": "compaction"}])
+
+    assert visible(response)[0]["type"] == "compaction" and "They spoke of a heron." in told(upstream, 1)
+    assert all("context_management" not in request.json() for request in upstream.requests)
+
+
 @each_dialect
 async def test_a_tool_loop_without_a_word_of_the_users_is_compacted_up_to_its_last_calls(
     fakes: dict[str, FakeProvider], dialect: str

@@ -124,8 +124,8 @@ LEAST_COMPACTION = 50_000
 """The least that a `trigger` may name (API guide, "Compaction")."""
 
 
-def context_edits(members: Mapping[str, Any], unsupported: Unsupported) -> list[Json]:
-    """`context_management` as edits: compaction of the context once it is long enough."""
+def context_edits(members: Mapping[str, Any], model: Model, unsupported: Unsupported) -> list[Json]:
+    """`context_management` as edits: compaction of the context once it is long enough, where the model has such."""
     edits: list[Json] = []
     for index, entry in enumerate(expect(members.get("context_management") or [], list, "context_management")):
         path = f"context_management[{index}]"
@@ -138,7 +138,7 @@ def context_edits(members: Mapping[str, Any], unsupported: Unsupported) -> list[
             value = expect(threshold, int, f"{path}.compact_threshold")
             edit["trigger"] = {"type": "input_tokens", "value": value}
         edits.append(edit)
-    return edits
+    return edits if model.compacts else []
 
 
 def cache_ttl(members: Mapping[str, Any]) -> str | None:

@@ -107,7 +107,7 @@ class _Request:
         self.toolbox.render(self.tools, self.choice)
         blocks = Blocks(self.unsupported, self.betas, cache_ttl(self.members))
         self.cache_control = blocks.cache_control if caches_by_itself(self.members) else None
-        self.conversation = Messages(call.type, self.tools, blocks)
+        self.conversation = Messages(call.type, self.model, self.tools, blocks)
         self.conversation.render(conversation.turns)
 
     def possible(self, choice: Choice) -> Choice:
@@ -127,7 +127,7 @@ class _Request:
         identity = user_id(self.members)
         value["metadata"] = None if identity is None else {"user_id": identity}
         value["service_tier"] = service_tier(self.members, self.unsupported)
-        edits = context_edits(self.members, self.unsupported)
+        edits = context_edits(self.members, self.model, self.unsupported)
         if edits:
             self.betas.add(COMPACTION_BETA)
             value["context_management"] = {"edits": edits}
