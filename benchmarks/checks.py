@@ -68,8 +68,7 @@ def mentioned(data: bytes) -> Steps:
     envelope = Envelope.parse(data, LIMITS)
 
     def steps() -> Steps:
-        lists = lists_of(BODY, envelope.members)
-        yield
+        lists = yield from lists_of(BODY, envelope.members)
         return (yield from mentions_of(BODY, envelope.members, envelope.raw, lists, strict=True))
 
     return steps()

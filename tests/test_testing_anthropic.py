@@ -302,6 +302,14 @@ RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "rain"}
 TEXT = {"type": "text", "text": "hi"}
 OPEN = {"type": "object", "properties": {"a": {"type": "string"}}}
 BOUND = {"type": "object", "additionalProperties": False, "properties": {"a": {"type": "integer", "minimum": 1}}}
+SHUT = {"type": "object", "properties": {}, "additionalProperties": False}
+MAYBE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+RING = {"$ref": "#/$defs/a"}
+
+
+def members(count: int, schema: dict[str, Any], required: bool = False) -> dict[str, Any]:
+    properties = {f"x{number}": schema for number in range(count)}
+    return {**SHUT, "properties": properties, "required": [*properties] if required else []}
 
 
 def asked(*content: Any) -> dict[str, Any]:
@@ -410,6 +418,18 @@ MEMBERS: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"name": "a", "input_schema": {}}]}, "input_schema.type: Field required"),
     ({"tools": [{"name": "a", "input_schema": {"type": "object", "anyOf": []}}]}, "at the top level"),
     ({"tools": [{"name": "a", "input_schema": OPEN, "strict": True}]}, "must be explicitly set to false"),
+    ({"tools": [{"name": f"a{n}", "input_schema": SHUT, "strict": True} for n in range(21)]}, "Too many strict tools"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": members(25, {})}}}, "too many optional"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": members(17, MAYBE, True)}}}, "union types (17)"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": members(1, {"$ref": "#"})}}}, "Circular"),
+    (
+        {"output_config": {"format": {"type": "json_schema", "schema": {"$defs": {"a": {"items": RING}}, **RING}}}},
+        "#/$defs/a -> #/$defs/a",
+    ),
+    (
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "string", "pattern": "(?!a)"}}}},
+        "is not supported",
+    ),
     ({"tools": [TOOL, TOOL]}, "Tool names must be unique"),
     ({"tool_choice": {"type": "auto"}}, "only be specified while providing tools"),
     ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "x"}}, "Tool 'x' not found"),

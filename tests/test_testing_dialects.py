@@ -507,10 +507,7 @@ async def test_behind_another_server_every_dialect_is_an_asgi_app(params: Any) -
 @pytest.fixture
 def gateway(fake: FakeProvider, dialect: Dialect) -> Iterator[Gateway]:
     auth = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}.get(dialect, "bearer")
-    headers = VERSION if dialect == "anthropic" else {}
-    provider = Provider(
-        "fake", fake.base_url, dialect=dialect, api_key=KEY, auth=auth, headers=headers, retries=Retries(attempts=1)
-    )
+    provider = Provider("fake", fake.base_url, dialect=dialect, api_key=KEY, auth=auth, retries=Retries(attempts=1))
     yield Gateway(providers=[provider])
 
 
@@ -525,6 +522,21 @@ async def through(gateway: Gateway, dialect: Dialect, stream: bool, **members: A
     response: Mapping[str, Any] = events_of(reply.content)[-1]["response"] if stream else reply.json()
     assert response["status"] == "completed", response
     return response
+
+
+async def test_a_provider_that_names_nothing_but_its_dialect_is_answered(fake: FakeProvider, dialect: Dialect) -> None:
+    async with Gateway(providers=[Provider("plain", fake.base_url, dialect=dialect)]) as gateway:
+        assert (await ask(gateway, {"model": "m", "input": "hi"})).status == 200
+
+
+@pytest.mark.parametrize("name", ["anthropic-version", "Anthropic-Version"])
+async def test_a_provider_may_name_another_version_of_the_api(name: str) -> None:
+    async with FakeProvider(dialect="anthropic").serve() as fake:
+        provider = Provider("claude", fake.base_url, dialect="anthropic", headers={name: "2027-01-01"})
+        async with Gateway(providers=[provider]) as gateway:
+            assert (await ask(gateway, {"model": "m", "input": "hi"})).status == 200
+
+    assert fake.requests[0].values("anthropic-version") == ["2027-01-01"]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])

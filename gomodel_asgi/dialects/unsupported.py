@@ -173,7 +173,7 @@ CONTEXT_EDITS = Feature(
 JSON_OBJECT = Feature(
     "`text.format` `json_object`",
     "emulation",
-    "an instruction asks for one JSON object and nothing else; at Anthropic a code fence around it is taken off",
+    "an instruction asks for one JSON object and nothing else, and a code fence around it is taken off",
 )
 SERIAL_CALLS = Feature(
     "`parallel_tool_calls: false`",

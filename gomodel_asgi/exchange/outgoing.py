@@ -200,7 +200,7 @@ def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> 
         value = client.get(name.lower().encode("ascii"), b"")
         if value and is_safe(value, 8192):
             headers.append((name.lower().encode("ascii"), value))
-    if not extra and not provider.headers and not candidate.target.headers:
+    if not extra and not provider.fixed_headers and not candidate.target.headers:
         return headers
     return _joining(extra, _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target)))
 

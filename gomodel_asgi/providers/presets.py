@@ -75,20 +75,12 @@ def _preset(type: str, base_url: str | None, *keys: str, needs_key: bool = True,
     return Preset(type, base_url, keys or (f"{type.upper()}_API_KEY",), needs_key, options)
 
 
-ANTHROPIC_VERSION = {"anthropic-version": "2023-06-01"}
-
 PRESETS: dict[str, Preset] = {
     preset.type: preset
     for preset in (
         _preset("openai", "https://api.openai.com/v1"),
         _preset("azure", None, "AZURE_OPENAI_API_KEY", "AZURE_API_KEY", auth="api-key"),
-        _preset(
-            "anthropic",
-            "https://api.anthropic.com/v1",
-            dialect="anthropic",
-            auth="x-api-key",
-            headers=ANTHROPIC_VERSION,
-        ),
+        _preset("anthropic", "https://api.anthropic.com/v1", dialect="anthropic", auth="x-api-key"),
         _preset(
             "gemini",
             "https://generativelanguage.googleapis.com/v1beta",

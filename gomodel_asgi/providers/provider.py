@@ -36,6 +36,8 @@ HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 DIALECTS = ("responses", "chat", "anthropic", "gemini")
 PORTS = {"http": 80, "https": 443, "http+unix": 0}
+DEMANDED: Mapping[str, Mapping[str, str]] = {"anthropic": {"anthropic-version": "2023-06-01"}}
+"""Headers without which an API answers nothing, by dialect; a provider may give them other values."""
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -179,8 +181,10 @@ class Provider:
 
     @cached_property
     def fixed_headers(self) -> Headers:
-        """The provider's own headers as they go out."""
-        return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in self.headers.items()]
+        """The provider's own headers as they go out, and those that its API demands."""
+        demanded = DEMANDED.get(self.dialect, {}) if isinstance(self.dialect, str) else {}
+        given = {**demanded, **{name.lower(): value for name, value in self.headers.items()}}
+        return [(name.encode("ascii"), value.encode("ascii")) for name, value in given.items()]
 
     @cached_property
     def carried(self) -> tuple[str, ...]:

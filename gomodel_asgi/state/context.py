@@ -6,7 +6,6 @@ the rest, and the current turn, word for word again. The response begins with it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import partial
@@ -46,7 +45,8 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
     candidate = await resolve(target, job)
     if threshold is None or candidate.provider.keeps_state:
         return job
-    if threshold >= getattr(candidate.dialect, "compacts_from", math.inf):
+    compacts_from = getattr(candidate.dialect, "compacts_from", None)
+    if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
         return job
     job = _asking(job, others)
     past = copy(lookups.past_of(job))

@@ -45,7 +45,8 @@ MOST_METADATA = 16
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One item as JSON, and which account at which type of provider said it ("" where the client did)."""
+    """One item as JSON, and which account at which type of provider has said or taken it: there it can be told again as
+    it is. "" where no response had to do with it."""
 
     item: bytes
     account: str = ""
@@ -83,8 +84,8 @@ class Conversations:
     async def append_turn(self, tenant: str | None, id: str, turn: Turn, response_id: str) -> bool:
         """Add what a response was given and what it answered, where the conversation is held here. False where the
         tenant's quota does not bear it."""
-        said = [Entry(msgspec.json.encode(item)) for item in items_of(turn.input, response_id)]
-        said += [Entry(msgspec.json.encode(item), turn.account, turn.type) for item in items_of(turn.output, "")]
+        items = [*items_of(turn.input, response_id), *items_of(turn.output, "")]
+        said = [Entry(msgspec.json.encode(item), turn.account, turn.type) for item in items]
         with suppress(InvalidRequest):  # another upstream keeps it, or it has been deleted meanwhile
             return await self._change(tenant, id, lambda old: added(old, said)) is not None
         return True

@@ -1,9 +1,9 @@
 """What of a conversation another upstream can be given.
 
-A native one gets messages, calls of the client's own tools and their results. What only its issuer can read is left out
-by rule, and named: encrypted reasoning, compactions, calls of hosted tools, ids of files and containers; the ids of
-items stay behind too, since it would resolve them. A translated one gets all items but for such files: its dialect
-tells the model in words what it has no item for.
+A native one gets messages, calls of the client's own functions and their results; and as text what other tools were
+asked and gave, and that there was a compaction, since it might refuse such items of another's. What only its issuer can
+read is left out, and named: encrypted reasoning, ids of files; the ids of items stay behind too, since it would resolve
+them. A translated one gets all items but for such files: its dialect tells the model in words what it has no item for.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..dialects.item_text import answer_text, in_words
+from ..dialects.parts import Opaque
+from ..dialects.unsupported import Unsupported
 from .turns import Line
 
 Json = dict[str, Any]
 
 CARRIED = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 CONTENT = ("content", "output")
+UNTOLD = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item_reference"})
+"""Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
 
 
 def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: set[str]) -> list[Json]:
@@ -40,9 +45,26 @@ def abroad(items: Iterable[Json], native: bool, left: set[str]) -> list[Json]:
             taken.append(_without_files(item, left))
         elif kind in CARRIED:
             taken.append(_without_files({name: value for name, value in item.items() if name != "id"}, left))
+        elif (told := _told(item)) is not None:
+            taken.append(told)
         else:
             left.add(f"items of type `{str(kind)[:64]}`")
     return taken
+
+
+def _told(item: Json) -> Json | None:
+    """A message that tells of *item*, None where there is nothing to tell."""
+    kind = item.get("type")
+    if not isinstance(kind, str) or kind in UNTOLD:
+        return None
+    if kind.endswith("_output") or kind == "mcp_approval_response":
+        return _message("user", "input_text", answer_text(item))
+    words = in_words(Opaque("input", kind, item), Unsupported("auto"))
+    return None if words is None else _message("assistant", "output_text", words.text)
+
+
+def _message(role: str, type: str, text: str) -> Json:
+    return {"type": "message", "role": role, "content": [{"type": type, "text": text}]}
 
 
 def _without_files(item: Json, left: set[str]) -> Json:

@@ -51,7 +51,7 @@ def _npm(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true}')
     quiet = ("--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
-    subprocess.run(["npm", "install", *quiet, *NODE], cwd=folder, check=True, timeout=PATIENCE)
+    subprocess.run(["npm", "install", *quiet, *NODE], cwd=folder, check=True, stdout=sys.stderr, timeout=PATIENCE)
 
 
 def _pip(client: Client, into: Path) -> None:

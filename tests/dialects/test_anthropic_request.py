@@ -652,6 +652,18 @@ def test_compaction_is_asked_for_at_its_threshold() -> None:
     assert betas(OPUS_46, **body) == "compact-2026-01-12"
 
 
+@pytest.mark.parametrize("model", [SONNET_45, "claude-haiku-4-5", "m"])
+def test_a_model_that_cannot_compact_is_neither_asked_to_nor_given_what_another_has_compacted(model: str) -> None:
+    blocks = [{"type": "compaction", "content": "They spoke of a heron."}]
+    compacted = {"type": "compaction", "encrypted_content": seal("anthropic", OPUS_46, {"blocks": blocks})}
+    body: Json = {"context_management": [{"type": "compaction", "compact_threshold": 60_000}]}
+    body |= {"input": [compacted, USER]}
+
+    assert betas(model, **body) == "" and "context_management" not in sent(model, **body)
+    assert "They spoke of a heron." in json.dumps(sent(model, **body)["messages"])
+    assert '"compaction"' not in json.dumps(sent(model, **body)["messages"])
+
+
 def test_counting_tokens_sends_only_what_counts() -> None:
     body = sent(operation="input_tokens", instructions="Be.", tools=[F], temperature=0.5, user="u")
     assert body.keys() == {"model", "system", "messages", "tools"}

@@ -105,3 +105,132 @@ def test_a_strict_function_whose_schema_cannot_be_kept_is_offered_without() -> N
     (found,) = sent(of(x={}), tools=[tool])["tools"]
 
     assert "strict" not in found and found["input_schema"]["additionalProperties"] is True
+
+
+# What the API refuses whatever it says...
+
+RING = {"$ref": "#/$defs/node"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        of(x={"$ref": "#"}),
+        {**of(x=RING), "$defs": {"node": of(next={"anyOf": [RING, {"type": "null"}]})}},
+        {**of(x=RING), "$defs": {"node": of(a={"$ref": "#/$defs/a~1b"}), "a/b": {"type": "array", "items": RING}}},
+        {**of(x={"$ref": "#/definitions/node"}), "definitions": {"node": of(x={"$ref": "#/definitions/node"})}},
+        of(x={"$ref": "https://schemas.test/x.json"}),
+    ],
+    ids=["the root", "a definition", "each other", "older definitions", "elsewhere"],
+)
+def test_a_schema_that_refers_to_itself_or_elsewhere_is_no_form_of_an_answer_and_no_strict_function(
+    schema: Json,
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        sent(schema)
+    assert refused.value.param == "text.format"
+    assert "strict" not in function_of(schema)
+
+
+def test_definitions_that_are_used_twice_do_not_refer_to_themselves() -> None:
+    schema = {**of(x=RING, y=RING), "$defs": {"node": of(z={"$ref": "#/$defs/leaf"}), "leaf": {"type": "string"}}}
+
+    assert kept(schema) == schema and function_of(schema)["strict"] is True
+
+
+@pytest.mark.parametrize("pattern", [r"^(?!\.)a", r"a(?=b)", r"(?<=a)b", r"(?<!a)b", r"(a)\1", r"\bword\b"])
+def test_a_pattern_of_more_than_a_regular_language_is_told(pattern: str) -> None:
+    assert kept(of(x={"type": "string", "pattern": pattern})) == of(
+        x={"type": "string", "description": "{pattern: %s}" % json.dumps(pattern)}
+    )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"properties": []},
+        {"$defs": 3},
+        {"anyOf": 5},
+        {"items": [{"type": "string"}]},
+        {"definitions": "a"},
+        {"format": ["uuid"]},
+        {"pattern": {}},
+    ],
+)
+def test_members_that_are_not_of_their_kind_are_told(odd: Json) -> None:
+    ((name, value),) = odd.items()
+
+    assert kept(of(x=odd)) == of(x={"description": f"{{{name}: {json.dumps(value, separators=(',', ':'))}}}"})
+
+
+def test_an_object_that_may_be_null_is_closed_too() -> None:
+    kind = ["object", "null"]
+
+    assert kept(of(x={"type": kind})) == of(x={"type": kind, "additionalProperties": False})
+    with pytest.raises(InvalidRequest):
+        sent(of(x={"type": kind, "additionalProperties": True}))
+
+
+def test_arguments_are_an_object_whatever_else_they_may_be() -> None:
+    assert function_of({"type": ["object", "null"], "properties": {}}, strict=False)["input_schema"]["type"] == "object"
+
+
+# How much of it the API takes...
+
+
+def function_of(schema: Json, strict: bool = True) -> Json:
+    tool = {"type": "function", "name": "f", "parameters": schema, "strict": strict}
+    return functions(tool)[0]
+
+
+def functions(*tools: Json, form: Json | None = None) -> list[Json]:
+    format = {"type": "text"} if form is None else {"type": "json_schema", "name": "x", "schema": form}
+    given = {"model": "m", "input": "hi", "tools": list(tools), "text": {"format": format}}
+    call = Call("create", given, "claude-sonnet-4-5", False, "claude", "anthropic")
+    return json.loads(AnthropicDialect().request(call).body)["tools"]  # type: ignore[no-any-return]
+
+
+def strict(number: int, schema: Json) -> Json:
+    return {"type": "function", "name": f"f{number}", "parameters": schema, "strict": True}
+
+
+MAYBE = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+PLAIN = of(x={"type": "string"})
+
+
+@pytest.mark.parametrize(
+    ("schema", "most"),
+    [
+        (PLAIN, 20),
+        ({**of(x={}, y={}, z={}), "required": ["x"]}, 12),
+        (of(x=MAYBE), 16),
+        (of(x={"type": ["string", "null"]}, y={"type": "string"}), 16),
+        (of(x=of(y=MAYBE, z=MAYBE)), 8),
+    ],
+    ids=["functions", "optional members", "unions", "several types", "below"],
+)
+def test_functions_beyond_what_the_api_holds_to_their_schemas_are_offered_without(schema: Json, most: int) -> None:
+    found = functions(*(strict(number, schema) for number in range(most + 3)))
+
+    assert [tool.get("strict") for tool in found] == [True] * most + [None] * 3
+    assert found[-1]["input_schema"] == schema
+
+
+def test_a_function_that_fits_is_strict_behind_one_that_does_not() -> None:
+    large = of(**{f"x{number}": MAYBE for number in range(17)})
+
+    assert [tool.get("strict") for tool in functions(strict(1, large), strict(2, PLAIN))] == [None, True]
+
+
+def test_the_form_of_the_answer_counts_first() -> None:
+    form = of(**{f"x{number}": MAYBE for number in range(15)})
+    found = functions(strict(1, of(x=MAYBE)), strict(2, of(x=MAYBE)), strict(3, PLAIN), form=form)
+
+    assert [tool.get("strict") for tool in found] == [True, None, True]
+
+
+def test_what_is_not_strict_any_more_is_named_to_the_client() -> None:
+    tools = [strict(number, PLAIN) for number in range(21)]
+    call = Call("create", {"input": "hi", "tools": tools}, "claude-sonnet-4-5", False, "claude", "anthropic")
+
+    assert AnthropicDialect().request(call).unsupported == ("tools[20].strict",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,11 @@ import pytest
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.choice import Choice
 from gomodel_asgi.dialects.emulations import Unfenced, call_wanted, json_only, single_call
+from gomodel_asgi.dialects.gemini import GeminiDialect
+from gomodel_asgi.emitter import Emitter
 from tests.dialects.test_anthropic_reply import end, feed, start, text, tool_use
+
+Json = dict[str, Any]
 
 JSON_FORMAT = {"format": {"type": "json_object"}}
 
@@ -83,5 +88,42 @@ def test_anthropics_answer_in_json_has_no_fence(given: str, expected: str) -> No
 def test_text_before_a_call_is_whole_where_json_was_asked_for() -> None:
     events = [start(), *text(0, "``"), *tool_use(1, "f"), *end("tool_use")]
     message, call = feed(events, text=JSON_FORMAT).response["output"]
+
+    assert (message["content"][0]["text"], call["type"]) == ("``", "function_call")
+
+
+def gemini_says(*pieces: Json, asked: Json | None = JSON_FORMAT) -> list[Json]:
+    """The output for the parts *pieces*, each a chunk of its own."""
+    body: Json = {"input": "hi", "tools": [], **({} if asked is None else {"text": asked})}
+    call = Call("create", body, "gemini-2.5-flash", True, "p", "gemini")
+    emitter = Emitter(response_id="resp_0", created_at=1, model=call.model, echo=body)
+    reply = GeminiDialect().translator(call, emitter)
+    for piece in pieces:
+        chunk = {"candidates": [{"content": {"role": "model", "parts": [piece]}}]}
+        reply.feed("", json.dumps(chunk).encode())
+    reply.feed("", b'{"candidates": [{"finishReason": "STOP"}]}')
+    reply.close()
+    found: list[Json] = emitter.response["output"]
+    return found
+
+
+@pytest.mark.parametrize(("given", "expected"), FENCED[:8])
+def test_geminis_answer_in_json_has_no_fence(given: str, expected: str) -> None:
+    (message,) = gemini_says(*({"text": char} for char in given))
+    (plain,) = gemini_says({"text": given}, asked=None)
+
+    assert (message["content"][0]["text"], plain["content"][0]["text"]) == (expected, given)
+
+
+def test_a_signature_of_gemini_stays_with_the_text_inside_the_fence() -> None:
+    message, memory = gemini_says({"text": "```json\n"}, {"text": '{"a": 1}\n```', "thoughtSignature": "s"})
+    call = Call("create", {"input": [message, memory]}, "gemini-2.5-flash", False, "p", "gemini")
+    (content,) = json.loads(GeminiDialect().request(call).body)["contents"][1:]
+
+    assert content["parts"] == [{"text": '{"a": 1}', "thoughtSignature": "s"}]
+
+
+def test_text_of_gemini_before_a_call_is_whole_where_json_was_asked_for() -> None:
+    message, call = gemini_says({"text": "``"}, {"functionCall": {"name": "f", "args": {}}})
 
     assert (message["content"][0]["text"], call["type"]) == ("``", "function_call")

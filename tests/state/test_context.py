@@ -38,8 +38,7 @@ def fakes() -> Iterator[dict[str, FakeProvider]]:
 
 
 def gateway_of(upstream: FakeProvider, dialect: str, **options: Any) -> Gateway:
-    headers = {"anthropic-version": "2023-06-01"} if dialect == "anthropic" else {}
-    provider = Provider("up", upstream.base_url, dialect=dialect, stateful=False, headers=headers)  # type: ignore[arg-type]
+    provider = Provider("up", upstream.base_url, dialect=dialect, stateful=False)  # type: ignore[arg-type]
     return Gateway(providers=[provider], **options)
 
 
@@ -185,6 +184,21 @@ async def test_anthropic_is_left_what_it_can_compact_itself(fakes: dict[str, Fak
     assert upstream.requests[0].json()["context_management"]["edits"][0]["trigger"]["value"] == 60_000
 
 
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "claude-haiku-4-5", "kimi-k2"])
+async def test_a_model_that_cannot_compact_itself_is_asked_with_its_context_compacted(
+    fakes: dict[str, FakeProvider], model: str
+) -> None:
+    upstream, managed = fakes["anthropic"], [{"type": "compaction", "compact_threshold": 60_000}]
+    upstream.script(Answer(text="They spoke of a heron."), Answer(text="Heron."))
+    async with gateway_of(upstream, "anthropic") as gateway:
+        items = [user(LONG * 80), said("Noted."), user("The word?")]
+        response = await say(gateway, model=model, input=items, context_management=managed)
+        await say(gateway, model=model, input="hi", context_management=[{"type": "compaction"}])
+
+    assert visible(response)[0]["type"] == "compaction" and "They spoke of a heron." in told(upstream, 1)
+    assert all("context_management" not in request.json() for request in upstream.requests)
+
+
 @each_dialect
 async def test_a_tool_loop_without_a_word_of_the_users_is_compacted_up_to_its_last_calls(
     fakes: dict[str, FakeProvider], dialect: str
@@ -287,7 +301,7 @@ def test_no_output_is_parted_from_its_call_and_no_call_from_its_reasoning(items:
 
 
 @each_dialect
-async def test_what_a_hosted_tool_found_elsewhere_is_told_where_a_dialect_can_say_it(
+async def test_what_a_hosted_tool_found_elsewhere_is_told_in_words(
     fakes: dict[str, FakeProvider], dialect: str
 ) -> None:
     search = {
@@ -305,5 +319,24 @@ async def test_what_a_hosted_tool_found_elsewhere_is_told_where_a_dialect_can_sa
             first = await say(gateway, model="big", input="Search.", tools=[{"type": "web_search"}])
             await say(gateway, input="Sure?", previous_response_id=first["id"])
 
-    assert ("the word" in told(upstream)) == (dialect != "responses")
-    assert "Heron." in told(upstream)
+    assert "Web search: the word" in told(upstream) and "Heron." in told(upstream)
+
+
+# What a conversation holds...
+
+
+@pytest.mark.parametrize("place", ["previous_response_id", "conversation"])
+@pytest.mark.parametrize("dialect", ["chat", "anthropic", "gemini"])
+async def test_a_stored_file_is_shown_in_every_turn_to_the_upstream_that_has_it(
+    fakes: dict[str, FakeProvider], dialect: str, place: str
+) -> None:
+    upstream, file = fakes[dialect], "https://files.test/v1beta/files/f1" if dialect == "gemini" else "file_1"
+    given = [{"role": "user", "content": [{"type": "input_file", "file_id": file, "filename": "a.pdf"}]}]
+    goes_on: Json = {}
+    async with gateway_of(upstream, dialect) as gateway:
+        if place == "conversation":
+            goes_on = {place: (await ask(gateway, {}, path="/v1/conversations")).json()["id"]}
+        first = await say(gateway, input=given, **goes_on)
+        await say(gateway, input="And now?", **(goes_on or {place: first["id"]}))
+
+    assert file in told(upstream)

@@ -125,6 +125,23 @@ async def test_a_conversation_is_kept_here(gateway: Gateway, upstream: FakeProvi
     assert all("conversations" not in request.path for request in upstream.requests)
 
 
+@pytest.mark.parametrize("place", ["previous_response_id", "conversation"])
+async def test_an_upstream_is_told_again_all_that_it_was_given(
+    gateway: Gateway, upstream: FakeProvider, place: str
+) -> None:
+    call = {"type": "shell_call", "id": "sh_1", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"}
+    output = {"type": "shell_call_output", "id": "sho_1", "call_id": "c", "output": [{"stdout": "a", "stderr": ""}]}
+    picture = {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}], "type": "message", "id": "m1"}
+    given = [{"type": "compaction", "id": "cmp_1", "encrypted_content": "sealed"}, call, output, picture]
+    goes_on = {}
+    if place == "conversation":
+        goes_on = {place: (await ask(gateway, {}, path="/v1/conversations")).json()["id"]}
+    first = response_of(await say(gateway, input=given, **goes_on))
+    await say(gateway, input="Go on.", **(goes_on or {place: first["id"]}))
+
+    assert sent(upstream)["input"][: len(given)] == given
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "unary"])
 async def test_work_in_the_background_is_done_here_under_an_id_of_ours(
     gateway: Gateway, upstream: FakeProvider, stream: bool
@@ -193,6 +210,52 @@ async def test_a_policy_may_move_a_conversation_to_an_upstream_that_keeps_its_ow
     assert texts(upstream.requests[1].json()["input"]) == ["The word?", "Heron.", "And now?"]
     assert "store" not in upstream.requests[1].json()
     assert texts(upstream.requests[2].json()["input"]) == ["The word?", "Heron.", "And now?", "Still heron.", "Sure?"]
+
+
+SEARCHED = {
+    "type": "web_search_call",
+    "id": "ws_1",
+    "status": "completed",
+    "action": {"type": "search", "query": "bird"},
+}
+COMPACTED = {"type": "compaction", "id": "cmp_1", "encrypted_content": "sealed"}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed"}
+RAN = {"type": "shell_call", "id": "sh_1", "call_id": "c", "action": {"commands": ["ls"]}, "status": "completed"}
+LISTED = {"type": "shell_call_output", "id": "sho_1", "call_id": "c", "output": [{"stdout": "heron.txt", "stderr": ""}]}
+
+
+@pytest.mark.parametrize("place", ["previous_response_id", "conversation"])
+@pytest.mark.parametrize("stateful", [False, True], ids=["keeps nothing", "keeps its own"])
+async def test_another_native_upstream_is_told_in_words_what_it_cannot_read(
+    upstream: FakeProvider, stateful: bool, place: str
+) -> None:
+    body = {"id": "resp_1", "object": "response", "status": "completed", "created_at": 1, "model": "m"}
+    upstream.script(Reply({**body, "output": [COMPACTED, THOUGHT, SEARCHED, RAN]}))
+    with FakeProvider(name="other").run_in_thread() as other:
+        known = [
+            Provider("vllm", upstream.base_url, stateful=False),
+            Provider("other", other.base_url, stateful=stateful),
+        ]
+        async with Gateway(providers=known) as gateway:
+            goes_on: Json = {}
+            if place == "conversation":
+                made = await ask(gateway, {"provider": "vllm"}, path="/v1/conversations")
+                goes_on = {place: made.json()["id"]}
+            first = response_of(await say(gateway, provider="vllm", **goes_on))
+            goes_on = goes_on or {place: first["id"]}
+            upstream.script(Reply({**body, "id": "resp_2", "output": []}))
+            second = response_of(await say(gateway, provider="vllm", input=[LISTED], **goes_on))
+            goes_on = goes_on if place == "conversation" else {place: second["id"]}
+            assert (await say(gateway, provider="other", input="Go on.", **goes_on)).status == 200
+
+        items = other.requests[-1].json()["input"]
+        assert {item["type"] for item in items[:-1]} == {"message"}
+        assert [(item["role"], item["content"][0]["text"]) for item in items[1:-1]] == [
+            ("assistant", "[What was said before is in a form that only another provider can read.]"),
+            ("assistant", "[Web search: bird]"),
+            ("assistant", "[Ran shell commands: ls]"),
+            ("user", "[Output of shell_call:]\nheron.txt"),
+        ]
 
 
 @pytest.mark.parametrize(("preset", "stateful"), [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ...emitter import Emitter
 from ...errors import GatewayError
 from ...tree import parsed
@@ -9,6 +11,7 @@ from ..base import Call, Outgoing, Translator
 from ..conversation import offered_tools
 from .counting import CountTranslator
 from .errors import error_of
+from .models import model_of
 from .options import LEAST_COMPACTION
 from .reply import AnthropicTranslator
 from .request import outgoing
@@ -18,12 +21,14 @@ __all__ = ["AnthropicDialect"]
 
 
 class AnthropicDialect:
-    """Translates to and from `POST /messages`; the header `anthropic-version` is the provider's own."""
+    """Translates to and from `POST /messages`; the header `anthropic-version` is the provider's."""
 
     name = "anthropic"
     counts_tokens = True
-    compacts_from = LEAST_COMPACTION
-    """Tokens of context from which on the API compacts it itself, when it is asked to."""
+
+    def compacts_from(self, model: str) -> float:
+        """Tokens of context from which on the API compacts it for *model*, when it is asked to."""
+        return LEAST_COMPACTION if model_of(model).compacts else math.inf
 
     def request(self, call: Call) -> Outgoing:
         """See `Dialect.request`. Betas that a request needs go out as the header `anthropic-beta`."""

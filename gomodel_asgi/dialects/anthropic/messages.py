@@ -18,14 +18,15 @@ from ..sealed import unseal
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING
 from .content import Blocks
+from .models import Model
 
 Json = dict[str, Any]
 
 KEPT = frozenset(
-    {"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_listing", "fallback", "compaction"}
+    {"thinking", "redacted_thinking", "server_tool_use", "mcp_tool_use", "mcp_tool_listing", "fallback"}
     | {"container_upload"}
 )
-"""Blocks that may come back sealed, beside results of server tools."""
+"""Blocks that may come back sealed, beside results of server tools and compactions."""
 HOSTED_CALLS = frozenset({"web_search_call", "code_interpreter_call", "mcp_call"})
 THINKING = ("thinking", "redacted_thinking")
 COMPACTION_BETA = "compact-2026-01-12"
@@ -33,10 +34,12 @@ LEGAL_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Messages:
-    """Renders turns for a provider of this *type*; `system` and `messages` are the members of the request."""
+    """Renders turns for a *model* of a *provider* of this type; `system` and `messages` are the members of the
+    request."""
 
-    def __init__(self, provider: str, tools: Tools, blocks: Blocks) -> None:
+    def __init__(self, provider: str, model: Model, tools: Tools, blocks: Blocks) -> None:
         self.provider = provider
+        self.model = model
         self.tools = tools
         self.blocks = blocks
         self.unsupported = blocks.unsupported
@@ -125,10 +128,17 @@ class Messages:
             return []
         payload = unseal(text, self.provider) if isinstance(text, str) else None
         found = (payload or {}).get("blocks")
-        blocks = [block for block in found if _is_kept(block)] if isinstance(found, list) else []
+        blocks = [block for block in found if self.takes(block)] if isinstance(found, list) else []
         if any(block["type"] == "compaction" for block in blocks):
             self.blocks.betas.add(COMPACTION_BETA)
         return blocks
+
+    def takes(self, block: Any) -> bool:
+        """Whether *block* is one that may come back sealed."""
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "compaction":
+            return self.model.compacts
+        return isinstance(kind, str) and (kind in KEPT or kind.endswith("_tool_result"))
 
     def end_assistant(self) -> None:
         """Anthropic refuses an assistant's message that ends in thinking: what was thought led to nothing."""
@@ -146,11 +156,6 @@ class Messages:
         last = self.messages[-1]["content"][-1] if self.messages else {}
         if last.get("type") == "text" and self.messages[-1]["role"] == "assistant":
             self.messages[-1]["content"][-1] = {**last, "text": last["text"].rstrip()}
-
-
-def _is_kept(block: Any) -> bool:
-    kind = block.get("type") if isinstance(block, dict) else None
-    return isinstance(kind, str) and (kind in KEPT or kind.endswith("_tool_result"))
 
 
 def _legal_id(id: str) -> str:

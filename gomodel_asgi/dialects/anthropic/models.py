@@ -68,6 +68,11 @@ class Model:
         return not self.since(4, 6)
 
     @property
+    def compacts(self) -> bool:
+        """It compacts a long context itself, and goes on from one that was compacted (API guide, "Compaction")."""
+        return self.since(4, 6)
+
+    @property
     def max_tokens(self) -> int:
         """The `max_tokens` of a request that sets no bound; Anthropic demands one.
 

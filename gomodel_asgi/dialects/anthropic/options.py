@@ -18,7 +18,7 @@ from ..unsupported import (
     malformed,
 )
 from .models import Model
-from .schema import keepable
+from .schema import Room, keepable
 
 Json = dict[str, Any]
 
@@ -73,8 +73,8 @@ def _stop(members: Mapping[str, Any]) -> Json:
     return {"stop_sequences": [stop] if isinstance(stop, str) else expect(stop, list, "stop")}
 
 
-def output_format(members: Mapping[str, Any], model: Model, unsupported: Unsupported) -> Json | None:
-    """`output_config.format` for `text.format`, None where there is no form for it."""
+def output_format(members: Mapping[str, Any], model: Model, room: Room, unsupported: Unsupported) -> Json | None:
+    """`output_config.format` for `text.format`, counted in *room*; None where there is no form for it."""
     text = mapping(members, "text")
     if text.get("verbosity") not in (None, "medium"):
         unsupported.leave_out(VERBOSITY, "text.verbosity")
@@ -84,6 +84,7 @@ def output_format(members: Mapping[str, Any], model: Model, unsupported: Unsuppo
     schema = expect(format.get("schema"), dict, "text.format.schema")
     kept = keepable(schema, "text.format.schema", unsupported) if model.keeps_schemas else None
     if kept is not None:
+        room.form(kept)
         return {"type": "json_schema", "schema": kept}
     unsupported.leave_out(SCHEMA, "text.format", "structured output by a JSON schema with this model")
     return None
@@ -123,8 +124,8 @@ LEAST_COMPACTION = 50_000
 """The least that a `trigger` may name (API guide, "Compaction")."""
 
 
-def context_edits(members: Mapping[str, Any], unsupported: Unsupported) -> list[Json]:
-    """`context_management` as edits: compaction of the context once it is long enough."""
+def context_edits(members: Mapping[str, Any], model: Model, unsupported: Unsupported) -> list[Json]:
+    """`context_management` as edits: compaction of the context once it is long enough, where the model has such."""
     edits: list[Json] = []
     for index, entry in enumerate(expect(members.get("context_management") or [], list, "context_management")):
         path = f"context_management[{index}]"
@@ -137,7 +138,7 @@ def context_edits(members: Mapping[str, Any], unsupported: Unsupported) -> list[
             value = expect(threshold, int, f"{path}.compact_threshold")
             edit["trigger"] = {"type": "input_tokens", "value": value}
         edits.append(edit)
-    return edits
+    return edits if model.compacts else []
 
 
 def cache_ttl(members: Mapping[str, Any]) -> str | None:

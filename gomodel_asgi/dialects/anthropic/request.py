@@ -31,6 +31,7 @@ from .options import (
     user_id,
     wants_json,
 )
+from .schema import Room
 from .thinking import Conditions, open_turn_is_bare, read_thinking
 from .tools import FAMILIES, Toolbox, tool_choice
 
@@ -100,11 +101,13 @@ class _Request:
         self.tools: Tools = read_tools(self.members, self.unsupported, hosted=FAMILIES, more=conversation.tools)
         self.choice = self.possible(read_choice(self.members, self.tools))
         max_uses = integer(self.members, "max_tool_calls")
-        self.toolbox = Toolbox(self.model, self.unsupported, self.betas, max_uses)
+        room = Room()
+        self.format = output_format(self.members, self.model, room, self.unsupported)
+        self.toolbox = Toolbox(self.model, self.unsupported, self.betas, max_uses, room)
         self.toolbox.render(self.tools, self.choice)
         blocks = Blocks(self.unsupported, self.betas, cache_ttl(self.members))
         self.cache_control = blocks.cache_control if caches_by_itself(self.members) else None
-        self.conversation = Messages(call.type, self.tools, blocks)
+        self.conversation = Messages(call.type, self.model, self.tools, blocks)
         self.conversation.render(conversation.turns)
 
     def possible(self, choice: Choice) -> Choice:
@@ -124,7 +127,7 @@ class _Request:
         identity = user_id(self.members)
         value["metadata"] = None if identity is None else {"user_id": identity}
         value["service_tier"] = service_tier(self.members, self.unsupported)
-        edits = context_edits(self.members, self.unsupported)
+        edits = context_edits(self.members, self.model, self.unsupported)
         if edits:
             self.betas.add(COMPACTION_BETA)
             value["context_management"] = {"edits": edits}
@@ -159,8 +162,8 @@ class _Request:
             self.conversation.messages.append(user(GO_ON))
         if wants_json(self.members, self.unsupported):
             self.asked.append(JSON_ONLY)
-        format = output_format(self.members, self.model, self.unsupported)
-        config = {name: part for name, part in (("effort", thinking.effort), ("format", format)) if part is not None}
+        parts = (("effort", thinking.effort), ("format", self.format))
+        config = {name: part for name, part in parts if part is not None}
         thinks = thinking.on or self.model.always_thinks
         sampled = sampling(self.members, self.model, thinks, self.unsupported)
         return {"thinking": thinking.config, "output_config": config or None, **sampled}

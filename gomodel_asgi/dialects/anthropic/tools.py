@@ -23,7 +23,7 @@ from ..unsupported import (
 )
 from .content import FILES_BETA
 from .models import Model
-from .schema import keepable
+from .schema import Room, keepable
 
 Json = dict[str, Any]
 
@@ -37,11 +37,15 @@ NAMES: Mapping[str, str] = {"web_search": "web_search", "code_interpreter": "cod
 class Toolbox:
     """Renders tools: *tools*, *servers* (`mcp_servers`), *container* and *uploads* are what the request will hold.
 
-    *max_uses* is the client's `max_tool_calls`, which only web searches can be held to.
+    *max_uses* is the client's `max_tool_calls`, which only web searches can be held to, *room* what there is for strict
+    functions.
     """
 
-    def __init__(self, model: Model, unsupported: Unsupported, betas: set[str], max_uses: int | None) -> None:
+    def __init__(
+        self, model: Model, unsupported: Unsupported, betas: set[str], max_uses: int | None, room: Room
+    ) -> None:
         self.model = model
+        self.room = room
         self.unsupported = unsupported
         self.betas = betas
         self.max_uses = max_uses
@@ -67,14 +71,15 @@ class Toolbox:
         value: Json = {"name": tool.name}
         if tool.description:
             value["description"] = tool.description
-        # Anthropic demands the type that OpenAI takes for granted.
-        value["input_schema"] = {"type": "object", **tool.parameters}
+        # Anthropic demands the type that OpenAI takes for granted, and takes no other.
+        value["input_schema"] = {"type": "object"} | tool.parameters | {"type": "object"}
         if not tool.strict:
             return value
         path = f"{tool.path}.parameters"
         kept = keepable(value["input_schema"], path, self.unsupported) if self.model.keeps_schemas else None
-        if kept is None:
-            self.unsupported.leave_out(STRICT, f"{tool.path}.strict", "strict functions with this model or schema")
+        if kept is None or not self.room.function(kept):
+            what = "strict functions with this model or schema, or so many of them"
+            self.unsupported.leave_out(STRICT, f"{tool.path}.strict", what)
             return value
         return {**value, "input_schema": kept, "strict": True}
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ...emitter import Emitter
 from ...items import Message, Reasoning
+from ..emulations import Unfenced
 from ..tools import Tools
 from . import hosted, memory
 from .grounding import Grounding
@@ -23,12 +24,16 @@ Json = dict[str, Any]
 
 
 class Output:
-    """The items of one reply. *seal* packs entries (see `memory`), *tools* gives the tools of the request."""
+    """The items of one reply. *seal* packs entries (see `memory`), *tools* gives the tools of the request, *json* says
+    that the answer is one JSON object: the code fence around it is none of it."""
 
-    def __init__(self, emitter: Emitter, seal: Callable[[list[Json]], str], tools: Callable[[], Tools]) -> None:
+    def __init__(
+        self, emitter: Emitter, seal: Callable[[list[Json]], str], tools: Callable[[], Tools], *, json: bool = False
+    ) -> None:
         self.emitter = emitter
         self.seal = seal
         self.tools = tools
+        self.unfenced = Unfenced() if json else None
         self.grounding = Grounding()
         self.message: Message | None = None
         self.thinking: Reasoning | None = None
@@ -45,6 +50,8 @@ class Output:
     # What a part brings...
 
     def text(self, text: str, signature: str, logprobs: list[Json]) -> None:
+        if self.unfenced is not None:
+            text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
                 self._remember(memory.of_part({"text": "", "thoughtSignature": signature}))
@@ -109,6 +116,7 @@ class Output:
 
     def finish(self) -> None:
         """All parts have come. What is still open is left to the emitter, which knows how the response ends."""
+        self._end_text()
         self._cite()
         searches = self._searches()
         if self.spans or self.receipts or searches:
@@ -133,12 +141,19 @@ class Output:
         return self.message
 
     def _end_message(self) -> None:
+        self._end_text()
         if self.message is not None:
             self._cite()
             self.message.close()
             for span in self.spans:
                 self._remember(span)
             self.message, self.spans = None, []
+
+    def _end_text(self) -> None:
+        """No more text follows: what was held back of it is no fence."""
+        if self.unfenced is not None and (rest := self.unfenced.close()):
+            self._open_message().text(rest)
+            self.length += len(rest)
 
     def _cite(self) -> None:
         if self.message is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from ...emitter import Emitter
 from ..base import Call
 from ..conversation import offered_tools
+from ..emulations import json_only
 from . import errors, finish, hosted, memory, wire
 from .logprobs import read_logprobs
 from .output import Output
@@ -29,7 +30,8 @@ class Reply:
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.emitter = emitter
         seal = functools.partial(memory.pack, provider=call.type, model=call.model)
-        self.output = Output(emitter, seal, functools.cache(lambda: offered_tools(call, HOSTED)))
+        tools = functools.cache(lambda: offered_tools(call, HOSTED))
+        self.output = Output(emitter, seal, tools, json=json_only(call))
         self.reason = ""
         self.message = ""
         self.blocked = ""

@@ -13,7 +13,7 @@ from ..media import is_base64
 from ..model import listed, objects
 from ..refusals import Refused
 from .prompts import blocks_of
-from .schemas import check_schema
+from .schemas import check_schema, check_schemas
 from .settings import check_settings
 from .versions import takes_system_messages
 from .writing import signature_of
@@ -293,6 +293,7 @@ def check_open_turn(body: Json) -> None:
 
 def check_tools(body: Json) -> None:
     names: list[Any] = []
+    strict: list[Json] = []
     for at, tool in enumerate(objects(body, "tools")):
         names.append(tool.get("name"))
         if tool.get("type") not in (None, "custom"):
@@ -310,7 +311,9 @@ def check_tools(body: Json) -> None:
             message = "input_schema does not support oneOf, allOf, or anyOf at the top level"
             raise invalid(f"{path}.input_schema: {message}")
         if tool.get("strict"):
+            strict.append(schema)
             check_schema(schema, path)
+    check_schemas(strict, ((body.get("output_config") or {}).get("format") or {}).get("schema"))
     if len(set(filter(None, names))) < len(list(filter(None, names))):
         raise invalid("tools: Tool names must be unique.")
     choice = body.get("tool_choice")

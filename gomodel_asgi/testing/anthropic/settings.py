@@ -8,7 +8,7 @@ from typing import Any
 from ..model import objects
 from ..refusals import Refused
 from .schemas import check_schema
-from .versions import adapts, one_sampler, prefills, samples, takes_budget
+from .versions import adapts, compacts, one_sampler, prefills, samples, takes_budget
 
 Json = Mapping[str, Any]
 
@@ -37,6 +37,8 @@ def check_settings(body: Json) -> None:
         if form.get("type") != "json_schema" or not isinstance(form.get("schema"), Mapping):
             raise invalid("output_config.format: Input should be a JSON schema")
         check_schema(form["schema"], "output_config.format.schema")
+    if triggers(body) and not compacts(body["model"]):
+        raise invalid("context_management.edits.0: compact_20260112 is not supported by this model")
     for at, trigger in enumerate(triggers(body)):
         if trigger < LEAST_TRIGGER:
             path = f"context_management.edits.{at}.compact_20260112"

@@ -38,6 +38,11 @@ def adapts(model: str) -> bool:
     return version_of(model) >= (4, 6) or version_of(model) == (0, 0)
 
 
+def compacts(model: str) -> bool:
+    """Whether a long context can be compacted, and gone on from."""
+    return version_of(model) >= (4, 6)
+
+
 def hides_thinking(model: str) -> bool:
     """Whether thinking comes without its text unless the request wants it summarized."""
     return version_of(model) >= (4, 7)
