@@ -57,9 +57,11 @@ def anyio_backend(kind: tuple[str, str]) -> str:
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # what earlier tests have left is not looked at: of millions of objects each look takes a second
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
     gc.collect()
 
 
