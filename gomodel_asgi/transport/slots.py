@@ -140,6 +140,12 @@ class Slots:
             if not grant():
                 self.open -= 1
 
+    def wait(self, key: object, grant: Callable[[], bool]) -> None:
+        """Have *grant* called when it is *key*'s turn, perhaps at once: another loop that was asked for room may have
+        made it before anybody waited here."""
+        self.waiting[key] = grant
+        self.serve()
+
     async def enter(self, seconds: float) -> None:
         """Take a slot, or wait for one. Pair with `give`.
 
@@ -153,7 +159,7 @@ class Slots:
             granted.set()
             return True
 
-        self.waiting[key] = grant
+        self.wait(key, grant)
         try:
             with anyio.move_on_after(seconds):
                 await granted.wait()

@@ -7,6 +7,7 @@ import gc
 import random
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -309,6 +310,56 @@ def test_several_event_loops_share_the_limit_and_serve_each_other(serve: Serve) 
         thread.join(PATIENCE)
 
     assert bodies == [b"connection 2"]
+
+
+class AtOnce:
+    """Stands for the loop of another thread that is quicker than we are: what is to be called on it has been."""
+
+    def run_sync_soon(self, function: Callable[[], object], **options: Any) -> None:
+        function()
+
+
+class OneIdle:
+    """An idle connection of *slots*."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.open = slots.take()
+
+    def close_oldest(self) -> bool:
+        was_open, self.open = self.open, False
+        if was_open:
+            self.slots.give()
+        return was_open
+
+
+@both_loops
+async def test_who_is_made_room_for_before_it_waits_does_not_wait() -> None:
+    limit = ConnectionLimit(1)
+    other, here = Slots(limit, AtOnce()), limit.here()
+    limit.of_loops[0] = other
+    idle = OneIdle(other)
+    other.idle.add(idle)
+
+    with anyio.fail_after(PATIENCE):
+        await here.enter(2 * PATIENCE)
+    here.give()
+
+    assert limit.open == 0
+
+
+async def test_a_request_that_is_made_room_for_before_it_waits_does_not_wait(serve: Serve) -> None:
+    limit = ConnectionLimit(1)
+    transport = Http11Transport()
+    transport.attach(limit, Silent())
+    other = Slots(limit, AtOnce())
+    limit.of_loops[0] = other
+    idle = OneIdle(other)
+    other.idle.add(idle)
+
+    with anyio.fail_after(PATIENCE):
+        assert (await fetch(transport, post(serve(answer).port))).body == b"connection 1"
+    await transport.aclose()
 
 
 def test_a_loop_that_has_nothing_idle_does_not_pass_the_question_on() -> None:

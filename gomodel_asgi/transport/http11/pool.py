@@ -89,9 +89,10 @@ class Pool:
         loop, queue = self.pools.loop, self.pools.slots.waiting
         turn: Turn = loop.create_future()
         self.waiting[turn] = None
-        if self.open < self.pools.limit:
-            queue[turn] = lambda: self._granted(turn)
-        timer = loop.call_at(until, _expire, turn, until >= deadline, turn in queue)
+        waits_for_slot = self.open < self.pools.limit
+        if waits_for_slot:
+            self.pools.slots.wait(turn, lambda: self._granted(turn))
+        timer = loop.call_at(until, _expire, turn, until >= deadline, waits_for_slot)
         try:
             return await turn
         except asyncio.CancelledError:
