@@ -17,8 +17,8 @@ from msgspec import Raw, Struct
 from ..envelope import invalid_json
 from ..errors import InvalidRequest
 from ..pace import LITTLE
-from ..pieces import Members
-from ..scan import Scan, windows
+from ..pieces import SMALL, Members
+from ..scan import Scan, may_exceed, windows
 from .operations import BODY
 
 ROUTING = frozenset({"model", "provider", "stream", "store", "background", "tools", "prompt"})
@@ -94,17 +94,18 @@ def read_items(raw: Raw, member: str) -> list[Item | None]:
             decoded = [_item(one) if first(one) == OBJECT else None for one in _raws(raw)]
     found: list[Item | None] = []
     for number, members in enumerate(decoded):
-        if members is None:
-            found.append(None)
-            continue
-        written = ",".join(members)
-        shape = _shapes.get(written)
-        if shape is None or len(shape.names) != len(members):  # names may have commas in them
-            shape = _shape_of(members, f"{member}[{number}]")
-            if written.count(",") == len(members) - 1 and len(written) <= LONGEST_KEPT:
-                _keep(written, shape)
-        found.append((shape, members))
+        found.append(None if members is None else (_shape(members, member, number), members))
     return found
+
+
+def _shape(members: All, member: str, number: int) -> Shape:
+    written = ",".join(members)
+    shape = _shapes.get(written)
+    if shape is None or len(shape.names) != len(members):  # names may have commas in them
+        shape = _shape_of(members, f"{member}[{number}]")
+        if written.count(",") == len(members) - 1 and len(written) <= LONGEST_KEPT:
+            _keep(written, shape)
+    return shape
 
 
 def reading(raw: Raw, member: str, slim: Callable[[Item], Item]) -> Generator[None, None, list[Item | None]]:
@@ -113,18 +114,18 @@ def reading(raw: Raw, member: str, slim: Callable[[Item], Item]) -> Generator[No
 
     :raises InvalidRequest: as `read_items`, or an element has more than `MOST_MEMBERS`.
     """
-    if len(raw) <= LITTLE:
+    if len(raw) <= LITTLE or (len(raw) <= SMALL and not may_exceed(bytes(raw), b":", MOST_MEMBERS)):
         return read_items(raw, member)
     found: list[Item | None] = []
     since = 0
     for number, one in enumerate(elements(raw)):
-        item, place = None, f"{member}[{number}]"
+        item = None
         if first(one) == OBJECT:
             if len(one) > LITTLE:
-                yield from _check_members(one, place)
+                yield from _check_members(one, f"{member}[{number}]")
             with examined():
                 members = _item(one)
-            item = slim((_shape_of(members, place), members))
+            item = slim((_shape(members, member, number), members))
         found.append(item)
         since += len(one)
         if since > LITTLE:
