@@ -13,10 +13,11 @@ import time
 from typing import Any
 
 from gomodel_asgi import Gateway, Provider, Target
-from gomodel_asgi.dispatch import Inbound, job_of
-from gomodel_asgi.envelope import Envelope
-from gomodel_asgi.exchange import Job, Reply
 from gomodel_asgi.exchange.candidate import resolve
+from gomodel_asgi.exchange.job import Job
+from gomodel_asgi.exchange.reply import Reply
+from gomodel_asgi.pipeline import Inbound, job_of
+from gomodel_asgi.wire.json_body import Envelope
 
 ROUNDS = 9
 REQUESTS = 3000

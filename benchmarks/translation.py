@@ -22,8 +22,8 @@ from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.dialects.reader import Reader
 from gomodel_asgi.dialects.translated import TranslatedReader
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.settings import Limits
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 

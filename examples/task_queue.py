@@ -25,7 +25,7 @@ from starlette.types import Scope
 
 from gomodel_asgi import Gateway, GoModelMiddleware, policies, providers
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.state import RedisStore
+from gomodel_asgi.stores import RedisStore
 
 URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 QUEUE = "responses"

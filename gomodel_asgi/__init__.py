@@ -1,24 +1,15 @@
 """The OpenAI Responses API inside your own ASGI app, routed per request by your own Python."""
 
-from . import policies, providers
-from .errors import (
-    Denied,
-    ProviderConflict,
-    RateLimited,
-    RoutingError,
-    Unauthenticated,
-    UnknownModel,
-    UnknownProvider,
-)
-from .exchange import Reply
-from .explanation import Explanation
+from .errors import Denied, ProviderConflict, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .exchange.reply import Reply
 from .gateway import Gateway
 from .middleware import GoModelMiddleware
 from .observers import Observer
 from .providers import Provider
-from .routing import Policy, RoutingRequest, Target
+from .routing.explanation import Explanation
+from .routing.request import Policy, RoutingRequest, Target
 from .settings import Limits, Retries, Timeouts
-from .state import MemoryStore, NoStore, Store
+from .stores import MemoryStore, NoStore, Store
 from .version import __version__
 
 __all__ = [

@@ -14,35 +14,36 @@ from starlette.types import Receive, Scope, Send
 
 from . import policies
 from .admission import Allowance
-from .dispatch import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
-from .endpoints.body import opened
-from .endpoints.handler import Handler
-from .endpoints.hints import agreed, split_query
-from .endpoints.models import ModelsOf
-from .endpoints.paths import CREATE, Route, match, route_path
-from .endpoints.response import EndpointResponse
-from .endpoints.under_way import UnderWay
+from .emulation.answer import GatewayState
+from .emulation.background import Background
 from .errors import GatewayError
-from .exchange import Job, Reply, Setup
 from .exchange.budget import RetryBudget
 from .exchange.candidate import provider_of
-from .exchange.told import followed
-from .exchange.turnstiles import Turnstiles
-from .explanation import Candidate, Explanation
-from .headers import read, request_id
-from .health import GatewayHealth, Health
+from .exchange.job import Job, Setup
+from .exchange.reply import Reply
 from .observers import Observer, Observers, Trail
-from .offload import awaitable
+from .pipeline import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
 from .providers.provider import Provider
-from .registry import Registry
-from .routing import Policy, Target
+from .resilience.concurrency import Turnstiles
+from .resilience.health import GatewayHealth, Health
+from .routing.explanation import Candidate, Explanation
+from .routing.registry import Registry
+from .routing.request import Policy, Target
+from .server.body import opened
+from .server.drain import UnderWay
+from .server.endpoint import EndpointResponse
+from .server.handler import Handler
+from .server.hints import agreed, split_query
+from .server.models import ModelsOf
+from .server.paths import CREATE, Route, match, route_path
 from .settings import Limits, Retries, Timeouts
-from .state import MemoryStore, Store
-from .state.background import Background
-from .state.service import GatewayState
+from .stores import MemoryStore, Store
+from .threads import awaitable
 from .transport import Transport
 from .transport.default import DefaultTransport, attach
 from .transport.slots import ConnectionLimit, of_process
+from .upstream.observed import followed
+from .wire.headers import read, request_id
 
 
 class Gateway:
@@ -123,13 +124,13 @@ class Gateway:
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
             return await self.converse(scope, receive, send)
-        from .websocket.handshake import nowhere, refuse
+        from .server.websocket.handshake import nowhere, refuse
 
         await refuse(nowhere(), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket connection whose path is that of the responses."""
-        from .websocket.connection import Connection
+        from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .endpoints.paths import CREATE, match
 from .gateway import Gateway
+from .server.paths import CREATE, match
 
 
 class GoModelMiddleware:

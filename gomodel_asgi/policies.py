@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .identity import NAMES, as_text
-from .offload import call
-from .routing import AsyncPolicy, Policy, RoutingRequest, Target
+from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target
+from .threads import call
 
 
 async def asked(policy: Policy, request: RoutingRequest) -> Target:

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from .scan import FLAT, Unreadable, check
 from .settings import KIB, Limits
+from .wire.json_scan import FLAT, Unreadable, check
 
 SHORT = 64 * KIB
 """Bytes of a member of which something is to be known: an id, a type, a usage, an error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gomodel_asgi.breaker import Breaker, Permit
+from gomodel_asgi.resilience.circuit_breaker import Breaker, Permit
 
 
 class Clock:

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 from starlette.types import ASGIApp, Message, Scope
 
-from gomodel_asgi.sse import Decoder
+from gomodel_asgi.wire.sse import Decoder
 
 JSON = (b"content-type", b"application/json")
 PATIENCE = 20.0

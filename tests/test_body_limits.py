@@ -16,15 +16,15 @@ from starlette.requests import Request
 
 from gomodel_asgi import Explanation, Gateway, Limits, Provider, RoutingRequest, Target
 from gomodel_asgi.dialects.base import Call, Outgoing, Translator
-from gomodel_asgi.dialects.sealed import seal
-from gomodel_asgi.emitter import Emitter
-from gomodel_asgi.endpoints.body import opened
+from gomodel_asgi.dialects.opaque_state import seal
 from gomodel_asgi.errors import GatewayError, InvalidRequest
-from gomodel_asgi.exchange.decoding import STEP, decoded
 from gomodel_asgi.pace import LITTLE, beside, paced
-from gomodel_asgi.scan import WINDOW
+from gomodel_asgi.seams.transport import Headers
+from gomodel_asgi.server.body import opened
 from gomodel_asgi.testing import FakeProvider, Reply
-from gomodel_asgi.transport.base import Headers
+from gomodel_asgi.upstream.decoding import STEP, decoded
+from gomodel_asgi.wire.event_writer import Emitter
+from gomodel_asgi.wire.json_scan import WINDOW
 
 from .driving import Caller, ask, scope_of
 from .websocket.client import connected
@@ -366,7 +366,7 @@ async def test_a_small_body_is_opened_without_a_pause() -> None:
 async def test_others_have_their_turn_with_each_window_of_a_reply(made: Any, provider: FakeProvider) -> None:
     size = 9 * MIB
     gateway = made(policy=None)
-    from gomodel_asgi.exchange import unary
+    from gomodel_asgi.upstream import unary
 
     async with counting() as turns:
         before = turns[0]

@@ -12,9 +12,10 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Gateway, Provider, RoutingRequest, Target, health as health_room
-from gomodel_asgi.breaker import MINIMUM, MOST_TENANTS, PAUSE, SPACING, WINDOW, Breaker
-from gomodel_asgi.health import MAX_BREAKERS, MOST_SEEN, Health
+from gomodel_asgi import Gateway, Provider, RoutingRequest, Target
+from gomodel_asgi.resilience import health as health_room
+from gomodel_asgi.resilience.circuit_breaker import MINIMUM, MOST_TENANTS, PAUSE, SPACING, WINDOW, Breaker
+from gomodel_asgi.resilience.health import MAX_BREAKERS, MOST_SEEN, Health
 from gomodel_asgi.testing import Scripted, Stall, Status
 
 from .breaking import Clock, let_through

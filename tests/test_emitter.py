@@ -12,9 +12,9 @@ from openai.types.responses import ResponseError, ResponseStreamEvent
 from openai.types.responses.response import IncompleteDetails
 from openresponses_types import types as open_responses
 
-from gomodel_asgi.emitter import CODES, Emitter, Reason, usage
 from gomodel_asgi.errors import GatewayError, UpstreamTruncated
-from gomodel_asgi.items import Call, Item, Message
+from gomodel_asgi.wire.event_writer import CODES, Emitter, Reason, usage
+from gomodel_asgi.wire.items import Call, Item, Message
 
 Json = dict[str, Any]
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings, strategies as st
 from msgspec import Raw
 
 from gomodel_asgi import Limits
-from gomodel_asgi.envelope import Envelope, opening, span
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.scan import run
+from gomodel_asgi.wire.json_body import Envelope, opening, span
+from gomodel_asgi.wire.json_scan import run
 
 
 def sent(body: bytes, **options: Any) -> bytes:

@@ -65,7 +65,7 @@ def no_collector() -> Iterator[None]:
     gc.collect()
 
 
-FAKE = ("gomodel_asgi.testing", "gomodel_asgi.emitter", "gomodel_asgi.items")
+FAKE = ("gomodel_asgi.testing", "gomodel_asgi.wire.event_writer", "gomodel_asgi.wire.items")
 """What the fake provider makes, in a thread of its own: nothing of that is told here."""
 
 

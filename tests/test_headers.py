@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.headers import (
+from gomodel_asgi.wire.headers import (
     NEVER_FORWARDED,
     SINGLE,
     for_client,

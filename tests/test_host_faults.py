@@ -30,9 +30,9 @@ from gomodel_asgi import (
 )
 from gomodel_asgi.errors import ServerShutdown, StoreUnavailable
 from gomodel_asgi.observers import AsyncObserver, Record, Warned
-from gomodel_asgi.offload import THREADS, call, in_thread
-from gomodel_asgi.state import Record as Stored
+from gomodel_asgi.stores import Record as Stored
 from gomodel_asgi.testing import Cut, FakeProvider, Scripted, Stall, Status
+from gomodel_asgi.threads import THREADS, call, in_thread
 
 from .driving import PATIENCE, Caller, ask, encoded, scope_of, told_failure
 from .lab import Lab, anyio_backend, fakes, kind, lab, until

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import policies
-from gomodel_asgi.dispatch import tenant_of
 from gomodel_asgi.errors import PolicyFailed
 from gomodel_asgi.identity import identity
+from gomodel_asgi.pipeline import tenant_of
 
 from .test_policies import ask
 

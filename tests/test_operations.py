@@ -9,8 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from gomodel_asgi.contrib.openapi import OPERATIONS
-from gomodel_asgi.endpoints.paths import match
-from gomodel_asgi.exchange.operations import FRAMES, PLACEHOLDER, ROWS, TABLE, Operation, Row
+from gomodel_asgi.operations import FRAMES, PLACEHOLDER, ROWS, TABLE, Operation, Row
+from gomodel_asgi.server.paths import match
 
 ROOT = Path(__file__).parents[1] / "gomodel_asgi"
 HTTP = [row for row in TABLE if row.method != "WEBSOCKET"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.endpoints.paths import check_id, match, route_path
 from gomodel_asgi.errors import InvalidRequest, MethodNotAllowed
+from gomodel_asgi.server.paths import check_id, match, route_path
 
 OURS = [
     ("POST", "/v1/responses", "create", None),

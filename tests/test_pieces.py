@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.pieces import STEP, Pieces, read_object
-from gomodel_asgi.scan import WINDOW, Unreadable, run
+from gomodel_asgi.wire.json_pieces import STEP, Pieces, read_object
+from gomodel_asgi.wire.json_scan import WINDOW, Unreadable, run
 
 from .test_scan import KINDS
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi import redaction
-from gomodel_asgi.redaction import LONG, MOST_NEEDLES, REDACTED, needle_of, without
+from gomodel_asgi.wire import redaction
+from gomodel_asgi.wire.redaction import LONG, MOST_NEEDLES, REDACTED, needle_of, without
 
 SECRET = "ab+c/defGHIjkl0123456789=="
 PLAIN = SECRET.encode()

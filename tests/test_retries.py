@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from gomodel_asgi import Limits, Retries, RoutingRequest, Target, Timeouts
-from gomodel_asgi.breaker import MINIMUM, PAUSE
-from gomodel_asgi.exchange.waiting import retry_after
 from gomodel_asgi.observers import AttemptEnded
+from gomodel_asgi.resilience.circuit_breaker import MINIMUM, PAUSE
+from gomodel_asgi.resilience.retry import retry_after
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Scripted, Stall, Status
 
 from .driving import PATIENCE, Caller, scope_of

@@ -11,7 +11,18 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.scan import SLICE, WINDOW, Encoding, Scan, Unreadable, check, check_utf8, counted, run, windows
+from gomodel_asgi.wire.json_scan import (
+    SLICE,
+    WINDOW,
+    Encoding,
+    Scan,
+    Unreadable,
+    check,
+    check_utf8,
+    counted,
+    run,
+    windows,
+)
 
 MIB = 1 << 20
 

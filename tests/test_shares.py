@@ -9,7 +9,7 @@ from gomodel_asgi import Limits, Provider
 from gomodel_asgi.admission import Turnstile
 from gomodel_asgi.errors import Overloaded
 from gomodel_asgi.exchange.budget import CEILING, MOST_TENANTS, RESERVE, RETRY, RetryBudget
-from gomodel_asgi.exchange.turnstiles import Held, Turnstiles
+from gomodel_asgi.resilience.concurrency import Held, Turnstiles
 
 from .driving import PATIENCE
 

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Timeouts
 from gomodel_asgi.contrib.fastapi import responses_router
-from gomodel_asgi.endpoints.body import SLOWEST, Pace, read_body
 from gomodel_asgi.errors import RequestTimeout
 from gomodel_asgi.observers import Completed
+from gomodel_asgi.server.body import SLOWEST, Pace, read_body
 from gomodel_asgi.settings import MIB
 
 from .driving import PATIENCE, Caller, ask, encoded, scope_of

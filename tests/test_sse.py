@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTruncated
-from gomodel_asgi.sse import Decoder, Event, Framer, end_of_events, split
+from gomodel_asgi.wire.sse import Decoder, Event, Framer, end_of_events, split
 
 SPEC: dict[str, tuple[bytes, list[Event]]] = {
     "two fields of one event": (b"data: YHOO\ndata: +2\ndata: 10\n\n", [Event("", b"YHOO\n+2\n10")]),

@@ -15,7 +15,7 @@ from starlette.datastructures import State
 from gomodel_asgi import policies
 from gomodel_asgi.errors import InvalidRequest, ProviderConflict, Unauthenticated, UnknownProvider
 from gomodel_asgi.providers.provider import Provider
-from gomodel_asgi.routing import RoutingRequest, Target
+from gomodel_asgi.routing.request import RoutingRequest, Target
 from gomodel_asgi.testing import run_policy
 
 ROOT = Path(__file__).parents[1]

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from gomodel_asgi.sse import Decoder
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 from gomodel_asgi.testing.anthropic.writing import signature_of as anthropic_signature
 from gomodel_asgi.testing.gemini.writing import signature_of as gemini_signature
 from gomodel_asgi.testing.provider import Dialect
+from gomodel_asgi.wire.sse import Decoder
 
 FOLDER = Path(__file__).parents[2] / "shared" / "recorded"
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the recorded exchanges are not here")

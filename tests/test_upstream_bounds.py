@@ -19,18 +19,18 @@ from gomodel_asgi.dialects.opened import failure_of, opened
 from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
-from gomodel_asgi.items import Message
+from gomodel_asgi.history.recorder import last_response
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.observers.answer import of_body
 from gomodel_asgi.observers.measure import LONG, Measure
-from gomodel_asgi.redaction import REDACTED, without
-from gomodel_asgi.sse import MOST_LINES, Event, parse
-from gomodel_asgi.state.learning import last_response
 from gomodel_asgi.testing import FakeProvider, Reply
+from gomodel_asgi.transport.websocket.replies import _error as error_in
 from gomodel_asgi.tree import SHORT, short, tree
-from gomodel_asgi.unwrap import LONGEST_OPENING, StringMember
-from gomodel_asgi.websocket.frames import Frames
-from gomodel_asgi.websocket.replies import _error as error_in
+from gomodel_asgi.wire.items import Message
+from gomodel_asgi.wire.partial_json import LONGEST_OPENING, StringMember
+from gomodel_asgi.wire.redaction import REDACTED, without
+from gomodel_asgi.wire.sse import MOST_LINES, Event, parse
+from gomodel_asgi.wire.websocket_frames import Frames
 
 from .driving import ask
 

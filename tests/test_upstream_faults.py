@@ -18,7 +18,6 @@ import trustme
 
 from gomodel_asgi import Limits, Target, Timeouts
 from gomodel_asgi.dialects.replay import stream_of
-from gomodel_asgi.sse import split
 from gomodel_asgi.testing import (
     Answer,
     Cut,
@@ -37,6 +36,7 @@ from gomodel_asgi.testing import (
     Status,
     Swapped,
 )
+from gomodel_asgi.wire.sse import split
 
 from .driving import PATIENCE, Caller, events_of, scope_of, told_failure
 from .lab import KEY, KINDS, Lab, anyio_backend, fakes, kind, lab, until

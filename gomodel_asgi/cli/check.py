@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from ..gateway import Gateway
-from ..offload import call
+from ..threads import call
 from .loading import load_gateway
 from .output import write_json, write_pairs, write_table
 from .probe import Finding, probe

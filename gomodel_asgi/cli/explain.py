@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from ..errors import GatewayError
-from ..explanation import Explanation
 from ..gateway import Gateway
+from ..routing.explanation import Explanation
 from .loading import Unusable, load, load_gateway
 from .output import write_json, write_pairs, write_table
 

@@ -7,19 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
-from ..testing.faults import (
-    Cut,
-    Empty,
-    ErrorInside,
-    Fault,
-    Garbage,
-    Html,
-    Malformed,
-    NoTerminal,
-    Slow,
-    Stall,
-    Status,
-)
+from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malformed, NoTerminal, Slow, Stall, Status
 from ..testing.provider import FakeProvider, Scripted
 from .loading import Unusable
 from .output import write_json

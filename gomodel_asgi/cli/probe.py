@@ -11,9 +11,9 @@ import anyio
 import msgspec
 
 from ..errors import GatewayError
-from ..exchange.outgoing import ACCEPT_JSON, AGENT
 from ..providers.provider import Credential, Provider
-from ..transport.base import Transport, UpstreamRequest
+from ..seams.transport import Transport, UpstreamRequest
+from ..upstream.upstream_request import ACCEPT_JSON, AGENT
 from .output import masked
 
 PATIENCE = 10.0  # seconds for all of one provider's answer: it is one list

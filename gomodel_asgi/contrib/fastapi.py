@@ -18,13 +18,13 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from ..dispatch import refusal_of
-from ..endpoints.handler import failed
-from ..endpoints.paths import Route, match
 from ..errors import GatewayError, InvalidRequest
 from ..gateway import Gateway
-from ..headers import Headers, request_id
-from ..websocket.handshake import refuse
+from ..pipeline import refusal_of
+from ..server.handler import failed
+from ..server.paths import Route, match
+from ..server.websocket.handshake import refuse
+from ..wire.headers import Headers, request_id
 from .openapi import OPERATIONS, documentation
 
 try:

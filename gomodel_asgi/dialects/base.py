@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ..emitter import Emitter
 from ..errors import GatewayError
+from ..wire.event_writer import Emitter
 
 Json = dict[str, Any]
 

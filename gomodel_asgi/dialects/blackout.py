@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ..redaction import SAFE, SPELLING, is_word, needle_of, without
-from ..sse import Framer
+from ..wire.redaction import SAFE, SPELLING, is_word, needle_of, without
+from ..wire.sse import Framer
 
 NOTHING = b"\0" * 8  # a needle that is in no event
 

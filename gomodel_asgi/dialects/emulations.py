@@ -6,7 +6,7 @@ import re
 from typing import Literal
 
 from .base import Call
-from .choice import Choice
+from .tool_choice import Choice
 
 JSON_ONLY = "Answer with one JSON object and nothing else: no words before or after it, and no code fence around it."
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import msgspec
 
-from ..emitter import DONE, error_event, frame, response_error, response_object
-from ..envelope import span, span_in
 from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
-from ..sse import BOM, Event, parse, split
 from ..tree import short
+from ..wire.event_writer import DONE, error_event, frame, response_error, response_object
+from ..wire.json_body import span, span_in
+from ..wire.sse import BOM, Event, parse, split
 from .blackout import BlackingFramer, blackout_of
 from .failure import reported_failure
 from .opened import UNREADABLE, failure_of, is_failure, number, opened

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import GatewayError
-from ..sse import Event
 from ..tree import SHORT, short, tree
+from ..wire.sse import Event
 from .failure import reported_failure
 
 Members = dict[str, msgspec.Raw]

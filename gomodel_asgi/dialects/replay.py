@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..emitter import DONE, error_event, frame
 from ..errors import UpstreamRejected
+from ..wire.event_writer import DONE, error_event, frame
 
 Json = dict[str, Any]
 TERMINAL_OF_STATUS = {"incomplete": "response.incomplete", "failed": "response.failed", "cancelled": "response.failed"}

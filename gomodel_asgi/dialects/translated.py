@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ..emitter import Emitter, encode
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
-from ..redaction import without
-from ..scan import FLAT, Unreadable, check
 from ..settings import Limits
-from ..sse import Decoder, Event
+from ..wire.event_writer import Emitter, encode
+from ..wire.json_scan import FLAT, Unreadable, check
+from ..wire.redaction import without
+from ..wire.sse import Decoder, Event
 from .base import Continuing, Outgoing, Translator
 
 FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)

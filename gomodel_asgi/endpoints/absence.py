@@ -10,7 +10,7 @@ import anyio.lowlevel
 from starlette.types import Message, Send
 
 from ..admission import Allowance
-from ..exchange import Reply
+from ..exchange.reply import Reply
 
 
 class Absence:

@@ -10,10 +10,10 @@ from ..dialects.blackout import Blackout, blackout_of
 from ..dialects.built_in import built_in
 from ..errors import GatewayError, PolicyFailed
 from ..providers.provider import Credential, Provider
-from ..redaction import carried
-from ..routing import Target
+from ..routing.request import Target
+from ..seams.transport import UpstreamRequest
 from ..settings import Retries, Timeouts
-from ..transport.base import UpstreamRequest
+from ..wire.redaction import carried
 from .job import Job, Setup
 
 MOST_CANDIDATES = 1024

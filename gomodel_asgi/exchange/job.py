@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
-from ..envelope import Envelope
-from ..health import Health, ProviderHealth
 from ..observers import Observers, Trail
 from ..providers.provider import Provider
-from ..registry import Registry
-from ..routing import AsyncPolicy, RoutingRequest, Target
+from ..resilience.concurrency import Turnstiles
+from ..resilience.health import Health, ProviderHealth
+from ..routing.registry import Registry
+from ..routing.request import AsyncPolicy, RoutingRequest, Target
+from ..seams.transport import Transport
 from ..settings import Limits, Retries, Timeouts
-from ..transport.base import Transport
+from ..wire.json_body import Envelope
 from .budget import RetryBudget
-from .turnstiles import Turnstiles
 
 if TYPE_CHECKING:
     from .candidate import Candidate

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from ..errors import GatewayError, UpstreamProtocolError
-from ..headers import Headers, cache_control
 from ..pace import paced
-from ..pieces import SMALL
-from ..scan import counted
 from ..settings import Limits
-from ..sse import Decoder
 from ..tree import tree
+from ..upstream.stream import Stream
+from ..wire.headers import Headers, cache_control
+from ..wire.json_pieces import SMALL
+from ..wire.json_scan import counted
+from ..wire.sse import Decoder
 from .candidate import Candidate
-from .stream import Stream
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -104,7 +104,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
 
     def response(self) -> Response:
         """A Starlette response that sends this reply, streaming where it streams."""
-        from ..endpoints.response import ReplyResponse
+        from ..server.endpoint import ReplyResponse
 
         return ReplyResponse(self)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from ..dialects.base import Outgoing
 from ..dialects.translated import TranslatedReader
-from ..transport.base import Headers, UpstreamReply
+from ..seams.transport import Headers, UpstreamReply
 
 
 class Rounds:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..dialects.sealed import PREFIX, unpacked
+from ..dialects.opaque_state import PREFIX, unpacked
 from ..errors import InvalidRequest
 from ..pace import paced
-from ..scan import Unreadable, check, counted
 from ..settings import Limits
+from ..wire.json_scan import Unreadable, check, counted
 
 LISTS = ("instructions", "input")
 PACKED = "encrypted_content"

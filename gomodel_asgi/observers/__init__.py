@@ -6,6 +6,7 @@ once and never reaches the request. For sinks that wait there is `AsyncObserver`
 """
 
 from .background import AsyncObserver
+from .fanout import Observer, Observers
 from .log import LoggingObserver
 from .records import (
     AttemptEnded,
@@ -22,8 +23,7 @@ from .records import (
     RequestStarted,
     Warned,
 )
-from .telling import Observer, Observers
-from .trail import Trail
+from .trace import Trail
 from .usage import Usage
 
 __all__ = [

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.lowlevel import RunVar
 
+from .fanout import logger
 from .records import Record
-from .telling import logger
 
 Sink = Callable[[Record], Awaitable[object]]
 

@@ -75,7 +75,7 @@ def _in_our_form(raw: dict[str, Any]) -> Mapping[str, Any] | None:
     if "input_tokens" not in raw and "output_tokens" not in raw:
         return None
     if "input_tokens_details" not in raw and ANTHROPIC & raw.keys():
-        from ..dialects.anthropic.accounting import counted as of_anthropic
+        from ..dialects.anthropic.usage import counted as of_anthropic
 
         return of_anthropic(raw)
     return raw

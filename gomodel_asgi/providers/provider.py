@@ -16,9 +16,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 import msgspec
 
 from ..dialects.base import Dialect
-from ..headers import NEVER_FORWARDED, Headers
-from ..redaction import carried
 from ..settings import Retries, Timeouts
+from ..wire.headers import NEVER_FORWARDED, Headers
+from ..wire.redaction import carried
 
 
 class Secret(Protocol):

@@ -6,8 +6,8 @@ somebody else's could have a policy carry it to the house's account, where it me
 
 from __future__ import annotations
 
+from ..history.tenancy import Tenancy
 from ..providers.provider import Provider
-from .keys import Tenancy
 
 # Accounts whose fingerprints are kept; about 300 bytes each.
 REMEMBERED = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .records import Records
+from ..history.records import Records
 
 LEASES = "leases"
 

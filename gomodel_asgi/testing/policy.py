@@ -11,15 +11,15 @@ import anyio
 from starlette.datastructures import State
 from starlette.types import Scope
 
-from ..endpoints.hints import agreed, split_query
-from ..envelope import Envelope
-from ..exchange.operations import Operation
-from ..health import Health
-from ..offload import call
+from ..operations import Operation
 from ..providers.provider import Provider
-from ..registry import Registry, split_model
-from ..routing import Policy, PreviousResponse, RoutingRequest, Target
+from ..resilience.health import Health
+from ..routing.registry import Registry, split_model
+from ..routing.request import Policy, PreviousResponse, RoutingRequest, Target
+from ..server.hints import agreed, split_query
 from ..settings import Timeouts
+from ..threads import call
+from ..wire.json_body import Envelope
 from .replies import HeaderList, encoded
 from .signals import backend
 

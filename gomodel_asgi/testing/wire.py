@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..emitter import frame
 from ..errors import type_of_status
+from ..wire.event_writer import frame
 
 Json = dict[str, Any]
 

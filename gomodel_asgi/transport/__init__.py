@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .base import Headers, Transport, UpstreamReply, UpstreamRequest
+from ..seams.transport import Headers, Transport, UpstreamReply, UpstreamRequest
 
 if TYPE_CHECKING:
     from .http11 import Http11Transport

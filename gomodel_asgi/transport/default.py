@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from ..backend import on_trio
-from .base import Listener, Transport, UpstreamReply, UpstreamRequest
+from ..seams.transport import Listener, Transport, UpstreamReply, UpstreamRequest
 from .slots import ConnectionLimit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import UpstreamRequest
+from ..seams.transport import UpstreamRequest
 
 OWN = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade", b"te", b"trailer"}

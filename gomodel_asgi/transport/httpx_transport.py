@@ -20,13 +20,8 @@ from typing import Any, NoReturn
 import anyio
 import anyio.to_thread
 
-from ..errors import (
-    GatewayError,
-    UpstreamProtocolError,
-    UpstreamTruncated,
-    UpstreamUnreachable,
-)
-from .base import Headers, Listener, UpstreamRequest
+from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
+from ..seams.transport import Headers, Listener, UpstreamRequest
 from .head import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, authority, request_head
 from .httpx_errors import LIBRARIES, meaning_of
 from .resolve import addresses_of, unreachable

@@ -12,8 +12,8 @@ from itertools import zip_longest
 from anyio import getaddrinfo
 
 from ..errors import UpstreamUnreachable
+from ..seams.transport import UpstreamRequest
 from .addresses import is_public
-from .base import UpstreamRequest
 
 MOST_ADDRESSES = 8
 """Of one name: whoever owns a name could else have us knock at any number of doors."""

@@ -6,7 +6,7 @@ import anyio
 from starlette.types import Message, Send
 
 from ..errors import GatewayError
-from .frames import error_frame
+from ..wire.websocket_frames import error_frame
 
 
 class ClientGone(Exception):

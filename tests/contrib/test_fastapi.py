@@ -19,8 +19,8 @@ from starlette.authentication import SimpleUser
 
 from gomodel_asgi import Denied, Gateway, Provider, RoutingRequest, Target, Unauthenticated
 from gomodel_asgi.contrib.fastapi import responses_router
-from gomodel_asgi.endpoints.paths import match
 from gomodel_asgi.schema import ResponsesRequest
+from gomodel_asgi.server.paths import match
 from gomodel_asgi.testing import FakeProvider
 from tests.serving import Served
 from tests.websocket.client import connected, knocking

@@ -8,7 +8,7 @@ from typing import Any
 
 from gomodel_asgi.dialects.base import Call, Outgoing
 from gomodel_asgi.dialects.chat import ChatDialect
-from gomodel_asgi.emitter import Emitter
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 

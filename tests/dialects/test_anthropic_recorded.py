@@ -20,9 +20,9 @@ from pydantic import TypeAdapter
 
 from gomodel_asgi.dialects.anthropic import AnthropicDialect
 from gomodel_asgi.dialects.base import Call
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.sse import Decoder
+from gomodel_asgi.wire.event_writer import Emitter
+from gomodel_asgi.wire.sse import Decoder
 from tests.dialects.anthropic_reader import Facts, Json, assembled, exchanges, facts_of, frames
 
 RECORDED = exchanges()

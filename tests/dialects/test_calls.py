@@ -10,8 +10,8 @@ import pytest
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.built_in import built_in
 from gomodel_asgi.dialects.translated import TranslatedReader
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.settings import Limits
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 Asked = tuple[str, str, str]

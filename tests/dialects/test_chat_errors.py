@@ -9,8 +9,8 @@ import pytest
 
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.chat import ChatDialect
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
+from gomodel_asgi.wire.event_writer import Emitter
 
 
 def read(status: int, value: Any) -> Any:

@@ -11,12 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi.dialects.arrangement import NO_OUTPUT, CallIds
 from gomodel_asgi.dialects.base import Call
-from gomodel_asgi.dialects.conversation import (
-    arguments_json,
-    joined_text,
-    offered_tools,
-    read_conversation,
-)
+from gomodel_asgi.dialects.conversation import arguments_json, joined_text, offered_tools, read_conversation
 from gomodel_asgi.dialects.instructions import split_instructions
 from gomodel_asgi.dialects.parts import Audio, File, Image, Opaque, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from gomodel_asgi.dialects.unsupported import Unsupported

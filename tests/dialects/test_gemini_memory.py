@@ -9,8 +9,8 @@ import pytest
 
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.gemini import GeminiDialect
-from gomodel_asgi.dialects.sealed import seal
-from gomodel_asgi.emitter import Emitter
+from gomodel_asgi.dialects.opaque_state import seal
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 

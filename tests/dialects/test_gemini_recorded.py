@@ -17,9 +17,9 @@ from pydantic import TypeAdapter
 
 from gomodel_asgi.dialects.base import Call, Outgoing
 from gomodel_asgi.dialects.gemini import GeminiDialect
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.sse import Decoder
+from gomodel_asgi.wire.event_writer import Emitter
+from gomodel_asgi.wire.sse import Decoder
 from tests.dialects.gemini_reader import WHY_SKIPPED, Reading, chunks, exchanges, read, unary
 
 Json = dict[str, Any]

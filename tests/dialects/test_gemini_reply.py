@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.gemini import GeminiDialect
-from gomodel_asgi.emitter import Emitter
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 

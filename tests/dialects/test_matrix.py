@@ -11,9 +11,9 @@ import pytest
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.built_in import built_in
 from gomodel_asgi.dialects.translated import TranslatedReader
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamRejected
 from gomodel_asgi.settings import MIB, Limits
+from gomodel_asgi.wire.event_writer import Emitter
 from tests.dialects.chat_reader import exchanges
 
 Json = dict[str, Any]

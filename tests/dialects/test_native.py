@@ -11,7 +11,7 @@ import pytest
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamError, UpstreamProtocolError, UpstreamTimeout
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.sse import Decoder
+from gomodel_asgi.wire.sse import Decoder
 
 Json = dict[str, Any]
 

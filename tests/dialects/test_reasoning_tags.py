@@ -12,8 +12,8 @@ from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.built_in import built_in
 from gomodel_asgi.dialects.chat.reasoning_tags import MOST_SPACE, TaggedText
 from gomodel_asgi.dialects.translated import TranslatedReader
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.settings import Limits
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 TAGS = ("<think>", "</think>")

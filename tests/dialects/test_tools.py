@@ -10,11 +10,11 @@ from hypothesis import given, settings, strategies as st
 from openai._models import validate_type
 from openai.types.responses import ResponseToolSearchCall
 
-from gomodel_asgi.dialects.choice import Choice, read_choice
+from gomodel_asgi.dialects.tool_choice import Choice, read_choice
 from gomodel_asgi.dialects.tools import Origin, Tools, flatten_name, read_tools
 from gomodel_asgi.dialects.unsupported import Unsupported
-from gomodel_asgi.emitter import Emitter
 from gomodel_asgi.errors import InvalidRequest
+from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]
 F = {"type": "function", "name": "f", "description": "F", "parameters": {"type": "object"}, "strict": True}

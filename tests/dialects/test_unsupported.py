@@ -8,15 +8,7 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.dialects.unsupported import (
-    HOSTED_TOOL,
-    JSON_OBJECT,
-    LABELS,
-    TABLE,
-    VERBOSITY,
-    Feature,
-    Unsupported,
-)
+from gomodel_asgi.dialects.unsupported import HOSTED_TOOL, JSON_OBJECT, LABELS, TABLE, VERBOSITY, Feature, Unsupported
 from gomodel_asgi.errors import InvalidRequest
 
 PAGE = Path(__file__).parents[2] / "docs" / "providers.md"

@@ -9,19 +9,19 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from gomodel_asgi import headers
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.built_in import built_in
 from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.dialects.reader import Reader
 from gomodel_asgi.dialects.translated import TranslatedReader
-from gomodel_asgi.emitter import DONE, Emitter
-from gomodel_asgi.endpoints.hints import agreed, split_query
-from gomodel_asgi.envelope import BOM, Envelope, read_members
 from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamProtocolError, UpstreamTruncated
+from gomodel_asgi.server.hints import agreed, split_query
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.sse import Decoder, Event, Framer
+from gomodel_asgi.wire import headers
+from gomodel_asgi.wire.event_writer import DONE, Emitter
+from gomodel_asgi.wire.json_body import BOM, Envelope, read_members
+from gomodel_asgi.wire.sse import Decoder, Event, Framer
 
 KEY = "sk-canary-1"
 ENDS = ("response.completed", "response.incomplete", "response.failed")

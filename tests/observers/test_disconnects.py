@@ -11,8 +11,8 @@ import pytest
 from starlette.types import Message
 
 from gomodel_asgi import Gateway, Timeouts
-from gomodel_asgi.endpoints.delivery import PIECE
 from gomodel_asgi.observers import AttemptEnded, Completed, Disconnected, Ended, Usage
+from gomodel_asgi.server.delivery import PIECE
 from gomodel_asgi.testing import FakeProvider, Reply, Stall
 from gomodel_asgi.testing.provider import Scripted
 from tests.driving import Caller, scope_of

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from gomodel_asgi import Retries, RoutingRequest, Target, Timeouts
-from gomodel_asgi.breaker import PAUSE, WINDOW
-from gomodel_asgi.health import Health
+from gomodel_asgi.resilience.circuit_breaker import PAUSE, WINDOW
+from gomodel_asgi.resilience.health import Health
 from gomodel_asgi.testing import FakeProvider, Stall, Status
 from tests.breaking import let_through
 from tests.driving import PATIENCE, Caller, ask, scope_of

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gomodel_asgi.observers.measure import Measure
-from gomodel_asgi.sse import Decoder
+from gomodel_asgi.wire.sse import Decoder
 from tests.dialects.chat_reader import WHY_SKIPPED, exchanges
 
 STREAMS = [each["reply"] for each in exchanges("responses") if isinstance(each["reply"], str)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 
-from gomodel_asgi.state import Encrypted, KeyValueStore, MemoryStore, PostgresStore, RedisStore, Store
+from gomodel_asgi.stores import Encrypted, KeyValueStore, MemoryStore, PostgresStore, RedisStore, Store
 
 from .servers import PostgresServer, RedisServer, postgres_binaries
 

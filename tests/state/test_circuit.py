@@ -15,8 +15,8 @@ from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 from gomodel_asgi import Gateway
 from gomodel_asgi.errors import StoreUnavailable
 from gomodel_asgi.observers import Warned
-from gomodel_asgi.state import Encrypted, KeyValueStore, MemoryStore, NoStore, PostgresStore, Record, RedisStore, Store
-from gomodel_asgi.state.circuit import FIRST, LONGEST, PROBE, SLOW, Circuit, Guarded, guarded, is_timeout
+from gomodel_asgi.stores import Encrypted, KeyValueStore, MemoryStore, NoStore, PostgresStore, Record, RedisStore, Store
+from gomodel_asgi.stores.circuit_breaker import FIRST, LONGEST, PROBE, SLOW, Circuit, Guarded, guarded, is_timeout
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import Caller, ask
 from tests.lab import until

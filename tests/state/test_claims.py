@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import MemoryStore
-from gomodel_asgi.state import Encrypted, Owner, Ownership, PostgresStore, RedisStore, Store
-from gomodel_asgi.state.claims import CLAIMS, Claims
-from gomodel_asgi.state.keys import Tenancy
-from gomodel_asgi.state.ownership import OWNERS
+from gomodel_asgi.history.claims import CLAIMS, Claims
+from gomodel_asgi.history.ownership import OWNERS, Owner, Ownership
+from gomodel_asgi.history.tenancy import Tenancy
+from gomodel_asgi.stores import Encrypted, PostgresStore, RedisStore, Store
 
 from .conftest import opener
 from .test_contract import until
@@ -118,7 +118,7 @@ async def test_claim_and_record_are_one_round_trip(
     trips: list[str] = []
     store = opener(kind, request)()
     await store.get("things", "a")
-    module: Any = __import__(f"gomodel_asgi.state.{kind}", fromlist=["answering"])
+    module: Any = __import__(f"gomodel_asgi.stores.{kind}", fromlist=["answering"])
     whole = module.answering
 
     @asynccontextmanager

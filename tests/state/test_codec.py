@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from gomodel_asgi.state import Record
-from gomodel_asgi.state.codec import Codec
+from gomodel_asgi.history.codec import Codec
+from gomodel_asgi.stores import Record
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class LaterThing(msgspec.Struct, frozen=True):
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.state"]
+    return [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.stores"]
 
 
 def record(value: bytes) -> Record:
@@ -60,7 +60,7 @@ def test_an_older_schema_is_read() -> None:
 def test_a_newer_schema_reads_as_absent_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     value = Codec(Thing, schema=2).encode(Thing("a"))
     codec = Codec(Thing, schema=1)
-    with caplog.at_level(logging.WARNING, "gomodel_asgi.state"):
+    with caplog.at_level(logging.WARNING, "gomodel_asgi.stores"):
         assert codec.decode(record(value)) is None
         assert codec.decode(record(value)) is None
 
@@ -72,7 +72,7 @@ def test_a_newer_schema_reads_as_absent_with_one_warning(caplog: pytest.LogCaptu
     [b"", b"\x00", b"\x01", b"\x01\xc1", b"\x01\x90", b"\x01\x81\xa4name\x01", b"\x01\x81\xa4name\xa1\xff", b"{}"],
 )
 def test_a_damaged_record_reads_as_absent_with_a_warning(value: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "gomodel_asgi.state"):
+    with caplog.at_level(logging.WARNING, "gomodel_asgi.stores"):
         assert Codec(Thing, schema=200).decode(record(value)) is None
 
     assert ["A stored Thing is damaged and reads as absent."] == said(caplog)

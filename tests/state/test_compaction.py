@@ -7,11 +7,11 @@ import base64
 import pytest
 from hypothesis import given, strategies as st
 
+from gomodel_asgi.emulation.compaction import Compactor
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.state import MemoryStore, NoStore
-from gomodel_asgi.state.compaction import Compactor
-from gomodel_asgi.state.compaction_item import MARK, opened, sealed
-from gomodel_asgi.state.records import Records
+from gomodel_asgi.history.compaction_item import MARK, opened, sealed
+from gomodel_asgi.history.records import Records
+from gomodel_asgi.stores import MemoryStore, NoStore
 
 KEYS = bytes(range(64))
 

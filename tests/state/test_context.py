@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, Provider
-from gomodel_asgi.state.compaction import ASK
-from gomodel_asgi.state.context import asked_of, turn_of
+from gomodel_asgi.emulation.compaction import ASK
+from gomodel_asgi.emulation.context_management import asked_of, turn_of
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, ToolCall
 from tests.driving import Caller, ask, events_of
 

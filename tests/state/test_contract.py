@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 import pytest
 
-from gomodel_asgi.state import NoStore, Record, Store
-from gomodel_asgi.state.store import require_atomic
+from gomodel_asgi.seams.store import require_atomic
+from gomodel_asgi.stores import NoStore, Record, Store
 
 from .conftest import Open
 

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.contrib.fastapi import responses_router
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.exchange.operations import BODY, FRAMES, PLACEHOLDER, TABLE, Row
-from gomodel_asgi.state.references import CONTENT
+from gomodel_asgi.history.references import CONTENT
+from gomodel_asgi.operations import BODY, FRAMES, PLACEHOLDER, TABLE, Row
 from gomodel_asgi.testing import Answer, FakeProvider
 from tests.driving import Caller, ask
 from tests.websocket.client import ENDS, connected

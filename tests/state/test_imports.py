@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-import gomodel_asgi.state
+import gomodel_asgi.stores
 
 NEEDS = {
     "RedisStore": ("redis", "gomodel-asgi[redis]"),
@@ -23,7 +23,7 @@ def run(code: str) -> str:
 
 
 def test_importing_state_imports_no_library_of_an_extra() -> None:
-    code = "import sys, gomodel_asgi.state; print([name for name in %r if name in sys.modules])"
+    code = "import sys, gomodel_asgi.stores; print([name for name in %r if name in sys.modules])"
 
     assert "[]\n" == run(code % [library for library, _ in NEEDS.values()])
 
@@ -31,7 +31,7 @@ def test_importing_state_imports_no_library_of_an_extra() -> None:
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_store_whose_library_is_missing_names_the_extra(name: str) -> None:
     library, extra = NEEDS[name]
-    code = f"import sys; sys.modules[{library!r}] = None\nfrom gomodel_asgi.state import {name}"
+    code = f"import sys; sys.modules[{library!r}] = None\nfrom gomodel_asgi.stores import {name}"
     said = run(code).strip().splitlines()[-1]
 
     assert said.startswith("ImportError: ")
@@ -39,7 +39,7 @@ def test_a_store_whose_library_is_missing_names_the_extra(name: str) -> None:
 
 
 def test_every_exported_name_is_there_and_no_other() -> None:
-    for name in gomodel_asgi.state.__all__:
-        assert getattr(gomodel_asgi.state, name).__name__ == name
+    for name in gomodel_asgi.stores.__all__:
+        assert getattr(gomodel_asgi.stores, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        _ = gomodel_asgi.state.Nothing
+        _ = gomodel_asgi.stores.Nothing

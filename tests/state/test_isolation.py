@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gomodel_asgi.state import MemoryStore, Owner, Ownership
-from gomodel_asgi.state.keys import Tenancy
-from gomodel_asgi.state.ownership import OWNERS
+from gomodel_asgi.history.ownership import OWNERS, Owner, Ownership
+from gomodel_asgi.history.tenancy import Tenancy
+from gomodel_asgi.stores import MemoryStore
 
 T = TypeVar("T")
 

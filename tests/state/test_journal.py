@@ -14,12 +14,13 @@ from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 
 from gomodel_asgi import Gateway, Limits, NoStore, Provider
 from gomodel_asgi.errors import StoreUnavailable
+from gomodel_asgi.history import journal
+from gomodel_asgi.history.journal import LEAF, MOST_GONE, Head
+from gomodel_asgi.history.quota import HEAD, HEADS, MOST_STEPS, USAGE, Quotas
+from gomodel_asgi.history.records import Records
+from gomodel_asgi.history.turns import TURNS, Turn
 from gomodel_asgi.settings import MIB, Default
-from gomodel_asgi.state import Encrypted, KeyValueStore, MemoryStore, Record, Store, journal
-from gomodel_asgi.state.journal import LEAF, MOST_GONE, Head
-from gomodel_asgi.state.quota import HEAD, HEADS, MOST_STEPS, USAGE, Quotas
-from gomodel_asgi.state.records import Records
-from gomodel_asgi.state.turns import TURNS, Turn
+from gomodel_asgi.stores import Encrypted, KeyValueStore, MemoryStore, Record, Store
 
 from .conftest import Open
 
@@ -434,7 +435,7 @@ def made(store: Store, **given: Any) -> Quotas:
 
 def test_a_store_that_cannot_swap_does_without_the_default_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert made(KeyValueStore(KeyValueMemory())).bytes is None
-    said = [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.state"]
+    said = [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.stores"]
 
     assert said == [
         "Nothing bounds what is stored of one tenant (Limits.tenant_bytes). "
@@ -450,14 +451,14 @@ def test_a_store_that_cannot_swap_refuses_a_figure_that_was_given(store: Callabl
 
 
 def test_what_keeps_nothing_or_not_so_much_needs_no_books(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "gomodel_asgi.state")
+    caplog.set_level(logging.DEBUG, "gomodel_asgi.stores")
     assert made(NoStore()).bytes is None
     assert made(MemoryStore()).bytes is None
     assert made(MemoryStore(), tenant_bytes=None).bytes is None
     assert made(Encrypted(MemoryStore(), bytes(32))).bytes is None
     assert made(MemoryStore(max_bytes=1024 * MIB)).bytes == 256 * MIB
     assert made(MemoryStore(), tenant_bytes=MIB).bytes == MIB
-    assert not [entry for entry in caplog.records if entry.name == "gomodel_asgi.state"]
+    assert not [entry for entry in caplog.records if entry.name == "gomodel_asgi.stores"]
 
 
 async def test_with_a_figure_that_the_memory_store_cannot_hold_no_record_of_it_is_written() -> None:

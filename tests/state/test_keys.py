@@ -15,9 +15,9 @@ from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 from redis.asyncio import Redis
 
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.state import Encrypted, KeyValueStore, MemoryStore, NoStore, RedisStore, Store
-from gomodel_asgi.state.keys import GENERATIONS, Tenancy, mac_of, packed, valid_id
-from gomodel_asgi.state.store import Record
+from gomodel_asgi.history.tenancy import GENERATIONS, Tenancy, mac_of, packed, valid_id
+from gomodel_asgi.seams.store import Record
+from gomodel_asgi.stores import Encrypted, KeyValueStore, MemoryStore, NoStore, RedisStore, Store
 
 from .conftest import Open
 from .servers import RedisServer

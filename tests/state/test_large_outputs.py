@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, Provider
+from gomodel_asgi.history.recorder import MOST_ITEMS, TOO_MANY
 from gomodel_asgi.observers import Record, Warned
-from gomodel_asgi.state.learning import MOST_ITEMS, TOO_MANY
 from gomodel_asgi.testing import FakeProvider, Reply
 
 from ..driving import ask

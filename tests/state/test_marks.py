@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, NoStore, Store
-from gomodel_asgi.dialects.sealed import seal
-from gomodel_asgi.envelope import Envelope
+from gomodel_asgi.dialects.opaque_state import seal
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.exchange.operations import BODY
-from gomodel_asgi.scan import run
-from gomodel_asgi.state import MemoryStore
-from gomodel_asgi.state.compaction_item import MARK, sealed
-from gomodel_asgi.state.mentions import Lists, has_mark, lists_of
+from gomodel_asgi.history.compaction_item import MARK, sealed
+from gomodel_asgi.history.mentions import Lists, has_mark, lists_of
+from gomodel_asgi.operations import BODY
+from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import FakeProvider
+from gomodel_asgi.wire.json_body import Envelope
+from gomodel_asgi.wire.json_scan import run
 from tests.driving import Caller, ask
 
 from .test_owner_http import of, tenant

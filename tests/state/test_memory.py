@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.state import MemoryStore
-from gomodel_asgi.state.memory import OVERHEAD, SHARE_OVERHEAD
-from gomodel_asgi.state.shares import Shares
+from gomodel_asgi.stores import MemoryStore
+from gomodel_asgi.stores.memory import OVERHEAD, SHARE_OVERHEAD
+from gomodel_asgi.stores.shares import Shares
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway
+from gomodel_asgi.history.turns import TURNS
 from gomodel_asgi.observers import Warned
-from gomodel_asgi.state.turns import TURNS
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import Caller, ask
 

@@ -11,7 +11,7 @@ import pytest
 from gomodel_asgi import Gateway, NoStore, Provider, RoutingRequest, Target
 from gomodel_asgi.errors import StoreUnavailable
 from gomodel_asgi.observers import Warned
-from gomodel_asgi.state import MemoryStore, Record
+from gomodel_asgi.stores import MemoryStore, Record
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
 from tests.driving import PATIENCE, Caller, ask, encoded, scope_of
 

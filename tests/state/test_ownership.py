@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.state import MemoryStore, NoStore, Owner, Ownership, RedisStore, Store
-from gomodel_asgi.state.codec import Codec
-from gomodel_asgi.state.keys import Tenancy
-from gomodel_asgi.state.ownership import OWNERS
-from gomodel_asgi.state.store import Record
+from gomodel_asgi.history.codec import Codec
+from gomodel_asgi.history.ownership import OWNERS, Owner, Ownership
+from gomodel_asgi.history.tenancy import Tenancy
+from gomodel_asgi.seams.store import Record
+from gomodel_asgi.stores import MemoryStore, NoStore, RedisStore, Store
 
 OWNER = Owner("openai", "gpt-5", "f" * 32, 1_700_000_000.0, type="openai", conversation="conv_1")
 OTHER = Owner("claude", None, "e" * 32, 1_700_000_001.5)

@@ -9,9 +9,9 @@ import pytest
 from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 
 from gomodel_asgi import Gateway, Limits
+from gomodel_asgi.history.turns import TURNS
 from gomodel_asgi.observers import Warned
-from gomodel_asgi.state import KeyValueStore, MemoryStore
-from gomodel_asgi.state.turns import TURNS
+from gomodel_asgi.stores import KeyValueStore, MemoryStore
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import ask
 

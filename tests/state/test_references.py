@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from gomodel_asgi.envelope import read_members
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.exchange.operations import BODY
-from gomodel_asgi.exchange.spelling import MOST_MEMBERS, read_items
-from gomodel_asgi.scan import run
+from gomodel_asgi.history.mentions import MOST_VALUES, lists_of, mentions_of
+from gomodel_asgi.history.references import CONTENT, Reference, nested, references, slim
+from gomodel_asgi.operations import BODY
 from gomodel_asgi.settings import KIB
-from gomodel_asgi.state.mentions import MOST_VALUES, lists_of, mentions_of
-from gomodel_asgi.state.references import CONTENT, Reference, nested, references, slim
+from gomodel_asgi.wire.ambiguity import MOST_MEMBERS, read_items
+from gomodel_asgi.wire.json_body import read_members
+from gomodel_asgi.wire.json_scan import run
 
 ID = "x_1"
 LIST: Any = [{"type": "a", "text": "b"}]

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from gomodel_asgi.state import Encrypted, MemoryStore, NoStore, Record
+from gomodel_asgi.stores import Encrypted, MemoryStore, NoStore, Record
 
 KEY = bytes(range(32))
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.state"]
+    return [entry.getMessage() for entry in caplog.records if entry.name == "gomodel_asgi.stores"]
 
 
 async def raw(store: MemoryStore, key: str = "a") -> bytes:
@@ -92,7 +92,7 @@ async def test_a_value_cut_short_is_empty_with_one_warning(
     store = Encrypted(inner, KEY)
     await store.put("things", "a", b"one")
     await inner.put("things", "a", cut(await raw(inner)))
-    with caplog.at_level(logging.WARNING, "gomodel_asgi.state"):
+    with caplog.at_level(logging.WARNING, "gomodel_asgi.stores"):
         assert is_unreadable(await store.get("things", "a"))
         assert is_unreadable(await store.get("things", "a"))
 

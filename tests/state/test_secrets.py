@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, NoStore, Store
-from gomodel_asgi.state import Encrypted, PostgresStore, RedisStore
+from gomodel_asgi.stores import Encrypted, PostgresStore, RedisStore
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import Caller, ask
 
@@ -104,7 +104,7 @@ async def test_workers_with_two_secrets_know_nothing_of_each_other(
 async def test_values_sealed_with_another_key_are_absent(
     connect: Connect, worker: Worker, chat: FakeProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING, "gomodel_asgi.state")
+    caplog.set_level(logging.WARNING, "gomodel_asgi.stores")
     first, same, other = (worker(Encrypted(connect(SECRET), key)) for key in (KEY, KEY, KEY[::-1]))
     id = (await say(first, chat)).json()["id"]
     item = await compacted(first, chat)

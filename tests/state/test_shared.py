@@ -19,11 +19,11 @@ from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 from redis.asyncio import Redis
 
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.state import KeyValueStore, PostgresStore, Record, RedisStore, Store
-from gomodel_asgi.state.postgres import DDL, LOCK, PURGE_EVERY
-from gomodel_asgi.state.redis import REPLACE, packed
-from gomodel_asgi.state.shared import PUBLIC_SECRET, PerLoop
-from gomodel_asgi.state.store import unreadable
+from gomodel_asgi.seams.store import unreadable
+from gomodel_asgi.stores import KeyValueStore, PostgresStore, Record, RedisStore, Store
+from gomodel_asgi.stores.postgres import DDL, LOCK, PURGE_EVERY
+from gomodel_asgi.stores.redis import REPLACE, packed
+from gomodel_asgi.stores.shared import PUBLIC_SECRET, PerLoop
 
 from .servers import PostgresServer, RedisServer, Server
 

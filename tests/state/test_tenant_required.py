@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, RoutingRequest, Target, Unauthenticated
-from gomodel_asgi.exchange.operations import PLACEHOLDER, TABLE, Row
+from gomodel_asgi.operations import PLACEHOLDER, TABLE, Row
 from gomodel_asgi.testing import FakeProvider
 from tests.driving import ask
 from tests.websocket.client import knocking

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from starlette.types import Scope
 
 from gomodel_asgi import Gateway, Provider
-from gomodel_asgi.state import RedisStore
+from gomodel_asgi.stores import RedisStore
 
 
 def tenant(scope: Scope) -> str | None:

@@ -16,7 +16,7 @@ from gomodel_asgi.errors import UpstreamUnreachable
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, UpstreamRequest, resolve
 from gomodel_asgi.transport.slots import ConnectionLimit
-from gomodel_asgi.websocket.dial import connect
+from gomodel_asgi.transport.websocket.dial import connect
 
 from .conftest import ASYNCIO, HTTP11, TRIO, Kind, Serve, label
 from .requests import fetch, post

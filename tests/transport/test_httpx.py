@@ -290,7 +290,7 @@ async def test_the_body_is_read_as_it_comes(transport: Transport, serve: Serve) 
 def test_importing_the_seam_imports_neither_httpx_nor_a_parser() -> None:
     """What is not needed is imported on first use."""
     code = (
-        "import sys, gomodel_asgi.transport.base as base; loaded = set(sys.modules);"
+        "import sys, gomodel_asgi.seams.transport as base; loaded = set(sys.modules);"
         "print([name for name in ('httpx', 'httpx2', 'httptools') if name in loaded])"
     )
 

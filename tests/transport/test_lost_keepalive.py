@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from gomodel_asgi.seams.transport import Listener
 from gomodel_asgi.transport import Http11Transport
-from gomodel_asgi.transport.base import Listener
 from gomodel_asgi.transport.http11.framing import After
 from gomodel_asgi.transport.http11.suspects import MOST_SUSPECTS, PROBATION, Suspects
 from gomodel_asgi.transport.slots import ConnectionLimit

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from gomodel_asgi.emitter import DONE, frame
-from gomodel_asgi.envelope import opening
 from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
-from gomodel_asgi.pieces import Found
-from gomodel_asgi.scan import run
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.websocket.frames import (
+from gomodel_asgi.wire.event_writer import DONE, frame
+from gomodel_asgi.wire.json_body import opening
+from gomodel_asgi.wire.json_pieces import Found
+from gomodel_asgi.wire.json_scan import run
+from gomodel_asgi.wire.websocket_frames import (
     Frames,
     create_of,
     data_of,

@@ -13,10 +13,10 @@ from django.http.cookie import parse_cookie
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...endpoints.paths import match
 from ...errors import Unauthenticated
 from ...gateway import Gateway
-from ...offload import in_thread
+from ...server.paths import match
+from ...threads import in_thread
 from .configuration import authentication
 from .threads import in_django_thread, with_fresh_connections_around
 from .tokens import Refused, token_user

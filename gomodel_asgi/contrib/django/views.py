@@ -21,10 +21,10 @@ from django.http.response import HttpResponseBase
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
-from ...endpoints.body import too_large
-from ...endpoints.handler import failed
 from ...gateway import Gateway
-from ...offload import in_thread
+from ...server.body import too_large
+from ...server.handler import failed
+from ...threads import in_thread
 from .configuration import get_gateway
 from .threads import in_django_thread
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from ...seams.transport import Listener
 from ...transport import Transport, UpstreamReply, UpstreamRequest
-from ...transport.base import Listener
 from ...transport.default import DefaultTransport, attach
 from ...transport.slots import ConnectionLimit
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ...emitter import Emitter
 from ...errors import GatewayError
 from ...tree import parsed
+from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing, Translator
 from ..conversation import offered_tools
 from .counting import CountTranslator

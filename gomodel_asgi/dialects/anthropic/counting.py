@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...emitter import Emitter
 from ...tree import parser
+from ...wire.event_writer import Emitter
 from .errors import error_of
 
 decode = parser(dict[str, Any])

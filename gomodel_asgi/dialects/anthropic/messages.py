@@ -13,8 +13,8 @@ from ..arrangement import CallIds, digest
 from ..conversation import arguments_object
 from ..instructions import BEGIN, split_instructions
 from ..item_text import in_words, stand_in
+from ..opaque_state import unseal
 from ..parts import Audio, File, Image, Opaque, Part, Reasoning, ToolCall, ToolOutput, Turn
-from ..sealed import unseal
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING
 from .content import Blocks

@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ...emitter import Emitter
 from ...tree import parser
+from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing
 from ..tools import Tools
-from .accounting import TIERS, added, counted, end, merged
 from .blocks import Block, open_block, show
 from .errors import error_of
 from .pause import MOST_ROUNDS, continued
 from .turn import Turn
+from .usage import TIERS, added, counted, end, merged
 
 Json = dict[str, Any]
 

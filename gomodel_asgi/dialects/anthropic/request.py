@@ -9,11 +9,11 @@ from urllib.parse import quote
 import msgspec
 
 from ..base import Call, Outgoing
-from ..choice import Choice, read_choice
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
 from ..instructions import GO_ON
 from ..members import boolean, carried_members, included, integer
+from ..tool_choice import Choice, read_choice
 from ..tools import Tools, read_tools
 from ..unsupported import FORCED_TOOL, Unsupported, malformed
 from .content import Blocks

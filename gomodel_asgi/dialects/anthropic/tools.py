@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..choice import Choice
 from ..members import mapping
+from ..tool_choice import Choice
 from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings
 from ..unsupported import (
     CALL_LIMIT,

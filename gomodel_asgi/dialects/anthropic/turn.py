@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...emitter import Emitter
-from ...items import AnyCall, Message, Reasoning
+from ...wire.event_writer import Emitter
+from ...wire.items import AnyCall, Message, Reasoning
 from ..base import Call
 from ..emulations import Unfenced, json_only
-from ..sealed import seal
+from ..opaque_state import seal
 
 Json = dict[str, Any]
 

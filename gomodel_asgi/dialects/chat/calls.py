@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from ...items import AnyCall
 from ...tree import tree
+from ...wire.items import AnyCall
 from ..parts import Json
 
 Open = Callable[[str, str], AnyCall]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...emitter import Emitter
 from ...errors import GatewayError
+from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing
 from ..conversation import offered_tools
 from .errors import read_error

@@ -11,6 +11,7 @@ from ..base import Call
 from ..conversation import arguments_json
 from ..instructions import BEGIN, GO_ON, split_instructions
 from ..item_text import in_words, stand_in
+from ..opaque_state import unseal
 from ..parts import (
     CONTENT,
     Audio,
@@ -26,12 +27,11 @@ from ..parts import (
     ToolCall,
     ToolOutput,
     Turn,
-)  # fmt: skip
-from ..sealed import unseal
+)
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
 from .flavors import Flavor
-from .memory import MESSAGE, Memory
+from .opaque_state import MESSAGE, Memory
 
 DETAILS = ("auto", "low", "high")
 SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")

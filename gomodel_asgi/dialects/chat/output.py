@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...emitter import Emitter
-from ...items import AnyCall, Message, Reasoning, checked
+from ...wire.event_writer import Emitter
+from ...wire.items import AnyCall, Message, Reasoning, checked
 from ..base import Call
+from ..opaque_state import seal
 from ..parts import Json
-from ..sealed import seal
 from ..tools import Tools
 from .calls import Calls
-from .memory import Memory
+from .opaque_state import Memory
 from .reasoning_tags import TaggedText
 
 IMAGE_PHASES = tuple(f"response.image_generation_call.{phase}" for phase in ("in_progress", "generating", "completed"))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...emitter import Emitter, Reason
 from ...tree import parsed
+from ...wire.event_writer import Emitter, Reason
 from ..base import Call
 from ..parts import Json
 from ..tools import Tools

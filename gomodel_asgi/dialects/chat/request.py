@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from ..base import Call, Outgoing
-from ..choice import Choice, read_choice
 from ..conversation import read_conversation
 from ..members import LOGPROBS, boolean, carried_members, included, integer, mapping, number, reasoning_of
 from ..parts import Json
+from ..tool_choice import Choice, read_choice
 from ..tools import FunctionTool, Tools, read_tools
 from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported, malformed, optional_string, string
 from .flavors import Flavor, flavor_of

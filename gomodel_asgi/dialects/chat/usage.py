@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...emitter import usage
+from ...wire.event_writer import usage
 from ..parts import Json
 
 LARGEST = 2**53 - 1  # what every JSON reader holds exactly; no real count is near it

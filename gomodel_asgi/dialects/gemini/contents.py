@@ -17,7 +17,7 @@ from ..item_text import in_words
 from ..parts import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, TOLD_ITEMS, Unsupported, malformed
-from . import memory
+from . import opaque_state
 from .media import render_content
 from .models import generation
 
@@ -140,7 +140,7 @@ class _ModelTurn:
             if part.text:
                 self.parts.append({"text": part.text})
         elif isinstance(part, Reasoning):
-            entries = memory.unpack(part.encrypted, self.writer.call.type, self.writer.call.model)
+            entries = opaque_state.unpack(part.encrypted, self.writer.call.type, self.writer.call.model)
             if part.encrypted and not entries:
                 self.writer.unsupported.leave_out(FOREIGN_REASONING, part.path)
             self.recall(entries)
@@ -158,7 +158,7 @@ class _ModelTurn:
         spans = [entry for entry in entries if "text" in entry]
         if spans:
             last = self.parts.pop() if self.parts and self.parts[-1].keys() == {"text"} else {"text": ""}
-            self.parts += memory.divide(last["text"], spans)
+            self.parts += opaque_state.divide(last["text"], spans)
         for entry in entries:
             if "part" in entry:
                 self.parts.append(entry["part"])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...emitter import Emitter
 from ...errors import GatewayError
+from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing, Translator
 from . import errors, request
 from .reply import CountReply, Reply

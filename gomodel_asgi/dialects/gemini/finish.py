@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...emitter import Emitter, usage
 from ...errors import UpstreamRejected
+from ...wire.event_writer import Emitter, usage
 from . import wire
 
 Json = dict[str, Any]

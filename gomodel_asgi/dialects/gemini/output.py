@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from ...emitter import Emitter
-from ...items import Message, Reasoning
+from ...wire.event_writer import Emitter
+from ...wire.items import Message, Reasoning
 from ..emulations import Unfenced
 from ..tools import Tools
-from . import hosted, memory
+from . import hosted, opaque_state
 from .grounding import Grounding
 
 Json = dict[str, Any]
@@ -54,13 +54,13 @@ class Output:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
-                self._remember(memory.of_part({"text": "", "thoughtSignature": signature}))
+                self._remember(opaque_state.of_part({"text": "", "thoughtSignature": signature}))
             return
         message = self._open_message()
         if text:
             message.text(text, logprobs)
         if signature:
-            self.spans.append(memory.of_text(self.length, len(text), signature))
+            self.spans.append(opaque_state.of_text(self.length, len(text), signature))
         self.length += len(text)
 
     def thought(self, text: str, signature: str) -> None:
@@ -71,7 +71,7 @@ class Output:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.text(text)
         if signature:
-            self._remember(memory.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+            self._remember(opaque_state.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
         else:
             self.thoughts.append(text)
 
@@ -81,7 +81,7 @@ class Output:
         self.calls += 1
         self._end_message()
         if signature:
-            self._remember(memory.of_call(call_id, signature))
+            self._remember(opaque_state.of_call(call_id, signature))
         self._flush()
         call = self.tools().open_call(self.emitter, name, call_id)
         call.arguments(msgspec.json.encode(arguments).decode())
@@ -91,7 +91,7 @@ class Output:
     def image(self, data: str, media_type: str, signature: str) -> None:
         self._end_message()
         if signature:
-            self._remember(memory.of_image(signature))
+            self._remember(opaque_state.of_image(signature))
         item = {"type": "image_generation_call", "status": "completed", "result": data}
         item["output_format"] = media_type.removeprefix("image/")
         self.receipts.append(hosted.receipt(item, ("in_progress", "generating", "completed")))
@@ -101,7 +101,7 @@ class Output:
     def keep(self, part: Json, receipt: hosted.Receipt | None = None) -> None:
         """A part that only Gemini understands, and what the client sees of it."""
         self._end_message()
-        self._remember(memory.of_part(part))
+        self._remember(opaque_state.of_part(part))
         if receipt is not None:
             self.receipts.append(receipt)
             self.searched = self.searched or receipt.item["type"] == "web_search_call"
@@ -176,7 +176,7 @@ class Output:
     def _settle_thoughts(self) -> None:
         """Thoughts that came in pieces are one part."""
         if self.thoughts:
-            self.entries.append(memory.of_part({"text": "".join(self.thoughts), "thought": True}))
+            self.entries.append(opaque_state.of_part({"text": "".join(self.thoughts), "thought": True}))
             self.thoughts.clear()
 
     def _seal(self) -> None:

@@ -10,14 +10,14 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...emitter import Emitter
+from ...wire.event_writer import Emitter
 from ..base import Call
 from ..conversation import offered_tools
 from ..emulations import json_only
-from . import errors, finish, hosted, memory, wire
+from . import errors, finish, hosted, opaque_state, wire
 from .logprobs import read_logprobs
 from .output import Output
-from .tooling import HOSTED
+from .tools import HOSTED
 
 Json = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Reply:
 
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.emitter = emitter
-        seal = functools.partial(memory.pack, provider=call.type, model=call.model)
+        seal = functools.partial(opaque_state.pack, provider=call.type, model=call.model)
         tools = functools.cache(lambda: offered_tools(call, HOSTED))
         self.output = Output(emitter, seal, tools, json=json_only(call))
         self.reason = ""

@@ -7,17 +7,17 @@ from typing import Any
 import msgspec
 
 from ..base import Call, Outgoing
-from ..choice import read_choice
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
 from ..members import LOGPROBS, boolean, carried_members, included, integer
+from ..tool_choice import read_choice
 from ..tools import read_tools
 from ..unsupported import CALL_LIMIT, FORCED_TOOL, SERIAL_CALLS, UNBOUND_CALLS, Unsupported
 from .contents import render_contents
 from .generation import render_form, render_generation, service_tier
 from .media import resolution
 from .models import path_of
-from .tooling import HOSTED, must_be_told, render_tools, shown_tools
+from .tools import HOSTED, must_be_told, render_tools, shown_tools
 
 Json = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...emitter import Emitter
+from ...wire.event_writer import Emitter
 from ..reader import TERMINAL
 from .values import Identity, Json, name_of, repaired_response, timestamp
 

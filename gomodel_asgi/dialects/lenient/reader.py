@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from secrets import token_hex
 from typing import Any
 
-from ...emitter import Emitter, encode
 from ...errors import GatewayError, UpstreamTruncated
 from ...settings import Limits
-from ...sse import Event
+from ...wire.event_writer import Emitter, encode
+from ...wire.sse import Event
 from ..translated import TranslatedReader
 from .reply import LenientTranslator
 from .values import Identity, Json

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from ...emitter import Emitter
 from ...errors import UpstreamAuthError, UpstreamTruncated
-from ...items import CLIENT_CALLS
 from ...tree import parsed
+from ...wire.event_writer import Emitter
+from ...wire.items import CLIENT_CALLS
 from ..failure import reported_failure
 from .account import Account
 from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, type_of

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from ...emitter import DEFAULTS, Reason, encode, response_object, usage
-from ...items import LISTS, TEXT_OF_PART
+from ...wire.event_writer import DEFAULTS, Reason, encode, response_object, usage
+from ...wire.items import LISTS, TEXT_OF_PART
 from ..chat.usage import LARGEST, read_usage
 
 Json = dict[str, Any]

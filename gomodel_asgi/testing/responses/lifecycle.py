@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...emitter import Emitter, usage
+from ...wire.event_writer import Emitter, usage
 from ..model import EPOCH, Model, count
 from ..plan import Headers, Plan, chunked, unary
 from ..refusals import JSON, Refused, answered

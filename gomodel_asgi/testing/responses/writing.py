@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from ...emitter import Emitter, Reason, usage
-from ...items import CustomCall, FunctionCall
+from ...wire.event_writer import Emitter, Reason, usage
+from ...wire.items import CustomCall, FunctionCall
 from ..model import as_function, objects, pieces, speech
 from ..prompt import Prompt
 from ..replies import Answer, ToolCall

@@ -8,7 +8,7 @@ import threading
 from weakref import WeakKeyDictionary
 
 from ...errors import UpstreamTimeout, UpstreamTruncated
-from ..base import Headers, Listener, UpstreamRequest
+from ...seams.transport import Headers, Listener, UpstreamRequest
 from ..slots import ConnectionLimit, of_process
 from .connect import connect, default_context
 from .connection import Connection

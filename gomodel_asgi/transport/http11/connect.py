@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import certifi
 
-from ..base import UpstreamRequest
+from ...seams.transport import UpstreamRequest
 from ..resolve import addresses_of, unreachable
 from ..slots import Slots
 from .connection import Connection

@@ -15,7 +15,7 @@ from __future__ import annotations
 import httptools
 
 from ...errors import UpstreamProtocolError
-from ..base import Headers
+from ...seams.transport import Headers
 from ..head import MAX_HEAD, MAX_HEADERS
 
 MAX_INTERIM = 8

@@ -12,7 +12,7 @@ import asyncio
 from collections import OrderedDict
 
 from ...errors import Overloaded, UpstreamTimeout
-from ..base import UpstreamRequest
+from ...seams.transport import UpstreamRequest
 from ..head import authority, finished, opening
 from ..slots import Slots, of_process, too_many
 from .connection import Connection

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-from ..base import Listener
+from ...seams.transport import Listener
 
 Key = tuple[str, str, int, str, str | None, bool]
 """scheme, host, port, credential, Unix socket, allow_private: what must agree for a connection to be shared."""

@@ -1,0 +1,1 @@
+"""What an upstream lacks: stored responses, conversations, background work, compaction, token counts."""

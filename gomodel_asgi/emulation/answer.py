@@ -1,0 +1,227 @@
+"""Stands between routing and exchange: what a request names of earlier ones is found, what it says is kept.
+
+    recall   what the request names for the policy to see, before it is asked
+    admit    what its items name, once the policy has let the caller in
+    answer   the upstream's reply, or one from the store; then `learning` attends to it
+
+Everything that a request names is found under keys that only its tenant has (`keys.py`), so whether an id is unknown or
+somebody else's is nowhere known, and cannot be told.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..errors import InvalidRequest, StoreUnavailable
+from ..exchange.candidate import provider_of
+from ..exchange.job import Job
+from ..exchange.reply import Reply
+from ..history.continuation import Past
+from ..history.not_found import unknown_conversation, unknown_previous, unknown_response, unsupported
+from ..history.quota import Quotas
+from ..history.recall import Lookups
+from ..history.recorder import Learner, conversation_of
+from ..history.records import COLLECTIONS, Records
+from ..operations import BY_ID, CONVERSATIONS, ROWS
+from ..providers.provider import Provider
+from ..routing.request import Target
+from ..seams.store import Store
+from ..state.available import available
+from ..stores.circuit_breaker import guarded
+from ..tasks import Tasks
+from ..upstream.chain import Exchange
+from . import token_count
+from .background import Background
+from .compaction import Compactor
+from .context_management import managed
+from .conversations import Conversations
+from .stored import StoredResponses
+
+# Seconds that the gateway's own work is given to end when it is closed.
+FAREWELL = 5.0
+
+
+class GatewayState:
+    """The state of one gateway in *store*. *tenant_entries* and *tenant_bytes* are the quotas of each tenant."""
+
+    def __init__(self, store: Store, *, tenant_entries: int | None = None, tenant_bytes: int | None = None) -> None:
+        self.tasks = Tasks()
+        self.records = Records(guarded(store))
+        self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
+        self.conversations = Conversations(self.records, self.quotas)
+        self.compactor = Compactor(self.records)
+        self.lookups = Lookups(self.records, self.compactor)
+        self.learner = Learner(self.records, self.conversations, self.quotas, self.tasks)
+        self.stored = StoredResponses(self.records)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed)
+
+    # Before the policy...
+
+    def names(self, job: Job) -> bool:
+        """Whether the request names anything that the policy may see."""
+        return self.lookups.names(job)
+
+    async def recall(self, job: Job) -> None:
+        """Find it, and let the policy see it as `request.previous`.
+
+        :raises InvalidRequest: a member that names something can be read in two ways.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        await self.lookups.recall(job)
+
+    # After it...
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Look at all else that the request brings and names, before *target* sees any of it.
+
+        :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        await self.lookups.admit(job, target)
+
+    async def answer(self, job: Job, target: Target) -> Reply:
+        """The reply to *job*, from *target* or from the store.
+
+        :raises GatewayError: there is none.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        operation = job.request.operation
+        if operation == "create" and job.past is None and not job.request.envelope.names_state:
+            reply = await Exchange(job, target).run()
+            if self.records.keeps:
+                await self.learner.learn(job, reply)
+            return reply
+        if operation in BY_ID:
+            return await self._by_id(job, target)
+        if operation in CONVERSATIONS:
+            return await self._conversation(job, target)
+        return await self._create(job, target)
+
+    async def _create(self, job: Job, target: Target) -> Reply:
+        provider = provider_of(target, job)
+        if not self.records.keeps:
+            self._check_stateless(job, provider.keeps_state)
+        await self._prepare(job, target)
+        operation, envelope = job.request.operation, job.request.envelope
+        if operation == "compact":
+            return await self.compactor.answer(job, target, provider)
+        if operation == "input_tokens":
+            return await token_count.answer(job, target, provider)
+        if envelope.flag("background") and not provider.keeps_state:
+            return await self.background.begin(job, target, provider)
+        try:
+            reply = await Exchange(await self._managed(job, target), target).run()
+        except InvalidRequest as error:
+            raise error if not isinstance(job.past, Past) else job.past.in_own_terms(error) from error.__cause__
+        if self.records.keeps:
+            await self.learner.learn(job, reply)
+        return reply
+
+    async def _managed(self, job: Job, target: Target) -> Job:
+        """*job* as it is to be asked: with its context compacted, if that is asked for and due."""
+        return await managed(job, target, self.lookups, self.compactor)
+
+    def _check_stateless(self, job: Job, keeps_state: bool) -> None:
+        """Without a store, what names state means something only to upstreams that keep it."""
+        envelope = job.request.envelope
+        if keeps_state:
+            return
+        if envelope.has("previous_response_id"):
+            raise unknown_previous()
+        if envelope.has("conversation"):
+            raise unknown_conversation()
+        if envelope.flag("background"):
+            raise unsupported("background")
+
+    async def _prepare(self, job: Job, target: Target) -> None:
+        """Read what was said before, if any upstream of the chain may need to be told."""
+        past = job.past
+        if not isinstance(past, Past) or past.owner is None or not past.row.continues:
+            return
+        owner, names = past.owner, [provider_of(one, job).name for one in target.chain()]
+        if owner.held or names != [owner.provider] or past.references:
+            await available(partial(self._read, job, past))
+
+    async def _read(self, job: Job, past: Past) -> None:
+        request = job.request
+        previous = request.envelope.text("previous_response_id")
+        if previous is not None:
+            past.lines = await self.records.turns.history(request.tenant, previous)
+            return
+        conversation = conversation_of(request.envelope.members.get("conversation"))
+        if conversation is not None:
+            past.lines = await self.conversations.lines(request.tenant, conversation)
+
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        tenant, upstream = job.request.tenant, self.records.accounts.upstream(provider)
+        return self.records.keeps and await available(partial(self.records.claims.is_anothers, tenant, upstream, id))
+
+    # Operations by id...
+
+    async def _by_id(self, job: Job, target: Target) -> Reply:
+        owner, provider = job.request.previous, provider_of(target, job)
+        if not self.records.keeps:
+            if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
+                raise unsupported(job.request.operation)
+            return await Exchange(job, target).run()
+        if owner is None and (job.request.tenant is not None or not provider.keeps_state):
+            raise unknown_response()
+        if isinstance(job.past, Past) and job.past.owner is not None and job.past.owner.held:
+            owner = job.past.owner
+            return await available(partial(self._held, job, owner.provider, owner.model))
+        reply = await Exchange(job, target).run()
+        if job.request.operation == "delete" and reply.status < 300:
+            await self._forgotten(job)
+        return await self._listed(job, reply)
+
+    async def _listed(self, job: Job, reply: Reply) -> Reply:
+        if ROWS[job.request.operation].gives == "items":
+            await self.learner.listed(job, reply)
+        return reply
+
+    async def _held(self, job: Job, provider: str, model: str | None) -> Reply:
+        return await self.stored.answer(job, provider, model, self.background)
+
+    async def _forgotten(self, job: Job) -> None:
+        """The upstream has deleted a response: what is known of it goes too, and if that fails it is only of no use."""
+        assert job.request.response_id is not None
+        try:
+            await self.records.delete(job.request.tenant, job.request.response_id)
+            await self.quotas.release(job.request.tenant, job.request.response_id)
+        except StoreUnavailable as error:
+            job.warn([f"the store: {error.detail or error.message}"])
+
+    async def _conversation(self, job: Job, target: Target) -> Reply:
+        provider = provider_of(target, job)
+        past = job.past if isinstance(job.past, Past) else None
+        if not self.records.keeps:
+            if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
+                raise unsupported("conversations")
+            return await Exchange(job, target).run()
+        return await self._listed(job, await self.conversations.answer(job, target, provider, past))
+
+    async def work(self, job: Job, target: Target, id: str) -> None:
+        """Work on the queued background response *id*, here and now.
+
+        :raises LookupError: the policy named an unknown provider.
+        """
+        await self._prepare(job, target)
+        await self.background.work(job, target, id)
+
+    # Life...
+
+    async def forget(self, tenant: str | None) -> int:
+        """Make everything of *tenant* unreachable, and delete what the store can enumerate: how many records.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        return await self.records.tenancy.forget(tenant, COLLECTIONS) if self.records.keeps else 0
+
+    async def aclose(self) -> None:
+        """Let the work behind replies end, then close what this event loop has open of the store."""
+        await self.tasks.aclose(FAREWELL)
+        await self.records.store.aclose()

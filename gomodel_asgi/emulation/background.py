@@ -1,0 +1,243 @@
+"""`background: true` for upstreams that have no such thing: the work is a task of this process, its traces are stored.
+
+    queued ──claimed──► in_progress ──► completed | incomplete | failed | cancelled
+
+The response lies in the store from the first moment; every change of its status is a compare-and-swap, so that of a
+worker that ends, one that cancels and one that declares it lost exactly one is believed. Who works on a response holds
+a lease, renewed while it lives. A response under way without a lease has lost its worker (killed, or its machine gone):
+whoever looks at it next finds it failed. A process that ends in order marks what it had begun as failed itself.
+
+Events go into a log of numbered segments, which any worker can follow from any sequence number.
+
+What is queued here waits for a place in its tenant's concurrency, and holds its lease meanwhile. How many of a tenant's
+are queued and at work in this process is bounded; a task queue of the host's bounds itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from ..admission import Allowance
+from ..errors import GatewayFault, InvalidRequest, RateLimited
+from ..exchange.candidate import longest, resolve
+from ..exchange.job import Job, clock
+from ..exchange.local_reply import told
+from ..exchange.reply import Reply
+from ..history.claims import HERE
+from ..history.continuation import Past
+from ..history.not_found import unknown_response
+from ..history.ownership import Owner
+from ..history.quota import Quotas
+from ..history.recorder import is_stored
+from ..history.records import Records
+from ..history.turns import Turn
+from ..providers.provider import Provider
+from ..routing.request import Target
+from ..state.lease import Leases
+from ..tasks import Task, Tasks
+from ..wire.event_writer import response_object
+from .background_status import ended, is_under_way, standing
+from .background_worker import Prepare, Worker
+from .event_log import EventLog, follow
+
+Json = dict[str, Any]
+Enqueue = Callable[[str], Awaitable[object]]
+
+# Seconds after which a tenant whose background is full may look again: a response takes some.
+FULL = 5.0
+
+
+class Ticket(msgspec.Struct):
+    """What a task queue carries: whose response is to be worked on."""
+
+    tenant: str | None
+    id: str
+
+
+class Background:
+    """Works on responses behind their requests. *enqueue*, if set, gives the work to a task queue of the host's: it is
+    called with a ticket (text), and some worker calls `Gateway.run_background(ticket)`."""
+
+    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare) -> None:
+        self.records = records
+        self.quotas = quotas
+        self.tasks = tasks
+        self.prepare = prepare
+        self.leases = Leases(records)
+        self.log = EventLog(records)
+        self.allowance = Allowance()
+        self.enqueue: Enqueue | None = None
+        self._here: dict[tuple[str | None, str], Task] = {}
+
+    # Beginning...
+
+    async def begin(self, job: Job, target: Target, provider: Provider) -> Reply:
+        """The reply to a create that is worked on in the background: the queued response, or its events.
+
+        :raises InvalidRequest: it asks for what cannot be, or the store cannot bear it.
+        :raises RateLimited: the tenant has as many in the background as it may.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        self._check(job, target)
+        tenant, until, here = job.request.tenant, job.started + longest(target, job), self.enqueue is None
+        if here and not self.allowance.take(tenant, job.setup.limits.tenant_background):
+            message = "Too many background responses of this account are queued or under way; try again later."
+            raise RateLimited(message, retry_after=FULL)
+        id = "resp_" + secrets.token_hex(24)
+        try:
+            model, response = await self._kept(job, target, provider, id)
+            if self.enqueue is not None:
+                await self.enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
+        except BaseException:
+            if here:
+                self.allowance.give_back(tenant)
+            raise
+        if here:
+            self._here[tenant, id] = self.tasks.spawn(partial(self._work_here, job, target, id, until))
+        if job.stream:
+            return self.followed(job, id, None, provider.name, model)
+        return told(response, provider.name, model)
+
+    async def _kept(self, job: Job, target: Target, provider: Provider, id: str) -> tuple[str | None, Json]:
+        """The model that is asked, and the queued response, which lies in the store."""
+        candidate = await resolve(target, job)
+        tenant = job.request.tenant
+        stamp = provider.name if job.setup.stamp else None
+        body = dict(job.request.body)
+        if isinstance(body.get("conversation"), str):
+            body["conversation"] = {"id": body["conversation"]}
+        response = response_object(id, int(time.time()), candidate.model or "", body, stamp)
+        response["status"] = "queued"
+        account = self.records.accounts.of(provider, candidate.key)
+        turn = Turn(
+            input=job.past.own_input(strict=True) if isinstance(job.past, Past) else bytes(_input(job)),
+            output=b"[]",
+            account=account,
+            type=provider.type or provider.name,
+            response=msgspec.json.encode(response),
+            previous=job.request.envelope.text("previous_response_id"),
+            request=job.request.envelope.raw if self.enqueue is not None else b"",
+        )
+        if not await self.quotas.admit(tenant, id, turn):
+            raise InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
+        owner = Owner(
+            provider.name, candidate.model, account, time.time(), type=provider.type, held=True, upstream=HERE
+        )
+        await self.leases.take(tenant, id, waiting=self.enqueue is not None)
+        await self.records.turns.keep(tenant, id, turn)
+        await self.records.owners.remember(tenant, id, owner)
+        return candidate.model, response
+
+    def _check(self, job: Job, target: Target) -> None:
+        store, envelope = self.records.store, job.request.envelope
+        if not store.atomic:
+            raise InvalidRequest(
+                f"Background work is not to be had here: {store.limitation}",
+                status=501,
+                code="unsupported_response_operation",
+                param="background",
+            )
+        if not is_stored(job, target):
+            raise InvalidRequest("'background' needs the response to be stored.", param="store", code="invalid_value")
+        if envelope.has("conversation"):
+            raise InvalidRequest(
+                "'background' cannot go with a 'conversation' here.", param="conversation", code="unsupported_parameter"
+            )
+
+    # Working...
+
+    async def opened(self, ticket: str) -> tuple[str | None, str, bytes] | None:
+        """Tenant, response id and request body of *ticket*; None where there is nothing left to do.
+
+        :raises ValueError: it is no ticket.
+        """
+        try:
+            found = msgspec.json.decode(ticket, type=Ticket)
+        except msgspec.MsgspecError:
+            raise ValueError("This is no ticket of a background response.") from None
+        turn = await self.records.turns.find(found.tenant, found.id)
+        if turn is None or not turn.request or standing(turn.response).status != "queued":
+            return None
+        return found.tenant, found.id, turn.request
+
+    async def work(self, job: Job, target: Target, id: str) -> None:
+        """Work on the response *id*, whose ticket somebody has redeemed, until it has ended. Never raises for a failure
+        of the upstream.
+
+        :raises Overloaded: its tenant has had no place for it; it stays queued.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        tenant, turnstiles = job.request.tenant, job.setup.turnstiles
+        until = job.started + longest(target, job)
+        worker = Worker(self.records, self.leases, self.log, self.prepare, job, id, until)
+        held = await turnstiles.enter_work(tenant, until - clock(), background=True)
+        try:
+            if await worker.claimed():
+                await worker.run(target)
+        finally:
+            turnstiles.leave(held)
+
+    async def _work_here(self, job: Job, target: Target, id: str, until: float) -> None:
+        """Work on the response *id*, which this process has queued, when its turn comes."""
+        tenant = job.request.tenant
+        try:
+            await Worker(self.records, self.leases, self.log, self.prepare, job, id, until).whole(target)
+        finally:
+            self._here.pop((tenant, id), None)
+            self.allowance.give_back(tenant)
+
+    # Looking at it...
+
+    async def settled(self, tenant: str | None, id: str) -> Turn | None:
+        """The turn; where its worker is lost, already as failed."""
+        found = await self.records.turns.versioned(tenant, id)
+        if found is None:
+            return None
+        turn, version = found
+        if not is_under_way(turn) or await self.leases.is_held(tenant, id):
+            return turn
+        error = GatewayFault("The worker of this response is gone; send the request again.", code="worker_lost")
+        failed = ended(turn, "failed", error)
+        if await self.records.turns.replace(tenant, id, version, failed) is not None:
+            return failed
+        return await self.records.turns.find(tenant, id)
+
+    async def cancel(self, tenant: str | None, id: str) -> bytes:
+        """Cancel the response: it, as it is then.
+
+        :raises InvalidRequest: it is not there, or was never in the background.
+        """
+        while True:
+            found = await self.records.turns.versioned(tenant, id)
+            if found is None:
+                raise unknown_response()
+            turn, version = found
+            if not standing(turn.response).background:
+                raise InvalidRequest("Only responses created with 'background: true' can be cancelled.")
+            if not is_under_way(turn):
+                return turn.response
+            cancelled = ended(turn, "cancelled", None)
+            if await self.records.turns.replace(tenant, id, version, cancelled) is not None:
+                await self.stop(tenant, id)
+                return cancelled.response
+
+    async def stop(self, tenant: str | None, id: str) -> None:
+        """End the work on a response if it is done here; another worker notices within a beat."""
+        task = self._here.pop((tenant, id), None)
+        if task is not None:
+            task.cancel()
+
+    def followed(self, job: Job, id: str, after: int | None, provider: str, model: str | None) -> Reply:
+        """The events of a response behind the number *after*, up to its end, as they come."""
+        tenant, seconds = job.request.tenant, job.setup.timeouts.total
+        return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
+
+
+def _input(job: Job) -> msgspec.Raw:
+    return job.request.envelope.members.get("input", msgspec.Raw(b"[]"))

@@ -1,0 +1,271 @@
+"""One response in the background: waited with, then worked on. The upstream is read, the log written, the lease
+renewed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from copy import copy
+
+import anyio
+import msgspec
+
+from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
+from ..exchange.job import Job, clock
+from ..exchange.reply import Reply
+from ..history.continuation import Past
+from ..history.recorder import last_response
+from ..history.records import Records
+from ..history.turns import Turn
+from ..observers import Trail
+from ..resilience.concurrency import Held
+from ..routing.request import Target
+from ..state.lease import Leases
+from ..upstream.chain import Exchange
+from ..upstream.observed import followed
+from .background_status import ended, ended_by, is_under_way, marked, standing, with_status
+from .event_log import EventLog
+
+# Seconds between two looks at the store while working: events are written, the lease is renewed, a cancel is seen.
+BEAT = 0.1
+
+# Seconds in which a worker that ends may still say so.
+FAREWELL = 2.0
+
+
+Prepare = Callable[[Job, Target], Awaitable[Job]]
+
+
+class Worker:
+    """Works on one response, which has to be answered by *until* on the clock. *prepare* is asked for each request as
+    its upstream is to get it."""
+
+    def __init__(
+        self, records: Records, leases: Leases, log: EventLog, prepare: Prepare, job: Job, id: str, until: float
+    ) -> None:
+        self.leases = leases
+        self.log = log
+        self.prepare = prepare
+        self.turns = records.turns
+        self.job = job
+        self.tenant = job.request.tenant
+        self.id = id
+        self.until = until
+        self.version = 0
+        self.turn: Turn | None = None
+        self.pending: list[bytes] = []
+        self.segments = 0
+        self.writing = anyio.Lock()
+        self.over = anyio.Event()
+
+    # Waiting...
+
+    async def whole(self, target: Target) -> None:
+        """Wait for a place of the tenant's, then work. However that ends, the response does not stay queued."""
+        turnstiles = self.job.setup.turnstiles
+        held: Held = ()
+        try:
+            held = await self._placed()
+            if await self.claimed():
+                await self.run(target)
+            else:
+                await self.leases.give_back(self.tenant, self.id)
+        except Overloaded:
+            await self._given_up(Overloaded("The response has waited for as long as it may take in all."))
+        except BaseException as error:
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
+                await self._given_up(reason_of(error))
+            raise
+        finally:
+            turnstiles.leave(held)
+
+    async def _placed(self) -> Held:
+        """The tenant's place, once it is this response's turn.
+
+        :raises Overloaded: that has not come in time.
+        """
+        held: Held = ()
+        late: Overloaded | None = None
+        over = anyio.Event()
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._waits, over, beside.cancel_scope)
+                try:
+                    turnstiles, left = self.job.setup.turnstiles, self.until - clock()
+                    held = await turnstiles.enter_work(self.tenant, left, background=True)
+                except Overloaded as error:
+                    late = error
+                over.set()
+        except BaseException:
+            self.job.setup.turnstiles.leave(held)
+            raise
+        if late is not None:
+            raise late
+        return held
+
+    async def _waits(self, over: anyio.Event, scope: anyio.CancelScope) -> None:
+        """Hold the lease of a response that is queued, until it no longer is: another worker may have cancelled it."""
+        while not await _passed(self.leases.lasts / 3, over):
+            with suppress(StoreUnavailable):  # it may be back the next time; the lease outlives two of them
+                if await self._queued() is None:
+                    return scope.cancel()
+                await self.leases.take(self.tenant, self.id)
+
+    async def _queued(self) -> tuple[Turn, int] | None:
+        """The turn and its version, if it is queued still."""
+        found = await self.turns.versioned(self.tenant, self.id)
+        return None if found is None or standing(found[0].response).status != "queued" else found
+
+    async def _given_up(self, error: GatewayError) -> None:
+        """Nothing will come of the response any more."""
+        found = await self.turns.versioned(self.tenant, self.id)
+        if found is not None and is_under_way(found[0]):
+            await self.turns.replace(self.tenant, self.id, found[1], ended(found[0], "failed", error))
+        await self.leases.give_back(self.tenant, self.id)
+
+    # Working...
+
+    async def claimed(self) -> bool:
+        """Whether the response was queued, and is now this worker's."""
+        found = await self._queued()
+        if found is None:
+            return False
+        await self.leases.take(self.tenant, self.id)
+        self.turn = with_status(found[0], "in_progress")
+        version = await self.turns.replace(self.tenant, self.id, found[1], self.turn)
+        self.version = version or 0
+        if version is None:
+            self.leases.leave(self.tenant, self.id)
+        return version is not None
+
+    async def run(self, target: Target) -> None:
+        """Read the reply to its end, and keep how it ended."""
+        self.job = in_stream(self.job, self.id)
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._beats, beside.cancel_scope)
+                await self._read(target)
+            if self.turn is None:
+                with suppress(StoreUnavailable):
+                    await self.leases.give_back(self.tenant, self.id)
+        except BaseException as error:
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
+                await self._ended(ended_by(self.turn, reason_of(error)))
+            raise
+
+    async def _read(self, target: Target) -> None:
+        response: bytes | None = None
+        try:
+            asked = self._asked(target)
+            async with await (asked if self.job.trail is None else followed(asked, self.job.trail)) as reply:
+                while data := await reply.next():
+                    self.pending.append(data)
+                    response = data if reply.stream is None else None
+                response = response if reply.stream is None else reply.stream.reader.final()
+        except GatewayError as error:
+            return await self._ended(ended_by(self.turn, error))
+        except LookupError:
+            return await self._ended(ended_by(self.turn, GatewayFault("The gateway could not route this request.")))
+        await self._finished(response)
+
+    async def _asked(self, target: Target) -> Reply:
+        """The upstream's reply; a stream is bounded by the same time itself.
+
+        :raises GatewayError: there is none, or none in time.
+        """
+        with anyio.move_on_after(self.until - clock()):
+            return await Exchange(await self.prepare(self.job, target), target).run()
+        raise UpstreamTimeout("The response took longer than allowed.")
+
+    async def _finished(self, response: bytes | None) -> None:
+        if response is not None and not response.startswith(b"{"):
+            response = last_response(response)  # events that came in one piece
+        assert self.turn is not None
+        if response is None:
+            return await self._ended(ended_by(self.turn, GatewayFault("The upstream gave no response.")))
+        output = msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"]
+        await self._ended(
+            msgspec.structs.replace(self.turn, response=marked(response), output=bytes(output), request=b"")
+        )
+
+    async def _ended(self, turn: Turn | None) -> None:
+        """The last change; it comes behind the last event, so that whoever sees it sees all of them, and behind the
+        last beat, which would take the lease again."""
+        self.over.set()
+        async with self.writing:
+            await self._flush()
+        if turn is not None:
+            await self.turns.replace(self.tenant, self.id, self.version, turn)
+        await self.leases.give_back(self.tenant, self.id)
+
+    async def _beats(self, scope: anyio.CancelScope) -> None:
+        """Every beat what has come is written; now and then the lease is renewed, and a cancel is seen."""
+        while not await _passed(BEAT, self.over):
+            with suppress(StoreUnavailable):  # it may be back at the next beat; the lease outlives several
+                if not await self._beat():
+                    self.turn = None
+                    scope.cancel()
+
+    async def _beat(self) -> bool:
+        """Whether the response is still to be worked on, as far as has been looked."""
+        async with self.writing:
+            if self.over.is_set():
+                return True
+            await self._flush()
+            return not await self.leases.renew(self.tenant, self.id) or await self._is_wanted()
+
+    async def _is_wanted(self) -> bool:
+        """Whether the response is still this worker's: neither cancelled nor deleted nor declared lost."""
+        found = await self.turns.versioned(self.tenant, self.id)
+        return found is not None and found[1] == self.version
+
+    async def _flush(self) -> None:
+        """Write what has come as the next segment; one at a time, so that the log never has a gap: hold `writing`."""
+        if self.pending:
+            events = b"".join(self.pending)
+            count = len(self.pending)
+            await self.log.append(self.tenant, self.id, self.segments, events)
+            del self.pending[:count]
+            self.segments += 1
+
+
+async def _passed(seconds: float, over: anyio.Event) -> bool:
+    """Wait so long, or until it is over; whether it is. A task that is cancelled instead leaves a ring, in which all
+    that it held stays until the garbage collector comes."""
+    with anyio.move_on_after(seconds):
+        await over.wait()
+    return over.is_set()
+
+
+def reason_of(error: BaseException) -> GatewayError:
+    """What a response is told of the *error* that ended its work."""
+    if isinstance(error, Exception):
+        return GatewayFault("The gateway failed to work on this response.")
+    return ServerShutdown("The server was shut down; send the request again.")
+
+
+def in_stream(job: Job, id: str) -> Job:
+    """*job* as the work behind it has to be done: with a stream, under the response's id."""
+    request = copy(job.request)
+    members = {name: raw for name, raw in request.envelope.members.items() if name != "background"}
+    envelope = request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
+    envelope.stream = True
+    request.envelope = envelope
+    past = job.past
+    if isinstance(past, Past):
+        past = copy(past)
+        past.original = envelope
+    trail = trail_of(job)
+    return msgspec.structs.replace(
+        job, request=request, stream=True, past=past, response_id=id, trail=trail, background=True
+    )
+
+
+def trail_of(job: Job) -> Trail | None:
+    """A trail for the work behind *job*, whose own ends with the queued response; its usage is told here, once."""
+    if not job.setup.observers:
+        return None
+    request, trail = job.request, Trail(job.setup.observers, job.request_id)
+    trail.know(operation=request.operation)
+    trail.arrived(request.tenant, request.model, True, request.provider, len(request.envelope.raw))
+    return trail

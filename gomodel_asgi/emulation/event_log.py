@@ -1,0 +1,188 @@
+"""The events of a response in the background: a log in numbered segments, written by one worker, followed by any."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import msgspec
+
+from ..dialects.native import NativeReader
+from ..errors import UpstreamTimeout
+from ..exchange.job import clock
+from ..exchange.reply import Reply
+from ..history.records import Records
+from ..history.turns import Turn
+from ..seams.transport import Headers
+from ..settings import Limits
+from ..tree import parsed
+from ..upstream.chain import STREAM_HEADERS, STREAM_TYPE, named
+from ..upstream.stream import Stream
+from ..wire.event_writer import DONE, frame
+from ..wire.sse import parse, split
+from .background_status import standing
+
+EVENTS = "events"
+
+TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
+
+# Seconds between two looks for a segment that has not been written yet, and where nothing can have been written.
+LOOKS = 0.05
+QUEUED_LOOKS = 0.5
+
+# What ends a stream whose log ends without it, by the response's status.
+ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
+
+Settled = Callable[[], Awaitable[Turn | None]]
+
+
+class Told(msgspec.Struct):
+    """An event, as far as a follower has to know it: by its own members, since what is in it may look the same."""
+
+    type: str | None = None
+    sequence_number: int | None = None
+
+
+_told = msgspec.json.Decoder(Told).decode
+
+
+def told_by(event: bytes) -> Told:
+    """What *event* of a log says of itself; nothing, where it has none of both (`[DONE]`)."""
+    parsed = parse(event)
+    try:
+        return Told() if parsed is None else _told(parsed.data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Told()
+
+
+class EventLog:
+    """Logs of responses, each tenant's apart."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    async def append(self, tenant: str | None, id: str, number: int, events: bytes) -> None:
+        """Write whole *events* as the segment *number*."""
+        await self.records.store.put(EVENTS, await self._key(tenant, id, number), events)
+
+    async def read(self, tenant: str | None, id: str, number: int) -> bytes | None:
+        """The segment *number*, None where it is not written."""
+        record = await self.records.store.get(EVENTS, await self._key(tenant, id, number))
+        return record.value or None if record is not None else None
+
+    async def delete(self, tenant: str | None, id: str) -> None:
+        """Remove all segments."""
+        number = 0
+        while await self.records.store.delete(EVENTS, await self._key(tenant, id, number)):
+            number += 1
+
+    async def _key(self, tenant: str | None, id: str, number: int) -> str:
+        return await self.records.tenancy.key(tenant, f"{id}/{number}")
+
+
+class Follower:
+    """Reads a log as if it were an upstream: `read` waits until more is written or the response has ended."""
+
+    status = 200
+    headers: Headers = []
+    resumable = True
+
+    def __init__(
+        self,
+        log: EventLog,
+        settled: Settled,
+        reader: NativeReader,
+        *,
+        tenant: str | None,
+        id: str,
+        after: int | None,
+    ) -> None:
+        self.log = log
+        self.settled = settled
+        self.tenant = tenant
+        self.id = id
+        self.after = -1 if after is None else after
+        self.number = 0
+        self.last = -1
+        self.over = False
+        self.reader = reader
+
+    async def read(self, timeout: float) -> bytes:
+        """The next events, `b""` at the end.
+
+        :raises UpstreamTimeout: none have come for *timeout* seconds.
+        """
+        until = clock() + timeout
+        while not self.over:
+            # First where it stands, then what is written: what ends a response is written before it has ended.
+            turn = await self.settled()
+            segment = await self.log.read(self.tenant, self.id, self.number)
+            if segment is not None:
+                events = self._taken(segment)
+            else:
+                events = self._end(turn)
+                if not self.over:
+                    await self._pause(turn, until)
+            if events:
+                return events
+        return b""
+
+    async def aclose(self) -> None:
+        self.over = True
+
+    async def _pause(self, turn: Turn | None, until: float) -> None:
+        if clock() >= until:
+            raise UpstreamTimeout("The response did not end in time.")
+        queued = turn is not None and standing(turn.response).status == "queued"
+        await anyio.sleep(QUEUED_LOOKS if queued else LOOKS)
+
+    def _taken(self, segment: bytes) -> bytes:
+        self.number += 1
+        events = []
+        for event in split(segment):
+            told = told_by(event)
+            self.last = told.sequence_number if told.sequence_number is not None else self.last
+            is_terminal = told.type in TERMINAL
+            self.over = self.over or is_terminal
+            if told.sequence_number is None or self.last > self.after:
+                events.append(event)
+            elif is_terminal:
+                self.reader.terminal = "completed"  # the client has had the end already
+        return b"".join(events)
+
+    def _end(self, turn: Turn | None) -> bytes:
+        """What is left to say where the log has nothing more: that the response was cancelled, lost or deleted."""
+        if turn is None:
+            self.over = True
+            return b""
+        response = parsed(turn.response)
+        if response["status"] in ("queued", "in_progress"):
+            return b""
+        self.over = True
+        number = max(self.last, self.after) + 1
+        type = ENDS.get(response["status"], "response.failed")
+        return frame({"type": type, "sequence_number": number, "response": response}) + DONE
+
+
+def follow(
+    log: EventLog,
+    settled: Settled,
+    tenant: str | None,
+    id: str,
+    after: int | None,
+    provider: str,
+    model: str | None,
+    seconds: float,
+) -> Reply:
+    """The events of a response behind the number *after*, up to its end and for so many *seconds*, as a reply."""
+    reader = NativeReader(name=None, model=model, limits=Limits())
+    stream = Stream(
+        Follower(log, settled, reader, tenant=tenant, id=id, after=after),
+        reader,
+        held=b"",
+        idle=seconds,
+        until=clock() + seconds,
+        on_end=lambda stream, error: None,
+    )
+    headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
+    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, stream=stream)

@@ -1,0 +1,80 @@
+"""Operations on responses whose upstream keeps none: what the Responses API does with a response, done on the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dialects.replay import events_of
+from ..errors import InvalidRequest
+from ..exchange.job import Job
+from ..exchange.local_reply import streamed, told
+from ..exchange.reply import Reply
+from ..history.not_found import unknown_response
+from ..history.records import Records
+from ..history.turns import Turn, items_of
+from ..state.paging import asked_of, page, whole_number
+from ..tree import parsed
+from ..wire.event_writer import DONE, frame
+from .background import Background
+
+Json = dict[str, Any]
+
+HIGHEST = 2**53
+
+
+class StoredResponses:
+    """Answers retrieve, delete, cancel and input_items from *records*. Whoever calls has asked the policy."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    async def answer(self, job: Job, provider: str, model: str | None, background: Background) -> Reply:
+        """The reply to an operation on a response that *provider* once gave.
+
+        :raises InvalidRequest: 404, it is there no longer; 400, it cannot be done with it.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        id, tenant = job.request.response_id, job.request.tenant
+        assert id is not None
+        turn = await background.settled(tenant, id)
+        if turn is None:
+            raise unknown_response()
+        match job.request.operation:
+            case "delete":
+                await background.stop(tenant, id)
+                await background.log.delete(tenant, id)
+                await self.records.delete(tenant, id)
+                await background.quotas.release(tenant, id)
+                return told({"id": id, "object": "response", "deleted": True}, provider, model)
+            case "cancel":
+                return told(await background.cancel(tenant, id), provider, model)
+            case "input_items":
+                return told(page(await self._inputs(tenant, id, turn), job.query), provider, model)
+        return await self._retrieved(job, id, turn, provider, model, background)
+
+    async def _inputs(self, tenant: str | None, id: str, turn: Turn) -> list[Json]:
+        """What the response was given, its history first."""
+        lines = await self.records.turns.history(tenant, turn.previous) if turn.previous is not None else []
+        if lines is None:
+            lines = []  # a part of the history was deleted; what the response itself was given is still known
+        return [*(item for line in lines for item in line.items), *items_of(turn.input, id)]
+
+    async def _retrieved(
+        self, job: Job, id: str, turn: Turn, provider: str, model: str | None, background: Background
+    ) -> Reply:
+        asked = asked_of(job.query)
+        if asked.get("stream") != "true":
+            return told(turn.response, provider, model)
+        after = whole_number(asked, "starting_after", 0, HIGHEST)
+        response: Json = parsed(turn.response)
+        if response.get("background"):
+            return background.followed(job, id, after, provider, model)
+        return streamed(replayed(response, after), provider, model)
+
+
+def replayed(response: Json, after: int | None) -> bytes:
+    """The events of a response that has ended, those behind the sequence number *after*."""
+    if response.get("status") in ("queued", "in_progress"):
+        raise InvalidRequest("This response has not ended and cannot be streamed.", param="stream")
+    first = -1 if after is None else after
+    return b"".join(frame(event) for event in events_of(response) if event["sequence_number"] > first) + DONE

@@ -1,0 +1,1 @@
+"""What was said before, and whose it is. Knows stores, never the network."""

@@ -1,0 +1,371 @@
+"""What a request names of earlier ones, as each upstream that it may go to has to see it.
+
+Strategy: the account that issued an id gets the client's own bytes, since there the id means something. Any other gets
+the conversation itself: what the id stands for, followed by the request's own input. So one request can fall back from
+an upstream that remembers to one that does not, and neither ever sees an id that it has not issued.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from ..errors import InvalidRequest
+from ..operations import Row
+from ..providers.provider import Provider
+from ..state.accounts import Accounts
+from ..tree import parsed
+from ..wire.ambiguity import ARRAY
+from ..wire.json_body import Envelope, invalid_json
+from .compaction_item import is_ours
+from .not_found import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
+from .ownership import Owner
+from .portable import carried
+from .references import Reference, without
+from .turns import Line
+
+Json = dict[str, Any]
+Warn = Callable[[Iterable[str]], None]
+
+PLACE = re.compile(r"input\[(\d+)\](.*)", re.DOTALL)
+PATH = "path"
+
+encode = msgspec.json.encode
+
+
+class Referred(msgspec.Struct, frozen=True):
+    """A stored item that an `item_reference` names; *item* is None where only its account knows what it is."""
+
+    item: Json | None
+    account: str
+    type: str
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A response or conversation that a request names. *place* is the member that does, or `PATH`; *id* is None where
+    what stands there can be none; *owner* is None where nobody is known to own it."""
+
+    place: str
+    id: str | None
+    owner: Owner | None
+
+
+class Past:
+    """What one request of the kind *row* continues.
+
+    *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
+    known here. *references* are the items that it refers to, *referred* those of them that are known, by id. *trusted*
+    says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
+    *foreign*, by upstream, which are a tenant's. *expand* gives items that stand for others (our compactions) as those;
+    *compacted* says that the request's own are among them. *whole*, where it is set, is all that was said and is said
+    now, in place of all that the request names.
+    """
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        row: Row,
+        accounts: Accounts,
+        expand: Callable[[Json], list[Json]],
+        *,
+        warn: Warn,
+        trusted: bool = False,
+    ) -> None:
+        self.original = envelope
+        self.row = row
+        self.accounts = accounts
+        self.warn = warn
+        self.trusted = trusted
+        self.expand = expand
+        self.compacted = False
+        self.whole: list[Json] | None = None
+        self.named: list[Named] = []
+        self.lines: list[Line] | None = None
+        self.references: list[Reference] = []
+        self.referred: dict[str, Referred] = {}
+        self.foreign: dict[str, set[str]] = {}
+        self.before = 0
+        """How many items of the last body were said before the client's own."""
+
+    @property
+    def owner(self) -> Owner | None:
+        """Who holds what the path names, else `previous_response_id`, else the conversation."""
+        return self.named[0].owner if self.asks else None
+
+    @property
+    def asks(self) -> bool:
+        """Whether the request goes on from a response or a conversation."""
+        return any(one.place in self._members or one.place == PATH for one in self.named)
+
+    @property
+    def _members(self) -> tuple[str, ...]:
+        """The members that name what is gone on from, where that can be sent along instead."""
+        return self.row.body.members if self.row.body is not None else ()
+
+    @property
+    def bound(self) -> bool:
+        """Whether only the upstream that holds the state can make anything of the request."""
+        if self.whole is not None:
+            return False
+        if self.row.path_names is not None or any(one.place not in self._members for one in self.named):
+            return True
+        if not self.row.continues:
+            return bool(self._required)
+        return not all(map(self._is_portable, self._required)) or (self.asks and self.lines is None)
+
+    def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """The request for a native upstream, asked with a Target's own *key* (None: the provider's).
+
+        :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
+        """
+        account, upstream = self.accounts.of(provider, key), self.accounts.upstream(provider)
+        if not provider.keeps_state or self.whole is not None:
+            return self._whole(account, provider.type or provider.name)
+        if self._at_home(account, upstream):
+            return self._rewritten(account, upstream)
+        if not self.row.continues:
+            raise self._elsewhere(account, upstream)
+        return self._replayed(account, upstream, provider.type or provider.name)
+
+    def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """The request for an upstream that keeps nothing.
+
+        :raises InvalidRequest: as `envelope`.
+        """
+        body = dict(self.original.body)
+        if isinstance(body.get("conversation"), str):
+            body["conversation"] = {"id": body["conversation"]}
+        if self.whole is not None:
+            body["input"] = self.whole
+        elif body.get("input") is None or isinstance(body["input"], str | list):
+            account, type = self.accounts.of(provider, key), provider.type or provider.name
+            body["input"] = self._items(account, None, type, native=False)
+        return body
+
+    def given_items(self) -> Any:
+        """The elements of `items`, with what they refer to put in: for a conversation that is kept here.
+
+        :raises InvalidRequest: nothing is known here of what one of them refers to.
+        """
+        items = self.original.body.get("items")
+        if not isinstance(items, list):
+            return items
+        items = [*items]
+        for one in self._required:
+            if one.member == "items" and not self._is_portable(one) and not self.trusted:
+                raise unknown_item()
+            if one.member == "items" and self._is_portable(one):
+                items[one.index] = self.referred[one.id].item
+        return self._opened(items)
+
+    def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """*error* about a body, with its path counted from where the client's own input begins."""
+        match = PLACE.fullmatch(error.param or "")
+        if match is not None and self.before:
+            number = int(match[1]) - self.before
+            place = f"input[{number}]{match[2]}" if number >= 0 else "previous_response_id"
+            error.message = error.message.replace(match[0], place)
+            error.param = place
+        return error
+
+    def own_input(self, *, strict: bool = False) -> bytes:
+        """The request's own input as JSON with what it refers to put in: what a turn keeps.
+
+        :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
+        """
+        raw = bytes(self.original.members.get("input", b"null"))
+        stands = self._standing("input")
+        if not stands or not raw.startswith(b"["):
+            return raw
+        items = parsed(raw)
+        for index, reference in stands.items():
+            found = self.referred.get(reference.id)
+            if found is not None and found.item is not None:
+                items[index] = found.item
+            elif strict and not is_item(items[index]):
+                raise unknown_item()
+        return encode(items)
+
+    def unknown(self) -> InvalidRequest:
+        """The answer to the first id that this request names, where it has no owner."""
+        return self._unknown(self.named[0])
+
+    # Where it lies...
+
+    def _at_home(self, account: str, upstream: str) -> bool:
+        """Whether all that is named lies at *account*.
+
+        :raises InvalidRequest: something lies nowhere that is known.
+        """
+        here = True
+        for one in self.named:
+            if one.owner is not None:
+                here = here and not one.owner.held and one.owner.credential == account
+            elif not self._may_pass(one.id, upstream):
+                raise self._unknown(one)
+        return here and all(self._lies_at(one, account, upstream) for one in self._required)
+
+    def _may_pass(self, id: str | None, upstream: str) -> bool:
+        """Whether *id*, of which nothing is known, may go to *upstream*."""
+        return self.trusted and id is not None and id not in self.foreign.get(upstream, ())
+
+    def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
+        found = self.referred.get(reference.id)
+        return self._may_pass(reference.id, upstream) if found is None else found.account == account
+
+    def _is_portable(self, reference: Reference) -> bool:
+        found = self.referred.get(reference.id)
+        return reference.kind == "item" and found is not None and found.item is not None
+
+    @property
+    def _required(self) -> list[Reference]:
+        """What is referred to and may not be left out."""
+        return [one for one in self.references if one.kind != "reasoning"]
+
+    def _standing(self, member: str) -> dict[int, Reference]:
+        """The elements of *member* that stand for other items, by their place."""
+        return {one.index: one for one in self.references if one.member == member and one.kind == "item"}
+
+    def _left_out(self, member: str, account: str, upstream: str) -> list[int]:
+        """The places of reasoning that *account* would look up, and that it has not issued for this tenant."""
+        soft = [one for one in self.references if one.member == member and one.kind == "reasoning"]
+        gone = [one.index for one in soft if not self._lies_at(one, account, upstream)]
+        if gone:
+            self.warn(["reasoning without its content: left out, since it is not known to lie at this provider"])
+        return gone
+
+    def _elsewhere(self, account: str, upstream: str) -> InvalidRequest:
+        """The answer to what lies at another account, and cannot be carried to this one."""
+        for one in self.named:
+            if one.owner is not None and (one.owner.held or one.owner.credential != account):
+                return self._unknown(one)
+        return unknown_item()
+
+    def _unknown(self, one: Named) -> InvalidRequest:
+        if one.place == PATH:
+            return unknown_response() if self.row.path_names == "response" else unknown_conversation()
+        return unknown_conversation() if one.place == "conversation" else unknown_previous(one.place)
+
+    # How it is put together...
+
+    def _rewritten(self, account: str, upstream: str) -> Envelope:
+        """The request as it is, but for items that the *account* must not look up, or could not read."""
+        members = self.original.members
+        for member in self.row.body.items if self.row.body is not None else ():
+            if member in members and memoryview(members[member])[0] == ARRAY:
+                gone = self._left_out(member, account, upstream)
+                if self.compacted:
+                    items = self._opened(self._shortened(self.original.body[member], gone))
+                    members = {**members, member: Raw(encoded(items))}
+                elif gone:
+                    members = {**members, member: Raw(without(bytes(members[member]), gone))}
+        return self.original if members is self.original.members else self.original.with_members(members)
+
+    def _whole(self, account: str, type: str) -> Envelope:
+        """The request for an upstream of the same API that keeps nothing: all that it names is in its input."""
+        if not self.row.continues or not (self.asks or self.references or self.compacted or self.whole):
+            return self.original
+        members = {name: value for name, value in self.original.members.items() if name not in self._members}
+        if self.whole is not None:
+            members["input"] = Raw(encoded(self.whole))
+        elif self.original.has("input") or self.asks:
+            members["input"] = Raw(encoded(self._items(account, None, type, native=True)))
+        return self.original.with_members(members)
+
+    def _replayed(self, account: str, upstream: str, type: str) -> Envelope:
+        """The request with everything that it names put into its input."""
+        for one in self.named:
+            if one.place not in self._members and (one.owner is None or one.owner.credential != account):
+                raise self._unknown(one)
+        for reference in self._required:
+            if reference.member != "input" and not self._lies_at(reference, account, upstream):
+                raise unknown_item()
+        members = {name: value for name, value in self.original.members.items() if name not in self._members}
+        members["input"] = Raw(encoded(self._items(account, upstream, type, native=True)))
+        return self.original.with_members(members)
+
+    def _items(self, account: str, upstream: str | None, type: str, *, native: bool) -> list[Any]:
+        """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up.
+        *native*: it reads the items themselves."""
+        if self._members and all(map(self.original.has, self._members)):
+            raise exclusive()
+        if self.asks and self.lines is None:
+            raise self.unknown()
+        left: set[str] = set()
+        items = carried(self._said(left), account, type, native, left)
+        self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
+        self.before = len(items)
+        return items + self._own(account, upstream)
+
+    def _said(self, left: set[str]) -> list[Line]:
+        """What was said before, from the last compaction on: what came before that is in it."""
+        said: list[Line] = []
+        for line in self.lines or ():
+            items: list[Json] = []
+            for item in line.items:
+                if not is_ours(item):
+                    items.append(item)
+                    continue
+                try:
+                    items = self.expand(item)
+                    said.clear()
+                except InvalidRequest:  # made under another secret: the rest of the conversation is as good
+                    left.add("compaction items that do not open")
+            said.append(Line(items, line.account, line.type))
+        return said
+
+    def _own(self, account: str, upstream: str | None) -> list[Any]:
+        """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up."""
+        own = self.original.body.get("input")
+        if own is None:
+            return []
+        if isinstance(own, str):
+            own = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": own}]}]
+        if not isinstance(own, list):
+            raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_type")
+        own = [*own]
+        for one in self._required:
+            if one.member == "input":
+                own[one.index] = self._resolved(one, own[one.index], account, upstream)
+        gone = [] if upstream is None else self._left_out("input", account, upstream)
+        return self._opened(self._shortened(own, gone))
+
+    def _resolved(self, one: Reference, item: Json, account: str, upstream: str | None) -> Json:
+        """*item*, or what it stands for; a reference stays one at the *account* that knows it."""
+        found = self.referred.get(one.id)
+        if found is not None and upstream is not None and account == found.account:
+            return item
+        if self._is_portable(one):
+            return found.item  # type: ignore[union-attr, return-value]
+        if upstream is None or (found is None and self._may_pass(one.id, upstream)):
+            if one.kind == "approval" or is_item(item):
+                return item  # nobody looks it up: the upstream's dialect says what becomes of it
+        raise unknown_item()
+
+    def _shortened(self, items: list[Any], gone: list[int]) -> list[Any]:
+        return parsed(without(encoded(items), gone)) if gone else items
+
+    def _opened(self, items: list[Any]) -> list[Any]:
+        if not self.compacted:
+            return items
+        return [one for item in items for one in (self.expand(item) if isinstance(item, dict) else [item])]
+
+
+def encoded(items: list[Any]) -> bytes:
+    """*items* as JSON.
+
+    :raises InvalidRequest: they are nested too deeply.
+    """
+    try:
+        return encode(items)
+    except RecursionError:
+        raise invalid_json("it is nested too deeply.") from None
+
+
+def is_item(item: Json) -> bool:
+    """Whether *item* is one of its own, if an empty one."""
+    return item.get("type") not in (None, "item_reference")

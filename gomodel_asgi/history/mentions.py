@@ -1,0 +1,185 @@
+"""What a body mentions of earlier requests, beside what its policy may see. No I/O: nothing is looked up here."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from msgspec import Raw, Struct, field
+
+from ..errors import InvalidRequest
+from ..operations import Body
+from ..pace import LITTLE
+from ..settings import MIB
+from ..wire.ambiguity import ARRAY, OBJECT, Item, elements, examined, first, member_of, reading, text_in
+from ..wire.json_pieces import Members
+from ..wire.json_scan import Unreadable, counted
+from .compaction_item import begins_marked, is_marked
+from .not_found import unknown_item
+from .references import Reference, holds, may_be_nested, nested, references, slim
+
+# Items of one request that may be references: each costs a look into the store.
+MOST_REFERENCES = 1000
+
+# Bytes and values of an item that are looked through for references below it, where there may be any: tens of
+# milliseconds' work.
+MOST_LOOKED_THROUGH = 8 * MIB
+MOST_VALUES = 50_000
+
+# Items that are looked at in one step.
+AT_ONCE = 1000
+
+Lists = dict[str, list[Item | None]]
+
+
+class Mentions(Struct, frozen=True):
+    """*references* are those of the items, *others* responses by the path of the member that names them, *below* the
+    ids of references that stand where no item can."""
+
+    references: list[Reference] = field(default_factory=list)
+    others: list[tuple[str, str | None]] = field(default_factory=list)
+    below: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.references or self.others or self.below)
+
+
+def brings(body: Body, members: Members) -> bool:
+    """Whether a body has anything that may mention something; most have not."""
+    for name in body.items:
+        if name in members and first(members[name]) in (ARRAY, OBJECT):
+            return True
+    return any(name in members for name, _ in body.nested)
+
+
+def lists_of(body: Body, members: Members) -> Generator[None, None, Lists]:
+    """The lists of items in a body, by member. Large ones are read in steps, and `slim` is what is kept of them.
+
+    :raises InvalidRequest: one of them cannot be examined, or can be read in two ways.
+    """
+    found: Lists = {}
+    for name in body.items:
+        if name in members and first(members[name]) == ARRAY:
+            found[name] = yield from reading(members[name], name, slim)
+    return found
+
+
+def has_mark(lists: Lists) -> bool:
+    """Whether an item claims to be a compaction item of ours. Text that speaks of its mark is text.
+
+    :raises InvalidRequest: it cannot be examined.
+    """
+    return any(item is not None and _is_marked(item) for items in lists.values() for item in items)
+
+
+def _is_marked(item: Item) -> bool:
+    shape, members = item
+    if "encrypted_content" not in shape.at or "type" not in shape.at:
+        return False
+    values = [*members.values()]
+    content = values[shape.at["encrypted_content"]]  # megabytes, of which the first few bytes tell
+    return begins_marked(content) and is_marked(text_in(values[shape.at["type"]]), text_in(content) or "")
+
+
+def mentions_of(
+    body: Body, members: Members, raw: bytes, lists: Lists, *, strict: bool, tenants: bool = True
+) -> Generator[None, None, Mentions]:
+    """What the body *raw*, with *lists*, mentions; much is looked through in steps. *strict*: this caller has a tenant;
+    *tenants*: some may have one.
+
+    :raises InvalidRequest: there is too much of it, or something stands where nobody could tell what it is.
+    """
+    found: list[Reference] = []
+    for name, items in lists.items():
+        for start in range(0, len(items), AT_ONCE):
+            found += references(items[start : start + AT_ONCE], name, start)
+            if start + AT_ONCE < len(items):
+                yield
+    alone = [(name, members[name]) for name in body.items if name in members and first(members[name]) == OBJECT]
+    for name, value in alone:
+        found += yield from _references_alone(name, value)
+    if len(found) > MOST_REFERENCES:
+        raise InvalidRequest(f"'input' refers to more than {MOST_REFERENCES} stored items.", param="input")
+    if tenants:
+        _check_elements(members, lists)
+    below: list[str] = []
+    if (lists or alone) and tenants and (yield from may_be_nested(raw)):
+        below = yield from _below(body, members, strict)
+    return Mentions(found, _others(body, members), below)
+
+
+def check_steer(body: Body, members: Members, raw: bytes) -> Generator[None, None, None]:
+    """Refuse a steer that names anything but the response that it steers: it brings what the user says, and no more
+    (API reference, `response.steer`). It goes on as it came, past all that could resolve a name.
+
+    :raises InvalidRequest: it names something, or cannot be examined.
+    """
+    for name in body.members:
+        if name in members and name != "previous_response_id" and bytes(members[name]) != b"null":
+            raise InvalidRequest(f"A steer takes no '{name}'.", param=name, code="invalid_parameter")
+    lists = yield from lists_of(body, members)
+    mentions = yield from mentions_of(body, members, raw, lists, strict=True)
+    if mentions.others:
+        raise InvalidRequest("A steer names no other response.", param=mentions.others[0][0], code="invalid_parameter")
+    if mentions:
+        raise unknown_item()
+
+
+def _references_alone(name: str, value: Raw) -> Generator[None, None, list[Reference]]:
+    """What a single item, where there should be a list, refers to: it goes to who knows it, or nowhere."""
+    items = yield from reading(Raw(b"[%b]" % bytes(value)), name, slim)
+    return [Reference(name, 0, one.id, "approval") for one in references(items, name)]
+
+
+def _check_elements(members: Members, lists: Lists) -> None:
+    """A list in a list of items is none: nobody could say what in it an upstream would look up."""
+    for name, items in lists.items():
+        for index, one in enumerate(elements(members[name]) if None in items else ()):
+            if first(one) == ARRAY and holds(one):
+                place = f"{name}[{index}]"
+                raise InvalidRequest(f"'{place}' must be an item.", param=place, code="invalid_type")
+
+
+def _others(body: Body, members: Members) -> list[tuple[str, str | None]]:
+    found = []
+    for name, below in body.nested:
+        if name in members and first(members[name]) == OBJECT:
+            raw = member_of(members[name], name, below)
+            if raw is not None and bytes(raw) != b"null":
+                found.append((f"{name}.{below}", text_in(raw)))
+    return found
+
+
+def _below(body: Body, members: Members, strict: bool) -> Generator[None, None, list[str]]:
+    ids: list[str] = []
+    since = 0
+    given = [(name, members[name]) for name in body.items if name in members]
+    for name, raw in given:
+        for index, one in enumerate(elements(raw) if first(raw) == ARRAY else [raw]):
+            place = f"{name}[{index}]"
+            found = yield from _nested(bytes(one), place)
+            since += len(one)
+            if since > LITTLE:
+                since = 0
+                yield
+            if found and strict:
+                raise InvalidRequest(
+                    f"An 'item_reference' stands below '{place}', where none can stand.",
+                    param=place,
+                    code="invalid_parameter",
+                )
+            ids += found
+    return ids
+
+
+def _nested(item: bytes, place: str) -> Generator[None, None, list[str]]:
+    if item[0] not in (ARRAY, OBJECT) or not (yield from may_be_nested(item)):
+        return []
+    try:
+        if len(item) > MOST_LOOKED_THROUGH:
+            raise Unreadable("it is too large.")
+        yield from counted(item, depth=len(item), values=MOST_VALUES)
+    except Unreadable:
+        message = f"'{place}' is too large to be examined."
+        raise InvalidRequest(message, param=place, code="invalid_parameter") from None
+    with examined():
+        return nested(item)

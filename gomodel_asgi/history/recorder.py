@@ -1,0 +1,366 @@
+"""Learns from replies: whose an id is, and what was said.
+
+A stream is never held up. Its owner is kept as soon as the first event has told the id; what was said is kept when the
+terminal event has come, just before the client gets it, since the client may go on with the id in the next moment and
+on another worker. With a store in this process that takes microseconds. With any other, each write is a task of the
+gateway's own, and only the very end of the reply (a stream's terminal event, a body's last byte) waits for it, at most
+`PATIENCE` seconds: a store that is down or slow costs the history, not the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..emulation.conversations import Conversations
+from ..errors import InvalidRequest, StoreUnavailable
+from ..exchange.candidate import Candidate
+from ..exchange.job import Job, clock
+from ..exchange.reply import Reply
+from ..pace import paced
+from ..routing.request import Target
+from ..tasks import Task, Tasks
+from ..tree import short
+from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, windows
+from ..wire.sse import parse
+from .claims import HERE, NOT_OWN
+from .ownership import Owner
+from .quota import Quotas
+from .records import Records
+from .references import only_named
+from .turns import Turn
+
+# Seconds that the end of a reply waits for what is being written about it.
+PATIENCE = 2.0
+
+# Items of one reply that are remembered by id: each costs a write, and no answer has as many.
+MOST_ITEMS = 1000
+
+TOO_MANY = "the reply holds more items than are remembered: none of them can be named"
+
+# Seconds that one write may take in all, whatever the store.
+LONGEST_WRITE = 30.0
+
+
+NO_ITEMS = msgspec.Raw(b"[]")
+
+
+class Said(msgspec.Struct):
+    """The members of a response object that are learned; the others are passed over."""
+
+    id: str = ""
+    status: str | None = None
+    output: msgspec.Raw = NO_ITEMS
+
+
+class Id(msgspec.Struct):
+    id: str | None = None
+
+
+_said = msgspec.json.Decoder(Said).decode
+
+
+class Listed(msgspec.Struct):
+    data: list[Id] = []
+
+
+_ids = msgspec.json.Decoder(list[Id]).decode
+_listed = msgspec.json.Decoder(Listed).decode
+
+
+Wait = Callable[[], Awaitable[object]]
+
+
+class Learner:
+    """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
+    another upstream can go on with it."""
+
+    def __init__(self, records: Records, conversations: Conversations, quotas: Quotas, tasks: Tasks) -> None:
+        self.records = records
+        self.conversations = conversations
+        self.quotas = quotas
+        self.tasks = tasks
+
+    async def learn(self, job: Job, reply: Reply) -> None:
+        """Attend to *reply*: what it tells is kept by the time the client has all of it."""
+        candidate = reply.candidate
+        if candidate is None:
+            return
+        if not is_stored(job, candidate.target):
+            return await self._learn_names(job, reply, candidate)
+        held = not candidate.provider.keeps_state
+        account = self.records.accounts.of(candidate.provider, candidate.key)
+        kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
+        lesson = Lesson(self, job, candidate, job.request.tenant, account, held, kept)
+        if reply.stream is None and self.records.immediate:
+            return await self._tried(job, lesson.of(reply))
+        if reply.stream is None:
+            reply.before_end = await self._now_or_behind(job, lesson.of(reply))
+            return
+        early: Wait | None = None
+        id = reply.stream.reader.response_id
+        if not held and id is not None:
+            early = await self._now_or_behind(job, partial(lesson.own, id))
+        if early is not None or lesson.is_kept or lesson.is_placed or lesson.is_owned is None:
+            reply.stream.before_end = partial(self._ending, job, lesson, reply, early)
+
+    async def _ending(self, job: Job, lesson: Lesson, reply: Reply, early: Wait | None) -> None:
+        assert reply.stream is not None
+        response = reply.stream.reader.final()
+        late = early
+        if response is not None and reply.stream.reader.response_id is not None:
+            late = await self._now_or_behind(job, partial(lesson.ended, response, early)) or early
+        if late is not None:
+            await late()
+
+    async def _learn_names(self, job: Job, reply: Reply, candidate: Candidate) -> None:
+        """Of a response that is not stored, only what its client can give back by id alone is remembered."""
+        if job.request.tenant is None or not candidate.provider.keeps_state:
+            return
+        if reply.stream is None:
+            reply.before_end = await self._now_or_behind(job, partial(self._names, job, candidate, reply.body))
+        else:
+            reply.stream.before_end = partial(self._naming, job, candidate, reply)
+
+    async def _naming(self, job: Job, candidate: Candidate, reply: Reply) -> None:
+        assert reply.stream is not None
+        wait = await self._now_or_behind(job, partial(self._names, job, candidate, reply.stream.reader.final()))
+        if wait is not None:
+            await wait()
+
+    async def _names(self, job: Job, candidate: Candidate, body: bytes | None) -> None:
+        response = body if body is None or body.startswith(b"{") else last_response(body)
+        try:
+            output = _said(response).output if response is not None else NO_ITEMS
+            if not await has_few(output, 1):
+                return job.warn([TOO_MANY])
+            ids = only_named(output)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidRequest):
+            return
+        provider, accounts, tenant = candidate.provider, self.records.accounts, job.request.tenant
+        if ids and tenant is not None:
+            account, type = accounts.of(provider, candidate.key), provider.type or provider.name
+            if not await self.records.name_items(tenant, ids, accounts.upstream(provider), account, type):
+                job.warn([NOT_OWN])
+
+    async def listed(self, job: Job, reply: Reply) -> None:
+        """Attend to a *reply* that lists items of what the path names: these may be asked for one by one."""
+        request, candidate = job.request, reply.candidate
+        if request.tenant is None or candidate is None or request.response_id is None or reply.status >= 300:
+            return
+        body = reply.body or b""
+        if not await has_few(body, 2):
+            return job.warn([TOO_MANY])
+        ids = listed_in(body)
+        work = partial(self.records.list_items, request.tenant, request.response_id, ids)
+        reply.before_end = await self._now_or_behind(job, work)
+
+    async def _now_or_behind(self, job: Job, work: Callable[[], Awaitable[None]]) -> Wait | None:
+        """Do *work* here if that takes no time; else begin it, and give what waits for it."""
+        if self.records.immediate:
+            await self._tried(job, work)
+            return None
+        task: Task = self.tasks.spawn(partial(self._in_time, job, work))
+        return partial(task.wait, PATIENCE)
+
+    async def _in_time(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with anyio.fail_after(LONGEST_WRITE):
+                await self._tried(job, work)
+        except TimeoutError:
+            job.warn(["the store: TimeoutError"])
+
+    async def _tried(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except StoreUnavailable as error:
+            job.warn([f"the store: {error.detail or error.message}"])
+        except Exception as error:  # a store of the host's own: what it raises is not the client's affair
+            job.warn([f"the store: {type(error).__name__}"])
+
+
+class Lesson(msgspec.Struct):
+    """What one reply tells. *held* says that the upstream forgets it."""
+
+    learner: Learner
+    job: Job
+    candidate: Candidate
+    tenant: str | None
+    account: str
+    held: bool
+    is_kept: bool
+    """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+    is_owned: bool | None = None
+    """Whether the response is the tenant's own; None: the store has not said."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
+        return self.candidate.dialect is None and (self.tenant is not None or self.is_kept)
+
+    async def own(self, id: str) -> None:
+        """Keep whose *id* is: this tenant's, unless another one's."""
+        if await self._is_forgotten():
+            self.is_owned = False
+            return
+        records, provider = self.learner.records, self.candidate.provider
+        owner = Owner(
+            provider.name,
+            self.candidate.model,
+            self.account,
+            time.time(),
+            type=provider.type,
+            held=self.held,
+            upstream=HERE if self.candidate.dialect is not None else records.accounts.upstream(provider),
+        )
+        self.is_owned = await records.owners.remember(self.tenant, id, owner)
+        if not self.is_owned:
+            self.job.warn([NOT_OWN])
+
+    def of(self, reply: Reply) -> Callable[[], Awaitable[None]]:
+        """What is to be learned from a reply that came whole."""
+        if reply.response_id is not None and not self.is_kept and not self.is_placed:
+            return partial(self.own, reply.response_id)
+        return partial(self.whole, reply.body or b"")
+
+    async def whole(self, body: bytes) -> None:
+        """Learn from a body that came whole: a response, or the events of one."""
+        response = body if body.startswith(b"{") else last_response(body)
+        if response is not None:
+            await self.ended(response)
+
+    async def ended(self, response: bytes, early: Wait | None = None) -> None:
+        """Learn from the response that ended a reply, once *early* has told whose it is. What is not the tenant's own
+        is not kept either."""
+        if early is not None:
+            await early()
+        try:
+            said = _said(response)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        if said.id and self.is_owned is None:
+            await self.own(said.id)
+        if not self.is_owned or await self._is_forgotten():
+            return
+        if await self._is_readable(said):
+            if self.is_kept:
+                await self._keep(said, response)
+            if self.is_placed:
+                await self._place(said)
+
+    async def _is_readable(self, said: Said) -> bool:
+        """Whether the output is no more than may be parsed, now or when it is continued elsewhere."""
+        limit = self.job.setup.limits.values
+        try:
+            if len(said.output) > limit:  # else it has no more of them
+                await paced(counted(bytes(said.output), depth=len(said.output), values=limit))
+        except Unreadable:
+            self.job.warn(["the response holds too much to be kept: only its id is"])
+            return False
+        return True
+
+    async def _is_forgotten(self) -> bool:
+        """Whether the tenant has been forgotten since the request came: a generation is when it began, in ns."""
+        generation = await self.learner.records.tenancy.generation(self.tenant)
+        return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
+
+    async def _keep(self, said: Said, response: bytes) -> None:
+        envelope, past = self.job.request.envelope, self.job.past
+        conversation = conversation_of(envelope.members.get("conversation"))
+        raw = bytes(envelope.members.get("input", b"[]"))
+        turn = Turn(
+            input=own_input(past, raw),
+            output=bytes(said.output),
+            account=self.account,
+            type=self.candidate.provider.type or self.candidate.provider.name,
+            response=response if self.held else b"",
+            previous=envelope.text("previous_response_id"),
+            conversation=conversation,
+        )
+        if not await self.learner.quotas.admit(self.tenant, said.id, turn):
+            self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
+            return
+        await self.learner.records.turns.keep(self.tenant, said.id, turn)
+        if conversation is not None:
+            if not await self.learner.conversations.append_turn(self.tenant, conversation, turn, said.id):
+                self.job.warn(["the store: the conversation is larger than a tenant's quota, and was not continued"])
+
+    async def _place(self, said: Said) -> None:
+        if not await has_few(said.output, 1):
+            return self.job.warn([TOO_MANY])
+        ids = [item.id for item in _ids(said.output) if item.id is not None]
+        records, provider = self.learner.records, self.candidate.provider
+        if self.held:  # nobody but us ever looks them up
+            await records.place(self.tenant, ids, said.id)
+        elif not await records.claim_items(self.tenant, ids, said.id, records.accounts.upstream(provider)):
+            self.job.warn([NOT_OWN])
+        elif self.is_kept:
+            await records.place(self.tenant, ids, said.id)
+
+
+async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:
+    """Whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most `MOST_ITEMS`."""
+    data = bytes(text)
+    if len(data) <= 2 * MOST_ITEMS or not may_exceed(data, b",", MOST_ITEMS - 1):
+        return True
+    return await paced(_counting(data, level)) < MOST_ITEMS
+
+
+def _counting(data: bytes, level: int) -> Generator[None, None, int]:
+    scan = Scan(len(data), (level,), MOST_ITEMS)
+    for window in windows(data):
+        scan.feed(window)
+        if scan.commas[level] >= MOST_ITEMS:
+            break
+        yield
+    return scan.commas[level]
+
+
+def listed_in(body: bytes) -> list[str]:
+    """The ids of the items in a list that an upstream gave."""
+    try:
+        return [item.id for item in _listed(body).data if item.id is not None]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def is_stored(job: Job, target: Target) -> bool:
+    """Whether the response may be kept: neither the client nor the Target says `"store": false`."""
+    if target.params is not None and "store" in target.params:
+        return target.params["store"] is not False
+    return bytes(job.request.envelope.members.get("store", b"")) != b"false"
+
+
+def own_input(past: Any, raw: bytes) -> bytes:
+    """The request's input, with what it refers to put in."""
+    return raw if past is None else past.own_input()
+
+
+def conversation_of(raw: Any) -> str | None:
+    """The id in the member `conversation`: a string, or an object with one."""
+    value = None if raw is None else short(raw)
+    found = value.get("id") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
+
+
+END = b"\n\n"  # of an event
+
+
+def last_response(stream: bytes) -> bytes | None:
+    """The response object of the last lifecycle event of a whole *stream* of our own, read from its end, since it holds
+    what was said several times."""
+    end = len(stream)
+    while end > 0:
+        start = stream.rfind(END, 0, max(0, end - len(END))) + len(END)
+        start = start if start >= len(END) else 0
+        parsed = parse(stream[start:end])
+        end = start
+        if parsed is not None and b'"response"' in parsed.data:
+            found = msgspec.json.decode(parsed.data, type=dict[str, msgspec.Raw]).get("response")
+            return None if found is None else bytes(found)
+    return None

@@ -1,0 +1,95 @@
+"""Everything that is kept of responses, in one place, and everything that goes when a tenant is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from ..seams.store import NoStore, Store
+from ..state.accounts import Accounts
+from ..stores.memory import MemoryStore
+from .codec import Codec
+from .ownership import OWNERS, Ownership
+from .tenancy import Tenancy
+from .turns import TURNS, Turns
+
+ITEMS = "items"
+CONVERSATIONS = "conversations"
+
+
+class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which response an item that an upstream made came with; of one that is not stored, "" and instead the *account*
+    and *type* of the provider that can make something of the item."""
+
+    response: str
+    account: str = ""
+    type: str = ""
+
+
+PLACES = Codec(ItemPlace)
+LISTED = b"\x01"
+
+
+class Records:
+    """The records of one gateway in *store*."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.keeps = not isinstance(store, NoStore)
+        self.immediate = isinstance(store, MemoryStore)
+        """Whether a call ends within the step in which it is made, so that it needs no task of its own."""
+        self.tenancy = Tenancy(store)
+        self.accounts = Accounts(self.tenancy)
+        self.owners = Ownership(store, tenancy=self.tenancy)
+        self.claims = self.owners.claims
+        self.turns = Turns(store, self.tenancy)
+
+    async def claim_items(self, tenant: str | None, item_ids: Iterable[str], response_id: str, upstream: str) -> bool:
+        """Remember that these items came with a response; whether none of them is another tenant's at *upstream*."""
+        claims, mine = self.claims, True
+        for id in item_ids:
+            mine = await claims.keep(tenant, upstream, id, note=response_id) and mine
+        return mine
+
+    async def place(self, tenant: str | None, item_ids: Iterable[str], response_id: str) -> None:
+        """Remember it for whom they may be told without their upstream."""
+        value = PLACES.encode(ItemPlace(response_id))
+        for key in await self.tenancy.keys(tenant, item_ids):
+            await self.store.put(ITEMS, key, value)
+
+    async def name_items(self, tenant: str, item_ids: Iterable[str], upstream: str, account: str, type: str) -> bool:
+        """Remember items of a response that is not stored, as `claim_items` does."""
+        value, ids, mine = PLACES.encode(ItemPlace("", account, type)), [*item_ids], True
+        for id, key in zip(ids, await self.tenancy.keys(tenant, ids), strict=True):
+            mine = await self.claims.keep(tenant, upstream, id, (ITEMS, key, value)) and mine
+        return mine
+
+    async def list_items(self, tenant: str | None, container: str, item_ids: Iterable[str]) -> None:
+        """Remember that these items were listed as those of a response or conversation."""
+        for key in await self.tenancy.keys(tenant, [f"{container}/{id}" for id in item_ids]):
+            await self.store.put(ITEMS, key, LISTED)
+
+    async def is_listed(self, tenant: str | None, container: str, item_id: str) -> bool:
+        """Whether *tenant* was told that an item is one of that response or conversation."""
+        key = await self.tenancy.key(tenant, f"{container}/{item_id}")
+        return await self.store.get(ITEMS, key) is not None
+
+    async def placed(self, tenant: str | None, item_id: str, upstreams: Iterable[str]) -> ItemPlace | None:
+        """Where an item of *tenant*'s came from: from one of *upstreams*, or from any that is known."""
+        if tenant is not None:
+            for upstream in upstreams:
+                response_id = await self.claims.note(tenant, upstream, item_id)
+                if response_id:
+                    return ItemPlace(response_id)
+        return PLACES.decode(await self.store.get(ITEMS, await self.tenancy.key(tenant, item_id)))
+
+    async def delete(self, tenant: str | None, response_id: str) -> bool:
+        """Remove a response, or a conversation, and its owner; whether there was one."""
+        if response_id.startswith("conv_"):
+            await self.store.delete(CONVERSATIONS, await self.tenancy.key(tenant, response_id))
+        await self.turns.delete(tenant, response_id)
+        return await self.owners.forget(tenant, response_id)
+
+
+COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, "events", "leases", "usage"]

@@ -1,0 +1,174 @@
+"""Tenants in a store: whose a record is, is part of the key that finds it.
+
+    scope = HMAC-SHA-256(secret, tenant, generation)         16 bytes of tag, 16 bytes of subkey
+    key   = hex(tag) "." hex(BLAKE2b-256(subkey, id))
+
+A foreign id and an unknown one therefore take the same way to the same answer: a key under which nothing lies. There
+is no comparison of owners that could be forgotten. The tag tells a tenant's records from the others', so that they can
+be counted and deleted, and says nothing of who it is; the ids cannot be told from the keys.
+
+A *generation* is a number per tenant that `forget` raises. What was written under an older one cannot be found any
+more, at once and on every worker, whether or not the store can enumerate and delete it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import re
+import time
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from functools import lru_cache
+from hashlib import blake2b
+
+from ..errors import StoreUnavailable
+from ..seams.store import Record, Store
+from ..stores.memory import MemoryStore
+
+GENERATIONS = "generations"
+
+ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
+
+# Tries to raise a generation that others raise at the same time.
+ATTEMPTS = 16
+
+# Tenants whose hashes are kept; about 300 bytes each.
+REMEMBERED = 4096
+
+TAG_BYTES = 16
+
+# Characters of a key that is not hashed.
+LONGEST_PLAIN = 128
+
+
+def valid_id(id: object) -> bool:
+    """Whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
+    return isinstance(id, str) and ID.fullmatch(id) is not None and id not in (".", "..")
+
+
+class Tenancy:
+    """Where in *store* the records of a tenant lie. A tenant is a string, or None where the host has no tenants; None,
+    "" and "None" are three tenants. Methods that look at the store raise `StoreUnavailable`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._memory = store if type(store) is MemoryStore else None
+        self._secret = store.secret
+        self._scope = lru_cache(REMEMBERED)(self._scope_of)
+        self._place = lru_cache(REMEMBERED)(self._place_of)
+        self.tag = lru_cache(REMEMBERED)(self._tag_of)
+        """What tells a tenant from the others in all its generations: 16 bytes that tell nothing else."""
+        self._claim = mac_of(hmac.digest(self._secret, packed(b"claim"), "sha256"))
+
+    async def key(self, tenant: str | None, id: str) -> str:
+        """The key of *tenant*'s record *id*, 97 characters of ASCII."""
+        tag, mac = self._scope(tenant, await self.generation(tenant))
+        return tag + mac(id.encode("utf-8", "surrogatepass"))
+
+    async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
+        """The keys of several records, for the price of one look at the generation."""
+        return [*map(await self.keyed(tenant), ids)]
+
+    async def keyed(self, tenant: str | None) -> Callable[[str], str]:
+        """What gives the keys of *tenant*'s records, all of the generation that is now."""
+        tag, mac = self._scope(tenant, await self.generation(tenant))
+        return lambda id: tag + mac(id.encode("utf-8", "surrogatepass"))
+
+    async def prefix(self, tenant: str | None) -> str:
+        """What all keys of *tenant* begin with, and no other's; for `scan`."""
+        return self._scope(tenant, await self.generation(tenant))[0]
+
+    async def generation(self, tenant: str | None) -> int:
+        """0 until *tenant* is first forgotten."""
+        if self._memory is not None and not self._memory.lasts:
+            return 0  # asked for each request, and nearly always so
+        return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
+
+    async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:
+        """Make all records of *tenant* unreachable, then delete those in *collections* if the store can enumerate them:
+        how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes with
+        its ttl."""
+        tag, _ = self._scope(tenant, await self._raise_generation(tenant))
+        if not self._store.enumerable:
+            return 0
+        return sum([await self._delete_all(collection, tag) for collection in collections])
+
+    def claim(self, upstream: str, id: str) -> str:
+        """Where it is kept who holds *id* at *upstream* (which has no colon), whoever that is."""
+        place = f"{upstream}:{id}"
+        if self._memory is not None and len(place) < LONGEST_PLAIN and "." not in place:
+            return place  # nobody reads the keys of this process, and every response is claimed
+        return self._claim(place.encode("utf-8", "surrogatepass"))
+
+    def fingerprint(self, *parts: str) -> str:
+        """A credential boundary as 32 characters that tell nothing of *parts* (provider, origin, API key), the same in
+        all processes that share the store."""
+        return hmac.digest(self._secret, packed(b"credential", *parts), "sha256").hex()[:32]
+
+    # Generations...
+
+    async def _raise_generation(self, tenant: str | None) -> int:
+        """The generation that was."""
+        for _ in range(ATTEMPTS):
+            held = await self._store.get(GENERATIONS, self._place(tenant))
+            generation = generation_in(held)
+            # By the clock and not by one, lest the count begins again where a record was lost or damaged.
+            if await self._replace(self._place(tenant), held, max(generation + 1, time.time_ns())):
+                return generation
+        raise StoreUnavailable("The tenant is being forgotten by others at this moment; try again.")
+
+    async def _replace(self, place: str, held: Record | None, generation: int) -> bool:
+        value = b"%d" % generation
+        if not self._store.atomic:
+            await self._store.put(GENERATIONS, place, value, ttl=math.inf)
+            return True
+        if held is not None and await self._store.swap(GENERATIONS, place, held.version, value, ttl=math.inf):
+            return True
+        has_none = held is None or not held.version
+        return has_none and await self._store.add(GENERATIONS, place, value, ttl=math.inf) is not None
+
+    async def _delete_all(self, collection: str, tag: str) -> int:
+        async with aclosing(self._store.scan(collection, tag)) as keys:
+            return sum([await self._store.delete(collection, key) async for key in keys])
+
+    # Hashes...
+
+    def _scope_of(self, tenant: str | None, generation: int) -> tuple[str, Callable[[bytes], str]]:
+        digest = hmac.digest(self._secret, packed(b"scope", tenant, str(generation)), "sha256")
+        return digest[:TAG_BYTES].hex() + ".", mac_of(digest[TAG_BYTES:])
+
+    def _tag_of(self, tenant: str) -> bytes:
+        return hmac.digest(self._secret, packed(b"tenant", tenant), "sha256")[:TAG_BYTES]
+
+    def _place_of(self, tenant: str | None) -> str:
+        return hmac.digest(self._secret, packed(b"generation", tenant), "sha256").hex()
+
+
+def generation_in(record: Record | None) -> int:
+    """The generation that *record* holds, 0 where there is none. That of one that is not what was written is negative,
+    which none ever was, and another one for each such record: what was forgotten stays forgotten."""
+    if record is None:
+        return 0
+    return int(record.value) if re.fullmatch(rb"[1-9][0-9]{0,18}", record.value) else -1 - abs(record.version)
+
+
+def mac_of(key: bytes) -> Callable[[bytes], str]:
+    """BLAKE2b under *key* (RFC 7693, 2.9), 32 bytes in hex. The key is hashed in here, once."""
+    keyed = blake2b(key=key, digest_size=32)
+
+    def mac(message: bytes) -> str:
+        hashed = keyed.copy()
+        hashed.update(message)
+        return hashed.hexdigest()
+
+    return mac
+
+
+def packed(purpose: bytes, *parts: str | None) -> bytes:
+    """One message of several parts that no other parts give: each with its length before it, None with none."""
+    message = purpose + b"\0"
+    for part in parts:
+        text = b"" if part is None else part.encode("utf-8", "surrogatepass")
+        message += b"-" if part is None else b"%d:%b" % (len(text), text)
+    return message

@@ -1,0 +1,245 @@
+"""The trail of one exchange: where the rooms that do the work say what they have done, and from which records are made.
+
+It exists only where somebody observes or wants timings; the rooms ask `if trail is not None` and do nothing more where
+it is not. It ends once, with one `Completed` or `Disconnected`, whoever gets there first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from itertools import count
+from types import MappingProxyType
+from typing import Any, Literal
+
+from msgspec.structs import replace
+
+from ..errors import GatewayError, UpstreamRejected, type_of_status
+from .answer import Answer, Source, clean, of_body, of_source
+from .fanout import Observers
+from .measure import Measure
+from .records import (
+    AttemptEnded,
+    AttemptStarted,
+    Completed,
+    Context,
+    Disconnected,
+    FirstEvent,
+    PolicyDecided,
+    RequestStarted,
+    Warned,
+)
+from .usage import Usage, estimate
+
+BILLED = frozenset({"create", "compact"})
+"""Operations whose usage is new: a response that is only looked at has been paid for."""
+
+DETAIL = 2048
+Reason = Literal["gone", "stalled", "cancelled"]
+
+clock = time.monotonic
+_numbers = count(1)
+
+
+class Trail:
+    """Collects what happens in one exchange and tells *observers*."""
+
+    def __init__(self, observers: Observers, request_id: str = "") -> None:
+        self.observers = observers
+        self.context = Context(next(_numbers), request_id)
+        self.started = clock()
+        self.size = 0
+        self.measure = Measure()
+        self.policy: float | None = None
+        self.first: float | None = None
+        self.attempts: list[Step] = []
+        self.source: Source | None = None
+        self.body: bytes | None = None
+        self.warnings: list[str] = []
+        self.error: GatewayError | None = None
+        self.over = False
+
+    def know(self, **facts: Any) -> None:
+        """Put *facts* into the context of the records to come."""
+        self.context = replace(self.context, **facts)
+
+    # What the rooms say...
+
+    def arrived(self, tenant: str | None, model: str | None, stream: bool, hint: str | None, size: int) -> None:
+        """The request is here, whole; from now on time counts."""
+        self.started, self.size = clock(), size
+        self.know(tenant=tenant, model=clean(model), stream=stream)
+        self.observers.tell(RequestStarted(self.context, hint=clean(hint), bytes=size))
+
+    def refused(self, seconds: float, error: GatewayError) -> None:
+        """The policy did not name a Target."""
+        self.policy = seconds
+        self.observers.tell(PolicyDecided(self.context, seconds=seconds, error=code_of(error)))
+
+    def decided(self, seconds: float, target: tuple[str, ...], model: str | None, labels: Mapping[str, str]) -> None:
+        """The policy named *target*: the provider, and those to fall back on."""
+        self.policy = seconds
+        self.know(provider=target[0], target_model=clean(model), labels=MappingProxyType(dict(labels)))
+        self.observers.tell(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
+
+    def attempt(self, provider: str, type: str, model: str | None, secrets: Iterable[str]) -> Step:
+        """A provider is about to be asked. What it says is told with *secrets* blacked out."""
+        self.source = self.body = None
+        self.warnings = []
+        self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
+        step = Step(self, len(self.attempts) + 1, provider, tuple(secrets))
+        self.attempts.append(step)
+        self.observers.tell(AttemptStarted(self.context, number=step.number))
+        return step
+
+    def reads(self, source: Source, warnings: list[str]) -> None:
+        """*source* reads the answer, and may yet add to *warnings*."""
+        self.source, self.warnings = source, warnings
+
+    def came(self, body: bytes) -> None:
+        """The answer came whole."""
+        self.body = body
+
+    def first_event(self) -> None:
+        """Something is on its way to the client."""
+        self.first = clock() - self.started
+        self.observers.tell(FirstEvent(self.context, seconds=self.first))
+
+    def warn(self, message: str) -> None:
+        """Something was lost, or went wrong without failing the request."""
+        self.observers.tell(Warned(self.context, message=clean(message, DETAIL) or ""))
+
+    def failed(self, error: GatewayError | None) -> None:
+        """The exchange, or the stream that it had become, has failed."""
+        self.error = self.error or error
+
+    def sent(self, body: bytes) -> None:
+        """A whole body went to the client."""
+        if body.startswith((b"event:", b"data:")):
+            self.measure.add(body)
+        else:
+            self.measure.bytes += len(body)
+
+    # The end...
+
+    def end(self, status: int | None, reason: Reason | None = None) -> None:
+        """The exchange is over: *status* was sent, and all of the answer, unless *reason* says why not."""
+        if self.over:
+            return
+        self.over = True
+        if not self.observers:
+            return
+        self.failed(None if self.source is None else self.source.failure)
+        answer = self.answer()
+        self.told_warnings()
+        self.know(served_model=answer.model)
+        ended = self._ended(status, answer)
+        if reason is not None and self.error is None:
+            self.observers.tell(Disconnected(self.context, reason=reason, **ended))
+            return
+        outcome = "failed" if self.error is not None else answer.status or "completed"
+        self.observers.tell(Completed(self.context, outcome=outcome, **ended))
+
+    def answer(self) -> Answer:
+        """What is known of the answer by now."""
+        if self.source is not None:
+            return of_source(self.source)
+        return Answer() if self.body is None else of_body(self.body)
+
+    def told_warnings(self) -> None:
+        """Tell what the reader of the answer has noted."""
+        for message in self.warnings:
+            self.warn(message)
+        self.warnings = []
+
+    def _ended(self, status: int | None, answer: Answer) -> dict[str, Any]:
+        billed = self.context.operation in BILLED
+        last = self.attempts[-1] if self.attempts else None
+        return {
+            "status": status,
+            "error": None if self.error is None else code_of(self.error),
+            "detail": None if self.error is None else redacted(self.error, () if last is None else last.secrets),
+            "attempts": len(self.attempts),
+            "response_id": answer.response_id,
+            "conversation": answer.conversation,
+            "service_tier": answer.service_tier,
+            "usage": self._usage(answer) if billed else None,
+            "raw_usage": answer.raw if billed else None,
+            "first_event": self.first,
+            "seconds": clock() - self.started,
+            "events": self.measure.events,
+            "bytes": self.measure.bytes,
+        }
+
+    def _usage(self, answer: Answer) -> Usage | None:
+        """What the upstream reported; where the answer broke off before it could, a guess that is no less."""
+        if self._told_all() or (self.error is not None and self.first is None):
+            return answer.usage
+        guess = estimate(self.size, self.measure.text)
+        if answer.usage is None:
+            return guess
+        output = max(answer.usage.output_tokens, guess.output_tokens)
+        return replace(answer.usage, output_tokens=output, estimated=True)
+
+    def _told_all(self) -> bool:
+        """Whether the upstream has said what it had to say of the usage (nothing, if it was never asked)."""
+        if self.source is None:
+            return self.body is not None or not self.attempts
+        return self.source.terminal in ("completed", "incomplete") or isinstance(self.error, UpstreamRejected)
+
+    def timing(self) -> bytes:
+        """The value of a `Server-Timing` header: policy, each attempt, the first event, in milliseconds."""
+        parts = [] if self.policy is None else [f"policy;dur={self.policy * 1000:.2f}"]
+        for step in self.attempts:
+            name = step.provider.replace("\\", "").replace('"', "")
+            parts.append(f'attempt{step.number};dur={step.seconds * 1000:.2f};desc="{name}"')
+        if self.first is not None:
+            parts.append(f"first_event;dur={self.first * 1000:.2f}")
+        return ", ".join(parts).encode("ascii", "replace")
+
+
+class Step:
+    """One attempt of a trail."""
+
+    def __init__(self, trail: Trail, number: int, provider: str, secrets: tuple[str, ...]) -> None:
+        self.trail = trail
+        self.number = number
+        self.provider = provider
+        self.secrets = secrets
+        self.started = clock()
+        self.seconds = 0.0
+
+    def answered(self, status: int) -> None:
+        """The upstream has begun to answer."""
+        self._tell(status=status, error=None, detail=None)
+
+    def failed(self, error: BaseException) -> None:
+        """It has not: *error* says why."""
+        if not isinstance(error, GatewayError):
+            return self._tell(status=None, error="cancelled", detail=None)
+        usage = self.trail.answer().usage if self.trail.context.operation in BILLED else None
+        self.trail.told_warnings()
+        detail = redacted(error, self.secrets)
+        self._tell(status=error.status, error=code_of(error), detail=detail, usage=usage)
+
+    def _tell(self, **facts: Any) -> None:
+        self.seconds = clock() - self.started
+        record = AttemptEnded(self.trail.context, number=self.number, seconds=self.seconds, **facts)
+        self.trail.observers.tell(record)
+
+
+def code_of(error: GatewayError) -> str:
+    """The short name of *error*: its code, else its type."""
+    return clean(error.code) or clean(error.type) or type_of_status(error.status)
+
+
+def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
+    """What only an operator may see of *error*, without any key that an upstream may have quoted back."""
+    text = error.detail or error.message
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "[redacted]")
+    return clean(text, DETAIL)
+
+
+SHORTEST_SECRET = 6  # anything shorter is no key, and would black out ordinary words

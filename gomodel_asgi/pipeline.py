@@ -1,0 +1,186 @@
+"""From an opened request to a reply: who asks, where the policy sends it, what the upstream answers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+from msgspec import Struct, field
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from .deadline import Overran, within
+from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
+from .exchange.job import Job, Setup, clock
+from .exchange.reply import Reply
+from .identity import identity
+from .observers import Trail
+from .operations import Operation
+from .resilience.concurrency import Held
+from .routing.registry import split_model
+from .routing.request import RoutingRequest, Target
+from .wire.ambiguity import check_names
+from .wire.json_body import Envelope
+
+TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
+NO_DETAIL = "The gateway could not route this request."
+
+
+class Inbound(Struct):
+    """A request as the edge has opened it. *headers*: lower-case, first of each; *query*: raw, hint removed."""
+
+    operation: Operation
+    envelope: Envelope
+    hint: str | None
+    scope: Scope
+    request_id: str
+    headers: Mapping[bytes, bytes]
+    query: str = ""
+    response_id: str | None = None
+    item_id: str | None = None
+    connection: object | None = None
+    started: float = field(default_factory=clock)
+    trail: Trail | None = None
+
+    def __repr__(self) -> str:
+        return f"<Inbound {self.request_id} {self.operation}>"
+
+
+async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
+    """Route and answer.
+
+    :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
+    """
+    job = job_of(setup, inbound, tenant)
+    if job.trail is not None:
+        size = len(inbound.envelope.raw)
+        job.trail.arrived(tenant, job.request.model, job.stream, inbound.hint, size)
+    held: Held = ()
+    if setup.limits.tenant_concurrency is not None and tenant is not None:
+        held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
+    try:
+        reply = await setup.state.answer(job, await routed(job))
+    except LookupError as error:
+        setup.turnstiles.leave(held)
+        raise PolicyFailed(NO_DETAIL) from error
+    except BaseException:
+        setup.turnstiles.leave(held)
+        raise
+    if held:
+        reply.on_close(lambda: setup.turnstiles.leave(held))
+    return reply
+
+
+async def routed(job: Job) -> Target:
+    """Where the request goes: nothing that it names or brings is looked at before the policy has let the caller in,
+    but for what the policy may see.
+
+    :raises GatewayError: it goes nowhere.
+    """
+    state = job.setup.state
+    if state.names(job):
+        await state.recall(job)
+    target = await decide(job)
+    await state.admit(job, target)
+    return target
+
+
+def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
+    """The request as policy and exchange see it.
+
+    :raises Unauthenticated: it has no *tenant*, and the gateway requires one.
+    :raises InvalidRequest: its body can be read in two ways.
+    """
+    if tenant is None and setup.tenant_required:
+        raise Unauthenticated
+    check_names(inbound.envelope.members)
+    provider, model = split_model(inbound.envelope.model, inbound.hint, setup.registry)
+    request = RoutingRequest(
+        operation=inbound.operation,
+        envelope=inbound.envelope,
+        provider=provider,
+        model=model,
+        registry=setup.registry,
+        scope=inbound.scope,
+        tenant=tenant,
+        response_id=inbound.response_id,
+        item_id=inbound.item_id,
+        connection=inbound.connection,
+        health_of=setup.health_of,
+    )
+    started, stream = inbound.started, inbound.envelope.stream
+    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trail)
+
+
+def decide(job: Job) -> Awaitable[Target]:
+    """Ask the policy.
+
+    :raises GatewayError: it refused, failed, or took too long.
+    """
+    asked = answer_of(job, job.setup.ask, Target)
+    return asked if job.trail is None else _told(asked, job, job.trail)
+
+
+async def _told(asked: Awaitable[Target], job: Job, trail: Trail) -> Target:
+    started = clock()
+    try:
+        target = await asked
+    except GatewayError as error:
+        trail.refused(clock() - started, error)
+        raise
+    names = tuple(_name(one) for one in target.chain())
+    trail.decided(clock() - started, names, target.model or job.request.model, target.labels or {})
+    return target
+
+
+async def answer_of(
+    job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]], kind: type[Any] = object
+) -> Any:
+    """What the host's *function*, which must give a *kind*, says of the request.
+
+    :raises GatewayError: it refused, failed, or took too long.
+    """
+    try:
+        answer = await within(job.setup.timeouts.policy, function(job.request))
+        if not isinstance(answer, kind):
+            raise TypeError(f"The policy returned {type(answer).__name__}, not a {kind.__name__}.")
+        return answer
+    except GatewayError:
+        raise
+    except Overran:
+        raise PolicyTimeout("The routing policy took too long; try again later.") from None
+    except HTTPException as error:
+        raise refusal_of(error) from error
+    except Exception as error:
+        raise PolicyFailed(NO_DETAIL) from error
+
+
+def refusal_of(error: HTTPException) -> RoutingError:
+    """What the host's own code said with an exception of Starlette's, as an answer of ours."""
+    retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
+    seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
+    return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)
+
+
+def _name(target: Target) -> str:
+    return target.provider if isinstance(target.provider, str) else target.provider.name
+
+
+async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
+    """Whose request this is: what the host's callable says, by default the authenticated user's id.
+
+    :raises PolicyFailed: it cannot be told; the cause goes to the host. An unidentified user is never nobody's.
+    """
+    try:
+        if given is None:
+            return identity(scope.get("user"))
+        answer: Any = given(scope)
+        tenant = await answer if inspect.isawaitable(answer) else answer
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise PolicyFailed(NO_DETAIL) from error
+    if tenant is not None and not isinstance(tenant, str):
+        raise PolicyFailed(NO_DETAIL) from TypeError(f"The tenant must be a str or None, not {type(tenant).__name__}.")
+    return tenant

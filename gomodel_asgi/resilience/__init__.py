@@ -1,0 +1,1 @@
+"""Circuit breakers, concurrency limits, retries: plain numbers on one clock."""

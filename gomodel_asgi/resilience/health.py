@@ -1,0 +1,221 @@
+"""How the upstreams are doing: breakers, what is under way, recent times.
+
+A breaker belongs to one provider, model and credential, so that one tenant's bad key or one broken model never closes
+the door for others; those who share a credential share it, and `breaker.py` keeps them apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from types import MappingProxyType
+
+from ..providers.provider import Provider
+from .circuit_breaker import Breaker, State, Tally
+
+MAX_BREAKERS = 10_000  # one is about 700 bytes; beyond this the one unused for longest is dropped
+MAX_TENANTS = 40_000  # that all breakers know together, about 350 bytes each; beyond this breakers are dropped as well
+MOST_SEEN = 100  # breakers of a provider, those used last, from which its state is told: models are the clients' words
+LONGEST_MODEL = 256  # characters kept of a model's name, which clients write: a longer one is known by its hash
+
+Key = tuple[str, str, str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderHealth:
+    """A snapshot of one provider over all its models and credentials.
+
+    *available* is false when every breaker that has seen requests is open: to a policy, for its request's tenant, which
+    may be shut out alone. *requests* and *failures* are everybody's, of the last window (30 to 60 seconds),
+    *first_event* the recent mean of seconds to the first event, None before any.
+    """
+
+    provider: str
+    available: bool
+    state: State
+    in_flight: int
+    requests: int
+    failures: int
+    first_event: float | None
+
+    @property
+    def failure_rate(self) -> float:
+        """Failures per request, 0 where there were none."""
+        return self.failures / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerHealth:
+    """A snapshot of one breaker. Those of several credentials look alike: a credential is not told.
+
+    *retry_after* is the seconds until an open one lets a request through. *shut_out* is how many tenants it is open for
+    though not for everybody; *state* does not count them.
+    """
+
+    provider: str
+    model: str | None
+    state: State
+    in_flight: int
+    requests: int
+    failures: int
+    retry_after: float
+    shut_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHealth(Mapping[str, ProviderHealth]):
+    """A snapshot of a gateway: a mapping from the names of its providers to their health.
+
+    *breakers* are all that know of recent requests, those of providers made per request included. *draining* says that
+    new requests are refused.
+    """
+
+    providers: Mapping[str, ProviderHealth]
+    breakers: tuple[BreakerHealth, ...]
+    draining: bool
+
+    @property
+    def available(self) -> bool:
+        """Whether a request could be answered by any provider."""
+        return not self.draining and any(one.available for one in self.providers.values())
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are with an upstream."""
+        return sum(one.in_flight for one in self.breakers)
+
+    def __getitem__(self, name: str) -> ProviderHealth:
+        return self.providers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.providers)
+
+    def __len__(self) -> int:
+        return len(self.providers)
+
+
+class Health:
+    """The breakers of a gateway, bounded in number, and the pace of its providers."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.breakers: OrderedDict[Key, Breaker] = OrderedDict()
+        self.tallies: dict[str, Tally] = {}
+        self.pace: OrderedDict[str, float] = OrderedDict()
+        self.tenants = 0
+        """How many the breakers know, each counted where it is known."""
+
+    def breaker(self, provider: Provider, model: str | None, credential: str) -> Breaker:
+        """The breaker of this provider, model and credential (its fingerprint, never the key)."""
+        if model is not None and len(model) > LONGEST_MODEL:
+            model = shortened(model)
+        key = (provider.name, provider.base_url, model, credential)
+        breaker = self.breakers.get(key)
+        if breaker is None:
+            return self._new(key)
+        self.breakers.move_to_end(key)
+        breaker.tally.breakers.move_to_end(key)
+        return breaker
+
+    def first_event(self, provider: str, seconds: float) -> None:
+        """A request to *provider* took this long to its first event: a fifth of the weight to the newest."""
+        known = self.pace.get(provider)
+        if known is not None:
+            self.pace[provider] = known + (seconds - known) / 5
+            return
+        self.pace[provider] = seconds
+        if len(self.pace) > MAX_BREAKERS:
+            self.pace.popitem(last=False)
+
+    def snapshot(self, name: str) -> ProviderHealth:
+        """What is known of the provider of this name, as everybody sees it."""
+        return self._snapshot(name, Breaker.state)
+
+    def seen_by(self, tenant: str | None, name: str) -> ProviderHealth:
+        """The same as *tenant* sees it, which may be shut out where others are not."""
+        return self._snapshot(name, lambda breaker, now: breaker.state_for(tenant, now))
+
+    def of_all(self, names: Iterable[str], draining: bool) -> GatewayHealth:
+        """What is known of these providers, and of every breaker."""
+        now = self.clock()
+        providers = MappingProxyType({name: self.snapshot(name) for name in names})
+        breakers = tuple(_told(key, breaker, now) for key, breaker in self.breakers.items() if not breaker.is_idle(now))
+        return GatewayHealth(providers, breakers, draining)
+
+    def _snapshot(self, name: str, state_of: Callable[[Breaker, float], State]) -> ProviderHealth:
+        now, tally = self.clock(), self.tallies.get(name)
+        if tally is None:
+            return ProviderHealth(name, True, "closed", 0, 0, 0, self.pace.get(name))
+        latest = islice(reversed(tally.breakers.values()), MOST_SEEN)
+        states = {state_of(breaker, now) for breaker in latest if breaker.counts(now)[0]}
+        state: State = "open" if states == {"open"} else "half-open" if states & {"open", "half-open"} else "closed"
+        requests, failures, _ = tally.counts(now)
+        return ProviderHealth(
+            provider=name,
+            available=states != {"open"},
+            state=state,
+            in_flight=tally.in_flight,
+            requests=requests,
+            failures=failures,
+            first_event=self.pace.get(name),
+        )
+
+    # Bounds...
+
+    def _new(self, key: Key) -> Breaker:
+        self._make_room()
+        now = self.clock()
+        tally = self.tallies.get(key[0])
+        if tally is None:
+            tally = self.tallies[key[0]] = Tally(now)
+        breaker = self.breakers[key] = tally.breakers[key] = Breaker(self.clock, tally, self._remember)
+        return breaker
+
+    def _make_room(self) -> None:
+        while len(self.breakers) >= MAX_BREAKERS:
+            self._drop_oldest()
+        for _ in range(2):  # so that those that know nothing any more go faster than new ones come
+            if self.breakers and next(iter(self.breakers.values())).is_idle(self.clock()):
+                self._drop_oldest()
+
+    def _remember(self, more: int) -> None:
+        self.tenants += more
+        while self.tenants > MAX_TENANTS:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Forget the breaker unused for longest, whatever it knows: its requests under way end as they would."""
+        key, breaker = self.breakers.popitem(last=False)
+        self.tenants -= breaker.known
+        breaker.remember = _forgotten
+        del breaker.tally.breakers[key]
+        if not breaker.tally.breakers:
+            del self.tallies[key[0]]
+
+
+def shortened(model: str) -> str:
+    """A long *model* within `LONGEST_MODEL` characters, distinct from every other."""
+    digest = hashlib.blake2b(model.encode(errors="replace"), digest_size=16).hexdigest()
+    return f"{model[: LONGEST_MODEL - len(digest) - 1]}~{digest}"
+
+
+def _forgotten(more: int) -> None:
+    """What a breaker that was dropped learns is nobody's concern."""
+
+
+def _told(key: Key, breaker: Breaker, now: float) -> BreakerHealth:
+    requests, failures, _ = breaker.counts(now)
+    return BreakerHealth(
+        provider=key[0],
+        model=key[2],
+        state=breaker.state(now),
+        in_flight=breaker.in_flight,
+        requests=requests,
+        failures=failures,
+        retry_after=breaker.wait(now),
+        shut_out=breaker.shut_out(now),
+    )

@@ -1,0 +1,269 @@
+"""What a policy sees and what it answers.
+
+`RoutingRequest` is a read-only view of one request: the body is parsed only if the policy touches it, and everything
+of the host (user, state, app) is there. `Target` is the answer, and it is final: only what it names is contacted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+from starlette.datastructures import Headers, State
+from starlette.types import Scope
+
+from ..errors import InvalidRequest, UnknownModel, UnknownProvider
+from ..operations import ROWS, Operation
+from ..providers.provider import ApiKey, Provider
+from ..resilience.health import ProviderHealth
+from ..settings import Retries, Timeouts
+from ..wire.json_body import Envelope
+from .registry import Registry
+
+if TYPE_CHECKING:
+    from ..schema import ResponsesRequest
+
+RESERVED_PARAMS = ("model", "stream", "background")
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """The members of a Target that are given by name."""
+
+    model: str | None = None
+    api_key: ApiKey | None = None
+    headers: Mapping[str, str] | None = None
+    params: Mapping[str, Any] | None = None
+    fallbacks: Iterable[Target] = ()
+    timeouts: Timeouts | None = None
+    retries: Retries | None = None
+    labels: Mapping[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Options(model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
+
+
+class Target(Options, frozen=True):
+    """Where a request goes: the policy's final answer.
+
+    *provider* is a configured name or a `Provider` built for this request; *model* None sends the client's model.
+    *api_key* replaces the provider's own and is used for this Target alone. *headers* go out over the provider's.
+    *params* sets top-level members of the body, None removing one. *fallbacks* are tried in order when this one fails
+    before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given are
+    inherited. *labels* go to observers and metrics.
+
+    :raises ValueError: *params* names `model`, `stream` or `background`.
+    """
+
+    provider: str | Provider
+
+    def __post_init__(self) -> None:
+        if self.fallbacks:
+            force_setattr(self, "fallbacks", tuple(self.fallbacks))
+        if self.params is not None:
+            self._check_params(self.params)
+
+    def _check_params(self, params: Mapping[str, Any]) -> None:
+        for name in RESERVED_PARAMS:
+            if name in params:
+                raise ValueError(f"params: '{name}' cannot be set here; the model is a member of Target.")
+
+    def __repr__(self) -> str:
+        return f"Target({self.provider!r}, model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
+
+    def chain(self) -> list[Target]:
+        """This Target and its fallbacks, theirs included, in the order in which they are tried."""
+        return [self, *(one for fallback in self.fallbacks for one in fallback.chain())]
+
+
+Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]
+"""Decides where a request goes. A plain function runs in a worker thread, a coroutine function on the loop."""
+
+
+AsyncPolicy = Callable[["RoutingRequest"], Coroutine[Any, Any, "Target"]]
+"""A policy that can be awaited, whatever the host wrote."""
+
+
+class PreviousResponse(Protocol):
+    """The stored record of an earlier response: which provider and model answered it."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+
+class RoutingRequest(Struct, kw_only=True, eq=False, dict=True):
+    """One request as a policy sees it. Read-only.
+
+    *operation* is what is asked; *model* the client's model without its hint prefix; *provider* the hint as written,
+    whichever source it came from; *tenant* what the gateway's `tenant` callable said; *previous* the record of the
+    response that `previous_response_id` or the path names, if it is ours; *connection* the WebSocket connection's
+    state, None over HTTP.
+    """
+
+    operation: Operation
+    envelope: Envelope
+    provider: str | None
+    model: str | None
+    registry: Registry
+    scope: Scope
+    tenant: str | None
+    response_id: str | None = None
+    item_id: str | None = None
+    previous: PreviousResponse | None = None
+    connection: object | None = None
+    health_of: Callable[[str | Provider, str | None], ProviderHealth] | None = None
+
+    def __repr__(self) -> str:
+        return f"<RoutingRequest {self.operation} model={self.model!r} provider={self.provider!r}>"
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.envelope.stream
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The client's JSON, parsed at the first touch: without a string `provider`, `model` as written.
+
+        :raises InvalidRequest: it holds a number that no parser can hold.
+        """
+        return self.envelope.body
+
+    @cached_property
+    def payload(self) -> ResponsesRequest:
+        """The body as a pydantic model, read at the first touch.
+
+        :raises InvalidRequest: a member has the wrong type; `param` is its path.
+        """
+        from pydantic import ValidationError
+
+        from ..schema import ResponsesRequest
+
+        try:
+            return ResponsesRequest.model_validate(dict(self.body))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            raise InvalidRequest(first["msg"], param=_path(first["loc"], self.body), code="invalid_type") from None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The body's `metadata`, empty where there is none."""
+        value = self.body.get("metadata")
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def previous_response_id(self) -> str | None:
+        """The response that this one continues, or that the path names."""
+        return self.response_id or self.envelope.text("previous_response_id")
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The client's request headers."""
+        return Headers(raw=list(self.scope.get("headers", ())))
+
+    @property
+    def app(self) -> Any:
+        """The host application, if it put itself into the scope."""
+        return self.scope.get("app")
+
+    @property
+    def user(self) -> Any:
+        """What the host's authentication put into the scope; None where it put nothing."""
+        return self.scope.get("user")
+
+    @cached_property
+    def state(self) -> State:
+        """The host's `request.state`."""
+        return State(self.scope.get("state", {}))
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The configured providers by name."""
+        return self.registry.view
+
+    def health(self, provider: str | Provider) -> ProviderHealth:
+        """How *provider* is doing for this tenant: its breakers, what is under way, recent failures.
+
+        :raises KeyError: no such provider is configured.
+        """
+        if self.health_of is None:
+            raise KeyError(provider)
+        return self.health_of(provider, self.tenant)
+
+    def default(self) -> Target:
+        """The Target that the hint policy would give, so that a policy handles its own cases and leaves the rest.
+
+        :raises UnknownProvider: the hint names no configured provider.
+        :raises UnknownModel: no provider serves the model.
+        :raises InvalidRequest: there is neither hint nor model and more than one provider; or an unknown id.
+        """
+        row = ROWS[self.operation]
+        if row.path_names is not None:
+            return Target(self._owner())
+        if self.provider is not None:
+            return Target(self._hinted(self.provider))
+        if self.operation == "conversation_create":
+            return Target(next(iter(self.providers)))
+        if row.continues and self._stays():
+            return Target(self.previous.provider)  # type: ignore[union-attr]
+        return Target(self._by_model())
+
+    def _stays(self) -> bool:
+        """Whether the provider of the previous response goes on: unless another one claims the model by name."""
+        if self.previous is None or self.previous.provider not in self.providers:
+            return False
+        if self.model is None or self.model == self.previous.model:
+            return True
+        claimed = self.registry.serving(self.model)
+        return claimed is None or self.registry.by_name[self.previous.provider].serves(self.model)
+
+    def _hinted(self, hint: str) -> str:
+        provider = self.registry.find(hint)
+        if provider is None:
+            raise UnknownProvider(f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another.")
+        return provider.name
+
+    def _by_model(self) -> str:
+        only = self.registry.only
+        if self.model is None:
+            if only is None:
+                raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+            return only.name
+        found = self.registry.serving(self.model) or only
+        if found is None:
+            raise UnknownModel(f"No provider here serves the model '{_shown(self.model)}'.")
+        return found.name
+
+    def _owner(self) -> str:
+        if self.previous is not None and self.previous.provider in self.providers:
+            return self.previous.provider
+        if self.provider is not None:
+            return self._hinted(self.provider)
+        only = self.registry.only
+        if only is None:
+            raise InvalidRequest(
+                "No such response is known here.", status=404, code="response_not_found", param="response_id"
+            )
+        return only.name
+
+
+def _shown(text: str) -> str:
+    """*text* as it may stand in a message: short and printable."""
+    return "".join(char if char.isprintable() else "?" for char in text[:80])
+
+
+def _path(location: tuple[int | str, ...], value: Any) -> str:
+    """`("input", 3, "content")` as `input[3].content`. What does not lead into *value*, the body, is no part of it: a
+    branch of a union that pydantic tried; but for the last part, below an object: a member that is missing."""
+    path = ""
+    for number, part in enumerate(location):
+        if isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path, value = f"{path}[{part}]", value[part]
+        elif isinstance(value, Mapping) and (part in value or number == len(location) - 1):
+            path, value = f"{path}.{part}" if path else str(part), value.get(part)
+    return path

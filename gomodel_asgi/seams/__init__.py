@@ -1,0 +1,1 @@
+"""What others may bring: the protocols of a Transport and a Store."""

@@ -1,0 +1,129 @@
+"""The request's body, read within bounds, and what its headers must say first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.types import Message, Receive, Scope
+
+from ..deadline import Overran, within
+from ..errors import InvalidRequest, RequestTimeout
+from ..exchange.job import clock
+from ..pace import paced
+from ..settings import KIB, Limits
+from ..wire.json_body import Envelope
+from ..wire.json_pieces import SMALL
+
+STARLETTE_LIMIT = "starlette.max_body_size"
+"""The scope key in which Starlette's RequestBodyLimitMiddleware tells its limit."""
+
+
+MOST_DIGITS = 18
+"""Of a length: more than any limit has, and fewer than `int` refuses to read."""
+
+
+SLOWEST = 16 * KIB
+"""Bytes a second that a body must average: 32 MiB may take 34 minutes, one byte now and then keeps us for a minute."""
+
+
+class ClientDisconnected(Exception):
+    """The client has gone; nobody is left to answer."""
+
+
+def check_content_type(headers: Mapping[bytes, bytes]) -> None:
+    """JSON, in UTF-8, not encoded. A missing type is refused too: a browser sends that across sites unasked.
+
+    :raises InvalidRequest: 415.
+    """
+    if headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers:
+        return
+    type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
+    type = type.strip()
+    if type != b"application/json" and not (type.startswith(b"application/") and type.endswith(b"+json")):
+        raise _unsupported("Send the body as application/json.")
+    for parameter in filter(None, map(bytes.strip, parameters.split(b";"))):
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):
+            raise _unsupported("Send the body in UTF-8.")
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise _unsupported("Send the body without a content-encoding.")
+
+
+def _unsupported(message: str) -> InvalidRequest:
+    return InvalidRequest(message, status=415, code="unsupported_media_type")
+
+
+def limit_of(scope: Scope, own: int) -> int:
+    """Bytes that a body may have: the gateway's own limit, or the host's where that is lower."""
+    host = scope.get(STARLETTE_LIMIT)
+    return min(own, host) if isinstance(host, int) else own
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int, seconds: float) -> bytes:
+    """The whole body, of which no pause may be longer than *seconds*, and which may be that late at the slowest pace.
+
+    :raises InvalidRequest: 413 at the first sign of more than *limit* bytes.
+    :raises RequestTimeout: it comes too slowly.
+    :raises ClientDisconnected: the client left before the body's end.
+    """
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and (len(length) > MOST_DIGITS or int(length) > limit):
+        raise too_large(limit)
+    pieces, size, pace = [], 0, None
+    while True:
+        try:
+            message = await within(seconds if pace is None else pace.left(clock()), _received(receive))
+        except Overran:
+            raise RequestTimeout from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise too_large(limit)
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        pace = pace or Pace(seconds, clock())
+        pace.came(len(piece), clock())
+
+
+async def _received(receive: Receive) -> Message:
+    return await receive()  # what a server calls `receive` need not be a coroutine function
+
+
+class Pace:
+    """How long the next piece of a body that began to be awaited at *now* may take, given what has come of it."""
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self.seconds = seconds
+        self.last = now
+        self.average: float | None = None
+
+    def came(self, size: int, now: float) -> None:
+        """A piece of *size* bytes has come. An empty one is none."""
+        if size:
+            self.average = (now + self.seconds if self.average is None else self.average) + size / SLOWEST
+            self.last = now
+
+    def left(self, now: float) -> float:
+        """Seconds, 0 where there are none."""
+        until = self.last + self.seconds
+        if self.average is not None and self.average < until:
+            until = self.average
+        return max(0.0, until - now)
+
+
+async def opened(raw: bytes, limits: Limits) -> Envelope:
+    """The body *raw*, opened without holding the event loop for long.
+
+    :raises InvalidRequest: as `Envelope.opening`.
+    """
+    return Envelope.parse(raw, limits) if len(raw) <= SMALL else await paced(Envelope.opening(raw, limits))
+
+
+def too_large(limit: int) -> InvalidRequest:
+    """The 413."""
+    return InvalidRequest(
+        f"The body is larger than the {limit} bytes that are accepted here.", status=413, code="request_too_large"
+    )

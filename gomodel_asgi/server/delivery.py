@@ -1,0 +1,139 @@
+"""Sends one reply to one client: status line, pieces, end; heartbeats in between, and a stalled client cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import anyio
+from msgspec import Struct
+from starlette.types import Message, Send
+
+from ..errors import ServerShutdown
+from ..exchange.reply import Reply
+from ..settings import Timeouts
+from ..upstream.stream import Broken
+from ..wire.headers import Headers
+from .disconnect import Watch
+
+PIECE = 256 * 1024
+"""Bytes of a whole body that are given to the server at a time: what fits into its and the system's buffers, so that
+most answers go at once."""
+HEARTBEAT = b": heartbeat\n\n"
+LAST_WORDS = 1.0  # seconds that the error event of a shutdown may take to be sent
+TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at no cost per event
+
+
+class Delivery(Struct, eq=False):
+    """One reply on its way. `sent` counts messages, so that silence can be seen without a clock in the pump."""
+
+    reply: Reply
+    send: Send
+    headers: Headers
+    timeouts: Timeouts
+    started: bool = False
+    done: bool = False
+    sent: int = 0
+    seen: int = 0
+    quiet: float = 0.0
+    sending: bool = False
+
+    def run(self, watch: Watch) -> Coroutine[Any, Any, None]:
+        """Send all of it; if the server cancels although the client is still there, say so first.
+
+        :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
+        """
+        stream = self.reply.stream
+        return self._whole(self.reply.body or b"", watch) if stream is None else self._events(stream.next, watch)
+
+    async def _events(self, next_events: Callable[[], Awaitable[bytes]], watch: Watch) -> None:
+        self._attend(watch)
+        send = self.send
+        try:
+            events = await next_events()
+            await send(self._start())
+            while events:
+                self.sending = True
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+                self.sending = False
+                self.sent += 1
+                events = await next_events()
+            watch.answered = True
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except Broken:
+            raise ConnectionAbortedError("The upstream broke off inside an event.") from None
+        except anyio.get_cancelled_exc_class():
+            if watch.reason is None:
+                await self.last_words()
+            raise
+        self.done = True
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the client has its answer. Many leave on the last event of a stream without waiting for its end."""
+        stream = self.reply.stream
+        ended = stream is not None and stream.reader.terminal is not None
+        return self.done or (ended and self.sent > 0 and not self.sending)
+
+    async def last_words(self) -> None:
+        """The server goes down: tell a stream that has begun so, in band, within a second."""
+        stream = self.reply.stream
+        if stream is None or not self.started or stream.reader.inside:
+            return
+        with anyio.move_on_after(LAST_WORDS, shield=True):
+            events = await stream.interrupt(ServerShutdown())
+            await self.send({"type": "http.response.body", "body": events, "more_body": True})
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _whole(self, body: bytes, watch: Watch) -> None:
+        self.headers.append((b"content-length", b"%d" % len(body)))
+        await self.send(self._start())
+        if len(body) > PIECE:
+            body = await self._pieces(body, watch)
+        if self.reply.before_end is not None:
+            await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+            await self.reply.before_end()
+            body = body[-1:]
+        watch.answered = True
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        self.done = True
+
+    async def _pieces(self, body: bytes, watch: Watch) -> bytes:
+        """Send a large *body* but for its last piece, which is returned: so is seen whether the client takes it."""
+        self._attend(watch)
+        at = 0
+        while len(body) - at > PIECE:
+            self.sending = True
+            await self.send({"type": "http.response.body", "body": body[at : at + PIECE], "more_body": True})
+            self.sending = False
+            self.sent += 1
+            at += PIECE
+        return body[at:]
+
+    def _start(self) -> Message:
+        self.started = True
+        return {"type": "http.response.start", "status": self.reply.status, "headers": self.headers}
+
+    # Silence...
+
+    def _attend(self, watch: Watch) -> None:
+        every = min(self.timeouts.heartbeat, self.timeouts.stalled_client) / TICKS
+        watch.every(every, self._look(watch, every))
+
+    def _look(self, watch: Watch, every: float) -> Callable[[], None]:
+        def look() -> None:
+            self.quiet = self.quiet + every if self.sent == self.seen else 0.0
+            self.seen = self.sent
+            if self.sending and self.quiet >= self.timeouts.stalled_client:
+                watch.stop("stalled")
+            elif not self.sending and self.quiet >= self.timeouts.heartbeat:
+                self._beat(watch)
+
+        return look
+
+    def _beat(self, watch: Watch) -> None:
+        stream = self.reply.stream
+        if self.started and stream is not None and not stream.reader.inside and not stream.ended:
+            self.quiet = 0.0
+            message = {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
+            watch.spawn(lambda: self.send(message))

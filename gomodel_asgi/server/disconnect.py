@@ -1,0 +1,221 @@
+"""Stops a request's work when its client leaves, or when the host must go down.
+
+Strategy: the work runs in the request's own task, so nothing is paid where it is quick; only work that lasts gets a
+listener for `http.disconnect` beside it (servers that announce ASGI 2.3 do not raise from `send`). Stopping cancels the
+work and remembers why, so that a cancellation by the server (no reason known) is told from one of ours and passes on.
+A watch owns what it starts: at its exit the listener, the timers and what they started have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Protocol, Self
+
+from starlette.types import Receive
+
+from ..backend import on_trio
+from ..endpoints.patience import patience
+
+if TYPE_CHECKING:
+    import trio
+
+
+Reason = Literal["gone", "stalled", "shutdown"]
+GoesOn = Callable[[], bool]
+
+
+class Watch(Protocol):
+    """`async with` the work of one request; *reason* says afterwards why it was stopped, None if it was not.
+
+    *answered* is set before the last message is sent. Servers tell of a disconnect while they send it, when they close
+    the connection as they should: that must not cancel them in the middle of it.
+    """
+
+    reason: Reason | None
+    answered: bool
+
+    def stop(self, reason: Reason) -> None:
+        """Cancel the work. Only the first call counts."""
+        ...
+
+    def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Run *function* beside the work, at most until its end."""
+        ...
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call *function* again and again until the work ends."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool: ...
+
+
+def watch(receive: Receive | None, goes_on: GoesOn | None = None) -> Watch:
+    """A watch for the running event loop; without *receive* nobody can leave. When the client has left, *goes_on* is
+    asked whether the work does."""
+    return TrioWatch(receive, goes_on) if on_trio() else AsyncioWatch(receive, goes_on)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class AsyncioWatch:
+    """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
+
+    __slots__ = ("answered", "goes_on", "loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
+
+    def __init__(self, receive: Receive | None, goes_on: GoesOn | None = None) -> None:
+        self.receive = receive
+        self.goes_on = goes_on
+        self.reason: Reason | None = None
+        self.answered = False
+        self.tasks: tuple[asyncio.Task[object], ...] = ()
+        self.ticker: asyncio.TimerHandle | None = None
+        self.open = False
+
+    async def __aenter__(self) -> Self:
+        self.loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self.loop)
+        assert task is not None
+        self.task, self.open = task, True
+        if self.receive is not None:
+            self.patience = patience(self.loop)
+            self.patience.begin(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.open = False
+        if self.receive is not None:
+            self.patience.end(self)
+        if self.ticker is not None:
+            self.ticker.cancel()
+        if self.tasks:
+            await self._reap()
+            self.tasks = ()  # a cancelled task keeps its error, whose traceback holds us
+        if self.reason is None:
+            return False
+        return await self._consumed(kind)
+
+    def stop(self, reason: Reason) -> None:
+        if self.open and self.reason is None:
+            self.reason = reason
+            self.task.cancel()
+
+    def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        running = (task for task in self.tasks if not task.done())
+        self.tasks = (*running, self.loop.create_task(_run(function)))
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        self.ticker = self.loop.call_later(seconds, self._tick, seconds, function)
+
+    def overdue(self) -> None:
+        """The work lasts: listen for the client's leaving."""
+        self.spawn(self._listen)
+
+    def _tick(self, seconds: float, function: Callable[[], None]) -> None:
+        function()
+        self.every(seconds, function)
+
+    async def _listen(self) -> None:
+        assert self.receive is not None
+        await _gone(self.receive)
+        if not self.answered and (self.goes_on is None or not self.goes_on()):
+            self.stop("gone")
+
+    async def _reap(self) -> None:
+        """End what was started; a cancellation that comes meanwhile is delivered by the next await."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            if not task.done():
+                await asyncio.wait([task], timeout=1.0)
+
+    async def _consumed(self, kind: type[BaseException] | None) -> bool:
+        """Whether our own cancellation, and nothing but it, ended the work."""
+        if kind is None:
+            try:
+                await asyncio.sleep(0)  # the cancellation was asked for in the work's last step: let it come
+            except asyncio.CancelledError:
+                pass
+            return self.task.uncancel() == 0
+        return self.task.uncancel() == 0 and issubclass(kind, asyncio.CancelledError)
+
+
+async def _run(function: Callable[[], Awaitable[object]]) -> object:
+    return await function()
+
+
+class TrioWatch:
+    """The same with trio's cancel scopes; what runs beside the work are system tasks, cancelled at the exit."""
+
+    def __init__(self, receive: Receive | None, goes_on: GoesOn | None = None) -> None:
+        import trio
+
+        self.trio = trio
+        self.receive = receive
+        self.goes_on = goes_on
+        self.reason: Reason | None = None
+        self.answered = False
+        self.scope = trio.CancelScope()
+        self.beside: list[tuple[trio.CancelScope, trio.Event]] = []
+        self.open = False
+
+    async def __aenter__(self) -> Self:
+        self.scope.__enter__()
+        self.open = True
+        if self.receive is not None:
+            self.spawn(self._listen)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.open = False
+        with self.trio.CancelScope(shield=True):
+            for scope, ended in self.beside:
+                scope.cancel()
+                await ended.wait()
+        return bool(self.scope.__exit__(kind, error, traceback))
+
+    def stop(self, reason: Reason) -> None:
+        if self.open and self.reason is None:
+            self.reason = reason
+            self.scope.cancel()
+
+    def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        scope, ended = self.trio.CancelScope(), self.trio.Event()
+        self.beside.append((scope, ended))
+
+        async def run() -> None:
+            try:
+                with scope:
+                    await function()
+            except Exception:
+                pass  # a server that fails to tell of a disconnect: the work goes on unwatched
+            finally:
+                ended.set()
+
+        self.trio.lowlevel.spawn_system_task(run)
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        async def ticks() -> None:
+            while True:
+                await self.trio.sleep(seconds)
+                function()
+
+        self.spawn(ticks)
+
+    async def _listen(self) -> None:
+        assert self.receive is not None
+        await _gone(self.receive)
+        if not self.answered and (self.goes_on is None or not self.goes_on()):
+            self.stop("gone")

@@ -1,0 +1,263 @@
+"""One HTTP request for one of our paths: opened, dispatched, answered, whatever happens.
+
+Two phases with one rule each. Before the status line, every failure becomes an error response; after it, a failure is
+told in band, or by breaking off the connection where that is no longer possible. What the host must know (its policy
+raised) is re-raised to it after the client has its answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+from starlette.types import Receive, Scope, Send
+
+from ..endpoints.absence import Absence
+from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
+from ..exchange.detached import detached
+from ..exchange.job import Setup
+from ..exchange.reply import Failed, Reply
+from ..observers import Trail
+from ..operations import BODIED
+from ..pipeline import Inbound, dispatch, tenant_of
+from ..wire.headers import HINT, Headers, read, request_id
+from ..wire.json_body import Envelope
+from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
+from .delivery import Delivery
+from .disconnect import Reason, Watch, watch
+from .hints import agreed, split_query
+from .models import list_models
+from .paths import Route, check_id
+
+if TYPE_CHECKING:
+    from ..gateway import Gateway
+
+
+class Handler(Struct, eq=False):
+    """Answers one request. *raised* is what the host is to be told, once the client has been answered."""
+
+    gateway: Gateway
+    setup: Setup
+    trail: Trail | None
+    route: Route
+    scope: Scope
+    receive: Receive
+    request_id: str = ""
+    raised: BaseException | None = None
+    absence: Absence | None = None
+    """For a request to work in the background, which may do without its client."""
+    delivery: Delivery | None = None
+
+    async def serve(self, send: Send) -> None:
+        """The whole request, from its body to its last byte.
+
+        :raises Exception: what the host's own code raised.
+        """
+        try:
+            inbound = await self._opened()
+        except ClientDisconnected:
+            await self._identify()
+            return self._told("gone")
+        except GatewayError as error:
+            await self._identify()
+            return await self.deliver(failed(error), send)
+        guard = self._guard()
+        try:
+            async with guard:
+                await self._sent(await self._dispatched(inbound), send, guard)
+            if guard.reason == "shutdown":
+                await self._shut(send)
+        finally:
+            if (held := self._over(guard)) is not None:
+                await held.aclose()
+            self._told(guard.reason)
+        if self.raised is not None:
+            try:
+                raise self.raised
+            finally:
+                self.raised = None  # its traceback holds us from here on
+
+    async def prepared(self) -> Reply | None:
+        """The reply, up to the point where it can be sent; None where the client has gone."""
+        reply: Reply | None = None
+        try:
+            inbound = await self._opened()
+        except ClientDisconnected:
+            await self._identify()
+            self._told("gone")
+            return None
+        except GatewayError as error:
+            await self._identify()
+            return failed(error)
+        guard = self._guard()
+        try:
+            async with guard:
+                reply = await self._dispatched(inbound)
+        finally:
+            if (held := self._over(guard)) is not None:
+                await held.aclose()
+            if reply is None and guard.reason != "shutdown":
+                self._told(guard.reason)
+        if reply is None and guard.reason == "shutdown":
+            return failed(ServerShutdown())
+        return reply
+
+    async def deliver(self, reply: Reply, send: Send) -> None:
+        """Send a *reply* that was prepared; when this returns or raises it has been closed."""
+        guard = self._guard()
+        try:
+            async with guard:
+                await self._sent(reply, send, guard)
+            if guard.reason == "shutdown":
+                await self._shut(send)
+        finally:
+            if (held := self._over(guard)) is not None:
+                await held.aclose()
+            self._told(guard.reason)
+
+    def _guard(self) -> Watch:
+        """A watch that a drain knows of; pair with `_over`."""
+        guard = watch(self.receive, None if self.absence is None else self.absence.goes_on)
+        self.gateway.under_way.begin(guard)
+        return guard
+
+    # How a request is opened...
+
+    async def _opened(self) -> Inbound:
+        scope = self.scope
+        raw: Headers = scope["headers"]
+        headers = read(raw)
+        self.request_id = request_id(headers.get(b"x-request-id"))
+        self.gateway.under_way.check_open()
+        operation = self.route.operation(scope["method"])
+        if self.trail is not None:
+            self.trail.know(request_id=self.request_id, operation=operation)
+        if self.route.response_id is not None:
+            check_id(self.route.response_id)
+            check_id(self.route.item_id)
+        if operation in BODIED:
+            check_content_type(headers)
+            limits, seconds = self.setup.limits, self.setup.timeouts.body
+            body = await read_body(self.receive, headers, limit_of(scope, limits.body), seconds)
+            envelope = await opened(body, limits)
+        else:
+            envelope = Envelope.empty()
+        if operation == "create" and envelope.names_state and envelope.flag("background"):
+            self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
+        query, hints = split_query(scope.get("query_string", b""))
+        return Inbound(
+            operation=operation,
+            envelope=envelope,
+            hint=agreed(envelope.hint, raw if HINT in headers else (), hints),
+            scope=scope,
+            request_id=self.request_id,
+            headers=headers,
+            query=query,
+            response_id=self.route.response_id,
+            item_id=self.route.item_id,
+            trail=self.trail,
+        )
+
+    # How it is answered...
+
+    async def _dispatched(self, inbound: Inbound) -> Reply:
+        try:
+            tenant = await self._tenant()
+            if self.trail is not None:
+                self.trail.know(tenant=tenant)
+            if self.absence is not None:
+                self.absence.identify(tenant)
+            if inbound.operation == "models":
+                return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
+            return await dispatch(self.setup, inbound, tenant)
+        except GatewayError as error:
+            if isinstance(error, PolicyFailed):
+                self.raised = error.__cause__
+            return failed(error)
+        except Exception as error:
+            self.raised = error
+            return failed(GatewayFault("The gateway failed to handle this request."))
+
+    async def _tenant(self) -> str | None:
+        if self.gateway.tenant is None and "user" not in self.scope:
+            return None
+        return await tenant_of(self.scope, self.gateway.tenant)
+
+    async def _identify(self) -> None:
+        """For the records of a request that nobody was asked about: it was refused, or its client left, before."""
+        if self.trail is not None:
+            try:
+                self.trail.know(tenant=await self._tenant())
+            except GatewayError:
+                pass  # the host is told by each request that gets further
+
+    def _sent(self, reply: Reply, send: Send, guard: Watch) -> Awaitable[None]:
+        if self.absence is not None:
+            send = self.absence.sending(reply, send)
+            if self.absence.left and self.absence.follows:
+                guard.stop("gone")
+        self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
+        return self.delivery.run(guard)
+
+    async def _shut(self, send: Send) -> None:
+        """The watch was stopped because the host goes down: say so, in band or instead of an answer."""
+        if self.delivery is not None and self.delivery.started:
+            return await self.delivery.last_words()
+        if self.delivery is not None:
+            await self.delivery.reply.aclose()
+        reply = failed(ServerShutdown())
+        self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
+        await self.delivery.run(watch(None))
+
+    def _headers(self, reply: Reply) -> Headers:
+        self.request_id = self.request_id or request_id(None)
+        headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
+        if self.trail is not None and self.gateway.expose_timing and (timing := self.trail.timing()):
+            headers.append((b"server-timing", timing))
+        if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":
+            headers.append((b"connection", b"close"))  # RFC 9112, 9.6; where HTTP/2 ends a stream it has no such header
+        return headers
+
+    def _told(self, reason: Reason | None) -> None:
+        """The request is over; *reason* is why it was stopped, if it was."""
+        if self.trail is None:
+            return
+        if not self.trail.context.request_id:
+            self.trail.know(request_id=self.request_id)
+        why = end_of(reason, sys.exception())
+        if self.delivery is None:
+            return self.trail.end(None, why)
+        reply = self.delivery.reply
+        if isinstance(reply, Failed):
+            self.trail.failed(reply.error)
+        if self.delivery.done and reply.stream is None:
+            self.trail.sent(reply.body or b"")
+        self.trail.end(reply.status if self.delivery.started else None, None if self.delivery.has_all else why)
+
+    def _over(self, guard: Watch) -> Reply | None:
+        """The work is over: the reply that is still to be closed."""
+        self.gateway.under_way.end(guard)
+        if self.absence is not None:
+            self.absence.over()
+        reply = None if self.delivery is None else self.delivery.reply
+        return reply if reply is not None and reply.holds else None
+
+
+def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:
+    """Why a client did not get all: a server whose `send` fails has lost it too."""
+    if reason is None or reason == "shutdown":
+        return "gone" if isinstance(error, Exception) else "cancelled"
+    return reason
+
+
+def failed(error: GatewayError) -> Reply:
+    """The reply that tells of *error*."""
+    headers: Headers = [(b"content-type", b"application/json"), *error.headers()]
+    if error.should_retry is not None:
+        headers = [header for header in headers if header[0] != b"x-should-retry"]
+        headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+    if error.attempts:
+        headers.append((b"x-gomodel-attempts", b"%d" % error.attempts))
+    return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))

@@ -1,0 +1,129 @@
+"""Which requests are ours: a path, exactly as documented, and what it asks for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Scope
+
+from ..errors import InvalidRequest, MethodNotAllowed
+from ..history.not_found import unknown_response
+from ..operations import PLACEHOLDER, TABLE, Operation
+
+ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
+NOTHING = (
+    "Nothing is served at this path: the Responses API is at /responses, /conversations and /models below the prefix."
+)
+LONGEST_NAME = 512  # characters of a model's name
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a path stands for: *methods* maps each allowed method to its operation. *model* is the model it names."""
+
+    methods: dict[str, Operation]
+    response_id: str | None = None
+    item_id: str | None = None
+    model: str | None = None
+
+    def operation(self, method: str) -> Operation:
+        """The operation of *method*.
+
+        :raises MethodNotAllowed: there is none.
+        :raises InvalidRequest: 404, the path has no methods at all: it is not one of ours.
+        """
+        if not self.methods:
+            raise InvalidRequest(NOTHING, status=404, code="unknown_path")
+        found = self.methods.get(method)
+        if found is None:
+            allow = ", ".join(self.methods)
+            raise MethodNotAllowed(f"Use {allow} here.", allow=allow)
+        return found
+
+
+def _methods() -> dict[str, dict[str, Operation]]:
+    """The operations of each path of the table, by method. What a WebSocket carries is not asked for by a method."""
+    found: dict[str, dict[str, Operation]] = {}
+    for row in TABLE:
+        if row.method != "WEBSOCKET":
+            found.setdefault(PLACEHOLDER.sub("{}", row.path), {})[row.method] = row.operation
+    return found
+
+
+METHODS = _methods()
+FIXED = {path: Route(methods) for path, methods in METHODS.items() if "{}" not in path}
+CREATE = FIXED["/responses"]
+MODELS = FIXED["/models"]
+ROOTS = tuple({"/" + path.split("/")[1] for path in METHODS})
+
+
+def route_path(scope: Scope) -> str:
+    """The path below the point where the app is mounted.
+
+    Servers and frameworks differ in whether `path` includes `root_path` (ASGI: it does): it is taken off where the
+    path begins with it, else what a mount has added to it (the part after `app_root_path`).
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if not root:
+        return path
+    if _below(path, root):
+        return path[len(root) :]
+    mounted = root.removeprefix(scope.get("app_root_path", ""))
+    return path[len(mounted) :] if mounted and _below(path, mounted) else path
+
+
+def _below(path: str, root: str) -> bool:
+    return path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/")
+
+
+def match(scope: Scope, prefix: str) -> Route | None:
+    """The route that the request's path is, None where it is not one of ours.
+
+    Only the exact spelling counts: where the server tells the raw path, it must end with the same bytes, so that an
+    encoded or unnormalised path is never ours here and the host's elsewhere.
+    """
+    path, raw = route_path(scope), scope.get("raw_path")
+    below = path[len(prefix) :]
+    if not path.startswith(prefix) or not below.startswith(ROOTS):
+        return None
+    if below.startswith("/models"):
+        return _models(raw, prefix + "/models", path)
+    route = FIXED.get(below) or _named(below.split("/"))
+    return route if route is not None and _is_spelled(raw, path) else None
+
+
+def _named(parts: list[str]) -> Route | None:
+    """The route of a path that names a response, or a conversation and perhaps an item: every second part is an id."""
+    ids = parts[2::2]
+    if not ids or not all(ids):
+        return None
+    methods = METHODS.get("/".join(part if number % 2 else "{}" for number, part in enumerate(parts))[2:])
+    return None if methods is None else Route(methods, *ids)
+
+
+def _is_spelled(raw: bytes | None, path: str) -> bool:
+    return raw is None or raw.partition(b"?")[0].endswith(path.encode())
+
+
+def _models(raw: bytes | None, at: str, path: str) -> Route | None:
+    if path == at:
+        return MODELS if _is_spelled(raw, path) else None
+    name = path[len(at) + 1 :]
+    if not path.startswith(at + "/") or not 0 < len(name) <= LONGEST_NAME:
+        return None
+    # Names may hold slashes, which clients escape: behind `at` the raw path may be spelled in another way.
+    if raw is not None and not (b"%s/" % at.encode() in raw and _is_spelled(unquote_to_bytes(raw), path)):
+        return None
+    return Route({"GET": "models"}, model=name)
+
+
+def check_id(id: str | None) -> None:
+    """An id goes into the upstream's path, so it may hold nothing that could alter one.
+
+    :raises InvalidRequest: 404, as for any id that does not exist.
+    """
+    if id is not None and (not ID.fullmatch(id) or id in (".", "..")):
+        raise unknown_response()

@@ -1,0 +1,261 @@
+"""One client connection, from its upgrade to its close.
+
+Strategy: the connection's own task reads frames and nothing else; each lane that has work runs in a task beside it, so
+an idle connection costs one reader. Everything lives in one task group inside one cancel scope: whatever ends the
+connection (the client, its age, a drain, a client that no longer reads) cancels the scope with a reason, and what
+is to be said for that reason is said afterwards, once. A failure of a request is a frame; only failures of the
+connection close it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from ...errors import GatewayError, InvalidRequest, PolicyFailed, ServerShutdown
+from ...history.mentions import check_steer
+from ...operations import BODY
+from ...pace import paced
+from ...stores import NoStore
+from ...transport.websocket.relay import Relay
+from ...websocket.memory import Memory
+from ...websocket.outbox import ClientGone, Outbox
+from ...wire.ambiguity import FRAME, check_names
+from ...wire.json_body import opening
+from ...wire.websocket_frames import (
+    Create,
+    Steer,
+    create_of,
+    data_of,
+    error_frame,
+    lane_of,
+    steer_failed,
+    steer_of,
+    type_of,
+)
+from ..body import limit_of
+from .handshake import Admission, admitted, refuse
+from .lanes import Lanes
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from ...gateway import Gateway
+
+Ending = Literal["gone", "stalled", "old", "idle", "drained", "shutdown"]
+
+BURST = 100
+"""Frames that are read in one `WINDOW`; a client that sends faster is read at this rate, and its socket fills up."""
+WINDOW = 0.1
+LAST_WORDS = 1.0  # seconds for what is still to be said when the connection ends
+MOST_TOLD = 8  # failures of the host's own code that are kept for it until the connection ends
+
+CLOSE_CODES: dict[Ending, int] = {"old": 1001, "idle": 1001, "drained": 1012, "shutdown": 1012}
+"""RFC 6455, 7.4.1 and the IANA registry: going away, service restart. SDKs connect anew after either."""
+
+
+class Connection:
+    """Serves one WebSocket scope for *gateway*."""
+
+    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gateway = gateway
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.timeouts = gateway.setup.timeouts
+        self.limit = limit_of(scope, gateway.setup.limits.body)
+        self.outbox = Outbox(send, self.timeouts.stalled_client)
+        self.memory = Memory(self.limit)
+        self.lasting = not isinstance(gateway.store, NoStore)
+        self.ending: Ending | None = None
+        self.raised: list[BaseException] = []
+        self.turns: list[Turn] = []
+        self.scope_of_work = anyio.CancelScope()
+        self.window, self.frames = 0.0, 0
+
+    async def serve(self) -> None:
+        """The whole connection.
+
+        :raises Exception: what the host's own code raised, once the connection has ended.
+        """
+        if (await self.receive())["type"] != "websocket.connect":
+            return
+        try:
+            self._admit(await admitted(self.gateway, self.scope))
+        except GatewayError as error:
+            cause = error.__cause__ if isinstance(error, PolicyFailed) else None
+            await refuse(error, self.scope, self.send)
+            if cause is not None:
+                raise cause from None
+            return
+        await self.send({"type": "websocket.accept", "headers": [(b"x-request-id", self.session.id.encode())]})
+        await self._work()
+        if self.raised:
+            raise self.raised[0] if len(self.raised) == 1 else BaseExceptionGroup("policies failed", self.raised)
+
+    def failed(self, cause: BaseException | None) -> None:
+        """The host's own code has failed: it is told when the connection ends."""
+        if cause is not None and len(self.raised) < MOST_TOLD:
+            self.raised.append(cause)
+
+    def wind_down(self) -> None:
+        """Draining has begun: end as soon as no response is under way."""
+        if not self.lanes.busy:
+            self._end("drained")
+
+    def stop(self, reason: Literal["gone", "stalled", "shutdown"]) -> None:
+        """End now."""
+        self._end(reason)
+
+    def _end(self, ending: Ending) -> None:
+        if self.ending is None:
+            self.ending = ending
+            self.scope_of_work.cancel()
+
+    def _admit(self, admission: Admission) -> None:
+        self.session = admission.session
+        self.tenant = admission.tenant
+        self.headers = admission.headers
+        self.query = admission.query
+        self.hints = admission.hints
+
+    # Its life...
+
+    async def _work(self) -> None:
+        self.until = time.monotonic() + self.timeouts.connection
+        try:
+            await self._run()
+            if self.ending != "gone":
+                await self._farewell(self.ending or "shutdown")
+        except anyio.get_cancelled_exc_class():  # the server goes down, although the client is still there
+            await self._farewell("shutdown")
+            raise
+        finally:
+            for turn in self.turns:
+                await turn.over()
+
+    async def _run(self) -> None:
+        under_way = self.gateway.under_way
+        try:
+            with self.scope_of_work:
+                async with anyio.create_task_group() as tasks:
+                    gateway = self.gateway
+                    self.relay = Relay(tasks.start_soon, self._unclaimed, gateway.setup.limits, gateway.connections)
+                    self.lanes = Lanes(tasks.start_soon, self._turn, self._settled, self.limit)
+                    under_way.open(self)
+                    await self._read()
+        finally:
+            under_way.close(self)
+            with anyio.move_on_after(LAST_WORDS, shield=True):
+                await self.relay.aclose()
+
+    async def _read(self) -> None:
+        """Read frames until the client leaves, or nothing has happened for too long."""
+        while self.ending is None:
+            message = None
+            with anyio.CancelScope(deadline=self._deadline()) as self.patience:
+                message = await self.receive()
+            if message is None:
+                self._end("old" if time.monotonic() + WINDOW >= self.until else "idle")
+            elif message["type"] == "websocket.disconnect":
+                self._end("gone")
+            elif message["type"] == "websocket.receive":
+                await self._heard(message.get("text"))
+                await self._pace()
+
+    def _deadline(self) -> float:
+        """When to give up waiting, on the event loop's clock; idle time counts only where nothing is under way."""
+        left = self.until - time.monotonic()
+        return anyio.current_time() + (left if self.lanes.busy else min(left, self.timeouts.connection_idle))
+
+    def _settled(self) -> None:
+        """A lane has nothing left to do."""
+        if self.gateway.under_way.draining and not self.lanes.busy:
+            self._end("drained")
+        elif self.ending is None:
+            self.patience.deadline = self._deadline()
+
+    async def _pace(self) -> None:
+        now = time.monotonic()
+        if now - self.window >= WINDOW:
+            self.window, self.frames = now, 0
+        self.frames += 1
+        if self.frames >= BURST:
+            await anyio.sleep(self.window + WINDOW - now)
+
+    # What comes in...
+
+    async def _heard(self, text: str | None) -> None:
+        lane: str | None = None
+        try:
+            if text is None:
+                raise InvalidRequest("Send JSON in text frames.", code="invalid_frame")
+            data, limits = data_of(text, self.limit), self.gateway.setup.limits
+            found = await paced(opening(data, limits))
+            lane = lane_of(found.members)
+            type = type_of(found.members)
+            check_names(found.members, FRAME)
+            if type == "response.create":
+                self.lanes.add(create_of(found, lane, len(data), limits))
+            elif type == "response.steer":
+                await paced(check_steer(BODY, found.members, data))
+                await self._steer(await paced(steer_of(found.members, limits)))
+            else:
+                message = "'type' must be 'response.create' or 'response.steer'."
+                raise InvalidRequest(message, param="type", code="unknown_event_type")
+        except GatewayError as error:
+            await self._tell(error_frame(error, lane))
+
+    async def _steer(self, steer: Steer) -> None:
+        """Hand input to the response that is to take it up; only upstreams with a socket of their own can."""
+        if await self.relay.steer(steer):
+            return
+        known = self.memory.recall(steer.target) is not None
+        if known or any(turn.frames.response_id == steer.target for turn in self.turns):
+            frame = steer_failed(steer, "steering_not_supported", "This provider cannot steer a response.")
+        else:
+            frame = steer_failed(steer, "response_not_found", "No such response is known on this connection.")
+        await self._tell(frame)
+
+    async def _turn(self, create: Create) -> None:
+        turn = Turn(self, create)
+        self.turns.append(turn)
+        try:
+            await turn.run()
+            self.turns.remove(turn)
+            await turn.over()
+        except ClientGone as gone:
+            self._end("stalled" if gone.args == ("stalled",) else "gone")
+
+    async def _unclaimed(self, frame: bytes) -> None:
+        """An upstream says what belongs to no response of ours: an answer to steering, a successor."""
+        await self._tell(frame.decode())
+
+    async def _tell(self, frame: str) -> None:
+        try:
+            await self.outbox.text(frame)
+        except ClientGone as gone:
+            self._end("stalled" if gone.args == ("stalled",) else "gone")
+
+    # What is said at the end...
+
+    async def _farewell(self, ending: Ending) -> None:
+        """End the responses that are under way in band, say why, and close."""
+        with anyio.move_on_after(LAST_WORDS, shield=True):
+            try:
+                for turn in self.turns if ending in CLOSE_CODES else ():
+                    await turn.last_words(_reason(ending))
+                if ending == "old":
+                    await self.outbox.error(_reason(ending))
+                await self.send({"type": "websocket.close", "code": CLOSE_CODES.get(ending, 1008), "reason": ending})
+            except Exception:  # the client has gone meanwhile, in whichever way its server tells it
+                return
+
+
+def _reason(ending: Ending) -> GatewayError:
+    if ending == "old":
+        message = "This connection is as old as one may become; open another one."
+        return InvalidRequest(message, code="websocket_connection_limit_reached")
+    return ServerShutdown()

@@ -1,0 +1,245 @@
+"""The connection's memory as the state that a create runs on: a layer over what the gateway itself keeps.
+
+What this connection remembers is looked for first; everything else is the gateway's. A turn that continues a response
+of the connection is a turn of the connection: it is not stored, since nobody else could read what it rests on.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from copy import copy
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ...dialects.replay import stream_of
+from ...errors import GatewayError, InvalidRequest
+from ...exchange.candidate import provider_of, resolve
+from ...exchange.job import Job, Past, State
+from ...exchange.reply import Reply
+from ...history.claims import NOT_OWN
+from ...history.not_found import unknown_previous
+from ...history.portable import carried
+from ...history.turns import Line
+from ...operations import BODY
+from ...providers.provider import Provider, fingerprint
+from ...routing.request import Target
+from ...tree import parsed
+from ...upstream.chain import STREAM_TYPE, Exchange
+from ...upstream.upstream_request import call_of, outgoing_of
+from ...websocket.memory import Chunk, Memory, Remembered
+from ...wire.event_writer import response_object, usage
+from ...wire.json_body import Envelope
+from ...wire.websocket_frames import Create
+
+NOTHING = usage(input=0, output=0)
+NULL = msgspec.Raw(b"null")
+
+
+def account_of(provider: Provider, key: str | None) -> str:
+    """Whose a response is, at which upstream; *key* is a Target's own. For this process alone."""
+    return f"{provider.name} {provider.base_url} {fingerprint(key)}"
+
+
+class Remembering:
+    """What a create continues, where the connection knows it; see `exchange.job.Past`. *own* is what its own input
+    names of what others know, None where it names nothing."""
+
+    def __init__(self, envelope: Envelope, earlier: Remembered, own: Past | None, warn: Any) -> None:
+        self.original = envelope
+        self.earlier = earlier
+        self.own = own
+        self.warn = warn
+
+    @property
+    def bound(self) -> bool:
+        return self.earlier.chunks is None or (self.own is not None and self.own.bound)
+
+    def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        account = account_of(provider, key)
+        chunks = self.earlier.chunks
+        original = self.original
+        if self.own is not None:
+            given = self.own.envelope(provider, key).members
+            lists = {name: given[name] for name in BODY.items if name in given}
+            original = original.with_members({**original.members, "input": NULL, **lists})
+        if chunks is None:
+            if account != self.earlier.account:
+                raise unknown_previous()
+            return original
+        pieces = [chunk.items for chunk in chunks if chunk.items]
+        if any(chunk.account != account for chunk in chunks):
+            pieces = [msgspec.json.encode(self._carried(chunks, account, provider, native=True))[1:-1]]
+        members = {name: raw for name, raw in original.members.items() if name != "previous_response_id"}
+        items = b",".join(filter(None, (*pieces, own_items(original))))
+        return original.with_members({**members, "input": msgspec.Raw(b"[%s]" % items)})
+
+    def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        if self.earlier.chunks is None:
+            raise unknown_previous()
+        items = self._carried(self.earlier.chunks, account_of(provider, key), provider, native=False)
+        own: Any = parsed(b"[%s]" % own_items(self.original))
+        if self.own is not None:
+            own = self.own.body(provider, key).get("input") or []
+        return {**self.original.body, "input": items + own}
+
+    def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
+        left: set[str] = set()
+        lines = [Line(parsed(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
+        items = carried(lines, account, provider.type or provider.name, native, left)
+        self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
+        return items
+
+
+def own_items(envelope: Envelope) -> bytes:
+    """The items of a request's own `input`, separated by commas; a string is the user's message.
+
+    :raises InvalidRequest: it is neither a string nor a list.
+    """
+    raw = bytes(envelope.members.get("input", b"null"))
+    if raw == b"null":
+        return b""
+    if raw.startswith(b'"'):
+        return b'{"type":"message","role":"user","content":%s}' % raw
+    if not raw.startswith(b"["):
+        raise InvalidRequest("'input' must be a string or a list.", param="input", code="invalid_type")
+    return raw.strip()[1:-1].strip()
+
+
+class Recall:
+    """The state of one create: the connection's *memory* over the gateway's own; see `exchange.job.State`.
+
+    *lasting* says whether the gateway keeps anything at all.
+    """
+
+    def __init__(self, create: Create, memory: Memory, gateways: State, *, lasting: bool) -> None:
+        self.create = create
+        self.memory = memory
+        self.gateways = gateways
+        self.lasting = lasting
+        self.earlier: Remembered | None = None
+        self.own: Job | None = None
+        """The create without what the connection itself continues."""
+        self.answered: tuple[Job, Target, Provider] | None = None
+
+    @property
+    def continues(self) -> str | None:
+        """The response that the connection continues itself, without the upstream knowing its id."""
+        if self.earlier is None or self.earlier.chunks is None:
+            return None
+        return self.create.envelope.text("previous_response_id")
+
+    def names(self, job: Job) -> bool:
+        """Whether there is anything to look for, here or in the gateway's own state."""
+        return job.request.envelope.names_state or self.gateways.names(job)
+
+    async def recall(self, job: Job) -> None:
+        """Look for what the request continues, here first."""
+        self.earlier = self.memory.recall(job.request.previous_response_id)
+        if self.earlier is None:
+            return await self._recall(job)
+        self.own = own = job_without_previous(job)
+        await self._recall(own)
+        job.past = Remembering(job.request.envelope, self.earlier, own.past, job.warn)
+        job.request.previous = self.earlier
+
+    async def _recall(self, job: Job) -> None:
+        if self.gateways.names(job):
+            await self.gateways.recall(job)
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Look at what the create itself brings: it has to be the tenant's own here as anywhere."""
+        await self.gateways.admit(self.own or job, target)
+        if self.own is not None and isinstance(job.past, Remembering):
+            job.past.own = self.own.past
+
+    async def answer(self, job: Job, target: Target) -> Reply:
+        """Ask *target*; of a warming-up request only an upstream with a socket of its own is told."""
+        provider = provider_of(target, job)
+        if not self.create.generate:
+            target = replace(target, fallbacks=())
+        if not self.create.generate and not provider.websocket:
+            reply = await warmed(job, target)
+        elif self.earlier is not None:
+            reply = await Exchange(job, target).run()
+        else:
+            reply = await self.gateways.answer(job, target)
+        named = (one for one in target.chain() if provider_of(one, job).name == reply.provider)
+        target = next(named, target)
+        self.answered = job, target, provider_of(target, job)
+        return reply
+
+    async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
+        """See `exchange.job.State`."""
+        return await self.gateways.is_anothers(job, provider, id)
+
+    async def learn(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
+        """Keep a response that has ended well, unless the gateway or the upstream does."""
+        if self.answered is None:
+            return
+        job, target, provider = self.answered
+        if self._kept_elsewhere(target, provider):
+            return
+        account = account_of(provider, _key(target))
+        chunks: tuple[Chunk, ...] | None = None
+        if not provider.websocket:
+            earlier = self.earlier.chunks or () if self.earlier is not None else ()
+            type = provider.type or provider.name
+            own = Chunk(own_items(job.request.envelope), account, type)
+            chunks = (*earlier, own, Chunk(b",".join(output), account, type))
+        elif not await self._is_own(job, provider, response_id):
+            return  # its id would go to the upstream
+        self.memory.keep(response_id, Remembered(provider.name, reply.model, account, chunks))
+
+    async def _is_own(self, job: Job, provider: Provider, response_id: str) -> bool:
+        try:
+            own = not await self.is_anothers(job, provider, response_id)
+        except GatewayError:
+            own = False
+        if not own:
+            job.warn([NOT_OWN])
+        return own
+
+    def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
+        if self.earlier is not None or not self.create.generate:
+            return False
+        stores = (target.params or {}).get("store", not self._says_no())
+        return stores is not False and (provider.keeps_state or self.lasting)
+
+    def _says_no(self) -> bool:
+        return bytes(self.create.envelope.members.get("store", b"null")) == b"false"
+
+
+def job_without_previous(job: Job) -> Job:
+    """*job* as it would be if it continued nothing that a connection remembers."""
+    request = copy(job.request)
+    members = {name: raw for name, raw in request.envelope.members.items() if name != "previous_response_id"}
+    request.envelope = request.envelope.with_members(members)
+    return replace(job, request=request)
+
+
+def _key(target: Target) -> str | None:
+    key = target.api_key
+    if key is None or isinstance(key, str):
+        return key
+    return None if callable(key) else key.get_secret_value()
+
+
+async def warmed(job: Job, target: Target) -> Reply:
+    """The reply to a request that is to generate nothing, without an upstream: an id, and no output.
+
+    :raises InvalidRequest: it could not be sent as it is.
+    """
+    candidate = await resolve(target, job)
+    call = await call_of(candidate, job)
+    if candidate.dialect is not None:
+        await outgoing_of(candidate, job, call)  # what it would refuse then, it refuses now
+    now, name = int(time.time()), candidate.provider.name
+    stamp = name if job.setup.stamp else None
+    response = response_object("resp_" + secrets.token_hex(24), now, call.model, call.body, stamp)
+    response |= {"status": "completed", "completed_at": now, "usage": NOTHING}
+    body = stream_of(response)
+    return Reply(status=200, raw_headers=[STREAM_TYPE], provider=name, model=call.model, attempts=0, body=body)

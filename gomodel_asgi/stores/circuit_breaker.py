@@ -1,0 +1,179 @@
+"""The circuit breaker of a store: one that hangs is left alone for a while, so that not each request waits for it.
+
+    closed ──a call timed out──► open for 1, 2, 4, … 30 s ──► one call goes through ──answered──► closed
+                                      ▲                            │ timed out
+                                      └────────────────────────────┘
+
+Only waiting opens it. A store that fails at once costs nobody anything, and is asked each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..errors import StoreUnavailable
+from ..seams.store import NoStore, Record, Store
+from .memory import MemoryStore
+
+logger = logging.getLogger("gomodel_asgi.stores")
+
+T = TypeVar("T")
+
+# Seconds that it is open at first, and at the most.
+FIRST, LONGEST = 1.0, 30.0
+
+# Seconds without an answer that count as a time-out however the call then ended: whoever waited may have given up.
+SLOW = 2.0
+
+# Seconds that the one call which finds out may take before another one goes through.
+PROBE = 10.0
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """Leave to ask the store: in which state of the circuit, since when on the clock, and whether to find out."""
+
+    state: int
+    since: float
+    probe: bool
+
+
+class Circuit:
+    """Whether a store may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
+    back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._state = 0  # counted up with each change, so that a call that began before it changes nothing
+        self._pause = 0.0  # 0: closed
+        self._until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store did not answer in time when it was last asked."""
+        return self._pause > 0
+
+    def enter(self) -> Pass:
+        """Leave to make one call; pair it with `answered`, `timed_out` or `given_up`.
+
+        :raises StoreUnavailable: it is open, or somebody finds out at this moment.
+        """
+        now = self.clock()
+        if not self._pause:
+            return Pass(self._state, now, False)
+        with self._lock:
+            left = self._until - now
+            if self._pause and left > 0:
+                detail = f"not asked, since it did not answer in time; again in {math.ceil(left)} s"
+                message = "The state store does not answer; try again later."
+                raise StoreUnavailable(message, detail=detail, retry_after=left)
+            self._state += 1
+            self._until = now + PROBE
+            return Pass(self._state, now, self._pause > 0)
+
+    def answered(self, entry: Pass) -> None:
+        """The call has ended before anybody lost patience, if with a failure."""
+        if entry.probe:
+            self._change(entry, 0.0)
+
+    def timed_out(self, entry: Pass) -> None:
+        """The store has not answered in time."""
+        pause = min(self._pause * 2, LONGEST) if entry.probe else FIRST
+        if self._change(entry, pause):
+            logger.warning("The state store did not answer in time, and is not asked for %g s.", pause)
+
+    def given_up(self, entry: Pass) -> None:
+        """The call was cancelled before it could tell anything: another one may find out."""
+        if entry.probe:
+            self._change(entry, self._pause, at_once=True)
+
+    def _change(self, entry: Pass, pause: float, *, at_once: bool = False) -> bool:
+        with self._lock:
+            if entry.state != self._state:
+                return False
+            self._state += 1
+            self._pause = pause
+            self._until = self.clock() + (0.0 if at_once else pause)
+            return True
+
+
+class Guarded:
+    """*store* behind a circuit breaker; else it does what *store* does."""
+
+    def __init__(self, store: Store, circuit: Circuit | None = None) -> None:
+        self.circuit = circuit or Circuit()
+        self._store = store
+        self.atomic = store.atomic
+        self.enumerable = store.enumerable
+        self.limitation = store.limitation
+        self.secret = store.secret
+        self.max_bytes: int | None = getattr(store, "max_bytes", None)
+
+    def __repr__(self) -> str:
+        return f"<Guarded {self._store!r}>"
+
+    async def get(self, collection: str, key: str) -> Record | None:
+        return await self._asked(self._store.get, collection, key)
+
+    async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        await self._asked(self._store.put, collection, key, value, ttl=ttl)
+
+    async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        return await self._asked(self._store.add, collection, key, value, ttl=ttl)
+
+    async def swap(
+        self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
+    ) -> int | None:
+        return await self._asked(self._store.swap, collection, key, expected, value, ttl=ttl)
+
+    async def delete(self, collection: str, key: str) -> bool:
+        return await self._asked(self._store.delete, collection, key)
+
+    async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        async with aclosing(self._store.scan(collection, prefix)) as keys:
+            while (key := await self._asked(anext, keys, None)) is not None:
+                yield key
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+    async def _asked(self, call: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
+        circuit = self.circuit
+        entry = circuit.enter()
+        try:
+            answer = await call(*arguments, **options)
+        except BaseException as error:
+            if is_timeout(error) or circuit.clock() - entry.since >= SLOW:
+                circuit.timed_out(entry)
+            elif isinstance(error, Exception):
+                circuit.answered(entry)
+            else:
+                circuit.given_up(entry)
+            raise
+        circuit.answered(entry)
+        return answer
+
+
+def guarded(store: Store) -> Store:
+    """*store* behind a circuit breaker of its own, unless it is one that cannot hang."""
+    return store if isinstance(store, MemoryStore | NoStore) else Guarded(store)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether a time-out is at the bottom of *error*, under whatever name a library tells it."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, TimeoutError) or type(cause).__name__ == "TimeoutError":
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return False

@@ -1,0 +1,132 @@
+"""Values encrypted before they reach a store, for engines whose disks, backups or operators may not read them.
+
+    1 byte of format, 12 bytes of nonce, ciphertext and tag (AES-256-GCM)
+
+Each record has a key of its own, derived from the given one and the record's place. So a value that is moved under
+another tenant's key does not open there, and the random nonces of one key never come near their limit (NIST SP 800-38D,
+section 8.3: 2**32 messages), since they are shared only by the versions of one record.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+from collections.abc import AsyncGenerator
+
+from ..seams.store import Record, Store, unreadable
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+except ImportError as exc:  # pragma: no cover - shown in a process of its own
+    raise ImportError("Encrypted needs cryptography: pip install 'gomodel-asgi[encryption]'.") from exc
+
+logger = logging.getLogger("gomodel_asgi.stores")
+
+FORMAT = b"\x01"
+NONCE_BYTES = 12
+KEY_BYTES = 32
+
+
+class Encrypted:
+    """*store* with its values sealed by *key* (32 random bytes, the same on every worker). Keys, versions, sizes and
+    times stay visible; the store's `secret` hides whose they are. A value that does not open, because it was damaged,
+    moved, or sealed by another key, reads as empty (`unreadable`), with a warning in the log.
+
+    :raises ValueError: *key* is not 32 bytes.
+    """
+
+    def __init__(self, store: Store, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"key must be {KEY_BYTES} bytes.")
+        self._store = store
+        self._key = key
+        self._warned: set[str] = set()
+        self.atomic = store.atomic
+        self.enumerable = store.enumerable
+        self.limitation = store.limitation
+        self.secret = store.secret
+        self.evicts = getattr(store, "evicts", False)
+        self.max_bytes: int | None = getattr(store, "max_bytes", None)
+
+    def __repr__(self) -> str:
+        return f"<Encrypted {self._store!r}>"
+
+    async def get(self, collection: str, key: str) -> Record | None:
+        record = await self._store.get(collection, key)
+        if record is None:
+            return None
+        value = self._opened(collection, key, record.value)
+        return unreadable(record.version) if value is None else Record(value, record.version)
+
+    async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        await self._store.put(collection, key, self._sealed(collection, key, value), ttl=ttl)
+
+    async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        return await self._store.add(collection, key, self._sealed(collection, key, value), ttl=ttl)
+
+    async def add_with(
+        self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
+    ) -> int | None:
+        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        name, other, held = record
+        sealed = self._sealed(collection, key, value)
+        add_with = getattr(self._store, "add_with", None)
+        if add_with is not None:
+            version: int | None = await add_with(
+                collection, key, sealed, (name, other, self._sealed(name, other, held)), ttl=ttl
+            )
+            return version
+        version = await self.add_for(other.rpartition(".")[0], collection, key, value, ttl=ttl)
+        if version is not None:
+            await self.put(name, other, held, ttl=ttl)
+        return version
+
+    async def add_for(
+        self, owner: str, collection: str, key: str, value: bytes, *, ttl: float | None = None
+    ) -> int | None:
+        """`add`, counted as *owner*'s where the store shares itself among tenants."""
+        add_for, sealed = getattr(self._store, "add_for", None), self._sealed(collection, key, value)
+        if add_for is None:
+            return await self._store.add(collection, key, sealed, ttl=ttl)
+        version: int | None = await add_for(owner, collection, key, sealed, ttl=ttl)
+        return version
+
+    async def swap(
+        self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
+    ) -> int | None:
+        return await self._store.swap(collection, key, expected, self._sealed(collection, key, value), ttl=ttl)
+
+    async def delete(self, collection: str, key: str) -> bool:
+        return await self._store.delete(collection, key)
+
+    def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        return self._store.scan(collection, prefix)
+
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+    # One value...
+
+    def _sealed(self, collection: str, key: str, value: bytes) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        return FORMAT + nonce + self._cipher(collection, key).encrypt(nonce, value, FORMAT)
+
+    def _opened(self, collection: str, key: str, sealed: bytes) -> bytes | None:
+        nonce, text = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+        try:
+            # ValueError: the nonce is too short, since the value was never one of ours.
+            return self._cipher(collection, key).decrypt(nonce, text, sealed[:1])
+        except (InvalidTag, ValueError):
+            self._warn(collection)
+            return None
+
+    def _warn(self, collection: str) -> None:
+        """Once per collection, since with a wrong key every request meets such a record."""
+        if collection not in self._warned:
+            self._warned.add(collection)
+            logger.warning("A record of %r does not open with the key given and reads as absent.", collection)
+
+    def _cipher(self, collection: str, key: str) -> AESGCM:
+        return AESGCM(hmac.digest(self._key, f"{collection}\0{key}".encode(), "sha256"))

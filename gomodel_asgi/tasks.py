@@ -1,0 +1,101 @@
+"""Work that outlives the request that began it, owned by the gateway: awaited when it closes, lost with the process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from .backend import on_trio
+
+logger = logging.getLogger("gomodel_asgi.stores")
+
+Work = Callable[[], Awaitable[object]]
+
+
+class Task:
+    """One piece of work. `wait` returns when it is over, however it ended."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.over = anyio.Event()
+        self.scope = anyio.CancelScope()
+
+    async def run(self) -> None:
+        try:
+            with self.scope:
+                await self.work()
+        except Exception as error:
+            logger.error("Work behind a reply failed: %s.", type(error).__name__)
+        finally:
+            self.over.set()
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait at most so long; whether it is over."""
+        with anyio.move_on_after(seconds):
+            await self.over.wait()
+        return self.over.is_set()
+
+
+class Tasks:
+    """The work of one gateway, on all its event loops."""
+
+    def __init__(self) -> None:
+        self._running: dict[Task, object] = {}
+
+    def spawn(self, work: Work) -> Task:
+        """Run *work* beside everything else."""
+        task = Task(work)
+        self._running[task] = loop_token()
+
+        async def run() -> None:
+            try:
+                await task.run()
+            finally:
+                self._running.pop(task, None)
+
+        start(run, task)
+        return task
+
+    async def aclose(self, seconds: float) -> None:
+        """Wait for the work of this loop, at most so long; cancel what has not ended by then."""
+        token = loop_token()
+        mine = [task for task, loop in self._running.items() if loop is token]
+        with anyio.move_on_after(seconds):
+            for task in mine:
+                await task.over.wait()
+        for task in mine:
+            task.cancel()
+        with anyio.move_on_after(seconds, shield=True):
+            for task in mine:
+                await task.over.wait()
+
+
+# asyncio keeps only weak references to tasks.
+_alive: set[asyncio.Task[None]] = set()
+
+
+def start(run: Callable[[], Awaitable[None]], task: Task) -> None:
+    if on_trio():
+        import trio
+
+        trio.lowlevel.spawn_system_task(run)
+        return
+    running = asyncio.ensure_future(run())
+    assert isinstance(running, asyncio.Task)
+    _alive.add(running)
+    running.add_done_callback(_alive.discard)
+
+
+def loop_token() -> object:
+    """What tells event loops apart."""
+    if on_trio():
+        import trio
+
+        return trio.lowlevel.current_trio_token()
+    return asyncio.get_running_loop()

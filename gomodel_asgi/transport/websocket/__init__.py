@@ -1,0 +1,1 @@
+"""The upstreams' side of WebSocket mode."""

@@ -1,0 +1,201 @@
+"""From a request to an open WebSocket: its address, TLS, the upgrade (RFC 6455, 4)."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSStream
+
+from ...errors import UpstreamProtocolError, UpstreamTimeout
+from ...seams.transport import UpstreamRequest
+from ...settings import Limits
+from ..resolve import addresses_of, unreachable
+from ..slots import Slots
+from .replies import WholeReply
+from .upstream import Socket, Unclaimed
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+
+NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
+"""Headers of a request that belong to one request, and not to a connection for many."""
+REFUSAL = 64 * 1024
+STAGGER = 0.25
+"""Seconds before the next address of a name is tried beside the last one."""
+
+# The library logs whole headers, keys among them.
+SILENT = logging.getLogger("gomodel_asgi.server.websocket.protocol")
+SILENT.setLevel(logging.CRITICAL + 1)
+
+
+async def connect(
+    request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, slots: Slots, context: ssl.SSLContext | None = None
+) -> Socket | WholeReply:
+    """Open a socket for *request*, or give the reply by which the upstream refused it.
+
+    It has one of the *slots* while it is open. *context* is for https; by default one that trusts certifi's roots.
+
+    :raises Overloaded: there was no slot within `timeouts.pool`.
+    :raises UpstreamUnreachable: no connection could be made.
+    :raises UpstreamTimeout: of kind `"connect"`, it took longer than `timeouts.connect`.
+    :raises UpstreamProtocolError: what came is no answer to an upgrade.
+    :raises ImportError: the `websockets` library is not installed.
+    """
+    await slots.enter(request.timeouts.pool)
+    socket: Socket | WholeReply | None = None
+    try:
+        with anyio.move_on_after(request.timeouts.connect):
+            stream = await _dialled(request, slots, context)
+            try:
+                socket = await _upgraded(request, stream, limits, unclaimed)
+            except BaseException:
+                await anyio.aclose_forcefully(stream)
+                raise
+            return socket
+    finally:
+        if isinstance(socket, Socket):
+            socket.on_close = slots.give
+        else:
+            slots.give()
+    error = UpstreamTimeout("The upstream did not take the connection in time.")
+    error.kind = "connect"
+    raise error
+
+
+async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
+    try:
+        if request.scheme != "https":
+            return await _tcp(request, slots)
+        context = context or await _default()
+        return await _secured(await _tcp(request, slots), request.host.rstrip("."), context)
+    except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
+        raise unreachable(f"{type(error).__name__}: {error}") from error
+
+
+async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> ByteStream:
+    try:
+        return await TLSStream.wrap(stream, hostname=name, ssl_context=context, standard_compatible=False)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise
+
+
+async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
+    if request.uds is not None:
+        if not request.allow_private:
+            raise OSError("A Unix socket is not a public address.")
+        return await anyio.connect_unix(request.uds)
+    return await _first(await addresses_of(request), request.port, slots)
+
+
+async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
+    """A connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC 8305),
+    which begins beside it where there is a slot to spare.
+
+    :raises OSError: none does.
+    """
+    streams: list[ByteStream] = []
+    errors: list[OSError] = []
+
+    running: set[str] = set()
+
+    async def attempt(address: str, over: anyio.Event) -> None:
+        try:
+            streams.append(await anyio.connect_tcp(address, port))
+            tasks.cancel_scope.cancel()
+        except OSError as error:
+            errors.append(error)
+        finally:
+            running.discard(address)
+            if running:
+                slots.give()
+            over.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for address in addresses:
+                while running and not slots.spare():  # noqa: ASYNC110  nobody tells when one is to spare
+                    await anyio.sleep(STAGGER)
+                over = anyio.Event()
+                running.add(address)
+                tasks.start_soon(attempt, address, over)
+                with anyio.move_on_after(STAGGER):
+                    await over.wait()
+        if not streams:
+            raise errors[0] if errors else OSError("The name has no address.")
+        return streams.pop(0)
+    finally:
+        for stream in streams:  # all but the first, or all where we are cancelled
+            await anyio.aclose_forcefully(stream)
+
+
+async def _default() -> ssl.SSLContext:
+    return await anyio.to_thread.run_sync(_shared_context)
+
+
+@lru_cache(maxsize=1)
+def _shared_context() -> ssl.SSLContext:
+    """Made once, in a thread: it reads files."""
+    from ..http11.connect import default_context
+
+    return default_context()
+
+
+async def _upgraded(
+    request: UpstreamRequest, stream: ByteStream, limits: Limits, unclaimed: Unclaimed
+) -> Socket | WholeReply:
+    try:
+        from websockets.client import ClientProtocol
+        from websockets.protocol import State
+        from websockets.uri import WebSocketURI
+    except ImportError as error:
+        raise ImportError("Provider(websocket=True) needs the extra `gomodel-asgi[websockets]`.") from error
+    # Not parsed from a text: what does not like a part of that quotes it whole, and a key may stand in the query.
+    path, _, query = request.target.decode("ascii").partition("?")
+    uri = WebSocketURI(request.scheme == "https", request.host, request.port, path, query)
+    protocol = ClientProtocol(uri, max_size=limits.event, logger=SILENT)
+    upgrade = protocol.connect()
+    for name, value in request.headers:
+        if name not in NOT_SENT:
+            upgrade.headers[name.decode("ascii")] = value.decode("ascii")
+    protocol.send_request(upgrade)
+    try:
+        await stream.send(b"".join(protocol.data_to_send()))
+        while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
+            await _read(stream, protocol)
+    except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        raise _unanswered() from error
+    events = protocol.events_received()
+    if protocol.handshake_exc is None:
+        return Socket(stream, protocol, limits, unclaimed, early=events[1:])
+    await anyio.aclose_forcefully(stream)
+    return _refusal(events)
+
+
+async def _read(stream: ByteStream, protocol: ClientProtocol) -> None:
+    try:
+        protocol.receive_data(await stream.receive())
+    except anyio.EndOfStream:
+        protocol.receive_eof()
+
+
+def _refusal(events: list[Any]) -> WholeReply:
+    """The HTTP response that came instead of an upgrade, as a reply."""
+    if not events:
+        raise _unanswered()
+    response = events[0]
+    pairs = response.headers.raw_items()
+    headers = [(name.lower().encode("ascii", "replace"), value.encode("latin-1", "replace")) for name, value in pairs]
+    # A body is only read where its end is told; the status says enough without it.
+    return WholeReply(response.status_code, headers, bytes(response.body or b"")[:REFUSAL])
+
+
+def _unanswered() -> UpstreamProtocolError:
+    error = UpstreamProtocolError("The upstream did not answer the upgrade to a WebSocket.")
+    error.kind = "closed"
+    return error

@@ -1,0 +1,231 @@
+"""One WebSocket to an upstream: frames sorted by lane, each lane's frames read as a streaming HTTP reply.
+
+The protocol is that of the `websockets` library, its part without I/O; the bytes are moved here, by anyio. So it runs
+on asyncio and trio, connects by our own rules (addresses, no redirects, nothing read from the environment), and reads
+no faster than its replies are read: what is held of one of them is bounded, and then the socket is left alone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+from anyio.abc import ByteStream
+
+from ...errors import UpstreamError, UpstreamProtocolError, UpstreamTruncated
+from ...settings import Limits
+from ...wire.json_scan import Unreadable, check_utf8
+from ...wire.websocket_frames import TERMINAL, id_of, text_of
+from .replies import LaneReply, WholeReply
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+
+PING = 20.0
+"""Seconds of silence after which the upstream is asked whether it is there; a second silence is its answer."""
+MOST_IDS = 256
+"""Responses of a socket that can be steered: the latest ones."""
+CLOSING = 1.0
+
+Unclaimed = Callable[[bytes], Awaitable[None]]
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Socket:
+    """One open connection. *replies* are those under way, by lane; `run` must be running beside them."""
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        protocol: ClientProtocol,
+        limits: Limits,
+        unclaimed: Unclaimed,
+        early: Iterable[Any] = (),
+    ) -> None:
+        self.stream = stream
+        self.protocol = protocol
+        self.limits = limits
+        self.unclaimed = unclaimed
+        self.early = early
+        self.replies: dict[str | None, LaneReply] = {}
+        self.response_ids: OrderedDict[str, None] = OrderedDict()
+        self.writing = anyio.Lock()
+        self.drained = anyio.Event()
+        self.closed = self.spoiled = False
+        self.on_close: Callable[[], None] | None = None
+        """Called once its stream has been closed."""
+        self.message = bytearray()
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent."""
+        return not self.closed and not self.spoiled
+
+    async def ask(self, frame: bytes, lane: str | None) -> LaneReply | WholeReply:
+        """Send *frame*, and wait for the first frame of its reply.
+
+        :raises UpstreamProtocolError: of kind `"closed"`, the socket closed before that.
+        """
+        reply = self.replies[lane] = LaneReply(self, lane)
+        try:
+            await self.send(frame)
+            return await reply.first()
+        except UpstreamTruncated as error:
+            self.leave(reply, whole=True)
+            closed = UpstreamProtocolError("The upstream closed its WebSocket without an answer.")
+            closed.kind = "closed"
+            raise closed from error
+        except BaseException:
+            self.leave(reply, whole=False)
+            raise
+
+    async def send(self, frame: bytes) -> None:
+        """Send one text frame.
+
+        :raises UpstreamTruncated: the socket is closed.
+        """
+        if self.closed:
+            raise _gone()
+        self.protocol.send_text(frame)
+        await self._flush()
+
+    def leave(self, reply: LaneReply, *, whole: bool) -> None:
+        """Nobody reads *reply* any longer. If it is not *whole* the socket is not used for others: what is still to
+        come on its lane could not be told from the next response's."""
+        if self.replies.get(reply.lane) is reply:
+            del self.replies[reply.lane]
+            self.spoiled = self.spoiled or not whole
+        self.drained.set()
+
+    async def aclose(self) -> None:
+        """Close it; it takes a second at the most."""
+        if not self.closed:
+            self.closed = True
+            with anyio.move_on_after(CLOSING, shield=True):
+                try:
+                    self.protocol.send_close(1000)
+                    await self._flush()
+                except (UpstreamError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    pass
+        await self._let_go()
+
+    # Reading...
+
+    async def run(self) -> None:
+        """Read until it closes. Never raises but when cancelled."""
+        try:
+            for event in self.early:
+                await self._frame(event)
+            while not self.protocol.close_expected():
+                data = await self._received()
+                self.protocol.receive_data(data) if data else self.protocol.receive_eof()
+                await self._flush()
+                for event in self.protocol.events_received():
+                    await self._frame(event)
+                if not data:
+                    break
+        except (UpstreamError, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass
+        finally:
+            self.closed = True
+            for reply in self.replies.values():
+                reply.over(_gone())
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close the stream, whatever state it is in."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await anyio.aclose_forcefully(self.stream)
+            finally:
+                on_close, self.on_close = self.on_close, None
+                if on_close is not None:
+                    on_close()
+
+    async def _received(self) -> bytes:
+        """The next bytes, `b""` at the end; a silent upstream is asked whether it is still there."""
+        for asked in (False, True):
+            with anyio.move_on_after(PING):
+                try:
+                    return await self.stream.receive()
+                except anyio.EndOfStream:
+                    return b""
+            if not asked:
+                self.protocol.send_ping(b"")
+                await self._flush()
+        return b""
+
+    async def _flush(self) -> None:
+        async with self.writing:
+            try:
+                for data in self.protocol.data_to_send():
+                    if data:
+                        await self.stream.send(data)
+            except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                self.closed = True
+                raise _gone() from error
+
+    async def _frame(self, event: Any) -> None:
+        """A frame of the protocol; those of one message are put together. Binary ones are not part of the API."""
+        if event.opcode.name in ("TEXT", "CONT"):
+            self.message += event.data
+            if event.fin:
+                message, self.message = bytes(self.message), bytearray()
+                try:
+                    check_utf8(message)
+                except Unreadable as error:  # RFC 6455, 8.1: such a connection is to be failed
+                    raise UpstreamProtocolError("The upstream sent a frame that is no text.") from error
+                await self._message(message)
+
+    async def _message(self, frame: bytes) -> None:
+        try:
+            members = _members(frame) if b'"response' in frame or b'"stream_id"' in frame or b"error" in frame else {}
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
+        lane, type = text_of(members.get("stream_id")), text_of(members.get("type")) or ""
+        if type.endswith(".created") and "response" in members:
+            self._remember(id_of(members["response"]))
+        if type.startswith("response.steer."):
+            return await self.unclaimed(frame)
+        while lane in self.replies and self.replies[lane].ended:  # what follows must not overtake it
+            await self._drained()
+        replies = self._replies(lane, type)
+        for reply in replies:
+            await self._hand(reply, frame, type)
+        if (
+            not replies and type != "error"
+        ):  # an error for nobody is the upstream's farewell: the next create reconnects
+            await self.unclaimed(frame)
+
+    def _replies(self, lane: str | None, type: str) -> list[LaneReply]:
+        """Whose frame it is; an error of the connection is everybody's."""
+        found = self.replies.get(lane)
+        if found is not None:
+            return [found]
+        return list(self.replies.values()) if type == "error" and lane is None else []
+
+    async def _hand(self, reply: LaneReply, frame: bytes, type: str) -> None:
+        while reply.size > self.limits.buffer and self.replies.get(reply.lane) is reply:
+            await self._drained()
+        reply.came(frame, type)
+        if type in TERMINAL:
+            reply.over()
+
+    async def _drained(self) -> None:
+        """Wait until something has been read, or a reply has been left."""
+        self.drained = anyio.Event()
+        await self.drained.wait()
+
+    def _remember(self, response_id: str | None) -> None:
+        if response_id is not None:
+            self.response_ids[response_id] = None
+            while len(self.response_ids) > MOST_IDS:
+                self.response_ids.popitem(last=False)
+
+
+def _gone() -> UpstreamTruncated:
+    return UpstreamTruncated("The upstream's WebSocket closed before the response was complete.")

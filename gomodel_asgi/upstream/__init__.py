@@ -1,0 +1,1 @@
+"""One Target in, one Reply out: attempts, retries, fallbacks."""

@@ -1,0 +1,307 @@
+"""One request to one upstream, up to the point where it can be answered with.
+
+    send → status and headers → unary: the whole body, checked
+                              → stream: the first event, and while a fallback is left the first meaningful one
+
+Everything that fails here fails before the client has seen a byte, as an exception of `errors.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from functools import partial
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..dialects.base import Call, Outgoing
+from ..dialects.emulations import single_call
+from ..dialects.native import NativeReader
+from ..dialects.reader import Reader
+from ..dialects.translated import TranslatedReader
+from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
+from ..exchange.candidate import Candidate
+from ..exchange.job import Job, clock
+from ..exchange.rounds import Rounds
+from ..pace import beside
+from ..resilience.circuit_breaker import Permit
+from ..resilience.retry import retry_after
+from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
+from ..wire.event_writer import Emitter
+from . import unary
+from .classify import ANSWERS, media_type, refusal, rejection
+from .decoding import decoded
+from .stream import fed
+from .upstream_request import call_of, native, outgoing_of, translated
+
+ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
+JSON_TYPES = (b"application/json", b"text/json", b"")
+EVENT_STREAM = b"text/event-stream"
+
+
+class Answer(Struct, frozen=True):
+    """A usable reply: the *body* of a unary one, or *upstream*, *reader* and *held* events of a stream."""
+
+    status: int
+    headers: Headers
+    reader: Reader | None = None
+    upstream: UpstreamReply | None = None
+    held: bytes = b""
+    body: bytes | None = None
+    response_id: str | None = None
+
+
+class Attempt(Struct):
+    """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last* says that
+    nothing is left to fall back on; *permit* is told of the first event."""
+
+    job: Job
+    candidate: Candidate
+    deadline: float
+    last: bool
+    permit: Permit
+    call: Call | None = None
+    gate: float | None = None
+    unsupported: tuple[str, ...] = ()
+    """What of the request the upstream was not sent and the client is told of, by path."""
+
+    async def run(self) -> Answer:
+        """Send, and read as far as needed.
+
+        :raises GatewayError: nothing usable came.
+        """
+        upstream, streams = await self._opened(await self._request())
+        if streams:
+            return await self._events(upstream)
+        try:
+            return await self._unary(upstream)
+        finally:
+            await upstream.aclose()
+
+    async def _opened(self, request: UpstreamRequest) -> tuple[UpstreamReply, bool]:
+        """The reply to *request*, an answer as far as its head tells, and whether it is a stream.
+
+        :raises GatewayError: it is none.
+        """
+        transport = self.job.setup.transport
+        try:
+            upstream = await transport.open(request)
+        except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
+            upstream = await transport.open(replace(request, deadline=self._left(), fresh=True))
+        try:
+            upstream, streams = self._judged(upstream)
+            if upstream.status >= 400:
+                raise await self._rejection(upstream)
+        except BaseException:
+            await upstream.aclose()
+            raise
+        return upstream, streams
+
+    async def _next_round(self, outgoing: Outgoing, streams: bool) -> UpstreamReply:
+        """The reply to a request that goes on with an answer, within a deadline of its own.
+
+        :raises GatewayError: there is none, or it is in another form than the first, which was a stream or not.
+        """
+        job, timeouts = self.job, self.candidate.timeouts
+        limit = timeouts.first_event if job.stream else timeouts.unary
+        self.deadline = min(clock() + limit, job.started + timeouts.total)
+        upstream, as_stream = await self._opened(translated(self.candidate, job, outgoing, self._left()))
+        if as_stream != streams:
+            await upstream.aclose()
+            raise UpstreamProtocolError("The upstream went on with its answer in another form.")
+        return upstream
+
+    async def _request(self) -> UpstreamRequest:
+        if self.candidate.dialect is None:
+            return native(self.candidate, self.job, self.deadline - clock())
+        self.call = await call_of(self.candidate, self.job)
+        outgoing = await outgoing_of(self.candidate, self.job, self.call)
+        self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
+        self.unsupported = outgoing.unsupported
+        return translated(self.candidate, self.job, outgoing, self.deadline - clock())
+
+    def _judged(self, upstream: UpstreamReply) -> tuple[UpstreamReply, bool]:
+        """*upstream* with its coding undone, and whether it is a stream.
+
+        :raises GatewayError: it is no answer, and no error worth reading.
+        """
+        status, fields = upstream.status, dict(upstream.headers)
+        if status not in ANSWERS and (refused := refusal(status)) is not None:
+            raise refused
+        if b"content-encoding" in fields:
+            encoding = fields[b"content-encoding"].strip().lower()
+            upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
+        kind = media_type(fields.get(b"content-type", b""))
+        if status < 400 and kind != EVENT_STREAM and kind not in JSON_TYPES and not kind.endswith(b"+json"):
+            raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
+        return upstream, kind == EVENT_STREAM
+
+    async def _rejection(self, upstream: UpstreamReply) -> GatewayError:
+        try:
+            body = await self._body(upstream, ERROR_BODY, cut=True)
+        except UpstreamError:
+            body = b""  # the status has come, and says enough
+        error = rejection(self.candidate, upstream.status, upstream.headers, body)
+        asked = retry_after(upstream.headers)
+        if asked is not None:  # else what the body asks for counts (Gemini's RetryInfo)
+            error.retry_after = asked
+        return error
+
+    async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
+        """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*."""
+        limit = self.job.setup.limits.reply if limit is None else limit
+        pieces, size = [], 0
+        while size <= limit and (data := await upstream.read(self._left())):
+            pieces.append(data)
+            size += len(data)
+        if size > limit and not cut:
+            raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
+        return b"".join(pieces)[: limit if cut else None]
+
+    def _left(self) -> float:
+        left = self.deadline - clock()
+        if left <= 0:
+            raise UpstreamTimeout("The upstream did not answer in time.")
+        return left
+
+    async def _unary(self, upstream: UpstreamReply) -> Answer:
+        body, id = await self._body(upstream), None
+        if self.candidate.dialect is None:
+            if self.job.trail is not None:
+                self.job.trail.came(body)
+            body, id = await unary.native(body, self.job, self.candidate)
+        else:
+            await unary.examine(body, self.job.setup.limits)
+            reader = self._translated()
+            events = await beside(len(body), partial(reader.whole, body))
+            while (outgoing := reader.again) is not None:
+                events += await self._more_of(reader, outgoing)
+            if reader.failure is not None:
+                raise reader.failure
+            body = events if self.job.stream else unary.final(reader)
+        return Answer(upstream.status, upstream.headers, body=body, response_id=id)
+
+    async def _more_of(self, reader: TranslatedReader, outgoing: Outgoing) -> bytes:
+        upstream = await self._next_round(outgoing, streams=False)
+        try:
+            body = await self._body(upstream)
+        finally:
+            await upstream.aclose()
+        await unary.examine(body, self.job.setup.limits)
+        reader.begin_round()
+        return await beside(len(body), partial(reader.whole, body))
+
+    # Streams...
+
+    async def _events(self, upstream: UpstreamReply) -> Answer:
+        """The beginning of a stream, which the answer then holds, or all of one where a whole reply was asked for."""
+        try:
+            reader = self._reader()
+            if isinstance(reader, TranslatedReader) and reader.continues:
+                upstream = Rounds(upstream, reader, partial(self._next_round, streams=True))
+            answer = await self._begun(upstream, reader)
+        except BaseException:
+            await upstream.aclose()
+            raise
+        if answer.upstream is None:
+            await upstream.aclose()
+        return answer
+
+    async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
+        if self.job.trail is not None and self.candidate.dialect is None:
+            self.job.trail.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])
+        if self.job.request.operation == "create" and not self.job.stream:
+            return await self._aggregated(upstream, reader)
+        held = b""
+        while True:
+            held += await self._more(upstream, reader, reader.begun)
+            self._tell(reader)
+            if reader.failure is not None and not reader.meaningful and (not self.last or not reader.begun):
+                raise reader.failure
+            if held and (reader.meaningful or (reader.begun and (self.last or self._gate_is_open()))):
+                return Answer(upstream.status, upstream.headers, reader, upstream, held)
+
+    async def _more(self, upstream: UpstreamReply, reader: Reader, holding: bool) -> bytes:
+        """The next events of a stream that nothing has been sent of yet."""
+        patience = self._left()
+        if holding and upstream.resumable and not self.last:
+            patience = min(patience, self._gate_left())
+        try:
+            data = await upstream.read(patience)
+        except UpstreamTimeout:
+            if self._gate_is_open() and self.deadline > clock():
+                return b""
+            raise
+        if data:
+            return await fed(reader, data)
+        return self._ended(reader)
+
+    def _ended(self, reader: Reader) -> bytes:
+        """The upstream has closed a stream of which nothing was sent: only a whole response may be passed on."""
+        events = reader.close()
+        if reader.terminal is None or reader.failure is not None and not reader.meaningful:
+            raise reader.failure or UpstreamProtocolError("The upstream's stream ended without a response.")
+        return events
+
+    async def _aggregated(self, upstream: UpstreamReply, reader: Reader) -> Answer:
+        """A stream where one reply was asked for: read to its end and answered with its response."""
+        size, limit = 0, self.job.setup.limits.reply
+        while reader.terminal is None and (data := await upstream.read(self._left())):
+            await fed(reader, data)
+            self._tell(reader)
+            size += len(data)
+            if size > limit:
+                raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
+        reader.close()
+        if reader.failure is not None:
+            raise reader.failure
+        return Answer(upstream.status, upstream.headers, body=unary.final(reader))
+
+    def _tell(self, reader: Reader) -> None:
+        """A probe of the breaker is decided by its first event: a stream may go on for as long as it likes."""
+        if self.permit.circuits and reader.begun and reader.failure is None:
+            self.permit.began()
+
+    def _gate_left(self) -> float:
+        if self.gate is None:
+            self.gate = clock() + self.candidate.timeouts.gate
+        return max(0.0, self.gate - clock())
+
+    def _gate_is_open(self) -> bool:
+        return self.gate is not None and clock() >= self.gate
+
+    def _reader(self) -> Reader:
+        if self.candidate.dialect is not None:
+            return self._translated()
+        setup, provider = self.job.setup, self.candidate.provider
+        operation = self.job.request.operation
+        if (provider.normalize or self.job.rewrites) and operation in ("create", "retrieve"):
+            return unary.lenient(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
+        name = provider.name if setup.stamp else None
+        secrets = self.candidate.blackout.secrets
+        return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secrets=secrets)
+
+    def _translated(self) -> TranslatedReader:
+        call, dialect, setup = self.call, self.candidate.dialect, self.job.setup
+        assert call is not None and dialect is not None
+        emitter = Emitter(
+            response_id=self.job.response_id or "resp_" + secrets.token_hex(24),
+            created_at=int(time.time()),
+            model=call.model,
+            echo=call.body,
+            stamp=self.candidate.provider.name if setup.stamp else None,
+            stream=call.stream,
+            single_call=single_call(call),
+            leading=self.job.leading,
+            spent=self.job.spent,
+        )
+        translator = dialect.translator(call, emitter)
+        reader = TranslatedReader(translator, emitter, setup.limits, self.candidate.blackout.secrets)
+        if self.job.trail is not None:
+            self.job.trail.reads(reader, emitter.warnings)
+        return reader
+
+
+def _printable(kind: bytes) -> str:
+    return "".join(char if char.isprintable() else "?" for char in kind[:80].decode("latin-1"))

@@ -1,0 +1,266 @@
+"""One Target in, one Reply out: attempts, retries, fallbacks, breakers.
+
+Strategy: a chain of candidates is walked once, from the policy's Target through its fallbacks. One deadline and one
+budget span the walk. Each attempt either answers, or fails with an error that knows its kind; the kind alone decides
+what happens next: the same upstream again after a pause, the next candidate, or the error passed on. Each step
+re-derives the request from the client's own, so nothing of one candidate (key, model, headers) reaches another.
+Nothing is tried after the first meaningful byte: from there on the stream itself tells the client.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+
+import anyio
+from msgspec import Struct
+
+from ..errors import GatewayError, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
+from ..exchange.candidate import Candidate, kept, provider_of, resolve
+from ..exchange.detached import detached
+from ..exchange.job import Job, Setup, clock
+from ..exchange.reply import NO_LABELS, Reply
+from ..operations import ROWS
+from ..resilience.circuit_breaker import Permit
+from ..resilience.concurrency import Held
+from ..resilience.retry import backoff
+from ..routing.request import Target
+from ..settings import AUTH, Timeouts
+from ..wire.headers import UNSUPPORTED, Headers, for_client, is_safe, unsupported
+from .attempt import Answer, Attempt
+from .classify import BUSY
+from .observed import ToldStream
+from .stream import Stream
+
+JSON_TYPE = (b"content-type", b"application/json")
+STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
+WORK = ("create", "compact")
+"""Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""
+STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
+
+
+class Exchange(Struct):
+    """Walks the chain of *target* for *job*. Use once."""
+
+    job: Job
+    target: Target
+    attempts: int = 0
+    deadline: float = 0.0
+    place: Held = ()
+    """The tenant's, until there is an answer that holds it, or none."""
+
+    async def run(self) -> Reply:
+        """Ask the Target, and its fallbacks where that may be.
+
+        :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        job, others = self.job, self._fallbacks()
+        job.setup.budget.earn(job.request.tenant)
+        candidate = kept(self.target, job) or await resolve(self.target, job)
+        if job.setup.limits.tenant_concurrency is not None and job.request.operation in WORK and not job.background:
+            self.place = await job.setup.turnstiles.enter_work(job.request.tenant, candidate.timeouts.pool)
+        self.deadline = clock() + self._longest(candidate)
+        try:
+            return await self._walked(candidate, others)
+        except BaseException:
+            job.setup.turnstiles.leave(self.place)
+            raise
+
+    async def _walked(self, candidate: Candidate, others: list[Target]) -> Reply:
+        job, tries = self.job, 0
+        while True:
+            try:
+                return await self._admitted(candidate, last=not others or not self._may_cross())
+            except GatewayError as error:
+                tries += 1
+                pause = self._pause(candidate, error, tries)
+                if pause is None and not (others and self._falls_back(candidate, error)):
+                    raise self._passed(error) from error.__cause__
+                detached(error)  # the reader whose failure it is still has it
+            if pause is not None:
+                await anyio.sleep(pause)
+            else:
+                candidate, tries = await resolve(others.pop(0), job), 0
+
+    def _fallbacks(self) -> list[Target]:
+        if not self.target.fallbacks:
+            return []
+        others = self.target.chain()[1:]
+        for other in others:
+            provider_of(other, self.job)
+        return others
+
+    # One attempt...
+
+    async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
+        """One attempt, with breaker and concurrency limit around it."""
+        setup, tenant = self.job.setup, self.job.request.tenant
+        held = await self._place(candidate) if _is_limited(candidate, setup) else ()
+        breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
+        permit = breaker.admit(tenant)
+        if permit is None:
+            setup.turnstiles.leave(held)
+            raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
+        self.attempts += 1
+        deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
+        attempt = Attempt(self.job, candidate, deadline, last, permit)
+        try:
+            answer = await (attempt.run() if self.job.trail is None else self._told(attempt))
+        except BaseException as error:
+            permit.leave(counts_as_failure(error))
+            setup.turnstiles.leave(held)
+            raise
+        return self._reply(attempt, answer, permit, held)
+
+    async def _place(self, candidate: Candidate) -> Held:
+        """A place at the provider. Background work waits for it as long as it may take at all."""
+        job, turnstiles = self.job, self.job.setup.turnstiles
+        if not job.background:
+            return await turnstiles.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
+        began = clock()
+        left = max(0.0, job.started + candidate.timeouts.total - began)
+        held = await turnstiles.enter_provider(candidate.provider, job.request.tenant, left, background=True)
+        self.deadline += clock() - began
+        return held
+
+    async def _told(self, attempt: Attempt) -> Answer:
+        """One attempt, told to observers."""
+        trail, candidate, provider = self.job.trail, attempt.candidate, attempt.candidate.provider
+        assert trail is not None
+        step = trail.attempt(provider.name, provider.type or provider.name, candidate.model, candidate.secrets)
+        try:
+            answer = await attempt.run()
+        except BaseException as error:
+            step.failed(error)
+            raise
+        step.answered(answer.status)
+        return answer
+
+    def _longest(self, candidate: Candidate) -> float:
+        """Seconds that the whole walk may take up to there: a Target may have more than the gateway gives, not less."""
+        own, given = candidate.timeouts, self.job.setup.timeouts
+        return self._limit(own) if own is given else max(self._limit(own), self._limit(given))
+
+    def _limit(self, timeouts: Timeouts) -> float:
+        """Seconds up to the first event of a stream, or to the whole of a unary reply."""
+        return timeouts.first_event if self.job.stream else timeouts.unary
+
+    # What comes next...
+
+    def _pause(self, candidate: Candidate, error: GatewayError, tries: int) -> float | None:
+        """Seconds until the same candidate is asked again; None where it is not."""
+        retries = candidate.retries
+        if not isinstance(error, UpstreamError) or error.kind not in retries.on or error.kind == AUTH:
+            return None
+        if tries >= retries.per_target or self.attempts >= retries.attempts:
+            return None
+        pause = backoff(tries - 1) if error.retry_after is None else error.retry_after
+        if pause > retries.max_wait or clock() + pause >= self.deadline:
+            return None
+        return pause if self.job.setup.budget.spend(self.job.request.tenant) else None
+
+    def _falls_back(self, candidate: Candidate, error: GatewayError) -> bool:
+        """Whether the next candidate may be asked after *error*."""
+        if self.attempts >= candidate.retries.attempts or clock() >= self.deadline or not self._may_cross():
+            return False
+        if isinstance(error, UpstreamAuthError):
+            return not candidate.own_key or AUTH in candidate.retries.on
+        if isinstance(error, UpstreamRejected):
+            return error.status in BUSY or error.status >= 500 or error.status in candidate.retries.on
+        return isinstance(error, UpstreamError | Overloaded)
+
+    def _may_cross(self) -> bool:
+        """Whether another upstream could make anything of the request: not of state that lives at one of them."""
+        return ROWS[self.job.request.operation].falls_back and not self.job.bound
+
+    def _passed(self, error: GatewayError) -> GatewayError:
+        """*error* as it is given to the client, who shall not repeat what we have repeated for it."""
+        error.attempts = self.attempts
+        if self.attempts > 1 or error.status in BUSY:
+            error.should_retry = False
+        return error
+
+    # The reply...
+
+    def _reply(self, attempt: Attempt, answer: Answer, permit: Permit, held: Held) -> Reply:
+        job, candidate = self.job, attempt.candidate
+        held, self.place = held + self.place, ()
+        job.setup.health.first_event(candidate.provider.name, clock() - job.started)
+        if job.trail is not None:
+            job.trail.first_event()
+        stream = None
+        if answer.upstream is None:
+            permit.leave(False)
+            job.setup.turnstiles.leave(held)
+        else:
+            stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
+        return Reply(
+            status=answer.status,
+            raw_headers=self._headers(attempt, answer),
+            provider=candidate.provider.name,
+            model=candidate.model,
+            attempts=self.attempts,
+            labels=candidate.target.labels or NO_LABELS,
+            body=answer.body,
+            stream=stream,
+            candidate=candidate,
+            response_id=answer.response_id,
+        )
+
+    def _stream(self, candidate: Candidate, answer: Answer, settlement: Settlement) -> Stream:
+        job, upstream, reader = self.job, answer.upstream, answer.reader
+        assert upstream is not None and reader is not None
+        make = Stream if job.trail is None else partial(ToldStream, trail=job.trail)
+        return make(
+            upstream,
+            reader,
+            held=answer.held,
+            idle=candidate.timeouts.idle,
+            until=job.started + candidate.timeouts.total,
+            on_end=settlement.stream_ended,
+        )
+
+    def _headers(self, attempt: Attempt, answer: Answer) -> Headers:
+        candidate = attempt.candidate
+        streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
+        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers, candidate.blackout.of)]
+        headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
+        if attempt.unsupported:
+            headers.append((UNSUPPORTED, unsupported(attempt.unsupported)))
+        if streaming:
+            headers += STREAM_HEADERS
+        return headers
+
+
+def _is_limited(candidate: Candidate, setup: Setup) -> bool:
+    return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
+
+
+@lru_cache(maxsize=4096)
+def named(provider: str, model: str, attempts: int) -> Headers:
+    """The headers that say who answered; without the model where that cannot stand in a header."""
+    value = model.encode()
+    served = [(b"x-gomodel-model", value)] if value and is_safe(value, 256) else []
+    return [(b"x-gomodel-provider", provider.encode("ascii")), *served, (b"x-gomodel-attempts", b"%d" % attempts)]
+
+
+def counts_as_failure(error: BaseException) -> bool | None:
+    """Whether a breaker counts *error*: not what the client did, nor what says nothing about the upstream."""
+    if isinstance(error, UpstreamRejected):
+        return error.status == 429 or error.status >= 500
+    return True if isinstance(error, UpstreamError) else None
+
+
+class Settlement(Struct):
+    """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
+
+    setup: Setup
+    permit: Permit
+    held: Held
+
+    def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
+        """It is over: with *error*, or properly, or (neither) because nobody reads on."""
+        error = error or stream.reader.failure
+        gone = error is None and stream.reader.terminal is None
+        self.permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
+        self.setup.turnstiles.leave(self.held)

@@ -1,0 +1,169 @@
+"""A stream on its way to the client: read, checked, ended properly.
+
+Strategy: pull, never push. `next()` reads the upstream once for each piece it gives, so a slow client slows the
+upstream and nothing piles up. Every way in which an upstream can stop is turned into the same end: whole events so
+far, then the failure in band. The connection is released the moment the stream has ended, not when the client is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from ..dialects.reader import Reader
+from ..errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from ..exchange.detached import detached
+from ..exchange.job import clock
+from ..pace import beside
+from ..seams.transport import UpstreamReply
+from ..settings import MIB
+
+ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
+LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal event
+
+
+class Broken(Exception):
+    """The upstream died inside an event that the client has in part: only breaking off the connection tells it."""
+
+
+async def fed(reader: Reader, data: bytes) -> bytes:
+    """What *reader* gives for *data*; where a large event may become whole, it is read beside the loop.
+
+    :raises UpstreamProtocolError: as `Reader.feed`.
+    """
+    if reader.waiting <= MIB:
+        return reader.feed(data)
+    return await beside(reader.waiting, partial(reader.feed, data), ends=True)
+
+
+class Stream:
+    """One upstream stream through one reader.
+
+    *held* has been read already. *idle* bounds each read in seconds, *until* is when the whole exchange must have
+    ended on the clock. *on_end* is called once, with the failure if there was one.
+    """
+
+    def __init__(
+        self,
+        upstream: UpstreamReply,
+        reader: Reader,
+        *,
+        held: bytes,
+        idle: float,
+        until: float,
+        on_end: Callable[[Stream, GatewayError | None], None],
+    ) -> None:
+        self.upstream = upstream
+        self.reader = reader
+        self.held = held
+        self.idle = idle
+        self.until = until
+        self.on_end = on_end
+        self.ended = False
+        self.closed = False
+        self.lingering = False
+        self.is_large = False
+        """Whether the event that is being read is a large one."""
+        self.before_end: Callable[[], Awaitable[object]] | None = None
+        """Awaited, once, before the client gets the event that ends the response."""
+
+    async def next(self) -> bytes:
+        """The next whole events for the client, `b""` at the end.
+
+        :raises Broken: the upstream died inside an event that was already given in part.
+        """
+        reader = self.reader
+        if self.held:
+            held, self.held = self.held, b""
+            if reader.terminal is not None and self.before_end is not None:
+                return await self._parted(held)
+            return held
+        while not self.ended:
+            try:
+                left = self.until - clock()  # of the whole exchange; `min` would cost more than the comparison
+                data = await self.upstream.read(self.idle if left > self.idle else left)
+                if not data:
+                    events = reader.close()
+                else:
+                    events = await fed(reader, data) if self.is_large else reader.feed(data)
+            except (UpstreamError, Overloaded) as error:
+                return await self._failed(error)
+            if reader.terminal is not None:
+                if not self.lingering:
+                    self.lingering, self.until = True, min(self.until, clock() + LINGER)
+                if self.before_end is not None and events:
+                    events = await self._parted(events)
+            if not data:
+                await self._end(reader.failure)
+            if events:
+                return events
+            self.is_large = reader.waiting > MIB  # looked at only here: nearly every piece is an event, or more
+        return b""
+
+    def final(self) -> bytes:
+        """The response object that ended the stream.
+
+        :raises GatewayError: none did.
+        """
+        response = self.reader.final()
+        if response is None:
+            raise self.reader.failure or UpstreamTruncated("The stream has not ended with a response.")
+        return response
+
+    async def interrupt(self, error: GatewayError) -> bytes:
+        """End the stream from our side: the failure in band, the upstream released."""
+        events = b"" if self.ended else self.reader.fail(error)
+        await self._end(error)
+        return events
+
+    async def aclose(self) -> None:
+        """Release the upstream, whatever state it is in. Never raises."""
+        self.before_end = None  # it knows the reply, which knows us
+        if self.closed:
+            return
+        self.closed = self.ended = True
+        await self.upstream.aclose()
+        self.on_end(self, None)
+
+    async def _failed(self, error: GatewayError) -> bytes:
+        if self.reader.terminal is not None:
+            await self._end(None)
+            return b""
+        error = detached(self._named(error))
+        broken = self.reader.inside
+        events = b"" if broken else self.reader.fail(error)
+        if self.before_end is not None:
+            await self._ending()
+        await self._end(error)
+        if broken:
+            raise Broken
+        return events
+
+    async def _parted(self, events: bytes) -> bytes:
+        """Of *events*, in which the response ends, those before its end; what ends it waits for `before_end`."""
+        end = max(events.rfind(mark) for mark in ENDS)
+        start = events.rfind(b"\n\n", 0, max(end, 0)) + 2
+        if start > 1:
+            self.held = events[start:]
+            return events[:start]
+        await self._ending()
+        return events
+
+    async def _ending(self) -> None:
+        before_end, self.before_end = self.before_end, None
+        if before_end is not None:
+            await before_end()
+
+    def _named(self, error: GatewayError) -> GatewayError:
+        if isinstance(error, UpstreamTimeout):
+            late = clock() >= self.until
+            message = "The response took longer than allowed." if late else "The upstream stopped sending."
+            return UpstreamTimeout(message, code="upstream_timeout" if late else "upstream_idle_timeout")
+        return error
+
+    async def _end(self, error: GatewayError | None) -> None:
+        if self.closed:
+            return
+        self.closed = self.ended = True
+        await self.upstream.aclose()
+        self.on_end(self, error)

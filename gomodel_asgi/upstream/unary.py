@@ -1,0 +1,145 @@
+"""Replies that come whole: checked, stamped, turned into a stream where one was asked for."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from ..dialects.failure import reported_failure
+from ..dialects.lenient import LenientReader
+from ..dialects.native import stamp
+from ..dialects.reader import Reader
+from ..dialects.replay import stream_of
+from ..errors import UpstreamProtocolError, UpstreamTruncated
+from ..exchange.candidate import Candidate
+from ..exchange.job import Job
+from ..operations import CONTINUING
+from ..pace import beside, paced
+from ..settings import Limits
+from ..tree import parsed
+from ..wire.event_writer import DEFAULTS, OPTIONAL_ECHO
+from ..wire.json_pieces import SMALL, read_object
+from ..wire.json_scan import Unreadable, check, check_utf8, counted
+from ..wire.redaction import without
+from .upstream_request import starting_after
+
+FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+EMPTY = (b"[]", b"null", b"")
+MOST_MEMBERS = 10_000
+
+
+class Outline(msgspec.Struct):
+    """The members of a reply that tell what it is, as bytes; the others are passed over."""
+
+    id: msgspec.Raw = msgspec.Raw(b"")
+    object: msgspec.Raw = msgspec.Raw(b"")
+    type: msgspec.Raw = msgspec.Raw(b"")
+    status: msgspec.Raw = msgspec.Raw(b"")
+    output: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+    def tells(self) -> bytes:
+        """An object of those that tell of a failure."""
+        return msgspec.json.encode({"error": self.error if bytes(self.error) else None, "type": "error"})
+
+
+_outline = msgspec.json.Decoder(Outline).decode
+
+
+async def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
+    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider asks for that, as
+    the stream that was asked for; and the id of the response where it has been seen.
+
+    :raises UpstreamProtocolError: it is not a JSON object.
+    :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
+    """
+    found = await outline(body)
+    body = candidate.blackout.of(body)
+    is_response = bytes(found.object) == b'"response"'
+    if job.request.operation in CONTINUING and _failed(found, is_response):
+        told = body if len(body) <= SMALL else found.tells()
+        raise reported_failure(without(candidate.blackout.secrets, told))
+    streams = job.stream and job.request.operation == "create"
+    if (candidate.provider.normalize or job.rewrites) and (is_response or job.request.operation == "create"):
+        await examine(body, job.setup.limits)
+        reader = lenient(job, candidate, stream=streams)
+        events = await beside(len(body), partial(reader.whole, body))
+        return events if streams else final(reader), None
+    seen = None
+    if is_response:
+        id = bytes(found.id)
+        seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
+        body = stamp(body, candidate.provider.name) if job.setup.stamp else body
+    return await as_stream(body, job.setup.limits) if streams else body, seen
+
+
+async def outline(body: bytes) -> Outline:
+    """What the reply *body* says of itself.
+
+    :raises UpstreamProtocolError: it is not a JSON object.
+    """
+    try:
+        if len(body) <= SMALL:
+            check_utf8(body)  # values are skipped, not read: nobody else looks at their encoding
+            return _outline(body)
+        members, _ = await paced(read_object(body, depth=0, values=len(body), most=MOST_MEMBERS))
+    except (ValueError, RecursionError):
+        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+    return Outline(**{name: members[name] for name in Outline.__struct_fields__ if name in members})
+
+
+async def examine(body: bytes, limits: Limits) -> None:
+    """Refuse a reply of which no tree may be built.
+
+    :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
+    """
+    try:
+        if len(body) <= SMALL:
+            check(body, depth=limits.depth, values=limits.values)
+        else:
+            await paced(counted(body, depth=limits.depth, values=limits.values))
+    except Unreadable as error:
+        raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
+
+
+def _failed(found: Outline, is_response: bool) -> bool:
+    if not is_response:
+        return bytes(found.error) not in EMPTY or bytes(found.type) == b'"error"'
+    return bytes(found.status) == b'"failed"' and bytes(found.output) in EMPTY
+
+
+def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
+    """A reader of a native upstream that is not quite one."""
+    params = candidate.target.params or {}
+    echo = job.request.envelope.values((*DEFAULTS, *OPTIONAL_ECHO))
+    name = candidate.provider.name if job.setup.stamp else None
+    after = starting_after(job, candidate)
+    return LenientReader(
+        name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
+        after=-1 if after is None else after, secrets=candidate.blackout.secrets, response_id=job.response_id,
+        leading=job.leading, spent=job.spent,
+    )  # fmt: skip
+
+
+async def as_stream(body: bytes, limits: Limits) -> bytes:
+    """A response that came whole, as the event stream that was asked for.
+
+    :raises UpstreamProtocolError: it cannot be taken apart: a number out of range, a member of another type.
+    """
+    await examine(body, limits)
+    try:
+        return await beside(len(body), lambda: stream_of(parsed(body)))
+    except FOREIGN as error:
+        raise UpstreamProtocolError("The upstream's reply cannot be read as a response.") from error
+
+
+def final(reader: Reader) -> bytes:
+    """The response that a stream ended with.
+
+    :raises GatewayError: it ended with none.
+    """
+    response = reader.final()
+    if response is None:
+        raise reader.failure or UpstreamTruncated("The upstream's stream ended before the response was complete.")
+    return response

@@ -1,0 +1,239 @@
+"""The request to a candidate: what of the client's own, of the provider's and of the Target's goes to the upstream.
+
+Most of it is the same for every request of a kind, so that is put together once, as a form: a request without body and
+deadline. Nothing of a client's but its wish for a stream may stand in one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus
+
+from msgspec.structs import replace
+
+from ..dialects.base import Call, Outgoing
+from ..errors import InvalidRequest
+from ..exchange.candidate import Candidate
+from ..exchange.job import Job
+from ..exchange.strings import check_strings
+from ..operations import BODIED, PLACEHOLDER, ROWS
+from ..pace import beside, paced
+from ..providers.provider import Provider
+from ..routing.request import Target
+from ..seams.transport import UpstreamRequest
+from ..settings import KIB
+from ..version import __version__
+from ..wire.headers import Headers, idempotency_key, is_safe
+from ..wire.json_body import invalid_json
+from ..wire.json_pieces import SMALL
+
+USER_AGENT = f"gomodel-asgi/{__version__}".encode()
+JSON = (b"content-type", b"application/json")
+ACCEPT_JSON = (b"accept", b"application/json")
+ACCEPT_STREAM = (b"accept", b"text/event-stream")
+AGENT = (b"user-agent", USER_AGENT)
+
+STATELESS = {"previous_response_id": None, "conversation": None, "background": None}
+"""What an upstream that keeps nothing is never sent: members that are taken out of a body."""
+
+LISTS = frozenset({b"anthropic-beta"})
+"""Headers of which a dialect needs some values whatever a configuration sets them to."""
+
+
+@contextmanager
+def refusing_depth() -> Iterator[None]:
+    """What was said before, in whatever reply, may be deeper than a request: what cannot be looked at is not sent.
+
+    :raises InvalidRequest: instead of a RecursionError.
+    """
+    try:
+        yield
+    except RecursionError:
+        raise invalid_json("what it holds or continues is nested too deeply.") from None
+
+
+async def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
+    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
+
+    :raises InvalidRequest: it cannot be parsed, names no model, or names state that is not to be had.
+    """
+    envelope, target = job.request.envelope, candidate.target
+    if body is None:
+        if envelope.parsed is None and len(envelope.raw) > SMALL:
+            await paced(envelope.parsing())
+        with refusing_depth():
+            body = envelope.body if job.past is None else job.past.body(candidate.provider, candidate.key)
+    merged = {name: value for name, value in body.items() if name != "provider"}
+    for name, value in (target.params or {}).items():
+        merged.pop(name, None) if value is None else merged.__setitem__(name, value)
+    await check_strings(merged, job.setup.limits)
+    if candidate.model is None:
+        raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+    provider = candidate.provider
+    return Call(
+        operation=job.request.operation,
+        body={**merged, "model": candidate.model},
+        model=candidate.model,
+        stream=envelope.stream,
+        provider=provider.name,
+        type=provider.type or provider.name,
+        unsupported=provider.unsupported,
+        depth=job.setup.limits.depth,
+        reasoning_tags=provider.reasoning_tags,
+    )
+
+
+async def outgoing_of(candidate: Candidate, job: Job, call: Call) -> Outgoing:
+    """*call* in the upstream's form.
+
+    :raises InvalidRequest: it cannot be translated.
+    """
+    assert candidate.dialect is not None
+    size, items = len(job.request.envelope.raw), call.body.get("input")
+    if job.past is not None and isinstance(items, list):
+        size += len(items) * KIB  # what was said before is no part of the client's own body
+    with refusing_depth():
+        return await beside(size, partial(candidate.dialect.request, call))
+
+
+def translated(candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
+    """The request to an upstream that speaks another API."""
+    extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
+    query = _joined(outgoing.query, candidate)
+    form = _form(candidate, outgoing.method, outgoing.path, query, _headers(candidate, job, True, extra))
+    return replace(form, body=outgoing.body, deadline=deadline)
+
+
+def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
+    """The client's own request, for an upstream that speaks the Responses API."""
+    request, envelope = job.request, job.request.envelope
+    if job.past is not None:
+        with refusing_depth():
+            envelope = job.past.envelope(candidate.provider, candidate.key)
+    body, params = None, candidate.target.params
+    if request.operation in BODIED:
+        keep = envelope.preferences and candidate.provider.type == "openrouter"
+        if not candidate.provider.stateful:
+            params = {**(params or {}), **STATELESS, **({"store": False} if request.operation == "create" else {})}
+        body = envelope.render(model=candidate.model, params=params, keep_preferences=keep)
+    kind, own = (request.operation, job.stream), _adds(job, candidate.provider)
+    form = None if own else candidate.forms.get(kind)
+    if form is None:
+        form = _native_form(candidate, job)
+        if not own:
+            candidate.forms[kind] = form
+    # A transport of the host's may add headers to the request that it is given: to its own copy.
+    return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
+
+
+def _adds(job: Job, provider: Provider) -> bool:
+    """Whether anything of the client, but for its body, goes into the request."""
+    client, request = job.headers, job.request
+    if job.query or provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client:
+        return True
+    return request.response_id is not None or request.connection is not None
+
+
+def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
+    request = job.request
+    row = ROWS[request.operation]
+    path = PLACEHOLDER.sub("{}", row.path).format(request.response_id, request.item_id)
+    socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
+    headers = _headers(candidate, job, request.operation in BODIED, [])
+    return _form(candidate, row.method, path, _joined(_query(job, candidate), candidate), headers, socket)
+
+
+def starting_after(job: Job, candidate: Candidate) -> int | None:
+    """The number behind which a rewritten stream that is sent again goes on; None where nothing of it is left out."""
+    if job.request.operation != "retrieve" or not candidate.provider.normalize:
+        return None
+    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
+    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
+
+
+def _query(job: Job, candidate: Candidate) -> str:
+    """The client's raw query. A rewritten stream has numbers of its own, so the upstream is asked for all of it."""
+    if starting_after(job, candidate) is None:
+        return job.query
+    parts = job.query.split("&")
+    return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != "starting_after")
+
+
+def _form(
+    candidate: Candidate, method: str, path: str, query: str, headers: Headers, websocket: bool = False
+) -> UpstreamRequest:
+    """A request to *candidate* without body and deadline."""
+    provider = candidate.provider
+    scheme, host, port, uds = provider.origin
+    target = f"{provider.base_path}{path}?{query}" if query else provider.base_path + path
+    return UpstreamRequest(
+        method=method.encode("ascii"),
+        scheme=scheme,
+        host=host,
+        port=port,
+        target=target.encode("ascii"),
+        headers=headers,
+        body=None,
+        credential=candidate.credential.fingerprint,
+        timeouts=candidate.timeouts,
+        allow_private=provider.allow_private,
+        uds=uds,
+        websocket=websocket,
+    )
+
+
+def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> Headers:
+    provider, client = candidate.provider, job.headers
+    headers: Headers = [AGENT, ACCEPT_STREAM if job.stream else ACCEPT_JSON, *candidate.credential.headers]
+    if has_body:
+        headers.append(JSON)
+    if provider.native and b"openai-beta" in client and is_safe(client[b"openai-beta"]):
+        headers.append((b"openai-beta", client[b"openai-beta"]))
+    if b"idempotency-key" in client:
+        value = client[b"idempotency-key"]
+        headers.append((b"idempotency-key", idempotency_key(job.request.tenant, candidate.credential.key or "", value)))
+    for name in provider.forward_headers:
+        value = client.get(name.lower().encode("ascii"), b"")
+        if value and is_safe(value, 8192):
+            headers.append((name.lower().encode("ascii"), value))
+    if not extra and not provider.fixed_headers and not candidate.target.headers:
+        return headers
+    return _joining(extra, _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target)))
+
+
+def _target_headers(target: Target) -> Headers:
+    given = target.headers or {}
+    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in given.items()]
+
+
+def _over(headers: Headers, *layers: Headers) -> Headers:
+    """*headers* with later layers replacing earlier members of the same name."""
+    for layer in layers:
+        if layer:
+            names = {name for name, _ in layer}
+            headers = [header for header in headers if header[0] not in names] + layer
+    return headers
+
+
+def _joining(needed: Headers, headers: Headers) -> Headers:
+    """*headers* with the values of the list headers in *needed* added to what a configuration has put over them."""
+    for name, value in needed:
+        if name in LISTS and (name, value) not in headers:
+            values = [part.strip() for key, given in headers if key == name for part in given.split(b",")]
+            values += [part for part in value.split(b",") if part not in values]
+            headers = [header for header in headers if header[0] != name] + [(name, b",".join(values))]
+    return headers
+
+
+def _joined(query: str, candidate: Candidate) -> str:
+    """The client's raw query under the provider's own, which wins."""
+    fixed = candidate.provider.fixed_query
+    if not fixed or not query:
+        return fixed or query
+    names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
+    kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
+    return "&".join([*kept, fixed])

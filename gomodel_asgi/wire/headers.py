@@ -1,0 +1,121 @@
+"""Which headers may cross, in which direction. Allow-lists: what is not named here stays where it is."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import re
+from collections.abc import Callable, Iterable
+
+from ..errors import InvalidRequest
+
+Headers = list[tuple[bytes, bytes]]
+
+HINT = b"x-gomodel-provider"
+
+UPSTREAM_ID = b"x-upstream-request-id"
+TO_CLIENT = {
+    b"retry-after": b"retry-after",
+    b"retry-after-ms": b"retry-after-ms",
+    b"x-should-retry": b"x-should-retry",
+    b"openai-processing-ms": b"openai-processing-ms",
+    b"openai-version": b"openai-version",
+    b"x-request-id": UPSTREAM_ID,
+    b"request-id": UPSTREAM_ID,
+}
+"""Headers of an upstream that the client may see, and the names under which it does."""
+TO_CLIENT_PREFIX = b"x-ratelimit-"
+
+# What identifies somebody, or belongs to one hop (RFC 9110, 7.6.1): no option may forward these.
+NEVER_FORWARDED = frozenset(
+    {
+        "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-goog-api-key",
+        "openai-organization", "openai-project", "host", "content-length", "content-type", "content-encoding",
+        "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect", "accept-encoding",
+        "proxy-connection", "proxy-authenticate", "idempotency-key",
+    }
+)  # fmt: skip
+
+UNSUPPORTED = b"x-gomodel-unsupported"
+INDEX = re.compile(r"\[[0-9]+\]")
+UNPRINTABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # the comma among it
+MOST_NAMES = 20
+MOST_OF_NAME = 128  # characters: a client's own names may have any length
+MOST_OF_NAMES = 512  # bytes
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:=-]{1,128}")
+TOKEN = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")  # RFC 9110, 5.6.2; a transport of the host's need not check
+VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
+SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
+
+
+CACHE_CONTROL = (b"cache-control", b"private, no-store")
+CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
+
+
+def cache_control(headers: Headers) -> tuple[bytes, bytes]:
+    """The header by which no cache keeps an answer with these *headers*, and nothing on the way holds a stream back to
+    compress it (RFC 9111, 5.2.2)."""
+    streams = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+    return CACHE_CONTROL_OF_STREAMS if streams else CACHE_CONTROL
+
+
+def is_safe(value: bytes, limit: int = 1024) -> bool:
+    """Whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
+    return len(value) <= limit and VISIBLE.fullmatch(value) is not None
+
+
+def read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The request's headers by lower-case name, the first of each.
+
+    :raises InvalidRequest: a header that must be single is repeated (RFC 9110, 5.3): two readers could disagree.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in found:
+            found[name] = value
+        elif name in SINGLE:
+            raise InvalidRequest(f"The header '{name.decode()}' is repeated.", code="repeated_header")
+    return found
+
+
+def request_id(given: bytes | None) -> str:
+    """The caller's request id if it is well-formed, else a new one."""
+    if given is not None and REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"req_{random.getrandbits(128):032x}"  # has to be unique, not secret; `random` reseeds itself after a fork
+
+
+def unsupported(paths: Iterable[str]) -> bytes:
+    """The value of `x-gomodel-unsupported`: the members at *paths* without the indexes of lists, each once, as many as
+    the bounds allow. What is no printable ASCII, or would end a name, is replaced."""
+    names = dict.fromkeys(UNPRINTABLE.sub("?", INDEX.sub("", path))[:MOST_OF_NAME] for path in paths)
+    value = ", ".join(list(names)[:MOST_NAMES])
+    if len(value) > MOST_OF_NAMES:
+        value = value[: value.rfind(", ", 0, MOST_OF_NAMES)]
+    return value.encode("ascii")
+
+
+def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
+    """The client's key bound to tenant and credential, so that equal keys of two tenants never meet upstream. None, ""
+    and "None" are three tenants.
+
+    The same on every worker and for every attempt of one Target, since nothing random goes in.
+    """
+    whose = b"-" if tenant is None else b"+" + tenant.encode("utf-8", "surrogatepass")
+    return hmac.new(credential.encode(), b"%s\0%s" % (whose, value), hashlib.sha256).hexdigest().encode()
+
+
+def for_client(upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[bytes], bytes]) -> Headers:
+    """Those of an upstream's headers that the client may see, *redacted*, its request id under a name of its own."""
+    passed: Headers = []
+    for name, value in upstream:
+        shown = TO_CLIENT.get(name)
+        if shown is None:
+            if not name.startswith(TO_CLIENT_PREFIX) or not TOKEN.fullmatch(name):
+                continue
+            shown = name
+        if REQUEST_ID.fullmatch(value) if shown == UPSTREAM_ID else is_safe(value):
+            passed.append((shown, redacted(value)))
+    return passed

@@ -1,0 +1,427 @@
+"""The items of a response while they are being written: a handle each, that knows its events and closes once.
+
+An item is announced when it is opened and ended by `close`; between the two its deltas leave as they come. The value
+that `output` will hold is `value`, which is complete once the item is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..tree import tree
+from .partial_json import StringMember
+
+Json = dict[str, Any]
+Emit = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class TextKind:
+    """How a text is told: *delta* events bring it, one *done* event ends it, *field* of its part or item holds it."""
+
+    delta: str
+    done: str
+    field: str
+
+
+def _kind(stem: str, field: str) -> TextKind:
+    return TextKind(f"{stem}.delta", f"{stem}.done", field)
+
+
+TEXT_OF_PART = {
+    "output_text": _kind("response.output_text", "text"),
+    "refusal": _kind("response.refusal", "refusal"),
+    "reasoning_text": _kind("response.reasoning_text", "text"),
+    "summary_text": _kind("response.reasoning_summary_text", "text"),
+}
+"""The parts whose text comes in deltas, by their type."""
+TEXT_OF_ITEM = {
+    "function_call": _kind("response.function_call_arguments", "arguments"),
+    "custom_tool_call": _kind("response.custom_tool_call_input", "input"),
+    "mcp_call": _kind("response.mcp_call_arguments", "arguments"),
+    "code_interpreter_call": _kind("response.code_interpreter_call_code", "code"),
+}
+"""The items that have such a text themselves."""
+PLACES = {"content": "content_index", "summary": "summary_index"}
+"""The members of items that hold parts, and the event member that numbers them."""
+PART_EVENTS = {"content": "response.content_part", "summary": "response.reasoning_summary_part"}
+LISTS = ("annotations", "logprobs")
+"""What an `output_text` part has beside its text."""
+IDENTITY = frozenset({"id", "type", "call_id", "status"})
+"""Members that an item keeps from its beginning, or that its end decides."""
+STATUSLESS = frozenset(
+    {"additional_tools", "compaction", "mcp_approval_request", "mcp_approval_response", "mcp_list_tools", "program"}
+)
+"""Items that have no `status` (OpenAI, Responses API reference)."""
+
+
+def checked(text: str) -> str:
+    """*text*, which an upstream sent and no type checker has seen.
+
+    :raises TypeError: it is none; told now, since it would only be found when the pieces are joined.
+    """
+    if not isinstance(text, str):
+        raise TypeError("a delta that is not text")
+    return text
+
+
+class Item:
+    """One output item: *index* is its place in `response.output`, *value* the item as it is announced. *event* are more
+    members of the event that a call writes; here and below."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+        self.emit = emit
+        self.index = index
+        self.value = value
+        self.closed = False
+        self.where: Json = {"item_id": value["id"], "output_index": index}
+        """What every event of this item says about its place."""
+        emit("response.output_item.added", **event, output_index=index, item=value)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """The members of `value` that events bring."""
+        return ()
+
+    def progress(self, phase: str, /, **event: Any) -> None:
+        """How a hosted tool's call gets on: `searching`, or `partial_image` with its members."""
+        self.emit(f"response.{self.value['type']}.{phase}", **self.where, **event)
+
+    def adopt(self, given: Json) -> None:
+        """Take over the members of *given*, but for those that events bring and those that say who it is."""
+        fixed = IDENTITY.union(self.owned)
+        self.value.update({name: value for name, value in given.items() if name not in fixed})
+
+    def close(self, status: str = "completed", given: Json | None = None, /, **event: Any) -> None:
+        """End the item, with the members of *given*; further calls do nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        self.finish()
+        self.adopt(given or {})
+        self._end(status)
+        self.emit("response.output_item.done", **event, output_index=self.index, item=self.value)
+
+    def finish(self) -> None:
+        """Write what is still due before the item ends."""
+
+    def settle(self) -> None:
+        """Make `value` hold what has come, without events: the response has failed."""
+        if not self.closed:
+            self.closed = True
+            self._end("incomplete")
+
+    def _end(self, status: str) -> None:
+        if "status" in self.value or self.value["type"] not in STATUSLESS:
+            self.value["status"] = status
+
+
+class Part:
+    """A part of *item*, at *index* of its *container*; *given* is the part as it will be, but for its text."""
+
+    def __init__(self, item: Item, container: str, index: int, given: Json, /, **event: Any) -> None:
+        self.emit = item.emit
+        self.container = container
+        self.type: str = given.get("type", "")
+        self.kind = TEXT_OF_PART.get(self.type)
+        """None where parts of this type have no text that comes in deltas."""
+        self.listing = self.type == "output_text"
+        self.value = given if self.kind is None else {**given, self.kind.field: "", **self._lists(given)}
+        self.place = {**item.where, PLACES[container]: index}
+        self.pieces: list[str] = []
+        self.size = 0
+        """Characters of its text."""
+        self.told = False
+        """Whether its text has ended."""
+        self.closed = False
+        self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
+
+    def text(self, delta: str, logprobs: list[Any] | None = None, /, **event: Any) -> None:
+        """More of its text."""
+        assert self.kind is not None
+        self.pieces.append(checked(delta))
+        self.size += len(delta)
+        if not self.listing:
+            self.emit(self.kind.delta, **self.place, delta=delta, **event)
+            return
+        if logprobs:
+            self.value["logprobs"].extend(logprobs)
+        self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
+
+    def annotate(self, annotation: Json, /, **event: Any) -> None:
+        """A citation of the text so far (`url_citation` and its kin)."""
+        number = len(self.value["annotations"])
+        self.value["annotations"].append(annotation)
+        where = {**self.place, "annotation_index": number}
+        self.emit("response.output_text.annotation.added", **where, annotation=annotation, **event)
+
+    def end_text(self, /, **event: Any) -> None:
+        """Its text has ended; further calls do nothing."""
+        if self.told or self.kind is None:
+            return
+        self.told = True
+        text = self.value[self.kind.field] = "".join(self.pieces)
+        lists = {"logprobs": self.value["logprobs"]} if self.listing else {}
+        self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists, **event)
+
+    def adopt(self, given: Json) -> None:
+        """Take over the members of *given*, but for its type and the text that events bring."""
+        fixed = {"type"} if self.kind is None else {"type", self.kind.field}
+        self.value.update({name: value for name, value in given.items() if name not in fixed})
+
+    def close(self, given: Json | None = None, /, **event: Any) -> None:
+        """End the part, with the members of *given*; further calls do nothing."""
+        if self.closed:
+            return
+        self.end_text()
+        self.closed = True
+        self.adopt(given or {})
+        self.emit(f"{PART_EVENTS[self.container]}.done", **self.place, part=self.value, **event)
+
+    def settle(self) -> None:
+        """Make `value` hold what has come, without events."""
+        if self.kind is not None and not self.told:
+            self.value[self.kind.field] = "".join(self.pieces)
+        self.closed = self.told = True
+
+    def _lists(self, given: Json) -> Json:
+        """What it has beside its text, as far as it is *given* from the start."""
+        return {name: list(given.get(name) or ()) for name in LISTS} if self.listing else {}
+
+
+class Parted(Item):
+    """An item that consists of parts; several may be open at once. `text` and its kin write to the latest one."""
+
+    containers: tuple[str, ...] = ("content",)
+    """The members that hold parts; the first is always there."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+        for container in self.containers:
+            if container == self.containers[0] or container in value:
+                value[container] = []
+        super().__init__(emit, index, value, **event)
+        self.parts: list[Part] = []
+        self.part: Part | None = None
+        self.counts = dict.fromkeys(self.containers, 0)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        return self.containers
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text of the open part, as it came."""
+        return self.part.pieces if self.part is not None else []
+
+    def open_part(self, given: Json, container: str, /, **event: Any) -> Part:
+        """Open a part beside those that are open."""
+        part = Part(self, container, self.counts[container], given, **event)
+        self.counts[container] += 1
+        self.parts.append(part)
+        return part
+
+    def end_part(self) -> None:
+        """End the latest part; what follows begins another one."""
+        if self.part is not None:
+            self.part.close()
+            self.part = None
+
+    def finish(self) -> None:
+        self.part = None
+        for part in self.parts:
+            part.close()
+        self._gather()
+
+    def settle(self) -> None:
+        if not self.closed:
+            for part in self.parts:
+                part.settle()
+            self._gather()
+        super().settle()
+
+    def _at(self, type: str, container: str) -> Part:
+        """The latest part, if it is one of *type*; else a new one."""
+        part = self.part
+        if part is None or part.type != type:
+            self.end_part()
+            part = self.part = self.open_part({"type": type}, container)
+        return part
+
+    def _gather(self) -> None:
+        for container in self.containers:
+            if values := [part.value for part in self.parts if part.container == container]:
+                self.value[container] = values
+
+
+class Message(Parted):
+    """An assistant message; text and refusal are parts of it, each opened when the first of its kind comes."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+        value["role"] = value.get("role") or "assistant"
+        super().__init__(emit, index, value, **event)
+
+    def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
+        """More of the answer's text."""
+        self._at("output_text", "content").text(checked(delta), logprobs)
+
+    def refusal(self, delta: str) -> None:
+        """More of the model's refusal."""
+        self._at("refusal", "content").text(checked(delta))
+
+    def annotate(self, annotation: Json) -> None:
+        """A citation of the text so far (`url_citation` and its kin)."""
+        self._at("output_text", "content").annotate(annotation)
+
+    def length(self) -> int:
+        """Characters of the open part: where a citation of the next text begins."""
+        return 0 if self.part is None else self.part.size
+
+
+class Reasoning(Parted):
+    """A reasoning item: its text goes into `summary`, what the upstream wants back into `encrypted_content`."""
+
+    containers = ("summary", "content")
+
+    def text(self, delta: str) -> None:
+        """More of the reasoning."""
+        self._at("summary_text", "summary").text(checked(delta))
+
+    def seal(self, encrypted_content: str) -> None:
+        """What the upstream needs back on the next turn; complete by the time the item is closed."""
+        self.value["encrypted_content"] = encrypted_content
+
+
+class Call(Item):
+    """An item with a text of its own: the arguments, the input or the code of a call."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+        self.kind = TEXT_OF_ITEM[value["type"]]
+        self.pieces: list[str] = []
+        self.told = False
+        """Whether its text has ended."""
+        super().__init__(emit, index, value, **event)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        return (self.kind.field,) if self.pieces or self.told else ()
+
+    def text(self, delta: str, /, **event: Any) -> None:
+        """More of its text."""
+        if checked(delta):
+            self.pieces.append(delta)
+            self.emit(self.kind.delta, **self.where, delta=delta, **event)
+
+    def end_text(self, /, **event: Any) -> None:
+        """Its text has ended; further calls do nothing."""
+        if not self.told:
+            self.told = True
+            text = self.value[self.kind.field] = "".join(self.pieces)
+            self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
+
+    def finish(self) -> None:
+        if self.pieces:
+            self.end_text()
+
+    def settle(self) -> None:
+        if self.pieces:
+            self.value[self.kind.field] = "".join(self.pieces)
+        super().settle()
+
+
+class ClientCall(Call):
+    """A call that the client answers: its text is told in any case."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+        super().__init__(emit, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
+
+    def finish(self) -> None:
+        self.end_text()
+
+
+class FunctionCall(ClientCall):
+    """A call of a function tool; missing arguments are `{}`."""
+
+    def arguments(self, delta: str) -> None:
+        """More of the arguments' JSON text."""
+        self.text(delta)
+
+    def end_text(self, /, **event: Any) -> None:
+        if not self.told and not "".join(self.pieces).strip():
+            self.text("{}")
+        super().end_text(**{"name": self.value["name"], **event})
+
+
+class CustomCall(ClientCall):
+    """A call of a free-text tool. An upstream without such tools was given a function with one string member, `input`:
+    its arguments are JSON text, out of which the string is taken as it comes."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+        super().__init__(emit, index, value, **event)
+        self.wrapped = StringMember("input")
+
+    def arguments(self, delta: str) -> None:
+        """More of the wrapping function's arguments."""
+        self.text(self.wrapped.feed(checked(delta)))
+
+    def finish(self) -> None:
+        self.text(self.wrapped.rest())
+        super().finish()
+
+
+class SearchCall(Item):
+    """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
+    in the item, which no event tells of before it is whole."""
+
+    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
+        super().__init__(emit, index, {"execution": "client", "arguments": {}, **value}, **event)
+        self.pieces: list[str] = []
+
+    def arguments(self, delta: str) -> None:
+        """More of the arguments' JSON text."""
+        self.pieces.append(checked(delta))
+
+    def finish(self) -> None:
+        if not self.pieces:
+            return
+        text = "".join(self.pieces)
+        try:
+            arguments = tree(text or "{}")
+        except ValueError:
+            arguments = None
+        self.value["arguments"] = arguments if isinstance(arguments, dict) else {"raw_arguments": text}
+
+
+AnyCall = FunctionCall | CustomCall | SearchCall
+"""A call of a tool that the upstream was given as a function."""
+
+CLASSES: dict[str, type[Item]] = {
+    "message": Message,
+    "reasoning": Reasoning,
+    "function_call": FunctionCall,
+    "custom_tool_call": CustomCall,
+    "mcp_call": Call,
+    "code_interpreter_call": Call,
+}
+"""How items are written, by their type; all others are `Item`s."""
+CLIENT_CALLS = frozenset(
+    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
+)
+"""Calls that a client answers, by their `call_id`."""
+PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "code_interpreter_call": "ci",
+    "compaction": "cmp",
+    "file_search_call": "fs",
+    "image_generation_call": "ig",
+    "mcp_approval_request": "mcpr",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "tool_search_call": "tsc",
+    "web_search_call": "ws",
+}
+"""What ids begin with, by the item's type."""
