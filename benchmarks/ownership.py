@@ -13,10 +13,10 @@ import time
 from typing import Any
 
 from gomodel_asgi import Gateway, Provider, Target
-from gomodel_asgi.exchange.candidate import resolve
 from gomodel_asgi.exchange.job import Job
 from gomodel_asgi.exchange.reply import Reply
 from gomodel_asgi.pipeline import Inbound, job_of
+from gomodel_asgi.upstream.resolve import resolve
 from gomodel_asgi.wire.json_body import Envelope
 
 ROUNDS = 9

@@ -8,6 +8,7 @@ that the coroutine opened in its first step would not nest with one that is open
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import anyio
 from .backend import on_trio
 
 Answer = TypeVar("Answer")
+clock = time.monotonic
 
 
 class Overran(Exception):

@@ -18,8 +18,7 @@ from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .errors import GatewayError
 from .exchange.budget import RetryBudget
-from .exchange.candidate import provider_of
-from .exchange.job import Job, Setup
+from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
 from .observers import Observer, Observers, Trail
 from .pipeline import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of

@@ -10,9 +10,9 @@ from msgspec import Struct, field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from .deadline import Overran, within
+from .deadline import Overran, clock, within
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
-from .exchange.job import Job, Setup, clock
+from .exchange.job import Job, Setup
 from .exchange.reply import Reply
 from .identity import identity
 from .observers import Trail

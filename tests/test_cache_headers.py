@@ -12,9 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gomodel_asgi import Gateway, RateLimited, RoutingRequest, Target
-from gomodel_asgi.exchange.reply import Reply
+from gomodel_asgi.exchange.reply import JSON_TYPE, STREAM_TYPE, Reply
 from gomodel_asgi.testing import Cut, Status
-from gomodel_asgi.upstream.chain import JSON_TYPE, STREAM_TYPE
 
 from .driving import Caller, ask
 from .lab import Lab, anyio_backend, fakes, kind, lab

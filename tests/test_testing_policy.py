@@ -166,7 +166,7 @@ def ask(url, **members):
         return client.responses.create(model="m", input="hi", **members).output_text
 
 def test_plain(fake_provider, run_policy):
-    from gomodel_asgi.routing import Target
+    from gomodel_asgi import Target
     assert ask(fake_provider.base_url) == "You said: hi"
     assert run_policy(lambda request: Target("any"), {}).provider == "any"
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from functools import partial
 
 from ..errors import InvalidRequest, StoreUnavailable
-from ..exchange.candidate import provider_of
-from ..exchange.job import Job
+from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
 from ..history.continuation import Past
+from ..history.conversation_log import ConversationLog
 from ..history.not_found import unknown_conversation, unknown_previous, unknown_response, unsupported
 from ..history.quota import Quotas
 from ..history.recall import Lookups
@@ -48,10 +48,10 @@ class GatewayState:
         self.tasks = Tasks()
         self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
-        self.conversations = Conversations(self.records, self.quotas)
+        self.conversations = Conversations(ConversationLog(self.records, self.quotas))
         self.compactor = Compactor(self.records)
-        self.lookups = Lookups(self.records, self.compactor)
-        self.learner = Learner(self.records, self.conversations, self.quotas, self.tasks)
+        self.lookups = Lookups(self.records, self.compactor.expand)
+        self.learner = Learner(self.records, self.conversations.log, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
 
@@ -150,7 +150,7 @@ class GatewayState:
             return
         conversation = conversation_of(request.envelope.members.get("conversation"))
         if conversation is not None:
-            past.lines = await self.conversations.lines(request.tenant, conversation)
+            past.lines = await self.conversations.log.lines(request.tenant, conversation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.

@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 
 from ..admission import Allowance
+from ..deadline import clock
 from ..errors import GatewayFault, InvalidRequest, RateLimited
-from ..exchange.candidate import longest, resolve
-from ..exchange.job import Job, clock
+from ..exchange.job import Job
 from ..exchange.local_reply import told
 from ..exchange.reply import Reply
 from ..history.claims import HERE
@@ -41,6 +41,7 @@ from ..providers.provider import Provider
 from ..routing.request import Target
 from ..state.lease import Leases
 from ..tasks import Task, Tasks
+from ..upstream.resolve import longest, resolve
 from ..wire.event_writer import response_object
 from .background_status import ended, is_under_way, standing
 from .background_worker import Prepare, Worker

@@ -10,8 +10,9 @@ from copy import copy
 import anyio
 import msgspec
 
+from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
-from ..exchange.job import Job, clock
+from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..history.continuation import Past
 from ..history.recorder import last_response

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ..exchange.candidate import resolve
 from ..exchange.job import Job
 from ..history.continuation import Past
 from ..history.recall import Lookups
 from ..pace import beside, paced
 from ..routing.request import Target
+from ..upstream.resolve import resolve
 from ..upstream.upstream_request import refusing_depth
 from ..wire.json_scan import run
 from .compaction import Compactor

@@ -1,32 +1,25 @@
-"""Conversations held here, for upstreams that have none. Any provider can answer in one: it is told what was said.
-
-One record holds a conversation whole, and every change is a compare-and-swap on it, so that two workers that append at
-once both succeed. Where the store cannot swap, the last writer wins.
-"""
+"""Conversations held here, for upstreams that have none. Any provider can answer in one: it is told what was said."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import msgspec
 
-from ..errors import InvalidRequest, StoreUnavailable
+from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.local_reply import told
 from ..exchange.reply import Reply
 from ..history.claims import HERE, NOT_OWN
-from ..history.codec import Codec
 from ..history.continuation import Past, encoded
+from ..history.conversation_log import CODEC, Change, Conversation, ConversationLog, Entry, added, too_large
 from ..history.not_found import unknown_conversation, unknown_item
 from ..history.ownership import Owner
-from ..history.quota import Quotas
-from ..history.records import CONVERSATIONS as NAME, Records
-from ..history.turns import Line, Turn, identified, items_of
+from ..history.records import CONVERSATIONS as NAME
+from ..history.turns import identified
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..state.available import available
@@ -36,8 +29,6 @@ from ..upstream.chain import Exchange
 
 Json = dict[str, Any]
 
-# Tries to change a conversation that others change at the same time.
-ATTEMPTS = 32
 
 # Items that one request may add (API reference, "Create items").
 MOST_ADDED = 20
@@ -46,51 +37,13 @@ MOST_ADDED = 20
 MOST_METADATA = 16
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One item as JSON, and which account at which type of provider has said or taken it: there it can be told again as
-    it is. "" where no response had to do with it."""
-
-    item: bytes
-    account: str = ""
-    type: str = ""
-
-
-class Conversation(msgspec.Struct, frozen=True):
-    """Its items are in order; *created_at* is Unix time in seconds."""
-
-    created_at: int
-    metadata: Json
-    entries: tuple[Entry, ...] = ()
-
-
-CODEC = Codec(Conversation)
-Change = Callable[[Conversation], Conversation]
-
-
 class Conversations:
-    """Keeps conversations in *records*, each tenant's apart."""
+    """Answers what is asked of the conversations in *log*."""
 
-    def __init__(self, records: Records, quotas: Quotas) -> None:
-        self.records = records
-        self.quotas = quotas
-
-    # Of responses...
-
-    async def lines(self, tenant: str | None, id: str) -> list[Line] | None:
-        """What was said in the conversation; None where it is not held here."""
-        found = CODEC.decode(await self.records.store.get(NAME, await self.records.tenancy.key(tenant, id)))
-        if found is None:
-            return None
-        return [Line([parsed(entry.item)], entry.account, entry.type) for entry in found.entries]
-
-    async def append_turn(self, tenant: str | None, id: str, turn: Turn, response_id: str) -> bool:
-        """Add what a response was given and what it answered, where the conversation is held here. False where the
-        tenant's quota does not bear it."""
-        items = [*items_of(turn.input, response_id), *items_of(turn.output, "")]
-        said = [Entry(msgspec.json.encode(item), turn.account, turn.type) for item in items]
-        with suppress(InvalidRequest):  # another upstream keeps it, or it has been deleted meanwhile
-            return await self._change(tenant, id, lambda old: added(old, said)) is not None
-        return True
+    def __init__(self, log: ConversationLog) -> None:
+        self.log = log
+        self.records = log.records
+        self.quotas = log.quotas
 
     # Operations...
 
@@ -189,37 +142,10 @@ class Conversations:
 
         :raises InvalidRequest: it is unknown, or would be larger than the tenant's quota.
         """
-        new = await self._change(tenant, id, change)
+        new = await self.log.change(tenant, id, change)
         if new is None:
             raise too_large()
         return new
-
-    async def _change(self, tenant: str | None, id: str, change: Change) -> Conversation | None:
-        """Change the conversation, whoever else changes it: it, as it is then; None where the quota is too small."""
-        store, key = self.records.store, await self.records.tenancy.key(tenant, id)
-        for _ in range(ATTEMPTS):
-            record = await store.get(NAME, key)
-            old = CODEC.decode(record)
-            if record is None or old is None:
-                raise unknown_conversation()
-            new = change(old)
-            value = CODEC.encode(new)
-            if len(value) > len(record.value) and not await self.quotas.admit_size(tenant, id, len(value)):
-                return None
-            if not store.atomic:
-                await store.put(NAME, key, value)
-                return new
-            if await store.swap(NAME, key, record.version, value) is not None:
-                return new
-        raise StoreUnavailable("The conversation is being changed by others at this moment; try again.")
-
-
-def too_large() -> InvalidRequest:
-    return InvalidRequest("The conversation is larger than what may be stored.", code="quota_exceeded")
-
-
-def added(conversation: Conversation, entries: list[Entry]) -> Conversation:
-    return msgspec.structs.replace(conversation, entries=(*conversation.entries, *entries))
 
 
 def with_metadata(conversation: Conversation, metadata: Json) -> Conversation:

@@ -7,16 +7,15 @@ from collections.abc import Awaitable, Callable
 import anyio
 import msgspec
 
+from ..deadline import clock
 from ..dialects.native import NativeReader
 from ..errors import UpstreamTimeout
-from ..exchange.job import clock
-from ..exchange.reply import Reply
+from ..exchange.reply import STREAM_HEADERS, STREAM_TYPE, Reply, named
 from ..history.records import Records
 from ..history.turns import Turn
 from ..seams.transport import Headers
 from ..settings import Limits
 from ..tree import parsed
-from ..upstream.chain import STREAM_HEADERS, STREAM_TYPE, named
 from ..upstream.stream import Stream
 from ..wire.event_writer import DONE, frame
 from ..wire.sse import parse, split

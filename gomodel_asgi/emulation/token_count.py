@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from ..errors import UpstreamRejected
-from ..exchange.candidate import resolve
 from ..exchange.job import Job
 from ..exchange.local_reply import told
 from ..exchange.reply import Reply
@@ -19,6 +18,7 @@ from ..pace import paced
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..upstream.chain import Exchange
+from ..upstream.resolve import resolve
 from ..upstream.upstream_request import call_of, native, outgoing_of
 from ..wire.json_scan import WINDOW, window_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,12 +18,11 @@ from ..seams.transport import Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope
 from .budget import RetryBudget
+from .resolved_target import Candidate
 
 if TYPE_CHECKING:
-    from .candidate import Candidate
     from .reply import Reply
-
-clock = time.monotonic
+    from .resolved_target import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +166,16 @@ class Job(Struct):
 
 BOUND_MARKS = (b'"item_reference"', b'"file_id"', b'"encrypted_content"', b'"container"')
 """Members inside the input that only the upstream which issued them understands."""
+
+
+def provider_of(target: Target, job: Job) -> Provider:
+    """The Target's provider.
+
+    :raises LookupError: the policy named one that is not configured: a programming error, told to the host.
+    """
+    if isinstance(target.provider, Provider):
+        return target.provider
+    provider = job.setup.registry.by_name.get(target.provider)
+    if provider is None:
+        raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
+    return provider

@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ..upstream.chain import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, named
-from .reply import Reply
+from .reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, named
 
 
 def told(value: Any, provider: str, model: str | None) -> Reply:

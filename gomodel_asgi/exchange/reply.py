@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import msgspec
 
+from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamProtocolError
 from ..pace import paced
 from ..settings import Limits
 from ..tree import tree
-from ..upstream.stream import Stream
-from ..wire.headers import Headers, cache_control
+from ..wire.headers import Headers, cache_control, is_safe
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import counted
 from ..wire.sse import Decoder
-from .candidate import Candidate
+from .resolved_target import Candidate
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+
 LIMITS = Limits()
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+class Stream(Protocol):
+    """A reply as it comes, through one reader."""
+
+    reader: Reader
+    ended: bool
+    before_end: Callable[[], Awaitable[object]] | None
+    """Awaited, once, before the client gets the event that ends the response."""
+
+    async def next(self) -> bytes:
+        """The next whole events for the client, `b""` at the end.
+
+        :raises Broken: the upstream died inside an event that was already given in part.
+        """
+        ...
+
+    def final(self) -> bytes:
+        """The response object that ended the stream.
+
+        :raises GatewayError: none did.
+        """
+        ...
+
+    async def interrupt(self, error: GatewayError) -> bytes:
+        """End the stream from our side: the failure in band, the upstream released."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release the upstream, whatever state it is in. Never raises."""
+        ...
+
+
+class Broken(Exception):
+    """The upstream died inside an event that the client has in part: only breaking off the connection tells it."""
 
 
 class Reply(msgspec.Struct, kw_only=True, eq=False):
@@ -47,6 +84,8 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     """The response's id, where a whole body was seen to hold one."""
     before_end: Callable[[], Awaitable[object]] | None = None
     """Awaited before the client gets the last byte of a whole body."""
+    make_response: ClassVar[Callable[[Any], Any]]
+    """Made by the server's room, which knows ASGI."""
     closing: tuple[Callable[[], None], ...] = ()
     """Called once the reply has been closed, or its client has left it to be read on."""
 
@@ -104,9 +143,8 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
 
     def response(self) -> Response:
         """A Starlette response that sends this reply, streaming where it streams."""
-        from ..server.endpoint import ReplyResponse
-
-        return ReplyResponse(self)
+        response: Response = type(self).make_response(self)
+        return response
 
     @property
     def holds(self) -> bool:
@@ -158,3 +196,20 @@ class Failed(Reply, kw_only=True, eq=False):
     model: str | None = None
     attempts: int = 0
     error: GatewayError
+
+
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
+
+
+@lru_cache(maxsize=4096)
+def named(provider: str, model: str, attempts: int) -> Headers:
+    """The headers that say who answered; without the model where that cannot stand in a header."""
+    value = model.encode()
+    served = [(b"x-gomodel-model", value)] if value and is_safe(value, 256) else []
+    return [(b"x-gomodel-provider", provider.encode("ascii")), *served, (b"x-gomodel-attempts", b"%d" % attempts)]

@@ -10,13 +10,12 @@ it cannot be read: what cannot be examined is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 from urllib.parse import unquote_plus
 
-from ..emulation.compaction import Compactor
-from ..exchange.candidate import provider_of
-from ..exchange.job import Job
+from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
 from ..pace import paced
 from ..routing.request import Target
@@ -30,15 +29,16 @@ from .records import Records
 from .references import response_of
 from .turns import items_of
 
+Json = dict[str, Any]
 NOTHING = Mentions()
 
 
 class Lookups:
-    """Finds what requests name, in *records*."""
+    """Finds what requests name, in *records*. *expand* gives a tenant's items that stand for others as those."""
 
-    def __init__(self, records: Records, compactor: Compactor) -> None:
+    def __init__(self, records: Records, expand: Callable[[str | None, Json], list[Json]]) -> None:
         self.records = records
-        self.compactor = compactor
+        self.expand = expand
         self.has_tenants = False
         """Whether any caller may have a tenant, as far as is known here."""
 
@@ -114,7 +114,7 @@ class Lookups:
     def _past(self, job: Job) -> Past:
         request = job.request
         row, trusted = ROWS[request.operation], request.tenant is None
-        expand = partial(self.compactor.expand, request.tenant)
+        expand = partial(self.expand, request.tenant)
         return Past(request.envelope, row, self.records.accounts, expand, warn=job.warn, trusted=trusted)
 
     # In the store...

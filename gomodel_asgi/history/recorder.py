@@ -17,11 +17,11 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..emulation.conversations import Conversations
+from ..deadline import clock
 from ..errors import InvalidRequest, StoreUnavailable
-from ..exchange.candidate import Candidate
-from ..exchange.job import Job, clock
+from ..exchange.job import Job
 from ..exchange.reply import Reply
+from ..exchange.resolved_target import Candidate
 from ..pace import paced
 from ..routing.request import Target
 from ..tasks import Task, Tasks
@@ -29,6 +29,7 @@ from ..tree import short
 from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, windows
 from ..wire.sse import parse
 from .claims import HERE, NOT_OWN
+from .conversation_log import ConversationLog
 from .ownership import Owner
 from .quota import Quotas
 from .records import Records
@@ -80,7 +81,7 @@ class Learner:
     """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
     another upstream can go on with it."""
 
-    def __init__(self, records: Records, conversations: Conversations, quotas: Quotas, tasks: Tasks) -> None:
+    def __init__(self, records: Records, conversations: ConversationLog, quotas: Quotas, tasks: Tasks) -> None:
         self.records = records
         self.conversations = conversations
         self.quotas = quotas

@@ -8,7 +8,7 @@ import time
 from email.utils import parsedate_to_datetime
 
 from ..seams.transport import Headers
-from ..upstream.classify import header
+from ..wire.headers import header
 
 BASE = 0.5
 CEILING = 8.0

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from starlette.types import Message, Receive, Scope
 
-from ..deadline import Overran, within
+from ..deadline import Overran, clock, within
 from ..errors import InvalidRequest, RequestTimeout
-from ..exchange.job import clock
 from ..pace import paced
 from ..settings import KIB, Limits
 from ..wire.json_body import Envelope

@@ -10,9 +10,8 @@ from msgspec import Struct
 from starlette.types import Message, Send
 
 from ..errors import ServerShutdown
-from ..exchange.reply import Reply
+from ..exchange.reply import Broken, Reply
 from ..settings import Timeouts
-from ..upstream.stream import Broken
 from ..wire.headers import Headers
 from .disconnect import Watch
 

@@ -33,6 +33,9 @@ class ReplyResponse(Response):
             await self.background()
 
 
+Reply.make_response = ReplyResponse
+
+
 class EndpointResponse(Response):
     """What `gateway.endpoint` answers: the reply of a request that the gateway has read itself."""
 

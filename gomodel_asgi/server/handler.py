@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
+from ..admission import Allowance
 from ..endpoints.absence import Absence
 from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
 from ..exchange.detached import detached
@@ -21,24 +22,41 @@ from ..exchange.job import Setup
 from ..exchange.reply import Failed, Reply
 from ..observers import Trail
 from ..operations import BODIED
-from ..pipeline import Inbound, dispatch, tenant_of
+from ..pipeline import Inbound, TenantOf, dispatch, tenant_of
+from ..seams.store import Store
+from ..transport.slots import ConnectionLimit
 from ..wire.headers import HINT, Headers, read, request_id
 from ..wire.json_body import Envelope
 from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .disconnect import Reason, Watch, watch
+from .drain import UnderWay
 from .hints import agreed, split_query
-from .models import list_models
+from .models import ModelsOf, list_models
 from .paths import Route, check_id
 
-if TYPE_CHECKING:
-    from ..gateway import Gateway
+
+class Served(Protocol):
+    """What the server needs of the gateway that it serves."""
+
+    setup: Setup
+    tenant: TenantOf | None
+    store: Store
+    models: ModelsOf | None
+    expose_timing: bool
+    under_way: UnderWay
+    abandoned: Allowance
+    connections: ConnectionLimit
+
+    def trail(self) -> Trail | None:
+        """A trail for one exchange, where anybody wants to know of it."""
+        ...
 
 
 class Handler(Struct, eq=False):
     """Answers one request. *raised* is what the host is to be told, once the client has been answered."""
 
-    gateway: Gateway
+    gateway: Served
     setup: Setup
     trail: Trail | None
     route: Route

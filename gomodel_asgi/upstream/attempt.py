@@ -15,14 +15,15 @@ from functools import partial
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..deadline import clock
 from ..dialects.base import Call, Outgoing
 from ..dialects.emulations import single_call
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
 from ..dialects.translated import TranslatedReader
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
-from ..exchange.candidate import Candidate
-from ..exchange.job import Job, clock
+from ..exchange.job import Job
+from ..exchange.resolved_target import Candidate
 from ..exchange.rounds import Rounds
 from ..pace import beside
 from ..resilience.circuit_breaker import Permit

@@ -9,33 +9,32 @@ Nothing is tried after the first meaningful byte: from there on the stream itsel
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 
 import anyio
 from msgspec import Struct
 
+from ..deadline import clock
 from ..errors import GatewayError, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
-from ..exchange.candidate import Candidate, kept, provider_of, resolve
 from ..exchange.detached import detached
-from ..exchange.job import Job, Setup, clock
-from ..exchange.reply import NO_LABELS, Reply
+from ..exchange.job import Job, Setup, provider_of
+from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply, named
+from ..exchange.resolved_target import Candidate
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
 from ..routing.request import Target
 from ..settings import AUTH, Timeouts
-from ..wire.headers import UNSUPPORTED, Headers, for_client, is_safe, unsupported
+from ..wire.headers import UNSUPPORTED, Headers, for_client, unsupported
 from .attempt import Answer, Attempt
 from .classify import BUSY
 from .observed import ToldStream
+from .resolve import kept, resolve
 from .stream import Stream
 
-JSON_TYPE = (b"content-type", b"application/json")
-STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 WORK = ("create", "compact")
 """Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""
-STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
 
 
 class Exchange(Struct):
@@ -234,14 +233,6 @@ class Exchange(Struct):
 
 def _is_limited(candidate: Candidate, setup: Setup) -> bool:
     return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
-
-
-@lru_cache(maxsize=4096)
-def named(provider: str, model: str, attempts: int) -> Headers:
-    """The headers that say who answered; without the model where that cannot stand in a header."""
-    value = model.encode()
-    served = [(b"x-gomodel-model", value)] if value and is_safe(value, 256) else []
-    return [(b"x-gomodel-provider", provider.encode("ascii")), *served, (b"x-gomodel-attempts", b"%d" % attempts)]
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

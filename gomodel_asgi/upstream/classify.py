@@ -6,7 +6,7 @@ from functools import partial
 
 from ..dialects.failure import completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..errors import GatewayError, UpstreamAuthError, UpstreamProtocolError, UpstreamRedirect, UpstreamRejected
-from ..exchange.candidate import Candidate
+from ..exchange.resolved_target import Candidate
 from ..seams.transport import Headers
 from ..wire.headers import for_client
 from ..wire.redaction import without
@@ -15,11 +15,6 @@ ANSWERS = frozenset({200, 201, 202})
 BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
 """Statuses that say "not now, not here": a fallback is tried, and what is passed on is not to be retried again."""
 AUTH = frozenset({401, 402, 403})
-
-
-def header(headers: Headers, name: bytes) -> bytes | None:
-    """The first header of this (lower-case) name."""
-    return next((value for key, value in headers if key == name), None)
 
 
 def media_type(content_type: bytes) -> bytes:

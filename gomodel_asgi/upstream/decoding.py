@@ -6,8 +6,8 @@ import zlib
 
 from anyio.lowlevel import checkpoint
 
+from ..deadline import clock
 from ..errors import UpstreamProtocolError, UpstreamTimeout
-from ..exchange.job import clock
 from ..seams.transport import UpstreamReply
 
 GZIP_OR_ZLIB = 47  # window bits of zlib's automatic header detection

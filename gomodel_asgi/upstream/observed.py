@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..errors import GatewayError
-from ..exchange.reply import Reply
+from ..exchange.reply import Broken, Reply
 from ..observers import Trail
-from .stream import Broken, Stream
+from .stream import Stream
 
 
 class ToldStream(Stream):

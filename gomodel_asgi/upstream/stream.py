@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from ..deadline import clock
 from ..dialects.reader import Reader
 from ..errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from ..exchange.detached import detached
-from ..exchange.job import clock
+from ..exchange.reply import Broken
 from ..pace import beside
 from ..seams.transport import UpstreamReply
 from ..settings import MIB
 
 ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
 LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal event
-
-
-class Broken(Exception):
-    """The upstream died inside an event that the client has in part: only breaking off the connection tells it."""
 
 
 async def fed(reader: Reader, data: bytes) -> bytes:

@@ -12,8 +12,8 @@ from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..dialects.replay import stream_of
 from ..errors import UpstreamProtocolError, UpstreamTruncated
-from ..exchange.candidate import Candidate
 from ..exchange.job import Job
+from ..exchange.resolved_target import Candidate
 from ..operations import CONTINUING
 from ..pace import beside, paced
 from ..settings import Limits

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from ..dialects.base import Call, Outgoing
 from ..errors import InvalidRequest
-from ..exchange.candidate import Candidate
 from ..exchange.job import Job
+from ..exchange.resolved_target import Candidate
 from ..exchange.strings import check_strings
 from ..operations import BODIED, PLACEHOLDER, ROWS
 from ..pace import beside, paced

@@ -8,7 +8,9 @@ import random
 import re
 from collections.abc import Callable, Iterable
 
-from ..errors import InvalidRequest
+from ..errors import (
+    InvalidRequest,
+)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -119,3 +121,8 @@ def for_client(upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[byte
         if REQUEST_ID.fullmatch(value) if shown == UPSTREAM_ID else is_safe(value):
             passed.append((shown, redacted(value)))
     return passed
+
+
+def header(headers: Headers, name: bytes) -> bytes | None:
+    """The first header of this (lower-case) name."""
+    return next((value for key, value in headers if key == name), None)

@@ -10,7 +10,7 @@ connection close it.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import anyio
 from starlette.types import Receive, Scope, Send
@@ -37,12 +37,10 @@ from ...wire.websocket_frames import (
     type_of,
 )
 from ..body import limit_of
+from ..handler import Served
 from .handshake import Admission, admitted, refuse
 from .lanes import Lanes
 from .turn import Turn
-
-if TYPE_CHECKING:
-    from ...gateway import Gateway
 
 Ending = Literal["gone", "stalled", "old", "idle", "drained", "shutdown"]
 
@@ -59,7 +57,7 @@ CLOSE_CODES: dict[Ending, int] = {"old": 1001, "idle": 1001, "drained": 1012, "s
 class Connection:
     """Serves one WebSocket scope for *gateway*."""
 
-    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, gateway: Served, scope: Scope, receive: Receive, send: Send) -> None:
         self.gateway = gateway
         self.scope = scope
         self.receive = receive

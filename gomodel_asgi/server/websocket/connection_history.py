@@ -17,9 +17,8 @@ from msgspec.structs import replace
 
 from ...dialects.replay import stream_of
 from ...errors import GatewayError, InvalidRequest
-from ...exchange.candidate import provider_of, resolve
-from ...exchange.job import Job, Past, State
-from ...exchange.reply import Reply
+from ...exchange.job import Job, Past, State, provider_of
+from ...exchange.reply import STREAM_TYPE, Reply
 from ...history.claims import NOT_OWN
 from ...history.not_found import unknown_previous
 from ...history.portable import carried
@@ -28,7 +27,8 @@ from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
 from ...tree import parsed
-from ...upstream.chain import STREAM_TYPE, Exchange
+from ...upstream.chain import Exchange
+from ...upstream.resolve import resolve
 from ...upstream.upstream_request import call_of, outgoing_of
 from ...websocket.memory import Chunk, Memory, Remembered
 from ...wire.event_writer import response_object, usage

@@ -7,7 +7,6 @@ origin is refused before the policy is asked (RFC 6455, 10.2), as a body without
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -17,11 +16,8 @@ from ...errors import Denied, GatewayError, InvalidRequest, RoutingError
 from ...pipeline import Inbound, decide, job_of, tenant_of
 from ...wire.headers import read, request_id
 from ...wire.json_body import Envelope
-from ..handler import failed
+from ..handler import Served, failed
 from ..hints import agreed, split_query
-
-if TYPE_CHECKING:
-    from ...gateway import Gateway
 
 RESPONSE = "websocket.http.response"
 """The ASGI extension by which a server can send a whole HTTP answer instead of the upgrade; without it, a bare 403."""
@@ -46,7 +42,7 @@ class Admission(Struct):
     hints: list[str]
 
 
-async def admitted(gateway: Gateway, scope: Scope) -> Admission:
+async def admitted(gateway: Served, scope: Scope) -> Admission:
     """Judge an upgrade.
 
     :raises GatewayError: it is refused; `PolicyFailed` carries what the host must be told as its cause.
@@ -67,7 +63,7 @@ async def admitted(gateway: Gateway, scope: Scope) -> Admission:
     return Admission(session, tenant, headers, query, hints)
 
 
-async def _let_in(gateway: Gateway, inbound: Inbound, tenant: str | None) -> None:
+async def _let_in(gateway: Served, inbound: Inbound, tenant: str | None) -> None:
     """Ask the policy. Which model it will be is not known yet, so a policy that misses one has refused nobody."""
     try:
         await decide(job_of(gateway.setup, inbound, tenant))

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
+from starlette.types import Scope
 
 from ...errors import GatewayError, GatewayFault, PolicyFailed, UpstreamTruncated
-from ...exchange.reply import Reply
+from ...exchange.reply import Broken, Reply
 from ...pipeline import Inbound, dispatch
-from ...upstream.stream import Broken
+from ...transport.websocket.relay import Relay
+from ...websocket.memory import Memory
+from ...websocket.outbox import Outbox
 from ...wire.headers import request_id
 from ...wire.websocket_frames import Create, Frames
+from ..handler import Served
 from ..hints import agreed
 from .connection_history import Recall
-
-if TYPE_CHECKING:
-    from .connection import Connection
+from .handshake import Session
 
 REPEATABLE = ("response.completed", "response.incomplete")
+
+
+class Peer(Protocol):
+    """What a turn needs of the connection that it is of."""
+
+    gateway: Served
+    scope: Scope
+    memory: Memory
+    outbox: Outbox
+    relay: Relay
+    lasting: bool
+    session: Session
+    tenant: str | None
+    headers: Mapping[bytes, bytes]
+    query: str
+    hints: list[str]
+
+    def failed(self, cause: BaseException | None) -> None:
+        """The host's own code has failed: it is told when the connection ends."""
+        ...
 
 
 class Turn:
     """Works on one create of *connection*."""
 
-    def __init__(self, connection: Connection, create: Create) -> None:
+    def __init__(self, connection: Peer, create: Create) -> None:
         self.connection = connection
         self.create = create
         self.setup = connection.gateway.setup

@@ -1,67 +1,22 @@
-"""A Target made concrete: which provider, with which key and model, under which deadlines."""
+"""From a Target to a resolved one: its provider, credential, model, dialect and deadlines."""
 
 from __future__ import annotations
 
-from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ..dialects.base import Dialect
-from ..dialects.blackout import Blackout, blackout_of
+from ..dialects.blackout import blackout_of
 from ..dialects.built_in import built_in
 from ..errors import GatewayError, PolicyFailed
+from ..exchange.job import Job, Setup, provider_of
+from ..exchange.resolved_target import Candidate
 from ..providers.provider import Credential, Provider
 from ..routing.request import Target
-from ..seams.transport import UpstreamRequest
-from ..settings import Retries, Timeouts
+from ..settings import Timeouts
 from ..wire.redaction import carried
-from .job import Job, Setup
 
 MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""
-
-
-class Candidate(Struct, frozen=True):
-    """One Target of a chain, resolved; *dialect* is None where the upstream speaks the Responses API itself."""
-
-    target: Target
-    provider: Provider
-    dialect: Dialect | None
-    credential: Credential
-    model: str | None
-    timeouts: Timeouts
-    retries: Retries
-    blackout: Blackout
-    forms: dict[tuple[str, bool], UpstreamRequest] = field(default_factory=dict)
-    """Requests to it, but for body and deadline, by operation and whether a stream is wanted."""
-
-    @property
-    def key(self) -> str | None:
-        """The credential that the Target brought itself; None: it is the provider's."""
-        return self.credential.key if self.own_key else None
-
-    @property
-    def own_key(self) -> bool:
-        """Whether the Target brought its credential itself."""
-        return self.target.api_key is not None
-
-    @property
-    def secrets(self) -> list[str]:
-        """What observers may not be told either: any header may carry a credential under a name of its own."""
-        given = self.target.headers or {}
-        return [*self.blackout.secrets, *given.values(), *self.provider.headers.values()]
-
-
-def provider_of(target: Target, job: Job) -> Provider:
-    """The Target's provider.
-
-    :raises LookupError: the policy named one that is not configured: a programming error, told to the host.
-    """
-    if isinstance(target.provider, Provider):
-        return target.provider
-    provider = job.setup.registry.by_name.get(target.provider)
-    if provider is None:
-        raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
-    return provider
 
 
 def kept(target: Target, job: Job) -> Candidate | None:

@@ -1,0 +1,43 @@
+"""A Target made concrete: which provider, with which key and model, under which deadlines."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from ..dialects.base import Dialect
+from ..dialects.blackout import Blackout
+from ..providers.provider import Credential, Provider
+from ..routing.request import Target
+from ..seams.transport import UpstreamRequest
+from ..settings import Retries, Timeouts
+
+
+class Candidate(Struct, frozen=True):
+    """One Target of a chain, resolved; *dialect* is None where the upstream speaks the Responses API itself."""
+
+    target: Target
+    provider: Provider
+    dialect: Dialect | None
+    credential: Credential
+    model: str | None
+    timeouts: Timeouts
+    retries: Retries
+    blackout: Blackout
+    forms: dict[tuple[str, bool], UpstreamRequest] = field(default_factory=dict)
+    """Requests to it, but for body and deadline, by operation and whether a stream is wanted."""
+
+    @property
+    def key(self) -> str | None:
+        """The credential that the Target brought itself; None: it is the provider's."""
+        return self.credential.key if self.own_key else None
+
+    @property
+    def own_key(self) -> bool:
+        """Whether the Target brought its credential itself."""
+        return self.target.api_key is not None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What observers may not be told either: any header may carry a credential under a name of its own."""
+        given = self.target.headers or {}
+        return [*self.blackout.secrets, *given.values(), *self.provider.headers.values()]
