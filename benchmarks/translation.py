@@ -16,12 +16,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gomodel_asgi.dialects.base import Call
-from gomodel_asgi.dialects.built_in import built_in
+from gomodel_asgi.dialects.base import Call, built_in
 from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.reader import Reader
-from gomodel_asgi.dialects.translated import TranslatedReader
+from gomodel_asgi.dialects.reader import Reader, TranslatedReader
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.wire.event_writer import Emitter
 

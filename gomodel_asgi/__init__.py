@@ -6,8 +6,7 @@ from .gateway import Gateway
 from .middleware import GoModelMiddleware
 from .observers import Observer
 from .providers import Provider
-from .routing.explanation import Explanation
-from .routing.request import Policy, RoutingRequest, Target
+from .routing.request import Explanation, Policy, RoutingRequest, Target
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, NoStore, Store
 from .version import __version__

@@ -8,6 +8,7 @@ that the coroutine opened in its first step would not nest with one that is open
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import types
 from collections.abc import Coroutine, Generator
@@ -15,7 +16,14 @@ from typing import Any, TypeVar
 
 import anyio
 
-from .backend import on_trio
+# Which event loop runs us, asked without a system call where trio was never imported.
+
+
+def on_trio() -> bool:
+    """Whether the running task is trio's; if not, it is asyncio's."""
+    trio = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_task())
+
 
 Answer = TypeVar("Answer")
 clock = time.monotonic

@@ -13,28 +13,24 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .admission import Allowance
 from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .errors import GatewayError
-from .exchange.budget import RetryBudget
 from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
 from .observers import Observer, Observers, Trail
 from .pipeline import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
 from .providers.provider import Provider
-from .resilience.concurrency import Turnstiles
+from .resilience.concurrency import Allowance, Turnstiles
 from .resilience.health import GatewayHealth, Health
-from .routing.explanation import Candidate, Explanation
+from .resilience.retry import RetryBudget
 from .routing.registry import Registry
-from .routing.request import Policy, Target
+from .routing.request import Candidate, Explanation, Policy, Target
 from .server.body import opened
 from .server.drain import UnderWay
-from .server.endpoint import EndpointResponse
-from .server.handler import Handler
-from .server.hints import agreed, split_query
+from .server.handler import EndpointResponse, Handler
 from .server.models import ModelsOf
-from .server.paths import CREATE, Route, match, route_path
+from .server.paths import CREATE, Route, agreed, match, route_path, split_query
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
 from .threads import awaitable

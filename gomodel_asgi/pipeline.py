@@ -14,11 +14,10 @@ from .deadline import Overran, clock, within
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
 from .exchange.job import Job, Setup
 from .exchange.reply import Reply
-from .identity import identity
 from .observers import Trail
 from .operations import Operation
 from .resilience.concurrency import Held
-from .routing.registry import split_model
+from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
 from .wire.ambiguity import check_names
 from .wire.json_body import Envelope

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
-from .identity import NAMES, as_text
+from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target
 from .threads import call
 

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 KIB = 1024
 MIB = 1024 * KIB
+LITTLE = 128 * KIB
+"""Bytes that any of our code goes through in a few milliseconds."""
 
 
 class Default(int):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from .backend import on_trio
+from .deadline import on_trio
 
 logger = logging.getLogger("gomodel_asgi.stores")
 

@@ -12,15 +12,17 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
-from anyio.lowlevel import RunVar
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar, checkpoint
 
 from .errors import PolicyTimeout
+from .settings import LITTLE
 
 THREADS = 40
 _slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
@@ -144,3 +146,43 @@ def _thread_safe_scheduler() -> Callable[[Callable[[], None]], object]:
         import trio
 
         return trio.lowlevel.current_trio_token().run_sync_soon
+
+
+# Work that would hold the event loop, done in steps or beside it.
+
+
+T = TypeVar("T")
+
+PARSING_THREADS = 2
+_limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_beside")
+
+
+async def paced(steps: Generator[None, None, T]) -> T:
+    """What *steps* return, with a pause behind each, in which others have their turn."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        await checkpoint()
+
+
+async def beside(size: int, function: Callable[[], T], *, ends: bool = False) -> T:
+    """What *function* returns that goes through *size* bytes in Python: if they are many, in a thread.
+
+    The interpreter takes a thread its turn away every few milliseconds, so the loop goes on meanwhile. It does not
+    while a thread is in a parser: what is parsed must be bounded before. Who is cancelled waits for the *function* only
+    if it must have ended (*ends*), since it changes what is used afterwards.
+    """
+    if size <= LITTLE:
+        return function()
+    return await to_thread.run_sync(function, abandon_on_cancel=not ends, limiter=_beside_limiter())
+
+
+def _beside_limiter() -> CapacityLimiter:
+    try:
+        return _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(PARSING_THREADS)
+        _limiter.set(limiter)
+        return limiter

@@ -15,14 +15,14 @@ import pytest
 from starlette.requests import Request
 
 from gomodel_asgi import Explanation, Gateway, Limits, Provider, RoutingRequest, Target
-from gomodel_asgi.dialects.base import Call, Outgoing, Translator
-from gomodel_asgi.dialects.opaque_state import seal
+from gomodel_asgi.dialects.base import Call, Outgoing, Translator, seal
 from gomodel_asgi.errors import GatewayError, InvalidRequest
-from gomodel_asgi.pace import LITTLE, beside, paced
 from gomodel_asgi.seams.transport import Headers
 from gomodel_asgi.server.body import opened
+from gomodel_asgi.settings import LITTLE
 from gomodel_asgi.testing import FakeProvider, Reply
-from gomodel_asgi.upstream.decoding import STEP, decoded
+from gomodel_asgi.threads import beside, paced
+from gomodel_asgi.upstream.unary import STEP, decoded
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.json_scan import WINDOW
 

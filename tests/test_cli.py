@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider
 from gomodel_asgi.cli import main
-from gomodel_asgi.cli.probe import judged, names_in
+from gomodel_asgi.cli.check import judged, names_in
 from gomodel_asgi.testing import FakeProvider, Garbage, Reply, Status
 from tests import cli_host
 

@@ -19,8 +19,8 @@ from gomodel_asgi.observers import AttemptEnded, Completed, Record
 from gomodel_asgi.resilience.health import LONGEST_MODEL, Health
 from gomodel_asgi.seams.transport import Headers
 from gomodel_asgi.testing import ErrorInside, Html, Reply, Scripted, SetCookie, Stall, Status
-from gomodel_asgi.transport.addresses import is_public
-from gomodel_asgi.upstream.decoding import decoded
+from gomodel_asgi.transport.resolve import is_public
+from gomodel_asgi.upstream.unary import decoded
 
 from .driving import Caller, ask, told_failure
 from .lab import KEY, KINDS, Lab, anyio_backend, fakes, kind, lab

@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gomodel_asgi.testing import FakeProvider, ToolCall
-from gomodel_asgi.testing.replies import Answer
+from gomodel_asgi.testing.plan import Answer
 from tests.serving import Served
 
 ROOT = Path(__file__).parents[1]

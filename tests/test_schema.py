@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gomodel_asgi import schema
 from gomodel_asgi.schema import CompactedResponse, ErrorEnvelope, InputItemList, InputTokens, Response, ResponsesRequest
-from gomodel_asgi.schema.base import WireModel
+from gomodel_asgi.schema.items import WireModel
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded" / "responses.jsonl"
 

@@ -6,10 +6,9 @@ import anyio
 import pytest
 
 from gomodel_asgi import Limits, Provider
-from gomodel_asgi.admission import Turnstile
 from gomodel_asgi.errors import Overloaded
-from gomodel_asgi.exchange.budget import CEILING, MOST_TENANTS, RESERVE, RETRY, RetryBudget
-from gomodel_asgi.resilience.concurrency import Held, Turnstiles
+from gomodel_asgi.resilience.concurrency import Held, Turnstile, Turnstiles
+from gomodel_asgi.resilience.retry import MOST_SAVED, MOST_TENANTS, RESERVE, RETRY, RetryBudget
 
 from .driving import PATIENCE
 
@@ -178,10 +177,10 @@ def test_purses_are_bounded() -> None:
     budget = RetryBudget()
     for number in range(3 * MOST_TENANTS):
         budget.earn(f"tenant {number}")
-    for _ in range(CEILING):
+    for _ in range(MOST_SAVED):
         budget.earn("one")
 
     assert len(budget.own) == MOST_TENANTS
-    assert budget.own["one"] == CEILING / 2
-    assert RESERVE < budget.purse <= CEILING
-    assert budget.spend("one") and budget.own["one"] == CEILING / 2 - RETRY
+    assert budget.own["one"] == MOST_SAVED / 2
+    assert RESERVE < budget.purse <= MOST_SAVED
+    assert budget.spend("one") and budget.own["one"] == MOST_SAVED / 2 - RETRY

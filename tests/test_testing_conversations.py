@@ -10,8 +10,7 @@ import openai
 import pytest
 
 from gomodel_asgi.testing import FakeProvider
-from gomodel_asgi.testing.refusals import Refused
-from gomodel_asgi.testing.responses.conversations import MOST, Conversations
+from gomodel_asgi.testing.responses.conversations import MOST, Conversations, Refused
 
 
 @pytest.fixture

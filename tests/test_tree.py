@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gomodel_asgi import tree
+from gomodel_asgi.wire import json_scan
 from tests.test_imports import FILES, ROOT, name_of
 
 OURS = {ROOT / "testing", ROOT / "cli"}  # what these parse is the host's own
@@ -32,7 +32,7 @@ def test_values_of_any_kind_are_read_by_the_one_parser_whose_numbers_cost_little
     for name, value in known.items():
         parser = getattr(value, "__self__", value)
         if isinstance(parser, msgspec.json.Decoder) and builds_anything(parser.type):
-            assert parser.float_hook is tree.number, f"{name} takes 6 µs for a float that is hard to round"
+            assert parser.float_hook is json_scan.number, f"{name} takes 6 µs for a float that is hard to round"
 
 
 def builds_anything(kind: Any) -> bool:
@@ -41,11 +41,11 @@ def builds_anything(kind: Any) -> bool:
 
 @pytest.mark.parametrize("text", ["9e-320", "1.2345678901234567e-301", "0.1", "-0.0", "1E+2", "5e-324", "1e-999"])
 def test_a_number_reads_as_python_reads_it(text: str) -> None:
-    found = tree.tree(f"[{text}]".encode())[0]
+    found = json_scan.tree(f"[{text}]".encode())[0]
     assert repr(found) == repr(float(text))
 
 
 @pytest.mark.parametrize("text", ["1e400", "-1e400"])
 def test_a_number_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="out of range"):
-        tree.tree(text.encode())
+        json_scan.tree(text.encode())

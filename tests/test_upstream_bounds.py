@@ -15,18 +15,17 @@ import pytest
 from gomodel_asgi import Gateway, Limits, Provider
 from gomodel_asgi.dialects.failure import reported_failure
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.opened import failure_of, opened
+from gomodel_asgi.dialects.reader import failure_of, opened
 from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
 from gomodel_asgi.history.recorder import last_response
 from gomodel_asgi.observers import Record, Warned
-from gomodel_asgi.observers.answer import of_body
-from gomodel_asgi.observers.measure import LONG, Measure
+from gomodel_asgi.observers.answer import LONG, Measure, of_body
 from gomodel_asgi.testing import FakeProvider, Reply
 from gomodel_asgi.transport.websocket.replies import _error as error_in
-from gomodel_asgi.tree import SHORT, short, tree
 from gomodel_asgi.wire.items import Message
+from gomodel_asgi.wire.json_scan import SHORT, short, tree
 from gomodel_asgi.wire.partial_json import LONGEST_OPENING, StringMember
 from gomodel_asgi.wire.redaction import REDACTED, without
 from gomodel_asgi.wire.sse import MOST_LINES, Event, parse

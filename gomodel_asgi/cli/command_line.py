@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..testing.provider import APIS
 from ..version import __version__
-from . import check, explain, fake, found
+from . import check, explain, fake, loading
 from .loading import Unusable
 
 EXIT_CODES = "Exit codes: 0 all is well, 1 a problem was found, 2 the command could not be carried out."
@@ -67,7 +67,7 @@ def _explain(command: ArgumentParser) -> None:
 
 def _providers(command: ArgumentParser) -> None:
     command.description = "Lists the providers that the environment configures, as `providers.from_env` finds them."
-    _finish(command, found.run)
+    _finish(command, loading.run)
 
 
 def _fake(command: ArgumentParser) -> None:

@@ -13,9 +13,8 @@ import anyio
 
 from ..errors import GatewayError
 from ..gateway import Gateway
-from ..routing.explanation import Explanation
-from .loading import Unusable, load, load_gateway
-from .output import write_json, write_pairs, write_table
+from ..routing.request import Explanation
+from .loading import Unusable, load, load_gateway, write_json, write_pairs, write_table
 
 HEAD = ("", "provider", "model", "dialect", "base URL", "why")
 

@@ -9,8 +9,7 @@ import anyio
 
 from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malformed, NoTerminal, Slow, Stall, Status
 from ..testing.provider import FakeProvider, Scripted
-from .loading import Unusable
-from .output import write_json
+from .loading import Unusable, write_json
 
 FAULTS: dict[str, tuple[str, Callable[[float | None], Fault]]] = {
     "status": ("an error status, 500 if N is not given", lambda n: Status(int(n or 500))),

@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from ..gateway import Gateway
+from ..providers import from_env
+from ..providers.provider import Provider
+
+# Writes what a command has found: a table for people, JSON for programs.
+
+
+def write_json(value: Any) -> None:
+    """*value* on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def write_pairs(pairs: Mapping[str, object]) -> None:
+    """Names and values, values aligned."""
+    width = max(map(len, pairs))
+    for name, value in pairs.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def write_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """*rows* under *head*, columns aligned."""
+    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def masked(key: str | None) -> str:
+    """Enough of a key to tell it from another, and of a short one nothing."""
+    if key is None:
+        return "none"
+    return f"…{key[-4:]}" if len(key) >= 20 else "set"
+
 
 DEEPEST = 20  # wrappers around an app: more than any host has, and an end for one that wraps itself
 
@@ -50,3 +85,46 @@ def load_gateway(spelling: str) -> Gateway:
                 return one
         found = getattr(found, "app", None)
     raise Unusable(f"{spelling} is no Gateway, and there is none in it; name the Gateway itself.")
+
+
+# `providers`: what `from_env` finds, keys masked.
+
+
+HEAD = ("name", "type", "dialect", "base URL", "key", "models")
+NOTHING = "The environment configures no provider: set OPENAI_API_KEY, OLLAMA_BASE_URL or another of their kind."
+
+
+def run(given: Namespace) -> int:
+    """1 if there is none, or one is configured by half."""
+    try:
+        found, problem = from_env(), None
+    except ValueError as error:
+        found, problem = [], str(error)
+    if not found and problem is None:
+        problem = NOTHING
+    rows = [_row(provider) for provider in found]
+    if given.json:
+        write_json({"providers": rows, "problem": problem})
+    else:
+        if rows:
+            write_table(HEAD, [[*list(row.values())[:-1], ", ".join(row["models"])] for row in rows])
+        if problem is not None:
+            print(problem)
+    return 0 if problem is None else 1
+
+
+def _row(provider: Provider) -> dict[str, Any]:
+    key = provider.api_key if isinstance(provider.api_key, str) else None
+    return {
+        "name": provider.name,
+        "type": provider.type,
+        "dialect": dialect_of(provider),
+        "base_url": provider.address,
+        "key": masked(key),
+        "models": list(provider.models),
+    }
+
+
+def dialect_of(provider: Provider) -> str:
+    """The name of the API that *provider* speaks."""
+    return provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name

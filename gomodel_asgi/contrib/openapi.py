@@ -15,7 +15,7 @@ from ..schema import (
     Response,
     ResponsesRequest,
 )
-from ..schema.base import Json, WireModel
+from ..schema.items import Json, WireModel
 
 
 class Operation(NamedTuple):

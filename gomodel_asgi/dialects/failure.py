@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import GatewayError, UpstreamAuthError, UpstreamError, UpstreamRejected
-from ..tree import SHORT, short, tree
+from ..wire.json_scan import SHORT, short, tree
 
 AUTH = frozenset({401, 402, 403})
 

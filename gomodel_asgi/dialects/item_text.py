@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from .opaque_state import payload_of
-from .parts import Audio, Content, File, Image, Json, Opaque, Text
+from .base import payload_of
+from .content import Audio, Content, File, Image, Json, Opaque, Text
 from .unsupported import FOREIGN_COMPACTION, MEDIA_OF_TOOLS, TOLD_ITEMS, UNKNOWN_ITEM, Unsupported
 
 SILENT = frozenset(

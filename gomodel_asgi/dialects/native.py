@@ -22,14 +22,13 @@ import msgspec
 
 from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
-from ..tree import short
 from ..wire.event_writer import DONE, error_event, frame, response_error, response_object
 from ..wire.json_body import span, span_in
+from ..wire.json_scan import short
+from ..wire.redaction import BlackingFramer, blackout_of
 from ..wire.sse import BOM, Event, parse, split
-from .blackout import BlackingFramer, blackout_of
 from .failure import reported_failure
-from .opened import UNREADABLE, failure_of, is_failure, number, opened
-from .reader import MEANINGLESS, TERMINAL
+from .reader import MEANINGLESS, TERMINAL, UNREADABLE, failure_of, is_failure, number, opened
 
 DELTA = re.compile(rb'(?:event: ?[\w.]+\n)?data: ?\{"type": ?"response\.[\w.]+\.delta"(, ?"sequence_number":)?')
 NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .parts import Json
+from .content import Json
 from .tools import SEARCH, FunctionTool, HostedTool, Tools, family_of
 from .unsupported import expect, malformed, optional_string, string
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..wire.event_writer import Emitter
 from ..wire.items import AnyCall
-from .parts import Json, ToolKind
+from .content import Json, ToolKind
 from .unsupported import (
     CACHED_SEARCH,
     HOSTED_TOOL,

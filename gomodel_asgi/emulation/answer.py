@@ -17,17 +17,23 @@ from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
 from ..history.continuation import Past
 from ..history.conversation_log import ConversationLog
-from ..history.not_found import unknown_conversation, unknown_previous, unknown_response, unsupported
 from ..history.quota import Quotas
 from ..history.recall import Lookups
 from ..history.recorder import Learner, conversation_of
-from ..history.records import COLLECTIONS, Records
+from ..history.records import (
+    COLLECTIONS,
+    Records,
+    unknown_conversation,
+    unknown_previous,
+    unknown_response,
+    unsupported,
+)
 from ..operations import BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
-from ..state.available import available
 from ..stores.circuit_breaker import guarded
+from ..stores.shared import available
 from ..tasks import Tasks
 from ..upstream.chain import Exchange
 from . import token_count

@@ -23,29 +23,24 @@ from typing import Any
 
 import msgspec
 
-from ..admission import Allowance
 from ..deadline import clock
 from ..errors import GatewayFault, InvalidRequest, RateLimited
 from ..exchange.job import Job
-from ..exchange.local_reply import told
-from ..exchange.reply import Reply
-from ..history.claims import HERE
+from ..exchange.reply import Reply, told
 from ..history.continuation import Past
-from ..history.not_found import unknown_response
-from ..history.ownership import Owner
+from ..history.ownership import HERE, Owner
 from ..history.quota import Quotas
 from ..history.recorder import is_stored
-from ..history.records import Records
+from ..history.records import Records, unknown_response
 from ..history.turns import Turn
 from ..providers.provider import Provider
+from ..resilience.concurrency import Allowance
 from ..routing.request import Target
-from ..state.lease import Leases
 from ..tasks import Task, Tasks
 from ..upstream.resolve import longest, resolve
 from ..wire.event_writer import response_object
-from .background_status import ended, is_under_way, standing
 from .background_worker import Prepare, Worker
-from .event_log import EventLog, follow
+from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
 
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]

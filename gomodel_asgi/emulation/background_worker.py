@@ -21,11 +21,9 @@ from ..history.turns import Turn
 from ..observers import Trail
 from ..resilience.concurrency import Held
 from ..routing.request import Target
-from ..state.lease import Leases
 from ..upstream.chain import Exchange
 from ..upstream.observed import followed
-from .background_status import ended, ended_by, is_under_way, marked, standing, with_status
-from .event_log import EventLog
+from .event_log import EventLog, Leases, ended, ended_by, is_under_way, marked, standing, with_status
 
 # Seconds between two looks at the store while working: events are written, the lease is renewed, a cancel is seen.
 BEAT = 0.1

@@ -17,16 +17,15 @@ import msgspec
 
 from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange.job import Job
-from ..exchange.local_reply import told
-from ..exchange.reply import Reply
+from ..exchange.reply import Reply, told
 from ..history.compaction_item import is_ours, opened, sealed
 from ..history.continuation import Past
 from ..history.records import Records
 from ..history.tenancy import packed
 from ..providers.provider import Provider
 from ..routing.request import Target
-from ..tree import parser
 from ..upstream.chain import Exchange
+from ..wire.json_scan import parser
 from .token_count import lacks_operation
 
 Json = dict[str, Any]

@@ -16,8 +16,8 @@ import msgspec
 from ..exchange.job import Job
 from ..history.continuation import Past
 from ..history.recall import Lookups
-from ..pace import beside, paced
 from ..routing.request import Target
+from ..threads import beside, paced
 from ..upstream.resolve import resolve
 from ..upstream.upstream_request import refusing_depth
 from ..wire.json_scan import run

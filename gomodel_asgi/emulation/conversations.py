@@ -4,28 +4,84 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from ..errors import InvalidRequest
 from ..exchange.job import Job
-from ..exchange.local_reply import told
-from ..exchange.reply import Reply
-from ..history.claims import HERE, NOT_OWN
+from ..exchange.reply import Reply, told
 from ..history.continuation import Past, encoded
 from ..history.conversation_log import CODEC, Change, Conversation, ConversationLog, Entry, added, too_large
-from ..history.not_found import unknown_conversation, unknown_item
-from ..history.ownership import Owner
-from ..history.records import CONVERSATIONS as NAME
+from ..history.ownership import HERE, NOT_OWN, Owner
+from ..history.records import CONVERSATIONS as NAME, unknown_conversation, unknown_item
 from ..history.turns import identified
 from ..providers.provider import Provider
 from ..routing.request import Target
-from ..state.available import available
-from ..state.paging import listed, page
-from ..tree import parsed, short
+from ..stores.shared import available
 from ..upstream.chain import Exchange
+from ..wire.json_scan import parsed, short
+
+# Pages of items, as the lists of the Responses API have them: `after`, `limit` and `order`.
+
+
+MOST = 100
+USUAL = 20
+
+
+def asked_of(query: str) -> dict[str, str]:
+    """The members of a raw query, the last of each."""
+    return dict(parse_qsl(query, keep_blank_values=True))
+
+
+def whole_number(asked: dict[str, str], name: str, least: int, most: int) -> int | None:
+    """The member *name*, None where it is absent.
+
+    :raises InvalidRequest: it is no number from *least* to *most*.
+    """
+    value = asked.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 18 and least <= int(value) <= most):
+        raise InvalidRequest(f"'{name}' must be a number from {least} to {most}.", param=name, code="invalid_value")
+    return int(value)
+
+
+def page(items: Sequence[Json], query: str) -> Json:
+    """The page of *items* (oldest first, each with an `id`) that *query* asks for; by default the 20 latest, the
+    latest first.
+
+    :raises InvalidRequest: a member of the query is not usable.
+    """
+    asked = asked_of(query)
+    limit = whole_number(asked, "limit", 1, MOST) or USUAL
+    order = asked.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("'order' must be 'asc' or 'desc'.", param="order", code="invalid_value")
+    ordered = list(items) if order == "asc" else list(items)[::-1]
+    start = _after(ordered, asked.get("after"))
+    found = ordered[start : start + limit]
+    return listed(found, has_more=start + len(found) < len(ordered))
+
+
+def listed(items: Sequence[Json], *, has_more: bool = False) -> Json:
+    """*items* as a list object."""
+    ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {"first_id": None, "last_id": None}
+    return {"object": "list", "data": list(items), **ends, "has_more": has_more}
+
+
+def _after(ordered: Sequence[Json], after: str | None) -> int:
+    if after is None:
+        return 0
+    # Behind the last of that id: clients choose ids, and a page that begins where it began would be asked for for ever.
+    for number in range(len(ordered), 0, -1):
+        if ordered[number - 1]["id"] == after:
+            return number
+    raise InvalidRequest("'after' names no item of this list.", param="after", code="invalid_value")
+
 
 Json = dict[str, Any]
 

@@ -2,24 +2,127 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import msgspec
 
 from ..deadline import clock
 from ..dialects.native import NativeReader
-from ..errors import UpstreamTimeout
+from ..errors import GatewayError, UpstreamTimeout
 from ..exchange.reply import STREAM_HEADERS, STREAM_TYPE, Reply, named
 from ..history.records import Records
 from ..history.turns import Turn
 from ..seams.transport import Headers
 from ..settings import Limits
-from ..tree import parsed
 from ..upstream.stream import Stream
-from ..wire.event_writer import DONE, frame
+from ..wire.event_writer import DONE, frame, response_error
+from ..wire.json_scan import parsed
 from ..wire.sse import parse, split
-from .background_status import standing
+
+# Where a response in the background stands, and how its record is changed when it goes on or ends.
+
+
+Json = dict[str, Any]
+
+UNDER_WAY = ("queued", "in_progress")
+
+
+class Standing(msgspec.Struct):
+    """The members of a response that tell where it stands."""
+
+    status: str | None = None
+    background: bool | None = None
+
+
+standing = msgspec.json.Decoder(Standing).decode
+
+
+def is_under_way(turn: Turn) -> bool:
+    """Whether a response is in the background and has not ended."""
+    return standing(turn.response).status in UNDER_WAY
+
+
+def with_status(turn: Turn, status: str, **members: Any) -> Turn:
+    """*turn* with another status of its response."""
+    response: Json = parsed(turn.response)
+    return msgspec.structs.replace(turn, response=msgspec.json.encode({**response, "status": status, **members}))
+
+
+def ended(turn: Turn, status: str, error: GatewayError | None) -> Turn:
+    """*turn* with its response ended without an answer."""
+    reason = None if error is None else response_error(error)
+    return msgspec.structs.replace(with_status(turn, status, error=reason), request=b"")
+
+
+def ended_by(turn: Turn | None, error: GatewayError) -> Turn | None:
+    return None if turn is None else ended(turn, "failed", error)
+
+
+def marked(response: bytes) -> bytes:
+    """*response* with `background` set, as its request had it."""
+    return msgspec.json.encode({**msgspec.json.decode(response, type=dict[str, msgspec.Raw]), "background": True})
+
+
+# Leases: who works on a response says so again and again; who has stopped saying so is gone.
+
+
+LEASES = "leases"
+
+# Seconds that a lease lasts. Renewed after a third of them, so that two renewals may fail.
+LASTS = 30.0
+
+# Seconds that a response may wait for a worker of the host's task queue.
+WAITS = 24 * 3600.0
+
+# Seconds between two looks at whether somebody else has ended the response.
+LEASE_LOOKS = 0.5
+
+
+class Leases:
+    """Leases on responses, each tenant's apart; one *lasts* so many seconds, and is renewed after a third of them."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+        self.lasts = LASTS
+        # By tenant and id, since the key changes when the tenant is forgotten.
+        self._renewed: dict[tuple[str | None, str], tuple[float, float]] = {}
+
+    async def take(self, tenant: str | None, id: str, *, waiting: bool = False) -> None:
+        """Hold the lease from now on; *waiting*: until a worker takes it."""
+        key = await self.records.tenancy.key(tenant, id)
+        await self.records.store.put(LEASES, key, b"1", ttl=WAITS if waiting else self.lasts)
+        if not waiting:
+            self._renewed[tenant, id] = (time.monotonic(), time.monotonic())
+
+    async def renew(self, tenant: str | None, id: str) -> bool:
+        """Renew the lease if it is time to; whether it is time to look around, too."""
+        now = time.monotonic()
+        renewed, looked = self._renewed.get((tenant, id), (0.0, 0.0))
+        if now - renewed >= self.lasts / 3:
+            key = await self.records.tenancy.key(tenant, id)
+            await self.records.store.put(LEASES, key, b"1", ttl=self.lasts)
+            renewed = now
+        looks = now - looked >= LEASE_LOOKS
+        self._renewed[tenant, id] = (renewed, now if looks else looked)
+        return looks
+
+    async def is_held(self, tenant: str | None, id: str) -> bool:
+        """Whether somebody works on the response, or is expected to."""
+        key = await self.records.tenancy.key(tenant, id)
+        return await self.records.store.get(LEASES, key) is not None
+
+    async def give_back(self, tenant: str | None, id: str) -> None:
+        """Hold it no longer."""
+        self.leave(tenant, id)
+        await self.records.store.delete(LEASES, await self.records.tenancy.key(tenant, id))
+
+    def leave(self, tenant: str | None, id: str) -> None:
+        """Leave it to whoever else holds it."""
+        self._renewed.pop((tenant, id), None)
+
 
 EVENTS = "events"
 

@@ -7,15 +7,13 @@ from typing import Any
 from ..dialects.replay import events_of
 from ..errors import InvalidRequest
 from ..exchange.job import Job
-from ..exchange.local_reply import streamed, told
-from ..exchange.reply import Reply
-from ..history.not_found import unknown_response
-from ..history.records import Records
+from ..exchange.reply import Reply, streamed, told
+from ..history.records import Records, unknown_response
 from ..history.turns import Turn, items_of
-from ..state.paging import asked_of, page, whole_number
-from ..tree import parsed
 from ..wire.event_writer import DONE, frame
+from ..wire.json_scan import parsed
 from .background import Background
+from .conversations import asked_of, page, whole_number
 
 Json = dict[str, Any]
 

@@ -11,12 +11,11 @@ from collections.abc import Generator
 
 from ..errors import UpstreamRejected
 from ..exchange.job import Job
-from ..exchange.local_reply import told
-from ..exchange.reply import Reply
-from ..history.not_found import unsupported
-from ..pace import paced
+from ..exchange.reply import Reply, told
+from ..history.records import unsupported
 from ..providers.provider import Provider
 from ..routing.request import Target
+from ..threads import paced
 from ..upstream.chain import Exchange
 from ..upstream.resolve import resolve
 from ..upstream.upstream_request import call_of, native, outgoing_of

@@ -12,12 +12,12 @@ from ..observers import Observers, Trail
 from ..providers.provider import Provider
 from ..resilience.concurrency import Turnstiles
 from ..resilience.health import Health, ProviderHealth
+from ..resilience.retry import RetryBudget
 from ..routing.registry import Registry
 from ..routing.request import AsyncPolicy, RoutingRequest, Target
 from ..seams.transport import Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope
-from .budget import RetryBudget
 from .resolved_target import Candidate
 
 if TYPE_CHECKING:

@@ -11,12 +11,11 @@ import msgspec
 
 from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamProtocolError
-from ..pace import paced
 from ..settings import Limits
-from ..tree import tree
+from ..threads import paced
 from ..wire.headers import Headers, cache_control, is_safe
 from ..wire.json_pieces import SMALL
-from ..wire.json_scan import counted
+from ..wire.json_scan import counted, tree
 from ..wire.sse import Decoder
 from .resolved_target import Candidate
 
@@ -213,3 +212,19 @@ def named(provider: str, model: str, attempts: int) -> Headers:
     value = model.encode()
     served = [(b"x-gomodel-model", value)] if value and is_safe(value, 256) else []
     return [(b"x-gomodel-provider", provider.encode("ascii")), *served, (b"x-gomodel-attempts", b"%d" % attempts)]
+
+
+# Replies that no upstream was asked for.
+
+
+def told(value: Any, provider: str, model: str | None) -> Reply:
+    """*value* (JSON, or bytes of it) as the reply; *provider* and *model* are those that once gave it."""
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    headers = [JSON_TYPE, *named(provider, (model or "")[:257], 0)]
+    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=body)
+
+
+def streamed(events: bytes, provider: str, model: str | None) -> Reply:
+    """*events* as the reply."""
+    headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
+    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=events)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from ..dialects.base import Dialect
-from ..dialects.blackout import Blackout
 from ..providers.provider import Credential, Provider
 from ..routing.request import Target
 from ..seams.transport import UpstreamRequest
 from ..settings import Retries, Timeouts
+from ..wire.redaction import Blackout
 
 
 class Candidate(Struct, frozen=True):

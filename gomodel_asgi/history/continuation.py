@@ -17,14 +17,13 @@ from msgspec import Raw
 from ..errors import InvalidRequest
 from ..operations import Row
 from ..providers.provider import Provider
-from ..state.accounts import Accounts
-from ..tree import parsed
 from ..wire.ambiguity import ARRAY
 from ..wire.json_body import Envelope, invalid_json
+from ..wire.json_scan import parsed
 from .compaction_item import is_ours
-from .not_found import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
-from .ownership import Owner
+from .ownership import Accounts, Owner
 from .portable import carried
+from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
 from .references import Reference, without
 from .turns import Line
 

@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidRequest, StoreUnavailable
-from ..tree import parsed
-from .codec import Codec
-from .not_found import unknown_conversation
+from ..wire.json_scan import parsed
 from .quota import Quotas
-from .records import CONVERSATIONS as NAME, Records
+from .records import CONVERSATIONS as NAME, Records, unknown_conversation
+from .tenancy import Codec
 from .turns import Line, Turn, items_of
 
 Json = dict[str, Any]

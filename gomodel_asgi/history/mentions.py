@@ -8,13 +8,12 @@ from msgspec import Raw, Struct, field
 
 from ..errors import InvalidRequest
 from ..operations import Body
-from ..pace import LITTLE
-from ..settings import MIB
+from ..settings import LITTLE, MIB
 from ..wire.ambiguity import ARRAY, OBJECT, Item, elements, examined, first, member_of, reading, text_in
 from ..wire.json_pieces import Members
 from ..wire.json_scan import Unreadable, counted
 from .compaction_item import begins_marked, is_marked
-from .not_found import unknown_item
+from .records import unknown_item
 from .references import Reference, holds, may_be_nested, nested, references, slim
 
 # Items of one request that may be references: each costs a look into the store.

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..dialects.content import Opaque
 from ..dialects.item_text import answer_text, in_words
-from ..dialects.parts import Opaque
 from ..dialects.unsupported import Unsupported
 from .turns import Line
 

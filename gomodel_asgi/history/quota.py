@@ -26,10 +26,9 @@ from ..errors import StoreUnavailable
 from ..seams.store import Record, require_atomic
 from ..settings import Default
 from ..tasks import loop_token
-from .codec import Codec
 from .journal import Head, Kept
 from .records import Records
-from .tenancy import valid_id
+from .tenancy import Codec, valid_id
 from .turns import Turn
 
 logger = logging.getLogger("gomodel_asgi.stores")

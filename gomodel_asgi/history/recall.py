@@ -17,15 +17,14 @@ from urllib.parse import unquote_plus
 
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
-from ..pace import paced
 from ..routing.request import Target
-from ..state.available import available
+from ..stores.shared import available
+from ..threads import paced
 from ..wire.ambiguity import OBJECT, first, member_of, text_in
-from .claims import HERE
 from .continuation import PATH, Named, Past, Referred
 from .mentions import Mentions, brings, has_mark, lists_of, mentions_of
-from .not_found import unknown_item
-from .records import Records
+from .ownership import HERE
+from .records import Records, unknown_item
 from .references import response_of
 from .turns import items_of
 

@@ -22,15 +22,13 @@ from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..exchange.resolved_target import Candidate
-from ..pace import paced
 from ..routing.request import Target
 from ..tasks import Task, Tasks
-from ..tree import short
-from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, windows
+from ..threads import paced
+from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, short, windows
 from ..wire.sse import parse
-from .claims import HERE, NOT_OWN
 from .conversation_log import ConversationLog
-from .ownership import Owner
+from .ownership import HERE, NOT_OWN, Owner
 from .quota import Quotas
 from .records import Records
 from .references import only_named

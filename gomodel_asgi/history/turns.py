@@ -12,9 +12,8 @@ from typing import Any
 import msgspec
 
 from ..seams.store import Record, Store
-from ..tree import parsed
-from .codec import Codec
-from .tenancy import Tenancy, valid_id
+from ..wire.json_scan import parsed
+from .tenancy import Codec, Tenancy, valid_id
 
 Json = dict[str, Any]
 

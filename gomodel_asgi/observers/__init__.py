@@ -5,8 +5,8 @@ once and never reaches the request. For sinks that wait there is `AsyncObserver`
 `LoggingObserver`.
 """
 
-from .background import AsyncObserver
-from .fanout import Observer, Observers
+from .answer import Usage
+from .fanout import AsyncObserver, Observer, Observers
 from .log import LoggingObserver
 from .records import (
     AttemptEnded,
@@ -24,7 +24,6 @@ from .records import (
     Warned,
 )
 from .trace import Trail
-from .usage import Usage
 
 __all__ = [
     "AsyncObserver",

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
-from collections.abc import Awaitable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
+
+import anyio
+from anyio.lowlevel import RunVar
 
 from .records import Context, KeepAliveLost, Record
 
@@ -62,3 +68,107 @@ class Observers:
             self.failed.add(id(observer))
             name = type(observer).__qualname__
             logger.error("The observer %s raised %s; later failures are not logged.", name, type(error).__name__)
+
+
+# For sinks that wait: records go through a bounded queue to a task of their own.
+
+
+Sink = Callable[[Record], Awaitable[object]]
+
+
+class AsyncObserver:
+    """Gives records to *sink*, an async callable, one after the other in order, without the request waiting for it.
+
+    At most *queue* records wait; what comes beyond that is dropped and counted in `dropped`. What the sink raises is
+    counted in `failed` and logged the first time. The task behind it starts with the first record, one for each event
+    loop, and ends with `aclose()`, which the gateway calls when it is closed: the sink has *farewell* seconds then.
+
+    :raises ValueError: *queue* is less than 1.
+    """
+
+    def __init__(self, sink: Sink, queue: int = 1000, *, farewell: float = 5.0) -> None:
+        if queue < 1:
+            raise ValueError("queue: give room for at least one record.")
+        self.sink = sink
+        self.queue = queue
+        self.farewell = farewell
+        self.dropped = 0
+        self.failed = 0
+        self.of_loop: RunVar[Worker] = RunVar(f"gomodel_asgi_observer_{id(self)}")
+
+    def __call__(self, record: Record) -> None:
+        worker = self.of_loop.get(None)
+        if worker is None or worker.closing:
+            worker = Worker(self)
+            self.of_loop.set(worker)
+            worker.start()
+        if len(worker.waiting) >= self.queue:
+            self.dropped += 1
+            return
+        worker.waiting.append(record)
+        worker.wake.set()
+
+    async def aclose(self) -> None:
+        """End the running loop's task: the sink still gets what is queued, for *farewell* seconds at the most."""
+        worker = self.of_loop.get(None)
+        if worker is not None and not worker.closing:
+            await worker.close()
+
+
+class Worker:
+    """The task of one event loop."""
+
+    def __init__(self, observer: AsyncObserver) -> None:
+        self.observer = observer
+        self.waiting: deque[Record] = deque()
+        self.wake = anyio.Event()
+        self.ended = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self.closing = False
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run on the loop that is running, outside of any request's own context."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            import trio
+
+            trio.lowlevel.spawn_system_task(self._run)
+            return
+        self.task = loop.create_task(self._run(), context=contextvars.Context())
+
+    async def close(self) -> None:
+        self.closing = True
+        self.wake.set()
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(self.observer.farewell):
+                await self.ended.wait()
+            self.scope.cancel()
+            await self.ended.wait()
+
+    async def _run(self) -> None:
+        try:
+            with self.scope:
+                while not self.closing or self.waiting:
+                    await self._emptied()
+        finally:
+            self.closing = True  # however it ended: the next record starts a new one
+            self.observer.dropped += len(self.waiting)
+            self.waiting.clear()
+            self.ended.set()
+
+    async def _emptied(self) -> None:
+        while self.waiting:
+            await self._given(self.waiting.popleft())
+        if not self.closing:
+            self.wake = anyio.Event()
+            await self.wake.wait()
+
+    async def _given(self, record: Record) -> None:
+        try:
+            await self.observer.sink(record)
+        except Exception as error:
+            self.observer.failed += 1
+            if self.observer.failed == 1:
+                logger.error("An AsyncObserver's sink raised %s; later failures are counted.", type(error).__name__)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from .usage import Usage
+from .answer import Usage
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 

@@ -15,9 +15,8 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from ..errors import GatewayError, UpstreamRejected, type_of_status
-from .answer import Answer, Source, clean, of_body, of_source
+from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
-from .measure import Measure
 from .records import (
     AttemptEnded,
     AttemptStarted,
@@ -29,7 +28,6 @@ from .records import (
     RequestStarted,
     Warned,
 )
-from .usage import Usage, estimate
 
 BILLED = frozenset({"create", "compact"})
 """Operations whose usage is new: a response that is only looked at has been paid for."""

@@ -1,11 +1,11 @@
 """Upstream providers: the `Provider` value, a preset for each vendor, and `from_env`."""
 
-from .environment import from_env
 from .presets import (
     anthropic,
     azure,
     bedrock,
     deepseek,
+    from_env,
     gemini,
     groq,
     llamacpp,

@@ -7,6 +7,7 @@ of the host (user, state, app) is there. `Target` is the answer, and it is final
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,7 @@ from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
-from ..errors import InvalidRequest, UnknownModel, UnknownProvider
+from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
 from ..providers.provider import ApiKey, Provider
 from ..resilience.health import ProviderHealth
@@ -25,6 +26,7 @@ from .registry import Registry
 
 if TYPE_CHECKING:
     from ..schema import ResponsesRequest
+
 
 RESERVED_PARAMS = ("model", "stream", "background")
 
@@ -267,3 +269,29 @@ def _path(location: tuple[int | str, ...], value: Any) -> str:
         elif isinstance(value, Mapping) and (part in value or number == len(location) - 1):
             path, value = f"{path}.{part}" if path else str(part), value.get(part)
     return path
+
+
+# What a policy would do with a request, told without sending anything.
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands."""
+
+    provider: str
+    model: str | None
+    url: str
+    dialect: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
+    is what the client would get instead, if the policy refuses."""
+
+    model: str | None
+    hint: str | None
+    target: Target | None
+    candidates: tuple[Candidate, ...] = ()
+    error: GatewayError | None = None

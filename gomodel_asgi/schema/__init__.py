@@ -19,9 +19,21 @@ from .items import (
     Part,
     ReasoningItem,
 )
-from .operations import CompactedResponse, DeletedResponse, ErrorDetails, ErrorEnvelope, InputItemList, InputTokens
 from .request import ReasoningOptions, ResponsesRequest, StreamOptions, TextOptions, Tool
-from .response import IncompleteDetails, InputTokensDetails, OutputTokensDetails, Response, ResponseError, Usage
+from .response import (
+    CompactedResponse,
+    DeletedResponse,
+    ErrorDetails,
+    ErrorEnvelope,
+    IncompleteDetails,
+    InputItemList,
+    InputTokens,
+    InputTokensDetails,
+    OutputTokensDetails,
+    Response,
+    ResponseError,
+    Usage,
+)
 
 __all__ = [
     "AnyItem",

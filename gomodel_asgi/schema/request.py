@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .base import Json, Number, WireModel
-from .items import AnyItem
+from .items import AnyItem, Json, Number, WireModel
 
 
 class Tool(WireModel):

@@ -8,8 +8,8 @@ from starlette.types import Message, Receive, Scope
 
 from ..deadline import Overran, clock, within
 from ..errors import InvalidRequest, RequestTimeout
-from ..pace import paced
 from ..settings import KIB, Limits
+from ..threads import paced
 from ..wire.json_body import Envelope
 from ..wire.json_pieces import SMALL
 

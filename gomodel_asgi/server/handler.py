@@ -12,28 +12,28 @@ from collections.abc import Awaitable
 from typing import Literal, Protocol
 
 from msgspec import Struct
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..admission import Allowance
-from ..endpoints.absence import Absence
 from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
-from ..exchange.detached import detached
 from ..exchange.job import Setup
 from ..exchange.reply import Failed, Reply
 from ..observers import Trail
 from ..operations import BODIED
 from ..pipeline import Inbound, TenantOf, dispatch, tenant_of
+from ..resilience.concurrency import Allowance
 from ..seams.store import Store
+from ..settings import Timeouts
 from ..transport.slots import ConnectionLimit
+from ..upstream.stream import detached
 from ..wire.headers import HINT, Headers, read, request_id
 from ..wire.json_body import Envelope
 from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .disconnect import Reason, Watch, watch
-from .drain import UnderWay
-from .hints import agreed, split_query
+from .drain import Absence, UnderWay
 from .models import ModelsOf, list_models
-from .paths import Route, check_id
+from .paths import Route, agreed, check_id, split_query
 
 
 class Served(Protocol):
@@ -279,3 +279,50 @@ def failed(error: GatewayError) -> Reply:
     if error.attempts:
         headers.append((b"x-gomodel-attempts", b"%d" % error.attempts))
     return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))
+
+
+# Replies as Starlette responses, for hosts that answer from their own routes.
+
+
+class ReplyResponse(Response):
+    """Sends a `Reply` that the host's code has asked for, streaming where it streams."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.status_code = reply.status
+        self.background = None
+        self.raw_headers = list(reply.raw_headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        delivery = Delivery(self.reply, send, self.raw_headers, Timeouts())
+        guard = watch(receive)
+        try:
+            async with guard:
+                await delivery.run(guard)
+        finally:
+            await self.reply.aclose()
+        if self.background is not None:
+            await self.background()
+
+
+Reply.make_response = ReplyResponse
+
+
+class EndpointResponse(Response):
+    """What `gateway.endpoint` answers: the reply of a request that the gateway has read itself."""
+
+    def __init__(self, handler: Handler, reply: Reply | None) -> None:
+        self.handler = handler
+        self.reply = reply
+        self.status_code = 499 if reply is None else reply.status
+        self.background = None
+        self.raw_headers = [] if reply is None else list(reply.raw_headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.reply is not None:
+            self.reply.raw_headers = self.raw_headers
+            await self.handler.deliver(self.reply, send)
+        if self.handler.raised is not None:
+            raise self.handler.raised
+        if self.background is not None:
+            await self.background()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from starlette.types import Scope
 
-from ..errors import InvalidRequest, MethodNotAllowed
-from ..history.not_found import unknown_response
+from ..errors import InvalidRequest, MethodNotAllowed, ProviderConflict
+from ..history.records import unknown_response
 from ..operations import PLACEHOLDER, TABLE, Operation
+from ..wire.headers import HINT
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
 NOTHING = (
@@ -127,3 +129,49 @@ def check_id(id: str | None) -> None:
     """
     if id is not None and (not ID.fullmatch(id) or id in (".", "..")):
         raise unknown_response()
+
+
+# The provider hint, gathered from where a client may put it; it never goes further than this.
+
+
+LONGEST = 256  # a provider's name has 64 characters at the most; what is longer is no hint but an attempt
+
+
+def split_query(raw: bytes) -> tuple[str, list[str]]:
+    """The raw query without its `provider` members, and those members' values.
+
+    :raises InvalidRequest: the query holds bytes that no URL may hold.
+    """
+    if not raw:
+        return "", []
+    if any(byte <= 0x20 or byte >= 0x7F for byte in raw):
+        raise InvalidRequest("The query string is not a valid one.", code="invalid_query")
+    kept, hints = [], []
+    for part in raw.decode("ascii").split("&"):
+        name, _, value = part.partition("=")
+        if unquote_plus(name) == "provider":
+            hints.append(unquote_plus(value))
+        else:
+            kept.append(part)
+    return "&".join(kept), hints
+
+
+def agreed(body: str | None, headers: Iterable[tuple[bytes, bytes]], query: list[str]) -> str | None:
+    """The one hint that all explicit sources give, None where there is none.
+
+    :raises ProviderConflict: two of them disagree.
+    :raises InvalidRequest: a hint holds what no name can hold.
+    """
+    given = [value.decode("latin-1") for name, value in headers if name == HINT]
+    if not given and not query:
+        return _checked(body or None)
+    found = {hint.strip() for hint in (*given, *query, body or "")} - {""}
+    if len(found) > 1:
+        raise ProviderConflict("The provider hints in body, header and query disagree; give one.")
+    return _checked(next(iter(found), None))
+
+
+def _checked(hint: str | None) -> str | None:
+    if hint is not None and (len(hint) > LONGEST or not hint.isprintable()):
+        raise InvalidRequest("'provider' is not a provider's name.", param="provider", code="invalid_type")
+    return hint

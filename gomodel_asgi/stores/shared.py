@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-from ..errors import StoreUnavailable
+import anyio
+
+from ..errors import GatewayError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -87,3 +89,26 @@ class PerLoop(Generic[T]):
                 del self._held[other]
             made = self._held[loop] = self._make()
             return made
+
+
+# Reading from a store that may not be as stores should be: bounded in time, its failures told in one way.
+
+
+# Seconds in which a store has to give what a request needs; its own limit is shorter.
+PATIENCE = 10.0
+
+
+async def available(read: Callable[[], Awaitable[T]]) -> T:
+    """What *read* gives.
+
+    :raises StoreUnavailable: it takes too long, or the store raises what no store may raise.
+    """
+    try:
+        with anyio.fail_after(PATIENCE):
+            return await read()
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise StoreUnavailable(
+            "The state store does not answer; try again later.", detail=type(error).__name__
+        ) from error

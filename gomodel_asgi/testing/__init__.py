@@ -37,11 +37,11 @@ if TYPE_CHECKING:
         Swapped,
         Trailing,
     )
-    from .journal import ReceivedRequest
+    from .model import Message, Prompt, Tool
+    from .plan import Answer, Reply, ToolCall
     from .policy import run_policy
-    from .prompt import Message, Prompt, Tool
     from .provider import FakeProvider, Scripted
-    from .replies import Answer, Reply, ToolCall
+    from .server import ReceivedRequest
     from .signals import Signal
 
 __all__ = [
@@ -79,13 +79,13 @@ __all__ = [
 ROOMS = {
     "FakeProvider": "provider",
     "Scripted": "provider",
-    "Answer": "replies",
-    "Reply": "replies",
-    "ToolCall": "replies",
-    "Message": "prompt",
-    "Prompt": "prompt",
-    "Tool": "prompt",
-    "ReceivedRequest": "journal",
+    "Answer": "plan",
+    "Reply": "plan",
+    "ToolCall": "plan",
+    "Message": "model",
+    "Prompt": "model",
+    "Tool": "model",
+    "ReceivedRequest": "server",
     "Signal": "signals",
     "run_policy": "policy",
 }

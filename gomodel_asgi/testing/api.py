@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .journal import ReceivedRequest
 from .model import EPOCH, Model
 from .plan import Plan
-from .refusals import Refused
+from .responses.conversations import Refused
+from .server import ReceivedRequest
 from .wire import Wire
 
 PREFIX = r"(?:/(?!(?:responses|conversations|chat|completions|messages|models)(?:/|$))[^/]+)*"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .journal import ReceivedRequest
 from .plan import Body, End, Fill, Head, Hold, Pause, Plan, Step
+from .server import ReceivedRequest
 from .signals import Signal
 
 

@@ -16,11 +16,11 @@ from ..providers.provider import Provider
 from ..resilience.health import Health
 from ..routing.registry import Registry, split_model
 from ..routing.request import Policy, PreviousResponse, RoutingRequest, Target
-from ..server.hints import agreed, split_query
+from ..server.paths import agreed, split_query
 from ..settings import Timeouts
 from ..threads import call
 from ..wire.json_body import Envelope
-from .replies import HeaderList, encoded
+from .plan import HeaderList, encoded
 from .signals import backend
 
 if TYPE_CHECKING:

@@ -31,13 +31,10 @@ from starlette.types import Receive, Scope, Send
 from .api import Api, Settings
 from .asgi import received, send_plan
 from .faults import Fault
-from .journal import ReceivedRequest
-from .model import Model, default_answer
-from .plan import Body, Pause, Plan, unary
-from .prompt import Prompt
-from .refusals import JSON, Refused
-from .replies import Answer, Reply, Unplayable, encoded
-from .server import Server
+from .model import Model, Prompt, default_answer
+from .plan import Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
+from .responses.conversations import JSON, Refused
+from .server import ReceivedRequest, Server
 from .signals import Signal
 from .wire import Failure, Wire
 

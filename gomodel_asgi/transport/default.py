@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..backend import on_trio
+from ..deadline import on_trio
 from ..seams.transport import Listener, Transport, UpstreamReply, UpstreamRequest
 from .slots import ConnectionLimit
 

@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 import anyio
 
-from ..backend import on_trio
+from ..deadline import on_trio
 from ..errors import Overloaded
 
 LEAST, MOST = 64, 16_384

@@ -19,21 +19,19 @@ from ..deadline import clock
 from ..dialects.base import Call, Outgoing
 from ..dialects.emulations import single_call
 from ..dialects.native import NativeReader
-from ..dialects.reader import Reader
-from ..dialects.translated import TranslatedReader
+from ..dialects.reader import Reader, TranslatedReader
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
 from ..exchange.job import Job
 from ..exchange.resolved_target import Candidate
-from ..exchange.rounds import Rounds
-from ..pace import beside
 from ..resilience.circuit_breaker import Permit
 from ..resilience.retry import retry_after
 from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
+from ..threads import beside
 from ..wire.event_writer import Emitter
 from . import unary
 from .classify import ANSWERS, media_type, refusal, rejection
-from .decoding import decoded
-from .stream import fed
+from .stream import Rounds, fed
+from .unary import decoded
 from .upstream_request import call_of, native, outgoing_of, translated
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody

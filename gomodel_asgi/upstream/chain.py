@@ -16,7 +16,6 @@ from msgspec import Struct
 
 from ..deadline import clock
 from ..errors import GatewayError, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
-from ..exchange.detached import detached
 from ..exchange.job import Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply, named
 from ..exchange.resolved_target import Candidate
@@ -31,7 +30,7 @@ from .attempt import Answer, Attempt
 from .classify import BUSY
 from .observed import ToldStream
 from .resolve import kept, resolve
-from .stream import Stream
+from .stream import Stream, detached
 
 WORK = ("create", "compact")
 """Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""

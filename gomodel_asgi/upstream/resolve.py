@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ..dialects.base import Dialect
-from ..dialects.blackout import blackout_of
-from ..dialects.built_in import built_in
+from ..dialects.base import Dialect, built_in
 from ..errors import GatewayError, PolicyFailed
 from ..exchange.job import Job, Setup, provider_of
 from ..exchange.resolved_target import Candidate
 from ..providers.provider import Credential, Provider
 from ..routing.request import Target
 from ..settings import Timeouts
-from ..wire.redaction import carried
+from ..wire.redaction import blackout_of, carried
 
 MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""

@@ -9,15 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 from ..deadline import clock
-from ..dialects.reader import Reader
+from ..dialects.base import Outgoing
+from ..dialects.reader import Reader, TranslatedReader
 from ..errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
-from ..exchange.detached import detached
 from ..exchange.reply import Broken
-from ..pace import beside
-from ..seams.transport import UpstreamReply
+from ..seams.transport import Headers, UpstreamReply
 from ..settings import MIB
+from ..threads import beside
+
+# Errors that are kept.
+#
+# An error's traceback, and that of what caused it, hold the frames of the whole request. A request that holds its
+# error would therefore hold itself, with all its bodies, until the garbage collector comes by.
+
+
+Error = TypeVar("Error", bound=GatewayError)
+
+
+def detached(error: Error) -> Error:
+    """*error*, without its traceback and its causes."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
 
 ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
 LINGER = 5.0  # seconds an upstream may keep its stream open after the terminal event
@@ -164,3 +180,37 @@ class Stream:
         self.closed = self.ended = True
         await self.upstream.aclose()
         self.on_end(self, error)
+
+
+# Replies of an upstream that asks to be asked again, read as one.
+
+
+class Rounds:
+    """An `UpstreamReply` whose body goes on with that of the next request as often as *reader*, which is fed with it,
+    finds that the upstream wants one. *ask* makes the request."""
+
+    def __init__(
+        self, first: UpstreamReply, reader: TranslatedReader, ask: Callable[[Outgoing], Awaitable[UpstreamReply]]
+    ) -> None:
+        self.status: int = first.status
+        self.headers: Headers = first.headers
+        self.resumable: bool = first.resumable
+        self._upstream = first
+        self._reader = reader
+        self._ask = ask
+
+    async def read(self, timeout: float) -> bytes:
+        """More of the body; see `UpstreamReply.read`.
+
+        :raises GatewayError: the next request failed.
+        """
+        if (outgoing := self._reader.again) is not None:
+            await self._upstream.aclose()
+            self._upstream = await self._ask(outgoing)
+            self.resumable = self._upstream.resumable
+            self._reader.begin_round()
+        return await self._upstream.read(timeout)
+
+    async def aclose(self) -> None:
+        """Release the connection of the round that is open."""
+        await self._upstream.aclose()

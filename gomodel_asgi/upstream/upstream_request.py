@@ -15,21 +15,67 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from msgspec.structs import replace
 
-from ..dialects.base import Call, Outgoing
+from ..dialects.base import PREFIX, Call, Outgoing, unpacked
 from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.resolved_target import Candidate
-from ..exchange.strings import check_strings
 from ..operations import BODIED, PLACEHOLDER, ROWS
-from ..pace import beside, paced
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.transport import UpstreamRequest
-from ..settings import KIB
+from ..settings import KIB, Limits
+from ..threads import beside, paced
 from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_body import invalid_json
 from ..wire.json_pieces import SMALL
+from ..wire.json_scan import Unreadable, check, counted
+
+# JSON inside the strings of a request: a call's arguments, and what we have packed into `encrypted_content`.
+#
+# A dialect parses it, and none of it has been counted: to whoever looked at the body it was text. Arguments that are
+# nested too deeply to be parsed are text to a dialect too, like all that is no JSON: what a model has once said must
+# not end a conversation.
+
+
+ITEM_LISTS = ("instructions", "input")
+PACKED = "encrypted_content"
+
+
+async def check_strings(body: Mapping[str, Any], limits: Limits) -> None:
+    """Refuse a request whose strings hold more JSON than it may hold itself.
+
+    :raises InvalidRequest: what we have packed is nested too deeply, or all together have too many values.
+    """
+    found, room = [*strings_of(body)], limits.values
+    is_little = sum(len(text) for _, text in found) <= room  # a value takes a character at least
+    for path, text in found:
+        packed = path.endswith(PACKED)
+        data = unpacked(text) if packed else text.encode("utf-8", "surrogatepass")
+        depth = limits.depth if packed else len(data)
+        try:
+            if is_little:
+                check(data, depth=depth, values=room)
+            else:
+                room -= await paced(counted(data, depth=depth, values=room))
+        except Unreadable as error:
+            message = f"The JSON in '{path}' cannot be read: {error}"
+            raise InvalidRequest(message, param=path, code="invalid_json") from None
+
+
+def strings_of(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The strings that hold JSON, by path."""
+    for name in ITEM_LISTS:
+        items = body.get(name)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            if not isinstance(item, dict):
+                continue
+            arguments, packed = item.get("arguments"), item.get(PACKED)
+            if isinstance(arguments, str):
+                yield f"{name}[{index}].arguments", arguments
+            if isinstance(packed, str) and packed.startswith(PREFIX):
+                yield f"{name}[{index}].{PACKED}", packed
+
 
 USER_AGENT = f"gomodel-asgi/{__version__}".encode()
 JSON = (b"content-type", b"application/json")

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from ..errors import InvalidRequest
 from ..operations import BODY
-from ..pace import LITTLE
+from ..settings import LITTLE
 from .json_body import invalid_json
 from .json_pieces import SMALL, Members
 from .json_scan import Scan, may_exceed, windows

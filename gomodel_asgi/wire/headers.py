@@ -8,9 +8,7 @@ import random
 import re
 from collections.abc import Callable, Iterable
 
-from ..errors import (
-    InvalidRequest,
-)
+from ..errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..tree import tree
+from .json_scan import tree
 from .partial_json import StringMember
 
 Json = dict[str, Any]

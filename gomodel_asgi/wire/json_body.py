@@ -20,9 +20,8 @@ from msgspec import structs
 
 from ..errors import InvalidRequest
 from ..settings import KIB, MIB, Limits
-from ..tree import parsed
 from .json_pieces import SMALL, Found, Members, read_object, read_small
-from .json_scan import Scan, Unreadable, check, may_exceed, run, windows
+from .json_scan import Scan, Unreadable, check, may_exceed, parsed, run, windows
 
 BOM = b"\xef\xbb\xbf"
 NULL, TRUE, FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")

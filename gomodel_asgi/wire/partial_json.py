@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from ..tree import tree
+from .json_scan import tree
 
 SIMPLE_ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 PLAIN = re.compile(r'[^"\\]+')

@@ -16,10 +16,9 @@ from msgspec import Raw, Struct
 
 from ..errors import GatewayError, InvalidRequest, type_of_status
 from ..settings import Limits
-from ..tree import parsed, short
 from .json_body import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from .json_pieces import SMALL, Found, Members
-from .json_scan import Unreadable, check, check_utf8, counted
+from .json_scan import Unreadable, check, check_utf8, counted, parsed, short
 from .sse import Decoder
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")

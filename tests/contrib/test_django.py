@@ -32,7 +32,7 @@ from key_value.aio.stores.memory import MemoryStore as KeyValueMemory  # noqa: E
 from rest_framework.authtoken.models import Token  # noqa: E402
 
 from gomodel_asgi.contrib.django import DjangoAuth, get_gateway  # noqa: E402
-from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
+from gomodel_asgi.contrib.django.configuration import check_settings  # noqa: E402
 
 QUESTION = {"model": "m", "input": "Hello"}
 BEARER = "gomodel_asgi.contrib.django.tokens.BearerToken"

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.dialects.anthropic import AnthropicDialect
-from gomodel_asgi.dialects.base import Call
-from gomodel_asgi.dialects.opaque_state import unseal
+from gomodel_asgi.dialects.base import Call, unseal
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 from gomodel_asgi.wire.event_writer import Emitter
 from tests.dialects.anthropic_reader import damaged

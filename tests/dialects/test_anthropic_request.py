@@ -10,9 +10,8 @@ import msgspec
 import pytest
 
 from gomodel_asgi.dialects.anthropic import AnthropicDialect
-from gomodel_asgi.dialects.anthropic.models import model_of
-from gomodel_asgi.dialects.base import Call, Outgoing
-from gomodel_asgi.dialects.opaque_state import seal
+from gomodel_asgi.dialects.anthropic.options import model_of
+from gomodel_asgi.dialects.base import Call, Outgoing, seal
 from gomodel_asgi.errors import InvalidRequest
 from tests.dialects.anthropic_reader import damaged
 

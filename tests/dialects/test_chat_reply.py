@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.dialects.opaque_state import unseal
+from gomodel_asgi.dialects.base import unseal
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 from tests.dialects.chat_play import Json, calls_of, chunk, message, play, reasoning_of, text_of, whole
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from gomodel_asgi.dialects.base import seal
 from gomodel_asgi.dialects.chat.opaque_state import Memory
-from gomodel_asgi.dialects.opaque_state import seal
 from gomodel_asgi.errors import InvalidRequest
 from tests.dialects.chat_play import Json, chunk, outgoing, play, sent
 

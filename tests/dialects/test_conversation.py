@@ -9,11 +9,21 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.dialects.arrangement import NO_OUTPUT, CallIds
+from gomodel_asgi.dialects.arrangement import NO_OUTPUT, CallIds, split_instructions
 from gomodel_asgi.dialects.base import Call
+from gomodel_asgi.dialects.content import (
+    Audio,
+    File,
+    Image,
+    Opaque,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolOutput,
+    Turn,
+)
 from gomodel_asgi.dialects.conversation import arguments_json, joined_text, offered_tools, read_conversation
-from gomodel_asgi.dialects.instructions import split_instructions
-from gomodel_asgi.dialects.parts import Audio, File, Image, Opaque, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from gomodel_asgi.dialects.unsupported import Unsupported
 from gomodel_asgi.errors import InvalidRequest
 

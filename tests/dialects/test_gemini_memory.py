@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.dialects.base import Call
+from gomodel_asgi.dialects.base import Call, seal
 from gomodel_asgi.dialects.gemini import GeminiDialect
-from gomodel_asgi.dialects.opaque_state import seal
 from gomodel_asgi.wire.event_writer import Emitter
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ from google.genai import types
 
 from gomodel_asgi.dialects.base import Call, Outgoing
 from gomodel_asgi.dialects.emulations import single_call
-from gomodel_asgi.dialects.gemini import GeminiDialect, opaque_state
+from gomodel_asgi.dialects.gemini import GeminiDialect, output
 from gomodel_asgi.errors import InvalidRequest
 
 Json = dict[str, Any]
@@ -453,7 +453,7 @@ def test_a_conversation_is_never_refused_for_its_calls_of_hosted_tools(policy: s
 
 def test_searches_of_geminis_own_stay_with_their_sealed_parts() -> None:
     called = {"part": {"toolCall": {"toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["cats"]}}}}
-    sealed = opaque_state.pack([called], "gemini", "gemini-3-pro-preview")
+    sealed = output.pack([called], "gemini", "gemini-3-pro-preview")
     own = {"type": "reasoning", "summary": [], "encrypted_content": sealed}
     search = {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "cats"}}
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.dialects.base import Call
-from gomodel_asgi.dialects.built_in import built_in
-from gomodel_asgi.dialects.translated import TranslatedReader
+from gomodel_asgi.dialects.base import Call, built_in
+from gomodel_asgi.dialects.reader import TranslatedReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamRejected
 from gomodel_asgi.settings import MIB, Limits
 from gomodel_asgi.wire.event_writer import Emitter

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Provider, providers
-from gomodel_asgi.dialects.base import Call
-from gomodel_asgi.dialects.built_in import built_in
-from gomodel_asgi.dialects.chat.reasoning_tags import MOST_SPACE, TaggedText
-from gomodel_asgi.dialects.translated import TranslatedReader
+from gomodel_asgi.dialects.base import Call, built_in
+from gomodel_asgi.dialects.chat.output import MOST_SPACE, TaggedText
+from gomodel_asgi.dialects.reader import TranslatedReader
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.wire.event_writer import Emitter
 

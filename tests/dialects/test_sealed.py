@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.dialects.opaque_state import PREFIX, seal, unseal
+from gomodel_asgi.dialects.base import PREFIX, seal, unseal
 
 PAYLOAD = {"thinking": "hm", "list": [1, {"é": None}]}
 values = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5), st.lists, max_leaves=5)

@@ -18,7 +18,7 @@ from .mutation import mutator
 from .seeds import FILES, seeds
 
 with atheris.instrument_imports(include=["gomodel_asgi"]):
-    from gomodel_asgi.dialects.built_in import CLASSES, built_in
+    from gomodel_asgi.dialects.base import CLASSES, built_in
 
     from .targets import TARGETS
 

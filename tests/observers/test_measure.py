@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gomodel_asgi.observers.measure import Measure
+from gomodel_asgi.observers.answer import Measure
 from gomodel_asgi.wire.sse import Decoder
 from tests.dialects.chat_reader import WHY_SKIPPED, exchanges
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.observers import Usage
-from gomodel_asgi.observers.usage import estimate, read_usage
+from gomodel_asgi.observers.answer import estimate, read_usage
 
 
 def test_responses_usage_is_taken_as_it_stands() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gomodel_asgi import Gateway, MemoryStore, RoutingRequest, Target
 from gomodel_asgi.errors import GatewayError, Unauthenticated
-from gomodel_asgi.history.not_found import unknown_item
+from gomodel_asgi.history.records import unknown_item
 from gomodel_asgi.stores import Record
 from gomodel_asgi.testing import Answer, FakeProvider
 from tests.driving import Caller, ask

@@ -10,9 +10,8 @@ import anyio
 import pytest
 
 from gomodel_asgi import Gateway
-from gomodel_asgi.emulation.event_log import EVENTS
+from gomodel_asgi.emulation.event_log import EVENTS, LEASES
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.state.lease import LEASES
 from gomodel_asgi.stores import KeyValueStore, MemoryStore
 from gomodel_asgi.testing import FakeProvider, Reply, Scripted, Stall, Status
 from tests.driving import PATIENCE, Caller, ask, encoded, scope_of

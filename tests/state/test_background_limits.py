@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from gomodel_asgi import Gateway, Limits, Provider, RoutingRequest, Target, Timeouts
+from gomodel_asgi.emulation.event_log import LEASES
 from gomodel_asgi.errors import Overloaded
 from gomodel_asgi.observers import Ended, Record, RequestStarted
 from gomodel_asgi.seams.transport import UpstreamReply, UpstreamRequest
-from gomodel_asgi.state.lease import LEASES
 from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
 from gomodel_asgi.transport.default import DefaultTransport

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import MemoryStore
-from gomodel_asgi.history.claims import CLAIMS, Claims
-from gomodel_asgi.history.ownership import OWNERS, Owner, Ownership
+from gomodel_asgi.history.ownership import CLAIMS, OWNERS, Claims, Owner, Ownership
 from gomodel_asgi.history.tenancy import Tenancy
 from gomodel_asgi.stores import Encrypted, PostgresStore, RedisStore, Store
 

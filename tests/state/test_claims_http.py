@@ -10,8 +10,7 @@ import pytest
 from gomodel_asgi import Gateway, MemoryStore, RoutingRequest, Target
 from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.history.claims import HERE
-from gomodel_asgi.history.ownership import OWNERS
+from gomodel_asgi.history.ownership import HERE, OWNERS
 from gomodel_asgi.observers import Warned
 from gomodel_asgi.testing import FakeProvider, Reply
 from tests.driving import Caller, ask

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from gomodel_asgi.history.codec import Codec
+from gomodel_asgi.history.tenancy import Codec
 from gomodel_asgi.stores import Record
 
 

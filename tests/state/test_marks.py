@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, NoStore, Store
-from gomodel_asgi.dialects.opaque_state import seal
+from gomodel_asgi.dialects.base import seal
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.history.compaction_item import MARK, sealed
 from gomodel_asgi.history.mentions import Lists, has_mark, lists_of

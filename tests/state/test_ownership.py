@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gomodel_asgi.errors import StoreUnavailable
-from gomodel_asgi.history.codec import Codec
 from gomodel_asgi.history.ownership import OWNERS, Owner, Ownership
-from gomodel_asgi.history.tenancy import Tenancy
+from gomodel_asgi.history.tenancy import Codec, Tenancy
 from gomodel_asgi.seams.store import Record
 from gomodel_asgi.stores import MemoryStore, NoStore, RedisStore, Store
 

@@ -15,7 +15,7 @@ from gomodel_asgi.errors import Overloaded, UpstreamError, UpstreamStale, Upstre
 from gomodel_asgi.settings import Timeouts
 from gomodel_asgi.transport import Http11Transport
 from gomodel_asgi.transport.http11 import pool as pools_module
-from gomodel_asgi.transport.http11.connect import race
+from gomodel_asgi.transport.http11.client import race
 from gomodel_asgi.transport.http11.connection import Connection
 from gomodel_asgi.transport.http11.pool import Pools
 from gomodel_asgi.transport.slots import ConnectionLimit

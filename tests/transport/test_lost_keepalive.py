@@ -9,8 +9,8 @@ import pytest
 
 from gomodel_asgi.seams.transport import Listener
 from gomodel_asgi.transport import Http11Transport
+from gomodel_asgi.transport.http11.connection import MOST_SUSPECTS, PROBATION, Suspects
 from gomodel_asgi.transport.http11.framing import After
-from gomodel_asgi.transport.http11.suspects import MOST_SUSPECTS, PROBATION, Suspects
 from gomodel_asgi.transport.slots import ConnectionLimit
 
 from .conftest import HTTP11, Kind, Serve, label

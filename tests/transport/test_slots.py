@@ -16,7 +16,7 @@ import pytest
 from gomodel_asgi.errors import Overloaded
 from gomodel_asgi.settings import Timeouts
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, slots as slots_module
-from gomodel_asgi.transport.http11.connect import race
+from gomodel_asgi.transport.http11.client import race
 from gomodel_asgi.transport.slots import ConnectionLimit, Slots, half_of_descriptors, of_process
 
 from .conftest import ASYNCIO, HTTP11, TRIO, Kind, Serve, label

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from gomodel_asgi.websocket.memory import LONGEST, Chunk, Memory, Remembered
+from gomodel_asgi.server.websocket.connection_history import LONGEST, Chunk, Memory, Remembered
 
 
 def chunk(size: int) -> Chunk:

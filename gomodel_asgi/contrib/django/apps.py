@@ -15,8 +15,7 @@ class GoModelConfig(AppConfig):
     verbose_name = "gomodel_asgi"
 
     def ready(self) -> None:
-        from .checks import check_settings
-        from .configuration import forget
+        from .configuration import check_settings, forget
 
         checks.register(check_settings, "gomodel")
         setting_changed.connect(forget)

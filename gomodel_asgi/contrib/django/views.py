@@ -25,8 +25,8 @@ from ...gateway import Gateway
 from ...server.body import too_large
 from ...server.handler import failed
 from ...threads import in_thread
+from .auth import in_django_thread
 from .configuration import get_gateway
-from .threads import in_django_thread
 
 log = logging.getLogger("django.request")
 

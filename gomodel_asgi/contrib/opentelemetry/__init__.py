@@ -14,7 +14,6 @@ try:
 except ImportError as error:
     raise ImportError("OpenTelemetry needs the extra: pip install 'gomodel-asgi[opentelemetry]'.") from error
 
-from .observer import OpenTelemetryObserver
-from .propagation import PropagatingTransport
+from .observer import OpenTelemetryObserver, PropagatingTransport
 
 __all__ = ["OpenTelemetryObserver", "PropagatingTransport"]

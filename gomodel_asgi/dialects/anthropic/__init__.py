@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 
 from ...errors import GatewayError
-from ...tree import parsed
 from ...wire.event_writer import Emitter
+from ...wire.json_scan import parsed
 from ..base import Call, Outgoing, Translator
 from ..conversation import offered_tools
-from .counting import CountTranslator
 from .errors import error_of
-from .models import model_of
-from .options import LEAST_COMPACTION
+from .options import LEAST_COMPACTION, model_of
 from .reply import AnthropicTranslator
-from .request import outgoing
+from .request import CountTranslator, outgoing
 from .tools import FAMILIES
 
 __all__ = ["AnthropicDialect"]

@@ -7,15 +7,127 @@ readers take both forms, so unary and streamed replies walk the same path.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ...tree import tree
+from ...wire.event_writer import Emitter
+from ...wire.items import AnyCall, Message, Reasoning
+from ...wire.json_scan import tree
+from ..base import Call, seal
+from ..emulations import Unfenced, json_only
 from ..tools import Tools
-from .citations import annotation
-from .hosted import NO_USE, hosted_item
-from .turn import Turn
+from .tools import NO_USE, hosted_item
+
+# The output items that a reply has open, and the state that the client must bring back.
+#
+# Blocks come one after the other, so at most one message is open; tool calls stay open until something else begins,
+# so that the last one of an answer that was cut is marked as incomplete. Blocks that no item can hold whole (thinking
+# with its signature, server tools with encrypted results) are kept by a reasoning item: it opens with the first of a
+# run, closes before the next text or tool call, and carries the run, unchanged and in order, in its
+# `encrypted_content`.
+
+
+class Turn:
+    """What is being written of one reply. *container* is the id of the container that the request names."""
+
+    def __init__(self, call: Call, emitter: Emitter, container: str = "") -> None:
+        self.provider, self.model = call.type, call.model
+        self.emitter = emitter
+        self.container = container
+        self.uses: dict[str, Json] = {}
+        """Server tool uses that wait for their result, by id."""
+        self._message: Message | None = None
+        self._unfenced = Unfenced() if json_only(call) else None
+        self._reasoning: Reasoning | None = None
+        self._kept: list[Json] = []
+        self._stopped: list[AnyCall] = []
+
+    def message(self) -> Message:
+        """The open message; a new one if the last item was something else."""
+        self.end_calls()
+        self.end_reasoning()
+        if self._message is None:
+            self._message = self.emitter.message()
+        return self._message
+
+    def shown(self, text: str) -> str:
+        """What of *text* the client sees: of a JSON object, not the code fence around it."""
+        return text if self._unfenced is None else self._unfenced.feed(text)
+
+    def reasoning(self) -> Reasoning:
+        """The open reasoning item; a new one if the last item was something else."""
+        self.end_calls()
+        self.end_message()
+        if self._reasoning is None:
+            self._reasoning = self.emitter.reasoning()
+        return self._reasoning
+
+    def end_visible(self) -> None:
+        """Close what is open: an item of another kind begins."""
+        self.end_calls()
+        self.end_message()
+        self.end_reasoning()
+
+    def keep(self, block: Json) -> None:
+        """Have *block* come back on the next turn, as it is and in this place."""
+        self.reasoning()
+        self._kept.append(block)
+
+    def stopped(self, call: AnyCall) -> None:
+        """*call* has all its arguments: it closes when something else begins."""
+        self._stopped.append(call)
+
+    def sealed(self, blocks: list[Json]) -> str:
+        """*blocks* as `encrypted_content`."""
+        return seal(self.provider, self.model, {"blocks": blocks})
+
+    def settle(self) -> None:
+        """No block will follow: the open items get what belongs to them, the emitter closes them."""
+        self._end_text()
+        if self._reasoning is not None and self._kept:
+            self._reasoning.seal(self.sealed(self._kept))
+
+    def end_calls(self) -> None:
+        for call in self._stopped:
+            call.close()
+        self._stopped.clear()
+
+    def _end_text(self) -> None:
+        if self._unfenced is not None and (rest := self._unfenced.close()):
+            self.message().text(rest)
+
+    def end_message(self) -> None:
+        self._end_text()
+        if self._message is not None:
+            self._message.close()
+            self._message = None
+
+    def end_reasoning(self) -> None:
+        if self._reasoning is not None:
+            self.settle()
+            self._reasoning.close()
+            self._reasoning, self._kept = None, []
+
+
+# Anthropic's citations as annotations of the text they support.
+
+
+def annotation(citation: Mapping[str, Any], start: int, end: int) -> Json | None:
+    """*citation* of the characters *start* to *end* of the part; None where no annotation has a place for it.
+
+    Web and search results become `url_citation`. Places in a document of the request become `file_citation` if the
+    document was an uploaded file, and are otherwise without an address that a client could follow.
+    """
+    if url := citation.get("url") or citation.get("source"):
+        title = citation.get("title") or url
+        return {"type": "url_citation", "url": url, "title": title, "start_index": start, "end_index": end}
+    if file_id := citation.get("file_id"):
+        filename = citation.get("document_title") or file_id
+        return {"type": "file_citation", "file_id": file_id, "filename": filename, "index": start}
+    return None
+
 
 Json = dict[str, Any]
 

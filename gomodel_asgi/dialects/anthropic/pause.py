@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ...tree import parsed
+from ...wire.json_scan import parsed
 from ..base import Call, Outgoing
 from .request import outgoing
 

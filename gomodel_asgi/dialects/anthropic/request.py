@@ -8,22 +8,25 @@ from urllib.parse import quote
 
 import msgspec
 
+from ...wire.event_writer import Emitter
+from ...wire.json_scan import parser
+from ..arrangement import GO_ON
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..instructions import GO_ON
 from ..members import boolean, carried_members, included, integer
 from ..tool_choice import Choice, read_choice
 from ..tools import Tools, read_tools
 from ..unsupported import FORCED_TOOL, Unsupported, malformed
-from .content import Blocks
-from .messages import COMPACTION_BETA, Messages, user
-from .models import Model, model_of
+from .errors import error_of
+from .messages import COMPACTION_BETA, Blocks, Messages, user
 from .options import (
+    Model,
     cache_ttl,
     caches_by_itself,
     context_edits,
     max_tokens,
+    model_of,
     output_format,
     place_breakpoints,
     sampling,
@@ -167,3 +170,34 @@ class _Request:
         thinks = thinking.on or self.model.always_thinks
         sampled = sampling(self.members, self.model, thinks, self.unsupported)
         return {"thinking": thinking.config, "output_config": config or None, **sampled}
+
+
+# The reply of `/messages/count_tokens`: one number.
+
+
+decode = parser(dict[str, Any])
+
+
+class CountTranslator:
+    """Reads a count. What it leaves as the emitter's `response` is the whole answer, `response.input_tokens`."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+
+    def feed(self, event: str, data: bytes) -> None:
+        """The whole body.
+
+        :raises ValueError: it is no count.
+        """
+        body = decode(data)
+        if error := error_of(body):
+            self.emitter.fail(error)
+            return
+        count = body.get("input_tokens")
+        if not isinstance(count, int):
+            raise ValueError("this is no count of tokens")
+        self.emitter.complete()
+        self.emitter.response = {"object": "response.input_tokens", "input_tokens": count}
+
+    def close(self) -> None:
+        """Nothing is left to say."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..members import reasoning_of
 from ..unsupported import NEAREST_EFFORT, REASONING, Unsupported, malformed
-from .models import Model
+from .options import Model
 
 Json = dict[str, Any]
 

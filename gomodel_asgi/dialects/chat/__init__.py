@@ -1,5 +1,5 @@
 """Chat Completions (`/chat/completions`), as OpenAI defined it and as everyone else understood it."""
 
-from .dialect import ChatDialect
+from .request import ChatDialect
 
 __all__ = ["ChatDialect"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ...tree import tree
 from ...wire.items import AnyCall
-from ..parts import Json
+from ...wire.json_scan import tree
+from ..content import Json
 
 Open = Callable[[str, str], AnyCall]
 

@@ -6,13 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from ..arrangement import CallIds, digest
-from ..base import Call
-from ..conversation import arguments_json
-from ..instructions import BEGIN, GO_ON, split_instructions
-from ..item_text import in_words, stand_in
-from ..opaque_state import unseal
-from ..parts import (
+from ..arrangement import BEGIN, GO_ON, CallIds, digest, split_instructions
+from ..base import Call, unseal
+from ..content import (
     CONTENT,
     Audio,
     Content,
@@ -28,6 +24,8 @@ from ..parts import (
     ToolOutput,
     Turn,
 )
+from ..conversation import arguments_json
+from ..item_text import in_words, stand_in
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
 from .flavors import Flavor

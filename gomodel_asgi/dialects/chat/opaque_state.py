@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..parts import Json
+from ..content import Json
 
 TEXTS = ("reasoning_content", "reasoning", "thinking", "tagged")
 PIECEWISE = ("text", "summary", "data")

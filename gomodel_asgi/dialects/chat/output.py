@@ -6,17 +6,84 @@ middle of a message closes nothing: a server that mixes the two makes one item m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ...wire.event_writer import Emitter
+import msgspec
+
+from ...errors import GatewayError, UpstreamRejected
+from ...wire.event_writer import Emitter, usage
 from ...wire.items import AnyCall, Message, Reasoning, checked
-from ..base import Call
-from ..opaque_state import seal
-from ..parts import Json
+from ...wire.json_scan import parsed
+from ..base import Call, seal
+from ..content import Json
+from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..tools import Tools
 from .calls import Calls
 from .opaque_state import Memory
-from .reasoning_tags import TaggedText
+
+# Reasoning that a model writes into its answer, between tags.
+#
+# Only a passage that opens the answer counts: a tag further on is text that speaks of tags. Whitespace before the
+# passage and behind it is no part of the answer.
+
+
+MOST_SPACE = 256  # characters of whitespace that may stand before the passage: held back, so bounded
+
+
+class TaggedText:
+    """Tells the reasoning and the text of one answer apart, which may be cut anywhere, in a tag too.
+
+    *tags* open and close the passage; *reasoning* and *text* are given the pieces of each.
+    """
+
+    def __init__(self, tags: tuple[str, str], reasoning: Callable[[str], None], text: Callable[[str], None]) -> None:
+        self.opening, self.closing = tags
+        self.reasoning = reasoning
+        self.text = text
+        self.held = ""
+        self.feed: Callable[[str], None] = self._before
+        """Takes the next piece of the answer."""
+
+    def end(self) -> None:
+        """The answer has ended: gives what was held back as what it then is."""
+        held, self.held = self.held, ""
+        if held.strip():
+            (self.reasoning if self.feed == self._inside else self.text)(held)
+
+    def _before(self, piece: str) -> None:
+        self.held += piece
+        begun = self.held.lstrip()
+        if begun.startswith(self.opening):
+            self.held, self.feed = "", self._inside
+            self._inside(begun[len(self.opening) :])
+        elif not self.opening.startswith(begun) or len(self.held) > MOST_SPACE:
+            held, self.held, self.feed = self.held, "", self.text
+            self.text(held)
+
+    def _inside(self, piece: str) -> None:
+        self.held += piece
+        thought, tag, rest = self.held.partition(self.closing)
+        if tag:
+            self.held, self.feed = "", self._behind
+        else:
+            kept = _overlap(self.held, self.closing)
+            thought, self.held = self.held[: len(self.held) - kept], self.held[len(self.held) - kept :]
+        if thought:
+            self.reasoning(thought)
+        if rest:
+            self._behind(rest)
+
+    def _behind(self, piece: str) -> None:
+        if piece := piece.lstrip():
+            self.feed = self.text
+            self.text(piece)
+
+
+def _overlap(text: str, tag: str) -> int:
+    """How many of the last characters of *text* may be the beginning of *tag*."""
+    return next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if tag.startswith(text[-size:])), 0)
+
 
 IMAGE_PHASES = tuple(f"response.image_generation_call.{phase}" for phase in ("in_progress", "generating", "completed"))
 
@@ -122,3 +189,102 @@ def _token(entry: Json) -> Json:
     given: Any = entry.get("bytes")
     data = given if isinstance(given, list) else list(token.encode("utf-8", "replace"))
     return {"token": token, "logprob": entry.get("logprob", 0.0), "bytes": data}
+
+
+# Token counts as chat servers write them.
+
+
+LARGEST = 2**53 - 1  # what every JSON reader holds exactly; no real count is near it
+
+
+def read_usage(raw: Any) -> Json | None:
+    """The usage object for *raw*, a chat `usage`; None where it counts nothing.
+
+    The output is what the total leaves beside the prompt where that is more: xAI and Gemini's OpenAI endpoint count
+    reasoning in the total only.
+    """
+    if not isinstance(raw, dict) or ("prompt_tokens" not in raw and "completion_tokens" not in raw):
+        return None
+    given, read = _details(raw, "completion_tokens_details"), _details(raw, "prompt_tokens_details")
+    prompt, total = _count(raw, "prompt_tokens"), _count(raw, "total_tokens")
+    return usage(
+        input=prompt,
+        output=max(_count(raw, "completion_tokens"), total - prompt),
+        cached=_count(read, "cached_tokens") or _count(raw, "prompt_cache_hit_tokens") or _flat_cached(raw),
+        written=_count(read, "cache_write_tokens"),
+        reasoning=_count(given, "reasoning_tokens") or _count(raw, "reasoning_tokens"),
+    )
+
+
+def _flat_cached(raw: Json) -> int:
+    return _count(raw, "num_cached_tokens") or _count(raw, "cached_tokens")
+
+
+def _details(raw: Json, name: str) -> Json:
+    value = raw.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _count(raw: Json, name: str) -> int:
+    value = raw.get(name)
+    return min(max(0, int(value)), LARGEST) if isinstance(value, (int, float)) else 0
+
+
+# Error bodies of chat servers.
+#
+# OpenAI's `{"error": {...}}`; `{"error": "text"}`; FastAPI's `{"detail": "text" | [...]}`; the bare `{"message":
+# ...}` of vLLM and Mistral, whose message may itself hold a `detail`; Google's `[{"error": ...}]`; and MiniMax's
+# `base_resp`, in a reply of status 200.
+
+
+SIGNS = ("error", "message", "detail", "errors")
+STATUS_OF_BASE_RESP = {
+    1001: 504, 1002: 429, 1004: 401, 1008: 402, 1024: 500, 1026: 400, 1027: 400, 1033: 500, 1039: 400, 1041: 429,
+    1042: 400, 2013: 400, 2042: 403, 2045: 429, 2049: 401, 2056: 429,
+}  # fmt: skip
+"""The HTTP status that a `base_resp.status_code` stands for (MiniMax, API reference, "Error codes")."""
+
+
+def read_error(status: int, body: bytes) -> GatewayError | None:
+    """The error that *body* describes, with the status that it names itself or else *status*; see `Dialect.error`."""
+    try:
+        value = parsed(body)
+    except (ValueError, RecursionError):
+        return None
+    error = error_of(value) or (status_error(value) if isinstance(value, dict) else None)
+    if error is None:
+        return None
+    failure = failure_of(error, status)
+    if isinstance(failure, UpstreamRejected) and is_openai_shaped(body):
+        failure.raw = completed_shape(body)
+    return failure
+
+
+def failure_of(error: Json, status: int = 502) -> GatewayError:
+    """The failure for an error in the common form that `error_of` gives."""
+    return reported_failure(msgspec.json.encode({"error": error}), status)
+
+
+def status_error(value: Json) -> Json | None:
+    """The error that MiniMax's `base_resp` tells of, in the common form; None where it tells of none."""
+    told = value.get("base_resp")
+    code = told.get("status_code") if isinstance(told, dict) else None
+    if not isinstance(told, dict) or not isinstance(code, int) or code == 0:
+        return None
+    message = text_of(told.get("status_msg")) or "The upstream reported an error."
+    return {"message": f"{message} ({code})", "status": STATUS_OF_BASE_RESP.get(code, 502)}
+
+
+def error_of(value: Any) -> Json | None:
+    """The error object in *value*, with a string `message`; None where *value* tells of no error."""
+    if isinstance(value, list):
+        return error_of(value[0]) if value else None
+    if not isinstance(value, dict) or not any(value.get(sign) for sign in SIGNS):
+        return None
+    inner = value.get("error")
+    outer = {key: value[key] for key in ("status_code", "status") if key in value}
+    error = outer | inner if isinstance(inner, dict) else {key: value[key] for key in value if key != "error"}
+    text = (
+        text_of(error.get("message")) or text_of(error.get("detail")) or text_of(error.get("errors")) or text_of(inner)
+    )
+    return {**error, "message": text or "The upstream reported an error."}

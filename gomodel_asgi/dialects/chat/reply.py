@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...tree import parsed
 from ...wire.event_writer import Emitter, Reason
+from ...wire.json_scan import parsed
 from ..base import Call
-from ..parts import Json
+from ..content import Json
 from ..tools import Tools
-from .errors import error_of, failure_of, status_error
-from .output import Output, logprobs_of
-from .usage import read_usage
+from .output import Output, error_of, failure_of, logprobs_of, read_usage, status_error
 
 INCOMPLETE: dict[str, Reason] = {
     "length": "max_output_tokens",

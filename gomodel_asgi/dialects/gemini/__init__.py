@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .dialect import GeminiDialect
+from .request import GeminiDialect
 
 __all__ = ["GeminiDialect"]

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import GatewayError, UpstreamAuthError, UpstreamRejected
+from ...wire.json_scan import parsed
 from ..failure import AUTH, STATUS_OF_NAME
-from . import wire
+from . import errors
 
 Json = dict[str, Any]
 
@@ -21,7 +22,7 @@ DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 def read_body(status: int, body: bytes) -> GatewayError | None:
     """The error of a whole reply; None where *body* is not one of Google's."""
     try:
-        return read(wire.decode(body), status)
+        return read(errors.decode(body), status)
     except ValueError:
         return None
 
@@ -66,3 +67,64 @@ def _retry_after(details: list[Json]) -> float | None:
         if isinstance(delay, str) and (match := DURATION.fullmatch(delay)):
             return float(match.group(1))
     return None
+
+
+# Takes values out of JSON that a stranger sent: null and absent are empty, another type is an error.
+#
+# Every function raises ValueError where the value is not what Gemini's API sends.
+
+
+def decode(data: bytes) -> Any:
+    """*data* as JSON."""
+    try:
+        return parsed(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def record(value: Any) -> Json:
+    """An object."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def records(value: Any) -> list[Json]:
+    """A list of objects."""
+    return [record(item) for item in array(value)]
+
+
+def array(value: Any) -> list[Any]:
+    """A list."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return value
+
+
+def string(value: Any) -> str:
+    """A string."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError("not a string")
+    return value
+
+
+def strings(value: Any) -> list[str]:
+    """A list of strings."""
+    return [string(item) for item in array(value)]
+
+
+def count(value: Any) -> int:
+    """A number of something; protobuf's JSON may spell it as a string."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("not a count")
+    return value

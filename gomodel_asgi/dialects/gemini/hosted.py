@@ -5,10 +5,11 @@ The parts themselves travel back in the sealed state; these items are for the cl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from . import wire
+from . import errors
 
 Json = dict[str, Any]
 
@@ -33,7 +34,7 @@ def receipt(item: Json, phases: tuple[str, ...]) -> Receipt:
 
 def code(executable: Json) -> Receipt:
     """An `executableCode`, whose result is still to come."""
-    item: Json = {"type": "code_interpreter_call", "status": "completed", "code": wire.string(executable.get("code"))}
+    item: Json = {"type": "code_interpreter_call", "status": "completed", "code": errors.string(executable.get("code"))}
     return receipt({**item, "container_id": "", "outputs": []}, INTERPRETING)
 
 
@@ -41,15 +42,15 @@ def put_result(pending: list[Receipt], result: Json) -> bool:
     """Put a `codeExecutionResult` into the code that waits for it; False where none does."""
     for waiting in reversed(pending):
         if waiting.item["type"] == "code_interpreter_call" and not waiting.item["outputs"]:
-            waiting.item["outputs"].append({"type": "logs", "logs": wire.string(result.get("output"))})
-            waiting.item["status"] = STATUS_OF_OUTCOME.get(wire.string(result.get("outcome")), "completed")
+            waiting.item["outputs"].append({"type": "logs", "logs": errors.string(result.get("output"))})
+            waiting.item["status"] = STATUS_OF_OUTCOME.get(errors.string(result.get("outcome")), "completed")
             return True
     return False
 
 
 def tool_call(call: Json) -> Receipt | None:
     """A `toolCall`; None for a tool that the Responses API has no item for."""
-    kind, args = wire.string(call.get("toolType")), wire.record(call.get("args"))
+    kind, args = errors.string(call.get("toolType")), errors.record(call.get("args"))
     if kind in ("GOOGLE_SEARCH_WEB", "GOOGLE_SEARCH_IMAGE"):
         return search(_queries(args), [])
     if kind == "URL_CONTEXT":
@@ -82,3 +83,84 @@ def _queries(args: Json) -> list[str]:
 def _strings(value: Any) -> list[str]:
     """The strings of *value*: arguments are the model's, of no fixed shape."""
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+# Citations: `groundingMetadata` and `citationMetadata` as `url_citation` annotations of the text they speak of.
+#
+# Gemini counts UTF-8 bytes, from the start of a part that may have come in pieces; annotations count characters. The
+# words of a segment are quoted in it, so they decide where the numbers do not fit.
+
+
+class Grounding:
+    """Collects what the chunks of one reply say about sources; later values replace earlier ones."""
+
+    def __init__(self) -> None:
+        self.metadata: Json = {}
+        self.citations: list[Json] = []
+        self.cited: set[tuple[int, int, str]] = set()
+
+    def read(self, candidate: Json) -> None:
+        """Take over what *candidate* says."""
+        given = errors.record(candidate.get("groundingMetadata"))
+        self.metadata |= {name: value for name, value in given.items() if value}
+        cited = errors.record(candidate.get("citationMetadata"))
+        self.citations += errors.records(cited.get("citations") or cited.get("citationSources"))
+
+    def annotations(self, text: str) -> Iterator[Json]:
+        """The citations of *text* that have not been given yet."""
+        for start, end, source in self._spans(text):
+            url = errors.string(source.get("uri"))
+            if url and (start, end, url) not in self.cited:
+                self.cited.add((start, end, url))
+                title = errors.string(source.get("title")) or errors.string(source.get("domain")) or url
+                yield {"type": "url_citation", "start_index": start, "end_index": end, "url": url, "title": title}
+
+    @property
+    def queries(self) -> list[str]:
+        return errors.strings(self.metadata.get("webSearchQueries"))
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses of all web sources, each once."""
+        return list(dict.fromkeys(url for source in self._sources() if (url := errors.string(source.get("uri")))))
+
+    @property
+    def unnamed(self) -> int:
+        """Sources without an address, which no annotation can name."""
+        return sum(not source.get("uri") for source in self._sources())
+
+    def _sources(self) -> list[Json]:
+        return [source_of(chunk) for chunk in errors.records(self.metadata.get("groundingChunks"))]
+
+    def _spans(self, text: str) -> Iterator[tuple[int, int, Json]]:
+        sources, data = self._sources(), text.encode("utf-8", "surrogatepass")
+        for support in errors.records(self.metadata.get("groundingSupports")):
+            if (place := locate(text, data, errors.record(support.get("segment")))) is None:
+                continue
+            for index in errors.array(support.get("groundingChunkIndices")):
+                if isinstance(index, int) and 0 <= index < len(sources):
+                    yield *place, sources[index]
+        for citation in self.citations:
+            if (place := locate(text, data, citation)) is not None:
+                yield *place, citation
+
+
+def source_of(chunk: Json) -> Json:
+    """The source that a grounding chunk names, of whatever kind."""
+    for kind in ("web", "maps", "retrievedContext", "image"):
+        if kind in chunk:
+            source = errors.record(chunk[kind])
+            return {**source, "uri": source.get("uri") or source.get("sourceUri")}
+    return {}
+
+
+def locate(text: str, data: bytes, segment: Json) -> tuple[int, int] | None:
+    """Where *segment* stands in *text*, in characters; None where it does not. *data* is the text in UTF-8."""
+    start, end = errors.count(segment.get("startIndex")), errors.count(segment.get("endIndex"))
+    words = errors.string(segment.get("text"))
+    found = data[start:end].decode("utf-8", "ignore")
+    if found and (not words or found == words):
+        first = len(data[:start].decode("utf-8", "ignore"))
+        return first, first + len(found)
+    at = text.find(words) if words else -1
+    return (at, at + len(words)) if at >= 0 else None

@@ -8,17 +8,20 @@ reasoning item after the message. Receipts of Gemini's own tools wait for their 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from ...wire.event_writer import Emitter
+from ...errors import UpstreamRejected
+from ...wire.event_writer import Emitter, usage
 from ...wire.items import Message, Reasoning
+from ..base import seal, unseal
 from ..emulations import Unfenced
 from ..tools import Tools
-from . import hosted, opaque_state
-from .grounding import Grounding
+from . import errors, hosted, output
+from .hosted import Grounding
+from .models import bare
 
 Json = dict[str, Any]
 
@@ -54,13 +57,13 @@ class Output:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
-                self._remember(opaque_state.of_part({"text": "", "thoughtSignature": signature}))
+                self._remember(output.of_part({"text": "", "thoughtSignature": signature}))
             return
         message = self._open_message()
         if text:
             message.text(text, logprobs)
         if signature:
-            self.spans.append(opaque_state.of_text(self.length, len(text), signature))
+            self.spans.append(output.of_text(self.length, len(text), signature))
         self.length += len(text)
 
     def thought(self, text: str, signature: str) -> None:
@@ -71,7 +74,7 @@ class Output:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.text(text)
         if signature:
-            self._remember(opaque_state.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+            self._remember(output.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
         else:
             self.thoughts.append(text)
 
@@ -81,7 +84,7 @@ class Output:
         self.calls += 1
         self._end_message()
         if signature:
-            self._remember(opaque_state.of_call(call_id, signature))
+            self._remember(output.of_call(call_id, signature))
         self._flush()
         call = self.tools().open_call(self.emitter, name, call_id)
         call.arguments(msgspec.json.encode(arguments).decode())
@@ -91,7 +94,7 @@ class Output:
     def image(self, data: str, media_type: str, signature: str) -> None:
         self._end_message()
         if signature:
-            self._remember(opaque_state.of_image(signature))
+            self._remember(output.of_image(signature))
         item = {"type": "image_generation_call", "status": "completed", "result": data}
         item["output_format"] = media_type.removeprefix("image/")
         self.receipts.append(hosted.receipt(item, ("in_progress", "generating", "completed")))
@@ -101,7 +104,7 @@ class Output:
     def keep(self, part: Json, receipt: hosted.Receipt | None = None) -> None:
         """A part that only Gemini understands, and what the client sees of it."""
         self._end_message()
-        self._remember(opaque_state.of_part(part))
+        self._remember(output.of_part(part))
         if receipt is not None:
             self.receipts.append(receipt)
             self.searched = self.searched or receipt.item["type"] == "web_search_call"
@@ -176,7 +179,7 @@ class Output:
     def _settle_thoughts(self) -> None:
         """Thoughts that came in pieces are one part."""
         if self.thoughts:
-            self.entries.append(opaque_state.of_part({"text": "".join(self.thoughts), "thought": True}))
+            self.entries.append(output.of_part({"text": "".join(self.thoughts), "thought": True}))
             self.thoughts.clear()
 
     def _seal(self) -> None:
@@ -184,3 +187,155 @@ class Output:
         if self.entries:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.seal(self.seal(self.entries))
+
+
+# `logprobsResult` as the logprobs of an output_text part.
+
+
+def read_logprobs(result: Json) -> list[Json]:
+    """One entry for each chosen token, with the alternatives that were asked for."""
+    chosen = errors.records(result.get("chosenCandidates"))
+    others = errors.records(result.get("topCandidates"))
+    others += [{}] * (len(chosen) - len(others))
+    return [_entry(token, errors.records(top.get("candidates"))) for token, top in zip(chosen, others, strict=False)]
+
+
+def _entry(token: Json, alternatives: list[Json]) -> Json:
+    return {**_token(token), "top_logprobs": [_token(alternative) for alternative in alternatives]}
+
+
+def _token(candidate: Json) -> Json:
+    token = errors.string(candidate.get("token"))
+    logprob = candidate.get("logProbability")
+    if logprob is not None and (isinstance(logprob, bool) or not isinstance(logprob, (int, float))):
+        raise ValueError("not a probability")
+    return {"token": token, "logprob": logprob or 0.0, "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
+# How a Gemini reply ends, and what it cost (GenerateContentResponse: finishReason, promptFeedback, usageMetadata).
+
+
+TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+"""Service tiers of `usageMetadata` as the Responses API calls them."""
+
+FILTERED = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "MODEL_ARMOR",
+    }
+)
+
+BROKEN = frozenset(
+    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
+)
+"""What was to come did not: what came before it is no answer, since a call was meant to follow."""
+
+EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
+"""Failures only where nothing usable came."""
+
+
+def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
+    """End the response. *usable*: it holds text, an image or a call."""
+    if reason == "STOP":
+        emitter.complete()
+    elif reason == "MAX_TOKENS":
+        emitter.incomplete("max_output_tokens")
+    elif reason in FILTERED:
+        emitter.incomplete("content_filter")
+    elif reason in BROKEN or (reason in EMPTY and not usable):
+        text = message or f"The model stopped without an answer ({reason})."
+        emitter.fail(UpstreamRejected(text, status=502, code=reason))
+    else:
+        emitter.warn(f"finishReason {reason}: {message}" if message else f"finishReason {reason}")
+        emitter.complete()
+
+
+def read_usage(metadata: Json) -> Json:
+    """The usage object of a `usageMetadata`. promptTokenCount includes cached tokens; tokens of tool results and
+    thoughts are counted beside the others."""
+
+    def tokens(name: str) -> int:
+        return errors.count(metadata.get(name))
+
+    return usage(
+        input=tokens("promptTokenCount") + tokens("toolUsePromptTokenCount"),
+        output=tokens("candidatesTokenCount") + tokens("thoughtsTokenCount"),
+        cached=tokens("cachedContentTokenCount"),
+        reasoning=tokens("thoughtsTokenCount"),
+    )
+
+
+# What Gemini wants back on the next turn: thought signatures with the parts they belong to, and parts that no item of
+# the Responses API can hold.
+#
+# It travels as a list of entries in the `encrypted_content` of reasoning items, each of them one of
+# - `{"part": {...}}`: a part as it came (thoughts, server tools, a signed empty text), to be put where the item stands;
+# - `{"call": call_id, "signature": ...}`: for the function call of that id, wherever it stands;
+# - `{"text": [start, length], "signature": ...}`: for that stretch of the text before the item, a part of its own;
+# - `{"image": true, "signature": ...}`: for the next image.
+#
+# A signed part must come back unmerged with its unsigned neighbours (Gemini API, "Thought signatures").
+
+
+def of_part(part: Json) -> Json:
+    return {"part": part}
+
+
+def of_call(call_id: str, signature: str) -> Json:
+    return {"call": call_id, "signature": signature}
+
+
+def of_text(start: int, length: int, signature: str) -> Json:
+    return {"text": [start, length], "signature": signature}
+
+
+def of_image(signature: str) -> Json:
+    return {"image": True, "signature": signature}
+
+
+def pack(entries: list[Json], provider: str, model: str) -> str:
+    """*entries* as `encrypted_content`."""
+    return seal(provider, bare(model), {"entries": entries})
+
+
+def unpack(encrypted: str | None, provider: str, model: str) -> list[Json]:
+    """The entries of an `encrypted_content`, none where it is foreign: of another provider or model. What comes back is
+    the client's word, so entries of another shape are left out."""
+    payload = unseal(encrypted, provider, bare(model)) or {}
+    entries = payload.get("entries")
+    return [entry for entry in entries if is_entry(entry)] if isinstance(entries, list) else []
+
+
+def is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    if isinstance(part := entry.get("part"), dict):
+        return bool(part) and not part.keys() & {"functionCall", "functionResponse"}
+    if not isinstance(entry.get("signature"), str):
+        return False
+    return isinstance(entry.get("call"), str) or entry.get("image") is True or _is_span(entry.get("text"))
+
+
+def _is_span(span: Any) -> bool:
+    return isinstance(span, list) and len(span) == 2 and all(type(number) is int and number >= 0 for number in span)
+
+
+def divide(text: str, entries: list[Json]) -> Iterator[Json]:
+    """*text* as parts: each signed stretch one, each unsigned stretch between them one."""
+    at = 0
+    for entry in entries:
+        start, length = entry["text"]
+        start = min(max(start, at), len(text))
+        if text[at:start]:
+            yield {"text": text[at:start]}
+        at = min(start + length, len(text))
+        yield {"text": text[start:at], "thoughtSignature": entry["signature"]}
+    if text[at:]:
+        yield {"text": text[at:]}

@@ -14,9 +14,8 @@ from ...wire.event_writer import Emitter
 from ..base import Call
 from ..conversation import offered_tools
 from ..emulations import json_only
-from . import errors, finish, hosted, opaque_state, wire
-from .logprobs import read_logprobs
-from .output import Output
+from . import errors, hosted, output
+from .output import Output, read_logprobs
 from .tools import HOSTED
 
 Json = dict[str, Any]
@@ -29,7 +28,7 @@ class Reply:
 
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.emitter = emitter
-        seal = functools.partial(opaque_state.pack, provider=call.type, model=call.model)
+        seal = functools.partial(output.pack, provider=call.type, model=call.model)
         tools = functools.cache(lambda: offered_tools(call, HOSTED))
         self.output = Output(emitter, seal, tools, json=json_only(call))
         self.reason = ""
@@ -40,10 +39,10 @@ class Reply:
         """One object of the API; a list of them counts as that many."""
         if self.emitter.terminal is not None or data.strip() == b"[DONE]":
             return
-        value = wire.decode(data)
+        value = errors.decode(data)
         for item in value if isinstance(value, list) else [value]:
             if self.emitter.terminal is None:
-                self._read(wire.record(item))
+                self._read(errors.record(item))
 
     def close(self) -> None:
         """The end of a stream, or of a unary body, is a proper one if a reason was given."""
@@ -53,47 +52,47 @@ class Reply:
 
     def _end(self) -> None:
         if self.reason:
-            finish.end(self.emitter, self.reason, self.message, usable=self.output.usable)
+            output.end(self.emitter, self.reason, self.message, usable=self.output.usable)
         else:
             self.emitter.warn(f"The prompt was blocked: {self.blocked}")
             self.emitter.incomplete("content_filter")
 
     def _read(self, chunk: Json) -> None:
-        if metadata := wire.record(chunk.get("usageMetadata")):
+        if metadata := errors.record(chunk.get("usageMetadata")):
             self._usage(metadata)
         if (error := errors.read(chunk)) is not None:
             self.emitter.fail(error)
             return
         if not chunk.keys() & KNOWN:
             raise ValueError("not a GenerateContentResponse")
-        self.emitter.begin(wire.string(chunk.get("modelVersion")) or None)
-        self.blocked = wire.string(wire.record(chunk.get("promptFeedback")).get("blockReason")) or self.blocked
+        self.emitter.begin(errors.string(chunk.get("modelVersion")) or None)
+        self.blocked = errors.string(errors.record(chunk.get("promptFeedback")).get("blockReason")) or self.blocked
         # Only one candidate is ever asked for.
-        for candidate in wire.records(chunk.get("candidates"))[:1]:
+        for candidate in errors.records(chunk.get("candidates"))[:1]:
             self._candidate(candidate)
 
     def _usage(self, metadata: Json) -> None:
-        self.emitter.usage(finish.read_usage(metadata), metadata)
-        if tier := finish.TIERS.get(wire.string(metadata.get("serviceTier"))):
+        self.emitter.usage(output.read_usage(metadata), metadata)
+        if tier := output.TIERS.get(errors.string(metadata.get("serviceTier"))):
             self.emitter.response["service_tier"] = tier
 
     def _candidate(self, candidate: Json) -> None:
         self.output.grounding.read(candidate)
-        parts = wire.records(wire.record(candidate.get("content")).get("parts"))
-        logprobs = read_logprobs(wire.record(candidate.get("logprobsResult")))
+        parts = errors.records(errors.record(candidate.get("content")).get("parts"))
+        logprobs = read_logprobs(errors.record(candidate.get("logprobsResult")))
         for part in parts:
             given = logprobs if part.get("text") and not part.get("thought") else []
             logprobs = [] if given else logprobs
             self._part(part, given)
-        for page in wire.records(wire.record(candidate.get("urlContextMetadata")).get("urlMetadata")):
-            self.output.opened(wire.string(page.get("retrievedUrl")))
-        self.reason = wire.string(candidate.get("finishReason")) or self.reason
-        self.message = wire.string(candidate.get("finishMessage")) or self.message
+        for page in errors.records(errors.record(candidate.get("urlContextMetadata")).get("urlMetadata")):
+            self.output.opened(errors.string(page.get("retrievedUrl")))
+        self.reason = errors.string(candidate.get("finishReason")) or self.reason
+        self.message = errors.string(candidate.get("finishMessage")) or self.message
 
     def _part(self, part: Json, logprobs: list[Json]) -> None:
-        signature = wire.string(part.get("thoughtSignature"))
+        signature = errors.string(part.get("thoughtSignature"))
         if "text" in part:
-            text = wire.string(part["text"])
+            text = errors.string(part["text"])
             if part.get("thought"):
                 self.output.thought(text, signature)
             else:
@@ -101,21 +100,21 @@ class Reply:
             return
         for name, reader in READERS.items():
             if name in part:
-                return reader(self, part, wire.record(part[name]), signature)
+                return reader(self, part, errors.record(part[name]), signature)
         self._unknown(part, signature)
 
     # One method for each kind of part...
 
     def _call(self, part: Json, call: Json, signature: str) -> None:
-        name = wire.string(call.get("name"))
+        name = errors.string(call.get("name"))
         if not name:
             raise ValueError("a function call without a name")
-        self.output.call(name, wire.string(call.get("id")), wire.record(call.get("args")), signature)
+        self.output.call(name, errors.string(call.get("id")), errors.record(call.get("args")), signature)
 
     def _data(self, part: Json, data: Json, signature: str) -> None:
-        media_type = wire.string(data.get("mimeType"))
+        media_type = errors.string(data.get("mimeType"))
         if media_type.startswith("image/") and not part.get("thought"):
-            self.output.image(wire.string(data.get("data")), media_type, signature)
+            self.output.image(errors.string(data.get("data")), media_type, signature)
         else:
             self._unknown(part, signature)
 
@@ -131,7 +130,7 @@ class Reply:
         receipt = hosted.tool_call(call)
         self.output.keep(part, receipt)
         if receipt is None:
-            self.emitter.warn(f"toolCall of {wire.string(call.get('toolType'))}")
+            self.emitter.warn(f"toolCall of {errors.string(call.get('toolType'))}")
 
     def _tool_response(self, part: Json, response: Json, signature: str) -> None:
         self.output.keep(part)
@@ -162,7 +161,7 @@ class CountReply:
 
     def feed(self, event: str, data: bytes) -> None:
         """The whole body."""
-        body = wire.record(wire.decode(data))
+        body = errors.record(errors.decode(data))
         if (error := errors.read(body)) is not None:
             self.emitter.fail(error)
             return
@@ -172,9 +171,9 @@ class CountReply:
             "promptTokenCount": body["totalTokens"],
             "cachedContentTokenCount": body.get("cachedContentTokenCount"),
         }
-        self.emitter.usage(finish.read_usage(counted), body)
+        self.emitter.usage(output.read_usage(counted), body)
         self.emitter.complete()
-        self.emitter.response = {"object": "response.input_tokens", "input_tokens": wire.count(body["totalTokens"])}
+        self.emitter.response = {"object": "response.input_tokens", "input_tokens": errors.count(body["totalTokens"])}
 
     def close(self) -> None:
         """Nothing is left to say."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..opened import PREFIX
-from ..reader import TERMINAL
+from ..reader import PREFIX, TERMINAL
 from .slot import Spoken
 from .values import Json
 

@@ -11,7 +11,7 @@ from ...errors import GatewayError, UpstreamTruncated
 from ...settings import Limits
 from ...wire.event_writer import Emitter, encode
 from ...wire.sse import Event
-from ..translated import TranslatedReader
+from ..reader import TranslatedReader
 from .reply import LenientTranslator
 from .values import Identity, Json
 

@@ -15,15 +15,14 @@ from typing import Any
 import msgspec
 
 from ...errors import UpstreamAuthError, UpstreamTruncated
-from ...tree import parsed
 from ...wire.event_writer import Emitter
 from ...wire.items import CLIENT_CALLS
+from ...wire.json_scan import parsed
 from ..failure import reported_failure
-from .account import Account
 from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, type_of
 from .roster import Roster
 from .slot import Slot, Spoken
-from .values import Identity, Json, repaired_error
+from .values import Account, Identity, Json, repaired_error
 
 NAMELESS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 """Calls that are of no use without a name."""

@@ -18,11 +18,9 @@ from starlette.types import Receive, Scope, Send
 from ...errors import GatewayError, InvalidRequest, PolicyFailed, ServerShutdown
 from ...history.mentions import check_steer
 from ...operations import BODY
-from ...pace import paced
 from ...stores import NoStore
+from ...threads import paced
 from ...transport.websocket.relay import Relay
-from ...websocket.memory import Memory
-from ...websocket.outbox import ClientGone, Outbox
 from ...wire.ambiguity import FRAME, check_names
 from ...wire.json_body import opening
 from ...wire.websocket_frames import (
@@ -38,9 +36,9 @@ from ...wire.websocket_frames import (
 )
 from ..body import limit_of
 from ..handler import Served
+from .connection_history import Memory
 from .handshake import Admission, admitted, refuse
-from .lanes import Lanes
-from .turn import Turn
+from .turn import ClientGone, Lanes, Outbox, Turn
 
 Ending = Literal["gone", "stalled", "old", "idle", "drained", "shutdown"]
 

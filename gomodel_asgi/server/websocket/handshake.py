@@ -17,7 +17,7 @@ from ...pipeline import Inbound, decide, job_of, tenant_of
 from ...wire.headers import read, request_id
 from ...wire.json_body import Envelope
 from ..handler import Served, failed
-from ..hints import agreed, split_query
+from ..paths import agreed, split_query
 
 RESPONSE = "websocket.http.response"
 """The ASGI extension by which a server can send a whole HTTP answer instead of the upgrade; without it, a bare 403."""

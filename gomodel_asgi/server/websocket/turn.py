@@ -2,25 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
-from starlette.types import Scope
+from starlette.types import Message, Scope, Send
 
-from ...errors import GatewayError, GatewayFault, PolicyFailed, UpstreamTruncated
+from ...errors import GatewayError, GatewayFault, InvalidRequest, PolicyFailed, UpstreamTruncated
 from ...exchange.reply import Broken, Reply
 from ...pipeline import Inbound, dispatch
 from ...transport.websocket.relay import Relay
-from ...websocket.memory import Memory
-from ...websocket.outbox import Outbox
 from ...wire.headers import request_id
-from ...wire.websocket_frames import Create, Frames
+from ...wire.websocket_frames import Create, Frames, error_frame
 from ..handler import Served
-from ..hints import agreed
-from .connection_history import Recall
+from ..paths import agreed
+from .connection_history import Memory, Recall
 from .handshake import Session
+
+# Which response is worked on when: each lane first in, first out; lanes side by side, up to a limit.
+#
+# A lane that has nothing to do has no task: an idle connection costs its reader alone.
+
+
+MOST_NAMED = 32
+"""Names that a connection may use in its life, the unnamed lane not counted (the Responses API's own limit)."""
+MOST_AT_ONCE = 16
+"""Responses under way at a time, over all lanes (the Responses API's own limit); others wait."""
+MOST_WAITING = 256
+"""Creates that wait, over all lanes. Clients send one and wait for its end; whoever sends ahead is served in order."""
+
+
+class Lanes:
+    """Runs each create with *work*, in tasks that *start* starts. At most *limit* bytes wait."""
+
+    def __init__(
+        self,
+        start: Callable[..., Any],
+        work: Callable[[Create], Awaitable[None]],
+        settled: Callable[[], None],
+        limit: int,
+    ) -> None:
+        self.start = start
+        self.work = work
+        self.settled = settled
+        self.limit = limit
+        self.named: set[str] = set()
+        self.queues: dict[str | None, deque[Create]] = {}
+        self.waiting = 0
+        self.size = 0
+        self.places = anyio.Semaphore(MOST_AT_ONCE)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a response is under way or waits."""
+        return bool(self.queues)
+
+    def add(self, create: Create) -> None:
+        """Put *create* at the end of its lane.
+
+        :raises InvalidRequest: one name too many, or too much waits already.
+        """
+        self._check(create)
+        self.waiting += 1
+        self.size += create.size
+        queue = self.queues.get(create.lane)
+        if queue is None:
+            self.queues[create.lane] = deque([create])
+            self.start(self._run, create.lane)
+        else:
+            queue.append(create)
+
+    def _check(self, create: Create) -> None:
+        lane = create.lane
+        if self.waiting >= MOST_WAITING or (self.waiting and self.size + create.size > self.limit):
+            message = "Too many requests wait on this connection; let a response end first."
+            raise InvalidRequest(message, status=429, code="websocket_queue_full")
+        if lane is None or lane in self.named:
+            return
+        if len(self.named) >= MOST_NAMED:
+            message = f"This connection has used {MOST_NAMED} stream ids; use one of them again, or another connection."
+            raise InvalidRequest(message, param="stream_id", code="websocket_stream_limit_reached")
+        self.named.add(lane)
+
+    async def _run(self, lane: str | None) -> None:
+        queue = self.queues[lane]
+        try:
+            while queue:
+                async with self.places:
+                    create = queue.popleft()
+                    self.waiting -= 1
+                    self.size -= create.size
+                    await self.work(create)
+        finally:
+            del self.queues[lane]
+            self.settled()
+
+
+# The way to the client: one frame after the other, whoever sends it, and none for longer than a client may stall.
+
+
+class ClientGone(Exception):
+    """The client can no longer be told anything."""
+
+
+class Outbox:
+    """Sends text frames; *stalled* bounds each in seconds."""
+
+    def __init__(self, send: Send, stalled: float) -> None:
+        self.send = send
+        self.stalled = stalled
+        self.turn = anyio.Lock()
+
+    async def text(self, frame: str) -> None:
+        """Send one frame.
+
+        :raises ClientGone: the client has left, or has not read for too long.
+        """
+        try:
+            self.turn.acquire_nowait()  # a checkpoint for each event would cost more than the event
+        except anyio.WouldBlock:
+            await self.turn.acquire()
+        try:
+            await self._sent({"type": "websocket.send", "text": frame})
+        finally:
+            self.turn.release()
+
+    async def _sent(self, message: Message) -> None:
+        try:
+            with anyio.fail_after(self.stalled):
+                await self.send(message)
+        except TimeoutError:
+            raise ClientGone("stalled") from None
+        except Exception as error:  # each server and middleware tells of it by an exception of its own
+            raise ClientGone("gone") from error
+
+    async def error(self, error: GatewayError, lane: str | None = None) -> None:
+        """Send the frame of a failure that comes instead of a response.
+
+        :raises ClientGone: as `text`.
+        """
+        await self.text(error_frame(error, lane))
+
 
 REPEATABLE = ("response.completed", "response.incomplete")
 

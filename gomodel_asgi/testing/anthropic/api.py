@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from ..api import Api, Settings, object_of, only, path_pattern
-from ..journal import ReceivedRequest
 from ..model import Model, count
 from ..plan import Plan
-from ..refusals import Refused, answered
+from ..responses.conversations import Refused, answered
+from ..server import ReceivedRequest
 from .prompts import prompt_of
 from .rules import check
 from .wire import AnthropicWire

@@ -9,13 +9,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..media import is_base64
-from ..model import listed, objects
-from ..refusals import Refused
-from .prompts import blocks_of
-from .schemas import check_schema, check_schemas
-from .settings import check_settings
-from .versions import takes_system_messages
+from ..model import is_base64, listed, objects
+from ..responses.conversations import Refused
+from .prompts import blocks_of, check_settings
+from .wire import check_schema, check_schemas, takes_system_messages
 from .writing import signature_of
 
 Json = Mapping[str, Any]

@@ -8,14 +8,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..model import Speech, as_function, pieces, speech
-from ..plan import Headers, Plan, chunked, unary
-from ..prompt import Prompt
-from ..refusals import JSON
-from ..replies import Answer, Unplayable
-from .settings import triggers
-from .versions import hides_thinking
-from .wire import event
+from ..model import Prompt, Speech, as_function, pieces, speech
+from ..plan import Answer, Headers, Plan, Unplayable, chunked, unary
+from ..responses.conversations import JSON
+from .prompts import triggers
+from .wire import event, hides_thinking
 
 Json = dict[str, Any]
 

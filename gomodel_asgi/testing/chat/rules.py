@@ -13,11 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..api import Settings
-from ..media import media_type_of
-from ..model import objects
-from ..refusals import Refused
-from .prompts import kind_of, tools_of
+from ..model import media_type_of, objects
+from ..responses.conversations import Refused
 from .strictly import check_strictly
+from .wire import kind_of, tools_of
 
 Json = Mapping[str, Any]
 

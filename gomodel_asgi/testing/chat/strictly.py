@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..model import objects
-from ..refusals import Refused
+from ..responses.conversations import Refused
 
 Json = Mapping[str, Any]
 

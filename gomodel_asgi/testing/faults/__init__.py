@@ -7,22 +7,22 @@ one event of a stream; a unary reply is one event. *after_events* counts from th
 
 from __future__ import annotations
 
-from .connection import Cut, Garbage, Trailing
+from .connection import Cut, Garbage, Slow, Stall, Trailing
 from .content import (
     ContentType,
     Empty,
+    ErrorInside,
     ExtraHeaders,
+    Fault,
     Html,
     Malformed,
     MalformedEvent,
     NoTerminal,
     Oversize,
     SetCookie,
+    Status,
     Swapped,
 )
-from .delay import Slow, Stall
-from .error import ErrorInside, Status
-from .fault import Fault
 
 __all__ = [
     "ContentType",

@@ -7,14 +7,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from ..api import Api, Settings, object_of, only, path_pattern
-from ..journal import ReceivedRequest
 from ..model import Model, count
 from ..plan import Plan
-from ..refusals import Refused, answered
-from .prompts import prompt_of
+from ..responses.conversations import Refused, answered
+from ..server import ReceivedRequest
 from .rules import check
-from .spelling import normal
-from .wire import GeminiWire
+from .wire import GeminiWire, normal, prompt_of
 from .writing import JSON, generated
 
 GENERATE = path_pattern(r"/(?:models|tunedModels)/(?P<model>[^/:]+):(?P<verb>\w+)")

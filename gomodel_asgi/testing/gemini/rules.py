@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..media import is_base64
-from ..model import listed, objects
-from ..refusals import Refused
-from .versions import always_thinks, combines, signs, version_of
+from ..model import is_base64, listed, objects
+from ..responses.conversations import Refused
+from .wire import always_thinks, combines, signs, version_of
 from .writing import is_signature
 
 Json = Mapping[str, Any]

@@ -7,12 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..model import Speech, as_function, speech
-from ..plan import Headers, Plan, chunked, unary
-from ..prompt import Prompt
-from ..replies import Answer
-from .versions import signs
-from .wire import event
+from ..model import Prompt, Speech, as_function, speech
+from ..plan import Answer, Headers, Plan, chunked, unary
+from .wire import event, signs
 
 Json = dict[str, Any]
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ..api import Api, Settings, check_model, no_such_path, object_of, only, openai_models, path_pattern
-from ..journal import ReceivedRequest
 from ..model import Model
 from ..plan import Plan
-from ..refusals import answered
+from ..server import ReceivedRequest
 from ..wire import ResponsesWire
-from .conversations import Conversations
+from .conversations import Conversations, answered
 from .lifecycle import Lifecycle
 from .rules import check_request
 

@@ -2,14 +2,78 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 from ..model import EPOCH
-from ..plan import Plan
-from ..refusals import Refused, answered
-from .lists import items_of, listed, page
+from ..plan import Headers, Plan, unary
+from ..wire import Failure
+
+# Lists as the Responses API has them: items with ids, and pages of them.
+
+
+# What every operation of a fake provider ends with: its answer as JSON, or an error.
+
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+class Refused(Exception):
+    """The request is answered with an error, in the form of the API that refuses it."""
+
+    def __init__(
+        self, status: int, message: str, *, type: str | None = None, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(status=status, message=message, type=type, code=code, param=param)
+
+
+def answered(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
+    """*value* as the reply."""
+    return unary(200, headers, json.dumps(value).encode(), value)
+
+
+def items_of(input: Any, prefix: str) -> list[Json]:
+    """*input* as items, each with an id."""
+    if isinstance(input, str):
+        input = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": input}]}]
+    items = [item for item in input or [] if isinstance(item, dict)]
+    return [{"id": f"{prefix}{number:02x}", **item} for number, item in enumerate(items)]
+
+
+def asked_of(query: bytes) -> dict[str, str]:
+    """The members of a query, the last of each."""
+    return {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
+
+
+def whole_number(text: str) -> int:
+    """*text* as a number; -1 where it is none, or one that nobody counts to."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
+
+
+def listed(items: Sequence[Json], *, has_more: bool = False) -> Plan:
+    """*items* as a list object."""
+    ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
+    return answered({"object": "list", "data": list(items), **ends, "has_more": has_more})
+
+
+def page(items: Sequence[Json], query: bytes) -> Plan:
+    """The page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`."""
+    asked = asked_of(query)
+    ordered = items[:: 1 if asked.get("order") == "asc" else -1]
+    limit = whole_number(asked.get("limit", "20"))
+    if not 1 <= limit <= 100:
+        raise Refused(400, "'limit' must be between 1 and 100.", param="limit")
+    ids = [item["id"] for item in ordered]
+    if "after" in asked and asked["after"] not in ids:
+        raise Refused(400, "'after' names no item of this list.", param="after")
+    start = len(ids) - ids[::-1].index(asked["after"]) if "after" in asked else 0
+    found = ordered[start : start + limit]
+    return listed(found, has_more=start + len(found) < len(ordered))
+
 
 Json = dict[str, Any]
 

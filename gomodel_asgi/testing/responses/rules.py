@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..refusals import Refused
+from ..model import Message, Prompt, Role, Tool, objects
+from .conversations import Refused
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "input": (str, list),
@@ -65,3 +67,128 @@ def check_strictly(body: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) 
 
 def _unpaired(message: str) -> Refused:
     return Refused(400, message, param="input")
+
+
+# Items of the Responses API as a prompt.
+
+
+SEAL = "fake-sealed-"
+TOOL_BEARERS = ("additional_tools", "tool_search_output")
+"""Items that bring tools along."""
+ROLES: Mapping[Any, Role] = {"assistant": "assistant", "system": "system", "developer": "system"}
+
+
+def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Prompt:
+    """*body* with all that was said, history included, as *items*."""
+    bearers = [item for item in items if item.get("type") in TOOL_BEARERS]
+    tools = tuple(tool for holder in (body, *bearers) for tool in tools_of(holder))
+    limit = body.get("max_output_tokens")
+    return Prompt(
+        model=str(body.get("model")),
+        instructions=text_of(body.get("instructions")),
+        messages=tuple(map(message_of, items)),
+        tools=tools,
+        demanded=tuple(demanded(body.get("tool_choice"), tools)),
+        schema=schema_of(body.get("text")),
+        thinks=thinks(body.get("reasoning")),
+        max_output_tokens=limit if isinstance(limit, int) else None,
+        body=body,
+    )
+
+
+# What was said...
+
+
+def text_of(content: Any) -> str:
+    """The text in a message's content: itself, or its text parts joined."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return " ".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
+def message_of(item: Mapping[str, Any]) -> Message:
+    """One item."""
+    kind = str(item.get("type", "message"))
+    content = item.get("content") if "content" in item else item.get("output") or item.get("arguments")
+    text, media = text_of(content), tuple(media_of(content))
+    if kind.endswith("_output"):
+        return Message("tool", text, media=media, call_id=item.get("call_id"))
+    if kind == "compaction":
+        return Message("system", unsealed(item.get("encrypted_content")))
+    if kind == "reasoning":
+        thought = text or text_of(item.get("summary"))
+        return Message("assistant", thought, reasoning=True)
+    if kind != "message":
+        said = text or text_of(item.get("input"))
+        return Message("assistant", said, media=media, name=item.get("name"), call_id=item.get("call_id"))
+    return Message(ROLES.get(item.get("role"), "user"), text, media=media)
+
+
+def sealed(text: str) -> str:
+    """*text* as what only the provider itself can read."""
+    return SEAL + base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def unsealed(sealed: Any) -> str:
+    """What was sealed; empty where another provider did it."""
+    if not isinstance(sealed, str) or not sealed.startswith(SEAL):
+        return ""
+    try:
+        return base64.urlsafe_b64decode(sealed.removeprefix(SEAL)).decode()
+    except ValueError:
+        return ""
+
+
+def media_of(content: Any) -> Iterator[str]:
+    """The images and files in *content*."""
+    for part in content if isinstance(content, list) else []:
+        for name in ("image_url", "file_data", "file_url", "file_id"):
+            if isinstance(part, Mapping) and isinstance(part.get(name), str):
+                yield part[name]
+
+
+# What may be called...
+
+
+def tools_of(body: Mapping[str, Any], namespace: str | None = None) -> Iterator[Tool]:
+    """The functions and custom tools of a request, those in namespaces too."""
+    for tool in objects(body, "tools"):
+        if tool.get("type") == "namespace":
+            yield from tools_of(tool, str(tool.get("name")))
+        elif tool.get("type") in ("function", "custom") and isinstance(tool.get("name"), str):
+            yield Tool(tool["name"], tool.get("parameters") or {}, tool["type"] == "custom", namespace)
+
+
+def demanded(choice: Any, tools: Sequence[Tool]) -> Iterator[str]:
+    """The names of which `tool_choice` demands one."""
+    named = choice if isinstance(choice, Mapping) else {}
+    if named.get("type") == "allowed_tools":
+        allowed = [tool.get("name") for tool in objects(named, "tools")]
+        demands = named.get("mode") == "required"
+    else:
+        allowed = [named["name"]] if "name" in named else [tool.name for tool in tools]
+        demands = choice == "required" or named.get("type") in ("function", "custom")
+    if demands:
+        yield from (tool.name for tool in tools if tool.name in allowed)
+
+
+# How it is to be answered...
+
+
+def thinks(reasoning: Any) -> bool:
+    """Whether the request asks for reasoning."""
+    if not isinstance(reasoning, Mapping):
+        return False
+    return reasoning.get("effort") not in (None, "none") or reasoning.get("summary") is not None
+
+
+def schema_of(options: Any) -> Mapping[str, Any] | None:
+    """The schema that `text.format` gives; an empty one for JSON without a schema."""
+    form = options.get("format") if isinstance(options, Mapping) else None
+    kind = form.get("type") if isinstance(form, Mapping) else None
+    if kind == "json_schema" and isinstance(form, Mapping):
+        schema = form.get("schema")
+        # What is no schema is one that anything fits, as it is to JSON Schema.
+        return schema if isinstance(schema, Mapping) and schema else {"type": "object"}
+    return {} if kind == "json_object" else None

@@ -15,8 +15,7 @@ from ...errors import Overloaded, UpstreamTimeout
 from ...seams.transport import UpstreamRequest
 from ..head import authority, finished, opening
 from ..slots import Slots, of_process, too_many
-from .connection import Connection
-from .suspects import Key, Suspects, origin_of
+from .connection import Connection, Key, Suspects, origin_of
 
 MAX_POOLS = 10_000
 """An open pool costs a socket and about 4 kB: this bounds what tenants with keys of their own can make us hold."""

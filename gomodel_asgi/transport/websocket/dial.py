@@ -141,7 +141,7 @@ async def _default() -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _shared_context() -> ssl.SSLContext:
     """Made once, in a thread: it reads files."""
-    from ..http11.connect import default_context
+    from ..http11.client import default_context
 
     return default_context()
 

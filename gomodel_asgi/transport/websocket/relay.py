@@ -15,9 +15,9 @@ from typing import Any
 import anyio
 
 from ...errors import Overloaded, UpstreamTimeout
-from ...pace import paced
 from ...seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ...settings import Limits
+from ...threads import paced
 from ...wire.json_body import encode
 from ...wire.json_pieces import read_object
 from ...wire.websocket_frames import Steer

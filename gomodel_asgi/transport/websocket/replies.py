@@ -10,7 +10,7 @@ import msgspec
 
 from ...errors import UpstreamError, UpstreamTimeout
 from ...seams.transport import Headers
-from ...tree import short
+from ...wire.json_scan import short
 
 LINGER = 2.0
 """Seconds that an upstream has for `response.failed` after an error in a response; not all send one."""
