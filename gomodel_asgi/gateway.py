@@ -19,7 +19,7 @@ from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
 from .observers import Observer, Observers, Trail
-from .pipeline import Inbound, TenantOf, decide, dispatch, job_of, routed, tenant_of
+from .pipeline import Inbound, TenantOf, answer, decide, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, Turnstiles
 from .resilience.health import GatewayHealth, Health
@@ -178,7 +178,7 @@ class Gateway:
         if trail is not None:
             inbound.trail = trail
             trail.know(request_id=inbound.request_id)
-        return await dispatch(self.setup, inbound, tenant)
+        return await answer(self.setup, inbound, tenant)
 
     def trail(self) -> Trail | None:
         """A trail for one exchange, where anybody wants to know of it."""

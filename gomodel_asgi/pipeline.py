@@ -1,4 +1,17 @@
-"""From an opened request to a reply: who asks, where the policy sends it, what the upstream answers."""
+"""The life of a request, from the moment that it has been opened to the reply that a client gets.
+
+    job_of    what it asks for
+    recall    the response or conversation that it names: one look-up each, for the policy to see
+    decide    the host's policy; its answer is final, and nothing dear happens before it
+    admit     all else that it brings and names, each checked against its tenant
+    emulated  what the upstream lacks: stored responses, conversations, background work, compaction, token counts
+    adapted   the request as the upstream is to get it: with its context compacted, if that is due
+    run       one Target in, one Reply out
+    record    whose the answer is, and what was said; the end of a stream waits for it, never its beginning
+
+Every door goes through `answer`: HTTP, WebSocket, `respond()`, the router and the host's own routes. `explain()` and
+the workers of background responses go through its first steps, `routed`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +32,7 @@ from .operations import Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
+from .upstream.chain import run
 from .wire.ambiguity import check_names
 from .wire.json_body import Envelope
 
@@ -46,7 +60,7 @@ class Inbound(Struct):
         return f"<Inbound {self.request_id} {self.operation}>"
 
 
-async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
+async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     """Route and answer.
 
     :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
@@ -59,7 +73,7 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if setup.limits.tenant_concurrency is not None and tenant is not None:
         held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
     try:
-        reply = await setup.state.answer(job, await routed(job))
+        reply = await _answered(job, await routed(job))
     except LookupError as error:
         setup.turnstiles.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
@@ -68,6 +82,16 @@ async def dispatch(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
         raise
     if held:
         reply.on_close(lambda: setup.turnstiles.leave(held))
+    return reply
+
+
+async def _answered(job: Job, target: Target) -> Reply:
+    state = job.setup.state
+    reply = await state.emulated(job, target)
+    if reply is None:
+        job, target = await state.adapted(job, target)
+        reply = await run(job, target)
+        await state.record(job, target, reply)
     return reply
 
 

@@ -225,39 +225,41 @@ async def test_of_a_response_that_holds_too_much_only_the_id_is_kept(provider: F
 
 ROOT = Path(__file__).parents[1] / "gomodel_asgi"
 TREES = {
-    "tree.py": "the place where it is done",
-    "envelope.py": "a client's body, counted and of a depth",
-    "exchange/unary.py": "`examine` has looked at it",
+    "wire/json_scan.py": "the place where it is done",
+    "wire/json_body.py": "a client's body, counted and of a depth",
+    "wire/websocket_frames.py": "a short string, a steer that was looked at, or our own error",
+    "upstream/unary.py": "`examine` has looked at it",
+    "dialects/base.py": "`check_strings` has looked at it",
     "dialects/chat/reply.py": "its reader has looked at it",
-    "dialects/gemini/wire.py": "its reader has looked at it, and of errors there are 64 KiB",
+    "dialects/chat/output.py": "errors are read up to 64 KiB",
+    "dialects/gemini/errors.py": "its reader has looked at it, and of errors there are 64 KiB",
     "dialects/anthropic/reply.py": "its reader has looked at it",
-    "dialects/anthropic/counting.py": "its reader has looked at it",
-    "dialects/lenient/reply.py": "its reader has looked at it",
+    "dialects/anthropic/request.py": "its reader has looked at it",
     "dialects/anthropic/pause.py": "a request of our own",
     "dialects/anthropic/__init__.py": "errors are read up to 64 KiB",
-    "dialects/chat/errors.py": "errors are read up to 64 KiB",
-    "dialects/sealed.py": "`check_strings` has looked at it",
-    "state/compaction.py": "what we have sealed ourselves",
-    "state/turns.py": "what is kept has been looked at when it came",
-    "state/past.py": "a client's input, which was counted",
-    "state/conversations.py": "what is kept has been looked at when it came",
-    "state/references.py": "an item whose bytes and values `Mentions` bounds",
-    "state/stored.py": "our own response",
-    "state/standing.py": "our own response",
-    "state/event_log.py": "our own response",
-    "websocket/frames.py": "a short string, a steer that was looked at, or our own error",
-    "websocket/recall.py": "a client's input, and output of a connection, which `Frames` has looked at",
+    "dialects/lenient/reply.py": "its reader has looked at it",
+    "history/turns.py": "what is kept has been looked at when it came",
+    "history/conversation_log.py": "what is kept has been looked at when it came",
+    "history/continuation.py": "a client's input, which was counted",
+    "history/references.py": "an item whose bytes and values `Mentions` bounds",
+    "emulation/compaction.py": "what we have sealed ourselves",
+    "emulation/conversations.py": "what is kept has been looked at when it came",
+    "emulation/stored.py": "our own response",
+    "emulation/event_log.py": "our own response",
+    "server/websocket/connection_history.py": (
+        "a client's input, and output of a connection, which `Frames` has looked at"
+    ),
 }
 """Where JSON becomes values of any kind, and what bounds them there."""
 
 
-OURS = ("parsed", "parser")  # of `tree.py`
+OURS = ("parsed", "parser")  # of `json_scan.py`
 
 
 def calls(path: Path) -> Iterator[ast.Call]:
     """The calls that make values of any kind out of JSON."""
     source = path.read_text()
-    reads_values = path == ROOT / "tree.py" or re.search(r"from \.+tree import .*\bpars", source)
+    reads_values = path == ROOT / "wire/json_scan.py" or re.search(r"from [.\w]*json_scan import .*\bpars", source)
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

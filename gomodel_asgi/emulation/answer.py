@@ -1,8 +1,9 @@
-"""Stands between routing and exchange: what a request names of earlier ones is found, what it says is kept.
+"""What the pipeline asks of one gateway's history and emulations.
 
-    recall   what the request names for the policy to see, before it is asked
-    admit    what its items name, once the policy has let the caller in
-    answer   the upstream's reply, or one from the store; then `learning` attends to it
+    recall    what the request names for the policy to see, before it is asked
+    admit     what its items name, once the policy has let the caller in
+    emulated  the reply to what the upstream lacks
+    record    whose the upstream's answer is, and what was said
 
 Everything that a request names is found under keys that only its tenant has (`keys.py`), so whether an id is unknown or
 somebody else's is nowhere known, and cannot be told.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..errors import InvalidRequest, StoreUnavailable
+from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
 from ..history.continuation import Past
@@ -35,7 +36,6 @@ from ..seams.store import Store
 from ..stores.circuit_breaker import guarded
 from ..stores.shared import available
 from ..tasks import Tasks
-from ..upstream.chain import Exchange
 from . import token_count
 from .background import Background
 from .compaction import Compactor
@@ -85,25 +85,22 @@ class GatewayState:
         """
         await self.lookups.admit(job, target)
 
-    async def answer(self, job: Job, target: Target) -> Reply:
-        """The reply to *job*, from *target* or from the store.
+    async def emulated(self, job: Job, target: Target) -> Reply | None:
+        """The reply to what *target* lacks, or from the store; None where it is to be asked.
 
-        :raises GatewayError: there is none.
+        :raises GatewayError: there is none, and it is not to be asked either.
         :raises LookupError: the policy named an unknown provider.
         """
         operation = job.request.operation
         if operation == "create" and job.past is None and not job.request.envelope.names_state:
-            reply = await Exchange(job, target).run()
-            if self.records.keeps:
-                await self.learner.learn(job, reply)
-            return reply
+            return None
         if operation in BY_ID:
             return await self._by_id(job, target)
         if operation in CONVERSATIONS:
             return await self._conversation(job, target)
-        return await self._create(job, target)
+        return await self._created(job, target)
 
-    async def _create(self, job: Job, target: Target) -> Reply:
+    async def _created(self, job: Job, target: Target) -> Reply | None:
         provider = provider_of(target, job)
         if not self.records.keeps:
             self._check_stateless(job, provider.keeps_state)
@@ -115,13 +112,31 @@ class GatewayState:
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and not provider.keeps_state:
             return await self.background.begin(job, target, provider)
-        try:
-            reply = await Exchange(await self._managed(job, target), target).run()
-        except InvalidRequest as error:
-            raise error if not isinstance(job.past, Past) else job.past.in_own_terms(error) from error.__cause__
-        if self.records.keeps:
-            await self.learner.learn(job, reply)
-        return reply
+        return None
+
+    async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """The request as it is to be asked: with its context compacted, if that is asked for and due.
+
+        :raises GatewayError: the conversation could not be summed up.
+        """
+        return await self._managed(job, target), target
+
+    async def record(self, job: Job, target: Target, reply: Reply) -> None:
+        """Attend to what an upstream has said, as the table of operations has it."""
+        request = job.request
+        if not self.records.keeps:
+            return
+        match ROWS[request.operation].gives:
+            case "response":
+                return await self.learner.learn(job, reply)
+            case "items":
+                return await self.learner.listed(job, reply)
+            case "conversation":
+                return await self.learner.created(job, reply)
+        if request.operation == "delete" and reply.status < 300:
+            await self._forgotten(job)
+        if request.operation == "conversation_delete" and request.response_id is not None:
+            await available(partial(self.records.owners.forget, request.tenant, request.response_id))
 
     async def _managed(self, job: Job, target: Target) -> Job:
         """*job* as it is to be asked: with its context compacted, if that is asked for and due."""
@@ -168,26 +183,22 @@ class GatewayState:
 
     # Operations by id...
 
-    async def _by_id(self, job: Job, target: Target) -> Reply:
+    async def _by_id(self, job: Job, target: Target) -> Reply | None:
         owner, provider = job.request.previous, provider_of(target, job)
         if not self.records.keeps:
-            if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
-                raise unsupported(job.request.operation)
-            return await Exchange(job, target).run()
+            self._check_credential(job, target, provider, job.request.operation)
+            return None
         if owner is None and (job.request.tenant is not None or not provider.keeps_state):
             raise unknown_response()
         if isinstance(job.past, Past) and job.past.owner is not None and job.past.owner.held:
             owner = job.past.owner
             return await available(partial(self._held, job, owner.provider, owner.model))
-        reply = await Exchange(job, target).run()
-        if job.request.operation == "delete" and reply.status < 300:
-            await self._forgotten(job)
-        return await self._listed(job, reply)
+        return None
 
-    async def _listed(self, job: Job, reply: Reply) -> Reply:
-        if ROWS[job.request.operation].gives == "items":
-            await self.learner.listed(job, reply)
-        return reply
+    def _check_credential(self, job: Job, target: Target, provider: Provider, what: str) -> None:
+        """Without a store an id may only go where its tenant has an account of its own."""
+        if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
+            raise unsupported(what)
 
     async def _held(self, job: Job, provider: str, model: str | None) -> Reply:
         return await self.stored.answer(job, provider, model, self.background)
@@ -201,14 +212,12 @@ class GatewayState:
         except StoreUnavailable as error:
             job.warn([f"the store: {error.detail or error.message}"])
 
-    async def _conversation(self, job: Job, target: Target) -> Reply:
+    async def _conversation(self, job: Job, target: Target) -> Reply | None:
         provider = provider_of(target, job)
-        past = job.past if isinstance(job.past, Past) else None
         if not self.records.keeps:
-            if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
-                raise unsupported("conversations")
-            return await Exchange(job, target).run()
-        return await self._listed(job, await self.conversations.answer(job, target, provider, past))
+            self._check_credential(job, target, provider, "conversations")
+            return None
+        return await self.conversations.answer(job, provider, job.past if isinstance(job.past, Past) else None)
 
     async def work(self, job: Job, target: Target, id: str) -> None:
         """Work on the queued background response *id*, here and now.

@@ -16,14 +16,12 @@ from ..exchange.job import Job
 from ..exchange.reply import Reply, told
 from ..history.continuation import Past, encoded
 from ..history.conversation_log import CODEC, Change, Conversation, ConversationLog, Entry, added, too_large
-from ..history.ownership import HERE, NOT_OWN, Owner
+from ..history.ownership import HERE, Owner
 from ..history.records import CONVERSATIONS as NAME, unknown_conversation, unknown_item
 from ..history.turns import identified
 from ..providers.provider import Provider
-from ..routing.request import Target
 from ..stores.shared import available
-from ..upstream.chain import Exchange
-from ..wire.json_scan import parsed, short
+from ..wire.json_scan import parsed
 
 # Pages of items, as the lists of the Responses API have them: `after`, `limit` and `order`.
 
@@ -103,42 +101,23 @@ class Conversations:
 
     # Operations...
 
-    async def answer(self, job: Job, target: Target, provider: Provider, past: Past | None) -> Reply:
-        """The reply to an operation on conversations: from here where it is held here, else from its owner.
+    async def answer(self, job: Job, provider: Provider, past: Past | None) -> Reply | None:
+        """The reply to an operation on conversations that are held here; None where their owner is to be asked.
 
         :raises InvalidRequest: it is unknown, or asked for what cannot be.
         """
-        request, operation = job.request, job.request.operation
-        if operation == "conversation_create":
-            if provider.keeps_state:
-                return await self._forwarded(job, target)
-            return await available(partial(self._created, job, target, provider))
+        request = job.request
+        if request.operation == "conversation_create":
+            return None if provider.keeps_state else await available(partial(self._created, job, provider))
         owner = None if past is None else past.owner
         if owner is not None and owner.held:
             assert request.response_id is not None
             return told(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
         if owner is None and (request.tenant is not None or not provider.keeps_state):
             raise unknown_conversation()
-        reply = await Exchange(job, target).run()
-        if operation == "conversation_delete" and request.response_id is not None:
-            await available(partial(self.records.owners.forget, request.tenant, request.response_id))
-        return reply
+        return None
 
-    async def _forwarded(self, job: Job, target: Target) -> Reply:
-        """Created upstream: from now on that is its owner."""
-        reply = await Exchange(job, target).run()
-        found = short(reply.body or b"{}")
-        candidate = reply.candidate
-        if isinstance(found, dict) and isinstance(found.get("id"), str) and candidate is not None:
-            provider = candidate.provider
-            account = self.records.accounts.of(provider, candidate.key)
-            upstream = self.records.accounts.upstream(provider)
-            owner = Owner(provider.name, None, account, time.time(), type=provider.type, upstream=upstream)
-            if not await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner)):
-                job.warn([NOT_OWN])
-        return reply
-
-    async def _created(self, job: Job, target: Target, provider: Provider) -> Reply:
+    async def _created(self, job: Job, provider: Provider) -> Reply:
         tenant, body = job.request.tenant, job.request.body
         id = "conv_" + secrets.token_hex(24)
         entries = tuple(Entry(encoded([item])[1:-1]) for item in given_items(brought(job)))

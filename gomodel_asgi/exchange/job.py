@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from ..errors import InvalidRequest
 from ..observers import Observers, Trail
 from ..providers.provider import Provider
 from ..resilience.concurrency import Turnstiles
@@ -56,7 +57,7 @@ class Setup:
 
 
 class State(Protocol):
-    """What stands between routing and exchange: it knows what was said before, and keeps what is said now."""
+    """What the pipeline asks of what was said before, and gives what is said now, in this order."""
 
     def names(self, job: Job) -> bool:
         """Whether the request names what the policy may see; asked for every request, so told without a wait."""
@@ -76,11 +77,25 @@ class State(Protocol):
         """
         ...
 
-    async def answer(self, job: Job, target: Target) -> Reply:
-        """Ask *target*, or answer from what is stored.
+    async def emulated(self, job: Job, target: Target) -> Reply | None:
+        """The reply to what *target* lacks; None where it is to be asked.
 
-        :raises GatewayError: nothing answered.
+        :raises GatewayError: there is none, and it is not to be asked either.
         :raises LookupError: the policy named an unknown provider.
+        """
+        ...
+
+    async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """The request as it is to be asked, and of whom.
+
+        :raises GatewayError: it cannot be brought into that form.
+        """
+        ...
+
+    async def record(self, job: Job, target: Target, reply: Reply) -> None:
+        """Attend to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
+
+        :raises StoreUnavailable: the store does not answer, and the reply would mean nothing without it.
         """
         ...
 
@@ -112,6 +127,10 @@ class Past(Protocol):
 
         :raises InvalidRequest: it names what is not known here.
         """
+        ...
+
+    def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """*error* about such a body, with its path counted from where the client's own input begins."""
         ...
 
 

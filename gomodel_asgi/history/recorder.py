@@ -23,6 +23,7 @@ from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..exchange.resolved_target import Candidate
 from ..routing.request import Target
+from ..stores.shared import available
 from ..tasks import Task, Tasks
 from ..threads import paced
 from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, short, windows
@@ -158,6 +159,17 @@ class Learner:
         ids = listed_in(body)
         work = partial(self.records.list_items, request.tenant, request.response_id, ids)
         reply.before_end = await self._now_or_behind(job, work)
+
+    async def created(self, job: Job, reply: Reply) -> None:
+        """Attend to a *reply* that creates a conversation: from now on its upstream is its owner."""
+        found, candidate = short(reply.body or b"{}"), reply.candidate
+        if not isinstance(found, dict) or not isinstance(found.get("id"), str) or candidate is None:
+            return
+        provider, accounts = candidate.provider, self.records.accounts
+        account, upstream = accounts.of(provider, candidate.key), accounts.upstream(provider)
+        owner = Owner(provider.name, None, account, time.time(), type=provider.type, upstream=upstream)
+        if not await available(partial(self.records.owners.remember, job.request.tenant, found["id"], owner)):
+            job.warn([NOT_OWN])
 
     async def _now_or_behind(self, job: Job, work: Callable[[], Awaitable[None]]) -> Wait | None:
         """Do *work* here if that takes no time; else begin it, and give what waits for it."""

@@ -20,7 +20,7 @@ from ..exchange.job import Setup
 from ..exchange.reply import Failed, Reply
 from ..observers import Trail
 from ..operations import BODIED
-from ..pipeline import Inbound, TenantOf, dispatch, tenant_of
+from ..pipeline import Inbound, TenantOf, answer, tenant_of
 from ..resilience.concurrency import Allowance
 from ..seams.store import Store
 from ..settings import Timeouts
@@ -189,7 +189,7 @@ class Handler(Struct, eq=False):
                 self.absence.identify(tenant)
             if inbound.operation == "models":
                 return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
-            return await dispatch(self.setup, inbound, tenant)
+            return await answer(self.setup, inbound, tenant)
         except GatewayError as error:
             if isinstance(error, PolicyFailed):
                 self.raised = error.__cause__

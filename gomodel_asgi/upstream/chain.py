@@ -15,7 +15,7 @@ import anyio
 from msgspec import Struct
 
 from ..deadline import clock
-from ..errors import GatewayError, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
+from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
 from ..exchange.job import Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply, named
 from ..exchange.resolved_target import Candidate
@@ -34,6 +34,18 @@ from .stream import Stream, detached
 
 WORK = ("create", "compact")
 """Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""
+
+
+async def run(job: Job, target: Target) -> Reply:
+    """The reply of *target*, or of one of its fallbacks.
+
+    :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    try:
+        return await Exchange(job, target).run()
+    except InvalidRequest as error:
+        raise error if job.past is None else job.past.in_own_terms(error) from error.__cause__
 
 
 class Exchange(Struct):

@@ -28,7 +28,6 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
-from ...upstream.chain import Exchange
 from ...upstream.resolve import resolve
 from ...upstream.upstream_request import call_of, outgoing_of
 from ...wire.event_writer import response_object, usage
@@ -156,6 +155,9 @@ class Remembering:
             own = self.own.body(provider, key).get("input") or []
         return {**self.original.body, "input": items + own}
 
+    def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        return error
+
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
         left: set[str] = set()
         lines = [Line(parsed(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
@@ -193,7 +195,7 @@ class Recall:
         self.earlier: Remembered | None = None
         self.own: Job | None = None
         """The create without what the connection itself continues."""
-        self.answered: tuple[Job, Target, Provider] | None = None
+        self.answered: tuple[Job, Target] | None = None
 
     @property
     def continues(self) -> str | None:
@@ -226,21 +228,25 @@ class Recall:
         if self.own is not None and isinstance(job.past, Remembering):
             job.past.own = self.own.past
 
-    async def answer(self, job: Job, target: Target) -> Reply:
-        """Ask *target*; of a warming-up request only an upstream with a socket of its own is told."""
-        provider = provider_of(target, job)
+    async def emulated(self, job: Job, target: Target) -> Reply | None:
+        """See `exchange.job.State`. Of a warming-up request only an upstream with a socket of its own is told."""
+        if not self.create.generate and not provider_of(target, job).websocket:
+            self.answered = job, target
+            return await warmed(job, target)
+        return await self.gateways.emulated(job, target) if self.earlier is None else None
+
+    async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """See `exchange.job.State`; what only warms up has no fallback."""
         if not self.create.generate:
             target = replace(target, fallbacks=())
-        if not self.create.generate and not provider.websocket:
-            reply = await warmed(job, target)
-        elif self.earlier is not None:
-            reply = await Exchange(job, target).run()
-        else:
-            reply = await self.gateways.answer(job, target)
+        return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
+
+    async def record(self, job: Job, target: Target, reply: Reply) -> None:
+        """See `exchange.job.State`; what goes on from the connection's own memory is the connection's affair."""
         named = (one for one in target.chain() if provider_of(one, job).name == reply.provider)
-        target = next(named, target)
-        self.answered = job, target, provider_of(target, job)
-        return reply
+        self.answered = job, next(named, target)
+        if self.earlier is None:
+            await self.gateways.record(job, target, reply)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """See `exchange.job.State`."""
@@ -250,7 +256,8 @@ class Recall:
         """Keep a response that has ended well, unless the gateway or the upstream does."""
         if self.answered is None:
             return
-        job, target, provider = self.answered
+        job, target = self.answered
+        provider = provider_of(target, job)
         if self._kept_elsewhere(target, provider):
             return
         account = account_of(provider, _key(target))

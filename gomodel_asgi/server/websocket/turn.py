@@ -12,7 +12,7 @@ from starlette.types import Message, Scope, Send
 
 from ...errors import GatewayError, GatewayFault, InvalidRequest, PolicyFailed, UpstreamTruncated
 from ...exchange.reply import Broken, Reply
-from ...pipeline import Inbound, dispatch
+from ...pipeline import Inbound, answer
 from ...transport.websocket.relay import Relay
 from ...wire.headers import request_id
 from ...wire.websocket_frames import Create, Frames, error_frame
@@ -236,7 +236,7 @@ class Turn:
             connection=connection.session,
             trail=self.trail,
         )
-        return await dispatch(setup, inbound, connection.tenant)
+        return await answer(setup, inbound, connection.tenant)
 
     # How it is answered...
 
