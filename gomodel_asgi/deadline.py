@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 clock = time.monotonic
 
 
-class Overran(Exception):
+class DeadlineExceeded(Exception):
     """The coroutine did not end in time, and was cancelled."""
 
 
@@ -50,7 +50,7 @@ async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answ
             return await _resumed(coroutine, waits_for)
     except TimeoutError:
         if deadline.expired():
-            raise Overran from None
+            raise DeadlineExceeded from None
         raise
 
 
@@ -58,7 +58,7 @@ async def _in_scope(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> A
     with anyio.move_on_after(seconds) as scope:
         return await coroutine
     assert scope.cancelled_caught
-    raise Overran
+    raise DeadlineExceeded
 
 
 @types.coroutine

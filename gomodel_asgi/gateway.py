@@ -18,16 +18,16 @@ from .emulation.background import Background
 from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
-from .observers import Observer, Observers, Trail
+from .observers import Observer, Observers, Trace
 from .pipeline import Inbound, TenantOf, answer, decide, job_of, routed, tenant_of
 from .providers.provider import Provider
-from .resilience.concurrency import Allowance, Turnstiles
+from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
 from .routing.registry import Registry
 from .routing.request import Candidate, Explanation, Policy, Target
 from .server.body import opened
-from .server.drain import UnderWay
+from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler
 from .server.models import ModelsOf
 from .server.paths import CREATE, Route, agreed, match, route_path, split_query
@@ -79,7 +79,7 @@ class Gateway:
         self.store: Store = MemoryStore() if store is None else store
         self.expose_timing = expose_timing
         self.models = models
-        self.under_way = UnderWay()
+        self.in_flight = InFlight()
         self.abandoned = Allowance()
         """What clients have left running."""
         self.state = GatewayState(self.store, tenant_entries=limits.tenant_entries, tenant_bytes=limits.tenant_bytes)
@@ -95,7 +95,7 @@ class Gateway:
             observers=Observers(observers),
             health=Health(),
             budget=RetryBudget(),
-            turnstiles=Turnstiles(limits),
+            concurrency=ConcurrencyLimits(limits),
             state=self.state,
             tenant_required=tenant_required,
         )
@@ -131,13 +131,13 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        return Handler(self, self.setup, self.trail(), route, scope, receive).serve(send)
+        return Handler(self, self.setup, self.trace(), route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
         asks for that operation (a GET of `…/models` for the models), any other creates a response."""
         route = self.route_of(request)
-        handler = Handler(self, self.setup, self.trail(), route, request.scope, request.receive)
+        handler = Handler(self, self.setup, self.trace(), route, request.scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
@@ -162,27 +162,27 @@ class Gateway:
 
         :raises GatewayError: it failed; `status` and `payload` say how.
         """
-        self.under_way.check_open()
-        trail = self.trail()
-        if trail is None:
+        self.in_flight.check_open()
+        trace = self.trace()
+        if trace is None:
             return await self._respond(body, scope, tenant, None)
-        return await followed(self._respond(body, scope, tenant, trail), trail)
+        return await followed(self._respond(body, scope, tenant, trace), trace)
 
     async def _respond(
-        self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None, trail: Trail | None
+        self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None, trace: Trace | None
     ) -> Reply:
         tenant = await self._whose(scope, tenant)
-        if trail is not None:
-            trail.know(operation="create", tenant=tenant)
+        if trace is not None:
+            trace.know(operation="create", tenant=tenant)
         inbound = await self._inbound(body, scope)
-        if trail is not None:
-            inbound.trail = trail
-            trail.know(request_id=inbound.request_id)
+        if trace is not None:
+            inbound.trace = trace
+            trace.know(request_id=inbound.request_id)
         return await answer(self.setup, inbound, tenant)
 
-    def trail(self) -> Trail | None:
+    def trace(self) -> Trace | None:
         """A trail for one exchange, where anybody wants to know of it."""
-        return Trail(self.setup.observers) if self.setup.observers or self.expose_timing else None
+        return Trace(self.setup.observers) if self.setup.observers or self.expose_timing else None
 
     async def explain(
         self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None
@@ -232,7 +232,7 @@ class Gateway:
 
     def health(self) -> GatewayHealth:
         """How each configured provider is doing, by name, and every breaker: as of now, and never changed after."""
-        return self.setup.health.of_all(self.setup.registry.by_name, draining=self.under_way.draining)
+        return self.setup.health.of_all(self.setup.registry.by_name, draining=self.in_flight.draining)
 
     def reload(self, *, providers: Iterable[Provider] | None = None, policy: Policy | None = None) -> None:
         """Replace providers or policy for requests to come; those under way end on the old ones.
@@ -273,7 +273,7 @@ class Gateway:
 
     async def drain(self) -> None:
         """Refuse new requests with 503, give those under way `timeouts.drain` seconds, then end them in band."""
-        await self.under_way.drain(self.setup.timeouts.drain)
+        await self.in_flight.drain(self.setup.timeouts.drain)
 
     async def aclose(self) -> None:
         """Close what this event loop has open. The gateway can be used again; it opens what it needs."""

@@ -23,11 +23,11 @@ from msgspec import Struct, field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from .deadline import Overran, clock, within
+from .deadline import DeadlineExceeded, clock, within
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
 from .exchange.job import Job, Setup
 from .exchange.reply import Reply
-from .observers import Trail
+from .observers import Trace
 from .operations import Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
@@ -54,7 +54,7 @@ class Inbound(Struct):
     item_id: str | None = None
     connection: object | None = None
     started: float = field(default_factory=clock)
-    trail: Trail | None = None
+    trace: Trace | None = None
 
     def __repr__(self) -> str:
         return f"<Inbound {self.request_id} {self.operation}>"
@@ -66,22 +66,22 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
     """
     job = job_of(setup, inbound, tenant)
-    if job.trail is not None:
+    if job.trace is not None:
         size = len(inbound.envelope.raw)
-        job.trail.arrived(tenant, job.request.model, job.stream, inbound.hint, size)
+        job.trace.arrived(tenant, job.request.model, job.stream, inbound.hint, size)
     held: Held = ()
     if setup.limits.tenant_concurrency is not None and tenant is not None:
-        held = await setup.turnstiles.enter_tenant(tenant, setup.timeouts.pool)
+        held = await setup.concurrency.enter_tenant(tenant, setup.timeouts.pool)
     try:
         reply = await _answered(job, await routed(job))
     except LookupError as error:
-        setup.turnstiles.leave(held)
+        setup.concurrency.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
     except BaseException:
-        setup.turnstiles.leave(held)
+        setup.concurrency.leave(held)
         raise
     if held:
-        reply.on_close(lambda: setup.turnstiles.leave(held))
+        reply.on_close(lambda: setup.concurrency.leave(held))
     return reply
 
 
@@ -133,7 +133,7 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
         health_of=setup.health_of,
     )
     started, stream = inbound.started, inbound.envelope.stream
-    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trail)
+    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trace)
 
 
 def decide(job: Job) -> Awaitable[Target]:
@@ -142,18 +142,18 @@ def decide(job: Job) -> Awaitable[Target]:
     :raises GatewayError: it refused, failed, or took too long.
     """
     asked = answer_of(job, job.setup.ask, Target)
-    return asked if job.trail is None else _told(asked, job, job.trail)
+    return asked if job.trace is None else _told(asked, job, job.trace)
 
 
-async def _told(asked: Awaitable[Target], job: Job, trail: Trail) -> Target:
+async def _told(asked: Awaitable[Target], job: Job, trace: Trace) -> Target:
     started = clock()
     try:
         target = await asked
     except GatewayError as error:
-        trail.refused(clock() - started, error)
+        trace.refused(clock() - started, error)
         raise
     names = tuple(_name(one) for one in target.chain())
-    trail.decided(clock() - started, names, target.model or job.request.model, target.labels or {})
+    trace.decided(clock() - started, names, target.model or job.request.model, target.labels or {})
     return target
 
 
@@ -171,7 +171,7 @@ async def answer_of(
         return answer
     except GatewayError:
         raise
-    except Overran:
+    except DeadlineExceeded:
         raise PolicyTimeout("The routing policy took too long; try again later.") from None
     except HTTPException as error:
         raise refusal_of(error) from error

@@ -99,7 +99,7 @@ class Lab:
         """Nothing may be left: no task, no connection, no place in a pool, no request that is under way."""
         for gateway in self.gateways:
             await gateway.aclose()
-            assert not gateway.under_way.watches
+            assert not gateway.in_flight.watches
             slots = gateway.connections.here()
             await until(lambda slots=slots: not slots.open)
             assert all(not breaker.in_flight for breaker in gateway.setup.health.breakers.values())

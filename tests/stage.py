@@ -100,7 +100,7 @@ def staged(serve: Served) -> Iterator[Callable[[], Stage]]:
 
 def idle(gateway: Gateway) -> bool:
     """Whether *gateway* has no request under way."""
-    return not gateway.under_way.watches
+    return not gateway.in_flight.watches
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -253,7 +253,7 @@ async def test_nothing_of_a_background_stream_whose_client_leaves_waits_for_the_
                 tasks.start_soon(caller.run, lab.gateway)
                 await caller.until(2)
                 caller.leave()
-                await lab.release(lambda: not lab.gateway.under_way.watches)
+                await lab.release(lambda: not lab.gateway.in_flight.watches)
 
     await leaves_nothing(lab, once)
 

@@ -99,10 +99,10 @@ def test_imports_form_no_cycle_with_lazy_ones_and_those_for_typing_counted() -> 
     graph = {name: every_import(path) for name, path in MODULES.items()}
     depths: dict[str, int] = {}
 
-    def visit(name: str, trail: tuple[str, ...]) -> int:
-        assert name not in trail, " → ".join([*trail[trail.index(name) :], name])
+    def visit(name: str, trace: tuple[str, ...]) -> int:
+        assert name not in trace, " → ".join([*trace[trace.index(name) :], name])
         if name not in depths:
-            depths[name] = 1 + max((visit(other, (*trail, name)) for other in sorted(graph[name])), default=0)
+            depths[name] = 1 + max((visit(other, (*trace, name)) for other in sorted(graph[name])), default=0)
         return depths[name]
 
     for name in graph:

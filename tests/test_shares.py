@@ -7,7 +7,7 @@ import pytest
 
 from gomodel_asgi import Limits, Provider
 from gomodel_asgi.errors import Overloaded
-from gomodel_asgi.resilience.concurrency import Held, Turnstile, Turnstiles
+from gomodel_asgi.resilience.concurrency import ConcurrencyLimits, Held, Turnstile
 from gomodel_asgi.resilience.retry import MOST_SAVED, MOST_TENANTS, RESERVE, RETRY, RetryBudget
 
 from .driving import PATIENCE
@@ -131,19 +131,19 @@ async def test_who_gives_up_while_it_is_displaced_gives_no_place_back() -> None:
 
 
 async def test_a_turnstile_is_forgotten_with_the_last_who_leaves_it() -> None:
-    turnstiles = Turnstiles(Limits(tenant_concurrency=2))
+    concurrency = ConcurrencyLimits(Limits(tenant_concurrency=2))
     held: list[Held] = []
     for number in range(100):
-        held.append(await turnstiles.enter_tenant(f"tenant {number}", 1))
-        held.append(await turnstiles.enter_work(f"tenant {number}", 1, background=True))
-        held.append(await turnstiles.enter_provider(UP, f"tenant {number}", 1) if number < 2 else ())
-    assert len(turnstiles.of_loop.get()) == 201
+        held.append(await concurrency.enter_tenant(f"tenant {number}", 1))
+        held.append(await concurrency.enter_work(f"tenant {number}", 1, background=True))
+        held.append(await concurrency.enter_provider(UP, f"tenant {number}", 1) if number < 2 else ())
+    assert len(concurrency.of_loop.get()) == 201
     for one in held:
-        turnstiles.leave(one)
+        concurrency.leave(one)
 
-    assert not turnstiles.of_loop.get()
-    assert await turnstiles.enter_tenant(None, 1) == ()
-    assert await turnstiles.enter_work(None, 1) == ()
+    assert not concurrency.of_loop.get()
+    assert await concurrency.enter_tenant(None, 1) == ()
+    assert await concurrency.enter_work(None, 1) == ()
 
 
 # Retries...

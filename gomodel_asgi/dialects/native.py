@@ -25,7 +25,7 @@ from ..settings import Limits
 from ..wire.event_writer import DONE, error_event, frame, response_error, response_object
 from ..wire.json_body import span, span_in
 from ..wire.json_scan import short
-from ..wire.redaction import BlackingFramer, blackout_of
+from ..wire.redaction import RedactingFramer, redactor_of
 from ..wire.sse import BOM, Event, parse, split
 from .failure import reported_failure
 from .reader import MEANINGLESS, TERMINAL, UNREADABLE, failure_of, is_failure, number, opened
@@ -84,10 +84,10 @@ class NativeReader:
         limits: Limits,
         secrets: tuple[str, ...] = (),
     ) -> None:
-        self.blackout = blackout_of(secrets)
+        self.redactor = redactor_of(secrets)
         self.name = name
         self.model = model or ""
-        self.framer = BlackingFramer(self.blackout, buffer=limits.buffer, limit=limits.event, whole=is_lifecycle)
+        self.framer = RedactingFramer(self.redactor, buffer=limits.buffer, limit=limits.event, whole=is_lifecycle)
         self.meaningful = False
         self.terminal: str | None = None
         self.failure: GatewayError | None = None
@@ -99,7 +99,7 @@ class NativeReader:
         self._number = -1
         self._delta: bytes | tuple[bytes, ...] = NO_DELTA
         self._line = self._place = self._letter = 0
-        self._needle = self.blackout.needle
+        self._needle = self.redactor.needle
 
     def feed(self, data: bytes) -> bytes:
         # One whole event that begins like the last delta: the usual case by far. One line end is found at a third of
@@ -119,7 +119,7 @@ class NativeReader:
         if not events:
             self._delta = NO_DELTA
             return events
-        events = self.blackout.of(events)
+        events = self.redactor.of(events)
         if self.terminal is not None:
             return b"" if framer.inside else self._open(events)
         # not `in`, which takes bytes for a number first, at twice the cost

@@ -16,11 +16,11 @@ from functools import partial
 from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
-from ..history.continuation import Past
+from ..history.continuation import Continuation
 from ..history.conversation_log import ConversationLog
 from ..history.quota import Quotas
 from ..history.recall import Lookups
-from ..history.recorder import Learner, conversation_of
+from ..history.recorder import Recorder, conversation_of
 from ..history.records import (
     COLLECTIONS,
     Records,
@@ -57,7 +57,7 @@ class GatewayState:
         self.conversations = Conversations(ConversationLog(self.records, self.quotas))
         self.compactor = Compactor(self.records)
         self.lookups = Lookups(self.records, self.compactor.expand)
-        self.learner = Learner(self.records, self.conversations.log, self.quotas, self.tasks)
+        self.recorder = Recorder(self.records, self.conversations.log, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
 
@@ -92,7 +92,7 @@ class GatewayState:
         :raises LookupError: the policy named an unknown provider.
         """
         operation = job.request.operation
-        if operation == "create" and job.past is None and not job.request.envelope.names_state:
+        if operation == "create" and job.continuation is None and not job.request.envelope.names_state:
             return None
         if operation in BY_ID:
             return await self._by_id(job, target)
@@ -128,11 +128,11 @@ class GatewayState:
             return
         match ROWS[request.operation].gives:
             case "response":
-                return await self.learner.learn(job, reply)
+                return await self.recorder.learn(job, reply)
             case "items":
-                return await self.learner.listed(job, reply)
+                return await self.recorder.listed(job, reply)
             case "conversation":
-                return await self.learner.created(job, reply)
+                return await self.recorder.created(job, reply)
         if request.operation == "delete" and reply.status < 300:
             await self._forgotten(job)
         if request.operation == "conversation_delete" and request.response_id is not None:
@@ -156,22 +156,22 @@ class GatewayState:
 
     async def _prepare(self, job: Job, target: Target) -> None:
         """Read what was said before, if any upstream of the chain may need to be told."""
-        past = job.past
-        if not isinstance(past, Past) or past.owner is None or not past.row.continues:
+        continuation = job.continuation
+        if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
-        owner, names = past.owner, [provider_of(one, job).name for one in target.chain()]
-        if owner.held or names != [owner.provider] or past.references:
-            await available(partial(self._read, job, past))
+        owner, names = continuation.owner, [provider_of(one, job).name for one in target.chain()]
+        if owner.held or names != [owner.provider] or continuation.references:
+            await available(partial(self._read, job, continuation))
 
-    async def _read(self, job: Job, past: Past) -> None:
+    async def _read(self, job: Job, continuation: Continuation) -> None:
         request = job.request
         previous = request.envelope.text("previous_response_id")
         if previous is not None:
-            past.lines = await self.records.turns.history(request.tenant, previous)
+            continuation.lines = await self.records.turns.history(request.tenant, previous)
             return
         conversation = conversation_of(request.envelope.members.get("conversation"))
         if conversation is not None:
-            past.lines = await self.conversations.log.lines(request.tenant, conversation)
+            continuation.lines = await self.conversations.log.lines(request.tenant, conversation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
@@ -190,8 +190,12 @@ class GatewayState:
             return None
         if owner is None and (job.request.tenant is not None or not provider.keeps_state):
             raise unknown_response()
-        if isinstance(job.past, Past) and job.past.owner is not None and job.past.owner.held:
-            owner = job.past.owner
+        if (
+            isinstance(job.continuation, Continuation)
+            and job.continuation.owner is not None
+            and job.continuation.owner.held
+        ):
+            owner = job.continuation.owner
             return await available(partial(self._held, job, owner.provider, owner.model))
         return None
 
@@ -217,7 +221,9 @@ class GatewayState:
         if not self.records.keeps:
             self._check_credential(job, target, provider, "conversations")
             return None
-        return await self.conversations.answer(job, provider, job.past if isinstance(job.past, Past) else None)
+        return await self.conversations.answer(
+            job, provider, job.continuation if isinstance(job.continuation, Continuation) else None
+        )
 
     async def work(self, job: Job, target: Target, id: str) -> None:
         """Work on the queued background response *id*, here and now.

@@ -27,7 +27,7 @@ from ..deadline import clock
 from ..errors import GatewayFault, InvalidRequest, RateLimited
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
-from ..history.continuation import Past
+from ..history.continuation import Continuation
 from ..history.ownership import HERE, Owner
 from ..history.quota import Quotas
 from ..history.recorder import is_stored
@@ -112,7 +112,9 @@ class Background:
         response["status"] = "queued"
         account = self.records.accounts.of(provider, candidate.key)
         turn = Turn(
-            input=job.past.own_input(strict=True) if isinstance(job.past, Past) else bytes(_input(job)),
+            input=job.continuation.own_input(strict=True)
+            if isinstance(job.continuation, Continuation)
+            else bytes(_input(job)),
             output=b"[]",
             account=account,
             type=provider.type or provider.name,
@@ -169,15 +171,15 @@ class Background:
         :raises Overloaded: its tenant has had no place for it; it stays queued.
         :raises LookupError: the policy named an unknown provider.
         """
-        tenant, turnstiles = job.request.tenant, job.setup.turnstiles
+        tenant, concurrency = job.request.tenant, job.setup.concurrency
         until = job.started + longest(target, job)
         worker = Worker(self.records, self.leases, self.log, self.prepare, job, id, until)
-        held = await turnstiles.enter_work(tenant, until - clock(), background=True)
+        held = await concurrency.enter_work(tenant, until - clock(), background=True)
         try:
             if await worker.claimed():
                 await worker.run(target)
         finally:
-            turnstiles.leave(held)
+            concurrency.leave(held)
 
     async def _work_here(self, job: Job, target: Target, id: str, until: float) -> None:
         """Work on the response *id*, which this process has queued, when its turn comes."""

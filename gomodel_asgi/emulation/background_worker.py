@@ -14,11 +14,11 @@ from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
 from ..exchange.job import Job
 from ..exchange.reply import Reply
-from ..history.continuation import Past
+from ..history.continuation import Continuation
 from ..history.recorder import last_response
 from ..history.records import Records
 from ..history.turns import Turn
-from ..observers import Trail
+from ..observers import Trace
 from ..resilience.concurrency import Held
 from ..routing.request import Target
 from ..upstream.chain import Exchange
@@ -61,7 +61,7 @@ class Worker:
 
     async def whole(self, target: Target) -> None:
         """Wait for a place of the tenant's, then work. However that ends, the response does not stay queued."""
-        turnstiles = self.job.setup.turnstiles
+        concurrency = self.job.setup.concurrency
         held: Held = ()
         try:
             held = await self._placed()
@@ -76,7 +76,7 @@ class Worker:
                 await self._given_up(reason_of(error))
             raise
         finally:
-            turnstiles.leave(held)
+            concurrency.leave(held)
 
     async def _placed(self) -> Held:
         """The tenant's place, once it is this response's turn.
@@ -90,13 +90,13 @@ class Worker:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._waits, over, beside.cancel_scope)
                 try:
-                    turnstiles, left = self.job.setup.turnstiles, self.until - clock()
-                    held = await turnstiles.enter_work(self.tenant, left, background=True)
+                    concurrency, left = self.job.setup.concurrency, self.until - clock()
+                    held = await concurrency.enter_work(self.tenant, left, background=True)
                 except Overloaded as error:
                     late = error
                 over.set()
         except BaseException:
-            self.job.setup.turnstiles.leave(held)
+            self.job.setup.concurrency.leave(held)
             raise
         if late is not None:
             raise late
@@ -156,7 +156,7 @@ class Worker:
         response: bytes | None = None
         try:
             asked = self._asked(target)
-            async with await (asked if self.job.trail is None else followed(asked, self.job.trail)) as reply:
+            async with await (asked if self.job.trace is None else followed(asked, self.job.trace)) as reply:
                 while data := await reply.next():
                     self.pending.append(data)
                     response = data if reply.stream is None else None
@@ -250,21 +250,21 @@ def in_stream(job: Job, id: str) -> Job:
     envelope = request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
     request.envelope = envelope
-    past = job.past
-    if isinstance(past, Past):
-        past = copy(past)
-        past.original = envelope
-    trail = trail_of(job)
+    continuation = job.continuation
+    if isinstance(continuation, Continuation):
+        continuation = copy(continuation)
+        continuation.original = envelope
+    trace = trail_of(job)
     return msgspec.structs.replace(
-        job, request=request, stream=True, past=past, response_id=id, trail=trail, background=True
+        job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, background=True
     )
 
 
-def trail_of(job: Job) -> Trail | None:
+def trail_of(job: Job) -> Trace | None:
     """A trail for the work behind *job*, whose own ends with the queued response; its usage is told here, once."""
     if not job.setup.observers:
         return None
-    request, trail = job.request, Trail(job.setup.observers, job.request_id)
-    trail.know(operation=request.operation)
-    trail.arrived(request.tenant, request.model, True, request.provider, len(request.envelope.raw))
-    return trail
+    request, trace = job.request, Trace(job.setup.observers, job.request_id)
+    trace.know(operation=request.operation)
+    trace.arrived(request.tenant, request.model, True, request.provider, len(request.envelope.raw))
+    return trace

@@ -19,7 +19,7 @@ from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
 from ..history.compaction_item import is_ours, opened, sealed
-from ..history.continuation import Past
+from ..history.continuation import Continuation
 from ..history.records import Records
 from ..history.tenancy import packed
 from ..providers.provider import Provider
@@ -95,7 +95,7 @@ class Compactor:
 
         :raises GatewayError: there is none.
         """
-        job = msgspec.structs.replace(job, past=None, trail=None)
+        job = msgspec.structs.replace(job, continuation=None, trace=None)
         _, text, usage = await self._summed_up(job, target, items)
         return text, usage
 
@@ -119,7 +119,7 @@ def summing_up(job: Job, own: Any = None) -> Job:
     members = {name: value for name, value in request.envelope.members.items() if name in kept_members}
     if own is None:
         own = request.envelope.body.get("input")
-    if own is None and job.past is None:
+    if own is None and job.continuation is None:
         raise InvalidRequest("Give the 'input' to compact.", param="input", code="missing_required_parameter")
     items = [{"role": "user", "content": own}] if isinstance(own, str) else own or []
     if not isinstance(items, list):
@@ -130,10 +130,10 @@ def summing_up(job: Job, own: Any = None) -> Job:
     request.envelope = request.envelope.with_members(members)
     request.envelope.stream = False
     request.operation = "create"
-    past = copy(job.past)
-    if isinstance(past, Past):
-        past.original = request.envelope
-    return msgspec.structs.replace(job, request=request, past=past, stream=False, response_id=None)
+    continuation = copy(job.continuation)
+    if isinstance(continuation, Continuation):
+        continuation.original = request.envelope
+    return msgspec.structs.replace(job, request=request, continuation=continuation, stream=False, response_id=None)
 
 
 def text_of(response: Json) -> str:

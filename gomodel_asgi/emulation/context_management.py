@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..exchange.job import Job
-from ..history.continuation import Past
+from ..history.continuation import Continuation
 from ..history.recall import Lookups
 from ..routing.request import Target
 from ..threads import beside, paced
@@ -49,9 +49,9 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
     if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
         return job
     job = _asking(job, others)
-    past = copy(lookups.past_of(job))
+    continuation = copy(lookups.continuation_of(job))
     with refusing_depth():
-        body = past.body(candidate.provider, candidate.key)
+        body = continuation.body(candidate.provider, candidate.key)
     items = body.get("input")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return job  # whoever reads it will say so
@@ -64,9 +64,9 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
         return job
     text, usage = await compactor.summary(job, target, before)
     said = [item for item in items[:at] if item.get("role") in INSTRUCTING]
-    past.whole = [*said, compactor.told(text), *items[at:]]
-    item = compactor.item(job.request.tenant, past.whole)
-    return msgspec.structs.replace(job, past=past, leading=(item,), spent=usage)
+    continuation.whole = [*said, compactor.told(text), *items[at:]]
+    item = compactor.item(job.request.tenant, continuation.whole)
+    return msgspec.structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
 
 def asked_of(value: Any) -> tuple[float | None, list[Any]]:
@@ -89,10 +89,10 @@ def _asking(job: Job, others: list[Any]) -> Job:
     if others:
         members["context_management"] = msgspec.Raw(encode(others))
     request.envelope = request.envelope.with_members(members)
-    past = copy(job.past)
-    if isinstance(past, Past):
-        past.original = request.envelope
-    return msgspec.structs.replace(job, request=request, past=past)
+    continuation = copy(job.continuation)
+    if isinstance(continuation, Continuation):
+        continuation.original = request.envelope
+    return msgspec.structs.replace(job, request=request, continuation=continuation)
 
 
 def turn_of(items: Sequence[Json], threshold: float) -> int:

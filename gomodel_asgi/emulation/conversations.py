@@ -14,7 +14,7 @@ import msgspec
 from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
-from ..history.continuation import Past, encoded
+from ..history.continuation import Continuation, encoded
 from ..history.conversation_log import CODEC, Change, Conversation, ConversationLog, Entry, added, too_large
 from ..history.ownership import HERE, Owner
 from ..history.records import CONVERSATIONS as NAME, unknown_conversation, unknown_item
@@ -101,7 +101,7 @@ class Conversations:
 
     # Operations...
 
-    async def answer(self, job: Job, provider: Provider, past: Past | None) -> Reply | None:
+    async def answer(self, job: Job, provider: Provider, continuation: Continuation | None) -> Reply | None:
         """The reply to an operation on conversations that are held here; None where their owner is to be asked.
 
         :raises InvalidRequest: it is unknown, or asked for what cannot be.
@@ -109,7 +109,7 @@ class Conversations:
         request = job.request
         if request.operation == "conversation_create":
             return None if provider.keeps_state else await available(partial(self._created, job, provider))
-        owner = None if past is None else past.owner
+        owner = None if continuation is None else continuation.owner
         if owner is not None and owner.held:
             assert request.response_id is not None
             return told(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
@@ -231,7 +231,9 @@ def brought(job: Job) -> Any:
 
     :raises InvalidRequest: nothing is known here of what one of them refers to.
     """
-    return job.past.given_items() if isinstance(job.past, Past) else job.request.body.get("items")
+    return (
+        job.continuation.given_items() if isinstance(job.continuation, Continuation) else job.request.body.get("items")
+    )
 
 
 def given_items(items: Any) -> list[Json]:

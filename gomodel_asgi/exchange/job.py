@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct
 
 from ..errors import InvalidRequest
-from ..observers import Observers, Trail
+from ..observers import Observers, Trace
 from ..providers.provider import Provider
-from ..resilience.concurrency import Turnstiles
+from ..resilience.concurrency import ConcurrencyLimits
 from ..resilience.health import Health, ProviderHealth
 from ..resilience.retry import RetryBudget
 from ..routing.registry import Registry
@@ -19,11 +19,11 @@ from ..routing.request import AsyncPolicy, RoutingRequest, Target
 from ..seams.transport import Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope
-from .resolved_target import Candidate
+from .resolved_target import ResolvedTarget
 
 if TYPE_CHECKING:
     from .reply import Reply
-    from .resolved_target import Candidate
+    from .resolved_target import ResolvedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Setup:
     observers: Observers
     health: Health
     budget: RetryBudget
-    turnstiles: Turnstiles
+    concurrency: ConcurrencyLimits
     state: State
     tenant_required: bool = False
-    candidates: dict[tuple[str, str | None], Candidate] = field(default_factory=dict)
+    candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
     def health_of(self, which: str | Provider, tenant: str | None) -> ProviderHealth:
@@ -107,7 +107,7 @@ class State(Protocol):
         ...
 
 
-class Past(Protocol):
+class Continuation(Protocol):
     """What the request names of earlier ones; *key* is a Target's own, None for the provider's."""
 
     @property
@@ -145,8 +145,8 @@ class Job(Struct):
     query: str
     started: float
     stream: bool
-    trail: Trail | None = None
-    past: Past | None = None
+    trace: Trace | None = None
+    continuation: Continuation | None = None
     response_id: str | None = None
     """The id that a translated response has to get; None: a new one."""
     leading: tuple[dict[str, Any], ...] = ()
@@ -161,9 +161,9 @@ class Job(Struct):
 
     def warn(self, messages: Iterable[str]) -> None:
         """Tell observers of what was left out or went wrong without failing the request."""
-        if self.trail is not None:
+        if self.trace is not None:
             for message in messages:
-                self.trail.warn(message)
+                self.trace.warn(message)
 
     @property
     def rewrites(self) -> bool:
@@ -174,8 +174,8 @@ class Job(Struct):
     def bound(self) -> bool:
         """Whether the request names state that lives at one upstream."""
         envelope = self.request.envelope
-        if self.past is not None:
-            return self.past.bound or any(mark in envelope.raw for mark in BOUND_MARKS[1:])
+        if self.continuation is not None:
+            return self.continuation.bound or any(mark in envelope.raw for mark in BOUND_MARKS[1:])
         return (
             self.request.response_id is not None
             or any(envelope.has(name) for name in ("previous_response_id", "conversation"))

@@ -17,7 +17,7 @@ from ..wire.headers import Headers, cache_control, is_safe
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import counted, tree
 from ..wire.sse import Decoder
-from .resolved_target import Candidate
+from .resolved_target import ResolvedTarget
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -78,7 +78,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     labels: Mapping[str, str] = NO_LABELS
     body: bytes | None = None
     stream: Stream | None = None
-    candidate: Candidate | None = None
+    candidate: ResolvedTarget | None = None
     response_id: str | None = None
     """The response's id, where a whole body was seen to hold one."""
     before_end: Callable[[], Awaitable[object]] | None = None

@@ -9,10 +9,10 @@ from ..providers.provider import Credential, Provider
 from ..routing.request import Target
 from ..seams.transport import UpstreamRequest
 from ..settings import Retries, Timeouts
-from ..wire.redaction import Blackout
+from ..wire.redaction import Redactor
 
 
-class Candidate(Struct, frozen=True):
+class ResolvedTarget(Struct, frozen=True):
     """One Target of a chain, resolved; *dialect* is None where the upstream speaks the Responses API itself."""
 
     target: Target
@@ -22,7 +22,7 @@ class Candidate(Struct, frozen=True):
     model: str | None
     timeouts: Timeouts
     retries: Retries
-    blackout: Blackout
+    redactor: Redactor
     forms: dict[tuple[str, bool], UpstreamRequest] = field(default_factory=dict)
     """Requests to it, but for body and deadline, by operation and whether a stream is wanted."""
 
@@ -40,4 +40,4 @@ class Candidate(Struct, frozen=True):
     def secrets(self) -> list[str]:
         """What observers may not be told either: any header may carry a credential under a name of its own."""
         given = self.target.headers or {}
-        return [*self.blackout.secrets, *given.values(), *self.provider.headers.values()]
+        return [*self.redactor.secrets, *given.values(), *self.provider.headers.values()]

@@ -53,7 +53,7 @@ class Named(msgspec.Struct, frozen=True):
     owner: Owner | None
 
 
-class Past:
+class Continuation:
     """What one request of the kind *row* continues.
 
     *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not

@@ -21,7 +21,7 @@ from ..routing.request import Target
 from ..stores.shared import available
 from ..threads import paced
 from ..wire.ambiguity import OBJECT, first, member_of, text_in
-from .continuation import PATH, Named, Past, Referred
+from .continuation import PATH, Continuation, Named, Referred
 from .mentions import Mentions, brings, has_mark, lists_of, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
@@ -58,16 +58,16 @@ class Lookups:
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
         """
-        request, past = job.request, self._past(job)
-        envelope, row = request.envelope, past.row
+        request, continuation = job.request, self._continuation(job)
+        envelope, row = request.envelope, continuation.row
         named = [(PATH, request.response_id)] if row.path_names is not None else []
         for member in row.body.members if row.body is not None else ():
             if envelope.has(member):
                 raw = envelope.members[member]
                 named.append((member, text_in(member_of(raw, member, "id") if first(raw) == OBJECT else raw)))
-        await available(partial(self._name, request.tenant, past, named))
-        job.past = past
-        request.previous = past.owner
+        await available(partial(self._name, request.tenant, continuation, named))
+        job.continuation = continuation
+        request.previous = continuation.owner
 
     # After it...
 
@@ -90,52 +90,56 @@ class Lookups:
             if has_mark(lists):
                 self._of(job).compacted = True
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
-        if mentions or items or (isinstance(job.past, Past) and job.past.trusted):
-            past = self._of(job)
+        if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.trusted):
+            continuation = self._of(job)
             upstreams = self._upstreams(job, target)
-            await available(partial(self._find, job, past, mentions, items, upstreams))
+            await available(partial(self._find, job, continuation, mentions, items, upstreams))
 
     def _upstreams(self, job: Job, target: Target) -> set[str]:
         """Where *target* and its fallbacks lead, those that could look an id up."""
         providers = [provider_of(one, job) for one in target.chain()]
         return {self.records.accounts.upstream(provider) for provider in providers if provider.keeps_state}
 
-    def _of(self, job: Job) -> Past:
+    def _of(self, job: Job) -> Continuation:
         """What is known of the request's past, from here on."""
-        if not isinstance(job.past, Past):
-            job.past = self._past(job)
-        return job.past
+        if not isinstance(job.continuation, Continuation):
+            job.continuation = self._continuation(job)
+        return job.continuation
 
-    def past_of(self, job: Job) -> Past:
+    def continuation_of(self, job: Job) -> Continuation:
         """What is known of the request's past."""
-        return job.past if isinstance(job.past, Past) else self._past(job)
+        return job.continuation if isinstance(job.continuation, Continuation) else self._continuation(job)
 
-    def _past(self, job: Job) -> Past:
+    def _continuation(self, job: Job) -> Continuation:
         request = job.request
         row, trusted = ROWS[request.operation], request.tenant is None
         expand = partial(self.expand, request.tenant)
-        return Past(request.envelope, row, self.records.accounts, expand, warn=job.warn, trusted=trusted)
+        return Continuation(request.envelope, row, self.records.accounts, expand, warn=job.warn, trusted=trusted)
 
     # In the store...
 
-    async def _name(self, tenant: str | None, past: Past, named: Iterable[tuple[str, str | None]]) -> None:
+    async def _name(
+        self, tenant: str | None, continuation: Continuation, named: Iterable[tuple[str, str | None]]
+    ) -> None:
         for place, id in named:
             owner = None if id is None else await self.records.owners.find(tenant, id)
-            past.named.append(Named(place, id, owner))
+            continuation.named.append(Named(place, id, owner))
 
-    async def _find(self, job: Job, past: Past, mentions: Mentions, items: list[str], upstreams: set[str]) -> None:
+    async def _find(
+        self, job: Job, continuation: Continuation, mentions: Mentions, items: list[str], upstreams: set[str]
+    ) -> None:
         tenant = job.request.tenant
-        past.references = mentions.references
+        continuation.references = mentions.references
         for one in mentions.references:
             # Without tenants reasoning goes on as it is, whoever issued it.
-            if one.id not in past.referred and not (past.trusted and one.kind == "reasoning"):
+            if one.id not in continuation.referred and not (continuation.trusted and one.kind == "reasoning"):
                 found = await self._referred(tenant, one.id, upstreams)
                 if found is not None:
-                    past.referred[one.id] = found
-        await self._name(tenant, past, mentions.others)
-        if past.trusted:
-            await self._find_foreign(past, [*mentions.below, *items], upstreams)
-        elif past.owner is not None and not past.owner.held:
+                    continuation.referred[one.id] = found
+        await self._name(tenant, continuation, mentions.others)
+        if continuation.trusted:
+            await self._find_foreign(continuation, [*mentions.below, *items], upstreams)
+        elif continuation.owner is not None and not continuation.owner.held:
             await self._check_listed(tenant, job.request.response_id or "", items, upstreams)
 
     async def _check_listed(self, tenant: str | None, container: str, items: list[str], upstreams: set[str]) -> None:
@@ -146,13 +150,13 @@ class Lookups:
                 if await self.records.placed(tenant, id, upstreams) is None:
                     raise unknown_item()
 
-    async def _find_foreign(self, past: Past, strangers: list[str], upstreams: set[str]) -> None:
+    async def _find_foreign(self, continuation: Continuation, strangers: list[str], upstreams: set[str]) -> None:
         """Find which ids of a caller without a tenant are a tenant's: of *strangers* none may be."""
-        ids = {one.id for one in past.named if one.owner is None and one.id is not None}
-        ids |= {one.id for one in past.references if one.id not in past.referred} | {*strangers}
+        ids = {one.id for one in continuation.named if one.owner is None and one.id is not None}
+        ids |= {one.id for one in continuation.references if one.id not in continuation.referred} | {*strangers}
         for upstream in upstreams if ids else ():
-            past.foreign[upstream] = {id for id in ids if await self._is_a_tenants(upstream, id)}
-            if not past.foreign[upstream].isdisjoint(strangers):
+            continuation.foreign[upstream] = {id for id in ids if await self._is_a_tenants(upstream, id)}
+            if not continuation.foreign[upstream].isdisjoint(strangers):
                 raise unknown_item()
 
     async def _is_a_tenants(self, upstream: str, id: str) -> bool:

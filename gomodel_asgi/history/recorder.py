@@ -21,7 +21,7 @@ from ..deadline import clock
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange.job import Job
 from ..exchange.reply import Reply
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..routing.request import Target
 from ..stores.shared import available
 from ..tasks import Task, Tasks
@@ -76,7 +76,7 @@ _listed = msgspec.json.Decoder(Listed).decode
 Wait = Callable[[], Awaitable[object]]
 
 
-class Learner:
+class Recorder:
     """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
     another upstream can go on with it."""
 
@@ -96,29 +96,29 @@ class Learner:
         held = not candidate.provider.keeps_state
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
-        lesson = Lesson(self, job, candidate, job.request.tenant, account, held, kept)
+        recording = Recording(self, job, candidate, job.request.tenant, account, held, kept)
         if reply.stream is None and self.records.immediate:
-            return await self._tried(job, lesson.of(reply))
+            return await self._tried(job, recording.of(reply))
         if reply.stream is None:
-            reply.before_end = await self._now_or_behind(job, lesson.of(reply))
+            reply.before_end = await self._now_or_behind(job, recording.of(reply))
             return
         early: Wait | None = None
         id = reply.stream.reader.response_id
         if not held and id is not None:
-            early = await self._now_or_behind(job, partial(lesson.own, id))
-        if early is not None or lesson.is_kept or lesson.is_placed or lesson.is_owned is None:
-            reply.stream.before_end = partial(self._ending, job, lesson, reply, early)
+            early = await self._now_or_behind(job, partial(recording.own, id))
+        if early is not None or recording.is_kept or recording.is_placed or recording.is_owned is None:
+            reply.stream.before_end = partial(self._ending, job, recording, reply, early)
 
-    async def _ending(self, job: Job, lesson: Lesson, reply: Reply, early: Wait | None) -> None:
+    async def _ending(self, job: Job, recording: Recording, reply: Reply, early: Wait | None) -> None:
         assert reply.stream is not None
         response = reply.stream.reader.final()
         late = early
         if response is not None and reply.stream.reader.response_id is not None:
-            late = await self._now_or_behind(job, partial(lesson.ended, response, early)) or early
+            late = await self._now_or_behind(job, partial(recording.ended, response, early)) or early
         if late is not None:
             await late()
 
-    async def _learn_names(self, job: Job, reply: Reply, candidate: Candidate) -> None:
+    async def _learn_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
         """Of a response that is not stored, only what its client can give back by id alone is remembered."""
         if job.request.tenant is None or not candidate.provider.keeps_state:
             return
@@ -127,13 +127,13 @@ class Learner:
         else:
             reply.stream.before_end = partial(self._naming, job, candidate, reply)
 
-    async def _naming(self, job: Job, candidate: Candidate, reply: Reply) -> None:
+    async def _naming(self, job: Job, candidate: ResolvedTarget, reply: Reply) -> None:
         assert reply.stream is not None
         wait = await self._now_or_behind(job, partial(self._names, job, candidate, reply.stream.reader.final()))
         if wait is not None:
             await wait()
 
-    async def _names(self, job: Job, candidate: Candidate, body: bytes | None) -> None:
+    async def _names(self, job: Job, candidate: ResolvedTarget, body: bytes | None) -> None:
         response = body if body is None or body.startswith(b"{") else last_response(body)
         try:
             output = _said(response).output if response is not None else NO_ITEMS
@@ -195,12 +195,12 @@ class Learner:
             job.warn([f"the store: {type(error).__name__}"])
 
 
-class Lesson(msgspec.Struct):
+class Recording(msgspec.Struct):
     """What one reply tells. *held* says that the upstream forgets it."""
 
-    learner: Learner
+    recorder: Recorder
     job: Job
-    candidate: Candidate
+    candidate: ResolvedTarget
     tenant: str | None
     account: str
     held: bool
@@ -219,7 +219,7 @@ class Lesson(msgspec.Struct):
         if await self._is_forgotten():
             self.is_owned = False
             return
-        records, provider = self.learner.records, self.candidate.provider
+        records, provider = self.recorder.records, self.candidate.provider
         owner = Owner(
             provider.name,
             self.candidate.model,
@@ -277,15 +277,15 @@ class Lesson(msgspec.Struct):
 
     async def _is_forgotten(self) -> bool:
         """Whether the tenant has been forgotten since the request came: a generation is when it began, in ns."""
-        generation = await self.learner.records.tenancy.generation(self.tenant)
+        generation = await self.recorder.records.tenancy.generation(self.tenant)
         return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 
     async def _keep(self, said: Said, response: bytes) -> None:
-        envelope, past = self.job.request.envelope, self.job.past
+        envelope, continuation = self.job.request.envelope, self.job.continuation
         conversation = conversation_of(envelope.members.get("conversation"))
         raw = bytes(envelope.members.get("input", b"[]"))
         turn = Turn(
-            input=own_input(past, raw),
+            input=own_input(continuation, raw),
             output=bytes(said.output),
             account=self.account,
             type=self.candidate.provider.type or self.candidate.provider.name,
@@ -293,19 +293,19 @@ class Lesson(msgspec.Struct):
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
         )
-        if not await self.learner.quotas.admit(self.tenant, said.id, turn):
+        if not await self.recorder.quotas.admit(self.tenant, said.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
             return
-        await self.learner.records.turns.keep(self.tenant, said.id, turn)
+        await self.recorder.records.turns.keep(self.tenant, said.id, turn)
         if conversation is not None:
-            if not await self.learner.conversations.append_turn(self.tenant, conversation, turn, said.id):
+            if not await self.recorder.conversations.append_turn(self.tenant, conversation, turn, said.id):
                 self.job.warn(["the store: the conversation is larger than a tenant's quota, and was not continued"])
 
     async def _place(self, said: Said) -> None:
         if not await has_few(said.output, 1):
             return self.job.warn([TOO_MANY])
         ids = [item.id for item in _ids(said.output) if item.id is not None]
-        records, provider = self.learner.records, self.candidate.provider
+        records, provider = self.recorder.records, self.candidate.provider
         if self.held:  # nobody but us ever looks them up
             await records.place(self.tenant, ids, said.id)
         elif not await records.claim_items(self.tenant, ids, said.id, records.accounts.upstream(provider)):
@@ -347,9 +347,9 @@ def is_stored(job: Job, target: Target) -> bool:
     return bytes(job.request.envelope.members.get("store", b"")) != b"false"
 
 
-def own_input(past: Any, raw: bytes) -> bytes:
+def own_input(continuation: Any, raw: bytes) -> bytes:
     """The request's input, with what it refers to put in."""
-    return raw if past is None else past.own_input()
+    return raw if continuation is None else continuation.own_input()
 
 
 def conversation_of(raw: Any) -> str | None:

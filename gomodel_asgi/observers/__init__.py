@@ -23,7 +23,7 @@ from .records import (
     RequestStarted,
     Warned,
 )
-from .trace import Trail
+from .trace import Trace
 
 __all__ = [
     "AsyncObserver",
@@ -42,7 +42,7 @@ __all__ = [
     "PolicyDecided",
     "Record",
     "RequestStarted",
-    "Trail",
+    "Trace",
     "Usage",
     "Warned",
 ]

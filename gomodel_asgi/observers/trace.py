@@ -39,7 +39,7 @@ clock = time.monotonic
 _numbers = count(1)
 
 
-class Trail:
+class Trace:
     """Collects what happens in one exchange and tells *observers*."""
 
     def __init__(self, observers: Observers, request_id: str = "") -> None:
@@ -199,8 +199,8 @@ class Trail:
 class Step:
     """One attempt of a trail."""
 
-    def __init__(self, trail: Trail, number: int, provider: str, secrets: tuple[str, ...]) -> None:
-        self.trail = trail
+    def __init__(self, trace: Trace, number: int, provider: str, secrets: tuple[str, ...]) -> None:
+        self.trace = trace
         self.number = number
         self.provider = provider
         self.secrets = secrets
@@ -215,15 +215,15 @@ class Step:
         """It has not: *error* says why."""
         if not isinstance(error, GatewayError):
             return self._tell(status=None, error="cancelled", detail=None)
-        usage = self.trail.answer().usage if self.trail.context.operation in BILLED else None
-        self.trail.told_warnings()
+        usage = self.trace.answer().usage if self.trace.context.operation in BILLED else None
+        self.trace.told_warnings()
         detail = redacted(error, self.secrets)
         self._tell(status=error.status, error=code_of(error), detail=detail, usage=usage)
 
     def _tell(self, **facts: Any) -> None:
         self.seconds = clock() - self.started
-        record = AttemptEnded(self.trail.context, number=self.number, seconds=self.seconds, **facts)
-        self.trail.observers.tell(record)
+        record = AttemptEnded(self.trace.context, number=self.number, seconds=self.seconds, **facts)
+        self.trace.observers.tell(record)
 
 
 def code_of(error: GatewayError) -> str:

@@ -154,7 +154,7 @@ class Turnstile:
 Held = tuple[Turnstile, ...]
 
 
-class Turnstiles:
+class ConcurrencyLimits:
     """Per event loop, since a waiter can only be woken on its own."""
 
     def __init__(self, limits: Limits) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from starlette.types import Message, Receive, Scope
 
-from ..deadline import Overran, clock, within
+from ..deadline import DeadlineExceeded, clock, within
 from ..errors import InvalidRequest, RequestTimeout
 from ..settings import KIB, Limits
 from ..threads import paced
@@ -72,7 +72,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
     while True:
         try:
             message = await within(seconds if pace is None else pace.left(clock()), _received(receive))
-        except Overran:
+        except DeadlineExceeded:
             raise RequestTimeout from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnected

@@ -28,7 +28,7 @@ class Lasting(Protocol):
         ...
 
 
-class UnderWay:
+class InFlight:
     """Knows each request's watch, and each lasting connection, while there is one."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ..errors import GatewayError, GatewayFault, PolicyFailed, ServerShutdown
 from ..exchange.job import Setup
 from ..exchange.reply import Failed, Reply
-from ..observers import Trail
+from ..observers import Trace
 from ..operations import BODIED
 from ..pipeline import Inbound, TenantOf, answer, tenant_of
 from ..resilience.concurrency import Allowance
@@ -31,7 +31,7 @@ from ..wire.json_body import Envelope
 from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .disconnect import Reason, Watch, watch
-from .drain import Absence, UnderWay
+from .drain import Absence, InFlight
 from .models import ModelsOf, list_models
 from .paths import Route, agreed, check_id, split_query
 
@@ -44,11 +44,11 @@ class Served(Protocol):
     store: Store
     models: ModelsOf | None
     expose_timing: bool
-    under_way: UnderWay
+    in_flight: InFlight
     abandoned: Allowance
     connections: ConnectionLimit
 
-    def trail(self) -> Trail | None:
+    def trace(self) -> Trace | None:
         """A trail for one exchange, where anybody wants to know of it."""
         ...
 
@@ -58,7 +58,7 @@ class Handler(Struct, eq=False):
 
     gateway: Served
     setup: Setup
-    trail: Trail | None
+    trace: Trace | None
     route: Route
     scope: Scope
     receive: Receive
@@ -138,7 +138,7 @@ class Handler(Struct, eq=False):
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_over`."""
         guard = watch(self.receive, None if self.absence is None else self.absence.goes_on)
-        self.gateway.under_way.begin(guard)
+        self.gateway.in_flight.begin(guard)
         return guard
 
     # How a request is opened...
@@ -148,10 +148,10 @@ class Handler(Struct, eq=False):
         raw: Headers = scope["headers"]
         headers = read(raw)
         self.request_id = request_id(headers.get(b"x-request-id"))
-        self.gateway.under_way.check_open()
+        self.gateway.in_flight.check_open()
         operation = self.route.operation(scope["method"])
-        if self.trail is not None:
-            self.trail.know(request_id=self.request_id, operation=operation)
+        if self.trace is not None:
+            self.trace.know(request_id=self.request_id, operation=operation)
         if self.route.response_id is not None:
             check_id(self.route.response_id)
             check_id(self.route.item_id)
@@ -175,7 +175,7 @@ class Handler(Struct, eq=False):
             query=query,
             response_id=self.route.response_id,
             item_id=self.route.item_id,
-            trail=self.trail,
+            trace=self.trace,
         )
 
     # How it is answered...
@@ -183,8 +183,8 @@ class Handler(Struct, eq=False):
     async def _dispatched(self, inbound: Inbound) -> Reply:
         try:
             tenant = await self._tenant()
-            if self.trail is not None:
-                self.trail.know(tenant=tenant)
+            if self.trace is not None:
+                self.trace.know(tenant=tenant)
             if self.absence is not None:
                 self.absence.identify(tenant)
             if inbound.operation == "models":
@@ -205,9 +205,9 @@ class Handler(Struct, eq=False):
 
     async def _identify(self) -> None:
         """For the records of a request that nobody was asked about: it was refused, or its client left, before."""
-        if self.trail is not None:
+        if self.trace is not None:
             try:
-                self.trail.know(tenant=await self._tenant())
+                self.trace.know(tenant=await self._tenant())
             except GatewayError:
                 pass  # the host is told by each request that gets further
 
@@ -232,7 +232,7 @@ class Handler(Struct, eq=False):
     def _headers(self, reply: Reply) -> Headers:
         self.request_id = self.request_id or request_id(None)
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
-        if self.trail is not None and self.gateway.expose_timing and (timing := self.trail.timing()):
+        if self.trace is not None and self.gateway.expose_timing and (timing := self.trace.timing()):
             headers.append((b"server-timing", timing))
         if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":
             headers.append((b"connection", b"close"))  # RFC 9112, 9.6; where HTTP/2 ends a stream it has no such header
@@ -240,23 +240,23 @@ class Handler(Struct, eq=False):
 
     def _told(self, reason: Reason | None) -> None:
         """The request is over; *reason* is why it was stopped, if it was."""
-        if self.trail is None:
+        if self.trace is None:
             return
-        if not self.trail.context.request_id:
-            self.trail.know(request_id=self.request_id)
+        if not self.trace.context.request_id:
+            self.trace.know(request_id=self.request_id)
         why = end_of(reason, sys.exception())
         if self.delivery is None:
-            return self.trail.end(None, why)
+            return self.trace.end(None, why)
         reply = self.delivery.reply
         if isinstance(reply, Failed):
-            self.trail.failed(reply.error)
+            self.trace.failed(reply.error)
         if self.delivery.done and reply.stream is None:
-            self.trail.sent(reply.body or b"")
-        self.trail.end(reply.status if self.delivery.started else None, None if self.delivery.has_all else why)
+            self.trace.sent(reply.body or b"")
+        self.trace.end(reply.status if self.delivery.started else None, None if self.delivery.has_all else why)
 
     def _over(self, guard: Watch) -> Reply | None:
         """The work is over: the reply that is still to be closed."""
-        self.gateway.under_way.end(guard)
+        self.gateway.in_flight.end(guard)
         if self.absence is not None:
             self.absence.over()
         reply = None if self.delivery is None else self.delivery.reply

@@ -38,8 +38,8 @@ async def list_models(
     :raises GatewayError: the policy, or *given*, refuses; or there is no such model.
     """
     job = job_of(setup, inbound, tenant)
-    if job.trail is not None:
-        job.trail.arrived(tenant, None, False, inbound.hint, 0)
+    if job.trace is not None:
+        job.trace.arrived(tenant, None, False, inbound.hint, 0)
     try:
         await decide(job)
     except (InvalidRequest, UnknownModel) as error:

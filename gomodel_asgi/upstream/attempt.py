@@ -22,7 +22,7 @@ from ..dialects.native import NativeReader
 from ..dialects.reader import Reader, TranslatedReader
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
 from ..exchange.job import Job
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..resilience.circuit_breaker import Permit
 from ..resilience.retry import retry_after
 from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
@@ -56,7 +56,7 @@ class Attempt(Struct):
     nothing is left to fall back on; *permit* is told of the first event."""
 
     job: Job
-    candidate: Candidate
+    candidate: ResolvedTarget
     deadline: float
     last: bool
     permit: Permit
@@ -167,8 +167,8 @@ class Attempt(Struct):
     async def _unary(self, upstream: UpstreamReply) -> Answer:
         body, id = await self._body(upstream), None
         if self.candidate.dialect is None:
-            if self.job.trail is not None:
-                self.job.trail.came(body)
+            if self.job.trace is not None:
+                self.job.trace.came(body)
             body, id = await unary.native(body, self.job, self.candidate)
         else:
             await unary.examine(body, self.job.setup.limits)
@@ -208,8 +208,8 @@ class Attempt(Struct):
         return answer
 
     async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
-        if self.job.trail is not None and self.candidate.dialect is None:
-            self.job.trail.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])
+        if self.job.trace is not None and self.candidate.dialect is None:
+            self.job.trace.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])
         if self.job.request.operation == "create" and not self.job.stream:
             return await self._aggregated(upstream, reader)
         held = b""
@@ -278,7 +278,7 @@ class Attempt(Struct):
         if (provider.normalize or self.job.rewrites) and operation in ("create", "retrieve"):
             return unary.lenient(self.job, self.candidate, stream=self.job.stream or operation == "retrieve")
         name = provider.name if setup.stamp else None
-        secrets = self.candidate.blackout.secrets
+        secrets = self.candidate.redactor.secrets
         return NativeReader(name=name, model=self.candidate.model, limits=setup.limits, secrets=secrets)
 
     def _translated(self) -> TranslatedReader:
@@ -296,9 +296,9 @@ class Attempt(Struct):
             spent=self.job.spent,
         )
         translator = dialect.translator(call, emitter)
-        reader = TranslatedReader(translator, emitter, setup.limits, self.candidate.blackout.secrets)
-        if self.job.trail is not None:
-            self.job.trail.reads(reader, emitter.warnings)
+        reader = TranslatedReader(translator, emitter, setup.limits, self.candidate.redactor.secrets)
+        if self.job.trace is not None:
+            self.job.trace.reads(reader, emitter.warnings)
         return reader
 
 

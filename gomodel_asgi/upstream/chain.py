@@ -18,7 +18,7 @@ from ..deadline import clock
 from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
 from ..exchange.job import Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply, named
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
@@ -45,7 +45,7 @@ async def run(job: Job, target: Target) -> Reply:
     try:
         return await Exchange(job, target).run()
     except InvalidRequest as error:
-        raise error if job.past is None else job.past.in_own_terms(error) from error.__cause__
+        raise error if job.continuation is None else job.continuation.in_own_terms(error) from error.__cause__
 
 
 class Exchange(Struct):
@@ -68,15 +68,15 @@ class Exchange(Struct):
         job.setup.budget.earn(job.request.tenant)
         candidate = kept(self.target, job) or await resolve(self.target, job)
         if job.setup.limits.tenant_concurrency is not None and job.request.operation in WORK and not job.background:
-            self.place = await job.setup.turnstiles.enter_work(job.request.tenant, candidate.timeouts.pool)
+            self.place = await job.setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
         self.deadline = clock() + self._longest(candidate)
         try:
             return await self._walked(candidate, others)
         except BaseException:
-            job.setup.turnstiles.leave(self.place)
+            job.setup.concurrency.leave(self.place)
             raise
 
-    async def _walked(self, candidate: Candidate, others: list[Target]) -> Reply:
+    async def _walked(self, candidate: ResolvedTarget, others: list[Target]) -> Reply:
         job, tries = self.job, 0
         while True:
             try:
@@ -102,42 +102,42 @@ class Exchange(Struct):
 
     # One attempt...
 
-    async def _admitted(self, candidate: Candidate, last: bool) -> Reply:
+    async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
         setup, tenant = self.job.setup, self.job.request.tenant
         held = await self._place(candidate) if _is_limited(candidate, setup) else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
         permit = breaker.admit(tenant)
         if permit is None:
-            setup.turnstiles.leave(held)
+            setup.concurrency.leave(held)
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
         deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
         attempt = Attempt(self.job, candidate, deadline, last, permit)
         try:
-            answer = await (attempt.run() if self.job.trail is None else self._told(attempt))
+            answer = await (attempt.run() if self.job.trace is None else self._told(attempt))
         except BaseException as error:
             permit.leave(counts_as_failure(error))
-            setup.turnstiles.leave(held)
+            setup.concurrency.leave(held)
             raise
         return self._reply(attempt, answer, permit, held)
 
-    async def _place(self, candidate: Candidate) -> Held:
+    async def _place(self, candidate: ResolvedTarget) -> Held:
         """A place at the provider. Background work waits for it as long as it may take at all."""
-        job, turnstiles = self.job, self.job.setup.turnstiles
+        job, concurrency = self.job, self.job.setup.concurrency
         if not job.background:
-            return await turnstiles.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
+            return await concurrency.enter_provider(candidate.provider, job.request.tenant, candidate.timeouts.pool)
         began = clock()
         left = max(0.0, job.started + candidate.timeouts.total - began)
-        held = await turnstiles.enter_provider(candidate.provider, job.request.tenant, left, background=True)
+        held = await concurrency.enter_provider(candidate.provider, job.request.tenant, left, background=True)
         self.deadline += clock() - began
         return held
 
     async def _told(self, attempt: Attempt) -> Answer:
         """One attempt, told to observers."""
-        trail, candidate, provider = self.job.trail, attempt.candidate, attempt.candidate.provider
-        assert trail is not None
-        step = trail.attempt(provider.name, provider.type or provider.name, candidate.model, candidate.secrets)
+        trace, candidate, provider = self.job.trace, attempt.candidate, attempt.candidate.provider
+        assert trace is not None
+        step = trace.attempt(provider.name, provider.type or provider.name, candidate.model, candidate.secrets)
         try:
             answer = await attempt.run()
         except BaseException as error:
@@ -146,7 +146,7 @@ class Exchange(Struct):
         step.answered(answer.status)
         return answer
 
-    def _longest(self, candidate: Candidate) -> float:
+    def _longest(self, candidate: ResolvedTarget) -> float:
         """Seconds that the whole walk may take up to there: a Target may have more than the gateway gives, not less."""
         own, given = candidate.timeouts, self.job.setup.timeouts
         return self._limit(own) if own is given else max(self._limit(own), self._limit(given))
@@ -157,7 +157,7 @@ class Exchange(Struct):
 
     # What comes next...
 
-    def _pause(self, candidate: Candidate, error: GatewayError, tries: int) -> float | None:
+    def _pause(self, candidate: ResolvedTarget, error: GatewayError, tries: int) -> float | None:
         """Seconds until the same candidate is asked again; None where it is not."""
         retries = candidate.retries
         if not isinstance(error, UpstreamError) or error.kind not in retries.on or error.kind == AUTH:
@@ -169,7 +169,7 @@ class Exchange(Struct):
             return None
         return pause if self.job.setup.budget.spend(self.job.request.tenant) else None
 
-    def _falls_back(self, candidate: Candidate, error: GatewayError) -> bool:
+    def _falls_back(self, candidate: ResolvedTarget, error: GatewayError) -> bool:
         """Whether the next candidate may be asked after *error*."""
         if self.attempts >= candidate.retries.attempts or clock() >= self.deadline or not self._may_cross():
             return False
@@ -196,12 +196,12 @@ class Exchange(Struct):
         job, candidate = self.job, attempt.candidate
         held, self.place = held + self.place, ()
         job.setup.health.first_event(candidate.provider.name, clock() - job.started)
-        if job.trail is not None:
-            job.trail.first_event()
+        if job.trace is not None:
+            job.trace.first_event()
         stream = None
         if answer.upstream is None:
             permit.leave(False)
-            job.setup.turnstiles.leave(held)
+            job.setup.concurrency.leave(held)
         else:
             stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
         return Reply(
@@ -217,10 +217,10 @@ class Exchange(Struct):
             response_id=answer.response_id,
         )
 
-    def _stream(self, candidate: Candidate, answer: Answer, settlement: Settlement) -> Stream:
+    def _stream(self, candidate: ResolvedTarget, answer: Answer, settlement: Settlement) -> Stream:
         job, upstream, reader = self.job, answer.upstream, answer.reader
         assert upstream is not None and reader is not None
-        make = Stream if job.trail is None else partial(ToldStream, trail=job.trail)
+        make = Stream if job.trace is None else partial(ToldStream, trace=job.trace)
         return make(
             upstream,
             reader,
@@ -233,7 +233,7 @@ class Exchange(Struct):
     def _headers(self, attempt: Attempt, answer: Answer) -> Headers:
         candidate = attempt.candidate
         streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
-        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers, candidate.blackout.of)]
+        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers, candidate.redactor.of)]
         headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
         if attempt.unsupported:
             headers.append((UNSUPPORTED, unsupported(attempt.unsupported)))
@@ -242,7 +242,7 @@ class Exchange(Struct):
         return headers
 
 
-def _is_limited(candidate: Candidate, setup: Setup) -> bool:
+def _is_limited(candidate: ResolvedTarget, setup: Setup) -> bool:
     return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
 
 
@@ -265,4 +265,4 @@ class Settlement(Struct):
         error = error or stream.reader.failure
         gone = error is None and stream.reader.terminal is None
         self.permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
-        self.setup.turnstiles.leave(self.held)
+        self.setup.concurrency.leave(self.held)

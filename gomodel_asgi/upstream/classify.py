@@ -6,7 +6,7 @@ from functools import partial
 
 from ..dialects.failure import completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..errors import GatewayError, UpstreamAuthError, UpstreamProtocolError, UpstreamRedirect, UpstreamRejected
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..seams.transport import Headers
 from ..wire.headers import for_client
 from ..wire.redaction import without
@@ -31,9 +31,9 @@ def refusal(status: int) -> GatewayError | None:
     return UpstreamProtocolError(f"The upstream answered with the status {status}, which is no answer.")
 
 
-def rejection(candidate: Candidate, status: int, headers: Headers, body: bytes) -> GatewayError:
+def rejection(candidate: ResolvedTarget, status: int, headers: Headers, body: bytes) -> GatewayError:
     """The error of a reply with status 400 or above."""
-    secrets = candidate.blackout.secrets
+    secrets = candidate.redactor.secrets
     error = _read(candidate, status, without(secrets, body))
     if isinstance(error, UpstreamAuthError):
         return error
@@ -43,7 +43,7 @@ def rejection(candidate: Candidate, status: int, headers: Headers, body: bytes) 
     return error
 
 
-def _read(candidate: Candidate, status: int, body: bytes) -> GatewayError:
+def _read(candidate: ResolvedTarget, status: int, body: bytes) -> GatewayError:
     if status in AUTH:
         return refused_credentials(body[:2048].decode("utf-8", "replace"), status)
     own = candidate.dialect.error(status, body) if candidate.dialect is not None else None

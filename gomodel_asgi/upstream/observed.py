@@ -7,16 +7,16 @@ from typing import Any
 
 from ..errors import GatewayError
 from ..exchange.reply import Broken, Reply
-from ..observers import Trail
+from ..observers import Trace
 from .stream import Stream
 
 
 class ToldStream(Stream):
     """A stream that counts what it gives; *on_over*, if set, is called once when nothing more will come."""
 
-    def __init__(self, *arguments: Any, trail: Trail, **options: Any) -> None:
+    def __init__(self, *arguments: Any, trace: Trace, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.trail = trail
+        self.trace = trace
         self.on_over: Callable[[], None] | None = None
 
     async def next(self) -> bytes:
@@ -26,14 +26,14 @@ class ToldStream(Stream):
             self._over()
             raise
         if events:
-            self.trail.measure.add(events)
+            self.trace.measure.add(events)
         if self.closed:
             self._over()
         return events
 
     async def interrupt(self, error: GatewayError) -> bytes:
         events = await super().interrupt(error)
-        self.trail.measure.add(events)
+        self.trace.measure.add(events)
         return events
 
     async def aclose(self) -> None:
@@ -41,7 +41,7 @@ class ToldStream(Stream):
         self._over()
 
     async def _end(self, error: GatewayError | None) -> None:
-        self.trail.failed(error)
+        self.trace.failed(error)
         await super()._end(error)
 
     def _over(self) -> None:
@@ -50,28 +50,28 @@ class ToldStream(Stream):
             over()
 
 
-async def followed(asked: Awaitable[Reply], trail: Trail) -> Reply:
+async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
     """The reply that *asked* gives to the host's own code; its trail ends with it."""
     try:
         reply = await asked
     except GatewayError as error:
-        trail.failed(error)
-        trail.end(None)
+        trace.failed(error)
+        trace.end(None)
         raise
     except BaseException:
-        trail.end(None, "cancelled")
+        trace.end(None, "cancelled")
         raise
     stream = reply.stream
     if isinstance(stream, ToldStream):
-        stream.on_over = lambda: _over(trail, reply)
+        stream.on_over = lambda: _over(trace, reply)
     else:
-        trail.sent(reply.body or b"")
-        trail.end(reply.status)
+        trace.sent(reply.body or b"")
+        trace.end(reply.status)
     return reply
 
 
-def _over(trail: Trail, reply: Reply) -> None:
+def _over(trace: Trace, reply: Reply) -> None:
     """The host's code has read the stream to its end, or has let go of it."""
     stream = reply.stream
     ended = stream is not None and stream.reader.terminal is not None
-    trail.end(reply.status, None if ended else "gone")
+    trace.end(reply.status, None if ended else "gone")

@@ -7,24 +7,24 @@ from msgspec.structs import replace
 from ..dialects.base import Dialect, built_in
 from ..errors import GatewayError, PolicyFailed
 from ..exchange.job import Job, Setup, provider_of
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..providers.provider import Credential, Provider
 from ..routing.request import Target
 from ..settings import Timeouts
-from ..wire.redaction import blackout_of, carried
+from ..wire.redaction import carried, redactor_of
 
 MOST_CANDIDATES = 1024
 """Pairs of provider and model that are kept; the model is often the client's own word."""
 
 
-def kept(target: Target, job: Job) -> Candidate | None:
+def kept(target: Target, job: Job) -> ResolvedTarget | None:
     """*target* made concrete, where one that says the same has been before."""
     place = _place(target, job)
     found = None if place is None else job.setup.candidates.get(place)
     return None if found is None else replace(found, target=target)
 
 
-async def resolve(target: Target, job: Job) -> Candidate:
+async def resolve(target: Target, job: Job) -> ResolvedTarget:
     """Make *target* concrete.
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
@@ -45,7 +45,7 @@ def _place(target: Target, job: Job) -> tuple[str, str | None] | None:
     return target.provider, target.model if target.model is not None else job.request.model
 
 
-async def _resolved(target: Target, job: Job) -> Candidate:
+async def _resolved(target: Target, job: Job) -> ResolvedTarget:
     provider, setup = provider_of(target, job), job.setup
     model = target.model if target.model is not None else job.request.model
     dialect = None if provider.native else _dialect(provider)
@@ -55,8 +55,8 @@ async def _resolved(target: Target, job: Job) -> Candidate:
     credential = provider.standing if target.api_key is None else None
     if credential is None:
         credential = await _credential(provider, target)
-    blackout = blackout_of(_secrets(target, provider, credential))
-    return Candidate(target, provider, dialect, credential, model, timeouts, retries, blackout)
+    redactor = redactor_of(_secrets(target, provider, credential))
+    return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor)
 
 
 def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:

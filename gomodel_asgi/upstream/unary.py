@@ -16,7 +16,7 @@ from ..dialects.reader import Reader
 from ..dialects.replay import stream_of
 from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
 from ..exchange.job import Job
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..operations import CONTINUING
 from ..seams.transport import UpstreamReply
 from ..settings import Limits
@@ -50,7 +50,7 @@ class Outline(msgspec.Struct):
 _outline = msgspec.json.Decoder(Outline).decode
 
 
-async def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, str | None]:
+async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[bytes, str | None]:
     """A native upstream's body: its bytes, a response stamped, or read leniently where the provider asks for that, as
     the stream that was asked for; and the id of the response where it has been seen.
 
@@ -58,11 +58,11 @@ async def native(body: bytes, job: Job, candidate: Candidate) -> tuple[bytes, st
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
     """
     found = await outline(body)
-    body = candidate.blackout.of(body)
+    body = candidate.redactor.of(body)
     is_response = bytes(found.object) == b'"response"'
     if job.request.operation in CONTINUING and _failed(found, is_response):
         told = body if len(body) <= SMALL else found.tells()
-        raise reported_failure(without(candidate.blackout.secrets, told))
+        raise reported_failure(without(candidate.redactor.secrets, told))
     streams = job.stream and job.request.operation == "create"
     if (candidate.provider.normalize or job.rewrites) and (is_response or job.request.operation == "create"):
         await examine(body, job.setup.limits)
@@ -112,7 +112,7 @@ def _failed(found: Outline, is_response: bool) -> bool:
     return bytes(found.status) == b'"failed"' and bytes(found.output) in EMPTY
 
 
-def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
+def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientReader:
     """A reader of a native upstream that is not quite one."""
     params = candidate.target.params or {}
     echo = job.request.envelope.values((*DEFAULTS, *OPTIONAL_ECHO))
@@ -120,7 +120,7 @@ def lenient(job: Job, candidate: Candidate, *, stream: bool) -> LenientReader:
     after = starting_after(job, candidate)
     return LenientReader(
         name=name, model=candidate.model, limits=job.setup.limits, echo={**echo, **params}, stream=stream,
-        after=-1 if after is None else after, secrets=candidate.blackout.secrets, response_id=job.response_id,
+        after=-1 if after is None else after, secrets=candidate.redactor.secrets, response_id=job.response_id,
         leading=job.leading, spent=job.spent,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from ..dialects.base import PREFIX, Call, Outgoing, unpacked
 from ..errors import InvalidRequest
 from ..exchange.job import Job
-from ..exchange.resolved_target import Candidate
+from ..exchange.resolved_target import ResolvedTarget
 from ..operations import BODIED, PLACEHOLDER, ROWS
 from ..providers.provider import Provider
 from ..routing.request import Target
@@ -102,7 +102,7 @@ def refusing_depth() -> Iterator[None]:
         raise invalid_json("what it holds or continues is nested too deeply.") from None
 
 
-async def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None = None) -> Call:
+async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:
     """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
 
     :raises InvalidRequest: it cannot be parsed, names no model, or names state that is not to be had.
@@ -112,7 +112,9 @@ async def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None
         if envelope.parsed is None and len(envelope.raw) > SMALL:
             await paced(envelope.parsing())
         with refusing_depth():
-            body = envelope.body if job.past is None else job.past.body(candidate.provider, candidate.key)
+            body = (
+                envelope.body if job.continuation is None else job.continuation.body(candidate.provider, candidate.key)
+            )
     merged = {name: value for name, value in body.items() if name != "provider"}
     for name, value in (target.params or {}).items():
         merged.pop(name, None) if value is None else merged.__setitem__(name, value)
@@ -133,20 +135,20 @@ async def call_of(candidate: Candidate, job: Job, body: Mapping[str, Any] | None
     )
 
 
-async def outgoing_of(candidate: Candidate, job: Job, call: Call) -> Outgoing:
+async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoing:
     """*call* in the upstream's form.
 
     :raises InvalidRequest: it cannot be translated.
     """
     assert candidate.dialect is not None
     size, items = len(job.request.envelope.raw), call.body.get("input")
-    if job.past is not None and isinstance(items, list):
+    if job.continuation is not None and isinstance(items, list):
         size += len(items) * KIB  # what was said before is no part of the client's own body
     with refusing_depth():
         return await beside(size, partial(candidate.dialect.request, call))
 
 
-def translated(candidate: Candidate, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
+def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
     """The request to an upstream that speaks another API."""
     extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
     query = _joined(outgoing.query, candidate)
@@ -154,12 +156,12 @@ def translated(candidate: Candidate, job: Job, outgoing: Outgoing, deadline: flo
     return replace(form, body=outgoing.body, deadline=deadline)
 
 
-def native(candidate: Candidate, job: Job, deadline: float) -> UpstreamRequest:
+def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequest:
     """The client's own request, for an upstream that speaks the Responses API."""
     request, envelope = job.request, job.request.envelope
-    if job.past is not None:
+    if job.continuation is not None:
         with refusing_depth():
-            envelope = job.past.envelope(candidate.provider, candidate.key)
+            envelope = job.continuation.envelope(candidate.provider, candidate.key)
     body, params = None, candidate.target.params
     if request.operation in BODIED:
         keep = envelope.preferences and candidate.provider.type == "openrouter"
@@ -184,7 +186,7 @@ def _adds(job: Job, provider: Provider) -> bool:
     return request.response_id is not None or request.connection is not None
 
 
-def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
+def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
     request = job.request
     row = ROWS[request.operation]
     path = PLACEHOLDER.sub("{}", row.path).format(request.response_id, request.item_id)
@@ -193,7 +195,7 @@ def _native_form(candidate: Candidate, job: Job) -> UpstreamRequest:
     return _form(candidate, row.method, path, _joined(_query(job, candidate), candidate), headers, socket)
 
 
-def starting_after(job: Job, candidate: Candidate) -> int | None:
+def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
     """The number behind which a rewritten stream that is sent again goes on; None where nothing of it is left out."""
     if job.request.operation != "retrieve" or not candidate.provider.normalize:
         return None
@@ -201,7 +203,7 @@ def starting_after(job: Job, candidate: Candidate) -> int | None:
     return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
 
 
-def _query(job: Job, candidate: Candidate) -> str:
+def _query(job: Job, candidate: ResolvedTarget) -> str:
     """The client's raw query. A rewritten stream has numbers of its own, so the upstream is asked for all of it."""
     if starting_after(job, candidate) is None:
         return job.query
@@ -210,7 +212,7 @@ def _query(job: Job, candidate: Candidate) -> str:
 
 
 def _form(
-    candidate: Candidate, method: str, path: str, query: str, headers: Headers, websocket: bool = False
+    candidate: ResolvedTarget, method: str, path: str, query: str, headers: Headers, websocket: bool = False
 ) -> UpstreamRequest:
     """A request to *candidate* without body and deadline."""
     provider = candidate.provider
@@ -232,7 +234,7 @@ def _form(
     )
 
 
-def _headers(candidate: Candidate, job: Job, has_body: bool, extra: Headers) -> Headers:
+def _headers(candidate: ResolvedTarget, job: Job, has_body: bool, extra: Headers) -> Headers:
     provider, client = candidate.provider, job.headers
     headers: Headers = [AGENT, ACCEPT_STREAM if job.stream else ACCEPT_JSON, *candidate.credential.headers]
     if has_body:
@@ -275,7 +277,7 @@ def _joining(needed: Headers, headers: Headers) -> Headers:
     return headers
 
 
-def _joined(query: str, candidate: Candidate) -> str:
+def _joined(query: str, candidate: ResolvedTarget) -> str:
     """The client's raw query under the provider's own, which wins."""
     fixed = candidate.provider.fixed_query
     if not fixed or not query:

@@ -113,7 +113,7 @@ def _spelled(char: str) -> bytes:
 NOTHING = b"\0" * 8  # a needle that is in no event
 
 
-class Blackout:
+class Redactor:
     """Takes *secrets* out of bytes. Not found: one that is spread over two events or over several `data` lines, and
     one of which an upstream escapes letters or digits, which none does that does not mean to give it away."""
 
@@ -135,9 +135,9 @@ class Blackout:
 
 
 @lru_cache(maxsize=1024)
-def blackout_of(secrets: tuple[str, ...]) -> Blackout:
+def redactor_of(secrets: tuple[str, ...]) -> Redactor:
     """The one for *secrets*; nearly every stream of a provider has the same."""
-    return Blackout(secrets)
+    return Redactor(secrets)
 
 
 def _longest(secret: str) -> int:
@@ -145,16 +145,16 @@ def _longest(secret: str) -> int:
     return len(secret) + escaped * (SPELLING - 1)
 
 
-class BlackingFramer(Framer):
+class RedactingFramer(Framer):
     """A framer whose parts are blacked out; its whole events are not."""
 
-    def __init__(self, blackout: Blackout, **options: Any) -> None:
+    def __init__(self, redactor: Redactor, **options: Any) -> None:
         super().__init__(**options)
-        self.blackout = blackout
+        self.redactor = redactor
 
     def _part(self) -> bytes:
-        self.pending = bytearray(self.blackout.of(bytes(self.pending)))
-        end = len(self.pending) - self.blackout.longest
+        self.pending = bytearray(self.redactor.of(bytes(self.pending)))
+        end = len(self.pending) - self.redactor.longest
         if end <= 3:  # which stay anyhow
             return b""
         behind = self.pending[end:]

@@ -266,4 +266,4 @@ def test_the_global_providers_are_the_default() -> None:
 
 
 def test_a_gateway_can_have_it(telemetry: Telemetry, provider: FakeProvider) -> None:
-    assert Gateway(providers=[native(provider)], observers=[telemetry.observer()]).trail() is not None
+    assert Gateway(providers=[native(provider)], observers=[telemetry.observer()]).trace() is not None

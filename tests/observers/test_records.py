@@ -25,7 +25,7 @@ from gomodel_asgi.observers import (
     Observers,
     PolicyDecided,
     RequestStarted,
-    Trail,
+    Trace,
     Usage,
     Warned,
 )
@@ -116,7 +116,7 @@ async def test_records_cannot_be_changed(provider: FakeProvider) -> None:
 
 async def test_without_observers_there_is_no_trail(provider: FakeProvider) -> None:
     async with gateway_of(provider) as gateway:
-        assert gateway.trail() is None
+        assert gateway.trace() is None
         assert (await ask(gateway, HELLO)).status == 200
 
 
@@ -596,8 +596,8 @@ def seen_once(seen: Seen) -> bool:
 
 def test_an_exchange_ends_once_whoever_says_so_first() -> None:
     seen = Seen()
-    trail = Trail(Observers([seen]), "r-1")
-    trail.end(200)
-    trail.end(None, "gone")
+    trace = Trace(Observers([seen]), "r-1")
+    trace.end(200)
+    trace.end(None, "gone")
 
     assert seen.kinds == ["Completed"]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gomodel_asgi import RateLimited, RoutingRequest, Target
-from gomodel_asgi.observers import Observers, Trail
+from gomodel_asgi.observers import Observers, Trace
 from gomodel_asgi.testing import FakeProvider, Status
 from tests.driving import ask
 from tests.observers.seen import Seen, gateway_of
@@ -85,7 +85,7 @@ async def test_the_hosts_own_route_gets_it_too(provider: FakeProvider) -> None:
 
 
 def test_a_name_cannot_break_the_header() -> None:
-    trail = Trail(Observers())
-    trail.attempt('a"b\\c', "openai", "m", ()).answered(200)
+    trace = Trace(Observers())
+    trace.attempt('a"b\\c', "openai", "m", ()).answered(200)
 
-    assert metrics(trail.timing().decode())["attempt1"][1] == "abc"
+    assert metrics(trace.timing().decode())["attempt1"][1] == "abc"

@@ -91,8 +91,8 @@ class Counted:
 def nothing_left(gateway: Gateway) -> bool:
     """Whether no request is under way, no work in the background, and no place taken."""
     state = gateway.state
-    idle = not gateway.under_way.watches and not state.tasks._running and not state.background.allowance.taken
-    return idle and not gateway.abandoned.taken and not gateway.setup.turnstiles.of_loop.get({})
+    idle = not gateway.in_flight.watches and not state.tasks._running and not state.background.allowance.taken
+    return idle and not gateway.abandoned.taken and not gateway.setup.concurrency.of_loop.get({})
 
 
 def stall(fake: FakeProvider, count: int) -> None:
@@ -210,7 +210,7 @@ async def test_a_request_waits_in_turn_with_what_is_queued(make: Make, fake: Fak
     caller = Caller(scope_of(tenant="a"), [encoded({"model": "m", "input": "at once"})])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(caller.run, gateway)
-        await until(lambda: gateway.setup.turnstiles.of_loop.get()["account", ("work", "a")].waiting == 1)
+        await until(lambda: gateway.setup.concurrency.of_loop.get()["account", ("work", "a")].waiting == 1)
         stall(fake, 2)
         fake.script(says("chat", "Hello."))
         await go_on(fake, lambda: caller.messages)
@@ -421,11 +421,11 @@ async def test_a_ticket_that_finds_no_place_in_time_stays_queued(make: Make, fak
 
     gateway.background.enqueue = enqueue
     id = await begun(gateway)
-    held = await worker.setup.turnstiles.enter_work("a", 1)
+    held = await worker.setup.concurrency.enter_work("a", 1)
     with pytest.raises(Overloaded):
         await worker.run_background(tickets[0])
     assert await status(gateway, id) == "queued"
-    worker.setup.turnstiles.leave(held)
+    worker.setup.concurrency.leave(held)
     fake.script(says("chat", "Done.", stream=True))
 
     assert await make(store=store, limits=ONE).run_background(tickets[0])
@@ -455,13 +455,13 @@ async def test_so_many_streams_go_on_without_their_clients(make: Make, fake: Fak
     async with anyio.create_task_group() as tasks:
         for _ in range(200):
             await left(gateway, tasks)
-        await until(lambda: running(fake) == 20 == len(gateway.under_way.watches))
+        await until(lambda: running(fake) == 20 == len(gateway.in_flight.watches))
         assert gateway.abandoned.taken == {"a": 20}
         kept = [request for request in fake.requests if not request.disconnected.is_set()]
         assert len(kept) == 20
         await left(gateway, tasks, "b")
         await until(lambda: gateway.abandoned.taken.get("b") == 1)
-        await go_on(fake, lambda: not gateway.under_way.watches)
+        await go_on(fake, lambda: not gateway.in_flight.watches)
         await until(lambda: all(request.answered.is_set() for request in kept))
         assert not any(request.disconnected.is_set() for request in kept)
 
@@ -469,7 +469,7 @@ async def test_so_many_streams_go_on_without_their_clients(make: Make, fake: Fak
         fake.fail_next(Stall(after_events=2))
         await left(gateway, tasks)
         await until(lambda: gateway.abandoned.taken == {"a": 1})
-        await go_on(fake, lambda: not gateway.under_way.watches)
+        await go_on(fake, lambda: not gateway.in_flight.watches)
 
 
 async def test_who_has_left_a_stream_running_can_still_look_at_it_but_begin_nothing(
@@ -484,7 +484,7 @@ async def test_who_has_left_a_stream_running_can_still_look_at_it_but_begin_noth
 
         assert await status(gateway, id) == "completed"  # the fake provider knows how it will end
         assert (await ask(gateway, {"model": "m", "input": "hi"}, tenant="a")).status == 503
-        await go_on(fake, lambda: not gateway.under_way.watches)
+        await go_on(fake, lambda: not gateway.in_flight.watches)
     assert (await ask(gateway, {"model": "m", "input": "hi"}, tenant="a")).status == 200
 
 
@@ -493,7 +493,7 @@ async def test_who_leaves_what_the_gateway_works_on_leaves_nothing_but_that(make
     stall(fake, 1)
     async with anyio.create_task_group() as tasks:
         caller = await left(gateway, tasks)
-        await until(lambda: not gateway.under_way.watches)
+        await until(lambda: not gateway.in_flight.watches)
     assert not gateway.abandoned.taken
     id = caller.events()[0]["response"]["id"]
 
@@ -543,7 +543,7 @@ async def test_who_leaves_before_there_is_anything_to_follow_leaves_nothing_but_
         caller.leave()
         await until(lambda: gateway.abandoned.taken == {"a": 1})
         decided.set()
-        await until(lambda: not gateway.under_way.watches)
+        await until(lambda: not gateway.in_flight.watches)
     assert not gateway.abandoned.taken
     await received(fake, 1)
 
@@ -586,7 +586,7 @@ async def test_a_send_that_fails_is_a_client_that_has_left(make: Make, fake: Fak
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(caller.run, gateway)
         await caller.until(2)
-        await go_on(fake, lambda: not gateway.under_way.watches)
+        await go_on(fake, lambda: not gateway.in_flight.watches)
 
     assert isinstance(caller.raised, OSError) == (limit == 0)
     assert len(caller.messages) == 2

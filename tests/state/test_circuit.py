@@ -96,12 +96,12 @@ def refuses_for(circuit: Circuit) -> bool:
 
 
 def test_calls_that_were_under_way_when_it_opened_change_nothing_more(circuit: Circuit, clock: Clock) -> None:
-    under_way = [circuit.enter() for _ in range(100)]
-    for entry in under_way:
+    in_flight = [circuit.enter() for _ in range(100)]
+    for entry in in_flight:
         circuit.timed_out(entry)
     clock.now += FIRST
     probe = circuit.enter()
-    for entry in under_way:
+    for entry in in_flight:
         circuit.answered(entry)
         circuit.timed_out(entry)
 

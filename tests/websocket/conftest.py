@@ -26,6 +26,6 @@ async def make() -> AsyncIterator[Make]:
     yield gateway_of
     for gateway in made:
         await gateway.aclose()
-        assert not gateway.under_way.connections
+        assert not gateway.in_flight.connections
         assert not gateway.connections.here().open
         assert all(not breaker.in_flight for breaker in gateway.setup.health.breakers.values())

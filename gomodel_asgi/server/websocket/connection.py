@@ -133,17 +133,17 @@ class Connection:
                 await turn.over()
 
     async def _run(self) -> None:
-        under_way = self.gateway.under_way
+        in_flight = self.gateway.in_flight
         try:
             with self.scope_of_work:
                 async with anyio.create_task_group() as tasks:
                     gateway = self.gateway
                     self.relay = Relay(tasks.start_soon, self._unclaimed, gateway.setup.limits, gateway.connections)
                     self.lanes = Lanes(tasks.start_soon, self._turn, self._settled, self.limit)
-                    under_way.open(self)
+                    in_flight.open(self)
                     await self._read()
         finally:
-            under_way.close(self)
+            in_flight.close(self)
             with anyio.move_on_after(LAST_WORDS, shield=True):
                 await self.relay.aclose()
 
@@ -168,7 +168,7 @@ class Connection:
 
     def _settled(self) -> None:
         """A lane has nothing left to do."""
-        if self.gateway.under_way.draining and not self.lanes.busy:
+        if self.gateway.in_flight.draining and not self.lanes.busy:
             self._end("drained")
         elif self.ending is None:
             self.patience.deadline = self._deadline()

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from ...dialects.replay import stream_of
 from ...errors import GatewayError, InvalidRequest
-from ...exchange.job import Job, Past, State, provider_of
+from ...exchange.job import Continuation, Job, State, provider_of
 from ...exchange.reply import STREAM_TYPE, Reply
 from ...history.ownership import NOT_OWN
 from ...history.portable import carried
@@ -114,10 +114,10 @@ def account_of(provider: Provider, key: str | None) -> str:
 
 
 class Remembering:
-    """What a create continues, where the connection knows it; see `exchange.job.Past`. *own* is what its own input
-    names of what others know, None where it names nothing."""
+    """What a create continues, where the connection knows it; see `exchange.job.Continuation`. *own* is what its own input
+    input names of what others know, None where it names nothing."""
 
-    def __init__(self, envelope: Envelope, earlier: Remembered, own: Past | None, warn: Any) -> None:
+    def __init__(self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any) -> None:
         self.original = envelope
         self.earlier = earlier
         self.own = own
@@ -215,7 +215,7 @@ class Recall:
             return await self._recall(job)
         self.own = own = job_without_previous(job)
         await self._recall(own)
-        job.past = Remembering(job.request.envelope, self.earlier, own.past, job.warn)
+        job.continuation = Remembering(job.request.envelope, self.earlier, own.continuation, job.warn)
         job.request.previous = self.earlier
 
     async def _recall(self, job: Job) -> None:
@@ -225,8 +225,8 @@ class Recall:
     async def admit(self, job: Job, target: Target) -> None:
         """Look at what the create itself brings: it has to be the tenant's own here as anywhere."""
         await self.gateways.admit(self.own or job, target)
-        if self.own is not None and isinstance(job.past, Remembering):
-            job.past.own = self.own.past
+        if self.own is not None and isinstance(job.continuation, Remembering):
+            job.continuation.own = self.own.continuation
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
         """See `exchange.job.State`. Of a warming-up request only an upstream with a socket of its own is told."""

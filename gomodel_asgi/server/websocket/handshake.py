@@ -49,7 +49,7 @@ async def admitted(gateway: Served, scope: Scope) -> Admission:
     """
     headers = read(scope["headers"])
     session = Session(request_id(headers.get(b"x-request-id")))
-    gateway.under_way.check_open()
+    gateway.in_flight.check_open()
     check_origin(headers)
     query, hints = split_query(scope.get("query_string", b""))
     tenant = None

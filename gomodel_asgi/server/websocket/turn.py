@@ -183,9 +183,9 @@ class Turn:
         self.status: int | None = None
         self.learned = False
         self.request_id = request_id(None)
-        self.trail = connection.gateway.trail()
-        if self.trail is not None:
-            self.trail.know(request_id=self.request_id, operation="create", tenant=connection.tenant)
+        self.trace = connection.gateway.trace()
+        if self.trace is not None:
+            self.trace.know(request_id=self.request_id, operation="create", tenant=connection.tenant)
 
     async def run(self) -> None:
         """Answer it; every failure becomes a frame. Call `over` afterwards, or once it has been cancelled.
@@ -222,7 +222,7 @@ class Turn:
 
     async def _dispatched(self) -> Reply:
         connection, create = self.connection, self.create
-        connection.gateway.under_way.check_open()
+        connection.gateway.in_flight.check_open()
         transport = connection.relay.transport(self.setup.transport, create.lane, create.generate)
         setup = replace(self.setup, transport=transport, state=self.recall)
         inbound = Inbound(
@@ -234,7 +234,7 @@ class Turn:
             headers=connection.headers,
             query=connection.query,
             connection=connection.session,
-            trail=self.trail,
+            trace=self.trace,
         )
         return await answer(setup, inbound, connection.tenant)
 
@@ -242,8 +242,8 @@ class Turn:
 
     async def _refused(self, error: GatewayError) -> None:
         self.status = error.status
-        if self.trail is not None:
-            self.trail.failed(error)
+        if self.trace is not None:
+            self.trace.failed(error)
         self._forget()
         await self.connection.outbox.error(error, self.create.lane)
 
@@ -252,8 +252,8 @@ class Turn:
         self.frames.continues = self.recall.continues
         stream = reply.stream
         if stream is None:
-            if self.trail is not None:
-                self.trail.sent(reply.body or b"")
+            if self.trace is not None:
+                self.trace.sent(reply.body or b"")
             await self._send(reply, reply.body or b"", 502)
         else:
             try:
@@ -293,7 +293,7 @@ class Turn:
         if self.reply is not None:
             with anyio.CancelScope(shield=True):
                 await self.reply.aclose()
-        if self.trail is not None:
+        if self.trace is not None:
             done = self.frames.terminal is not None or (self.reply is None and self.status is not None)
             status = self.status
-            self.trail.end(status, None if done else "gone")
+            self.trace.end(status, None if done else "gone")
