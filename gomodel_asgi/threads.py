@@ -1,8 +1,9 @@
-"""Runs a host's callable: a coroutine function on the loop, a plain function in a worker thread.
+"""Keeps the event loop free: a host's plain functions run in worker threads, our own long work in steps or beside it.
 
-Threads are bounded by a limiter of our own, one per event loop. anyio's gives a slot back when the waiting task is
-cancelled, although the thread still runs; ours comes back from the thread itself, so that policies which overran can
-never pile up more threads than there are slots. When all slots are held by overrun calls nobody waits for one.
+Threads for the host are bounded by a limiter of our own, one per event loop. anyio's gives a slot back when the waiting
+task is cancelled, although the thread still runs; ours comes back from the thread itself, so that policies which
+overran can never pile up more threads than there are slots. When all slots are held by overrun calls nobody waits for
+one.
 """
 
 from __future__ import annotations

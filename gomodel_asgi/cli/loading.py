@@ -1,4 +1,4 @@
-"""Finds what `module:name` names on a command line."""
+"""Finds what `module:name` names on a command line, and writes what a command has found."""
 
 from __future__ import annotations
 

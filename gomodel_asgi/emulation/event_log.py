@@ -1,4 +1,5 @@
-"""The events of a response in the background: a log in numbered segments, written by one worker, followed by any."""
+"""A response in the background: where it stands, who works on it, and its events, a log in numbered segments that one
+worker writes and any may follow."""
 
 from __future__ import annotations
 

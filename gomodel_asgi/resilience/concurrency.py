@@ -1,4 +1,4 @@
-"""The concurrency limits of one gateway: turnstiles for each provider and each tenant that has a limit.
+"""The concurrency limits of one gateway: places for each provider and each tenant that has a limit.
 
 A tenant has two of the same limit. One counts its requests, from their arrival to their last byte. The other counts
 what is at work for it at an upstream, in the background too. Background work waits at the second only, so that requests

@@ -1,4 +1,4 @@
-"""How long to wait before the same upstream is asked again."""
+"""When the same upstream is asked again, and how often that may be."""
 
 from __future__ import annotations
 

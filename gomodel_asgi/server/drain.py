@@ -1,4 +1,5 @@
-"""The requests that are under way, so that a host that goes down can wait for them and then end them."""
+"""The requests in flight, so that a host that goes down can wait for them and then end them; and those that go on
+without their clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests are ours: a path, exactly as documented, and what it asks for."""
+"""Which requests are ours: a path, exactly as documented, what it asks for, and the provider that it hints at."""
 
 from __future__ import annotations
 

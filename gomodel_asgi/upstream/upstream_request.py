@@ -1,4 +1,5 @@
-"""The request to a candidate: what of the client's own, of the provider's and of the Target's goes to the upstream.
+"""The request to a resolved target: what of the client's own, of the provider's and of the Target's goes to the
+upstream.
 
 Most of it is the same for every request of a kind, so that is put together once, as a form: a request without body and
 deadline. Nothing of a client's but its wish for a stream may stand in one.

@@ -114,7 +114,7 @@ def account_of(provider: Provider, key: str | None) -> str:
 
 
 class Remembering:
-    """What a create continues, where the connection knows it; see `exchange.job.Continuation`. *own* is what its own input
+    """What a create continues, where the connection knows it; see `exchange.job.Continuation`. *own* is what its own
     input names of what others know, None where it names nothing."""
 
     def __init__(self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any) -> None:
