@@ -240,6 +240,27 @@ async def test_a_kept_connection_that_the_upstream_has_closed_costs_a_silent_sec
     assert [answer.headers["x-gomodel-attempts"] for answer in answers] == ["1", "1", "1"]
 
 
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=lambda kind: kind[0])
+async def test_where_all_kept_connections_have_been_closed_the_second_try_uses_none_of_them(lab: Lab) -> None:
+    together = threading.Barrier(2)
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        if peer.number <= 2:
+            together.wait(PATIENCE)  # so that both connections are open at once
+        peer.send(reply(json.dumps(RESPONSE).encode(), b"content-type: application/json"))
+        peer.request()  # arrives, and is never answered
+
+    lab.make(lab.provider(lab.upstream(script)))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(lab.ask, UNARY)
+
+    answer = await lab.ask(UNARY)
+
+    assert (answer.status, answer.headers["x-gomodel-attempts"]) == (200, "1")
+
+
 # 4 and 5: silence before the first event...
 
 silences = pytest.mark.parametrize("stall", [Stall(), Stall(after_events=0)], ids=["no headers", "no event"])

@@ -115,6 +115,18 @@ async def test_a_reused_connection_that_closes_unheard_is_stale(transport: Http1
     assert caught.value.kind == "stale"
 
 
+async def test_of_idle_connections_the_one_used_last_is_used_next(serve: Serve) -> None:
+    transport, port = Http11Transport(keepalive=3600), serve(answer).port
+    replies = [await transport.open(post(port)) for _ in range(2)]
+    for one in (replies[1], replies[0]):
+        await rest(one)
+        await one.aclose()
+
+    assert (await fetch(transport, post(port))).body == b"connection 1"
+    assert (await fetch(transport, post(port))).body == b"connection 1"
+    await transport.aclose()
+
+
 async def test_a_request_that_must_be_fresh_uses_no_idle_connection(transport: Http11Transport, serve: Serve) -> None:
     port = serve(answer).port
 
