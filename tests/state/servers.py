@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 SYSTEM_BINARIES = "/usr/lib/postgresql"
@@ -52,7 +53,8 @@ class Server:
         main = self.process.pid
         os.kill(main, number)
         for child in Path(f"/proc/{main}/task/{main}/children").read_text().split():
-            os.kill(int(child), number)
+            with suppress(ProcessLookupError):  # one that has ended meanwhile
+                os.kill(int(child), number)
 
     def stop(self) -> None:
         assert self.process is not None

@@ -210,8 +210,10 @@ async def test_the_bound_holds_whatever_is_cancelled_or_fails(serve: Serve, seed
         peak = max(peak, limit.open)
 
     tasks = [asyncio.ensure_future(one(number)) for number in range(150)]
+    cancelled = draw.sample(tasks, 50)  # not all: on a busy machine none would get as far as a reply
     while not all(task.done() for task in tasks):
-        draw.choice(tasks).cancel() if draw.random() < 0.1 else None
+        if cancelled and draw.random() < 0.1:
+            cancelled.pop().cancel()
         await asyncio.sleep(0)
     await asyncio.gather(*tasks, return_exceptions=True)
 
