@@ -182,3 +182,13 @@ def test_a_payload_of_a_wrong_type_is_a_400_that_names_the_path() -> None:
     with pytest.raises((InvalidRequest, RoutingError)) as caught:
         run_policy(policy, {"model": "gpt-5", "temperature": "warm"}, providers=PROVIDERS)
     assert caught.value.param == "temperature"
+
+
+@pytest.mark.parametrize("name", ["tenant", "model", "previous", "envelope", "operation"])
+def test_a_policy_can_assign_no_member_of_a_request(name: str) -> None:
+    def policy(request: RoutingRequest) -> Target:
+        with pytest.raises(AttributeError):
+            setattr(request, name, None)
+        return Target("main")
+
+    assert run_policy(policy, {"model": "m"}, providers=PROVIDERS).provider == "main"

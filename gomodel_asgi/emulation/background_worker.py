@@ -245,11 +245,10 @@ def reason_of(error: BaseException) -> GatewayError:
 
 def in_stream(job: Job, id: str) -> Job:
     """*job* as the work behind it has to be done: with a stream, under the response's id."""
-    request = copy(job.request)
-    members = {name: raw for name, raw in request.envelope.members.items() if name != "background"}
-    envelope = request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
+    members = {name: raw for name, raw in job.request.envelope.members.items() if name != "background"}
+    envelope = job.request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
-    request.envelope = envelope
+    request = msgspec.structs.replace(job.request, envelope=envelope)
     continuation = job.continuation
     if isinstance(continuation, Continuation):
         continuation = copy(continuation)

@@ -114,7 +114,7 @@ class Compactor:
 def summing_up(job: Job, own: Any = None) -> Job:
     """*job* as a create whose answer is the summary: the same conversation, with other instructions and a last word.
     *own* replaces its input, and then stands for all that was said."""
-    request = copy(job.request)
+    request = job.request
     kept_members = KEPT if own is None else frozenset({"model"})
     members = {name: value for name, value in request.envelope.members.items() if name in kept_members}
     if own is None:
@@ -127,9 +127,9 @@ def summing_up(job: Job, own: Any = None) -> Job:
     said = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
     instructions = msgspec.Raw(msgspec.json.encode(INSTRUCTIONS))
     members |= {"input": msgspec.Raw(said), "instructions": instructions}
-    request.envelope = request.envelope.with_members(members)
-    request.envelope.stream = False
-    request.operation = "create"
+    envelope = request.envelope.with_members(members)
+    envelope.stream = False
+    request = msgspec.structs.replace(request, envelope=envelope, operation="create")
     continuation = copy(job.continuation)
     if isinstance(continuation, Continuation):
         continuation.original = request.envelope

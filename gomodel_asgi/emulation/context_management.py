@@ -84,11 +84,10 @@ def asked_of(value: Any) -> tuple[float | None, list[Any]]:
 
 def _asking(job: Job, others: list[Any]) -> Job:
     """*job* without what it asks to be compacted."""
-    request = copy(job.request)
-    members = {name: raw for name, raw in request.envelope.members.items() if name != "context_management"}
+    members = {name: raw for name, raw in job.request.envelope.members.items() if name != "context_management"}
     if others:
         members["context_management"] = msgspec.Raw(encode(others))
-    request.envelope = request.envelope.with_members(members)
+    request = msgspec.structs.replace(job.request, envelope=job.request.envelope.with_members(members))
     continuation = copy(job.continuation)
     if isinstance(continuation, Continuation):
         continuation.original = request.envelope

@@ -15,6 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus
 
+from msgspec import structs
+
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
 from ..routing.request import Target
@@ -67,7 +69,7 @@ class Lookups:
                 named.append((member, text_in(member_of(raw, member, "id") if first(raw) == OBJECT else raw)))
         await available(partial(self._name, request.tenant, continuation, named))
         job.continuation = continuation
-        request.previous = continuation.owner
+        job.request = structs.replace(request, previous=continuation.owner)
 
     # After it...
 

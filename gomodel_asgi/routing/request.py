@@ -98,8 +98,8 @@ class PreviousResponse(Protocol):
     def model(self) -> str | None: ...
 
 
-class RoutingRequest(Struct, kw_only=True, eq=False, dict=True):
-    """One request as a policy sees it. Read-only.
+class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
+    """One request as a policy sees it. Read-only: assigning a member raises AttributeError.
 
     *operation* is what is asked; *model* the client's model without its hint prefix; *provider* the hint as written,
     whichever source it came from; *tenant* what the gateway's `tenant` callable said; *previous* the record of the

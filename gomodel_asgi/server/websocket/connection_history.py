@@ -10,7 +10,6 @@ import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
-from copy import copy
 from typing import Any
 
 import msgspec
@@ -216,7 +215,7 @@ class Recall:
         self.own = own = job_without_previous(job)
         await self._recall(own)
         job.continuation = Remembering(job.request.envelope, self.earlier, own.continuation, job.warn)
-        job.request.previous = self.earlier
+        job.request = replace(job.request, previous=self.earlier)
 
     async def _recall(self, job: Job) -> None:
         if self.gateways.names(job):
@@ -292,10 +291,9 @@ class Recall:
 
 def job_without_previous(job: Job) -> Job:
     """*job* as it would be if it continued nothing that a connection remembers."""
-    request = copy(job.request)
-    members = {name: raw for name, raw in request.envelope.members.items() if name != "previous_response_id"}
-    request.envelope = request.envelope.with_members(members)
-    return replace(job, request=request)
+    envelope = job.request.envelope
+    members = {name: raw for name, raw in envelope.members.items() if name != "previous_response_id"}
+    return replace(job, request=replace(job.request, envelope=envelope.with_members(members)))
 
 
 def _key(target: Target) -> str | None:
