@@ -222,11 +222,6 @@ READERS: dict[str, Callable[[_Reader, Json, str], None]] = {
 }
 
 
-def joined_text(parts: tuple[Part, ...], between: str = "") -> str:
-    """The texts of *parts*, other parts passed over."""
-    return between.join(part.text for part in parts if isinstance(part, Text))
-
-
 def arguments_json(call: ToolCall) -> bytes:
     """A call's arguments as the JSON text of the object that the target's function took: of a custom call
     `{"input": text}`, of none or `null` `{}`, of what is no object one that holds the raw text."""

@@ -23,7 +23,7 @@ from gomodel_asgi.dialects.content import (
     ToolOutput,
     Turn,
 )
-from gomodel_asgi.dialects.conversation import arguments_json, joined_text, offered_tools, read_conversation
+from gomodel_asgi.dialects.conversation import arguments_json, offered_tools, read_conversation
 from gomodel_asgi.dialects.unsupported import Unsupported
 from gomodel_asgi.errors import InvalidRequest
 
@@ -31,6 +31,11 @@ Json = dict[str, Any]
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "f", "arguments": "{}"}
 OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "done"}
 READ_CALL = ToolCall("input[0]", "c1", "f", "{}")
+
+
+def joined_text(parts: tuple[Any, ...]) -> str:
+    """The texts of *parts*, other parts passed over."""
+    return "".join(part.text for part in parts if isinstance(part, Text))
 
 
 def turns(items: Any, **body: Any) -> tuple[Turn, ...]:
