@@ -51,7 +51,8 @@ class Row(Struct, frozen=True, kw_only=True):
     *path_names* is what the first id of the path names, *query* the members of the query that name items, *body* where
     ids may stand in the body (None: it has none). *gives* is what a reply gives the caller a new one of. *continues*
     says that the request may go on with what was said before, which can be sent along; *falls_back* that another
-    upstream may be asked instead; *upstream* that a native upstream has the operation at the same path.
+    upstream may be asked instead; *upstream* that a native upstream has the operation at the same path; *works* that it
+    counts in its tenant's concurrency at upstreams: the others are short, and may have to end such work.
     """
 
     operation: Operation
@@ -64,6 +65,7 @@ class Row(Struct, frozen=True, kw_only=True):
     continues: bool
     falls_back: bool
     upstream: bool
+    works: bool
 
     def __post_init__(self) -> None:
         if bool(self.placeholders and self.upstream) is not (self.path_names is not None):
@@ -82,79 +84,79 @@ ITEM = CONVERSATION + "/items/{item_id}"
 TABLE = (
     Row(
         operation="create", method="POST", path="/responses", path_names=None, query=(), body=BODY,
-        gives="response", continues=True, falls_back=True, upstream=True,
+        gives="response", continues=True, falls_back=True, upstream=True, works=True,
     ),
     Row(
         operation="compact", method="POST", path="/responses/compact", path_names=None, query=(), body=BODY,
-        gives=None, continues=True, falls_back=True, upstream=True,
+        gives=None, continues=True, falls_back=True, upstream=True, works=True,
     ),
     Row(
         operation="input_tokens", method="POST", path="/responses/input_tokens", path_names=None, query=(), body=BODY,
-        gives=None, continues=True, falls_back=True, upstream=True,
+        gives=None, continues=True, falls_back=True, upstream=True, works=False,
     ),
     Row(
         operation="retrieve", method="GET", path=RESPONSE, path_names="response", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="delete", method="DELETE", path=RESPONSE, path_names="response", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="cancel", method="POST", path=RESPONSE + "/cancel", path_names="response", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="input_items", method="GET", path=RESPONSE + "/input_items", path_names="response", query=CURSORS,
-        body=None, gives="items", continues=False, falls_back=False, upstream=True,
+        body=None, gives="items", continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="models", method="GET", path="/models", path_names=None, query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False,
     ),
     Row(
         operation="models", method="GET", path="/models/{model}", path_names=None, query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False,
     ),
     Row(
         operation="conversation_create", method="POST", path="/conversations", path_names=None, query=(), body=BODY,
-        gives="conversation", continues=False, falls_back=True, upstream=True,
+        gives="conversation", continues=False, falls_back=True, upstream=True, works=False,
     ),
     Row(
         operation="conversation_retrieve", method="GET", path=CONVERSATION, path_names="conversation", query=(),
-        body=None, gives=None, continues=False, falls_back=False, upstream=True,
+        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="conversation_update", method="POST", path=CONVERSATION, path_names="conversation", query=(),
-        body=BODY, gives=None, continues=False, falls_back=False, upstream=True,
+        body=BODY, gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="conversation_delete", method="DELETE", path=CONVERSATION, path_names="conversation", query=(),
-        body=None, gives=None, continues=False, falls_back=False, upstream=True,
+        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="conversation_items", method="GET", path=CONVERSATION + "/items", path_names="conversation",
-        query=CURSORS, body=None, gives="items", continues=False, falls_back=False, upstream=True,
+        query=CURSORS, body=None, gives="items", continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="conversation_items_create", method="POST", path=CONVERSATION + "/items", path_names="conversation",
-        query=(), body=BODY, gives="items", continues=False, falls_back=False, upstream=True,
+        query=(), body=BODY, gives="items", continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="conversation_item", method="GET", path=ITEM, path_names="conversation", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="conversation_item_delete", method="DELETE", path=ITEM, path_names="conversation", query=(),
-        body=None, gives=None, continues=False, falls_back=False, upstream=True,
+        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False,
     ),
     Row(
         operation="connect", method="WEBSOCKET", path="/responses", path_names=None, query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False,
     ),
     Row(
         operation="steer", method="WEBSOCKET", path="response.steer", path_names=None, query=(), body=BODY,
-        gives=None, continues=False, falls_back=False, upstream=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False,
     ),
 )  # fmt: skip
 

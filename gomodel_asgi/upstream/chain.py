@@ -32,9 +32,6 @@ from .observed import ToldStream
 from .resolve import kept, resolve
 from .stream import Stream, detached
 
-WORK = ("create", "compact")
-"""Operations that a tenant's concurrency at upstreams counts: the others are short, and may have to end such work."""
-
 
 async def run(job: Job, target: Target) -> Reply:
     """The reply of *target*, or of one of its fallbacks.
@@ -67,7 +64,8 @@ class Exchange(Struct):
         job, others = self.job, self._fallbacks()
         job.setup.budget.earn(job.request.tenant)
         candidate = kept(self.target, job) or await resolve(self.target, job)
-        if job.setup.limits.tenant_concurrency is not None and job.request.operation in WORK and not job.background:
+        works = ROWS[job.request.operation].works and not job.background
+        if works and job.setup.limits.tenant_concurrency is not None:
             self.place = await job.setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
         self.deadline = clock() + self._longest(candidate)
         try:
