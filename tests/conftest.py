@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gomodel_asgi.testing import FakeProvider
-from tests.serving import Served, serve_with_uvicorn
-from tests.stage import Stage, staged
+
+from .support.engines import open_atomic, open_store, postgres_server, redis_server, store, workers
+from .support.gateways import make
+from .support.serving import Served, serve_with_uvicorn
+from .support.stage import Stage, staged
+
+__all__ = ["make", "open_atomic", "open_store", "postgres_server", "redis_server", "store", "workers"]
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 from gomodel_asgi import Limits, RoutingRequest, Target
 from gomodel_asgi.testing import Status
 
-from .driving import PATIENCE, Caller, scope_of
-from .lab import Lab, anyio_backend, fakes, kind, lab
+from .support.driving import PATIENCE, Caller, scope_of
+from .support.lab import Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gomodel_asgi.testing import FakeProvider
-from tests.page import blocks
+
+from .support.page import blocks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -31,7 +32,7 @@ def environ(provider: FakeProvider) -> dict[str, str]:
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_the_python_of_every_page_runs(page: Path, provider: FakeProvider, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.page", str(page)],
+        [sys.executable, "-W", "error", "-m", "tests.support.page", str(page)],
         cwd=tmp_path, env=environ(provider), capture_output=True, text=True, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

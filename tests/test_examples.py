@@ -23,7 +23,8 @@ from starlette.routing import Route
 
 from gomodel_asgi.testing import FakeProvider, ToolCall
 from gomodel_asgi.testing.plan import Answer
-from tests.serving import Served
+
+from .support.serving import Served
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -32,10 +32,10 @@ from gomodel_asgi.testing import (
     Trailing,
 )
 
-from .driving import PATIENCE, Caller, ask, scope_of
-from .lab import Lab, fakes, lab, until
-from .test_upstream_faults import STREAM, UNARY, nowhere
-from .transport.upstream import Peer
+from .support.driving import PATIENCE, Caller, ask, scope_of
+from .support.exchanges import STREAM, UNARY, nowhere
+from .support.lab import Lab, fakes, lab, until
+from .support.scripted_upstream import Peer
 
 __all__ = ["fakes", "lab"]
 

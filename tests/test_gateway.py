@@ -17,9 +17,9 @@ from gomodel_asgi import Gateway, NoStore, Provider, Retries, RoutingRequest, Ta
 from gomodel_asgi.errors import GatewayError, InvalidRequest
 from gomodel_asgi.testing import Answer, Cut, Scripted, Stall, Status
 
-from .driving import PATIENCE, Caller, ask, encoded, scope_of
-from .lab import Lab, anyio_backend, fakes, kind, lab
-from .test_upstream_faults import STREAM, UNARY
+from .support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from .support.exchanges import STREAM, UNARY
+from .support.lab import Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 

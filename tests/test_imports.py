@@ -143,3 +143,9 @@ def test_the_pure_rooms_know_no_io_and_no_framework(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_module_is_called_utils_or_helpers(path: Path) -> None:
     assert path.stem not in ("utils", "helpers", "util", "helper", "common", "misc")
+
+
+def test_the_tests_stand_in_folders_named_as_the_rooms_that_they_are_about() -> None:
+    folders = {path.name for path in Path(__file__).parent.iterdir() if (path / "__init__.py").exists()}
+    rooms = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert folders - {"clients", "fuzz", "support", "typing"} <= rooms

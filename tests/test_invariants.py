@@ -16,8 +16,8 @@ from gomodel_asgi import GoModelMiddleware, Limits, RoutingRequest, Target
 from gomodel_asgi.observers import Record
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Oversize, Scripted, SetCookie, Stall, Status
 
-from .driving import JSON, PATIENCE, Caller, scope_of, told_failure
-from .lab import KEY, Lab, anyio_backend, fakes, kind, lab
+from .support.driving import JSON, PATIENCE, Caller, scope_of, told_failure
+from .support.lab import KEY, Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 

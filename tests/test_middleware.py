@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gomodel_asgi import Gateway, GoModelMiddleware, RoutingRequest, Target, policies
 
-from .driving import JSON, ask, scope_of
-from .lab import Lab, anyio_backend, fakes, kind, lab
-from .test_upstream_faults import UNARY
+from .support.driving import JSON, ask, scope_of
+from .support.exchanges import UNARY
+from .support.lab import Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 

@@ -14,7 +14,7 @@ import pytest
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.testing import FakeProvider, Reply
 
-from .driving import JSON, ask
+from .support.driving import JSON, ask
 
 FILE = Path(__file__).parents[2] / "shared" / "recorded" / "responses.jsonl"
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the recorded exchanges are not here")

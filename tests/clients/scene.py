@@ -16,7 +16,7 @@ from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, T
 from gomodel_asgi.testing import Answer, FakeProvider, Prompt, Scripted
 from gomodel_asgi.testing.provider import Dialect
 
-from ..serving import serve_with_uvicorn
+from ..support.serving import serve_with_uvicorn
 from .features import Feature
 
 KEY = "sk-of-the-house"

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, Timeouts
 from gomodel_asgi.stores import KeyValueStore
 from gomodel_asgi.testing import Cut, FakeProvider, Reply, Stall
-from tests.contrib import django_host
-from tests.serving import Served
+
+from ..support import django_host
+from ..support.serving import Served
 
 django_host.set_up()
 

@@ -22,8 +22,9 @@ from gomodel_asgi.contrib.fastapi import responses_router
 from gomodel_asgi.schema import ResponsesRequest
 from gomodel_asgi.server.paths import match
 from gomodel_asgi.testing import FakeProvider
-from tests.serving import Served
-from tests.websocket.client import connected, knocking
+
+from ..support.serving import Served
+from ..support.websocket_client import connected, knocking
 
 QUESTION = {"model": "m", "input": "Hello"}
 PATHS = {

@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from gomodel_asgi.testing import FakeProvider
-from tests.test_examples import app
+
+from ..test_examples import app
 
 jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="schemathesis is not installed")
 

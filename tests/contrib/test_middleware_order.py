@@ -23,7 +23,8 @@ from starlette.routing import Mount
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Policy, Provider, policies
 from gomodel_asgi.testing import Cut, FakeProvider, Stall
-from tests.serving import Served
+
+from ..support.serving import Served
 
 QUESTION = {"model": "m", "input": "Hello"}
 ADA = {"authorization": "Bearer ada"}

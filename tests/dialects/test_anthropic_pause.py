@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from gomodel_asgi.testing import Reply, Scripted, Stall
-from tests.driving import PATIENCE, Caller, encoded, events_of, scope_of, told_failure
-from tests.lab import Lab, anyio_backend, fakes, kind, lab
+
+from ..support.driving import PATIENCE, Caller, encoded, events_of, scope_of, told_failure
+from ..support.lab import Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 

@@ -23,7 +23,8 @@ from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.sse import Decoder
-from tests.dialects.anthropic_reader import Facts, Json, assembled, exchanges, facts_of, frames
+
+from ..support.anthropic_reader import Facts, Json, assembled, exchanges, facts_of, frames
 
 RECORDED = exchanges()
 ANSWERS = [exchange for exchange in RECORDED if exchange["status"] == 200]

@@ -11,7 +11,8 @@ from gomodel_asgi.dialects.anthropic import AnthropicDialect
 from gomodel_asgi.dialects.base import Call, unseal
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 from gomodel_asgi.wire.event_writer import Emitter
-from tests.dialects.anthropic_reader import damaged
+
+from ..support.anthropic_reader import damaged
 
 Json = dict[str, Any]
 DIALECT = AnthropicDialect()

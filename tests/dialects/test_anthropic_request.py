@@ -13,7 +13,8 @@ from gomodel_asgi.dialects.anthropic import AnthropicDialect
 from gomodel_asgi.dialects.anthropic.options import model_of
 from gomodel_asgi.dialects.base import Call, Outgoing, seal
 from gomodel_asgi.errors import InvalidRequest
-from tests.dialects.anthropic_reader import damaged
+
+from ..support.anthropic_reader import damaged
 
 Json = dict[str, Any]
 DIALECT = AnthropicDialect()

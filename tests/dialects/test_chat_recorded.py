@@ -18,8 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from gomodel_asgi.dialects.base import unseal
 from gomodel_asgi.dialects.chat import ChatDialect
 from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
-from tests.dialects.chat_play import Json, Play, call_of, calls_of, outgoing, play, reasoning_of, text_of, whole
-from tests.dialects.chat_reader import WHY_SKIPPED, data_lines, exchanges, read
+
+from ..support.chat_play import Json, Play, call_of, calls_of, outgoing, play, reasoning_of, text_of, whole
+from ..support.chat_reader import WHY_SKIPPED, data_lines, exchanges, read
 
 EXCHANGES = exchanges("chat")
 REQUESTS = exchanges("responses")

@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi.dialects.base import unseal
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
-from tests.dialects.chat_play import Json, calls_of, chunk, message, play, reasoning_of, text_of, whole
+
+from ..support.chat_play import Json, calls_of, chunk, message, play, reasoning_of, text_of, whole
 
 NAMES = [
     "arguments", "annotations", "choices", "citations", "content", "delta", "error", "extra_content", "finish_reason",

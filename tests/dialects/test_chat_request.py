@@ -11,7 +11,8 @@ from hypothesis import given, settings, strategies as st
 from gomodel_asgi.dialects.base import seal
 from gomodel_asgi.dialects.chat.opaque_state import Memory
 from gomodel_asgi.errors import InvalidRequest
-from tests.dialects.chat_play import Json, chunk, outgoing, play, sent
+
+from ..support.chat_play import Json, chunk, outgoing, play, sent
 
 IMAGE = "data:image/png;base64,AAAA"
 CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x":1}'}

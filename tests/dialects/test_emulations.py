@@ -12,7 +12,8 @@ from gomodel_asgi.dialects.emulations import Unfenced, call_wanted, json_only, s
 from gomodel_asgi.dialects.gemini import GeminiDialect
 from gomodel_asgi.dialects.tool_choice import Choice
 from gomodel_asgi.wire.event_writer import Emitter
-from tests.dialects.test_anthropic_reply import end, feed, start, text, tool_use
+
+from .test_anthropic_reply import end, feed, start, text, tool_use
 
 Json = dict[str, Any]
 

@@ -11,7 +11,8 @@ from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTruncated
 from gomodel_asgi.settings import Limits
-from tests.dialects.test_matrix import events, reader
+
+from .test_matrix import events, reader
 
 Json = dict[str, Any]
 

@@ -20,7 +20,8 @@ from gomodel_asgi.dialects.gemini import GeminiDialect
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.sse import Decoder
-from tests.dialects.gemini_reader import WHY_SKIPPED, Reading, chunks, exchanges, read, unary
+
+from ..support.gemini_reader import WHY_SKIPPED, Reading, chunks, exchanges, read, unary
 
 Json = dict[str, Any]
 

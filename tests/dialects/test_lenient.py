@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from gomodel_asgi.dialects.lenient import LenientReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTimeout
 from gomodel_asgi.settings import Limits
-from tests.dialects.chat_reader import exchanges
-from tests.test_emitter import Grammar, emitter, events, story, tell
+
+from ..support.chat_reader import exchanges
+from ..wire.test_event_writer import Grammar, emitter, events, story, tell
 
 Json = dict[str, Any]
 Spoiling = Callable[[list[Json]], list[Json]]
@@ -851,7 +852,7 @@ def test_arguments_that_only_their_own_end_brought_are_not_lost_to_an_empty_item
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_a_stream_of_every_item_passes_event_for_event() -> None:
-    from tests.dialects.test_lenient_mutations import everything
+    from .test_lenient_mutations import everything
 
     found = everything()
     extra = [event | {"obfuscation": "xyz", "house": {"a": [None]}} for event in found]
@@ -929,7 +930,7 @@ def test_an_event_that_is_named_like_a_member_passes_as_any_other(member: str) -
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("member", MEMBERS)
 def test_a_member_that_is_named_like_another_s_confuses_nothing(member: str) -> None:
-    from tests.dialects.test_lenient_mutations import everything
+    from .test_lenient_mutations import everything
 
     found = [{member: "x", **event} if "error" != member else event for event in everything()]
     repaired = reader()

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import assume, find, given, note, settings, strategies as st
 
 from gomodel_asgi.wire.items import CLIENT_CALLS
-from tests.dialects.test_lenient import (
+
+from ..wire.test_event_writer import HOSTED, emitter, events
+from .test_lenient import (
     CALL_ENDS,
     DELTAS,
     PART_ENDS,
@@ -26,7 +28,6 @@ from tests.dialects.test_lenient import (
     recorded_events,
     wire,
 )
-from tests.test_emitter import HOSTED, emitter, events
 
 # The SDK warns when it copies an item that it does not know; it accepts it all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

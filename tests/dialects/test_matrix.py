@@ -13,7 +13,8 @@ from gomodel_asgi.dialects.reader import TranslatedReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamRejected
 from gomodel_asgi.settings import MIB, Limits
 from gomodel_asgi.wire.event_writer import Emitter
-from tests.dialects.chat_reader import exchanges
+
+from ..support.chat_reader import exchanges
 
 Json = dict[str, Any]
 

@@ -10,8 +10,9 @@ import pytest
 
 from gomodel_asgi.observers import AsyncObserver, Completed, Context, Record
 from gomodel_asgi.testing import FakeProvider
-from tests.driving import ask
-from tests.observers.seen import gateway_of
+
+from ..support.driving import ask
+from ..support.seen import gateway_of
 
 PATIENCE = 20.0
 

@@ -19,8 +19,9 @@ from gomodel_asgi.contrib.prices import Priced
 from gomodel_asgi.contrib.prometheus import PrometheusObserver
 from gomodel_asgi.observers import AsyncObserver, AttemptEnded, Ended, LoggingObserver, Record
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Reply, Status
-from tests.driving import Caller, ask
-from tests.observers.seen import KEY, Seen, gateway_of, native, texts
+
+from ..support.driving import Caller, ask
+from ..support.seen import KEY, Seen, gateway_of, native, texts
 
 UNARY: dict[str, Any] = {"model": "m", "input": "Hello"}
 STREAM = UNARY | {"stream": True}

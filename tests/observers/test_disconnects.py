@@ -15,9 +15,10 @@ from gomodel_asgi.observers import AttemptEnded, Completed, Disconnected, Ended,
 from gomodel_asgi.server.delivery import PIECE
 from gomodel_asgi.testing import FakeProvider, Reply, Stall
 from gomodel_asgi.testing.provider import Scripted
-from tests.driving import Caller, scope_of
-from tests.lab import until
-from tests.observers.seen import Seen, gateway_of, native
+
+from ..support.driving import Caller, scope_of
+from ..support.lab import until
+from ..support.seen import Seen, gateway_of, native
 
 Json = dict[str, Any]
 

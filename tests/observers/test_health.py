@@ -13,9 +13,10 @@ from gomodel_asgi import Retries, RoutingRequest, Target, Timeouts
 from gomodel_asgi.resilience.circuit_breaker import PAUSE, WINDOW
 from gomodel_asgi.resilience.health import Health
 from gomodel_asgi.testing import FakeProvider, Stall, Status
-from tests.breaking import let_through
-from tests.driving import PATIENCE, Caller, ask, scope_of
-from tests.observers.seen import gateway_of, native
+
+from ..support.breakers import let_through
+from ..support.driving import PATIENCE, Caller, ask, scope_of
+from ..support.seen import gateway_of, native
 
 HELLO = {"model": "m", "input": "Hello"}
 

@@ -10,8 +10,9 @@ import pytest
 from gomodel_asgi.observers import Completed, Context, Cost, Disconnected, FirstEvent, LoggingObserver, Usage, Warned
 from gomodel_asgi.observers.log import fields
 from gomodel_asgi.testing import FakeProvider
-from tests.driving import ask
-from tests.observers.seen import gateway_of
+
+from ..support.driving import ask
+from ..support.seen import gateway_of
 
 CONTEXT = Context(1, "r-1", "create", "acme", {"team": "blue"}, True, "asked", "target", "served", "fake", "openai")
 DONE = Completed(

@@ -18,9 +18,10 @@ from gomodel_asgi.contrib.prices import Priced
 from gomodel_asgi.contrib.prometheus import PrometheusObserver
 from gomodel_asgi.observers import AsyncObserver, KeepAliveLost, LoggingObserver, Record
 from gomodel_asgi.transport import Http11Transport
-from tests.driving import ask
-from tests.observers.seen import KEY, Seen
-from tests.transport.upstream import Peer, Upstream, reply
+
+from ..support.driving import ask
+from ..support.scripted_upstream import Peer, Upstream, reply
+from ..support.seen import KEY, Seen
 
 BODY = {"model": "m", "input": "hi"}
 ANSWER = reply(json.dumps({"id": "resp_1", "object": "response"}).encode(), b"content-type: application/json")

@@ -8,7 +8,8 @@ import pytest
 
 from gomodel_asgi.observers.answer import Measure
 from gomodel_asgi.wire.sse import Decoder
-from tests.dialects.chat_reader import WHY_SKIPPED, exchanges
+
+from ..support.chat_reader import WHY_SKIPPED, exchanges
 
 STREAMS = [each["reply"] for each in exchanges("responses") if isinstance(each["reply"], str)]
 

@@ -20,8 +20,9 @@ from gomodel_asgi import Gateway, RoutingRequest, Target
 from gomodel_asgi.contrib.opentelemetry import OpenTelemetryObserver, PropagatingTransport
 from gomodel_asgi.observers import Completed, Context, Disconnected, Usage
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, Status
-from tests.driving import ask
-from tests.observers.seen import KEY, gateway_of, native
+
+from ..support.driving import ask
+from ..support.seen import KEY, gateway_of, native
 
 HELLO = {"model": "asked", "input": "a canary in the prompt"}
 

@@ -22,8 +22,9 @@ from gomodel_asgi.observers import (
     Usage,
 )
 from gomodel_asgi.testing import FakeProvider
-from tests.driving import ask
-from tests.observers.seen import Seen, gateway_of, native
+
+from ..support.driving import ask
+from ..support.seen import Seen, gateway_of, native
 
 MILLION = Decimal(1_000_000)
 

@@ -16,8 +16,9 @@ from gomodel_asgi.contrib.prices import Priced
 from gomodel_asgi.contrib.prometheus import PrometheusObserver
 from gomodel_asgi.observers import Completed, Context, Cost, RequestStarted, Usage
 from gomodel_asgi.testing import FakeProvider, Status
-from tests.driving import ask
-from tests.observers.seen import gateway_of, native
+
+from ..support.driving import ask
+from ..support.seen import gateway_of, native
 
 HELLO = {"model": "gpt-4o", "input": "Hello"}
 

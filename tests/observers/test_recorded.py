@@ -15,9 +15,10 @@ from gomodel_asgi import Gateway
 from gomodel_asgi.contrib.prices import Priced
 from gomodel_asgi.observers import Ended
 from gomodel_asgi.testing import FakeProvider, Reply
-from tests.dialects.chat_reader import WHY_SKIPPED, data_lines, exchanges
-from tests.driving import ask
-from tests.observers.seen import Seen, native
+
+from ..support.chat_reader import WHY_SKIPPED, data_lines, exchanges
+from ..support.driving import ask
+from ..support.seen import Seen, native
 
 Json = dict[str, Any]
 

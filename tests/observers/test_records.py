@@ -30,9 +30,10 @@ from gomodel_asgi.observers import (
     Warned,
 )
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Reply, Scripted, Stall, Status
-from tests.driving import Caller, ask, scope_of
-from tests.observers.seen import KEY, Seen, gateway_of, native, texts
-from tests.websocket.client import connected
+
+from ..support.driving import Caller, ask, scope_of
+from ..support.seen import KEY, Seen, gateway_of, native, texts
+from ..support.websocket_client import connected
 
 HELLO = {"model": "m", "input": "Hello"}
 FULL = ["RequestStarted", "PolicyDecided", "AttemptStarted", "AttemptEnded", "FirstEvent", "Completed"]

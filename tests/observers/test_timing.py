@@ -13,8 +13,9 @@ from starlette.routing import Route
 from gomodel_asgi import RateLimited, RoutingRequest, Target
 from gomodel_asgi.observers import Observers, Trace
 from gomodel_asgi.testing import FakeProvider, Status
-from tests.driving import ask
-from tests.observers.seen import Seen, gateway_of
+
+from ..support.driving import ask
+from ..support.seen import Seen, gateway_of
 
 HELLO = {"model": "m", "input": "Hello"}
 METRIC = re.compile(r'([a-z_]+\d*);dur=([\d.]+)(?:;desc="([^"]*)")?')

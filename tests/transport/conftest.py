@@ -9,7 +9,7 @@ import uvloop
 
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, Transport
 
-from .upstream import Script, Upstream
+from ..support.scripted_upstream import Script, Upstream
 
 Serve = Callable[..., Upstream]
 

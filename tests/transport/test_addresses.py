@@ -18,9 +18,9 @@ from gomodel_asgi.transport import Http11Transport, HttpxTransport, UpstreamRequ
 from gomodel_asgi.transport.slots import ConnectionLimit
 from gomodel_asgi.transport.websocket.dial import connect
 
+from ..support.requests import fetch, post
+from ..support.scripted_upstream import Peer, Upstream, answer, reply
 from .conftest import ASYNCIO, HTTP11, TRIO, Kind, Serve, label
-from .requests import fetch, post
-from .upstream import Peer, Upstream, answer, reply
 
 PUBLIC, OTHER, PRIVATE = "127.0.0.2", "127.0.0.3", "127.0.0.1"
 NAME = "api.example"

@@ -13,9 +13,9 @@ import trustme
 
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, Transport
 
+from ..support.requests import fetch, post
+from ..support.scripted_upstream import Peer, chunked, reply
 from .conftest import HTTP11, Kind, Serve, label
-from .requests import fetch, post
-from .upstream import Peer, chunked, reply
 
 
 class Interrupted:

@@ -13,9 +13,9 @@ import pytest
 from gomodel_asgi.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
 from gomodel_asgi.transport import Transport
 
+from ..support.requests import fetch, post
+from ..support.scripted_upstream import PATIENCE, Peer, chunked, reply
 from .conftest import Kind, Serve
-from .requests import fetch, post
-from .upstream import PATIENCE, Peer, chunked, reply
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GOOD = b"content-length: 2\r\n\r\n"

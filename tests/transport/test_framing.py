@@ -7,7 +7,7 @@ import pytest
 from gomodel_asgi.errors import UpstreamProtocolError
 from gomodel_asgi.transport.http11.framing import ReplyReader
 
-from .upstream import chunked, reply
+from ..support.scripted_upstream import chunked, reply
 
 REPLIES = {
     "length": (reply(b"hello", b"X-Y: z"), b"hello"),

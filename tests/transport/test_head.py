@@ -10,7 +10,7 @@ from gomodel_asgi.transport import Transport
 from gomodel_asgi.transport.head import authority, request_head
 from gomodel_asgi.transport.resolve import is_public
 
-from .requests import post
+from ..support.requests import post
 
 UNSAFE: list[dict[str, Any]] = [
     {"headers": [(b"x", b"a\r\nhost: evil")]},

@@ -20,9 +20,9 @@ from gomodel_asgi.transport.http11.connection import Connection
 from gomodel_asgi.transport.http11.pool import Pools
 from gomodel_asgi.transport.slots import ConnectionLimit
 
+from ..support.requests import fetch, post, rest, until
+from ..support.scripted_upstream import PATIENCE, Peer, answer, chunked, reply
 from .conftest import HTTP11, Kind, Serve, label
-from .requests import fetch, post, rest, until
-from .upstream import PATIENCE, Peer, answer, chunked, reply
 
 TIGHT = Timeouts(connect=0.05, pool=0.05)
 

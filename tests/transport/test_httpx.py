@@ -28,9 +28,9 @@ from gomodel_asgi.errors import (
 from gomodel_asgi.transport import HttpxTransport, Transport
 from gomodel_asgi.transport.httpx_errors import MEANINGS, meaning_of
 
+from ..support.requests import fetch, post
+from ..support.scripted_upstream import Peer, answer, chunked, reply
 from .conftest import WRAPPED, Kind, Serve, label
-from .requests import fetch, post
-from .upstream import Peer, answer, chunked, reply
 
 
 @pytest.fixture(params=WRAPPED, ids=label)

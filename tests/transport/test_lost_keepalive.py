@@ -13,9 +13,9 @@ from gomodel_asgi.transport.http11.connection import MOST_SUSPECTS, PROBATION, S
 from gomodel_asgi.transport.http11.framing import After
 from gomodel_asgi.transport.slots import ConnectionLimit
 
+from ..support.requests import Answer, fetch, post, until
+from ..support.scripted_upstream import PATIENCE, Peer, chunked, reply
 from .conftest import HTTP11, Kind, Serve, label
-from .requests import Answer, fetch, post, until
-from .upstream import PATIENCE, Peer, chunked, reply
 
 EVIL = reply(b"somebody else's")
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\ncontent-length: 4\r\n"

@@ -19,9 +19,9 @@ from gomodel_asgi.transport import Http11Transport, HttpxTransport, slots as slo
 from gomodel_asgi.transport.http11.client import race
 from gomodel_asgi.transport.slots import ConnectionLimit, Slots, half_of_descriptors, of_process
 
+from ..support.requests import fetch, post, rest, until
+from ..support.scripted_upstream import PATIENCE, Peer, answer, reply
 from .conftest import ASYNCIO, HTTP11, TRIO, Kind, Serve, label
-from .requests import fetch, post, rest, until
-from .upstream import PATIENCE, Peer, answer, reply
 
 BRIEF = Timeouts(connect=5, pool=0.05)
 

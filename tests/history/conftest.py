@@ -1,0 +1,10 @@
+"""Stores of other processes run on asyncio, and so do these tests, but where a module says otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
