@@ -89,7 +89,8 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     """Called once the reply has been closed, or its client has left it to be read on."""
 
     def __post_init__(self) -> None:
-        self.raw_headers = [*self.raw_headers, cache_control(self.raw_headers)]  # so no reply can be made without it
+        # Here, so that no reply can be made without it.
+        self.raw_headers = [*self.raw_headers, cache_control(self.raw_headers)]
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else f"{len(self.body or b'')} bytes"
@@ -144,11 +145,6 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         """A Starlette response that sends this reply, streaming where it streams."""
         response: Response = type(self).make_response(self)
         return response
-
-    @property
-    def holds(self) -> bool:
-        """Whether `aclose` has anything to release."""
-        return self.stream is not None or bool(self.closing)
 
     async def aclose(self) -> None:
         """Release the upstream. Never raises; further calls do nothing."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 from msgspec import Struct
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from ..errors import ServerShutdown
 from ..exchange.reply import Broken, Reply
@@ -50,7 +50,8 @@ class Delivery(Struct, eq=False):
         send = self.send
         try:
             events = await next_events()
-            await send(self._start())
+            self.started = True
+            await send({"type": "http.response.start", "status": self.reply.status, "headers": self.headers})
             while events:
                 self.sending = True
                 await send({"type": "http.response.body", "body": events, "more_body": True})
@@ -86,7 +87,8 @@ class Delivery(Struct, eq=False):
 
     async def _whole(self, body: bytes, watch: Watch) -> None:
         self.headers.append((b"content-length", b"%d" % len(body)))
-        await self.send(self._start())
+        self.started = True
+        await self.send({"type": "http.response.start", "status": self.reply.status, "headers": self.headers})
         if len(body) > PIECE:
             body = await self._pieces(body, watch)
         if self.reply.before_end is not None:
@@ -108,10 +110,6 @@ class Delivery(Struct, eq=False):
             self.sent += 1
             at += PIECE
         return body[at:]
-
-    def _start(self) -> Message:
-        self.started = True
-        return {"type": "http.response.start", "status": self.reply.status, "headers": self.headers}
 
     # Silence...
 

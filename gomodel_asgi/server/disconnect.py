@@ -9,6 +9,7 @@ A watch owns what it starts: at its exit the listener, the timers and what they 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -121,7 +122,9 @@ class Watch(Protocol):
 def watch(receive: Receive | None, goes_on: GoesOn | None = None) -> Watch:
     """A watch for the running event loop; without *receive* nobody can leave. When the client has left, *goes_on* is
     asked whether the work does."""
-    return TrioWatch(receive, goes_on) if on_trio() else AsyncioWatch(receive, goes_on)
+    if "trio" in sys.modules and on_trio():
+        return TrioWatch(receive, goes_on)
+    return AsyncioWatch(receive, goes_on)
 
 
 async def _gone(receive: Receive) -> None:
@@ -149,7 +152,8 @@ class AsyncioWatch:
         assert task is not None
         self.task, self.open = task, True
         if self.receive is not None:
-            self.patience = patience(self.loop)
+            found = _recent.patience
+            self.patience = found if found is not None and found.loop is self.loop else patience(self.loop)
             self.patience.begin(self)
         return self
 

@@ -53,7 +53,8 @@ class InFlight:
     def end(self, watch: Watch) -> None:
         """The work has ended."""
         self.watches.discard(watch)
-        self._check_empty()
+        if self.empty is not None:
+            self._check_empty()
 
     def open(self, connection: Lasting) -> None:
         """Count a connection. Pair with `close`."""

@@ -44,6 +44,9 @@ HIGH_SURROGATES = (b"d8", b"d9", b"da", b"db")
 RUNS = re.compile(rb"[\[{]+|[\]}]+")
 PLACE = re.compile(r" *\(byte (\d+)\)")
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the parser raises."""
+
 MOST_QUOTES = 6
 """Between more than three strings there is a place to cut."""
 MOST_WINDOWS = 16
@@ -84,7 +87,10 @@ def read_small(data: bytes, most: int) -> Members:
     """
     if not data.isascii():
         check_utf8(data)
-    members = read_at_once(data)
+    try:
+        members = _members(data)
+    except UNREADABLE as error:
+        raise unreadable(error, len(data)) from None
     if len(members) > most:
         raise too_many(most, "members")
     return members
@@ -97,7 +103,7 @@ def read_at_once(data: bytes) -> Members:
     """
     try:
         return _members(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise unreadable(error, len(data)) from None
 
 
@@ -275,7 +281,7 @@ class Pieces:
     def _read(self, text: bytes, before: int) -> list[tuple[Name, msgspec.Raw]]:
         try:
             return [*_apart(text).items()]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             end = len(self.data)
             raise unreadable(error, end, lambda at: min(end, self._place(max(0, at - before)))) from None
 
