@@ -61,6 +61,13 @@ class GatewayState:
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
 
+    def is_plain(self, job: Job) -> bool:
+        """Whether the request asks for nothing but a new response, and mentions nothing."""
+        request = job.request
+        if request.operation != "create" or request.envelope.names_state or job.continuation is not None:
+            return False
+        return not self.lookups.brings(request)
+
     # Before the policy...
 
     def names(self, job: Job) -> bool:

@@ -47,7 +47,10 @@ def brings(body: Body, members: Members) -> bool:
     for name in body.items:
         if name in members and first(members[name]) in (ARRAY, OBJECT):
             return True
-    return any(name in members for name, _ in body.nested)
+    for name, _ in body.nested:
+        if name in members:
+            return True
+    return False
 
 
 def lists_of(body: Body, members: Members) -> Generator[None, None, Lists]:

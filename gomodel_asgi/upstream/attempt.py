@@ -35,7 +35,8 @@ from .unary import decoded
 from .upstream_request import call_of, native, outgoing_of, translated
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
-JSON_TYPES = (b"application/json", b"text/json", b"")
+JSON_TYPE = b"application/json"
+JSON_TYPES = (JSON_TYPE, b"text/json", b"")
 EVENT_STREAM = b"text/event-stream"
 
 
@@ -70,7 +71,12 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        upstream, streams = await self._opened(await self._request())
+        candidate = self.candidate
+        if candidate.dialect is None:
+            request = native(candidate, self.job, self.deadline - clock())
+        else:
+            request = await self._request()
+        upstream, streams = await self._opened(request)
         if streams:
             return await self._events(upstream)
         try:
@@ -112,8 +118,7 @@ class Attempt(Struct):
         return upstream
 
     async def _request(self) -> UpstreamRequest:
-        if self.candidate.dialect is None:
-            return native(self.candidate, self.job, self.deadline - clock())
+        """The request to an upstream that speaks another API."""
         self.call = await call_of(self.candidate, self.job)
         outgoing = await outgoing_of(self.candidate, self.job, self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
@@ -131,7 +136,9 @@ class Attempt(Struct):
         if b"content-encoding" in fields:
             encoding = fields[b"content-encoding"].strip().lower()
             upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
-        kind = media_type(fields.get(b"content-type", b""))
+        kind = fields.get(b"content-type", b"")
+        if kind != JSON_TYPE:
+            kind = media_type(kind)
         if status < 400 and kind != EVENT_STREAM and kind not in JSON_TYPES and not kind.endswith(b"+json"):
             raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
         return upstream, kind == EVENT_STREAM
@@ -150,8 +157,13 @@ class Attempt(Struct):
     async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
         """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*."""
         limit = self.job.setup.limits.reply if limit is None else limit
-        pieces, size = [], 0
-        while size <= limit and (data := await upstream.read(self._left())):
+        pieces: list[bytes] = []
+        size = 0
+        while size <= limit:
+            if (left := self.deadline - clock()) <= 0:
+                raise _late()
+            if not (data := await upstream.read(left)):
+                break
             pieces.append(data)
             size += len(data)
         if size > limit and not cut:
@@ -161,7 +173,7 @@ class Attempt(Struct):
     def _left(self) -> float:
         left = self.deadline - clock()
         if left <= 0:
-            raise UpstreamTimeout("The upstream did not answer in time.")
+            raise _late()
         return left
 
     async def _unary(self, upstream: UpstreamReply) -> Answer:
@@ -300,6 +312,10 @@ class Attempt(Struct):
         if self.job.trace is not None:
             self.job.trace.reads(reader, emitter.warnings)
         return reader
+
+
+def _late() -> UpstreamTimeout:
+    return UpstreamTimeout("The upstream did not answer in time.")
 
 
 def _printable(kind: bytes) -> str:

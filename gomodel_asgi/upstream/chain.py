@@ -61,13 +61,13 @@ class Exchange(Struct):
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        job, others = self.job, self._fallbacks()
+        job, others = self.job, self._fallbacks() if self.target.fallbacks else []
         job.setup.budget.earn(job.request.tenant)
         candidate = kept(self.target, job) or await resolve(self.target, job)
-        works = ROWS[job.request.operation].works and not job.background
-        if works and job.setup.limits.tenant_concurrency is not None:
+        limited = job.setup.limits.tenant_concurrency is not None and not job.background
+        if limited and ROWS[job.request.operation].works:
             self.place = await job.setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
-        self.deadline = clock() + self._longest(candidate)
+        self.deadline = clock() + self._longest(candidate.timeouts)
         try:
             return await self._walked(candidate, others)
         except BaseException:
@@ -91,8 +91,6 @@ class Exchange(Struct):
                 candidate, tries = await resolve(others.pop(0), job), 0
 
     def _fallbacks(self) -> list[Target]:
-        if not self.target.fallbacks:
-            return []
         others = self.target.chain()[1:]
         for other in others:
             provider_of(other, self.job)
@@ -103,15 +101,16 @@ class Exchange(Struct):
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
         setup, tenant = self.job.setup, self.job.request.tenant
-        held = await self._place(candidate) if _is_limited(candidate, setup) else ()
+        limited = candidate.provider.max_concurrency or setup.limits.provider_concurrency
+        held = await self._place(candidate) if limited else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
         permit = breaker.admit(tenant)
         if permit is None:
             setup.concurrency.leave(held)
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
-        deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
-        attempt = Attempt(self.job, candidate, deadline, last, permit)
+        seconds = candidate.timeouts.first_event if self.job.stream else candidate.timeouts.unary
+        attempt = Attempt(self.job, candidate, min(self.deadline, clock() + seconds), last, permit)
         try:
             answer = await (attempt.run() if self.job.trace is None else self._told(attempt))
         except BaseException as error:
@@ -144,14 +143,11 @@ class Exchange(Struct):
         step.answered(answer.status)
         return answer
 
-    def _longest(self, candidate: ResolvedTarget) -> float:
-        """Seconds that the whole walk may take up to there: a Target may have more than the gateway gives, not less."""
-        own, given = candidate.timeouts, self.job.setup.timeouts
-        return self._limit(own) if own is given else max(self._limit(own), self._limit(given))
-
-    def _limit(self, timeouts: Timeouts) -> float:
-        """Seconds up to the first event of a stream, or to the whole of a unary reply."""
-        return timeouts.first_event if self.job.stream else timeouts.unary
+    def _longest(self, own: Timeouts) -> float:
+        """Seconds that the whole walk may take up to the first event of a stream, or to the whole of a unary reply: a
+        Target may have more than the gateway gives, not less."""
+        given = self.job.setup.timeouts
+        return max(own.first_event, given.first_event) if self.job.stream else max(own.unary, given.unary)
 
     # What comes next...
 
@@ -199,7 +195,8 @@ class Exchange(Struct):
         stream = None
         if answer.upstream is None:
             permit.leave(False)
-            job.setup.concurrency.leave(held)
+            if held:
+                job.setup.concurrency.leave(held)
         else:
             stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
         return Reply(
@@ -238,10 +235,6 @@ class Exchange(Struct):
         if streaming:
             headers += STREAM_HEADERS
         return headers
-
-
-def _is_limited(candidate: ResolvedTarget, setup: Setup) -> bool:
-    return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

@@ -19,9 +19,15 @@ MOST_CANDIDATES = 1024
 
 def kept(target: Target, job: Job) -> ResolvedTarget | None:
     """*target* made concrete, where one that says the same has been before."""
-    place = _place(target, job)
-    found = None if place is None else job.setup.candidates.get(place)
-    return None if found is None else replace(found, target=target)
+    if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
+        return None
+    if target.timeouts is not None or target.retries is not None:
+        return None
+    model = target.model if target.model is not None else job.request.model
+    found = job.setup.candidates.get((target.provider, model))
+    if found is None or (target.params is None and target.labels is None):
+        return found
+    return replace(found, target=target)
 
 
 async def resolve(target: Target, job: Job) -> ResolvedTarget:
@@ -29,20 +35,15 @@ async def resolve(target: Target, job: Job) -> ResolvedTarget:
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
-    made, place, candidates = await _resolved(target, job), _place(target, job), job.setup.candidates
-    if place is not None and made.provider.standing is not None:
+    made, candidates = await _resolved(target, job), job.setup.candidates
+    own = target.api_key is not None or target.headers is not None
+    own = own or target.timeouts is not None or target.retries is not None
+    if isinstance(target.provider, str) and not own and made.provider.standing is not None:
         if len(candidates) >= MOST_CANDIDATES:
             candidates.clear()
-        candidates[place] = made
+        # Without what else this Target says (what it falls back on, labels, members of the body): others say others.
+        candidates[target.provider, made.model] = replace(made, target=Target(target.provider, model=made.model))
     return made
-
-
-def _place(target: Target, job: Job) -> tuple[str, str | None] | None:
-    """Under which it is kept; None where it says more than a provider and a model."""
-    own = target.api_key is not None or target.headers is not None
-    if own or target.timeouts is not None or target.retries is not None or not isinstance(target.provider, str):
-        return None
-    return target.provider, target.model if target.model is not None else job.request.model
 
 
 async def _resolved(target: Target, job: Job) -> ResolvedTarget:

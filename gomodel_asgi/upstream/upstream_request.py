@@ -21,7 +21,6 @@ from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.resolved_target import ResolvedTarget
 from ..operations import BODIED, PLACEHOLDER, ROWS
-from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.transport import UpstreamRequest
 from ..settings import KIB, Limits
@@ -169,7 +168,10 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
         if not candidate.provider.stateful:
             params = {**(params or {}), **STATELESS, **({"store": False} if request.operation == "create" else {})}
         body = envelope.render(model=candidate.model, params=params, keep_preferences=keep)
-    kind, own = (request.operation, job.stream), _adds(job, candidate.provider)
+    kind, client = (request.operation, job.stream), job.headers
+    # Whether anything of the client, but for its body, goes into the request.
+    own = job.query or candidate.provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client
+    own = own or request.response_id is not None or request.connection is not None
     form = None if own else candidate.forms.get(kind)
     if form is None:
         form = _native_form(candidate, job)
@@ -177,14 +179,6 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
             candidate.forms[kind] = form
     # A transport of the host's may add headers to the request that it is given: to its own copy.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
-
-
-def _adds(job: Job, provider: Provider) -> bool:
-    """Whether anything of the client, but for its body, goes into the request."""
-    client, request = job.headers, job.request
-    if job.query or provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client:
-        return True
-    return request.response_id is not None or request.connection is not None
 
 
 def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:

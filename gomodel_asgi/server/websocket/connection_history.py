@@ -203,6 +203,10 @@ class Recall:
             return None
         return self.create.envelope.text("previous_response_id")
 
+    def is_plain(self, job: Job) -> bool:
+        """Whether neither the connection nor the gateway's own state has anything to do with the request."""
+        return self.create.generate and self.gateways.is_plain(job)
+
     def names(self, job: Job) -> bool:
         """Whether there is anything to look for, here or in the gateway's own state."""
         return job.request.envelope.names_state or self.gateways.names(job)
