@@ -32,7 +32,7 @@ from .operations import Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
-from .upstream.chain import run
+from .upstream.chain import Exchange
 from .wire.ambiguity import check_names
 from .wire.json_body import Envelope
 
@@ -95,7 +95,7 @@ async def _answered(job: Job) -> Reply:
         if emulated is not None:
             return emulated
         job, target = await state.adapted(job, target)
-    reply = await run(job, target)
+    reply = await Exchange(job, target).run()
     await state.record(job, target, reply)
     return reply
 
@@ -144,19 +144,18 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
     return Job(request, setup, id, inbound.headers, inbound.query, started, envelope.stream, trace)
 
 
-def decide(job: Job) -> Awaitable[Target]:
+async def decide(job: Job) -> Target:
     """Ask the policy.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
-    asked = answer_of(job, job.setup.ask, Target)
-    return asked if job.trace is None else _told(asked, job, job.trace)
-
-
-async def _told(asked: Awaitable[Target], job: Job, trace: Trace) -> Target:
+    trace = job.trace
+    if trace is None:
+        target: Target = await answer_of(job, job.setup.ask, Target)
+        return target
     started = clock()
     try:
-        target = await asked
+        target = await answer_of(job, job.setup.ask, Target)
     except GatewayError as error:
         trace.refused(clock() - started, error)
         raise

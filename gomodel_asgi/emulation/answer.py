@@ -29,13 +29,14 @@ from ..history.records import (
     unknown_response,
     unsupported,
 )
-from ..operations import BY_ID, CONVERSATIONS, ROWS
+from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
 from ..stores.circuit_breaker import guarded
 from ..stores.shared import available
 from ..tasks import Tasks
+from ..wire.ambiguity import brings
 from . import token_count
 from .background import Background
 from .compaction import Compactor
@@ -63,10 +64,11 @@ class GatewayState:
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""
-        request = job.request
+        request, lookups = job.request, self.lookups
         if request.operation != "create" or request.envelope.names_state or job.continuation is not None:
             return False
-        return not self.lookups.brings(request)
+        lookups.has_tenants = lookups.has_tenants or request.tenant is not None
+        return not brings(BODY, request.envelope.members)
 
     # Before the policy...
 

@@ -19,12 +19,12 @@ from msgspec import structs
 
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
-from ..routing.request import RoutingRequest, Target
+from ..routing.request import Target
 from ..stores.shared import available
 from ..threads import paced
-from ..wire.ambiguity import OBJECT, first, member_of, text_in
+from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
 from .continuation import PATH, Continuation, Named, Referred
-from .mentions import Mentions, brings, has_mark, lists_of, mentions_of
+from .mentions import Mentions, has_mark, lists_of, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
 from .references import response_of
@@ -73,12 +73,6 @@ class Lookups:
 
     # After it...
 
-    def brings(self, request: RoutingRequest) -> bool:
-        """Whether the body has anything that may mention something; most have not."""
-        self.has_tenants = self.has_tenants or request.tenant is not None
-        body, members = ROWS[request.operation].body, request.envelope.members
-        return body is not None and brings(body, members)
-
     async def admit(self, job: Job, target: Target) -> None:
         """Find what else the request mentions, for *target* to be asked.
 
@@ -88,7 +82,8 @@ class Lookups:
         """
         request, row = job.request, ROWS[job.request.operation]
         mentions = NOTHING
-        if self.brings(request) and row.body is not None:
+        self.has_tenants = self.has_tenants or request.tenant is not None
+        if row.body is not None and brings(row.body, request.envelope.members):
             envelope, strict, tenants = request.envelope, request.tenant is not None, self.has_tenants
             lists = await paced(lists_of(row.body, envelope.members))
             if self.records.keeps:

@@ -139,9 +139,8 @@ class Handler(Struct, eq=False):
 
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_over`."""
-        guard = watch(self.receive, None if self.absence is None else self.absence.goes_on)
-        self.gateway.in_flight.begin(guard)
-        return guard
+        absence = self.absence
+        return watch(self.receive, None if absence is None else absence.goes_on, self.gateway.in_flight.watches)
 
     # How a request is opened...
 
@@ -258,7 +257,10 @@ class Handler(Struct, eq=False):
 
     def _over(self, guard: Watch) -> Reply | None:
         """The work is over: the reply that is still to be closed."""
-        self.gateway.in_flight.end(guard)
+        in_flight = self.gateway.in_flight
+        in_flight.watches.discard(guard)
+        if in_flight.empty is not None:
+            in_flight.check_empty()
         if self.absence is not None:
             self.absence.over()
         reply = None if self.delivery is None else self.delivery.reply

@@ -24,25 +24,13 @@ from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
 from ..routing.request import Target
-from ..settings import AUTH, Timeouts
+from ..settings import AUTH
 from ..wire.headers import UNSUPPORTED, Headers, for_client, unsupported
 from .attempt import Answer, Attempt
 from .classify import BUSY
 from .observed import ToldStream
 from .resolve import kept, resolve
 from .stream import Stream, detached
-
-
-async def run(job: Job, target: Target) -> Reply:
-    """The reply of *target*, or of one of its fallbacks.
-
-    :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
-    :raises LookupError: the policy named an unknown provider.
-    """
-    try:
-        return await Exchange(job, target).run()
-    except InvalidRequest as error:
-        raise error if job.continuation is None else job.continuation.in_own_terms(error) from error.__cause__
 
 
 class Exchange(Struct):
@@ -56,22 +44,28 @@ class Exchange(Struct):
     """The tenant's, until there is an answer that holds it, or none."""
 
     async def run(self) -> Reply:
-        """Ask the Target, and its fallbacks where that may be.
+        """The reply of the Target, or of one of its fallbacks.
 
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        job, others = self.job, self._fallbacks() if self.target.fallbacks else []
-        job.setup.budget.earn(job.request.tenant)
-        candidate = kept(self.target, job) or await resolve(self.target, job)
-        limited = job.setup.limits.tenant_concurrency is not None and not job.background
-        if limited and ROWS[job.request.operation].works:
-            self.place = await job.setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
-        self.deadline = clock() + self._longest(candidate.timeouts)
+        job, target, setup = self.job, self.target, self.job.setup
         try:
+            others = self._fallbacks() if target.fallbacks else []
+            setup.budget.earn(job.request.tenant)
+            candidate = kept(target, job) or await resolve(target, job)
+            limited = setup.limits.tenant_concurrency is not None and not job.background
+            if limited and ROWS[job.request.operation].works:
+                self.place = await setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
+            own, given = candidate.timeouts, setup.timeouts  # a Target may have more than the gateway gives, not less
+            most = max(own.first_event, given.first_event) if job.stream else max(own.unary, given.unary)
+            self.deadline = clock() + most
             return await self._walked(candidate, others)
+        except InvalidRequest as error:
+            setup.concurrency.leave(self.place)
+            raise error if job.continuation is None else job.continuation.in_own_terms(error) from error.__cause__
         except BaseException:
-            job.setup.concurrency.leave(self.place)
+            setup.concurrency.leave(self.place)
             raise
 
     async def _walked(self, candidate: ResolvedTarget, others: list[Target]) -> Reply:
@@ -142,12 +136,6 @@ class Exchange(Struct):
             raise
         step.answered(answer.status)
         return answer
-
-    def _longest(self, own: Timeouts) -> float:
-        """Seconds that the whole walk may take up to the first event of a stream, or to the whole of a unary reply: a
-        Target may have more than the gateway gives, not less."""
-        given = self.job.setup.timeouts
-        return max(own.first_event, given.first_event) if self.job.stream else max(own.unary, given.unary)
 
     # What comes next...
 

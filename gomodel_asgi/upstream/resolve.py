@@ -57,7 +57,8 @@ async def _resolved(target: Target, job: Job) -> ResolvedTarget:
     if credential is None:
         credential = await _credential(provider, target)
     redactor = redactor_of(_secrets(target, provider, credential))
-    return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor)
+    key = None if target.api_key is None else credential.key
+    return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor, key)
 
 
 def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:

@@ -50,17 +50,9 @@ VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
 
 
+# By which no cache keeps an answer, and nothing on the way holds a stream back to compress it (RFC 9111, 5.2.2).
 CACHE_CONTROL = (b"cache-control", b"private, no-store")
 CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
-
-
-def cache_control(headers: Headers) -> tuple[bytes, bytes]:
-    """The header by which no cache keeps an answer with these *headers*, and nothing on the way holds a stream back to
-    compress it (RFC 9111, 5.2.2)."""
-    for name, value in headers:
-        if name == b"content-type" and value.startswith(b"text/event-stream"):
-            return CACHE_CONTROL_OF_STREAMS
-    return CACHE_CONTROL
 
 
 def is_safe(value: bytes, limit: int = 1024) -> bool:

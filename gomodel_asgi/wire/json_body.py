@@ -20,8 +20,8 @@ from msgspec import structs
 
 from ..errors import InvalidRequest
 from ..settings import KIB, MIB, Limits
-from .json_pieces import SMALL, Found, Members, read_object, read_small
-from .json_scan import Scan, Unreadable, check, may_exceed, parsed, run, windows
+from .json_pieces import SMALL, UNREADABLE, Found, Members, read_object, too_many, unreadable
+from .json_scan import Scan, Unreadable, check, check_utf8, may_exceed, parsed, run, windows
 
 BOM = b"\xef\xbb\xbf"
 BRACE = ord("{")
@@ -151,9 +151,13 @@ class Envelope(msgspec.Struct, eq=False):
         if size > SMALL or size > limits.values:
             return run(cls.opening(raw, limits))
         try:
-            members = read_small(raw, limits.items)
-        except Unreadable as error:
-            raise invalid_json(str(error)) from None
+            if not raw.isascii():
+                check_utf8(raw)
+            members = _members(raw)
+        except (Unreadable, *UNREADABLE) as error:
+            raise invalid_json(str(unreadable(error, size))) from None
+        if len(members) > limits.items:
+            raise invalid_json(str(too_many(limits.items, "members")))
         if size > 2 * limits.items and may_exceed(raw, b",", limits.items - 1) and raw.count(b",") >= limits.items:
             return run(cls.opening(raw, limits))
         return cls.of(raw, members, limits)

@@ -87,10 +87,7 @@ def read_small(data: bytes, most: int) -> Members:
     """
     if not data.isascii():
         check_utf8(data)
-    try:
-        members = _members(data)
-    except UNREADABLE as error:
-        raise unreadable(error, len(data)) from None
+    members = read_at_once(data)
     if len(members) > most:
         raise too_many(most, "members")
     return members
@@ -109,6 +106,8 @@ def read_at_once(data: bytes) -> Members:
 
 def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = None) -> Unreadable:
     """What the parser's *error* says of a text of *end* bytes. *place* tells where in it a place of the parser's is."""
+    if isinstance(error, Unreadable):
+        return error
     if isinstance(error, RecursionError):
         return Unreadable("it is nested too deeply.")
     found = PLACE.search(str(error))
