@@ -37,7 +37,7 @@ from .threads import awaitable
 from .transport import Transport
 from .transport.default import DefaultTransport, attach
 from .transport.slots import ConnectionLimit, of_process
-from .upstream.observed import followed
+from .upstream.stream import followed
 from .wire.headers import read, request_id
 
 

@@ -26,11 +26,9 @@ from ..resilience.retry import backoff
 from ..routing.request import Target
 from ..settings import AUTH
 from ..wire.headers import UNSUPPORTED, Headers, for_client, unsupported
-from .attempt import Answer, Attempt
-from .classify import BUSY
-from .observed import ToldStream
-from .resolve import kept, resolve
-from .stream import Stream, detached
+from .attempt import BUSY, Answer, Attempt
+from .stream import Stream, ToldStream, detached
+from .upstream_request import kept, resolve
 
 
 class Exchange(Struct):

@@ -27,8 +27,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
-from ...upstream.resolve import resolve
-from ...upstream.upstream_request import call_of, outgoing_of
+from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.event_writer import response_object, usage
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
