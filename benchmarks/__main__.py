@@ -27,6 +27,7 @@ COMMANDS = (
     "observers 2",
     "translation 2000 1",
     "checks 1",
+    "frames --loops 20 --rounds 1",
 )
 AT_A_TIME = 3  # they wait more than they work
 

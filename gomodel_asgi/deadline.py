@@ -36,9 +36,9 @@ class DeadlineExceeded(Exception):
 async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
     """What *coroutine* returns.
 
-    :raises Overran: it took longer than *seconds*.
+    :raises DeadlineExceeded: it took longer than *seconds*.
     """
-    if on_trio():
+    if "trio" in sys.modules and on_trio():
         return await _in_scope(seconds, coroutine)
     try:
         waits_for = coroutine.send(None)

@@ -37,7 +37,7 @@ from .threads import awaitable
 from .transport import Transport
 from .transport.default import DefaultTransport, attach
 from .transport.slots import ConnectionLimit, of_process
-from .upstream.observed import followed
+from .upstream.stream import followed
 from .wire.headers import read, request_id
 
 
@@ -100,6 +100,8 @@ class Gateway:
             tenant_required=tenant_required,
         )
 
+        self.tells = bool(self.setup.observers) or expose_timing
+        """Whether anybody wants to know of an exchange."""
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
 
@@ -114,7 +116,8 @@ class Gateway:
             return await self._lifespan(receive, send)
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
-        await self.serve(match(scope, self.prefix) or Route({}), scope, receive, send)
+        route = match(scope, self.prefix) or Route({})
+        await Handler(self, self.setup, self.trace() if self.tells else None, route, scope, receive).serve(send)
 
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
@@ -131,7 +134,7 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        return Handler(self, self.setup, self.trace(), route, scope, receive).serve(send)
+        return Handler(self, self.setup, self.trace() if self.tells else None, route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
@@ -182,7 +185,7 @@ class Gateway:
 
     def trace(self) -> Trace | None:
         """A trail for one exchange, where anybody wants to know of it."""
-        return Trace(self.setup.observers) if self.setup.observers or self.expose_timing else None
+        return Trace(self.setup.observers) if self.tells else None
 
     async def explain(
         self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None

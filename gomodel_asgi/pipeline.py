@@ -32,7 +32,7 @@ from .operations import Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
-from .upstream.chain import run
+from .upstream.chain import Exchange
 from .wire.ambiguity import check_names
 from .wire.json_body import Envelope
 
@@ -73,7 +73,7 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     if setup.limits.tenant_concurrency is not None and tenant is not None:
         held = await setup.concurrency.enter_tenant(tenant, setup.timeouts.pool)
     try:
-        reply = await _answered(job, await routed(job))
+        reply = await _answered(job)
     except LookupError as error:
         setup.concurrency.leave(held)
         raise PolicyFailed(NO_DETAIL) from error
@@ -85,13 +85,18 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     return reply
 
 
-async def _answered(job: Job, target: Target) -> Reply:
+async def _answered(job: Job) -> Reply:
     state = job.setup.state
-    reply = await state.emulated(job, target)
-    if reply is None:
+    if state.is_plain(job):  # as most are: whatever stands between its policy and its upstream has nothing to do
+        target = await decide(job)
+    else:
+        target = await routed(job)
+        emulated = await state.emulated(job, target)
+        if emulated is not None:
+            return emulated
         job, target = await state.adapted(job, target)
-        reply = await run(job, target)
-        await state.record(job, target, reply)
+    reply = await Exchange(job, target).run()
+    await state.record(job, target, reply)
     return reply
 
 
@@ -117,11 +122,14 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
     """
     if tenant is None and setup.tenant_required:
         raise Unauthenticated
-    check_names(inbound.envelope.members)
-    provider, model = split_model(inbound.envelope.model, inbound.hint, setup.registry)
+    envelope, provider = inbound.envelope, inbound.hint
+    check_names(envelope.members)
+    model = envelope.model
+    if model is not None and "/" in model:
+        provider, model = split_model(model, provider, setup.registry)
     request = RoutingRequest(
         operation=inbound.operation,
-        envelope=inbound.envelope,
+        envelope=envelope,
         provider=provider,
         model=model,
         registry=setup.registry,
@@ -132,23 +140,22 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
         connection=inbound.connection,
         health_of=setup.health_of,
     )
-    started, stream = inbound.started, inbound.envelope.stream
-    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trace)
+    id, started, trace = inbound.request_id, inbound.started, inbound.trace
+    return Job(request, setup, id, inbound.headers, inbound.query, started, envelope.stream, trace)
 
 
-def decide(job: Job) -> Awaitable[Target]:
+async def decide(job: Job) -> Target:
     """Ask the policy.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
-    asked = answer_of(job, job.setup.ask, Target)
-    return asked if job.trace is None else _told(asked, job, job.trace)
-
-
-async def _told(asked: Awaitable[Target], job: Job, trace: Trace) -> Target:
+    trace = job.trace
+    if trace is None:
+        target: Target = await answer_of(job, job.setup.ask, Target)
+        return target
     started = clock()
     try:
-        target = await asked
+        target = await answer_of(job, job.setup.ask, Target)
     except GatewayError as error:
         trace.refused(clock() - started, error)
         raise

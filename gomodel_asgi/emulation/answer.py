@@ -29,13 +29,14 @@ from ..history.records import (
     unknown_response,
     unsupported,
 )
-from ..operations import BY_ID, CONVERSATIONS, ROWS
+from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
 from ..stores.circuit_breaker import guarded
 from ..stores.shared import available
 from ..tasks import Tasks
+from ..wire.ambiguity import brings
 from . import token_count
 from .background import Background
 from .compaction import Compactor
@@ -60,6 +61,14 @@ class GatewayState:
         self.recorder = Recorder(self.records, self.conversations.log, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
+
+    def is_plain(self, job: Job) -> bool:
+        """Whether the request asks for nothing but a new response, and mentions nothing."""
+        request, lookups = job.request, self.lookups
+        if request.operation != "create" or request.envelope.names_state or job.continuation is not None:
+            return False
+        lookups.has_tenants = lookups.has_tenants or request.tenant is not None
+        return not brings(BODY, request.envelope.members)
 
     # Before the policy...
 

@@ -37,7 +37,7 @@ from ..providers.provider import Provider
 from ..resilience.concurrency import Allowance
 from ..routing.request import Target
 from ..tasks import Task, Tasks
-from ..upstream.resolve import longest, resolve
+from ..upstream.upstream_request import longest, resolve
 from ..wire.event_writer import response_object
 from .background_worker import Prepare, Worker
 from .event_log import EventLog, Leases, ended, follow, is_under_way, standing

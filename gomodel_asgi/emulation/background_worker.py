@@ -22,7 +22,7 @@ from ..observers import Trace
 from ..resilience.concurrency import Held
 from ..routing.request import Target
 from ..upstream.chain import Exchange
-from ..upstream.observed import followed
+from ..upstream.stream import followed
 from .event_log import EventLog, Leases, ended, ended_by, is_under_way, marked, standing, with_status
 
 # Seconds between two looks at the store while working: events are written, the lease is renewed, a cancel is seen.

@@ -18,8 +18,7 @@ from ..history.continuation import Continuation
 from ..history.recall import Lookups
 from ..routing.request import Target
 from ..threads import beside, paced
-from ..upstream.resolve import resolve
-from ..upstream.upstream_request import refusing_depth
+from ..upstream.upstream_request import refusing_depth, resolve
 from ..wire.json_scan import run
 from .compaction import Compactor
 from .token_count import estimated

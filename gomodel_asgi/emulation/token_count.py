@@ -17,8 +17,7 @@ from ..providers.provider import Provider
 from ..routing.request import Target
 from ..threads import paced
 from ..upstream.chain import Exchange
-from ..upstream.resolve import resolve
-from ..upstream.upstream_request import call_of, native, outgoing_of
+from ..upstream.upstream_request import call_of, native, outgoing_of, resolve
 from ..wire.json_scan import WINDOW, window_of
 
 BYTES_PER_TOKEN = 4

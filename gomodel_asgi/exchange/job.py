@@ -59,6 +59,11 @@ class Setup:
 class State(Protocol):
     """What the pipeline asks of what was said before, and gives what is said now, in this order."""
 
+    def is_plain(self, job: Job) -> bool:
+        """Whether the request is a new response's, to what it brings itself, and brings nothing that could name or
+        stand for anything else: then of all the others only `record` has anything to do. Asked for every request."""
+        ...
+
     def names(self, job: Job) -> bool:
         """Whether the request names what the policy may see; asked for every request, so told without a wait."""
         ...

@@ -13,7 +13,7 @@ from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamProtocolError
 from ..settings import Limits
 from ..threads import paced
-from ..wire.headers import Headers, cache_control, is_safe
+from ..wire.headers import CACHE_CONTROL, CACHE_CONTROL_OF_STREAMS, Headers, is_safe
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import counted, tree
 from ..wire.sse import Decoder
@@ -89,7 +89,11 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     """Called once the reply has been closed, or its client has left it to be read on."""
 
     def __post_init__(self) -> None:
-        self.raw_headers = [*self.raw_headers, cache_control(self.raw_headers)]  # so no reply can be made without it
+        cache_control = CACHE_CONTROL
+        for name, value in self.raw_headers:
+            if name == b"content-type" and value.startswith(b"text/event-stream"):
+                cache_control = CACHE_CONTROL_OF_STREAMS
+        self.raw_headers = [*self.raw_headers, cache_control]  # here, so that no reply can be made without it
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else f"{len(self.body or b'')} bytes"
@@ -144,11 +148,6 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         """A Starlette response that sends this reply, streaming where it streams."""
         response: Response = type(self).make_response(self)
         return response
-
-    @property
-    def holds(self) -> bool:
-        """Whether `aclose` has anything to release."""
-        return self.stream is not None or bool(self.closing)
 
     async def aclose(self) -> None:
         """Release the upstream. Never raises; further calls do nothing."""

@@ -23,13 +23,10 @@ class ResolvedTarget(Struct, frozen=True):
     timeouts: Timeouts
     retries: Retries
     redactor: Redactor
+    key: str | None = None
+    """The credential that the Target brought itself; None: it is the provider's."""
     forms: dict[tuple[str, bool], UpstreamRequest] = field(default_factory=dict)
     """Requests to it, but for body and deadline, by operation and whether a stream is wanted."""
-
-    @property
-    def key(self) -> str | None:
-        """The credential that the Target brought itself; None: it is the provider's."""
-        return self.credential.key if self.own_key else None
 
     @property
     def own_key(self) -> bool:

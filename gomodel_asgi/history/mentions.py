@@ -42,14 +42,6 @@ class Mentions(Struct, frozen=True):
         return bool(self.references or self.others or self.below)
 
 
-def brings(body: Body, members: Members) -> bool:
-    """Whether a body has anything that may mention something; most have not."""
-    for name in body.items:
-        if name in members and first(members[name]) in (ARRAY, OBJECT):
-            return True
-    return any(name in members for name, _ in body.nested)
-
-
 def lists_of(body: Body, members: Members) -> Generator[None, None, Lists]:
     """The lists of items in a body, by member. Large ones are read in steps, and `slim` is what is kept of them.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 
 from ..providers.provider import Provider
@@ -54,9 +56,9 @@ class Claims:
     ) -> bool:
         """Claim *id* for *tenant*, with a *note* for it to read, then keep *record*: in one step and trip where the
         store can. False, and nothing kept, where another tenant holds the id. Without a tenant nothing is claimed."""
-        store, place = self._store, self._tenancy.claim(upstream, id)
+        store, place, local = self._store, self._tenancy.claim(upstream, id), self._tenancy.local
         if tenant is None:
-            free = await store.get(CLAIMS, place) is None
+            free = (await store.get(CLAIMS, place) if local is None else local.find(CLAIMS, place)) is None
             return free and (record is None or await self._put(record, ttl))
         tag = self._tenancy.tag(tenant)
         value = tag + note.encode("utf-8", "surrogatepass") if note else tag
@@ -103,7 +105,7 @@ class Claims:
 OWNERS = "owners"
 
 
-class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
+class Owner(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The upstream that holds a response, as it was when it answered.
 
     *provider* is the Provider's name, *model* the one that was asked upstream, *credential* a fingerprint
@@ -121,6 +123,14 @@ class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
     conversation: str | None = None
     held: bool = False
     upstream: str = ""
+
+    def packed(self) -> bytes:
+        """It as a store keeps it that keeps bytes."""
+        return CODEC.encode(self)
+
+
+# Bytes of memory that an owner takes beside its model, whose name may be a client's word: all else is the provider's.
+SIZE = 200
 
 
 CODEC = Codec(Owner)
@@ -144,7 +154,14 @@ class Ownership:
         for one that another tenant holds at the same upstream."""
         if not valid_id(response_id):
             return False
-        record = (OWNERS, await self._tenancy.key(tenant, response_id), CODEC.encode(owner))
+        key, local = await self._tenancy.key(tenant, response_id), self._tenancy.local
+        if local is not None:
+            upstream = owner.upstream
+            if upstream and not await self.claims.keep(tenant, upstream, response_id, ttl=self._ttl):
+                return False
+            local.keep(OWNERS, key, owner, SIZE + sys.getsizeof(owner.model), ttl=self._ttl)
+            return True
+        record = (OWNERS, key, owner.packed())
         if owner.upstream:
             return await self.claims.keep(tenant, owner.upstream, response_id, record, ttl=self._ttl)
         await self._store.put(*record, ttl=self._ttl)
@@ -154,7 +171,10 @@ class Ownership:
         """The owner of *tenant*'s response; None, by the same steps, for an unknown id and for another tenant's."""
         if not valid_id(response_id):
             return None
-        owner = CODEC.decode(await self._store.get(OWNERS, await self._tenancy.key(tenant, response_id)))
+        key, local = await self._tenancy.key(tenant, response_id), self._tenancy.local
+        owner = None if local is None else local.find(OWNERS, key)
+        if not isinstance(owner, Owner):
+            owner = CODEC.decode(await self._store.get(OWNERS, key))
         if owner is None or tenant is None or not owner.upstream or not self._evicts:
             return owner
         # What is asked for is used, and the claim with it, lest it be dropped first and another tenant claim the id.

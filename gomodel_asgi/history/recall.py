@@ -22,9 +22,9 @@ from ..operations import ROWS, Row
 from ..routing.request import Target
 from ..stores.shared import available
 from ..threads import paced
-from ..wire.ambiguity import OBJECT, first, member_of, text_in
+from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
 from .continuation import PATH, Continuation, Named, Referred
-from .mentions import Mentions, brings, has_mark, lists_of, mentions_of
+from .mentions import Mentions, has_mark, lists_of, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
 from .references import response_of

@@ -91,22 +91,27 @@ class Recorder:
         candidate = reply.candidate
         if candidate is None:
             return
-        if not is_stored(job, candidate.target):
+        said = job.request.envelope.members.get("store")
+        if (said is not None or candidate.target.params is not None) and not is_stored(job, candidate.target):
             return await self._learn_names(job, reply, candidate)
         held = not candidate.provider.keeps_state
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
-        recording = Recording(self, job, candidate, job.request.tenant, account, held, kept)
-        if reply.stream is None and self.records.immediate:
-            return await self._tried(job, recording.of(reply))
+        placed = candidate.dialect is None and (kept or job.request.tenant is not None)
+        recording = Recording(self, job, candidate, job.request.tenant, account, held, kept, placed)
         if reply.stream is None:
-            reply.before_end = await self._now_or_behind(job, recording.of(reply))
+            work = partial(recording.whole, reply.body or b"")
+            if reply.response_id is not None and not kept and not placed:
+                work = partial(recording.own, reply.response_id)
+            if self.records.immediate:
+                return await self._tried(job, work)
+            reply.before_end = await self._now_or_behind(job, work)
             return
         early: Wait | None = None
         id = reply.stream.reader.response_id
         if not held and id is not None:
             early = await self._now_or_behind(job, partial(recording.own, id))
-        if early is not None or recording.is_kept or recording.is_placed or recording.is_owned is None:
+        if early is not None or kept or placed or recording.is_owned is None:
             reply.stream.before_end = partial(self._ending, job, recording, reply, early)
 
     async def _ending(self, job: Job, recording: Recording, reply: Reply, early: Wait | None) -> None:
@@ -206,20 +211,18 @@ class Recording(msgspec.Struct):
     held: bool
     is_kept: bool
     """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+    is_placed: bool
+    """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
     is_owned: bool | None = None
     """Whether the response is the tenant's own; None: the store has not said."""
 
-    @property
-    def is_placed(self) -> bool:
-        """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
-        return self.candidate.dialect is None and (self.tenant is not None or self.is_kept)
-
     async def own(self, id: str) -> None:
         """Keep whose *id* is: this tenant's, unless another one's."""
-        if await self._is_forgotten():
+        records, provider = self.recorder.records, self.candidate.provider
+        local = records.tenancy.local
+        if (local is None or local.lasting) and await self._is_forgotten():
             self.is_owned = False
             return
-        records, provider = self.recorder.records, self.candidate.provider
         owner = Owner(
             provider.name,
             self.candidate.model,
@@ -232,12 +235,6 @@ class Recording(msgspec.Struct):
         self.is_owned = await records.owners.remember(self.tenant, id, owner)
         if not self.is_owned:
             self.job.warn([NOT_OWN])
-
-    def of(self, reply: Reply) -> Callable[[], Awaitable[None]]:
-        """What is to be learned from a reply that came whole."""
-        if reply.response_id is not None and not self.is_kept and not self.is_placed:
-            return partial(self.own, reply.response_id)
-        return partial(self.whole, reply.body or b"")
 
     async def whole(self, body: bytes) -> None:
         """Learn from a body that came whole: a response, or the events of one."""

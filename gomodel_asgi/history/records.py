@@ -7,8 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from ..errors import InvalidRequest
-from ..seams.store import NoStore, Store
-from ..stores.memory import MemoryStore
+from ..seams.store import NoStore, Store, is_immediate
 from .ownership import OWNERS, Accounts, Ownership
 from .tenancy import Codec, Tenancy
 from .turns import TURNS, Turns
@@ -36,7 +35,7 @@ class Records:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.keeps = not isinstance(store, NoStore)
-        self.immediate = isinstance(store, MemoryStore)
+        self.immediate = is_immediate(store)
         """Whether a call ends within the step in which it is made, so that it needs no task of its own."""
         self.tenancy = Tenancy(store)
         self.accounts = Accounts(self.tenancy)

@@ -27,8 +27,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..errors import StoreUnavailable
-from ..seams.store import Record, Store
-from ..stores.memory import MemoryStore
+from ..seams.store import Record, Store, local_of
 
 GENERATIONS = "generations"
 
@@ -57,7 +56,7 @@ class Tenancy:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._memory = store if type(store) is MemoryStore else None
+        self.local = local_of(store)
         self._secret = store.secret
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
@@ -67,7 +66,9 @@ class Tenancy:
 
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        tag, mac = self._scope(tenant, await self.generation(tenant))
+        local = self.local
+        generation = 0 if local is not None and not local.lasting else await self.generation(tenant)
+        tag, mac = self._scope(tenant, generation)
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
     async def keys(self, tenant: str | None, ids: Iterable[str]) -> list[str]:
@@ -85,7 +86,7 @@ class Tenancy:
 
     async def generation(self, tenant: str | None) -> int:
         """0 until *tenant* is first forgotten."""
-        if self._memory is not None and not self._memory.lasts:
+        if self.local is not None and not self.local.lasting:
             return 0  # asked for each request, and nearly always so
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
@@ -101,7 +102,7 @@ class Tenancy:
     def claim(self, upstream: str, id: str) -> str:
         """Where it is kept who holds *id* at *upstream* (which has no colon), whoever that is."""
         place = f"{upstream}:{id}"
-        if self._memory is not None and len(place) < LONGEST_PLAIN and "." not in place:
+        if self.local is not None and len(place) < LONGEST_PLAIN and "." not in place:
             return place  # nobody reads the keys of this process, and every response is claimed
         return self._claim(place.encode("utf-8", "surrogatepass"))
 

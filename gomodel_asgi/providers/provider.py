@@ -136,12 +136,12 @@ class Provider:
         """Whether one of the `models` patterns matches."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
-    @property
+    @cached_property
     def native(self) -> bool:
         """Whether the upstream speaks the Responses API itself."""
         return self.dialect == "responses"
 
-    @property
+    @cached_property
     def keeps_state(self) -> bool:
         """Whether the upstream itself keeps responses and conversations."""
         return self.native and self.stateful

@@ -3,16 +3,16 @@
 A store knows nothing of tenants, responses or JSON. Keys arrive scoped and hashed (`keys.py`), values arrive encoded
 (`codec.py`), so that every engine keeps the same thing: bytes under a name, for a time.
 
-A *version* is an opaque number that every write draws afresh. It is random and not counted up from one, since a record
-that was deleted and added again would otherwise carry the version of its predecessor, and a `swap` meant for the old
-one would change the new one.
+A *version* is an opaque number that every write draws afresh. It is random, or counted for the whole store, and not for
+each record: one that was deleted and added again would otherwise carry the version of its predecessor, and a `swap`
+meant for the old one would change the new one.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Protocol
 
 import msgspec
@@ -40,6 +40,35 @@ def unreadable(version: int = 0) -> Record:
     return Record(b"", version)
 
 
+class Packable(Protocol):
+    """A value that is no bytes yet. It never changes."""
+
+    def packed(self) -> bytes:
+        """It as bytes, for whom asks the store for a `Record`."""
+        ...
+
+
+class Local(Protocol):
+    """What a store in this process can do beside: give and keep at once, without a task's turn, and values as they are.
+
+    Its methods may be called from any thread, and raise what those of `Store` do. What `keep` has kept `Store.get`
+    gives packed, and what `Store.put` has kept `find` gives as bytes: it is one store.
+    """
+
+    lasting: Collection[object]
+    """What is kept that is meant to last for ever: while it is empty, nobody has been forgotten."""
+
+    def find(self, collection: str, key: str) -> bytes | Packable | None:
+        """The value, None where there is none; it has been used now."""
+        ...
+
+    def keep(
+        self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
+    ) -> object:
+        """Keep *value*, which takes *size* bytes of memory, in place of what was there."""
+        ...
+
+
 class Store(Protocol):
     """Keeps bytes. Implement it for an engine of your own; every method may be called from any task.
 
@@ -64,7 +93,14 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
-    # A store that holds at most so many bytes may say so in a member `max_bytes`: a quota of as many needs no books.
+    # What a store may have beside these, and is asked for where it has it:
+    #
+    #     max_bytes   it holds at most so many bytes: a quota of as many needs no books
+    #     evicts      it may drop a record before its time: what is used has to be seen to be used
+    #     immediate   a call ends within the step in which it is made, and cannot hang: `is_immediate`
+    #     local       it as a `Local`, or None: it is in this process, which alone can read its keys: `local_of`
+    #     add_with    `add`, and `put` another record if it was added, in one step
+    #     add_for     `add` a record of an owner's whose key does not say so
 
     async def get(self, collection: str, key: str) -> Record | None:
         """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
@@ -133,6 +169,20 @@ class NoStore:
 
     async def aclose(self) -> None:
         return None
+
+
+# The class has to say it: what wraps a store, and passes on all that it does not know, would say it of itself too.
+
+
+def is_immediate(store: Store) -> bool:
+    """Whether a call ends within the step in which it is made, and cannot hang: it needs no task, and no breaker."""
+    return getattr(type(store), "immediate", False) is True
+
+
+def local_of(store: Store) -> Local | None:
+    """*store* as one in this process, if it is one; None if not."""
+    found: Local | None = getattr(store, "local", None) if hasattr(type(store), "local") else None
+    return found
 
 
 def require_atomic(store: Store, purpose: str) -> None:

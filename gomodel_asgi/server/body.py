@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from types import CoroutineType
 
 from starlette.types import Message, Receive, Scope
 
@@ -34,8 +35,6 @@ def check_content_type(headers: Mapping[bytes, bytes]) -> None:
 
     :raises InvalidRequest: 415.
     """
-    if headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers:
-        return
     type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
     type = type.strip()
     if type != b"application/json" and not (type.startswith(b"application/") and type.endswith(b"+json")):
@@ -68,10 +67,14 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
     length = headers.get(b"content-length", b"")
     if length.isdigit() and (len(length) > MOST_DIGITS or int(length) > limit):
         raise too_large(limit)
-    pieces, size, pace = [], 0, None
+    pieces: list[bytes] = []
+    size, pace = 0, None
     while True:
+        coming = receive()
+        if not isinstance(coming, CoroutineType):
+            coming = _received(coming)
         try:
-            message = await within(seconds if pace is None else pace.left(clock()), _received(receive))
+            message = await within(seconds if pace is None else pace.left(clock()), coming)
         except DeadlineExceeded:
             raise RequestTimeout from None
         if message["type"] == "http.disconnect":
@@ -80,15 +83,15 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         size += len(piece)
         if size > limit:
             raise too_large(limit)
-        pieces.append(piece)
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            return b"".join((*pieces, piece)) if pieces else bytes(piece)
+        pieces.append(piece)
         pace = pace or Pace(seconds, clock())
         pace.came(len(piece), clock())
 
 
-async def _received(receive: Receive) -> Message:
-    return await receive()  # what a server calls `receive` need not be a coroutine function
+async def _received(coming: Awaitable[Message]) -> Message:
+    return await coming  # what a server calls `receive` need not be a coroutine function
 
 
 class Pace:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import anyio
 from msgspec import Struct
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from ..errors import ServerShutdown
 from ..exchange.reply import Broken, Reply
@@ -37,20 +36,34 @@ class Delivery(Struct, eq=False):
     quiet: float = 0.0
     sending: bool = False
 
-    def run(self, watch: Watch) -> Coroutine[Any, Any, None]:
+    async def run(self, watch: Watch) -> None:
         """Send all of it; if the server cancels although the client is still there, say so first.
 
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
-        stream = self.reply.stream
-        return self._whole(self.reply.body or b"", watch) if stream is None else self._events(stream.next, watch)
+        reply = self.reply
+        if reply.stream is not None:
+            return await self._events(reply.stream.next, watch)
+        body, self.started = reply.body or b"", True
+        self.headers.append((b"content-length", b"%d" % len(body)))
+        await self.send({"type": "http.response.start", "status": reply.status, "headers": self.headers})
+        if len(body) > PIECE:
+            body = await self._pieces(body, watch)
+        if reply.before_end is not None:
+            await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
+            await reply.before_end()
+            body = body[-1:]
+        watch.answered = True
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        self.done = True
 
     async def _events(self, next_events: Callable[[], Awaitable[bytes]], watch: Watch) -> None:
         self._attend(watch)
         send = self.send
         try:
             events = await next_events()
-            await send(self._start())
+            self.started = True
+            await send({"type": "http.response.start", "status": self.reply.status, "headers": self.headers})
             while events:
                 self.sending = True
                 await send({"type": "http.response.body", "body": events, "more_body": True})
@@ -84,19 +97,6 @@ class Delivery(Struct, eq=False):
             await self.send({"type": "http.response.body", "body": events, "more_body": True})
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _whole(self, body: bytes, watch: Watch) -> None:
-        self.headers.append((b"content-length", b"%d" % len(body)))
-        await self.send(self._start())
-        if len(body) > PIECE:
-            body = await self._pieces(body, watch)
-        if self.reply.before_end is not None:
-            await self.send({"type": "http.response.body", "body": body[:-1], "more_body": True})
-            await self.reply.before_end()
-            body = body[-1:]
-        watch.answered = True
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-        self.done = True
-
     async def _pieces(self, body: bytes, watch: Watch) -> bytes:
         """Send a large *body* but for its last piece, which is returned: so is seen whether the client takes it."""
         self._attend(watch)
@@ -108,10 +108,6 @@ class Delivery(Struct, eq=False):
             self.sent += 1
             at += PIECE
         return body[at:]
-
-    def _start(self) -> Message:
-        self.started = True
-        return {"type": "http.response.start", "status": self.reply.status, "headers": self.headers}
 
     # Silence...
 

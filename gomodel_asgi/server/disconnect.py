@@ -9,6 +9,7 @@ A watch owns what it starts: at its exit the listener, the timers and what they 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -39,7 +40,9 @@ class Waiting(Protocol):
 
 
 class Patience:
-    """Those who wait on one event loop; its timer runs only while there are any."""
+    """Those who wait on one event loop, to be told after one to two rounds that they last; its timer runs only while
+    there are any. Put one into `young`, and `start` the timer where it is not `ticking`; when it has ended, take it out
+    of both sets."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -47,17 +50,10 @@ class Patience:
         self.old: set[Waiting] = set()
         self.ticking = False
 
-    def begin(self, waiting: Waiting) -> None:
-        """Call `overdue` after one to two rounds, unless it ends before."""
-        self.young.add(waiting)
-        if not self.ticking:
-            self.ticking = True
-            self.loop.call_later(ROUND, self._tick)
-
-    def end(self, waiting: Waiting) -> None:
-        """It has ended; further calls do nothing."""
-        self.young.discard(waiting)
-        self.old.discard(waiting)
+    def start(self) -> None:
+        """Begin a round."""
+        self.ticking = True
+        self.loop.call_later(ROUND, self._tick)
 
     def _tick(self) -> None:
         due, self.old, self.young = self.old, self.young, set()
@@ -118,10 +114,14 @@ class Watch(Protocol):
     ) -> bool: ...
 
 
-def watch(receive: Receive | None, goes_on: GoesOn | None = None) -> Watch:
-    """A watch for the running event loop; without *receive* nobody can leave. When the client has left, *goes_on* is
-    asked whether the work does."""
-    return TrioWatch(receive, goes_on) if on_trio() else AsyncioWatch(receive, goes_on)
+def watch(receive: Receive | None, goes_on: GoesOn | None = None, among: set[Watch] | None = None) -> Watch:
+    """A watch for the running event loop, put *among* others; without *receive* nobody can leave. When the client has
+    left, *goes_on* is asked whether the work does."""
+    on = TrioWatch if "trio" in sys.modules and on_trio() else AsyncioWatch
+    made: Watch = on(receive, goes_on)
+    if among is not None:
+        among.add(made)
+    return made
 
 
 async def _gone(receive: Receive) -> None:
@@ -149,8 +149,13 @@ class AsyncioWatch:
         assert task is not None
         self.task, self.open = task, True
         if self.receive is not None:
-            self.patience = patience(self.loop)
-            self.patience.begin(self)
+            found = _recent.patience
+            if found is None or found.loop is not self.loop:
+                found = patience(self.loop)
+            self.patience = found
+            found.young.add(self)
+            if not found.ticking:
+                found.start()
         return self
 
     async def __aexit__(
@@ -158,7 +163,8 @@ class AsyncioWatch:
     ) -> bool:
         self.open = False
         if self.receive is not None:
-            self.patience.end(self)
+            self.patience.young.discard(self)
+            self.patience.old.discard(self)
         if self.ticker is not None:
             self.ticker.cancel()
         if self.tasks:

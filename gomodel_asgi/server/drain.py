@@ -30,7 +30,8 @@ class Lasting(Protocol):
 
 
 class InFlight:
-    """Knows each request's watch, and each lasting connection, while there is one."""
+    """Knows each request's watch, and each lasting connection, while there is one. Who takes one out of `watches` asks
+    `check_empty` if a drain waits for it to be `empty`."""
 
     def __init__(self) -> None:
         self.watches: set[Watch] = set()
@@ -46,15 +47,6 @@ class InFlight:
         if self.draining:
             raise ServerShutdown()
 
-    def begin(self, watch: Watch) -> None:
-        """Count the work that *watch* watches. Pair with `end`."""
-        self.watches.add(watch)
-
-    def end(self, watch: Watch) -> None:
-        """The work has ended."""
-        self.watches.discard(watch)
-        self._check_empty()
-
     def open(self, connection: Lasting) -> None:
         """Count a connection. Pair with `close`."""
         self.connections.add(connection)
@@ -62,9 +54,10 @@ class InFlight:
     def close(self, connection: Lasting) -> None:
         """The connection has ended."""
         self.connections.discard(connection)
-        self._check_empty()
+        self.check_empty()
 
-    def _check_empty(self) -> None:
+    def check_empty(self) -> None:
+        """Tell a drain that waits for it, if nothing is under way any more."""
         if self.empty is not None and not self.watches and not self.connections:
             self.empty.set()
 

@@ -28,7 +28,8 @@ from ..transport.slots import ConnectionLimit
 from ..upstream.stream import detached
 from ..wire.headers import HINT, Headers, read, request_id
 from ..wire.json_body import Envelope
-from .body import ClientDisconnected, check_content_type, limit_of, opened, read_body
+from ..wire.json_pieces import SMALL
+from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .disconnect import Reason, Watch, watch
 from .drain import Absence, InFlight
@@ -90,7 +91,8 @@ class Handler(Struct, eq=False):
         finally:
             if (held := self._over(guard)) is not None:
                 await held.aclose()
-            self._told(guard.reason)
+            if self.trace is not None:
+                self._told(guard.reason)
         if self.raised is not None:
             try:
                 raise self.raised
@@ -137,9 +139,8 @@ class Handler(Struct, eq=False):
 
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_over`."""
-        guard = watch(self.receive, None if self.absence is None else self.absence.goes_on)
-        self.gateway.in_flight.begin(guard)
-        return guard
+        absence = self.absence
+        return watch(self.receive, None if absence is None else absence.goes_on, self.gateway.in_flight.watches)
 
     # How a request is opened...
 
@@ -148,23 +149,27 @@ class Handler(Struct, eq=False):
         raw: Headers = scope["headers"]
         headers = read(raw)
         self.request_id = request_id(headers.get(b"x-request-id"))
-        self.gateway.in_flight.check_open()
-        operation = self.route.operation(scope["method"])
+        if self.gateway.in_flight.draining:
+            raise ServerShutdown()
+        operation = self.route.methods.get(scope["method"]) or self.route.operation(scope["method"])
         if self.trace is not None:
             self.trace.know(request_id=self.request_id, operation=operation)
         if self.route.response_id is not None:
             check_id(self.route.response_id)
             check_id(self.route.item_id)
         if operation in BODIED:
-            check_content_type(headers)
-            limits, seconds = self.setup.limits, self.setup.timeouts.body
-            body = await read_body(self.receive, headers, limit_of(scope, limits.body), seconds)
-            envelope = await opened(body, limits)
+            if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+                check_content_type(headers)
+            limits = self.setup.limits
+            most = limit_of(scope, limits.body) if STARLETTE_LIMIT in scope else limits.body
+            body = await read_body(self.receive, headers, most, self.setup.timeouts.body)
+            envelope = Envelope.parse(body, limits) if len(body) <= SMALL else await opened(body, limits)
         else:
             envelope = Envelope.empty()
         if operation == "create" and envelope.names_state and envelope.flag("background"):
             self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
-        query, hints = split_query(scope.get("query_string", b""))
+        asked = scope.get("query_string", b"")
+        query, hints = split_query(asked) if asked else ("", [])
         return Inbound(
             operation=operation,
             envelope=envelope,
@@ -182,7 +187,8 @@ class Handler(Struct, eq=False):
 
     async def _dispatched(self, inbound: Inbound) -> Reply:
         try:
-            tenant = await self._tenant()
+            known = self.gateway.tenant is not None or "user" in self.scope
+            tenant = await tenant_of(self.scope, self.gateway.tenant) if known else None
             if self.trace is not None:
                 self.trace.know(tenant=tenant)
             if self.absence is not None:
@@ -198,16 +204,11 @@ class Handler(Struct, eq=False):
             self.raised = error
             return failed(GatewayFault("The gateway failed to handle this request."))
 
-    async def _tenant(self) -> str | None:
-        if self.gateway.tenant is None and "user" not in self.scope:
-            return None
-        return await tenant_of(self.scope, self.gateway.tenant)
-
     async def _identify(self) -> None:
         """For the records of a request that nobody was asked about: it was refused, or its client left, before."""
         if self.trace is not None:
             try:
-                self.trace.know(tenant=await self._tenant())
+                self.trace.know(tenant=await tenant_of(self.scope, self.gateway.tenant))
             except GatewayError:
                 pass  # the host is told by each request that gets further
 
@@ -256,11 +257,14 @@ class Handler(Struct, eq=False):
 
     def _over(self, guard: Watch) -> Reply | None:
         """The work is over: the reply that is still to be closed."""
-        self.gateway.in_flight.end(guard)
+        in_flight = self.gateway.in_flight
+        in_flight.watches.discard(guard)
+        if in_flight.empty is not None:
+            in_flight.check_empty()
         if self.absence is not None:
             self.absence.over()
         reply = None if self.delivery is None else self.delivery.reply
-        return reply if reply is not None and reply.holds else None
+        return reply if reply is not None and (reply.stream is not None or reply.closing) else None
 
 
 def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:

@@ -87,13 +87,16 @@ def match(scope: Scope, prefix: str) -> Route | None:
     Only the exact spelling counts: where the server tells the raw path, it must end with the same bytes, so that an
     encoded or unnormalised path is never ours here and the host's elsewhere.
     """
-    path, raw = route_path(scope), scope.get("raw_path")
-    below = path[len(prefix) :]
+    path: str = route_path(scope) if scope.get("root_path") else scope["path"]
+    raw, below = scope.get("raw_path"), path[len(prefix) :]
     if not path.startswith(prefix) or not below.startswith(ROOTS):
         return None
     if below.startswith("/models"):
         return _models(raw, prefix + "/models", path)
-    route = FIXED.get(below) or _named(below.split("/"))
+    route = FIXED.get(below)
+    if route is not None and raw == path.encode():
+        return route
+    route = route or _named(below.split("/"))
     return route if route is not None and _is_spelled(raw, path) else None
 
 
@@ -162,16 +165,13 @@ def agreed(body: str | None, headers: Iterable[tuple[bytes, bytes]], query: list
     :raises ProviderConflict: two of them disagree.
     :raises InvalidRequest: a hint holds what no name can hold.
     """
-    given = [value.decode("latin-1") for name, value in headers if name == HINT]
-    if not given and not query:
-        return _checked(body or None)
-    found = {hint.strip() for hint in (*given, *query, body or "")} - {""}
-    if len(found) > 1:
-        raise ProviderConflict("The provider hints in body, header and query disagree; give one.")
-    return _checked(next(iter(found), None))
-
-
-def _checked(hint: str | None) -> str | None:
+    hint = body or None
+    if headers or query:
+        given = [value.decode("latin-1") for name, value in headers if name == HINT]
+        found = {one.strip() for one in (*given, *query, body or "")} - {""}
+        if len(found) > 1:
+            raise ProviderConflict("The provider hints in body, header and query disagree; give one.")
+        hint = next(iter(found), None)
     if hint is not None and (len(hint) > LONGEST or not hint.isprintable()):
         raise InvalidRequest("'provider' is not a provider's name.", param="provider", code="invalid_type")
     return hint

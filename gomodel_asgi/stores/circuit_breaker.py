@@ -20,8 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..errors import StoreUnavailable
-from ..seams.store import NoStore, Record, Store
-from .memory import MemoryStore
+from ..seams.store import NoStore, Record, Store, is_immediate
 
 logger = logging.getLogger("gomodel_asgi.stores")
 
@@ -164,7 +163,7 @@ class Guarded:
 
 def guarded(store: Store) -> Store:
     """*store* behind a circuit breaker of its own, unless it is one that cannot hang."""
-    return store if isinstance(store, MemoryStore | NoStore) else Guarded(store)
+    return store if isinstance(store, NoStore) or is_immediate(store) else Guarded(store)
 
 
 def is_timeout(error: BaseException) -> bool:

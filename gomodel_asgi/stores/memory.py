@@ -19,13 +19,14 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
+from itertools import count
 
 import anyio.lowlevel
 import msgspec
 
 from ..errors import StoreUnavailable
-from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version
+from ..seams.store import THIRTY_DAYS, Local, Packable, Record, lifetime
 from ..settings import MIB
 from .shares import Share, Shares
 
@@ -45,7 +46,7 @@ PAGE = 1000
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    value: bytes
+    value: bytes | Packable
     version: int
     expires: float
     size: int
@@ -61,7 +62,7 @@ class MemoryStore:
     enumerable = True
     limitation = ""
     evicts = True
-    """Whether it may drop a record before its time: the one that was used longest ago."""
+    immediate = True
 
     def __init__(
         self,
@@ -79,28 +80,35 @@ class MemoryStore:
         self._max_entries = max_entries
         self._clock = clock
         self._lock = threading.Lock()
+        self._versions = count(1)
+        """Of all records alike, so that none has the version of one that was there before."""
         self._shares: Shares[Place, Entry] = Shares(max_bytes // max_entries)
         self._counted: dict[Place, str] = {}
         """Whose a record is where its key does not say so."""
         self._lasting: OrderedDict[Place, Entry] = OrderedDict()
+        self.lasting: Collection[object] = self._lasting
         self._small = int(max_bytes * SMALL)
         self._bytes = 0
         self._entries = 0
 
     async def get(self, collection: str, key: str) -> Record | None:
         with self._lock:
-            return self._find((collection, key))
+            entry = self._used((collection, key))
+        if entry is None:
+            return None
+        value = entry.value
+        return Record(value if isinstance(value, bytes) else value.packed(), entry.version)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
-            self._keep((collection, key), value, life, ttl == math.inf)
+            self._keep((collection, key), value, len(value), life, ttl == math.inf)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
-            return None if self._find(place) else self._keep(place, value, life, ttl == math.inf)
+            return None if self._used(place) else self._keep(place, value, len(value), life, ttl == math.inf)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
@@ -108,13 +116,15 @@ class MemoryStore:
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
-            held = self._find(place)
-            return self._keep(place, value, life, ttl == math.inf) if held and held.version == expected else None
+            held = self._used(place)
+            if held is None or held.version != expected:
+                return None
+            return self._keep(place, value, len(value), life, ttl == math.inf)
 
     async def delete(self, collection: str, key: str) -> bool:
         place = (collection, key)
         with self._lock:
-            there = self._find(place) is not None
+            there = self._used(place) is not None
             self._drop(place)
             return there
 
@@ -153,43 +163,59 @@ class MemoryStore:
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
-            if self._find(place) is not None:
+            if self._used(place) is not None:
                 return None
             self._counted[place] = owner
             try:
-                return self._keep(place, value, life, ttl == math.inf)
+                return self._keep(place, value, len(value), life, ttl == math.inf)
             except StoreUnavailable:
                 del self._counted[place]
                 raise
+
+    # At once: `Local`...
+
+    @property
+    def local(self) -> Local | None:
+        """It, at once; None of a class made of this one, which may do something of its own in `get` and `put`."""
+        return self if type(self) is MemoryStore else None
+
+    def find(self, collection: str, key: str) -> bytes | Packable | None:
+        with self._lock:
+            entry = self._used((collection, key))
+        return None if entry is None else entry.value
+
+    def keep(
+        self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
+    ) -> object:
+        life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
+        with self._lock:
+            return self._keep((collection, key), value, size, life, ttl == math.inf)
 
     # Under the lock...
 
     def _owner_of(self, place: Place) -> str:
         return place[1].rpartition(".")[0] or self._counted.get(place, "")
 
-    def _find(self, place: Place) -> Record | None:
-        share = self._shares.by_owner.get(self._owner_of(place))
+    def _used(self, place: Place) -> Entry | None:
+        """What is there, from now on the one used last."""
+        share = self._shares.by_owner.get(place[1].rpartition(".")[0] or self._counted.get(place, ""))
         entry = None if share is None else share.entries.get(place)
         if share is None or entry is None:
-            return self._find_lasting(place)
+            entry = self._lasting.get(place)
+            if entry is not None:
+                self._lasting.move_to_end(place)
+            return entry
         if entry.expires <= self._clock():
             self._drop(place)
             return None
         share.entries.move_to_end(place)
         self._shares.by_owner.move_to_end(share.owner)
-        return Record(entry.value, entry.version)
+        return entry
 
-    def _find_lasting(self, place: Place) -> Record | None:
-        entry = self._lasting.get(place)
-        if entry is None:
-            return None
-        self._lasting.move_to_end(place)
-        return Record(entry.value, entry.version)
-
-    def _keep(self, place: Place, value: bytes, life: float, lasts: bool) -> int:
-        size = len(value) + len(place[0]) + len(place[1]) + OVERHEAD
-        entry = Entry(value, new_version(), self._clock() + life, size)
-        owner = self._owner_of(place)
+    def _keep(self, place: Place, value: bytes | Packable, size: int, life: float, lasts: bool) -> int:
+        size += len(place[0]) + len(place[1]) + OVERHEAD
+        entry = Entry(value, next(self._versions), self._clock() + life, size)
+        owner = place[1].rpartition(".")[0] or self._counted.get(place, "")
         share = self._shares.by_owner.get(owner)
         old = share.entries.get(place) if share is not None else None
         if share is None or lasts or (old is None and place in self._lasting):

@@ -18,9 +18,19 @@ from msgspec.structs import replace
 from ..deadline import clock
 from ..dialects.base import Call, Outgoing
 from ..dialects.emulations import single_call
+from ..dialects.failure import completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader, TranslatedReader
-from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
+from ..errors import (
+    GatewayError,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRedirect,
+    UpstreamRejected,
+    UpstreamStale,
+    UpstreamTimeout,
+)
 from ..exchange.job import Job
 from ..exchange.resolved_target import ResolvedTarget
 from ..resilience.circuit_breaker import Permit
@@ -28,14 +38,76 @@ from ..resilience.retry import retry_after
 from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
+from ..wire.headers import for_client
+from ..wire.redaction import without
 from . import unary
-from .classify import ANSWERS, media_type, refusal, rejection
 from .stream import Rounds, fed
 from .unary import decoded
 from .upstream_request import call_of, native, outgoing_of, translated
 
+# Reads an upstream's status and content type: an answer, or which failure.
+
+
+ANSWERS = frozenset({200, 201, 202})
+BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
+"""Statuses that say "not now, not here": a fallback is tried, and what is passed on is not to be retried again."""
+AUTH = frozenset({401, 402, 403})
+
+
+def media_type(content_type: bytes) -> bytes:
+    """A content type without its parameters, lower-case."""
+    return content_type.partition(b";")[0].strip().lower()
+
+
+def refusal(status: int) -> GatewayError | None:
+    """What a status means that is neither an answer nor an error with a body worth reading."""
+    if status in ANSWERS or status >= 400:
+        return None
+    if 300 <= status < 400 and status != 304:
+        return UpstreamRedirect("The upstream answered with a redirect, which is not followed; correct the base URL.")
+    return UpstreamProtocolError(f"The upstream answered with the status {status}, which is no answer.")
+
+
+def rejection(candidate: ResolvedTarget, status: int, headers: Headers, body: bytes) -> GatewayError:
+    """The error of a reply with status 400 or above."""
+    secrets = candidate.redactor.secrets
+    error = _read(candidate, status, without(secrets, body))
+    if isinstance(error, UpstreamAuthError):
+        return error
+    if isinstance(error, UpstreamRejected):
+        error.kind = error.status
+        error.passed = tuple(for_client(headers, partial(without, secrets)))
+    return error
+
+
+def _read(candidate: ResolvedTarget, status: int, body: bytes) -> GatewayError:
+    if status in AUTH:
+        return refused_credentials(body[:2048].decode("utf-8", "replace"), status)
+    own = candidate.dialect.error(status, body) if candidate.dialect is not None else None
+    if own is not None:
+        if isinstance(own, UpstreamRejected):
+            own.status = status  # what the body calls itself counts only behind a status that says success
+        return own
+    if not is_openai_shaped(body):
+        return _wrapped(status, body)
+    error = reported_failure(body, status)
+    if isinstance(error, UpstreamRejected):
+        error.status = status
+        error.raw = completed_shape(body)
+    return error
+
+
+def _wrapped(status: int, body: bytes) -> GatewayError:
+    error = reported_failure(body, status)
+    if isinstance(error, UpstreamAuthError):
+        return error
+    message = error.message if error.message and not body.lstrip().startswith(b"<") else None
+    return UpstreamRejected(message or f"The upstream answered with the status {status}.", status=status)
+
+
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
-JSON_TYPES = (b"application/json", b"text/json", b"")
+JSON_TYPE = b"application/json"
+JSON_TYPES = (JSON_TYPE, b"text/json", b"")
 EVENT_STREAM = b"text/event-stream"
 
 
@@ -70,7 +142,12 @@ class Attempt(Struct):
 
         :raises GatewayError: nothing usable came.
         """
-        upstream, streams = await self._opened(await self._request())
+        candidate = self.candidate
+        if candidate.dialect is None:
+            request = native(candidate, self.job, self.deadline - clock())
+        else:
+            request = await self._request()
+        upstream, streams = await self._opened(request)
         if streams:
             return await self._events(upstream)
         try:
@@ -112,8 +189,7 @@ class Attempt(Struct):
         return upstream
 
     async def _request(self) -> UpstreamRequest:
-        if self.candidate.dialect is None:
-            return native(self.candidate, self.job, self.deadline - clock())
+        """The request to an upstream that speaks another API."""
         self.call = await call_of(self.candidate, self.job)
         outgoing = await outgoing_of(self.candidate, self.job, self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
@@ -131,7 +207,9 @@ class Attempt(Struct):
         if b"content-encoding" in fields:
             encoding = fields[b"content-encoding"].strip().lower()
             upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
-        kind = media_type(fields.get(b"content-type", b""))
+        kind = fields.get(b"content-type", b"")
+        if kind != JSON_TYPE:
+            kind = media_type(kind)
         if status < 400 and kind != EVENT_STREAM and kind not in JSON_TYPES and not kind.endswith(b"+json"):
             raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
         return upstream, kind == EVENT_STREAM
@@ -150,8 +228,13 @@ class Attempt(Struct):
     async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
         """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*."""
         limit = self.job.setup.limits.reply if limit is None else limit
-        pieces, size = [], 0
-        while size <= limit and (data := await upstream.read(self._left())):
+        pieces: list[bytes] = []
+        size = 0
+        while size <= limit:
+            if (left := self.deadline - clock()) <= 0:
+                raise _late()
+            if not (data := await upstream.read(left)):
+                break
             pieces.append(data)
             size += len(data)
         if size > limit and not cut:
@@ -161,7 +244,7 @@ class Attempt(Struct):
     def _left(self) -> float:
         left = self.deadline - clock()
         if left <= 0:
-            raise UpstreamTimeout("The upstream did not answer in time.")
+            raise _late()
         return left
 
     async def _unary(self, upstream: UpstreamReply) -> Answer:
@@ -300,6 +383,10 @@ class Attempt(Struct):
         if self.job.trace is not None:
             self.job.trace.reads(reader, emitter.warnings)
         return reader
+
+
+def _late() -> UpstreamTimeout:
+    return UpstreamTimeout("The upstream did not answer in time.")
 
 
 def _printable(kind: bytes) -> str:

@@ -24,25 +24,11 @@ from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
 from ..routing.request import Target
-from ..settings import AUTH, Timeouts
+from ..settings import AUTH
 from ..wire.headers import UNSUPPORTED, Headers, for_client, unsupported
-from .attempt import Answer, Attempt
-from .classify import BUSY
-from .observed import ToldStream
-from .resolve import kept, resolve
-from .stream import Stream, detached
-
-
-async def run(job: Job, target: Target) -> Reply:
-    """The reply of *target*, or of one of its fallbacks.
-
-    :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
-    :raises LookupError: the policy named an unknown provider.
-    """
-    try:
-        return await Exchange(job, target).run()
-    except InvalidRequest as error:
-        raise error if job.continuation is None else job.continuation.in_own_terms(error) from error.__cause__
+from .attempt import BUSY, Answer, Attempt
+from .stream import Stream, ToldStream, detached
+from .upstream_request import kept, resolve
 
 
 class Exchange(Struct):
@@ -56,22 +42,28 @@ class Exchange(Struct):
     """The tenant's, until there is an answer that holds it, or none."""
 
     async def run(self) -> Reply:
-        """Ask the Target, and its fallbacks where that may be.
+        """The reply of the Target, or of one of its fallbacks.
 
         :raises GatewayError: nothing answered; the last failure, or the one that must be passed on.
         :raises LookupError: the policy named an unknown provider.
         """
-        job, others = self.job, self._fallbacks()
-        job.setup.budget.earn(job.request.tenant)
-        candidate = kept(self.target, job) or await resolve(self.target, job)
-        works = ROWS[job.request.operation].works and not job.background
-        if works and job.setup.limits.tenant_concurrency is not None:
-            self.place = await job.setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
-        self.deadline = clock() + self._longest(candidate)
+        job, target, setup = self.job, self.target, self.job.setup
         try:
+            others = self._fallbacks() if target.fallbacks else []
+            setup.budget.earn(job.request.tenant)
+            candidate = kept(target, job) or await resolve(target, job)
+            limited = setup.limits.tenant_concurrency is not None and not job.background
+            if limited and ROWS[job.request.operation].works:
+                self.place = await setup.concurrency.enter_work(job.request.tenant, candidate.timeouts.pool)
+            own, given = candidate.timeouts, setup.timeouts  # a Target may have more than the gateway gives, not less
+            most = max(own.first_event, given.first_event) if job.stream else max(own.unary, given.unary)
+            self.deadline = clock() + most
             return await self._walked(candidate, others)
+        except InvalidRequest as error:
+            setup.concurrency.leave(self.place)
+            raise error if job.continuation is None else job.continuation.in_own_terms(error) from error.__cause__
         except BaseException:
-            job.setup.concurrency.leave(self.place)
+            setup.concurrency.leave(self.place)
             raise
 
     async def _walked(self, candidate: ResolvedTarget, others: list[Target]) -> Reply:
@@ -91,8 +83,6 @@ class Exchange(Struct):
                 candidate, tries = await resolve(others.pop(0), job), 0
 
     def _fallbacks(self) -> list[Target]:
-        if not self.target.fallbacks:
-            return []
         others = self.target.chain()[1:]
         for other in others:
             provider_of(other, self.job)
@@ -103,15 +93,16 @@ class Exchange(Struct):
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
         setup, tenant = self.job.setup, self.job.request.tenant
-        held = await self._place(candidate) if _is_limited(candidate, setup) else ()
+        limited = candidate.provider.max_concurrency or setup.limits.provider_concurrency
+        held = await self._place(candidate) if limited else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
         permit = breaker.admit(tenant)
         if permit is None:
             setup.concurrency.leave(held)
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
-        deadline = min(self.deadline, clock() + self._limit(candidate.timeouts))
-        attempt = Attempt(self.job, candidate, deadline, last, permit)
+        seconds = candidate.timeouts.first_event if self.job.stream else candidate.timeouts.unary
+        attempt = Attempt(self.job, candidate, min(self.deadline, clock() + seconds), last, permit)
         try:
             answer = await (attempt.run() if self.job.trace is None else self._told(attempt))
         except BaseException as error:
@@ -143,15 +134,6 @@ class Exchange(Struct):
             raise
         step.answered(answer.status)
         return answer
-
-    def _longest(self, candidate: ResolvedTarget) -> float:
-        """Seconds that the whole walk may take up to there: a Target may have more than the gateway gives, not less."""
-        own, given = candidate.timeouts, self.job.setup.timeouts
-        return self._limit(own) if own is given else max(self._limit(own), self._limit(given))
-
-    def _limit(self, timeouts: Timeouts) -> float:
-        """Seconds up to the first event of a stream, or to the whole of a unary reply."""
-        return timeouts.first_event if self.job.stream else timeouts.unary
 
     # What comes next...
 
@@ -199,7 +181,8 @@ class Exchange(Struct):
         stream = None
         if answer.upstream is None:
             permit.leave(False)
-            job.setup.concurrency.leave(held)
+            if held:
+                job.setup.concurrency.leave(held)
         else:
             stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
         return Reply(
@@ -238,10 +221,6 @@ class Exchange(Struct):
         if streaming:
             headers += STREAM_HEADERS
         return headers
-
-
-def _is_limited(candidate: ResolvedTarget, setup: Setup) -> bool:
-    return bool(candidate.provider.max_concurrency or setup.limits.provider_concurrency)
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

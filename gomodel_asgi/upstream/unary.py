@@ -28,7 +28,8 @@ from ..wire.redaction import without
 from .upstream_request import starting_after
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-EMPTY = (b"[]", b"null", b"")
+EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"null"), msgspec.Raw(b""))
+RESPONSE, ERROR, FAILED = msgspec.Raw(b'"response"'), msgspec.Raw(b'"error"'), msgspec.Raw(b'"failed"')
 MOST_MEMBERS = 10_000
 
 
@@ -57,14 +58,16 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
     """
-    found = await outline(body)
+    found = outlined(body) if len(body) <= SMALL else await outline(body)
     body = candidate.redactor.of(body)
-    is_response = bytes(found.object) == b'"response"'
-    if job.request.operation in CONTINUING and _failed(found, is_response):
+    is_response = found.object == RESPONSE
+    failed = found.status == FAILED if is_response else found.error not in EMPTY or found.type == ERROR
+    if failed and job.request.operation in CONTINUING and (not is_response or found.output in EMPTY):
         told = body if len(body) <= SMALL else found.tells()
         raise reported_failure(without(candidate.redactor.secrets, told))
     streams = job.stream and job.request.operation == "create"
-    if (candidate.provider.normalize or job.rewrites) and (is_response or job.request.operation == "create"):
+    anew = candidate.provider.normalize or job.response_id is not None or job.leading
+    if anew and (is_response or job.request.operation == "create"):
         await examine(body, job.setup.limits)
         reader = lenient(job, candidate, stream=streams)
         events = await beside(len(body), partial(reader.whole, body))
@@ -77,15 +80,25 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     return await as_stream(body, job.setup.limits) if streams else body, seen
 
 
-async def outline(body: bytes) -> Outline:
-    """What the reply *body* says of itself.
+def outlined(body: bytes) -> Outline:
+    """What the reply *body* says of itself, in one step.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     """
     try:
-        if len(body) <= SMALL:
+        if not body.isascii():
             check_utf8(body)  # values are skipped, not read: nobody else looks at their encoding
-            return _outline(body)
+        return _outline(body)
+    except (ValueError, RecursionError):
+        raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
+
+
+async def outline(body: bytes) -> Outline:
+    """The same of a large one.
+
+    :raises UpstreamProtocolError: as `outlined`.
+    """
+    try:
         members, _ = await paced(read_object(body, depth=0, values=len(body), most=MOST_MEMBERS))
     except (ValueError, RecursionError):
         raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
@@ -104,12 +117,6 @@ async def examine(body: bytes, limits: Limits) -> None:
             await paced(counted(body, depth=limits.depth, values=limits.values))
     except Unreadable as error:
         raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
-
-
-def _failed(found: Outline, is_response: bool) -> bool:
-    if not is_response:
-        return bytes(found.error) not in EMPTY or bytes(found.type) == b'"error"'
-    return bytes(found.status) == b'"failed"' and bytes(found.output) in EMPTY
 
 
 def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientReader:

@@ -16,21 +16,22 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from msgspec.structs import replace
 
-from ..dialects.base import PREFIX, Call, Outgoing, unpacked
-from ..errors import InvalidRequest
-from ..exchange.job import Job
+from ..dialects.base import PREFIX, Call, Dialect, Outgoing, built_in, unpacked
+from ..errors import GatewayError, InvalidRequest, PolicyFailed
+from ..exchange.job import Job, Setup, provider_of
 from ..exchange.resolved_target import ResolvedTarget
 from ..operations import BODIED, PLACEHOLDER, ROWS
-from ..providers.provider import Provider
+from ..providers.provider import Credential, Provider
 from ..routing.request import Target
 from ..seams.transport import UpstreamRequest
-from ..settings import KIB, Limits
+from ..settings import KIB, Limits, Timeouts
 from ..threads import beside, paced
 from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_body import invalid_json
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import Unreadable, check, counted
+from ..wire.redaction import carried, redactor_of
 
 # JSON inside the strings of a request: a call's arguments, and what we have packed into `encrypted_content`.
 #
@@ -169,7 +170,10 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
         if not candidate.provider.stateful:
             params = {**(params or {}), **STATELESS, **({"store": False} if request.operation == "create" else {})}
         body = envelope.render(model=candidate.model, params=params, keep_preferences=keep)
-    kind, own = (request.operation, job.stream), _adds(job, candidate.provider)
+    kind, client = (request.operation, job.stream), job.headers
+    # Whether anything of the client, but for its body, goes into the request.
+    own = job.query or candidate.provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client
+    own = own or request.response_id is not None or request.connection is not None
     form = None if own else candidate.forms.get(kind)
     if form is None:
         form = _native_form(candidate, job)
@@ -177,14 +181,6 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
             candidate.forms[kind] = form
     # A transport of the host's may add headers to the request that it is given: to its own copy.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
-
-
-def _adds(job: Job, provider: Provider) -> bool:
-    """Whether anything of the client, but for its body, goes into the request."""
-    client, request = job.headers, job.request
-    if job.query or provider.forward_headers or b"openai-beta" in client or b"idempotency-key" in client:
-        return True
-    return request.response_id is not None or request.connection is not None
 
 
 def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
@@ -286,3 +282,89 @@ def _joined(query: str, candidate: ResolvedTarget) -> str:
     names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
     kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
     return "&".join([*kept, fixed])
+
+
+# From a Target to a resolved one: its provider, credential, model, dialect and deadlines.
+
+
+MOST_CANDIDATES = 1024
+"""Pairs of provider and model that are kept; the model is often the client's own word."""
+
+
+def kept(target: Target, job: Job) -> ResolvedTarget | None:
+    """*target* made concrete, where one that says the same has been before."""
+    if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
+        return None
+    if target.timeouts is not None or target.retries is not None:
+        return None
+    model = target.model if target.model is not None else job.request.model
+    found = job.setup.candidates.get((target.provider, model))
+    if found is None or (target.params is None and target.labels is None):
+        return found
+    return replace(found, target=target)
+
+
+async def resolve(target: Target, job: Job) -> ResolvedTarget:
+    """Make *target* concrete.
+
+    :raises PolicyFailed: its key could not be had, or cannot be sent.
+    """
+    made, candidates = await _resolved(target, job), job.setup.candidates
+    own = target.api_key is not None or target.headers is not None
+    own = own or target.timeouts is not None or target.retries is not None
+    if isinstance(target.provider, str) and not own and made.provider.standing is not None:
+        if len(candidates) >= MOST_CANDIDATES:
+            candidates.clear()
+        # Without what else this Target says (what it falls back on, labels, members of the body): others say others.
+        candidates[target.provider, made.model] = replace(made, target=Target(target.provider, model=made.model))
+    return made
+
+
+async def _resolved(target: Target, job: Job) -> ResolvedTarget:
+    provider, setup = provider_of(target, job), job.setup
+    model = target.model if target.model is not None else job.request.model
+    dialect = None if provider.native else _dialect(provider)
+    timeouts, retries = timeouts_of(target, provider, setup), setup.retries
+    for giver in (provider, target):
+        retries = giver.retries.over(retries) if giver.retries else retries
+    credential = provider.standing if target.api_key is None else None
+    if credential is None:
+        credential = await _credential(provider, target)
+    redactor = redactor_of(_secrets(target, provider, credential))
+    key = None if target.api_key is None else credential.key
+    return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor, key)
+
+
+def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:
+    """The gateway's timeouts, with what the provider and then the Target have of their own put over them."""
+    timeouts = setup.timeouts
+    for giver in (provider, target):
+        timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
+    return timeouts
+
+
+def longest(target: Target, job: Job) -> float:
+    """Seconds that the exchange may take in all: the most that any Target of the chain allows.
+
+    :raises LookupError: the policy named an unknown provider.
+    """
+    return max(timeouts_of(one, provider_of(one, job), job.setup).total for one in target.chain())
+
+
+def _secrets(target: Target, provider: Provider, credential: Credential) -> tuple[str, ...]:
+    """What an upstream could quote back and nobody may be told: the key, and others in headers and query."""
+    key = (credential.key,) if credential.key else ()
+    return (*key, *(carried(target.headers) if target.headers else ()), *provider.carried)
+
+
+async def _credential(provider: Provider, target: Target) -> Credential:
+    try:
+        return await provider.credential(target.api_key)
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise PolicyFailed("The gateway has no usable credential for this request.") from error
+
+
+def _dialect(provider: Provider) -> Dialect:
+    return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect

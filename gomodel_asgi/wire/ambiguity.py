@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from ..errors import InvalidRequest
-from ..operations import BODY
+from ..operations import BODY, Body
 from ..settings import LITTLE
 from .json_body import invalid_json
 from .json_pieces import SMALL, Members
@@ -65,6 +65,17 @@ _items = msgspec.json.Decoder(list[All], dec_hook=call).decode
 _item = msgspec.json.Decoder(All, dec_hook=call).decode
 _raws = msgspec.json.Decoder(list[Raw]).decode
 _string = msgspec.json.Decoder(str).decode
+
+
+def brings(body: Body, members: Members) -> bool:
+    """Whether a body has anything that may mention something; most have not."""
+    for name in body.items:
+        if name in members and memoryview(members[name])[0] in (ARRAY, OBJECT):
+            return True
+    for name, _ in body.nested:
+        if name in members:
+            return True
+    return False
 
 
 def check_names(members: Members, guarded: frozenset[str] = TOP) -> None:

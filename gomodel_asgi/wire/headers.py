@@ -50,15 +50,9 @@ VISIBLE = re.compile(rb"[\x20-\x7e\t]*")
 SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length", b"content-encoding"})
 
 
+# By which no cache keeps an answer, and nothing on the way holds a stream back to compress it (RFC 9111, 5.2.2).
 CACHE_CONTROL = (b"cache-control", b"private, no-store")
 CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
-
-
-def cache_control(headers: Headers) -> tuple[bytes, bytes]:
-    """The header by which no cache keeps an answer with these *headers*, and nothing on the way holds a stream back to
-    compress it (RFC 9111, 5.2.2)."""
-    streams = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
-    return CACHE_CONTROL_OF_STREAMS if streams else CACHE_CONTROL
 
 
 def is_safe(value: bytes, limit: int = 1024) -> bool:
@@ -71,8 +65,12 @@ def read(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
     :raises InvalidRequest: a header that must be single is repeated (RFC 9110, 5.3): two readers could disagree.
     """
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
+    pairs = headers if isinstance(headers, list) else [*headers]
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found = {}
+    for name, value in pairs:
         if name not in found:
             found[name] = value
         elif name in SINGLE:

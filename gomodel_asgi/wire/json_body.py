@@ -20,10 +20,11 @@ from msgspec import structs
 
 from ..errors import InvalidRequest
 from ..settings import KIB, MIB, Limits
-from .json_pieces import SMALL, Found, Members, read_object, read_small
-from .json_scan import Scan, Unreadable, check, may_exceed, parsed, run, windows
+from .json_pieces import SMALL, UNREADABLE, Found, Members, read_object, too_many, unreadable
+from .json_scan import Scan, Unreadable, check, check_utf8, may_exceed, parsed, run, windows
 
 BOM = b"\xef\xbb\xbf"
+BRACE = ord("{")
 NULL, TRUE, FALSE = msgspec.Raw(b"null"), msgspec.Raw(b"true"), msgspec.Raw(b"false")
 NAMING_STATE = frozenset({"previous_response_id", "conversation", "background", "context_management"})
 LISTS = ("input", "items")
@@ -63,19 +64,6 @@ def opening(data: bytes, limits: Limits = DEFAULT) -> Generator[None, None, Foun
             if name in found.members and len(found.members[name]) > 2 * limits.items:
                 yield from _check_items(found.members[name], name, limits)
     return found
-
-
-def opened_small(data: bytes, limits: Limits) -> Members | None:
-    """The same of a small body, without the steps; None where it needs some."""
-    if len(data) > SMALL or len(data) > limits.values:
-        return None
-    try:
-        members = read_small(data, limits.items)
-    except Unreadable as error:
-        raise invalid_json(str(error)) from None
-    if len(data) > 2 * limits.items and may_exceed(data, b",", limits.items - 1):
-        return None if data.count(b",") >= limits.items else members
-    return members
 
 
 def _check_items(raw: msgspec.Raw, name: str, limits: Limits) -> Generator[None, None, None]:
@@ -159,8 +147,20 @@ class Envelope(msgspec.Struct, eq=False):
         """
         if raw.startswith(BOM):
             raw = raw[len(BOM) :]
-        members = opened_small(raw, limits)
-        return run(cls.opening(raw, limits)) if members is None else cls.of(raw, members, limits)
+        size = len(raw)
+        if size > SMALL or size > limits.values:
+            return run(cls.opening(raw, limits))
+        try:
+            if not raw.isascii():
+                check_utf8(raw)
+            members = _members(raw)
+        except (Unreadable, *UNREADABLE) as error:
+            raise invalid_json(str(unreadable(error, size))) from None
+        if len(members) > limits.items:
+            raise invalid_json(str(too_many(limits.items, "members")))
+        if size > 2 * limits.items and may_exceed(raw, b",", limits.items - 1) and raw.count(b",") >= limits.items:
+            return run(cls.opening(raw, limits))
+        return cls.of(raw, members, limits)
 
     @classmethod
     def opening(cls, raw: bytes, limits: Limits = DEFAULT) -> Generator[None, None, Envelope]:
@@ -186,7 +186,12 @@ class Envelope(msgspec.Struct, eq=False):
         if "stream" in members:
             self.stream = _flag(members, "stream")
         if "provider" in members:
-            self._read_provider()
+            if memoryview(members["provider"])[0] == BRACE:
+                self.preferences = True
+            else:
+                hint = _text(members, "provider")
+                self.hint = None if hint is None else hint.strip() or None
+                del members["provider"]
         return self
 
     @classmethod
@@ -199,14 +204,6 @@ class Envelope(msgspec.Struct, eq=False):
         new = (value for name, value in members.items() if value is not self.members.get(name))
         deep = self.deep if all(len(value) < self.limits.depth for value in new) else None
         return structs.replace(self, raw=encode(members), members=members, parsed=None, deep=deep)
-
-    def _read_provider(self) -> None:
-        if bytes(memoryview(self.members["provider"])[:1]) == b"{":
-            self.preferences = True
-        else:
-            hint = _text(self.members, "provider")
-            self.hint = None if hint is None else hint.strip() or None
-            del self.members["provider"]
 
     def flag(self, name: str) -> bool:
         """Whether the member *name* is `true`."""

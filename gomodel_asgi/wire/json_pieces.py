@@ -44,6 +44,9 @@ HIGH_SURROGATES = (b"d8", b"d9", b"da", b"db")
 RUNS = re.compile(rb"[\[{]+|[\]}]+")
 PLACE = re.compile(r" *\(byte (\d+)\)")
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the parser raises."""
+
 MOST_QUOTES = 6
 """Between more than three strings there is a place to cut."""
 MOST_WINDOWS = 16
@@ -97,12 +100,14 @@ def read_at_once(data: bytes) -> Members:
     """
     try:
         return _members(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise unreadable(error, len(data)) from None
 
 
 def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = None) -> Unreadable:
     """What the parser's *error* says of a text of *end* bytes. *place* tells where in it a place of the parser's is."""
+    if isinstance(error, Unreadable):
+        return error
     if isinstance(error, RecursionError):
         return Unreadable("it is nested too deeply.")
     found = PLACE.search(str(error))
@@ -275,7 +280,7 @@ class Pieces:
     def _read(self, text: bytes, before: int) -> list[tuple[Name, msgspec.Raw]]:
         try:
             return [*_apart(text).items()]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             end = len(self.data)
             raise unreadable(error, end, lambda at: min(end, self._place(max(0, at - before)))) from None
 

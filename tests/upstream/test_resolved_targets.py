@@ -9,7 +9,7 @@ import pytest
 from gomodel_asgi import Gateway, RoutingRequest, Target
 from gomodel_asgi.observers import Completed, Record
 from gomodel_asgi.transport import Transport, UpstreamReply, UpstreamRequest
-from gomodel_asgi.upstream.resolve import MOST_CANDIDATES
+from gomodel_asgi.upstream.upstream_request import MOST_CANDIDATES
 
 from ..support.driving import JSON
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab

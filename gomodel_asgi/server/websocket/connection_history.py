@@ -27,8 +27,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
-from ...upstream.resolve import resolve
-from ...upstream.upstream_request import call_of, outgoing_of
+from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.event_writer import response_object, usage
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
@@ -202,6 +201,10 @@ class Recall:
         if self.earlier is None or self.earlier.chunks is None:
             return None
         return self.create.envelope.text("previous_response_id")
+
+    def is_plain(self, job: Job) -> bool:
+        """Whether neither the connection nor the gateway's own state has anything to do with the request."""
+        return self.create.generate and self.gateways.is_plain(job)
 
     def names(self, job: Job) -> bool:
         """Whether there is anything to look for, here or in the gateway's own state."""
