@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,6 +22,9 @@ THIRTY_DAYS = 30 * 24 * 3600.0
 
 # No engine needs to reckon with a longer life, and several overflow long before infinity.
 CENTURY = 100 * 365 * 24 * 3600.0
+
+MOST_KEYS = 256
+"""Keys in one round trip: what they name comes back in one piece."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -64,7 +67,12 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
-    # A store that holds at most so many bytes may say so in a member `max_bytes`: a quota of as many needs no books.
+    # A store may have these too:
+    #
+    # - `max_bytes`, how many bytes it holds at most: a quota of as many needs no books.
+    # - `async get_many(collection, keys) -> list[Record | None]`, in the order of *keys*, and
+    #   `async delete_many(collection, keys)`, each in one round trip for up to `MOST_KEYS` keys. Without them
+    #   `get_many` and `delete_many` below ask for one key after the other.
 
     async def get(self, collection: str, key: str) -> Record | None:
         """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
@@ -133,6 +141,36 @@ class NoStore:
 
     async def aclose(self) -> None:
         return None
+
+
+async def get_many(store: Store, collection: str, keys: Sequence[str]) -> list[Record | None]:
+    """Returns the record of each of *keys*, None where there is none. A store that has a `get_many` is asked once for
+    `MOST_KEYS` of them, any other once for each.
+
+    :raises StoreUnavailable: as `Store.get`.
+    """
+    at_once = getattr(store, "get_many", None)
+    if at_once is None:
+        return [await store.get(collection, key) for key in keys]
+    found: list[Record | None] = []
+    for start in range(0, len(keys), MOST_KEYS):
+        found += await at_once(collection, keys[start : start + MOST_KEYS])
+    return found
+
+
+async def delete_many(store: Store, collection: str, keys: Sequence[str]) -> None:
+    """Removes the records of *keys*, those that there are. A store that has a `delete_many` is asked once for
+    `MOST_KEYS` of them, any other once for each.
+
+    :raises StoreUnavailable: as `Store.delete`; some of them may be gone by then.
+    """
+    at_once = getattr(store, "delete_many", None)
+    if at_once is None:
+        for key in keys:
+            await store.delete(collection, key)
+        return
+    for start in range(0, len(keys), MOST_KEYS):
+        await at_once(collection, keys[start : start + MOST_KEYS])
 
 
 def require_atomic(store: Store, purpose: str) -> None:
