@@ -122,6 +122,7 @@ class Background:
             previous=job.request.envelope.text("previous_response_id"),
             request=job.request.envelope.raw if self.enqueue is not None else b"",
         )
+        turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
             raise InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
         owner = Owner(

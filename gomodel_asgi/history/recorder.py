@@ -290,6 +290,7 @@ class Recording(msgspec.Struct):
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
         )
+        turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
         if not await self.recorder.quotas.admit(self.tenant, said.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
             return

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,6 +22,9 @@ THIRTY_DAYS = 30 * 24 * 3600.0
 
 # No engine needs to reckon with a longer life, and several overflow long before infinity.
 CENTURY = 100 * 365 * 24 * 3600.0
+
+MOST_KEYS = 256
+"""Keys in one round trip: what they name comes back in one piece."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -95,12 +98,15 @@ class Store(Protocol):
 
     # What a store may have beside these, and is asked for where it has it:
     #
-    #     max_bytes   it holds at most so many bytes: a quota of as many needs no books
-    #     evicts      it may drop a record before its time: what is used has to be seen to be used
-    #     immediate   a call ends within the step in which it is made, and cannot hang: `is_immediate`
-    #     local       it as a `Local`, or None: it is in this process, which alone can read its keys: `local_of`
-    #     add_with    `add`, and `put` another record if it was added, in one step
-    #     add_for     `add` a record of an owner's whose key does not say so
+    #     max_bytes    it holds at most so many bytes: a quota of as many needs no books
+    #     evicts       it may drop a record before its time: what is used has to be seen to be used
+    #     immediate    a call ends within the step in which it is made, and cannot hang: `is_immediate`
+    #     local        it as a `Local`, or None: it is in this process, which alone can read its keys: `local_of`
+    #     add_with     `add`, and `put` another record if it was added, in one step
+    #     add_for      `add` a record of an owner's whose key does not say so
+    #     get_many     `async (collection, keys) -> list[Record | None]` in the order of *keys*, in one round trip for up
+    #                  to `MOST_KEYS` keys; without it `get_many` below asks for one after the other
+    #     delete_many  `async (collection, keys)`, likewise
 
     async def get(self, collection: str, key: str) -> Record | None:
         """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
@@ -183,6 +189,36 @@ def local_of(store: Store) -> Local | None:
     """*store* as one in this process, if it is one; None if not."""
     found: Local | None = getattr(store, "local", None) if hasattr(type(store), "local") else None
     return found
+
+
+async def get_many(store: Store, collection: str, keys: Sequence[str]) -> list[Record | None]:
+    """Returns the record of each of *keys*, None where there is none. A store that has a `get_many` is asked once for
+    `MOST_KEYS` of them, any other once for each.
+
+    :raises StoreUnavailable: as `Store.get`.
+    """
+    at_once = getattr(store, "get_many", None)
+    if at_once is None:
+        return [await store.get(collection, key) for key in keys]
+    found: list[Record | None] = []
+    for start in range(0, len(keys), MOST_KEYS):
+        found += await at_once(collection, keys[start : start + MOST_KEYS])
+    return found
+
+
+async def delete_many(store: Store, collection: str, keys: Sequence[str]) -> None:
+    """Removes the records of *keys*, those that there are. A store that has a `delete_many` is asked once for
+    `MOST_KEYS` of them, any other once for each.
+
+    :raises StoreUnavailable: as `Store.delete`; some of them may be gone by then.
+    """
+    at_once = getattr(store, "delete_many", None)
+    if at_once is None:
+        for key in keys:
+            await store.delete(collection, key)
+        return
+    for start in range(0, len(keys), MOST_KEYS):
+        await at_once(collection, keys[start : start + MOST_KEYS])
 
 
 def require_atomic(store: Store, purpose: str) -> None:

@@ -13,8 +13,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -115,12 +116,21 @@ class Guarded:
         self.limitation = store.limitation
         self.secret = store.secret
         self.max_bytes: int | None = getattr(store, "max_bytes", None)
+        if hasattr(store, "add_with"):
+            self.add_with = partial(self._asked, store.add_with)
 
     def __repr__(self) -> str:
         return f"<Guarded {self._store!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
         return await self._asked(self._store.get, collection, key)
+
+    async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
+        """Returns the record of each of *keys*: one call of a store that has a `get_many`, else one for each."""
+        at_once: Callable[..., Awaitable[list[Record | None]]] | None = getattr(self._store, "get_many", None)
+        if at_once is None:
+            return [await self.get(collection, key) for key in keys]
+        return await self._asked(at_once, collection, keys)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         await self._asked(self._store.put, collection, key, value, ttl=ttl)
@@ -135,6 +145,14 @@ class Guarded:
 
     async def delete(self, collection: str, key: str) -> bool:
         return await self._asked(self._store.delete, collection, key)
+
+    async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
+        """Removes the records of *keys*: one call of a store that has a `delete_many`, else one for each."""
+        at_once: Callable[..., Awaitable[None]] | None = getattr(self._store, "delete_many", None)
+        if at_once is not None:
+            return await self._asked(at_once, collection, keys)
+        for key in keys:
+            await self.delete(collection, key)
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
         async with aclosing(self._store.scan(collection, prefix)) as keys:

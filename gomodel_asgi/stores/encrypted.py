@@ -12,9 +12,9 @@ from __future__ import annotations
 import hmac
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
-from ..seams.store import Record, Store, unreadable
+from ..seams.store import Record, Store, delete_many, get_many, unreadable
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -54,11 +54,12 @@ class Encrypted:
         return f"<Encrypted {self._store!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
-        record = await self._store.get(collection, key)
-        if record is None:
-            return None
-        value = self._opened(collection, key, record.value)
-        return unreadable(record.version) if value is None else Record(value, record.version)
+        return self._opened_record(collection, key, await self._store.get(collection, key))
+
+    async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
+        """Returns the record of each of *keys*, None where there is none, in as many trips as the store needs."""
+        records = await get_many(self._store, collection, keys)
+        return [self._opened_record(collection, key, record) for key, record in zip(keys, records, strict=True)]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         await self._store.put(collection, key, self._sealed(collection, key, value), ttl=ttl)
@@ -101,6 +102,10 @@ class Encrypted:
     async def delete(self, collection: str, key: str) -> bool:
         return await self._store.delete(collection, key)
 
+    async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
+        """Removes the records of *keys* in as many trips as the store needs."""
+        await delete_many(self._store, collection, keys)
+
     def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
         return self._store.scan(collection, prefix)
 
@@ -112,6 +117,12 @@ class Encrypted:
     def _sealed(self, collection: str, key: str, value: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
         return FORMAT + nonce + self._cipher(collection, key).encrypt(nonce, value, FORMAT)
+
+    def _opened_record(self, collection: str, key: str, record: Record | None) -> Record | None:
+        if record is None:
+            return None
+        value = self._opened(collection, key, record.value)
+        return unreadable(record.version) if value is None else Record(value, record.version)
 
     def _opened(self, collection: str, key: str, sealed: bytes) -> bytes | None:
         nonce, text = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]

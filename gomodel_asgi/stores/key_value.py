@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
@@ -61,6 +61,12 @@ class KeyValueStore:
             held = await self._store.get(key, collection=self._name(collection))
         return unpacked(held)
 
+    async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
+        """Returns the record of each of *keys*, None where there is none, in as many trips as the engine needs."""
+        async with answering(self._timeout, Exception):
+            held = await self._store.get_many(keys, collection=self._name(collection))
+        return [unpacked(one) for one in held]
+
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         seconds = lifetime(ttl, self._ttl)
         held = {"version": new_version(), "value": base64.b64encode(value).decode("ascii")}
@@ -82,6 +88,11 @@ class KeyValueStore:
         there = await self.get(collection, key) is not None
         async with answering(self._timeout, Exception):
             return await self._store.delete(key, collection=self._name(collection)) and there
+
+    async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
+        """Removes the records of *keys* in as many trips as the engine needs."""
+        async with answering(self._timeout, Exception):
+            await self._store.delete_many(keys, collection=self._name(collection))
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
         if not isinstance(self._store, AsyncEnumerateKeysProtocol):

@@ -26,7 +26,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -96,12 +96,14 @@ SELECT version FROM added
 
 STATEMENTS = {
     "get": "SELECT value, version FROM {table} WHERE collection = $1 AND key = $2 AND " + ALIVE,
+    "get_many": "SELECT key, value, version FROM {table} WHERE collection = $1 AND key = ANY($2::text[]) AND " + ALIVE,
     "put": INSERT,
     "add": INSERT + "WHERE held.expires_at <= now() RETURNING version",
     "add_with": ADD_WITH,
     "swap": "UPDATE {table} SET value = $3, version = $4, expires_at = now() + $5::float8 * interval '1 second' "
     "WHERE collection = $1 AND key = $2 AND version = $6 AND " + ALIVE + " RETURNING version",
     "delete": "DELETE FROM {table} WHERE collection = $1 AND key = $2 RETURNING " + ALIVE,
+    "delete_many": "DELETE FROM {table} WHERE collection = $1 AND key = ANY($2::text[])",
     "scan": "SELECT key FROM {table} WHERE collection = $1 AND key > $2 AND starts_with(key, $3) AND "
     + ALIVE
     + " AND key >= $3 ORDER BY key LIMIT $4",
@@ -153,6 +155,13 @@ class PostgresStore:
         row = await self._row("get", collection, key)
         return None if row is None else Record(row["value"], row["version"])
 
+    async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
+        """Returns the record of each of *keys*, None where there is none, in one round trip."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(self._statements["get_many"], collection, keys)
+        found = {row["key"]: Record(row["value"], row["version"]) for row in rows}
+        return [found.get(key) for key in keys]
+
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         await self._write("put", collection, key, value, ttl)
 
@@ -173,6 +182,11 @@ class PostgresStore:
     async def delete(self, collection: str, key: str) -> bool:
         row = await self._row("delete", collection, key)
         return bool(row and row[0])
+
+    async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
+        """Removes the records of *keys* in one round trip."""
+        async with self._connection() as connection:
+            await connection.execute(self._statements["delete_many"], collection, keys)
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
         last = ""

@@ -13,7 +13,7 @@ Set-up: give the records a database, or at least a Redis, whose `maxmemory-polic
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -94,6 +94,14 @@ class RedisStore:
             held: Any = await self._clients.get().get(self._name(collection, key))
         return unpacked(held)
 
+    async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
+        """Returns the record of each of *keys*, None where there is none, in one round trip."""
+        if not keys:
+            return []
+        async with answering(self._timeout, RedisError):
+            held: Any = await self._clients.get().mget([self._name(collection, key) for key in keys])
+        return [unpacked(one) for one in held]
+
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         life = milliseconds(lifetime(ttl, self._ttl))
         async with answering(self._timeout, RedisError):
@@ -117,6 +125,12 @@ class RedisStore:
     async def delete(self, collection: str, key: str) -> bool:
         async with answering(self._timeout, RedisError):
             return bool(await self._clients.get().delete(self._name(collection, key)))
+
+    async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
+        """Removes the records of *keys* in one round trip."""
+        if keys:
+            async with answering(self._timeout, RedisError):
+                await self._clients.get().delete(*[self._name(collection, key) for key in keys])
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
         start = self._name(collection, "")

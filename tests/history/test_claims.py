@@ -13,6 +13,7 @@ from gomodel_asgi import MemoryStore
 from gomodel_asgi.history.ownership import CLAIMS, OWNERS, Claims, Owner, Ownership
 from gomodel_asgi.history.tenancy import Tenancy
 from gomodel_asgi.stores import Encrypted, PostgresStore, RedisStore, Store
+from gomodel_asgi.stores.circuit_breaker import Guarded
 
 from ..support.clock import until
 from ..support.engines import opener
@@ -128,7 +129,7 @@ async def test_claim_and_record_are_one_round_trip(
 
     monkeypatch.setattr(module, "answering", counted)
     assert isinstance(store, RedisStore | PostgresStore)
-    for outer in (store, Encrypted(store, b"k" * 32)):
+    for outer in (store, Encrypted(store, b"k" * 32), Guarded(store)):
         claims = Claims(outer, Tenancy(outer))
         trips.clear()
         assert await claims.keep("acme", "u", f"resp_{outer!r}", ("things", "b", b"value")) is True

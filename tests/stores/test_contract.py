@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gomodel_asgi.seams.store import require_atomic
+from gomodel_asgi.seams.store import MOST_KEYS, delete_many, get_many, require_atomic
 from gomodel_asgi.stores import NoStore, Record, Store
+from gomodel_asgi.stores.circuit_breaker import Guarded
 
 from ..support.clock import until
 from ..support.engines import Open
@@ -106,6 +107,59 @@ async def test_the_repr_of_a_store_and_of_a_record_show_no_value_and_no_secret(s
     assert "confidential" not in shown
     assert repr(store.secret) not in shown
     assert "://" not in shown
+
+
+# Several at once...
+
+
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["bare", "guarded"])
+async def test_records_that_are_read_together_come_in_the_order_asked_for(store: Store, is_guarded: bool) -> None:
+    asked = Guarded(store) if is_guarded else store
+    for key in ("a", "b", "c"):
+        await store.put("things", key, key.encode())
+    await store.put("others", "d", b"d")
+
+    found = await get_many(asked, "things", ["c", "none", "a", "d", "c"])
+
+    assert [None if record is None else record.value for record in found] == [b"c", None, b"a", None, b"c"]
+    assert found[0] == await store.get("things", "c")
+    assert await get_many(asked, "things", []) == []
+
+
+async def test_more_records_than_one_trip_carries_are_read_and_deleted_together(store: Store) -> None:
+    keys = [f"k{number:04}" for number in range(2 * MOST_KEYS + 3)]
+    for key in keys:
+        await store.put("things", key, key.encode())
+    await store.put("things", "other", b"")
+
+    found = await get_many(store, "things", keys)
+    assert [record.value.decode() for record in found if record is not None] == keys
+
+    await delete_many(store, "things", keys)
+    assert ["other"] == await keys_in(store.scan("things"))
+
+
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["bare", "guarded"])
+async def test_deleting_together_leaves_everything_else(store: Store, is_guarded: bool) -> None:
+    for key in ("a", "b", "c"):
+        await store.put("things", key, b"")
+        await store.put("others", key, b"")
+
+    await delete_many(Guarded(store) if is_guarded else store, "things", ["a", "none", "c"])
+    await delete_many(store, "things", [])
+
+    assert ["b"] == await keys_in(store.scan("things"))
+    assert ["a", "b", "c"] == await keys_in(store.scan("others"))
+
+
+async def test_a_record_whose_time_is_over_is_absent_from_those_read_together(store: Store) -> None:
+    async def gone() -> bool:
+        return await get_many(store, "things", ["a", "b"]) == [None, await store.get("things", "b")]
+
+    await store.put("things", "a", b"one", ttl=SHORT)
+    await store.put("things", "b", b"two")
+    await until(gone)
+    assert b"two" == await value_of(store, "b")
 
 
 # Adding and swapping...
