@@ -167,12 +167,13 @@ async def decide(job: Job) -> Target:
 async def answer_of(
     job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]], kind: type[Any] = object
 ) -> Any:
-    """What the host's *function*, which must give a *kind*, says of the request.
+    """What the host's *function*, which must give a *kind*, says of the request. It gets a copy, and nothing but its
+    answer is read back.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
     try:
-        answer = await within(job.setup.timeouts.policy, function(job.request))
+        answer = await within(job.setup.timeouts.policy, function(job.request.for_host()))
         if not isinstance(answer, kind):
             raise TypeError(f"The policy returned {type(answer).__name__}, not a {kind.__name__}.")
         return answer

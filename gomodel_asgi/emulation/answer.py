@@ -56,8 +56,8 @@ class GatewayState:
         self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(ConversationLog(self.records, self.quotas))
-        self.compactor = Compactor(self.records)
-        self.lookups = Lookups(self.records, self.compactor.expand)
+        self.compactor = Compactor(self.records, self.quotas)
+        self.lookups = Lookups(self.records, self.compactor.opened)
         self.recorder = Recorder(self.records, self.conversations.log, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
@@ -177,10 +177,9 @@ class GatewayState:
         previous = request.envelope.text("previous_response_id")
         if previous is not None:
             continuation.lines = await self.records.turns.history(request.tenant, previous)
-            return
-        conversation = conversation_of(request.envelope.members.get("conversation"))
-        if conversation is not None:
+        elif (conversation := conversation_of(request.envelope.members.get("conversation"))) is not None:
             continuation.lines = await self.conversations.log.lines(request.tenant, conversation)
+        await self.lookups.open_last(request.tenant, continuation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.

@@ -105,7 +105,7 @@ class Background:
         candidate = await resolve(target, job)
         tenant = job.request.tenant
         stamp = provider.name if job.setup.stamp else None
-        body = dict(job.request.body)
+        body = dict(job.request.envelope.body)
         if isinstance(body.get("conversation"), str):
             body["conversation"] = {"id": body["conversation"]}
         response = response_object(id, int(time.time()), candidate.model or "", body, stamp)

@@ -1,32 +1,44 @@
 """Compaction for upstreams that have none: the model sums the conversation up, and the client keeps the sum, sealed.
 
-The `compaction` item that the client gets holds in `encrypted_content` the items that it stands for, the summary among
-them; in any later turn, to any provider, it is opened and they stand in its place. Nothing of it is stored.
+The `compaction` item that the client gets stands for items, the summary among them; in any later turn, to any
+provider, it is opened and they stand in its place. Where there is a secret to seal them with, and the extra
+`encryption`, they are in its `encrypted_content`, and nothing of them is stored. Else the store keeps them, under a
+random id that stands there.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
 import time
 from copy import copy
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
-from ..history.compaction_item import is_ours, opened, sealed
+from ..history.compaction_item import KEPT, SEALED, cipher, opened, sealed
 from ..history.continuation import Continuation
-from ..history.records import Records
+from ..history.quota import Quotas
+from ..history.recorder import is_stored
+from ..history.records import COMPACTIONS, Records, unsupported
 from ..history.tenancy import packed
 from ..providers.provider import Provider
 from ..routing.request import Target
+from ..seams.store import Store
+from ..settings import LITTLE
+from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
+from ..threads import beside
 from ..upstream.chain import Exchange
-from ..wire.json_scan import parser
 from .token_count import lacks_operation
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 Json = dict[str, Any]
 
@@ -35,36 +47,51 @@ INSTRUCTIONS = (
     "number, open question and result of a tool that may still matter, and what the user asked for; leave out the rest."
 )
 ASK = "Write down the conversation so far in compact form. Answer with that text only."
-KEPT = frozenset({"model", "previous_response_id", "conversation"})
-_items = parser(list[Json])
+CARRIED = frozenset({"model", "previous_response_id", "conversation"})
+ID = re.compile("[0-9a-f]{48}")
 PREFACE = "The conversation so far, in compact form:\n\n"
 
 
 class Compactor:
     """Makes compaction items, and opens them."""
 
-    def __init__(self, records: Records) -> None:
-        self._secret = records.store.secret or os.urandom(32)
+    def __init__(self, records: Records, quotas: Quotas) -> None:
+        self.records = records
+        self.quotas = quotas
+        self._secret = secret_of(records.store) if records.keeps else os.urandom(32)
+        self._cipher: type[AESGCM] | None = None
+        self._has_looked = False
 
-    def expand(self, tenant: str | None, item: Json) -> list[Json]:
-        """*item*, or the items that it stands for.
+    async def opened(self, tenant: str | None, content: str) -> bytes | None:
+        """The text that *content*, of a compaction item of ours, stands for; None where it is damaged, another
+        tenant's, of the first format, or kept no longer.
 
-        :raises InvalidRequest: it is one of ours that does not open: damaged, or another tenant's.
+        :raises StoreUnavailable: the store does not answer.
         """
-        if not is_ours(item):
-            return [item]
-        text = opened(self._keys(tenant), item["encrypted_content"])
-        try:
-            items: list[Json] = _items(text or "")
-            return items
-        except (msgspec.MsgspecError, RecursionError):
-            raise InvalidRequest(
-                "A compaction item is damaged or was not made here.", code="invalid_encrypted_content", param="input"
-            ) from None
+        if content.startswith(KEPT):
+            return await self._kept(tenant, content.removeprefix(KEPT))
+        key = await self._key(tenant) if content.startswith(SEALED) else None
+        return None if key is None else await beside(len(content), partial(opened, key, owner(tenant), content))
 
-    def item(self, tenant: str | None, items: list[Json]) -> Json:
-        """A compaction item that stands for *items*."""
-        content = sealed(self._keys(tenant), msgspec.json.encode(items).decode())
+    async def check(self, job: Job, target: Target, what: str) -> None:
+        """Refuse *what* was asked for, before anything is spent on it, where no item could be made.
+
+        :raises InvalidRequest: 501; nothing can be sealed here, and nothing is to be kept.
+        """
+        if await self._key(None) is None and not (self.records.keeps and is_stored(job, target)):
+            raise unsupported(what)
+
+    async def item(self, tenant: str | None, items: list[Json]) -> Json:
+        """A compaction item that stands for *items*.
+
+        :raises InvalidRequest: the tenant's quota does not bear it.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        text, key = msgspec.json.encode(items), await self._key(tenant)
+        if key is None:
+            content = KEPT + await available(partial(self._keep, tenant, text))
+        else:
+            content = await beside(len(text), partial(sealed, key, owner(tenant), text))
         return {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": content}
 
     def told(self, summary: str) -> Json:
@@ -75,7 +102,7 @@ class Compactor:
     async def answer(self, job: Job, target: Target, provider: Provider) -> Reply:
         """The reply to `compact`: the upstream's own where it can, else ours.
 
-        :raises InvalidRequest: there is no model, or nothing to compact.
+        :raises InvalidRequest: there is no model, or nothing to compact; 501, it can be neither sealed nor kept.
         """
         if job.request.envelope.model is None:
             raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
@@ -85,8 +112,9 @@ class Compactor:
             except UpstreamRejected as error:
                 if not lacks_operation(error):
                     raise
+        await self.check(job, target, job.request.operation)
         reply, summary, usage = await self._summed_up(job, target, None)
-        item = self.item(job.request.tenant, [self.told(summary)])
+        item = await self.item(job.request.tenant, [self.told(summary)])
         value = {"id": f"resp_{secrets.token_hex(24)}", "object": "response.compaction", "created_at": int(time.time())}
         return told({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
 
@@ -107,15 +135,57 @@ class Compactor:
             raise UpstreamProtocolError("The upstream gave no summary of the conversation.")
         return reply, text, response.get("usage")
 
-    def _keys(self, tenant: str | None) -> bytes:
-        return hmac.digest(self._secret, packed(b"compaction", tenant), "sha512")
+    # Sealed by a key...
+
+    async def _key(self, tenant: str | None) -> AESGCM | None:
+        """The cipher under *tenant*'s key; None where nothing can be sealed here."""
+        if not self._has_looked:
+            # Importing it takes as long as going through many bytes.
+            self._cipher, self._has_looked = await beside(LITTLE + 1, cipher), True
+        if self._cipher is None or self._secret is None:
+            return None
+        return self._cipher(hmac.digest(self._secret, packed(b"compaction key", tenant), "sha256"))
+
+    # ... or kept under an id...
+
+    async def _keep(self, tenant: str | None, text: bytes) -> str:
+        id = secrets.token_hex(24)
+        if not await self.quotas.admit_size(tenant, record_of(id), len(text)):
+            message = "The compacted conversation is larger than what may be stored."
+            raise InvalidRequest(message, code="quota_exceeded")
+        await self.records.store.put(COMPACTIONS, await self.records.tenancy.key(tenant, record_of(id)), text)
+        return id
+
+    async def _kept(self, tenant: str | None, id: str) -> bytes | None:
+        if not self.records.keeps or not ID.fullmatch(id):
+            return None
+        key = await self.records.tenancy.key(tenant, record_of(id))
+        record = await self.records.store.get(COMPACTIONS, key)
+        return None if record is None else record.value
+
+
+def secret_of(store: Store) -> bytes | None:
+    """What items are sealed with that any worker on *store* can open; None where it has no secret, or one that
+    everybody knows: with that, anybody could make an item of references to what is another tenant's."""
+    secret = store.secret
+    return None if len(secret) < SHORTEST_SECRET or secret == PUBLIC_SECRET else secret
+
+
+def owner(tenant: str | None) -> bytes:
+    """What is authenticated with the text of *tenant*'s items."""
+    return packed(b"compaction", tenant)
+
+
+def record_of(id: str) -> str:
+    """The name under which a text is kept, and counted in its tenant's quota."""
+    return f"cmp_{id}"
 
 
 def summing_up(job: Job, own: Any = None) -> Job:
     """*job* as a create whose answer is the summary: the same conversation, with other instructions and a last word.
     *own* replaces its input, and then stands for all that was said."""
     request = job.request
-    kept_members = KEPT if own is None else frozenset({"model"})
+    kept_members = CARRIED if own is None else frozenset({"model"})
     members = {name: value for name, value in request.envelope.members.items() if name in kept_members}
     if own is None:
         own = request.envelope.body.get("input")
@@ -127,8 +197,7 @@ def summing_up(job: Job, own: Any = None) -> Job:
     said = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
     instructions = msgspec.Raw(msgspec.json.encode(INSTRUCTIONS))
     members |= {"input": msgspec.Raw(said), "instructions": instructions}
-    envelope = request.envelope.with_members(members)
-    envelope.stream = False
+    envelope = msgspec.structs.replace(request.envelope.with_members(members), stream=False)
     request = msgspec.structs.replace(request, envelope=envelope, operation="create")
     continuation = copy(job.continuation)
     if isinstance(continuation, Continuation):

@@ -35,7 +35,7 @@ encode = msgspec.json.encode
 async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compactor) -> Job:
     """*job* as *target* is to be asked: with its context compacted, if that is asked for and due.
 
-    :raises GatewayError: the conversation could not be summed up.
+    :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.
     """
     if not job.request.envelope.has("context_management"):
         return job
@@ -61,10 +61,11 @@ async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compact
     before = [item for item in items[:at] if item.get("role") not in INSTRUCTING]
     if not before:
         return job
+    await compactor.check(job, target, name)
     text, usage = await compactor.summary(job, target, before)
     said = [item for item in items[:at] if item.get("role") in INSTRUCTING]
     continuation.whole = [*said, compactor.told(text), *items[at:]]
-    item = compactor.item(job.request.tenant, continuation.whole)
+    item = await compactor.item(job.request.tenant, continuation.whole)
     return msgspec.structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
 

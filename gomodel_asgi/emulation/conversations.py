@@ -118,7 +118,7 @@ class Conversations:
         return None
 
     async def _created(self, job: Job, provider: Provider) -> Reply:
-        tenant, body = job.request.tenant, job.request.body
+        tenant, body = job.request.tenant, job.request.envelope.body
         id = "conv_" + secrets.token_hex(24)
         entries = tuple(Entry(encoded([item])[1:-1]) for item in given_items(brought(job)))
         conversation = Conversation(int(time.time()), given_metadata(body), entries)
@@ -132,7 +132,7 @@ class Conversations:
         return told(shown(id, conversation), provider.name, None)
 
     async def _asked(self, job: Job, id: str) -> Json:
-        tenant, body = job.request.tenant, job.request.body
+        tenant, body = job.request.tenant, job.request.envelope.body
         match job.request.operation:
             case "conversation_delete":
                 await self.records.store.delete(NAME, await self.records.tenancy.key(tenant, id))
@@ -231,9 +231,9 @@ def brought(job: Job) -> Any:
 
     :raises InvalidRequest: nothing is known here of what one of them refers to.
     """
-    return (
-        job.continuation.given_items() if isinstance(job.continuation, Continuation) else job.request.body.get("items")
-    )
+    if isinstance(job.continuation, Continuation):
+        return job.continuation.given_items()
+    return job.request.envelope.body.get("items")
 
 
 def given_items(items: Any) -> list[Json]:

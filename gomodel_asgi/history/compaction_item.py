@@ -1,32 +1,46 @@
 """The compaction item of ours: what it looks like, and how the items that it stands for are sealed into it.
 
-    "gmc1." base64url( 16 bytes of nonce, ciphertext, 32 bytes of tag )
+    "gmc2." base64url( 12 bytes of nonce, ciphertext and tag )        AES-256-GCM (NIST SP 800-38D)
+    "gmc3." 48 hexadecimal digits                                      the random id of a text in the store
 
-Each tenant has a key of its own, derived from the store's secret, so that a foreign item is damaged and nothing else.
-Encrypt-then-MAC: the text is XORed with SHAKE-256 of key and nonce (FIPS 202, section 6.2, as an extendable-output
-function that is read once per nonce), nonce and ciphertext are signed with HMAC-SHA-256 (RFC 2104) under another key.
-With a shared store give it a `secret`: without one the keys are the same everywhere, and hide nothing.
+Each tenant has a key of its own, and mark and tenant are authenticated with the text, so that a foreign item is a
+damaged one and nothing else. Items of the first format ("gmc1.") are recognized, and never open.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Raw
+
+from ..wire.json_scan import parser
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 Json = dict[str, Any]
 
-MARK = "gmc1."
-MARKED = re.compile(b'"' + b"".join(rb"(?:%b|\\u00(?i:%02x))" % (re.escape(char).encode(), ord(char)) for char in MARK))
-"""How a JSON text begins that begins with it, in every spelling of these characters."""
-NONCE_BYTES = 16
-TAG_BYTES = 32
+FAMILY = "gmc"
+SEALED, KEPT = f"{FAMILY}2.", f"{FAMILY}3."
+MARKS = (f"{FAMILY}1.", SEALED, KEPT)
+NONCE_BYTES = 12
+
+
+def _spellings(char: str) -> bytes:
+    return rb"(?:%b|\\u00(?i:%02x))" % (re.escape(char).encode(), ord(char))
+
+
+MARKED = re.compile(
+    b'"' + b"".join(map(_spellings, FAMILY)) + b"(?:" + b"|".join(map(_spellings, "123")) + b")" + _spellings(".")
+)
+"""How a JSON text begins that begins with a mark, in every spelling of its characters."""
+
+_items = parser(list[Json])
 
 
 # Whether it is one of ours...
@@ -39,38 +53,51 @@ def is_ours(item: Json) -> bool:
 
 
 def begins_marked(raw: bytes | Raw) -> bool:
-    """Whether the JSON text *raw* begins with our mark."""
+    """Whether the JSON text *raw* begins with a mark of ours."""
     return MARKED.match(memoryview(raw)) is not None
 
 
 def is_marked(type: Any, content: str) -> bool:
     """Whether an item of this type, with this `encrypted_content`, claims to be one of ours."""
-    return type == "compaction" and content.startswith(MARK)
+    return type == "compaction" and content.startswith(MARKS)
 
 
 # One text...
 
 
-def sealed(keys: bytes, text: str) -> str:
-    """*text* under *keys* (64 bytes), as it stands in an item."""
-    nonce = os.urandom(NONCE_BYTES)
-    hidden = _crossed(keys[:32], nonce, text.encode("utf-8", "surrogatepass"))
-    packed = nonce + hidden + hmac.digest(keys[32:], nonce + hidden, "sha256")
-    return MARK + base64.urlsafe_b64encode(packed).decode("ascii")
-
-
-def opened(keys: bytes, content: str) -> str | None:
-    """The text in *content*; None where it was not sealed with *keys*, or has been changed."""
+def cipher() -> type[AESGCM] | None:
+    """AES-GCM of the extra `encryption`; None where that is not installed."""
     try:
-        packed = base64.b64decode(content[len(MARK) :].encode("ascii"), b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
         return None
-    signed, tag = packed[:-TAG_BYTES], packed[-TAG_BYTES:]
-    if len(signed) < NONCE_BYTES or not hmac.compare_digest(hmac.digest(keys[32:], signed, "sha256"), tag):
-        return None
-    return _crossed(keys[:32], signed[:NONCE_BYTES], signed[NONCE_BYTES:]).decode("utf-8", "surrogatepass")
+    return AESGCM
 
 
-def _crossed(key: bytes, nonce: bytes, text: bytes) -> bytes:
-    stream = hashlib.shake_256(key + nonce).digest(len(text))
-    return (int.from_bytes(text) ^ int.from_bytes(stream)).to_bytes(len(text))
+def sealed(aead: AESGCM, owner: bytes, text: bytes) -> str:
+    """*text* as it stands in an item of *owner*."""
+    nonce = os.urandom(NONCE_BYTES)
+    packed = nonce + aead.encrypt(nonce, text, SEALED.encode() + owner)
+    return SEALED + base64.urlsafe_b64encode(packed).decode("ascii")
+
+
+def opened(aead: AESGCM, owner: bytes, content: str) -> bytes | None:
+    """The text in *content*; None where it was not sealed by *aead* for *owner*, or has been changed."""
+    from cryptography.exceptions import InvalidTag
+
+    given = content.removeprefix(SEALED)
+    try:
+        packed = base64.b64decode(given.encode("ascii"), b"-_", validate=True)
+        if base64.urlsafe_b64encode(packed).decode("ascii") != given:
+            return None  # bits that base64 has no use for were changed
+        return aead.decrypt(packed[:NONCE_BYTES], packed[NONCE_BYTES:], SEALED.encode() + owner)
+    except (binascii.Error, ValueError, InvalidTag):
+        return None
+
+
+def items_in(text: bytes) -> list[Json] | None:
+    """The items in the *text* of a compaction item; None where it is damaged."""
+    try:
+        return _items(text)  # type: ignore[no-any-return]
+    except (msgspec.MsgspecError, RecursionError):
+        return None

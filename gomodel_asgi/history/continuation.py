@@ -23,7 +23,7 @@ from ..wire.json_scan import parsed
 from .compaction_item import is_ours
 from .ownership import Accounts, Owner
 from .portable import carried
-from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
+from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response, unopened
 from .references import Reference, without
 from .turns import Line
 
@@ -59,9 +59,9 @@ class Continuation:
     *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
     known here. *references* are the items that it refers to, *referred* those of them that are known, by id. *trusted*
     says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
-    *foreign*, by upstream, which are a tenant's. *expand* gives items that stand for others (our compactions) as those;
-    *compacted* says that the request's own are among them. *whole*, where it is set, is all that was said and is said
-    now, in place of all that the request names.
+    *foreign*, by upstream, which are a tenant's. *opened* are the items that compaction items of ours stand for, by
+    their content, None for one that does not open; *compacted* says that the request's own are among them. *whole*,
+    where it is set, is all that was said and is said now, in place of all that the request names.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Continuation:
         envelope: Envelope,
         row: Row,
         accounts: Accounts,
-        expand: Callable[[Json], list[Json]],
         *,
         warn: Warn,
         trusted: bool = False,
@@ -79,7 +78,7 @@ class Continuation:
         self.accounts = accounts
         self.warn = warn
         self.trusted = trusted
-        self.expand = expand
+        self.opened: dict[str, list[Json] | None] = {}
         self.compacted = False
         self.whole: list[Json] | None = None
         self.named: list[Named] = []
@@ -310,9 +309,10 @@ class Continuation:
                     items.append(item)
                     continue
                 try:
-                    items = self.expand(item)
+                    items = self._expanded(item)
                     said.clear()
-                except InvalidRequest:  # made under another secret: the rest of the conversation is as good
+                    left.clear()
+                except InvalidRequest:  # another secret made it, or it is kept no longer: the rest is as good
                     left.add("compaction items that do not open")
             said.append(Line(items, line.account, line.type))
         return said
@@ -351,7 +351,19 @@ class Continuation:
     def _opened(self, items: list[Any]) -> list[Any]:
         if not self.compacted:
             return items
-        return [one for item in items for one in (self.expand(item) if isinstance(item, dict) else [item])]
+        return [one for item in items for one in (self._expanded(item) if isinstance(item, dict) else [item])]
+
+    def _expanded(self, item: Json) -> list[Json]:
+        """*item*, or what it stands for.
+
+        :raises InvalidRequest: it is one of ours that does not open.
+        """
+        if not is_ours(item):
+            return [item]
+        items = self.opened.get(item["encrypted_content"])
+        if items is None:
+            raise unopened()
+        return [*items]
 
 
 def encoded(items: list[Any]) -> bytes:

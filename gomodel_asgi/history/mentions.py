@@ -54,21 +54,23 @@ def lists_of(body: Body, members: Members) -> Generator[None, None, Lists]:
     return found
 
 
-def has_mark(lists: Lists) -> bool:
-    """Whether an item claims to be a compaction item of ours. Text that speaks of its mark is text.
+def marked(lists: Lists) -> list[str]:
+    """The contents of the items that claim to be compaction items of ours. Text that speaks of their mark is text.
 
-    :raises InvalidRequest: it cannot be examined.
+    :raises InvalidRequest: one of the items cannot be examined.
     """
-    return any(item is not None and _is_marked(item) for items in lists.values() for item in items)
+    found = [_marked(item) for items in lists.values() for item in items if item is not None]
+    return [content for content in found if content is not None]
 
 
-def _is_marked(item: Item) -> bool:
+def _marked(item: Item) -> str | None:
     shape, members = item
     if "encrypted_content" not in shape.at or "type" not in shape.at:
-        return False
+        return None
     values = [*members.values()]
-    content = values[shape.at["encrypted_content"]]  # megabytes, of which the first few bytes tell
-    return begins_marked(content) and is_marked(text_in(values[shape.at["type"]]), text_in(content) or "")
+    raw = values[shape.at["encrypted_content"]]  # megabytes, of which the first few bytes tell
+    content = text_in(raw) if begins_marked(raw) else None
+    return content if content is not None and is_marked(text_in(values[shape.at["type"]]), content) else None
 
 
 def mentions_of(

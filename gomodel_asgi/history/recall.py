@@ -10,21 +10,24 @@ it cannot be read: what cannot be examined is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote_plus
 
 from msgspec import structs
 
+from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
 from ..routing.request import Target
 from ..stores.shared import available
 from ..threads import paced
 from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
+from .compaction_item import is_ours, items_in
 from .continuation import PATH, Continuation, Named, Referred
-from .mentions import Mentions, has_mark, lists_of, mentions_of
+from .mentions import MOST_REFERENCES, Mentions, lists_of, marked, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
 from .references import response_of
@@ -33,13 +36,19 @@ from .turns import items_of
 Json = dict[str, Any]
 NOTHING = Mentions()
 
+# Compaction items of a history that are tried, the latest first: what an older one stands for is in the next one too.
+MOST_TRIED = 10
+
+Open = Callable[[str | None, str], Awaitable[bytes | None]]
+"""What gives the text that the content of a tenant's compaction item stands for, None where it does not open."""
+
 
 class Lookups:
-    """Finds what requests name, in *records*. *expand* gives a tenant's items that stand for others as those."""
+    """Finds what requests name, in *records*. *open* opens compaction items."""
 
-    def __init__(self, records: Records, expand: Callable[[str | None, Json], list[Json]]) -> None:
+    def __init__(self, records: Records, open: Open) -> None:
         self.records = records
-        self.expand = expand
+        self.open = open
         self.has_tenants = False
         """Whether any caller may have a tenant, as far as is known here."""
 
@@ -89,8 +98,9 @@ class Lookups:
             if self.records.keeps:
                 looking = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict, tenants=tenants)
                 mentions = await paced(looking)
-            if has_mark(lists):
-                self._of(job).compacted = True
+            contents = marked(lists)
+            if contents:
+                await available(partial(self._open_own, job, self._of(job), contents))
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.trusted):
             continuation = self._of(job)
@@ -115,8 +125,40 @@ class Lookups:
     def _continuation(self, job: Job) -> Continuation:
         request = job.request
         row, trusted = ROWS[request.operation], request.tenant is None
-        expand = partial(self.expand, request.tenant)
-        return Continuation(request.envelope, row, self.records.accounts, expand, warn=job.warn, trusted=trusted)
+        return Continuation(request.envelope, row, self.records.accounts, warn=job.warn, trusted=trusted)
+
+    # Compaction items...
+
+    async def open_last(self, tenant: str | None, continuation: Continuation) -> None:
+        """Open the last compaction item that does of what was said before.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        items = (item for line in reversed(continuation.lines or ()) for item in reversed(line.items))
+        for item in islice(filter(is_ours, items), MOST_TRIED):
+            text = await self._opened(tenant, continuation, item["encrypted_content"])
+            if text is not None:
+                return
+
+    async def _open_own(self, job: Job, continuation: Continuation, contents: list[str]) -> None:
+        """Open those that the request brings or refers to: one that is kept is small, and may stand for much."""
+        continuation.compacted = True
+        if len(contents) > MOST_REFERENCES:
+            raise InvalidRequest(f"'input' holds more than {MOST_REFERENCES} compaction items.", param="input")
+        limit, sizes = job.setup.limits.body, dict[str, int]()
+        for content in contents:
+            if content not in sizes:
+                text = await self._opened(job.request.tenant, continuation, content)
+                sizes[content] = 0 if text is None else len(text)
+        if sum(sizes[content] for content in contents) > limit:
+            message = f"The compaction items of 'input' stand for more than {limit} bytes."
+            raise InvalidRequest(message, status=413, code="request_too_large", param="input")
+
+    async def _opened(self, tenant: str | None, continuation: Continuation, content: str) -> bytes | None:
+        text = await self.open(tenant, content)
+        items = None if text is None else items_in(text)
+        continuation.opened[content] = items
+        return None if items is None else text
 
     # In the store...
 
@@ -138,6 +180,10 @@ class Lookups:
                 found = await self._referred(tenant, one.id, upstreams)
                 if found is not None:
                     continuation.referred[one.id] = found
+        items_referred = [found.item for found in continuation.referred.values() if found.item is not None]
+        contents = [item["encrypted_content"] for item in items_referred if is_ours(item)]
+        if contents:
+            await self._open_own(job, continuation, contents)
         await self._name(tenant, continuation, mentions.others)
         if continuation.trusted:
             await self._find_foreign(continuation, [*mentions.below, *items], upstreams)

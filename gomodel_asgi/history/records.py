@@ -14,6 +14,7 @@ from .turns import TURNS, Turns
 
 ITEMS = "items"
 CONVERSATIONS = "conversations"
+COMPACTIONS = "compactions"
 
 
 class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,14 +84,17 @@ class Records:
         return PLACES.decode(await self.store.get(ITEMS, await self.tenancy.key(tenant, item_id)))
 
     async def delete(self, tenant: str | None, response_id: str) -> bool:
-        """Remove a response, or a conversation, and its owner; whether there was one."""
+        """Remove a response, a conversation, or what a compaction item stands for, and its owner; whether there was
+        one."""
+        if response_id.startswith("cmp_"):
+            return await self.store.delete(COMPACTIONS, await self.tenancy.key(tenant, response_id))
         if response_id.startswith("conv_"):
             await self.store.delete(CONVERSATIONS, await self.tenancy.key(tenant, response_id))
         await self.turns.delete(tenant, response_id)
         return await self.owners.forget(tenant, response_id)
 
 
-COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, "events", "leases", "usage"]
+COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leases", "usage"]
 
 
 # The answers to ids that are unknown, expired, deleted, somebody else's, or one too many: one for each kind.
@@ -119,6 +123,16 @@ def unknown_conversation() -> InvalidRequest:
 def unknown_item() -> InvalidRequest:
     """An item that a path or an `item_reference` names."""
     return InvalidRequest("No such item is known here.", status=404, code="item_not_found", param="item_id")
+
+
+def unopened() -> InvalidRequest:
+    """A compaction item of ours that does not open."""
+    return InvalidRequest(
+        "A compaction item cannot be opened: it was not made here, was changed, or is kept no longer. Send the "
+        "conversation itself in its place, or compact that again.",
+        code="invalid_encrypted_content",
+        param="input",
+    )
 
 
 def exclusive() -> InvalidRequest:

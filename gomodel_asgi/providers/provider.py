@@ -18,6 +18,7 @@ import msgspec
 from ..dialects.base import Dialect
 from ..settings import Retries, Timeouts
 from ..wire.headers import NEVER_FORWARDED, Headers
+from ..wire.read_only import read_only
 from ..wire.redaction import carried
 
 
@@ -102,8 +103,8 @@ class Provider:
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}: give a list of strings, not one string.")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "headers", dict(self.headers))
-        object.__setattr__(self, "query", dict(self.query))
+        object.__setattr__(self, "headers", read_only(dict(self.headers)))
+        object.__setattr__(self, "query", read_only(dict(self.query)))
         object.__setattr__(self, "type", self.type or self.name)
         self._check()
 
@@ -184,7 +185,7 @@ class Provider:
         """The provider's own headers as they go out, and those that its API demands."""
         demanded = DEMANDED.get(self.dialect, {}) if isinstance(self.dialect, str) else {}
         given = {**demanded, **{name.lower(): value for name, value in self.headers.items()}}
-        return [(name.encode("ascii"), value.encode("ascii")) for name, value in given.items()]
+        return read_only([(name.encode("ascii"), value.encode("ascii")) for name, value in given.items()])  # type: ignore[no-any-return]
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
@@ -213,7 +214,7 @@ class Provider:
     def _credential(self, key: str | None) -> Credential:
         if key is not None and not KEY.fullmatch(key):
             raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
-        return Credential(key, fingerprint(key), self._auth_header(key))
+        return Credential(key, fingerprint(key), read_only(self._auth_header(key)))
 
     def _auth_header(self, key: str | None) -> Headers:
         if key is None or self.auth == "none":

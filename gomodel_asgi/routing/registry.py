@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from ..providers.provider import Provider
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Registry:
-    """The configured providers, found by name or else by type (the first of it)."""
+    """The configured providers, found by name or else by type (the first of it), and the *only* one where there is just
+    one. Read-only: policies see it."""
+
+    by_name: Mapping[str, Provider]
+    by_type: Mapping[str, Provider]
+    only: Provider | None
 
     def __init__(self, providers: Iterable[Provider]) -> None:
-        self.by_name: dict[str, Provider] = {}
-        self.by_type: dict[str, Provider] = {}
+        by_name: dict[str, Provider] = {}
+        by_type: dict[str, Provider] = {}
         for provider in providers:
-            if provider.name in self.by_name:
+            if provider.name in by_name:
                 raise ValueError(f"providers: the name '{provider.name}' is given twice.")
-            self.by_name[provider.name] = provider
-            self.by_type.setdefault(provider.type or provider.name, provider)
-        if not self.by_name:
+            by_name[provider.name] = provider
+            by_type.setdefault(provider.type or provider.name, provider)
+        if not by_name:
             raise ValueError("providers: give at least one.")
-        self.view: Mapping[str, Provider] = MappingProxyType(self.by_name)
-        self.only = next(iter(self.by_name.values())) if len(self.by_name) == 1 else None
-        """The provider, where there is just one."""
+        object.__setattr__(self, "by_name", MappingProxyType(by_name))
+        object.__setattr__(self, "by_type", MappingProxyType(by_type))
+        object.__setattr__(self, "only", next(iter(by_name.values())) if len(by_name) == 1 else None)
 
     def find(self, hint: str) -> Provider | None:
         """The provider that *hint* names."""

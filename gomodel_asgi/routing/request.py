@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
@@ -22,6 +22,7 @@ from ..providers.provider import ApiKey, Provider
 from ..resilience.health import ProviderHealth
 from ..settings import Retries, Timeouts
 from ..wire.json_body import Envelope
+from ..wire.read_only import read_only
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Target(Options, frozen=True):
     *api_key* replaces the provider's own and is used for this Target alone. *headers* go out over the provider's.
     *params* sets top-level members of the body, None removing one. *fallbacks* are tried in order when this one fails
     before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given are
-    inherited. *labels* go to observers and metrics.
+    inherited. *labels* go to observers and metrics. Mappings are copied: nothing changes a Target once it is made.
 
     :raises ValueError: *params* names `model`, `stream` or `background`.
     """
@@ -66,6 +67,11 @@ class Target(Options, frozen=True):
             force_setattr(self, "fallbacks", tuple(self.fallbacks))
         if self.params is not None:
             self._check_params(self.params)
+            force_setattr(self, "params", read_only(dict(self.params)))
+        if self.headers is not None:
+            force_setattr(self, "headers", read_only(dict(self.headers)))
+        if self.labels is not None:
+            force_setattr(self, "labels", read_only(dict(self.labels)))
 
     def _check_params(self, params: Mapping[str, Any]) -> None:
         for name in RESERVED_PARAMS:
@@ -99,7 +105,8 @@ class PreviousResponse(Protocol):
 
 
 class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
-    """One request as a policy sees it. Read-only: assigning a member raises AttributeError.
+    """One request as a policy sees it. Read-only: assigning a member raises AttributeError, changing a value TypeError,
+    and nothing of what is sent is read from it. `scope`, `state`, `app` and `user` are the host's own.
 
     *operation* is what is asked; *model* the client's model without its hint prefix; *provider* the hint as written,
     whichever source it came from; *tenant* what the gateway's `tenant` callable said; *previous* the record of the
@@ -120,6 +127,11 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
     connection: object | None = None
     health_of: Callable[[str | Provider, str | None], ProviderHealth] | None = None
 
+    def for_host(self) -> RoutingRequest:
+        """The same request over an envelope of its own: whatever is done to it, what is sent stays as it came, and a
+        plain policy that has overrun shares nothing with the request that goes on."""
+        return replace(self, envelope=self.envelope.copied())
+
     def __repr__(self) -> str:
         return f"<RoutingRequest {self.operation} model={self.model!r} provider={self.provider!r}>"
 
@@ -128,13 +140,14 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         """Whether the client asked for a stream."""
         return self.envelope.stream
 
-    @property
+    @cached_property
     def body(self) -> Mapping[str, Any]:
-        """The client's JSON, parsed at the first touch: without a string `provider`, `model` as written.
+        """The client's JSON, parsed at the first touch: without a string `provider`, `model` as written. Its dicts and
+        lists are read-only to any depth; `copy.deepcopy` gives plain ones.
 
         :raises InvalidRequest: it holds a number that no parser can hold.
         """
-        return self.envelope.body
+        return read_only(dict(self.envelope.body))  # type: ignore[no-any-return]
 
     @cached_property
     def payload(self) -> ResponsesRequest:
@@ -186,7 +199,7 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
     @property
     def providers(self) -> Mapping[str, Provider]:
         """The configured providers by name."""
-        return self.registry.view
+        return self.registry.by_name
 
     def health(self, provider: str | Provider) -> ProviderHealth:
         """How *provider* is doing for this tenant: its breakers, what is under way, recent failures.

@@ -22,9 +22,12 @@ Json = dict[str, Any]
 
 class WireModel(BaseModel):
     """A JSON object of the Responses API. Members that are not named here are kept, as are explicit nulls: what was
-    read is what `model_dump(exclude_unset=True)` gives back. Values are not coerced: `"5"` is not a number."""
+    read is what `model_dump(exclude_unset=True)` gives back. Values are not coerced: `"5"` is not a number. Assigning a
+    member raises ValidationError: `model_copy(update=…)` gives a changed copy."""
 
-    model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="allow", strict=True, frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
 
 class Part(WireModel):

@@ -11,8 +11,8 @@ import pytest
 from gomodel_asgi import Gateway, NoStore, Store
 from gomodel_asgi.dialects.base import seal
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.history.compaction_item import MARK, sealed
-from gomodel_asgi.history.mentions import Lists, has_mark, lists_of
+from gomodel_asgi.history.compaction_item import KEPT, MARKS, SEALED as MARK
+from gomodel_asgi.history.mentions import Lists, lists_of, marked
 from gomodel_asgi.operations import BODY
 from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import FakeProvider
@@ -140,11 +140,12 @@ def spelled(text: str) -> str:
 def test_an_item_that_bears_the_mark_is_seen_however_it_is_spelled_and_wherever_it_stands(
     member: str, beside: list[Any]
 ) -> None:
-    for letter in MARK:
-        mark = MARK.replace(letter, spelled(letter), 1)
-        item = f'{{"type":"{spelled("compaction")}","encrypted_content":"{mark}AAAA"}}'
-        body = f'{{"{member}":[{"".join(json.dumps(one) + "," for one in beside)}{item}]}}'
-        assert has_mark(lists(body.encode())), body
+    for ours in MARKS:
+        for letter in ours:
+            mark = ours.replace(letter, spelled(letter), 1)
+            item = f'{{"type":"{spelled("compaction")}","encrypted_content":"{mark}AAAA"}}'
+            body = f'{{"{member}":[{"".join(json.dumps(one) + "," for one in beside)}{item}]}}'
+            assert marked(lists(body.encode())) == [ours + "AAAA"], body
 
 
 def test_an_item_that_cannot_be_examined_is_refused() -> None:
@@ -152,14 +153,14 @@ def test_an_item_that_cannot_be_examined_is_refused() -> None:
     body = b'{"input":[{"type":"compaction","encrypted_content":"gmc1."},%b]}' % deep
 
     with pytest.raises(InvalidRequest):
-        has_mark(lists(body))
+        marked(lists(body))
 
 
 async def test_an_item_that_claims_to_be_ours_and_does_not_open_is_refused_before_an_upstream_sees_it(
     gateway: Gateway, fakes: dict[str, FakeProvider]
 ) -> None:
-    keys = gateway.state.compactor._keys("other")
-    for content in (f"{MARK}AAAA", sealed(keys, "The word is heron."), spelled(MARK) + "AAAA"):
+    foreign = (await gateway.state.compactor.item("other", [USER]))["encrypted_content"]
+    for content in (*(f"{mark}AAAA" for mark in MARKS), foreign, spelled(MARK) + "AAAA", KEPT + "0" * 48):
         item = f'{{"type":"compaction","id":"cmp_1","encrypted_content":"{content}"}}'
         for model in MODELS.values():
             refused = await say(gateway, f'{{"model":"{model}","input":[{item}]}}'.encode())

@@ -178,7 +178,14 @@ MORE: dict[str, Any] = {"headers": {"x-portal-key": f"Bearer {HEADER_KEY}"}, "qu
 
 def shown(answer: Caller, records: list[Record], lab: Lab) -> str:
     """All that a client, an operator or a log could see of it, escapes undone."""
-    seen = [answer.messages, answer.raised, records, lab.gateway.health(), lab.gateway, lab.gateway.setup.registry.view]
+    seen = [
+        answer.messages,
+        answer.raised,
+        records,
+        lab.gateway.health(),
+        lab.gateway,
+        lab.gateway.setup.registry.by_name,
+    ]
     return "\n".join(map(repr, seen)).replace(r"\\/", "/").replace(r"\\u002b", "+").replace(r"\\u0061", "a")
 
 

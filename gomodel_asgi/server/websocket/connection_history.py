@@ -53,7 +53,7 @@ class Chunk(Struct, frozen=True):
     type: str
 
 
-class Remembered(Struct):
+class Remembered(Struct, frozen=True):
     """One response: who answered it, with which model, and all *chunks* of its conversation, its output included.
 
     *chunks* is None where the upstream's own socket holds the conversation.

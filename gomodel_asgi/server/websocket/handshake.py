@@ -23,7 +23,7 @@ RESPONSE = "websocket.http.response"
 """The ASGI extension by which a server can send a whole HTTP answer instead of the upgrade; without it, a bare 403."""
 
 
-class Session(Struct):
+class Session(Struct, frozen=True):
     """What a policy sees as `request.connection`: the upgrade's *id*, how many *responses* the connection has had, and
     a dict of the policy's own (*notes*) that lives as long as the connection."""
 

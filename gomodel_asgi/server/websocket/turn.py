@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio
+from msgspec.structs import force_setattr
 from starlette.types import Message, Scope, Send
 
 from ...errors import GatewayError, GatewayFault, InvalidRequest, PolicyFailed, UpstreamTruncated
@@ -280,7 +281,8 @@ class Turn:
         frames = self.frames
         if frames.terminal in REPEATABLE and frames.response_id is not None:
             await self.recall.learn(reply, frames.response_id, frames.output)
-            self.connection.session.responses += 1
+            session = self.connection.session
+            force_setattr(session, "responses", session.responses + 1)  # frozen for policies
         else:
             self._forget()
 
