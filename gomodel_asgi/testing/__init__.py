@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from .plan import Answer, Reply, ToolCall
     from .policy import run_policy
     from .provider import FakeProvider, Scripted
-    from .server import ReceivedRequest
-    from .signals import Signal
+    from .received import ReceivedRequest, Signal
 
 __all__ = [
     "Answer",
@@ -85,8 +84,8 @@ ROOMS = {
     "Message": "model",
     "Prompt": "model",
     "Tool": "model",
-    "ReceivedRequest": "server",
-    "Signal": "signals",
+    "ReceivedRequest": "received",
+    "Signal": "received",
     "run_policy": "policy",
 }
 """Where each name lives; what is not here is a fault."""

@@ -1,4 +1,4 @@
-"""What a fake provider remembers: stored responses and everything that can be asked about them later."""
+"""The Responses API: its operations by method and path, below any prefix, and the responses that it remembers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ...wire.event_writer import Emitter, Reason, usage
-from ...wire.items import CustomCall, FunctionCall
-from ..model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech
-from ..plan import Answer, Headers, Plan, ToolCall, chunked, unary
-from .conversations import (
+from ..wire.event_writer import Emitter, Reason, usage
+from ..wire.items import CustomCall, FunctionCall
+from .api import (
     JSON,
-    Conversation,
-    Conversations,
+    Api,
     Refused,
+    Settings,
     answered,
-    asked_of,
-    items_of,
-    page,
-    remember,
-    whole_number,
+    check_model,
+    no_such_path,
+    object_of,
+    only,
+    openai_models,
+    path_pattern,
 )
-from .rules import check_strictly, check_types, prompt_of, sealed
+from .conversations import Conversation, Conversations, asked_of, items_of, page, remember, whole_number
+from .model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech
+from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
+from .received import ReceivedRequest
+from .responses_rules import check_request, check_strictly, check_types, prompt_of, sealed
+from .wire import ResponsesWire
 
 # What the model says, through the package's own grammar of events.
 
@@ -77,6 +81,9 @@ def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> 
     for piece in pieces(text):
         item.arguments(piece)
     item.close()
+
+
+# Stored responses, and everything that can be asked about them later.
 
 
 Json = dict[str, Any]
@@ -230,3 +237,72 @@ class Lifecycle:
         one = unary(200, JSON, json.dumps(value).encode(), value)
         many = chunked(200, STREAM, stored.events, value)
         return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+
+
+# The operations.
+
+
+RESPONSES = path_pattern("/responses(?:/(?P<id>[^/]+)(?:/(?P<action>[^/]+))?)?")
+CONVERSATIONS = path_pattern("/conversations(?:/(?P<id>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?")
+MODELS = path_pattern("/models(?:/(?P<id>.+))?")
+
+
+class ResponsesApi(Api):
+    """The whole Responses API."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.conversations = Conversations(settings.name)
+        self.lifecycle = Lifecycle(settings.name, self.conversations)
+
+    def wire(self, request: ReceivedRequest, request_id: str) -> ResponsesWire:
+        return ResponsesWire(request_id)
+
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        if (match := RESPONSES.fullmatch(request.path)) is not None:
+            plan = self._responses(request, match["id"], match["action"], model)
+        elif (match := CONVERSATIONS.fullmatch(request.path)) is not None:
+            plan = self._conversations(request, match["id"], match["items"], match["item"])
+        elif (match := MODELS.fullmatch(request.path)) is not None:
+            plan = answered(openai_models(self.settings, request, match["id"]))
+        else:
+            plan = None
+        if plan is None:
+            raise no_such_path(request)
+        return plan
+
+    def _responses(self, request: ReceivedRequest, id: str | None, action: str | None, model: Model) -> Plan | None:
+        lifecycle = self.lifecycle
+        if id is None:
+            only("POST", request)
+            body = object_of(request)
+            check_request(body)
+            check_model(self.settings, body["model"])
+            return lifecycle.create(body, model, strict=self.settings.strict)
+        match request.method, id, action:
+            case "POST", "compact", None:
+                return lifecycle.compact(object_of(request))
+            case "POST", "input_tokens", None:
+                return lifecycle.input_tokens(object_of(request))
+            case "GET", _, None:
+                return lifecycle.retrieve(id, request.query)
+            case "DELETE", _, None:
+                return lifecycle.delete(id)
+            case "POST", _, "cancel":
+                return lifecycle.cancel(id)
+            case "GET", _, "input_items":
+                return lifecycle.input_items(id, request.query)
+        return None
+
+    def _conversations(
+        self, request: ReceivedRequest, id: str | None, items: str | None, item: str | None
+    ) -> Plan | None:
+        if id is None:
+            only("POST", request)
+            return self.conversations.create(object_of(request, optional=True))
+        if item is not None:
+            return self.conversations.item(request.method, id, item)
+        body = object_of(request) if request.method == "POST" else {}
+        if items is not None:
+            return self.conversations.items(request.method, id, request.query, body)
+        return self.conversations.answer(request.method, id, body)

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import Message, Prompt, Role, Tool, objects
-from .conversations import Refused
+from .api import Refused
+from .model import Message, Prompt, Role, Tool, objects
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "input": (str, list),
