@@ -22,7 +22,7 @@ from ..observers import (
     RequestStarted,
     Warned,
 )
-from .cardinality import Bounded
+from . import Bounded
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram

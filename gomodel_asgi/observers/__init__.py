@@ -6,8 +6,7 @@ once and never reaches the request. For sinks that wait there is `AsyncObserver`
 """
 
 from .answer import Usage
-from .fanout import AsyncObserver, Observer, Observers
-from .log import LoggingObserver
+from .fanout import AsyncObserver, LoggingObserver, Observer, Observers
 from .records import (
     AttemptEnded,
     AttemptStarted,

@@ -22,9 +22,8 @@ import anyio.to_thread
 
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
 from ..seams.transport import Headers, Listener, UpstreamRequest
-from .head import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, authority, request_head
 from .httpx_errors import LIBRARIES, meaning_of
-from .resolve import addresses_of, unreachable
+from .request import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, addresses_of, authority, request_head, unreachable
 from .slots import ConnectionLimit, of_process
 
 VERSIONS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2")

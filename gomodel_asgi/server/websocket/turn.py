@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio
+from msgspec import Struct
 from starlette.types import Message, Scope, Send
 
 from ...errors import GatewayError, GatewayFault, InvalidRequest, PolicyFailed, UpstreamTruncated
 from ...exchange.reply import Broken, Reply
 from ...pipeline import Inbound, answer
-from ...transport.websocket.relay import Relay
+from ...transport.websocket import Relay
 from ...wire.headers import request_id
 from ...wire.websocket_frames import Create, Frames, error_frame
 from ..handler import Served
 from ..paths import agreed
 from .connection_history import Memory, Recall
-from .handshake import Session
 
 # Which response is worked on when: each lane first in, first out; lanes side by side, up to a limit.
 #
@@ -297,3 +297,12 @@ class Turn:
             done = self.frames.terminal is not None or (self.reply is None and self.status is not None)
             status = self.status
             self.trace.end(status, None if done else "gone")
+
+
+class Session(Struct):
+    """What a policy sees as `request.connection`: the upgrade's *id*, how many *responses* the connection has had, and
+    a dict of the policy's own (*notes*) that lives as long as the connection."""
+
+    id: str
+    responses: int = 0
+    notes: dict[str, object] = {}

@@ -13,7 +13,7 @@ import certifi
 
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ...seams.transport import Headers, Listener, UpstreamRequest
-from ..resolve import addresses_of, unreachable
+from ..request import addresses_of, unreachable
 from ..slots import ConnectionLimit, Slots, of_process
 from .connection import Connection, Key, Suspects
 from .pool import Pool, Pools

@@ -16,7 +16,7 @@ import httptools
 
 from ...errors import UpstreamProtocolError
 from ...seams.transport import Headers
-from ..head import MAX_HEAD, MAX_HEADERS
+from ..request import MAX_HEAD, MAX_HEADERS
 
 MAX_INTERIM = 8
 LAST_BYTE_IS_CRLF = b"\r\n"

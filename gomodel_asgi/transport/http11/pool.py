@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from ...errors import Overloaded, UpstreamTimeout
 from ...seams.transport import UpstreamRequest
-from ..head import authority, finished, opening
+from ..request import authority, finished, opening
 from ..slots import Slots, of_process, too_many
 from .connection import Connection, Key, Suspects, origin_of
 
