@@ -54,7 +54,10 @@ FAULTS_HELP = "\n".join(
 
 
 def run_fake(given: Namespace) -> int:
-    """0 at Ctrl-C."""
+    """Serves a fake provider; returns 0 at Ctrl-C.
+
+    :raises Unusable: a fault is not known, or the address cannot be listened on.
+    """
     script = [_scripted(spelling) for spelling in given.fault]
     provider = FakeProvider(
         dialect=given.dialect, models=given.model, strict=given.strict, template=given.template, pace=given.pace
@@ -104,16 +107,19 @@ EXPLAINED = ("", "provider", "model", "dialect", "base URL", "why")
 
 
 def run_explain(given: Namespace) -> int:
-    """1 if the policy refuses, fails, or names a provider that is not configured."""
+    """Prints where a request would go; returns 1 if the policy refuses, fails, or names an unconfigured provider.
+
+    :raises Unusable: an argument names nothing that can be used.
+    """
     gateway, body, scope = load_gateway(given.gateway), _read(given.body), _scope(given)
     try:
         explanation = anyio.run(_explained, gateway, body, scope, given.tenant)
     except GatewayError as error:
         raise Unusable(f"{given.body}: {error.message}") from None
     except LookupError as error:
-        return _tell_problem(given, str(error.args[0]))
+        return _report_problem(given, str(error.args[0]))
     if explanation.error is not None:
-        return _tell_problem(given, _refusal(explanation.error), explanation)
+        return _report_problem(given, _refusal(explanation.error), explanation)
     if given.json:
         write_json(_as_json(explanation, None))
     else:
@@ -159,12 +165,12 @@ def _headers(lines: Iterable[str]) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _refusal(error: GatewayError) -> str:
-    told = f"{error.status} {error.code}: {error.message}"
+    text = f"{error.status} {error.code}: {error.message}"
     cause = error.__cause__
-    return told if cause is None else f"{told}\nThe policy raised {type(cause).__name__}: {cause}"
+    return text if cause is None else f"{text}\nThe policy raised {type(cause).__name__}: {cause}"
 
 
-def _tell_problem(given: Namespace, problem: str, explanation: Explanation | None = None) -> int:
+def _report_problem(given: Namespace, problem: str, explanation: Explanation | None = None) -> int:
     write_json(_as_json(explanation, problem)) if given.json else print(problem)
     return 1
 

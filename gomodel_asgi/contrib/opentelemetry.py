@@ -65,22 +65,22 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
 OPERATIONS: Mapping[str, str] = MappingProxyType({"create": "chat"})
 
 
-def name_of(record: Record) -> str:
+def span_name(record: Record) -> str:
     operation = OPERATIONS.get(record.operation, record.operation)
     model = record.target_model or record.model
     return f"{operation} {model}" if model else operation
 
 
-def provider_of(record: Record) -> Attributes:
+def provider_attributes(record: Record) -> Attributes:
     kind = record.context.provider_type or record.provider
-    return dropped({"gen_ai.provider.name": None if kind is None else PROVIDERS.get(kind, kind)})
+    return without_none({"gen_ai.provider.name": None if kind is None else PROVIDERS.get(kind, kind)})
 
 
-def asked(record: Record) -> Attributes:
+def request_attributes(record: Record) -> Attributes:
     """What is known of an exchange at any time."""
     context = record.context
     labels = {f"gomodel.label.{name}": value for name, value in context.labels.items()}
-    return provider_of(record) | labels | dropped(
+    return provider_attributes(record) | labels | without_none(
         {
             "gen_ai.operation.name": OPERATIONS.get(context.operation, context.operation),
             "gen_ai.request.model": context.target_model or context.model,
@@ -92,7 +92,7 @@ def asked(record: Record) -> Attributes:
     )  # fmt: skip
 
 
-def answered(record: Ended) -> Attributes:
+def response_attributes(record: Ended) -> Attributes:
     """What is known at its end."""
     usage, cost = record.usage, record.cost
     found = {
@@ -114,14 +114,14 @@ def answered(record: Ended) -> Attributes:
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
             "gomodel.usage.estimated": usage.estimated,
         }
-    return dropped(found)
+    return without_none(found)
 
 
 def error_type(record: Ended) -> str | None:
     return f"client_{record.reason}" if isinstance(record, Disconnected) else record.error
 
 
-def dropped(attributes: Attributes) -> Attributes:
+def without_none(attributes: Attributes) -> Attributes:
     """*attributes* without those that are None."""
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -168,7 +168,7 @@ class Meters:
             self.tokens.record(usage.output_tokens, {**attributes, "gen_ai.token.type": "output"})
 
     def _attributes(self, record: Ended) -> Attributes:
-        attributes = provider_of(record) | {
+        attributes = provider_attributes(record) | {
             "gen_ai.operation.name": OPERATIONS.get(record.operation, record.operation),
             "gen_ai.request.model": record.target_model,
             "gen_ai.response.model": record.served_model,
@@ -177,7 +177,7 @@ class Meters:
         for name, bound in self.bounds.items():
             if attributes[name] is not None:
                 attributes[name] = bound(attributes[name])
-        return dropped(attributes)
+        return without_none(attributes)
 
 
 MOST_OPEN = 100_000  # spans of exchanges that never ended, because a host dropped a reply, do not pile up beyond this
@@ -185,7 +185,7 @@ MOST_OPEN = 100_000  # spans of exchanges that never ended, because a host dropp
 
 @dataclass(slots=True)
 class Open:
-    """The spans of an exchange that is under way."""
+    """The spans of an exchange in flight."""
 
     span: trace.Span
     attempt: trace.Span | None = None
@@ -195,7 +195,7 @@ class Open:
 class OpenTelemetryObserver:
     """Makes spans and metrics with the given providers, by default the global ones.
 
-    `time_per_output_chunk` gets one value a stream, the mean: single events are not told to observers. Estimated tokens
+    `time_per_output_chunk` gets one value a stream, the mean: observers do not see single events. Estimated tokens
     stand on the span, marked, and are not counted as usage.
     """
 
@@ -228,7 +228,9 @@ class OpenTelemetryObserver:
         self._opened(record)
 
     def _opened(self, record: Record) -> Open:
-        span = self.tracer.start_span(name_of(record), kind=trace.SpanKind.CLIENT, attributes=asked(record))
+        span = self.tracer.start_span(
+            span_name(record), kind=trace.SpanKind.CLIENT, attributes=request_attributes(record)
+        )
         opened = self.open[record.context.exchange] = Open(span)
         if len(self.open) > MOST_OPEN:
             self.open.popitem(last=False)[1].span.end()
@@ -238,7 +240,7 @@ class OpenTelemetryObserver:
         found = self.open.get(record.context.exchange)
         if found is not None:
             found.span.add_event(
-                "gomodel.policy", dropped({"gomodel.seconds": record.seconds, "error.type": record.error})
+                "gomodel.policy", without_none({"gomodel.seconds": record.seconds, "error.type": record.error})
             )
 
     def _first(self, record: FirstEvent) -> None:
@@ -255,8 +257,8 @@ class OpenTelemetryObserver:
         # What was refused before it was read has no start: its span is all of it.
         found = self.open.get(record.context.exchange) or self._opened(record)
         del self.open[record.context.exchange]
-        found.span.update_name(name_of(record))
-        found.span.set_attributes(asked(record) | answered(record))
+        found.span.update_name(span_name(record))
+        found.span.set_attributes(request_attributes(record) | response_attributes(record))
         if record.error is not None:
             found.span.set_status(trace.Status(trace.StatusCode.ERROR, record.error))
         found.span.end()
@@ -269,7 +271,7 @@ class OpenTelemetryObserver:
         if found is None:
             return
         parent = trace.set_span_in_context(found.span)
-        attributes = provider_of(record) | {"gomodel.attempt": record.number}
+        attributes = provider_attributes(record) | {"gomodel.attempt": record.number}
         kind = trace.SpanKind.CLIENT
         found.attempt = self.tracer.start_span(f"attempt {record.provider}", parent, kind, attributes)
         # Current while the upstream is asked, for what the transport may add: its own span, or `traceparent`.
@@ -280,7 +282,9 @@ class OpenTelemetryObserver:
         if found is None or found.attempt is None:
             return
         contexts.detach(found.token)
-        found.attempt.set_attributes(dropped({"http.response.status_code": record.status, "error.type": record.error}))
+        found.attempt.set_attributes(
+            without_none({"http.response.status_code": record.status, "error.type": record.error})
+        )
         if record.error is not None:
             found.attempt.set_status(trace.Status(trace.StatusCode.ERROR, record.error))
         found.attempt.end()
@@ -292,14 +296,14 @@ class OpenTelemetryObserver:
 
 class PropagatingTransport:
     """Sends the W3C trace context (`traceparent`, `tracestate`) to upstreams, over *transport* (default: the gateway's
-    own default). Baggage is not sent: it may hold what the host would not tell others."""
+    own default). Baggage is not sent: it may hold what the host keeps from others."""
 
     def __init__(self, transport: Transport | None = None) -> None:
         self.transport: Transport = DefaultTransport() if transport is None else transport
         self.propagator = TraceContextTextMapPropagator()
 
     def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
-        """Hand on what a gateway tells its transport."""
+        """Hands on the limit and listener of a gateway, as `Http11Transport.attach` takes them."""
         attach(self.transport, connections, listener)
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:

@@ -36,8 +36,8 @@ class Observers:
     def __bool__(self) -> bool:
         return bool(self.observers)
 
-    def tell(self, record: Record) -> None:
-        """Give *record* to each; what one raises is logged the first time."""
+    def notify(self, record: Record) -> None:
+        """Calls each observer with *record*; what one raises is logged the first time."""
         for observer in self.observers:
             try:
                 observer(record)
@@ -45,9 +45,9 @@ class Observers:
                 self._failed(observer, error)
 
     def keepalive_lost(self, origin: str, seconds: float) -> None:
-        """Tell that connections to *origin* are not used again for *seconds*."""
+        """Notifies that connections to *origin* are not used again for *seconds*."""
         if self.observers:
-            self.tell(KeepAliveLost(Context(0, ""), origin=origin, seconds=seconds))
+            self.notify(KeepAliveLost(Context(0, ""), origin=origin, seconds=seconds))
 
     async def aclose(self) -> None:
         """Close those that can be closed. Never raises."""
@@ -244,8 +244,8 @@ QUIET: tuple[object, ...] = (None, "", 0, {}, False)
 
 def line(found: dict[str, Any]) -> str:
     """`name=value` for each that says something; the detail, which quotes an upstream, stays in the extra."""
-    told = {name: value for name, value in found.items() if name != "detail" and value not in QUIET}
-    return " ".join(f"{name}={_shown(value)}" for name, value in told.items())
+    shown = {name: value for name, value in found.items() if name != "detail" and value not in QUIET}
+    return " ".join(f"{name}={_shown(value)}" for name, value in shown.items())
 
 
 def _shown(value: object) -> str:

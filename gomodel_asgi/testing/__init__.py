@@ -75,7 +75,7 @@ __all__ = [
     "run_policy",
 ]
 
-ROOMS = {
+MODULES = {
     "FakeProvider": "provider",
     "Scripted": "provider",
     "Answer": "plan",
@@ -94,7 +94,7 @@ ROOMS = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{ROOMS.get(name, 'faults')}", __name__), name)
+    value: object = getattr(import_module(f".{MODULES.get(name, 'faults')}", __name__), name)
     globals()[name] = value
     return value
 

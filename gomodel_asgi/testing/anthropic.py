@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from .anthropic_limits import hides_thinking, triggers
 from .anthropic_rules import blocks_of, check, signature_of
-from .api import JSON, Api, Refused, Settings, answered, object_of, only, path_pattern
+from .api import JSON, Api, Refused, Settings, json_reply, object_of, path_pattern, require_method
 from .model import Message, Model, Prompt, Speech, Tool, as_function, count, objects, pieces, speech
 from .plan import Answer, Headers, Plan, Unplayable, chunked, unary
 from .received import ReceivedRequest
@@ -332,7 +332,7 @@ class AnthropicApi(Api):
         raise Refused(404, "Not Found")
 
     def _messages(self, request: ReceivedRequest, model: Model, *, counts: bool) -> Plan:
-        only("POST", request)
+        require_method("POST", request)
         if request.header("anthropic-version") is None:
             raise Refused(400, "anthropic-version: header is required")
         body = object_of(request)
@@ -340,7 +340,7 @@ class AnthropicApi(Api):
 
     def _at_vertex(self, request: ReceivedRequest, model: Model, name: str, verb: str) -> Plan:
         """There the path names the model, the body the version of the API."""
-        only("POST", request)
+        require_method("POST", request)
         body = object_of(request)
         if not VERSION.fullmatch(str(body.pop("anthropic_version", None))):
             raise Refused(400, "anthropic_version: Field required")
@@ -359,17 +359,17 @@ class AnthropicApi(Api):
             raise Refused(404, f"model: {body['model']}")
         prompt = prompt_of(body)
         if counts:
-            return answered({"input_tokens": count(prompt)})
+            return json_reply({"input_tokens": count(prompt)})
         self.made += 1
         return message(prompt, model(prompt), f"{self.settings.name}{self.made:08x}", stream=stream)
 
     def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
-        only("GET", request)
+        require_method("GET", request)
         about = {"type": "model", "created_at": "2026-02-28T00:00:00Z"}
         listed = [{**about, "id": name, "display_name": name} for name in self.settings.listed]
         if id is None:
             ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]}
-            return answered({"data": listed, "has_more": False, **ends})
+            return json_reply({"data": listed, "has_more": False, **ends})
         if not self.settings.has(id):
             raise Refused(404, f"model: {id}")
-        return answered({**listed[0], "id": id, "display_name": id})
+        return json_reply({**listed[0], "id": id, "display_name": id})

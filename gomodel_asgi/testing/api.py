@@ -78,7 +78,7 @@ def no_such_path(request: ReceivedRequest) -> Refused:
     return Refused(404, f"Invalid URL ({request.method} {request.path})")
 
 
-def only(method: str, request: ReceivedRequest) -> None:
+def require_method(method: str, request: ReceivedRequest) -> None:
     """Refuse every method but this one."""
     if request.method != method:
         raise Refused(405, f"Not allowed to {request.method} on {request.path}.")
@@ -105,7 +105,7 @@ def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) 
 
     :raises Refused: there is no such model.
     """
-    only("GET", request)
+    require_method("GET", request)
     models = [{"id": name, "object": "model", "created": EPOCH, "owned_by": settings.name} for name in settings.listed]
     if id is None:
         return {"object": "list", "data": models}
@@ -134,6 +134,6 @@ class Refused(Exception):
         self.failure = Failure(status=status, message=message, type=type, code=code, param=param)
 
 
-def answered(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
+def json_reply(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
     """*value* as the reply."""
     return unary(200, headers, json.dumps(value).encode(), value)

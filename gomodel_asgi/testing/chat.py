@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .api import JSON, Api, Settings, answered, check_model, no_such_path, object_of, only, openai_models, path_pattern
+from .api import (
+    JSON,
+    Api,
+    Settings,
+    check_model,
+    json_reply,
+    no_such_path,
+    object_of,
+    openai_models,
+    path_pattern,
+    require_method,
+)
 from .chat_rules import check, kind_of, tools_of
 from .model import EPOCH, Message, Model, Prompt, Role, Speech, Tool, as_function, objects, pieces, speech
 from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
@@ -294,11 +305,11 @@ class ChatApi(Api):
         if COMPLETIONS.fullmatch(request.path):
             return self._complete(request, model)
         if match := MODELS.fullmatch(request.path):
-            return answered(openai_models(self.settings, request, match["id"]))
+            return json_reply(openai_models(self.settings, request, match["id"]))
         raise no_such_path(request)
 
     def _complete(self, request: ReceivedRequest, model: Model) -> Plan:
-        only("POST", request)
+        require_method("POST", request)
         body = object_of(request)
         check(body, self.settings)
         check_model(self.settings, body["model"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from .api import Refused, answered
+from .api import Refused, json_reply
 from .model import EPOCH
 from .plan import Plan
 
@@ -22,7 +22,7 @@ def items_of(input: Any, prefix: str) -> list[Json]:
     return [{"id": f"{prefix}{number:02x}", **item} for number, item in enumerate(items)]
 
 
-def asked_of(query: bytes) -> dict[str, str]:
+def query_of(query: bytes) -> dict[str, str]:
     """The members of a query, the last of each."""
     return {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
 
@@ -35,12 +35,12 @@ def whole_number(text: str) -> int:
 def listed(items: Sequence[Json], *, has_more: bool = False) -> Plan:
     """*items* as a list object."""
     ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
-    return answered({"object": "list", "data": list(items), **ends, "has_more": has_more})
+    return json_reply({"object": "list", "data": list(items), **ends, "has_more": has_more})
 
 
 def page(items: Sequence[Json], query: bytes) -> Plan:
     """The page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`."""
-    asked = asked_of(query)
+    asked = query_of(query)
     ordered = items[:: 1 if asked.get("order") == "asc" else -1]
     limit = whole_number(asked.get("limit", "20"))
     if not 1 <= limit <= 100:
@@ -75,7 +75,7 @@ class Conversation:
     def shown(self) -> Plan:
         """The conversation object."""
         about = {"created_at": self.created_at, "metadata": self.metadata}
-        return answered({"id": self.id, "object": "conversation", **about})
+        return json_reply({"id": self.id, "object": "conversation", **about})
 
     def add(self, items: Any) -> list[Json]:
         """Take in *items*, and give them as they are listed."""
@@ -136,7 +136,7 @@ class Conversations:
         conversation = self.find(id)
         if method == "DELETE":
             del self.kept[id]
-            return answered({"id": id, "object": "conversation.deleted", "deleted": True})
+            return json_reply({"id": id, "object": "conversation.deleted", "deleted": True})
         if method == "POST":
             if "metadata" not in body:
                 message = "Missing required parameter: 'metadata'."
@@ -160,7 +160,7 @@ class Conversations:
         if method == "DELETE":
             conversation.items.remove(item)
             return conversation.shown()
-        return answered(item) if method == "GET" else None
+        return json_reply(item) if method == "GET" else None
 
 
 def whole(item: Json) -> Json:

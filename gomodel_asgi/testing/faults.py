@@ -234,7 +234,7 @@ class Cut:
             return self._at(plan, self.after_bytes)
         if self.inside_character:
             return self._at(plan, self._character(plan))
-        raise ValueError("Cut needs to be told where")
+        raise ValueError("Cut needs a place: give after_events or after_bytes")
 
     def _half(self, plan: Plan, event: int) -> bytes:
         if event >= len(plan.bodies):

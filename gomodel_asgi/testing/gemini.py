@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from .api import Api, Refused, Settings, answered, object_of, only, path_pattern
+from .api import Api, Refused, Settings, json_reply, object_of, path_pattern, require_method
 from .gemini_rules import check
 from .gemini_wire import GeminiWire, event, normal, prompt_of, signature_of, signs
 from .model import Model, Prompt, Speech, as_function, count, speech
@@ -181,7 +181,7 @@ class GeminiApi(Api):
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
         path = unquote(request.path)
         if match := GENERATE.fullmatch(path):
-            only("POST", request)
+            require_method("POST", request)
             return self._generate(request, match["model"], match["verb"], model)
         if match := MODELS.fullmatch(path):
             return self._models(request, match["id"])
@@ -196,7 +196,7 @@ class GeminiApi(Api):
             check(name, body, public=public)
             tokens = count(prompt_of(name, body))
             details = [{"modality": "TEXT", "tokenCount": tokens}]
-            return answered({"totalTokens": tokens, "promptTokensDetails": details}, JSON)
+            return json_reply({"totalTokens": tokens, "promptTokensDetails": details}, JSON)
         if verb not in ("generateContent", STREAM):
             raise Refused(404, f"models/{name} is not supported for {verb}.")
         check(name, body, public=public)
@@ -215,11 +215,11 @@ class GeminiApi(Api):
             )
 
     def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
-        only("GET", request)
+        require_method("GET", request)
         if id is not None:
             self._find(id, "generateContent")
-            return answered(described(id), JSON)
-        return answered({"models": [described(name) for name in self.settings.listed]}, JSON)
+            return json_reply(described(id), JSON)
+        return json_reply({"models": [described(name) for name in self.settings.listed]}, JSON)
 
 
 def described(name: str) -> Mapping[str, Any]:

@@ -57,7 +57,7 @@ class Scripted:
 
 
 class FakeProvider:
-    """A model provider that speaks one *dialect*, below any path, and does as it is told.
+    """A model provider that speaks one *dialect*, below any path, and does what a test scripts.
 
     *name* goes into every id, so that two of them never issue the same. *api_key* refuses requests that do not carry
     it, as the API does, and quotes what they carry, as some providers do. *models* are those that it lists and has;

@@ -173,11 +173,11 @@ class Server:
         player = Player(stream, keep, request.method == "HEAD", self.released())
         async with anyio.create_task_group() as tasks:
 
-            async def watch() -> None:
+            async def notice_disconnect() -> None:
                 await left.wait()
                 tasks.cancel_scope.cancel()
 
-            tasks.start_soon(watch)
+            tasks.start_soon(notice_disconnect)
             try:
                 await player.play(plan)
             except GONE:
@@ -291,12 +291,12 @@ async def send_plan(request: ReceivedRequest, plan: Plan, released: Signal, rece
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
 
-        async def watch() -> None:
+        async def notice_disconnect() -> None:
             await receive()  # after the body's end there is nothing but `http.disconnect`
             request.disconnected.set()
             tasks.cancel_scope.cancel()
 
-        tasks.start_soon(watch)
+        tasks.start_soon(notice_disconnect)
         try:
             for step in plan.steps:
                 await _play(step, released, send)

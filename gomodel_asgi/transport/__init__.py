@@ -81,7 +81,7 @@ class DefaultTransport:
 
 
 def attach(transport: object, connections: ConnectionLimit, listener: Listener) -> None:
-    """Tell *transport* of a gateway's limit and listener, where it wants to know."""
+    """Hands a gateway's limit and listener to *transport*, where that has an `attach`."""
     wants: Callable[[ConnectionLimit, Listener], None] | None = getattr(transport, "attach", None)
     if wants is not None:
         wants(connections, listener)

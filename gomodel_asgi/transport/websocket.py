@@ -133,7 +133,7 @@ async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
     try:
         async with anyio.create_task_group() as tasks:
             for address in addresses:
-                while running and not slots.spare():  # noqa: ASYNC110  nobody tells when one is to spare
+                while running and not slots.spare():  # noqa: ASYNC110  nothing signals that one is to spare
                     await anyio.sleep(STAGGER)
                 over = anyio.Event()
                 running.add(address)
@@ -205,7 +205,7 @@ def _refusal(events: list[Any]) -> WholeReply:
     response = events[0]
     pairs = response.headers.raw_items()
     headers = [(name.lower().encode("ascii", "replace"), value.encode("latin-1", "replace")) for name, value in pairs]
-    # A body is only read where its end is told; the status says enough without it.
+    # A body is only read where its length is declared; the status says enough without it.
     return WholeReply(response.status_code, headers, bytes(response.body or b"")[:REFUSAL])
 
 
@@ -246,7 +246,12 @@ class Relay:
     async def ask(
         self, request: UpstreamRequest, lane: str | None, generate: bool, context: ssl.SSLContext | None
     ) -> UpstreamReply:
-        """Send *request* as a frame; *context* is for https. A refused upgrade is the reply that it is."""
+        """Sends *request* as a frame and returns its reply; a refused upgrade is a reply too. *context* is for https.
+
+        :raises UpstreamTimeout: no reply began within `request.deadline` seconds.
+        :raises Overloaded: too many upstreams are in use, or there was no slot within `timeouts.pool`.
+        :raises UpstreamError: as `connect` and `Socket.ask`.
+        """
         with anyio.move_on_after(request.deadline) as scope:
             frame = await _frame(request, lane, generate)
             socket = await self._socket(request, context)

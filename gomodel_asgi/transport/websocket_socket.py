@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 LINGER = 2.0
 """Seconds that an upstream has for `response.failed` after an error in a response; not all send one."""
-TOLD = ("type", "status", "error", "code", "message", "param")
+ERROR_MEMBERS = ("type", "status", "error", "code", "message", "param")
 """The members of an error that are passed on."""
 EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -98,7 +98,7 @@ class LaneReply:
                 await self._change()
             return self._taken()
         if self.erred:
-            self.over()
+            self.end()
             return b""
         raise UpstreamTimeout("The upstream sent nothing for too long.")
 
@@ -120,14 +120,14 @@ class LaneReply:
 
     # What the socket says...
 
-    def came(self, frame: bytes, type: str) -> None:
+    def add(self, frame: bytes, type: str) -> None:
         """A frame of this response."""
         self.erred = self.erred or type == "error"
         self.frames.append(frame)
         self.size += len(frame)
         self.changed.set()
 
-    def over(self, failure: UpstreamError | None = None) -> None:
+    def end(self, failure: UpstreamError | None = None) -> None:
         """Nothing more will come."""
         if failure is None:
             self.ended = True
@@ -144,7 +144,7 @@ def _error(frame: bytes) -> dict[str, Any] | None:
         return None
     if short(members.get("type", b"")) != "error":
         return None
-    return {name: value for name in TOLD if (value := short(members.get(name, b""))) is not None}
+    return {name: value for name in ERROR_MEMBERS if (value := short(members.get(name, b""))) is not None}
 
 
 def _one_line(frame: bytes) -> bytes:
@@ -164,7 +164,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Socket:
-    """One open connection. *replies* are those under way, by lane; `run` must be running beside them."""
+    """One open connection. *replies* are those in progress, by lane; `run` must be running beside them."""
 
     def __init__(
         self,
@@ -183,7 +183,7 @@ class Socket:
         self.response_ids: OrderedDict[str, None] = OrderedDict()
         self.writing = anyio.Lock()
         self.drained = anyio.Event()
-        self.closed = self.spoiled = False
+        self.closed = self.abandoned = False
         self.on_close: Callable[[], None] | None = None
         """Called once its stream has been closed."""
         self.message = bytearray()
@@ -191,7 +191,7 @@ class Socket:
     @property
     def usable(self) -> bool:
         """Whether another request may be sent."""
-        return not self.closed and not self.spoiled
+        return not self.closed and not self.abandoned
 
     async def ask(self, frame: bytes, lane: str | None) -> LaneReply | WholeReply:
         """Send *frame*, and wait for the first frame of its reply.
@@ -217,16 +217,16 @@ class Socket:
         :raises UpstreamTruncated: the socket is closed.
         """
         if self.closed:
-            raise _gone()
+            raise _closed_early()
         self.protocol.send_text(frame)
         await self._flush()
 
     def leave(self, reply: LaneReply, *, whole: bool) -> None:
         """Nobody reads *reply* any longer. If it is not *whole* the socket is not used for others: what is still to
-        come on its lane could not be told from the next response's."""
+        come on its lane could be taken for the next response's."""
         if self.replies.get(reply.lane) is reply:
             del self.replies[reply.lane]
-            self.spoiled = self.spoiled or not whole
+            self.abandoned = self.abandoned or not whole
         self.drained.set()
 
     async def aclose(self) -> None:
@@ -239,7 +239,7 @@ class Socket:
                     await self._flush()
                 except (UpstreamError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     pass
-        await self._let_go()
+        await self._close_stream()
 
     # Reading...
 
@@ -261,10 +261,10 @@ class Socket:
         finally:
             self.closed = True
             for reply in self.replies.values():
-                reply.over(_gone())
-            await self._let_go()
+                reply.end(_closed_early())
+            await self._close_stream()
 
-    async def _let_go(self) -> None:
+    async def _close_stream(self) -> None:
         """Close the stream, whatever state it is in."""
         with anyio.CancelScope(shield=True):
             try:
@@ -295,7 +295,7 @@ class Socket:
                         await self.stream.send(data)
             except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
                 self.closed = True
-                raise _gone() from error
+                raise _closed_early() from error
 
     async def _frame(self, event: Any) -> None:
         """A frame of the protocol; those of one message are put together. Binary ones are not part of the API."""
@@ -323,7 +323,7 @@ class Socket:
             await self._drained()
         replies = self._replies(lane, type)
         for reply in replies:
-            await self._hand(reply, frame, type)
+            await self._deliver(reply, frame, type)
         if (
             not replies and type != "error"
         ):  # an error for nobody is the upstream's farewell: the next create reconnects
@@ -336,12 +336,12 @@ class Socket:
             return [found]
         return list(self.replies.values()) if type == "error" and lane is None else []
 
-    async def _hand(self, reply: LaneReply, frame: bytes, type: str) -> None:
+    async def _deliver(self, reply: LaneReply, frame: bytes, type: str) -> None:
         while reply.size > self.limits.buffer and self.replies.get(reply.lane) is reply:
             await self._drained()
-        reply.came(frame, type)
+        reply.add(frame, type)
         if type in TERMINAL:
-            reply.over()
+            reply.end()
 
     async def _drained(self) -> None:
         """Wait until something has been read, or a reply has been left."""
@@ -355,5 +355,5 @@ class Socket:
                 self.response_ids.popitem(last=False)
 
 
-def _gone() -> UpstreamTruncated:
+def _closed_early() -> UpstreamTruncated:
     return UpstreamTruncated("The upstream's WebSocket closed before the response was complete.")

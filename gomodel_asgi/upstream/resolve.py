@@ -30,7 +30,7 @@ async def resolve(target: Target, job: Job) -> ResolvedTarget:
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
     made, place, candidates = await _resolved(target, job), _place(target, job), job.setup.candidates
-    if place is not None and made.provider.standing is not None:
+    if place is not None and made.provider.static_credential is not None:
         if len(candidates) >= MOST_CANDIDATES:
             candidates.clear()
         candidates[place] = made
@@ -52,7 +52,7 @@ async def _resolved(target: Target, job: Job) -> ResolvedTarget:
     timeouts, retries = timeouts_of(target, provider, setup), setup.retries
     for giver in (provider, target):
         retries = giver.retries.over(retries) if giver.retries else retries
-    credential = provider.standing if target.api_key is None else None
+    credential = provider.static_credential if target.api_key is None else None
     if credential is None:
         credential = await _credential(provider, target)
     redactor = redactor_of(_secrets(target, provider, credential))

@@ -59,7 +59,7 @@ class Pool:
         while self.idle and found is None:
             connection, _ = self.idle.popitem()
             if connection.undecided or not connection.quiet:
-                aside.append(connection)  # the event loop is about to tell what has come on it
+                aside.append(connection)  # the event loop is about to deliver what has come on it
                 continue
             del self.pools.idle[connection]
             fresh = connection.idle_since + self.pools.keepalive > self.pools.loop.time()
