@@ -45,7 +45,7 @@ class GatewayError(Exception):
     attempts: int = 0
     """How many requests had been made upstream when it was given up."""
     should_retry: bool | None = None
-    """What the client is told of repeating the request; None: nothing."""
+    """What the header `x-should-retry` says of repeating the request; None: the header is not sent."""
     closes: bool = False
     """Whether the client's connection has to be closed, since the rest of the request may still come on it."""
     detail: str | None = None
@@ -309,5 +309,5 @@ class UpstreamRejected(UpstreamError):
         return super().body() if self.raw is None else self.raw
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        told = any(name in (b"retry-after", b"retry-after-ms") for name, _ in self.passed)
-        return [*self.passed, *([] if told else super().headers())]
+        given = any(name in (b"retry-after", b"retry-after-ms") for name, _ in self.passed)
+        return [*self.passed, *([] if given else super().headers())]

@@ -34,8 +34,7 @@ from .server.paths import CREATE, Route, agreed, match, route_path, split_query
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
 from .threads import awaitable
-from .transport import Transport
-from .transport.default import DefaultTransport, attach
+from .transport import DefaultTransport, Transport, attach
 from .transport.slots import ConnectionLimit, of_process
 from .upstream.stream import followed
 from .wire.headers import read, request_id
@@ -122,7 +121,7 @@ class Gateway:
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
             return await self.converse(scope, receive, send)
-        from .server.websocket.handshake import nowhere, refuse
+        from .server.websocket.connection import nowhere, refuse
 
         await refuse(nowhere(), scope, send)
 

@@ -16,8 +16,11 @@ from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target
 from .threads import call
 
 
-async def asked(policy: Policy, request: RoutingRequest) -> Target:
-    """The answer of *policy*, which may be a plain function."""
+async def ask_policy(policy: Policy, request: RoutingRequest) -> Target:
+    """Returns the answer of *policy*, which may be a plain function.
+
+    :raises RoutingError: and whatever else the policy raises.
+    """
     target: Target = await call(policy, request)
     return target
 
@@ -37,7 +40,7 @@ def authenticated(policy: Policy) -> AsyncPolicy:
     async def guarded(request: RoutingRequest) -> Target:
         if not getattr(request.user, "is_authenticated", False):
             raise Unauthenticated
-        return await asked(policy, request)
+        return await ask_policy(policy, request)
 
     return guarded
 
@@ -116,7 +119,7 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
             found = await found
         if found is None:
             raise RoutingError("Nothing is set up for this account.", status=403, code="permission_denied")
-        return _target(found) if isinstance(found, Target | str) else await asked(found, request)
+        return _target(found) if isinstance(found, Target | str) else await ask_policy(found, request)
 
     return resolved
 
@@ -133,10 +136,10 @@ def first_of(*policies: Policy) -> AsyncPolicy:
     async def tried(request: RoutingRequest) -> Target:
         for policy in firsts:
             try:
-                return await asked(policy, request)
+                return await ask_policy(policy, request)
             except (UnknownModel, UnknownProvider):
                 continue
-        return await asked(last, request)
+        return await ask_policy(last, request)
 
     return tried
 
@@ -155,7 +158,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
         name = key(request)
         target = stuck.pop(name, None)
         if target is None or (isinstance(target.provider, str) and target.provider not in request.providers):
-            target = await asked(policy, request)
+            target = await ask_policy(policy, request)
         stuck[name] = target
         if len(stuck) > MAX_STUCK:
             del stuck[next(iter(stuck))]
@@ -187,7 +190,7 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
 
 
 def caller(request: RoutingRequest) -> Hashable:
-    """Who calls, as far as it can be told: the tenant, the user, or what the body says."""
+    """Returns who calls, as far as it is known: the tenant, the user, or what the body says."""
     if request.tenant is not None:
         return request.tenant
     for name in NAMES:

@@ -19,7 +19,7 @@ from gomodel_asgi.routing.registry import Registry
 from gomodel_asgi.testing import Answer, FakeProvider
 from gomodel_asgi.wire.json_body import Envelope
 from gomodel_asgi.wire.read_only import ReadOnlyDict, ReadOnlyList, read_only
-from tests.driving import ask
+from tests.support.driving import ask
 
 Json = dict[str, Any]
 

@@ -28,7 +28,7 @@ from .loading import load_gateway, masked, write_json, write_pairs, write_table
 # Asks one provider for its models: is it there, does it take the key, does it know what it is configured for.
 
 
-PATIENCE = 10.0  # seconds for all of one provider's answer: it is one list
+ANSWER_TIMEOUT = 10.0  # seconds for all of one provider's answer: it is one list
 LARGEST = 4 << 20  # bytes of that list; OpenRouter's, the longest known, has about one million
 PAGE = {"anthropic": "limit=1000", "gemini": "pageSize=1000"}  # these list 20 and 50 at a time, unless asked
 REFUSED = (401, 402, 403)
@@ -55,14 +55,14 @@ class Finding:
 
 
 async def probe(provider: Provider, transport: Transport, clock: Callable[[], float]) -> Finding:
-    """Ask *provider*, at most for `PATIENCE` seconds. Never raises for what it finds."""
+    """Ask *provider*, at most for `ANSWER_TIMEOUT` seconds. Never raises for what it finds."""
     try:
         credential = await provider.credential()
     except Exception as error:
         return Finding(provider.name, provider.address, "unusable", problems=(f"its key: {error}",))
     key, started = masked(credential.key), clock()
-    status, body, problem = None, b"", f"no answer within {PATIENCE:g} seconds."
-    with anyio.move_on_after(PATIENCE):
+    status, body, problem = None, b"", f"no answer within {ANSWER_TIMEOUT:g} seconds."
+    with anyio.move_on_after(ANSWER_TIMEOUT):
         try:
             status, body = await _asked(provider, credential, transport)
         except GatewayError as error:
@@ -77,7 +77,7 @@ async def _asked(provider: Provider, credential: Credential, transport: Transpor
     reply = await transport.open(_request(provider, credential))
     try:
         body = b""
-        while len(body) <= LARGEST and (data := await reply.read(PATIENCE)):
+        while len(body) <= LARGEST and (data := await reply.read(ANSWER_TIMEOUT)):
             body += data
         return reply.status, body
     finally:
@@ -98,7 +98,7 @@ def _request(provider: Provider, credential: Credential) -> UpstreamRequest:
         headers=[AGENT, ACCEPT_JSON, *credential.headers, *provider.fixed_headers],
         body=None,
         credential=credential.fingerprint,
-        deadline=PATIENCE,
+        deadline=ANSWER_TIMEOUT,
         allow_private=provider.allow_private,
         uds=uds,
     )
@@ -121,8 +121,8 @@ def judged(provider: Provider, status: int, body: bytes) -> tuple[str, list[str]
         return "not shown", ["it answered 200 with something that is no list of models; is the base URL right?"]
     missing = [pattern for pattern in provider.models if not any(fnmatchcase(name, pattern) for name in known)]
     wanted = len(tuple(provider.models))
-    told = f"{wanted - len(missing)} of {wanted} found" if wanted else f"{len(known)} listed"
-    return told, [f"it does not list the model {pattern}." for pattern in missing]
+    summary = f"{wanted - len(missing)} of {wanted} found" if wanted else f"{len(known)} listed"
+    return summary, [f"it does not list the model {pattern}." for pattern in missing]
 
 
 def names_in(body: bytes) -> list[str] | None:

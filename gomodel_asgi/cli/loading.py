@@ -36,7 +36,7 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def masked(key: str | None) -> str:
-    """Enough of a key to tell it from another, and of a short one nothing."""
+    """Returns enough of a key to recognise it by, and of a short one nothing."""
     if key is None:
         return "none"
     return f"…{key[-4:]}" if len(key) >= 20 else "set"

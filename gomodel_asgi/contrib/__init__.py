@@ -1,1 +1,25 @@
-"""Integrations with frameworks, each an extra of its own and imported on its own."""
+"""Integrations with frameworks, each an extra of its own and imported on its own; and what those with metrics share."""
+
+from __future__ import annotations
+
+OTHER = "other"
+
+
+class Bounded:
+    """Bounds the values of a metric's label, since models and error codes are chosen by others.
+
+    The first *limit* distinct values pass; every later new one becomes `other`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.known: set[str] = set()
+
+    def __call__(self, value: str | None) -> str:
+        """*value* as a label; `""` for None."""
+        if not value or value in self.known:
+            return value or ""
+        if len(self.known) >= self.limit:
+            return OTHER
+        self.known.add(value)
+        return value

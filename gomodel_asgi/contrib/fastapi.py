@@ -23,7 +23,7 @@ from ..gateway import Gateway
 from ..pipeline import refusal_of
 from ..server.handler import failed
 from ..server.paths import Route, match
-from ..server.websocket.handshake import refuse
+from ..server.websocket.connection import refuse
 from ..wire.headers import Headers, request_id
 from .openapi import OPERATIONS, documentation
 

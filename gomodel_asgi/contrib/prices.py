@@ -39,7 +39,7 @@ class Priced:
     def __call__(self, record: Record) -> None:
         if isinstance(record, Ended):
             record = replace(record, cost=self.cost(record.context, record.usage, record.service_tier))
-        self.observers.tell(record)
+        self.observers.notify(record)
 
     async def aclose(self) -> None:
         """Close the observers that can be closed."""

@@ -22,7 +22,7 @@ from ..observers import (
     RequestStarted,
     Warned,
 )
-from .cardinality import Bounded
+from . import Bounded
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -74,7 +74,7 @@ class PrometheusObserver:
         )
         self.cost = Counter("gomodel_cost_usd", "Cost, where `Priced` knows it.", names[1:], registry=registry)
         self.bytes = Counter("gomodel_sent_bytes", "Bytes given to clients.", ("provider",), registry=registry)
-        self.in_flight = Gauge("gomodel_requests_in_flight", "Requests under way.", registry=registry)
+        self.in_flight = Gauge("gomodel_requests_in_flight", "Requests in flight.", registry=registry)
 
     def _upstreams(self, registry: CollectorRegistry) -> None:
         self.policy = Histogram(

@@ -1,4 +1,4 @@
-"""What happened, told as it happens: frozen records to whoever wants to know.
+"""Observers: called with frozen records of what happens, as it happens.
 
 A drain: nothing comes back. An observer is called on the event loop, so it must not block; what it raises is logged
 once and never reaches the request. For sinks that wait there is `AsyncObserver`, for a line per request
@@ -6,8 +6,7 @@ once and never reaches the request. For sinks that wait there is `AsyncObserver`
 """
 
 from .answer import Usage
-from .fanout import AsyncObserver, Observer, Observers
-from .log import LoggingObserver
+from .fanout import AsyncObserver, LoggingObserver, Observer, Observers
 from .records import (
     AttemptEnded,
     AttemptStarted,

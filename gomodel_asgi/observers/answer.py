@@ -45,7 +45,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 def read_usage(raw: Any) -> Usage | None:
-    """What *raw* counts: a usage object of Responses, Chat Completions, Anthropic Messages or Gemini, told apart by its
+    """What *raw* counts: a usage object of Responses, Chat Completions, Anthropic Messages or Gemini, recognised by its
     members. None where it is none of them, or counts nothing."""
     if not isinstance(raw, Mapping):
         return None
@@ -140,7 +140,7 @@ NOTHING = msgspec.Raw(b"")
 
 
 class Final(msgspec.Struct):
-    """The members of a response that observers are told, as bytes; the others are passed over unread."""
+    """The members of a response that reach observers, as bytes; the others are passed over unread."""
 
     id: msgspec.Raw = NOTHING
     model: msgspec.Raw = NOTHING
@@ -155,7 +155,7 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def of_source(source: Source) -> Answer:
-    """What *source* has told so far. Its own raw usage is kept beside what the final response says."""
+    """Returns what *source* has read so far. Its own raw usage is kept beside what the final response says."""
     try:
         raw, final = source.usage(), source.final()
     except UNREADABLE:

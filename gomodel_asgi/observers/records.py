@@ -1,9 +1,9 @@
-"""The records: what an observer is told, one frozen object for each thing that happens.
+"""The records that an observer is called with, one frozen object for each thing that happens.
 
     RequestStarted → PolicyDecided → ( AttemptStarted → AttemptEnded )+ → FirstEvent → Completed | Disconnected
 
 Each exchange ends with exactly one `Completed` or `Disconnected`, also where it was refused or failed; whatever comes
-before is told only if it happened. `Warned` may come at any time between; `KeepAliveLost` belongs to no exchange. No
+before is sent only if it happened. `Warned` may come at any time between; `KeepAliveLost` belongs to no exchange. No
 record holds a key, a header, a prompt or an answer; but a `detail` is the upstream's own error message, which may quote
 a part of the request. They are structs of msgspec, a tenth of the cost of dataclasses: `msgspec.structs.asdict` and
 `replace` are there for them.
@@ -24,7 +24,7 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class Context(Struct, frozen=True):
-    """What is known of an exchange when a record of it is told.
+    """What is known of an exchange when a record of it is made.
 
     *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
     0: the record belongs to none.
@@ -141,7 +141,7 @@ class Cost(Struct, frozen=True, kw_only=True):
 
 
 class Ended(Record, frozen=True, kw_only=True):
-    """The exchange is over. Told once.
+    """The exchange is over. Sent once.
 
     *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
     operator may see of it. *usage* is given for operations that are billed (create, compact), *raw_usage* is the
@@ -188,7 +188,7 @@ class Warned(Record, frozen=True, kw_only=True):
 class KeepAliveLost(Record, frozen=True, kw_only=True):
     """An upstream has sent bytes after a complete reply, which could be read as the answer to somebody's next request:
     connections to *origin* (scheme, host and port) are used once each, until it has sent no such bytes for *seconds*.
-    It belongs to no exchange; told with the next request."""
+    It belongs to no exchange, and is sent with the next request."""
 
     origin: str
     seconds: float

@@ -1,7 +1,7 @@
-"""The trail of one exchange: where the rooms that do the work say what they have done, and from which records are made.
+"""The trace of one exchange: collects what the other rooms report, and makes the records of it.
 
-It exists only where somebody observes or wants timings; the rooms ask `if trail is not None` and do nothing more where
-it is not. It ends once, with one `Completed` or `Disconnected`, whoever gets there first.
+It exists only where somebody observes or wants timings; the rooms ask `if trace is not None` and do nothing more where
+it is None. It ends once, with one `Completed` or `Disconnected`, whichever comes first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _numbers = count(1)
 
 
 class Trace:
-    """Collects what happens in one exchange and tells *observers*."""
+    """Collects what happens in one exchange and notifies *observers*."""
 
     def __init__(self, observers: Observers, request_id: str = "") -> None:
         self.observers = observers
@@ -58,54 +58,54 @@ class Trace:
         self.over = False
 
     def know(self, **facts: Any) -> None:
-        """Put *facts* into the context of the records to come."""
+        """Puts *facts* into the context of the records to come."""
         self.context = replace(self.context, **facts)
 
-    # What the rooms say...
+    # What the other rooms report...
 
     def arrived(self, tenant: str | None, model: str | None, stream: bool, hint: str | None, size: int) -> None:
         """The request is here, whole; from now on time counts."""
         self.started, self.size = clock(), size
         self.know(tenant=tenant, model=clean(model), stream=stream)
-        self.observers.tell(RequestStarted(self.context, hint=clean(hint), bytes=size))
+        self.observers.notify(RequestStarted(self.context, hint=clean(hint), bytes=size))
 
     def refused(self, seconds: float, error: GatewayError) -> None:
         """The policy did not name a Target."""
         self.policy = seconds
-        self.observers.tell(PolicyDecided(self.context, seconds=seconds, error=code_of(error)))
+        self.observers.notify(PolicyDecided(self.context, seconds=seconds, error=code_of(error)))
 
     def decided(self, seconds: float, target: tuple[str, ...], model: str | None, labels: Mapping[str, str]) -> None:
         """The policy named *target*: the provider, and those to fall back on."""
         self.policy = seconds
         self.know(provider=target[0], target_model=clean(model), labels=MappingProxyType(dict(labels)))
-        self.observers.tell(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
+        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
 
     def attempt(self, provider: str, type: str, model: str | None, secrets: Iterable[str]) -> Step:
-        """A provider is about to be asked. What it says is told with *secrets* blacked out."""
+        """A provider is about to be asked. What it says is recorded with *secrets* redacted."""
         self.source = self.body = None
         self.warnings = []
         self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
         step = Step(self, len(self.attempts) + 1, provider, tuple(secrets))
         self.attempts.append(step)
-        self.observers.tell(AttemptStarted(self.context, number=step.number))
+        self.observers.notify(AttemptStarted(self.context, number=step.number))
         return step
 
     def reads(self, source: Source, warnings: list[str]) -> None:
         """*source* reads the answer, and may yet add to *warnings*."""
         self.source, self.warnings = source, warnings
 
-    def came(self, body: bytes) -> None:
-        """The answer came whole."""
+    def received(self, body: bytes) -> None:
+        """The whole answer has been read as one *body*."""
         self.body = body
 
     def first_event(self) -> None:
         """Something is on its way to the client."""
         self.first = clock() - self.started
-        self.observers.tell(FirstEvent(self.context, seconds=self.first))
+        self.observers.notify(FirstEvent(self.context, seconds=self.first))
 
     def warn(self, message: str) -> None:
         """Something was lost, or went wrong without failing the request."""
-        self.observers.tell(Warned(self.context, message=clean(message, DETAIL) or ""))
+        self.observers.notify(Warned(self.context, message=clean(message, DETAIL) or ""))
 
     def failed(self, error: GatewayError | None) -> None:
         """The exchange, or the stream that it had become, has failed."""
@@ -129,14 +129,14 @@ class Trace:
             return
         self.failed(None if self.source is None else self.source.failure)
         answer = self.answer()
-        self.told_warnings()
+        self.flush_warnings()
         self.know(served_model=answer.model)
         ended = self._ended(status, answer)
         if reason is not None and self.error is None:
-            self.observers.tell(Disconnected(self.context, reason=reason, **ended))
+            self.observers.notify(Disconnected(self.context, reason=reason, **ended))
             return
         outcome = "failed" if self.error is not None else answer.status or "completed"
-        self.observers.tell(Completed(self.context, outcome=outcome, **ended))
+        self.observers.notify(Completed(self.context, outcome=outcome, **ended))
 
     def answer(self) -> Answer:
         """What is known of the answer by now."""
@@ -144,8 +144,8 @@ class Trace:
             return of_source(self.source)
         return Answer() if self.body is None else of_body(self.body)
 
-    def told_warnings(self) -> None:
-        """Tell what the reader of the answer has noted."""
+    def flush_warnings(self) -> None:
+        """Notifies of the warnings that the reader of the answer has noted so far."""
         for message in self.warnings:
             self.warn(message)
         self.warnings = []
@@ -171,7 +171,7 @@ class Trace:
 
     def _usage(self, answer: Answer) -> Usage | None:
         """What the upstream reported; where the answer broke off before it could, a guess that is no less."""
-        if self._told_all() or (self.error is not None and self.first is None):
+        if self._usage_is_complete() or (self.error is not None and self.first is None):
             return answer.usage
         guess = estimate(self.size, self.measure.text)
         if answer.usage is None:
@@ -179,8 +179,8 @@ class Trace:
         output = max(answer.usage.output_tokens, guess.output_tokens)
         return replace(answer.usage, output_tokens=output, estimated=True)
 
-    def _told_all(self) -> bool:
-        """Whether the upstream has said what it had to say of the usage (nothing, if it was never asked)."""
+    def _usage_is_complete(self) -> bool:
+        """Whether the upstream has reported all of its usage (none, if it was never asked)."""
         if self.source is None:
             return self.body is not None or not self.attempts
         return self.source.terminal in ("completed", "incomplete") or isinstance(self.error, UpstreamRejected)
@@ -197,7 +197,7 @@ class Trace:
 
 
 class Step:
-    """One attempt of a trail."""
+    """One attempt of a trace."""
 
     def __init__(self, trace: Trace, number: int, provider: str, secrets: tuple[str, ...]) -> None:
         self.trace = trace
@@ -209,21 +209,21 @@ class Step:
 
     def answered(self, status: int) -> None:
         """The upstream has begun to answer."""
-        self._tell(status=status, error=None, detail=None)
+        self._end(status=status, error=None, detail=None)
 
     def failed(self, error: BaseException) -> None:
         """It has not: *error* says why."""
         if not isinstance(error, GatewayError):
-            return self._tell(status=None, error="cancelled", detail=None)
+            return self._end(status=None, error="cancelled", detail=None)
         usage = self.trace.answer().usage if self.trace.context.operation in BILLED else None
-        self.trace.told_warnings()
+        self.trace.flush_warnings()
         detail = redacted(error, self.secrets)
-        self._tell(status=error.status, error=code_of(error), detail=detail, usage=usage)
+        self._end(status=error.status, error=code_of(error), detail=detail, usage=usage)
 
-    def _tell(self, **facts: Any) -> None:
+    def _end(self, **facts: Any) -> None:
         self.seconds = clock() - self.started
         record = AttemptEnded(self.trace.context, number=self.number, seconds=self.seconds, **facts)
-        self.trace.observers.tell(record)
+        self.trace.observers.notify(record)
 
 
 def code_of(error: GatewayError) -> str:
@@ -240,4 +240,4 @@ def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
     return clean(text, DETAIL)
 
 
-SHORTEST_SECRET = 6  # anything shorter is no key, and would black out ordinary words
+SHORTEST_SECRET = 6  # anything shorter is no key, and would redact ordinary words

@@ -42,7 +42,7 @@ DEMANDED: Mapping[str, Mapping[str, str]] = {"anthropic": {"anthropic-version": 
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """A key as it is used: *fingerprint* tells it apart where it must not be known, *headers* carry it."""
+    """A key as it is used: *fingerprint* identifies it where it must not be known, *headers* carry it."""
 
     key: str | None
     fingerprint: str
@@ -67,7 +67,7 @@ class Provider:
     what a translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and
     refuses the rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out.
     *allow_private=False* refuses to connect to addresses that are not public: for base URLs that tenants supply.
-    *max_concurrency* bounds the requests under way. *estimate_tokens* says whether `input_tokens` of an upstream
+    *max_concurrency* bounds the requests in flight. *estimate_tokens* says whether `input_tokens` of an upstream
     that cannot count is answered with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API
     puts around its reasoning, for instance `("<think>", "</think>")`: a passage between them that opens an answer
     becomes a reasoning item.
@@ -202,8 +202,8 @@ class Provider:
         return self._credential(await _resolve(self.api_key if own is None else own))
 
     @cached_property
-    def standing(self) -> Credential | None:
-        """The credential of a provider whose key never changes; None where it has to be asked for.
+    def static_credential(self) -> Credential | None:
+        """The credential of a provider whose key never changes, or None where each request asks for it.
 
         :raises ValueError: as `credential`.
         """
@@ -239,7 +239,7 @@ _salt = secrets.token_bytes(16)
 
 @lru_cache(maxsize=4096)
 def fingerprint(key: str | None) -> str:
-    """What tells credentials apart where they must not be known: keyed with a secret of this process."""
+    """Returns a digest that identifies a credential without revealing it, keyed with a secret of this process."""
     return "" if key is None else hashlib.blake2b(key.encode(), key=_salt, digest_size=12).hexdigest()
 
 

@@ -104,8 +104,8 @@ class Store(Protocol):
     #     local        it as a `Local`, or None: it is in this process, which alone can read its keys: `local_of`
     #     add_with     `add`, and `put` another record if it was added, in one step
     #     add_for      `add` a record of an owner's whose key does not say so
-    #     get_many     `async (collection, keys) -> list[Record | None]` in the order of *keys*, in one round trip for up
-    #                  to `MOST_KEYS` keys; without it `get_many` below asks for one after the other
+    #     get_many     `async (collection, keys) -> list[Record | None]` in their order, in one round trip for up to
+    #                  `MOST_KEYS` keys; without it `get_many` below asks for one after the other
     #     delete_many  `async (collection, keys)`, likewise
 
     async def get(self, collection: str, key: str) -> Record | None:

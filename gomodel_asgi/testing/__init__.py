@@ -41,8 +41,7 @@ if TYPE_CHECKING:
     from .plan import Answer, Reply, ToolCall
     from .policy import run_policy
     from .provider import FakeProvider, Scripted
-    from .server import ReceivedRequest
-    from .signals import Signal
+    from .received import ReceivedRequest, Signal
 
 __all__ = [
     "Answer",
@@ -76,7 +75,7 @@ __all__ = [
     "run_policy",
 ]
 
-ROOMS = {
+MODULES = {
     "FakeProvider": "provider",
     "Scripted": "provider",
     "Answer": "plan",
@@ -85,8 +84,8 @@ ROOMS = {
     "Message": "model",
     "Prompt": "model",
     "Tool": "model",
-    "ReceivedRequest": "server",
-    "Signal": "signals",
+    "ReceivedRequest": "received",
+    "Signal": "received",
     "run_policy": "policy",
 }
 """Where each name lives; what is not here is a fault."""
@@ -95,7 +94,7 @@ ROOMS = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f".{ROOMS.get(name, 'faults')}", __name__), name)
+    value: object = getattr(import_module(f".{MODULES.get(name, 'faults')}", __name__), name)
     globals()[name] = value
     return value
 

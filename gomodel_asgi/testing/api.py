@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .model import EPOCH, Model
-from .plan import Plan
-from .responses.conversations import Refused
-from .server import ReceivedRequest
-from .wire import Wire
+from .plan import Headers, Plan, unary
+from .received import ReceivedRequest
+from .wire import Failure, Wire
 
 PREFIX = r"(?:/(?!(?:responses|conversations|chat|completions|messages|models)(?:/|$))[^/]+)*"
 """Any path before an API's own, such as `/v1` or `/openai/deployments/large`. No part of it may be the API's own: a
@@ -78,7 +78,7 @@ def no_such_path(request: ReceivedRequest) -> Refused:
     return Refused(404, f"Invalid URL ({request.method} {request.path})")
 
 
-def only(method: str, request: ReceivedRequest) -> None:
+def require_method(method: str, request: ReceivedRequest) -> None:
     """Refuse every method but this one."""
     if request.method != method:
         raise Refused(405, f"Not allowed to {request.method} on {request.path}.")
@@ -105,7 +105,7 @@ def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) 
 
     :raises Refused: there is no such model.
     """
-    only("GET", request)
+    require_method("GET", request)
     models = [{"id": name, "object": "model", "created": EPOCH, "owned_by": settings.name} for name in settings.listed]
     if id is None:
         return {"object": "list", "data": models}
@@ -119,3 +119,21 @@ def check_model(settings: Settings, name: object) -> None:
         return
     message = f"The model `{name}` does not exist or you do not have access to it."
     raise Refused(404, message, type="invalid_request_error", code="model_not_found")
+
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+class Refused(Exception):
+    """The request is answered with an error, in the form of the API that refuses it."""
+
+    def __init__(
+        self, status: int, message: str, *, type: str | None = None, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.failure = Failure(status=status, message=message, type=type, code=code, param=param)
+
+
+def json_reply(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
+    """*value* as the reply."""
+    return unary(200, headers, json.dumps(value).encode(), value)

@@ -162,7 +162,7 @@ def unary(status: int, headers: Headers, body: bytes, response: Mapping[str, Any
 def chunked(
     status: int, headers: Headers, pieces: tuple[bytes, ...], response: Mapping[str, Any] | None = None
 ) -> Plan:
-    """A reply in pieces, of a length that is not told."""
+    """Returns a reply in pieces, whose length is not declared."""
     return Plan((Head(status, headers), *map(Body, pieces), End()), response)
 
 

@@ -21,7 +21,7 @@ from ..settings import Timeouts
 from ..threads import call
 from ..wire.json_body import Envelope
 from .plan import HeaderList, encoded
-from .signals import backend
+from .received import backend
 
 if TYPE_CHECKING:
 

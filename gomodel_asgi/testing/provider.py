@@ -28,14 +28,12 @@ from typing import Literal, Self
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .api import Api, Settings
-from .asgi import received, send_plan
+from .api import JSON, Api, Refused, Settings
 from .faults import Fault
 from .model import Model, Prompt, default_answer
 from .plan import Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
-from .responses.conversations import JSON, Refused
-from .server import ReceivedRequest, Server
-from .signals import Signal
+from .received import ReceivedRequest, Signal
+from .server import Server, received, send_plan
 from .wire import Failure, Wire
 
 Dialect = Literal["responses", "chat", "anthropic", "gemini"]
@@ -47,7 +45,7 @@ APIS: dict[Dialect, str] = {
     "anthropic": "AnthropicApi",
     "gemini": "GeminiApi",
 }
-"""The class of each dialect, in the module `api` of its room."""
+"""The class of each dialect, in the module of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Scripted:
 
 
 class FakeProvider:
-    """A model provider that speaks one *dialect*, below any path, and does as it is told.
+    """A model provider that speaks one *dialect*, below any path, and does what a test scripts.
 
     *name* goes into every id, so that two of them never issue the same. *api_key* refuses requests that do not carry
     it, as the API does, and quotes what they carry, as some providers do. *models* are those that it lists and has;
@@ -242,7 +240,7 @@ class FakeProvider:
     # Answering...
 
     def _new_api(self) -> Api:
-        module = import_module(f".{self.dialect}.api", __package__)
+        module = import_module(f".{self.dialect}", __package__)
         api: Api = getattr(module, APIS[self.dialect])(self._settings)
         return api
 

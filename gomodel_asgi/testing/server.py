@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for plans: real sockets, asyncio or trio, exact bytes.
+"""Plays plans on real sockets, as a small HTTP/1.1 server that is exact to the byte; or for an ASGI server.
 
 One task reads a connection, another plays the replies. The reader goes on while a reply is being played, so that a
 client that leaves is noticed at once, in the middle of a stall too. Everything is bounded: connections, requests that
@@ -7,78 +7,21 @@ wait on one of them, the size of a body, the time a connection may idle.
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 import anyio
 import httptools
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from starlette.types import Receive, Scope, Send
 
-from .plan import Body, Close, Fill, Head, Hold, Pause, Plan, Raw
-from .signals import Signal
-
-# What a fake provider received, request by request, for tests to look into.
-
-
-SHOWN = frozenset({b"accept", b"content-length", b"content-type", b"host", b"user-agent", b"x-request-id"})
-"""Headers whose values `repr` shows; any other may hold a credential."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReceivedRequest:
-    """One request as it came.
-
-    *path* is the raw path of the request line, escapes left as they are, *query* what followed `?`. *headers* have
-    lower-case names and keep order, repetitions and value bytes. *connection* numbers the connection that it came on,
-    from 1; it is 0 where another server took the request.
-    """
-
-    method: str
-    path: str
-    query: bytes
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    connection: int = 0
-    disconnected: Signal = field(default_factory=Signal)
-    """Set when the client left before the reply had ended; `await request.disconnected.wait()`."""
-    answered: Signal = field(default_factory=Signal)
-    """Set when the reply has gone out as scripted, to its end or to its cut."""
-
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-    def values(self, name: str) -> list[str]:
-        """All values of the header *name*, in order; none is an empty list."""
-        wanted = name.lower().encode()
-        return [value.decode("latin-1") for key, value in self.headers if key == wanted]
-
-    def header(self, name: str) -> str | None:
-        """The first value of the header *name*, None where it was not sent."""
-        return next(iter(self.values(name)), None)
-
-    def __contains__(self, secret: str | bytes) -> bool:
-        """Whether *secret* stands anywhere in the request: line, headers or body."""
-        wanted = secret.encode() if isinstance(secret, str) else secret
-        lines = [b"%s: %s" % header for header in self.headers]
-        return any(wanted in part for part in (self.path.encode("latin-1"), self.query, self.body, *lines))
-
-    def __repr__(self) -> str:
-        headers = ", ".join(f"{name.decode('latin-1')}: {_shown(name, value)}" for name, value in self.headers)
-        query = "?…" if self.query else ""
-        return f"<ReceivedRequest {self.method} {self.path}{query} [{headers}] {len(self.body)} bytes>"
-
-
-def _shown(name: bytes, value: bytes) -> str:
-    return value.decode("latin-1") if name in SHOWN else "…"
-
+from .plan import Body, Close, End, Fill, Head, Hold, Pause, Plan, Raw, Step
+from .received import ReceivedRequest, Signal
 
 MAX_CONNECTIONS = 16_384
 """Above the 10,000 streams that a load test opens; a connection more is closed at once."""
@@ -230,11 +173,11 @@ class Server:
         player = Player(stream, keep, request.method == "HEAD", self.released())
         async with anyio.create_task_group() as tasks:
 
-            async def watch() -> None:
+            async def notice_disconnect() -> None:
                 await left.wait()
                 tasks.cancel_scope.cancel()
 
-            tasks.start_soon(watch)
+            tasks.start_soon(notice_disconnect)
             try:
                 await player.play(plan)
             except GONE:
@@ -316,3 +259,75 @@ def _phrase(status: int) -> bytes:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b"Scripted"
+
+
+# For an ASGI server, where the fake provider is not its own server.
+
+
+class ScriptedCut(ConnectionAbortedError):
+    """The script breaks the connection off here: the server has to, since an ASGI app cannot."""
+
+
+async def received(scope: Scope, receive: Receive) -> ReceivedRequest | None:
+    """The request in *scope*, None if its client left before it was whole."""
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    path = scope.get("raw_path") or scope["path"].encode()
+    headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+    return ReceivedRequest(scope["method"], path.decode("latin-1"), scope["query_string"], headers, bytes(body))
+
+
+async def send_plan(request: ReceivedRequest, plan: Plan, released: Signal, receive: Receive, send: Send) -> None:
+    """Answer *request* with *plan*, until its end or until the client leaves.
+
+    :raises ScriptedCut: the script says that the connection breaks.
+    """
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def notice_disconnect() -> None:
+            await receive()  # after the body's end there is nothing but `http.disconnect`
+            request.disconnected.set()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(notice_disconnect)
+        try:
+            for step in plan.steps:
+                await _play(step, released, send)
+        except Exception as exc:  # raised below, where no task group wraps it
+            failure = exc
+        if failure is None or isinstance(failure, ScriptedCut):
+            request.answered.set()
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _play(step: Step, released: Signal, send: Send) -> None:
+    match step:
+        case Head():
+            await send({"type": "http.response.start", "status": step.status, "headers": _headers(step)})
+        case Body(data):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        case Fill():
+            for piece in step.pieces():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        case Hold():
+            await released.wait()
+        case Pause(seconds):
+            await anyio.sleep(seconds)
+        case End():
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        case _:  # Raw, Close
+            raise ScriptedCut("the script breaks the connection off")
+
+
+def _headers(head: Head) -> list[tuple[bytes, bytes]]:
+    length = [] if head.length is None or head.framed or head.bodiless else [(b"content-length", b"%d" % head.length)]
+    return [*head.headers, *length]

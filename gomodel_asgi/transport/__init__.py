@@ -1,23 +1,28 @@
 """The only rooms that touch the network.
 
-    base                the seam: one request out, one reply back
-    head, addresses     no I/O: request heads, which addresses are public
+    request             what a request needs before anything is sent: the addresses it may go to, and its head
+    slots               how many connections may be open at once
     http11/             our own HTTP/1.1, for asyncio
     httpx_transport     a transport of httpx or httpx2, for the rest: trio, proxies, HTTP/2
+    websocket           the WebSockets to upstreams of one client's connection
 
 The transports, and the libraries below them, are imported when they are first asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..seams.transport import Headers, Transport, UpstreamReply, UpstreamRequest
+from ..deadline import on_trio
+from ..seams.transport import Headers, Listener, Transport, UpstreamReply, UpstreamRequest
+from .slots import ConnectionLimit
 
 if TYPE_CHECKING:
     from .http11 import Http11Transport
     from .httpx_transport import HttpxTransport
+
 
 __all__ = ["Headers", "Http11Transport", "HttpxTransport", "Transport", "UpstreamReply", "UpstreamRequest"]
 
@@ -28,3 +33,55 @@ def __getattr__(name: str) -> Any:
     if name not in ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(ON_FIRST_USE[name], __name__), name)
+
+
+# The transport of a gateway that was given none: ours on asyncio, httpx's everywhere else.
+
+
+class DefaultTransport:
+    """Chooses by the running event loop; makes each of the two when it is first needed."""
+
+    def __init__(self) -> None:
+        self.asyncio: Transport | None = None
+        self.elsewhere: Transport | None = None
+        self.attached: list[tuple[ConnectionLimit, Listener]] = []
+
+    def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
+        """As `Http11Transport.attach`."""
+        self.attached.append((connections, listener))
+        for made in (self.asyncio, self.elsewhere):
+            attach(made, connections, listener)
+
+    def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamReply]:
+        return self._chosen().open(request)
+
+    def aclose(self) -> Coroutine[Any, Any, None]:
+        return self._chosen().aclose()
+
+    def _chosen(self) -> Transport:
+        if on_trio():
+            return self._for_elsewhere()
+        if self.asyncio is None:
+            from .http11 import Http11Transport
+
+            self.asyncio = self._with_attached(Http11Transport())
+        return self.asyncio
+
+    def _for_elsewhere(self) -> Transport:
+        if self.elsewhere is None:
+            from .httpx_transport import HttpxTransport
+
+            self.elsewhere = self._with_attached(HttpxTransport())
+        return self.elsewhere
+
+    def _with_attached(self, transport: Transport) -> Transport:
+        for connections, listener in self.attached:
+            attach(transport, connections, listener)
+        return transport
+
+
+def attach(transport: object, connections: ConnectionLimit, listener: Listener) -> None:
+    """Hands a gateway's limit and listener to *transport*, where that has an `attach`."""
+    wants: Callable[[ConnectionLimit, Listener], None] | None = getattr(transport, "attach", None)
+    if wants is not None:
+        wants(connections, listener)

@@ -1,7 +1,7 @@
 """`HttpxTransport`: a transport of httpx or httpx2 behind our seam, on asyncio and trio.
 
 Strategy: the *transport* of the library, not its client, so there is no cookie jar, no redirect, no environment. What
-the library does with time it is told not to do (but for connect and pool): deadlines are ours, by cancellation, since
+the library could do with time is switched off (but for connect and pool): deadlines are ours, by cancellation, since
 its own count per read and start anew with each byte. After a cancelled read its stream cannot be read again.
 
 What the wrapped library cannot be made to do is refused rather than half done: see `allow_private` and `uds` below.
@@ -22,9 +22,8 @@ import anyio.to_thread
 
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
 from ..seams.transport import Headers, Listener, UpstreamRequest
-from .head import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, authority, request_head
 from .httpx_errors import LIBRARIES, meaning_of
-from .resolve import addresses_of, unreachable
+from .request import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, addresses_of, authority, request_head, unreachable
 from .slots import ConnectionLimit, of_process
 
 VERSIONS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2")
@@ -227,7 +226,7 @@ class HttpxTransport:
 
     def _refuse(self, request: UpstreamRequest) -> None:
         if not request.allow_private and (self._given is not None or self._proxy or request.uds):
-            raise UpstreamUnreachable("This transport cannot tell whether the upstream's address is public.")
+            raise UpstreamUnreachable("This transport cannot know whether the upstream's address is public.")
         if request.uds is not None and self._given is not None:
             raise UpstreamUnreachable("This transport was not made for a Unix socket.")
 
@@ -244,7 +243,7 @@ def _extensions(request: UpstreamRequest, by_proxy: bool) -> dict[str, Any]:
 
 
 def _check(response: Any) -> None:
-    """Refuse what the libraries let pass and Http11Transport would not, as far as they tell us of it."""
+    """Refuses what the libraries let pass and Http11Transport would not, as far as they report it."""
     version = response.extensions.get("http_version", b"HTTP/1.1")
     names = [name.lower() for name, _ in response.headers.raw]
     size = sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
@@ -282,6 +281,6 @@ async def _finish(chunks: AsyncIterator[bytes]) -> None:
 
 
 async def _close(stack: AsyncExitStack) -> None:
-    # A library that fails to close has nothing more to tell: the reply is over, and its caller must go on.
+    # A library that fails to close has nothing more to say: the reply is over, and its caller must go on.
     with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):
         await stack.aclose()

@@ -24,7 +24,7 @@ from ..errors import Overloaded
 
 LEAST, MOST = 64, 16_384
 UNKNOWN = 1024
-"""Connections where the platform tells no limit of descriptors, as Windows does not."""
+"""Connections where the platform declares no limit of descriptors, as Windows does not."""
 
 
 def half_of_descriptors() -> int:

@@ -251,7 +251,7 @@ class Attempt(Struct):
         body, id = await self._body(upstream), None
         if self.candidate.dialect is None:
             if self.job.trace is not None:
-                self.job.trace.came(body)
+                self.job.trace.received(body)
             body, id = await unary.native(body, self.job, self.candidate)
         else:
             await unary.examine(body, self.job.setup.limits)

@@ -312,7 +312,7 @@ async def resolve(target: Target, job: Job) -> ResolvedTarget:
     made, candidates = await _resolved(target, job), job.setup.candidates
     own = target.api_key is not None or target.headers is not None
     own = own or target.timeouts is not None or target.retries is not None
-    if isinstance(target.provider, str) and not own and made.provider.standing is not None:
+    if isinstance(target.provider, str) and not own and made.provider.static_credential is not None:
         if len(candidates) >= MOST_CANDIDATES:
             candidates.clear()
         # Without what else this Target says (what it falls back on, labels, members of the body): others say others.
@@ -327,7 +327,7 @@ async def _resolved(target: Target, job: Job) -> ResolvedTarget:
     timeouts, retries = timeouts_of(target, provider, setup), setup.retries
     for giver in (provider, target):
         retries = giver.retries.over(retries) if giver.retries else retries
-    credential = provider.standing if target.api_key is None else None
+    credential = provider.static_credential if target.api_key is None else None
     if credential is None:
         credential = await _credential(provider, target)
     redactor = redactor_of(_secrets(target, provider, credential))

@@ -18,7 +18,7 @@ from gomodel_asgi.observers import Ended, Record, RequestStarted
 from gomodel_asgi.seams.transport import UpstreamReply, UpstreamRequest
 from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
-from gomodel_asgi.transport.default import DefaultTransport
+from gomodel_asgi.transport import DefaultTransport
 
 from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
 from ..support.lab import until

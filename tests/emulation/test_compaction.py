@@ -24,12 +24,11 @@ from gomodel_asgi.history.quota import Quotas
 from gomodel_asgi.history.records import COMPACTIONS, Records
 from gomodel_asgi.stores import MemoryStore, NoStore, RedisStore, Store
 from gomodel_asgi.testing import Answer, FakeProvider
-from tests.driving import Caller, ask
-
-from .conftest import Open
-from .servers import RedisServer
-from .test_context import LONG, MANAGED, gateway_of
-from .test_owner_http import of, tenant
+from tests.emulation.test_context_management import LONG, MANAGED, gateway_of
+from tests.support.databases import RedisServer
+from tests.support.driving import Caller, ask
+from tests.support.engines import Open
+from tests.support.tenants import of, tenant
 
 Json = dict[str, Any]
 

@@ -15,11 +15,11 @@ from gomodel_asgi.history.records import Records
 from gomodel_asgi.history.turns import CODEC, LONGEST, TURNS, Line, Turn
 from gomodel_asgi.stores import MemoryStore, Store
 from gomodel_asgi.testing import FakeProvider
-from tests.driving import ask
+from tests.support.driving import ask
+from tests.support.engines import Open
+from tests.support.remembering import MODELS, provider_of, says
 
-from .conftest import Open
 from .counted import Counted
-from .upstreams import MODELS, provider_of, says
 
 TENANT = "acme"
 

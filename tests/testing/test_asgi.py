@@ -15,7 +15,7 @@ import uvicorn
 from starlette.types import Message
 
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Fault, Garbage, Oversize, Reply, Slow, Stall, Trailing
-from gomodel_asgi.testing.asgi import ScriptedCut
+from gomodel_asgi.testing.server import ScriptedCut
 
 PATIENCE = 10.0
 

@@ -10,7 +10,8 @@ import openai
 import pytest
 
 from gomodel_asgi.testing import FakeProvider
-from gomodel_asgi.testing.responses.conversations import MOST, Conversations, Refused
+from gomodel_asgi.testing.api import Refused
+from gomodel_asgi.testing.conversations import MOST, Conversations
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
-from gomodel_asgi.testing.anthropic.writing import signature_of as anthropic_signature
-from gomodel_asgi.testing.gemini.writing import signature_of as gemini_signature
+from gomodel_asgi.testing.anthropic_rules import signature_of as anthropic_signature
+from gomodel_asgi.testing.gemini_wire import signature_of as gemini_signature
 from gomodel_asgi.testing.provider import Dialect
 from gomodel_asgi.wire.sse import Decoder
 

@@ -38,8 +38,8 @@ from gomodel_asgi.testing import (
     Swapped,
     Trailing,
 )
+from gomodel_asgi.testing.received import thread_safe
 from gomodel_asgi.testing.server import MAX_BODY, Server
-from gomodel_asgi.testing.signals import thread_safe
 
 PATIENCE = 10.0
 

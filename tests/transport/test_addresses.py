@@ -14,9 +14,10 @@ import trustme
 
 from gomodel_asgi.errors import UpstreamUnreachable
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.transport import Http11Transport, HttpxTransport, UpstreamRequest, resolve
+from gomodel_asgi.transport import Http11Transport, HttpxTransport, UpstreamRequest
+from gomodel_asgi.transport.request import MOST_ADDRESSES, addresses_of
 from gomodel_asgi.transport.slots import ConnectionLimit
-from gomodel_asgi.transport.websocket.dial import connect
+from gomodel_asgi.transport.websocket import connect
 
 from ..support.requests import fetch, post
 from ..support.scripted_upstream import Peer, Upstream, answer, reply
@@ -55,13 +56,13 @@ class Names:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     names = Names()
-    monkeypatch.setattr(resolve, "getaddrinfo", names)
+    monkeypatch.setattr("gomodel_asgi.transport.request.getaddrinfo", names)
     return names
 
 
 @pytest.fixture
 def internet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolve, "is_public", lambda address: address in (PUBLIC, OTHER))
+    monkeypatch.setattr("gomodel_asgi.transport.request.is_public", lambda address: address in (PUBLIC, OTHER))
 
 
 async def refused(websocket: bytes) -> None:
@@ -225,10 +226,10 @@ async def test_the_certificate_and_the_host_are_those_of_the_name(
 async def test_of_many_addresses_a_few_are_tried(names: Names) -> None:
     names.answers = [[f"8.8.8.{number}" for number in range(100)]]
 
-    assert len(await resolve.addresses_of(tenants(80))) == resolve.MOST_ADDRESSES
+    assert len(await addresses_of(tenants(80))) == MOST_ADDRESSES
 
 
 async def test_the_families_take_turns(names: Names) -> None:
     names.answers = [["2606:4700::1", "2606:4700::2", "8.8.8.8", "2606:4700::1"]]
 
-    assert await resolve.addresses_of(tenants(80)) == ["2606:4700::1", "8.8.8.8", "2606:4700::2"]
+    assert await addresses_of(tenants(80)) == ["2606:4700::1", "8.8.8.8", "2606:4700::2"]

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.transport import Transport
-from gomodel_asgi.transport.head import authority, request_head
-from gomodel_asgi.transport.resolve import is_public
+from gomodel_asgi.transport.request import authority, is_public, request_head
 
 from ..support.requests import post
 

@@ -331,9 +331,9 @@ def test_no_more_than_a_thousand_are_remembered() -> None:
     for number in range(3 * MOST_SUSPECTS):
         suspects.add(("http", f"h{number}", 80, None))
 
-    assert len(suspects.until) == len(suspects.untold) == MOST_SUSPECTS
+    assert len(suspects.until) == len(suspects.unreported) == MOST_SUSPECTS
     assert not suspects.has(("http", "h0", 80, None))
-    assert len(told.lost) == MOST_SUSPECTS and not suspects.untold
+    assert len(told.lost) == MOST_SUSPECTS and not suspects.unreported
 
 
 def test_a_listener_that_is_gone_is_not_kept() -> None:

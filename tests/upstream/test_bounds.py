@@ -23,7 +23,7 @@ from gomodel_asgi.history.recorder import last_response
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.observers.answer import LONG, Measure, of_body
 from gomodel_asgi.testing import FakeProvider, Reply
-from gomodel_asgi.transport.websocket.replies import _error as error_in
+from gomodel_asgi.transport.websocket_socket import _error as error_in
 from gomodel_asgi.wire.items import Message
 from gomodel_asgi.wire.json_scan import SHORT, short, tree
 from gomodel_asgi.wire.partial_json import LONGEST_OPENING, StringMember

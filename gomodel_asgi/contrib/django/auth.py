@@ -1,4 +1,4 @@
-"""Tells the gateway who calls: Django itself puts no user into the ASGI scope."""
+"""Puts the caller into the ASGI scope, since Django itself puts no user there."""
 
 from __future__ import annotations
 

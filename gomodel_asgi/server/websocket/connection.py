@@ -10,19 +10,24 @@ connection close it.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
 import anyio
+from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
-from ...errors import GatewayError, InvalidRequest, PolicyFailed, ServerShutdown
+from ...errors import Denied, GatewayError, InvalidRequest, PolicyFailed, RoutingError, ServerShutdown
 from ...history.mentions import check_steer
 from ...operations import BODY
+from ...pipeline import Inbound, decide, job_of, tenant_of
 from ...stores import NoStore
 from ...threads import paced
-from ...transport.websocket.relay import Relay
+from ...transport.websocket import Relay
 from ...wire.ambiguity import FRAME, check_names
-from ...wire.json_body import opening
+from ...wire.headers import read, request_id
+from ...wire.json_body import Envelope, opening
 from ...wire.websocket_frames import (
     Create,
     Steer,
@@ -35,18 +40,99 @@ from ...wire.websocket_frames import (
     type_of,
 )
 from ..body import limit_of
-from ..handler import Served
+from ..handler import Served, failed
+from ..paths import agreed, split_query
 from .connection_history import Memory
-from .handshake import Admission, admitted, refuse
-from .turn import ClientGone, Lanes, Outbox, Turn
+from .turn import ClientGone, Lanes, Outbox, Session, Turn
+
+# Before the upgrade: who asks, whether the policy lets them in, and how they are refused.
+#
+# A browser opens a WebSocket to any origin, with the cookies that it has for it, and asks nobody. So a page of
+# another origin is refused before the policy is asked (RFC 6455, 10.2), as a body without a JSON content type is over
+# HTTP.
+
+
+RESPONSE = "websocket.http.response"
+"""The ASGI extension by which a server can send a whole HTTP answer instead of the upgrade; without it, a bare 403."""
+
+
+class Admission(Struct):
+    """An upgrade that was let in: what every create on it inherits."""
+
+    session: Session
+    tenant: str | None
+    headers: Mapping[bytes, bytes]
+    query: str
+    hints: list[str]
+
+
+async def admitted(gateway: Served, scope: Scope) -> Admission:
+    """Returns what every create on the connection inherits, once the policy has let the upgrade in.
+
+    :raises GatewayError: it is refused; `PolicyFailed` has the host's own exception as its cause.
+    """
+    headers = read(scope["headers"])
+    session = Session(request_id(headers.get(b"x-request-id")))
+    gateway.in_flight.check_open()
+    check_origin(headers)
+    query, hints = split_query(scope.get("query_string", b""))
+    tenant = None
+    if gateway.tenant is not None or "user" in scope:
+        tenant = await tenant_of(scope, gateway.tenant)
+    hint = agreed(None, scope["headers"], hints)
+    # The key of one request cannot be that of all: an upstream would answer each with the first one's response.
+    headers.pop(b"idempotency-key", None)
+    inbound = Inbound("connect", Envelope.empty(), hint, scope, session.id, headers, query, connection=session)
+    await _let_in(gateway, inbound, tenant)
+    return Admission(session, tenant, headers, query, hints)
+
+
+async def _let_in(gateway: Served, inbound: Inbound, tenant: str | None) -> None:
+    """Ask the policy. Which model it will be is not known yet, so a policy that misses one has refused nobody."""
+    try:
+        await decide(job_of(gateway.setup, inbound, tenant))
+    except (InvalidRequest, RoutingError) as error:
+        if error.param != "model":
+            raise
+
+
+def check_origin(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a page of another origin. Programs send no `Origin`; a proxy in front may tell the host by
+    `X-Forwarded-Host`, which a page cannot set.
+
+    :raises Denied: 403.
+    """
+    origin = headers.get(b"origin")
+    if origin is None:
+        return
+    host = urlsplit(origin.decode("latin-1")).netloc.lower().encode("latin-1")
+    if not host or host not in (headers.get(b"host", b"").lower(), headers.get(b"x-forwarded-host", b"").lower()):
+        raise Denied("A page of another origin may not open a connection here.", code="origin_not_allowed")
+
+
+def nowhere() -> InvalidRequest:
+    """The answer to an upgrade at a path that has none."""
+    return InvalidRequest("There is no WebSocket at this path.", status=404, code="not_found")
+
+
+async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:
+    """Answer an upgrade with *error*: as an HTTP response where the server can send one, else as its bare refusal."""
+    if RESPONSE not in (scope.get("extensions") or {}):
+        return await send({"type": "websocket.close", "code": 1008, "reason": ""})
+    reply = failed(error)
+    body = reply.body or b""
+    headers = [*reply.raw_headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": RESPONSE + ".start", "status": error.status, "headers": headers})
+    await send({"type": RESPONSE + ".body", "body": body, "more_body": False})
+
 
 Ending = Literal["gone", "stalled", "old", "idle", "drained", "shutdown"]
 
 BURST = 100
 """Frames that are read in one `WINDOW`; a client that sends faster is read at this rate, and its socket fills up."""
 WINDOW = 0.1
-LAST_WORDS = 1.0  # seconds for what is still to be said when the connection ends
-MOST_TOLD = 8  # failures of the host's own code that are kept for it until the connection ends
+CLOSING = 1.0  # seconds for what is still to be sent when the connection ends
+MOST_FAILURES = 8  # failures of the host's own code that are kept for it until the connection ends
 
 CLOSE_CODES: dict[Ending, int] = {"old": 1001, "idle": 1001, "drained": 1012, "shutdown": 1012}
 """RFC 6455, 7.4.1 and the IANA registry: going away, service restart. SDKs connect anew after either."""
@@ -64,7 +150,7 @@ class Connection:
         self.limit = limit_of(scope, gateway.setup.limits.body)
         self.outbox = Outbox(send, self.timeouts.stalled_client)
         self.memory = Memory(self.limit)
-        self.lasting = not isinstance(gateway.store, NoStore)
+        self.has_store = not isinstance(gateway.store, NoStore)
         self.ending: Ending | None = None
         self.raised: list[BaseException] = []
         self.turns: list[Turn] = []
@@ -92,12 +178,12 @@ class Connection:
             raise self.raised[0] if len(self.raised) == 1 else BaseExceptionGroup("policies failed", self.raised)
 
     def failed(self, cause: BaseException | None) -> None:
-        """The host's own code has failed: it is told when the connection ends."""
-        if cause is not None and len(self.raised) < MOST_TOLD:
+        """Keeps *cause*, an exception of the host's own code, to be raised when the connection ends."""
+        if cause is not None and len(self.raised) < MOST_FAILURES:
             self.raised.append(cause)
 
     def wind_down(self) -> None:
-        """Draining has begun: end as soon as no response is under way."""
+        """Draining has begun: the connection ends as soon as no response is in progress."""
         if not self.lanes.busy:
             self._end("drained")
 
@@ -124,9 +210,9 @@ class Connection:
         try:
             await self._run()
             if self.ending != "gone":
-                await self._farewell(self.ending or "shutdown")
+                await self._close(self.ending or "shutdown")
         except anyio.get_cancelled_exc_class():  # the server goes down, although the client is still there
-            await self._farewell("shutdown")
+            await self._close("shutdown")
             raise
         finally:
             for turn in self.turns:
@@ -139,39 +225,39 @@ class Connection:
                 async with anyio.create_task_group() as tasks:
                     gateway = self.gateway
                     self.relay = Relay(tasks.start_soon, self._unclaimed, gateway.setup.limits, gateway.connections)
-                    self.lanes = Lanes(tasks.start_soon, self._turn, self._settled, self.limit)
+                    self.lanes = Lanes(tasks.start_soon, self._turn, self._lane_ended, self.limit)
                     in_flight.open(self)
                     await self._read()
         finally:
             in_flight.close(self)
-            with anyio.move_on_after(LAST_WORDS, shield=True):
+            with anyio.move_on_after(CLOSING, shield=True):
                 await self.relay.aclose()
 
     async def _read(self) -> None:
         """Read frames until the client leaves, or nothing has happened for too long."""
         while self.ending is None:
             message = None
-            with anyio.CancelScope(deadline=self._deadline()) as self.patience:
+            with anyio.CancelScope(deadline=self._deadline()) as self.deadline_timer:
                 message = await self.receive()
             if message is None:
                 self._end("old" if time.monotonic() + WINDOW >= self.until else "idle")
             elif message["type"] == "websocket.disconnect":
                 self._end("gone")
             elif message["type"] == "websocket.receive":
-                await self._heard(message.get("text"))
+                await self._handle_frame(message.get("text"))
                 await self._pace()
 
     def _deadline(self) -> float:
-        """When to give up waiting, on the event loop's clock; idle time counts only where nothing is under way."""
+        """When to give up waiting, on the event loop's clock; idle time counts only between responses."""
         left = self.until - time.monotonic()
         return anyio.current_time() + (left if self.lanes.busy else min(left, self.timeouts.connection_idle))
 
-    def _settled(self) -> None:
+    def _lane_ended(self) -> None:
         """A lane has nothing left to do."""
         if self.gateway.in_flight.draining and not self.lanes.busy:
             self._end("drained")
         elif self.ending is None:
-            self.patience.deadline = self._deadline()
+            self.deadline_timer.deadline = self._deadline()
 
     async def _pace(self) -> None:
         now = time.monotonic()
@@ -183,7 +269,7 @@ class Connection:
 
     # What comes in...
 
-    async def _heard(self, text: str | None) -> None:
+    async def _handle_frame(self, text: str | None) -> None:
         lane: str | None = None
         try:
             if text is None:
@@ -202,18 +288,18 @@ class Connection:
                 message = "'type' must be 'response.create' or 'response.steer'."
                 raise InvalidRequest(message, param="type", code="unknown_event_type")
         except GatewayError as error:
-            await self._tell(error_frame(error, lane))
+            await self._send_frame(error_frame(error, lane))
 
     async def _steer(self, steer: Steer) -> None:
         """Hand input to the response that is to take it up; only upstreams with a socket of their own can."""
         if await self.relay.steer(steer):
             return
-        known = self.memory.recall(steer.target) is not None
+        known = self.memory.find(steer.target) is not None
         if known or any(turn.frames.response_id == steer.target for turn in self.turns):
             frame = steer_failed(steer, "steering_not_supported", "This provider cannot steer a response.")
         else:
             frame = steer_failed(steer, "response_not_found", "No such response is known on this connection.")
-        await self._tell(frame)
+        await self._send_frame(frame)
 
     async def _turn(self, create: Create) -> None:
         turn = Turn(self, create)
@@ -227,22 +313,22 @@ class Connection:
 
     async def _unclaimed(self, frame: bytes) -> None:
         """An upstream says what belongs to no response of ours: an answer to steering, a successor."""
-        await self._tell(frame.decode())
+        await self._send_frame(frame.decode())
 
-    async def _tell(self, frame: str) -> None:
+    async def _send_frame(self, frame: str) -> None:
         try:
             await self.outbox.text(frame)
         except ClientGone as gone:
             self._end("stalled" if gone.args == ("stalled",) else "gone")
 
-    # What is said at the end...
+    # The close...
 
-    async def _farewell(self, ending: Ending) -> None:
-        """End the responses that are under way in band, say why, and close."""
-        with anyio.move_on_after(LAST_WORDS, shield=True):
+    async def _close(self, ending: Ending) -> None:
+        """Ends the responses in progress in band, says why, and closes with RFC 6455's code for it."""
+        with anyio.move_on_after(CLOSING, shield=True):
             try:
                 for turn in self.turns if ending in CLOSE_CODES else ():
-                    await turn.last_words(_reason(ending))
+                    await turn.interrupt(_reason(ending))
                 if ending == "old":
                     await self.outbox.error(_reason(ending))
                 await self.send({"type": "websocket.close", "code": CLOSE_CODES.get(ending, 1008), "reason": ending})

@@ -66,7 +66,7 @@ class Remembered(Struct, frozen=True):
 
 
 class Memory:
-    """Responses by id, at most *limit* bytes of them."""
+    """The responses of one connection by id, at most *limit* bytes of items."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -74,8 +74,8 @@ class Memory:
         self.responses: OrderedDict[str, Remembered] = OrderedDict()
         self.uses: Counter[int] = Counter()
 
-    def recall(self, response_id: str | None) -> Remembered | None:
-        """The response of this id, None where it is not known here."""
+    def find(self, response_id: str | None) -> Remembered | None:
+        """Returns the response of this id, or None where the connection does not know it."""
         found = None if response_id is None else self.responses.get(response_id)
         if found is not None and response_id is not None:
             self.responses.move_to_end(response_id)
@@ -111,9 +111,11 @@ def account_of(provider: Provider, key: str | None) -> str:
     return f"{provider.name} {provider.base_url} {fingerprint(key)}"
 
 
-class Remembering:
-    """What a create continues, where the connection knows it; see `exchange.job.Continuation`. *own* is what its own
-    input names of what others know, None where it names nothing."""
+class ConnectionContinuation:
+    """A continuation of what the connection itself remembers; see `exchange.job.Continuation`.
+
+    *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing.
+    """
 
     def __init__(self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any) -> None:
         self.original = envelope
@@ -179,17 +181,17 @@ def own_items(envelope: Envelope) -> bytes:
     return raw.strip()[1:-1].strip()
 
 
-class Recall:
+class ConnectionState:
     """The state of one create: the connection's *memory* over the gateway's own; see `exchange.job.State`.
 
-    *lasting* says whether the gateway keeps anything at all.
+    *has_store* says whether the gateway keeps anything at all.
     """
 
-    def __init__(self, create: Create, memory: Memory, gateways: State, *, lasting: bool) -> None:
+    def __init__(self, create: Create, memory: Memory, gateways: State, *, has_store: bool) -> None:
         self.create = create
         self.memory = memory
         self.gateways = gateways
-        self.lasting = lasting
+        self.has_store = has_store
         self.earlier: Remembered | None = None
         self.own: Job | None = None
         """The create without what the connection itself continues."""
@@ -211,13 +213,13 @@ class Recall:
         return job.request.envelope.names_state or self.gateways.names(job)
 
     async def recall(self, job: Job) -> None:
-        """Look for what the request continues, here first."""
-        self.earlier = self.memory.recall(job.request.previous_response_id)
+        """Looks for what the request continues, on the connection first; see `exchange.job.State`."""
+        self.earlier = self.memory.find(job.request.previous_response_id)
         if self.earlier is None:
             return await self._recall(job)
         self.own = own = job_without_previous(job)
         await self._recall(own)
-        job.continuation = Remembering(job.request.envelope, self.earlier, own.continuation, job.warn)
+        job.continuation = ConnectionContinuation(job.request.envelope, self.earlier, own.continuation, job.warn)
         job.request = replace(job.request, previous=self.earlier)
 
     async def _recall(self, job: Job) -> None:
@@ -227,11 +229,11 @@ class Recall:
     async def admit(self, job: Job, target: Target) -> None:
         """Look at what the create itself brings: it has to be the tenant's own here as anywhere."""
         await self.gateways.admit(self.own or job, target)
-        if self.own is not None and isinstance(job.continuation, Remembering):
+        if self.own is not None and isinstance(job.continuation, ConnectionContinuation):
             job.continuation.own = self.own.continuation
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
-        """See `exchange.job.State`. Of a warming-up request only an upstream with a socket of its own is told."""
+        """See `exchange.job.State`. A warming-up request reaches only an upstream with a socket of its own."""
         if not self.create.generate and not provider_of(target, job).websocket:
             self.answered = job, target
             return await warmed(job, target)
@@ -254,7 +256,7 @@ class Recall:
         """See `exchange.job.State`."""
         return await self.gateways.is_anothers(job, provider, id)
 
-    async def learn(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
+    async def remember(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
         """Keep a response that has ended well, unless the gateway or the upstream does."""
         if self.answered is None:
             return
@@ -286,7 +288,7 @@ class Recall:
         if self.earlier is not None or not self.create.generate:
             return False
         stores = (target.params or {}).get("store", not self._says_no())
-        return stores is not False and (provider.keeps_state or self.lasting)
+        return stores is not False and (provider.keeps_state or self.has_store)
 
     def _says_no(self) -> bool:
         return bytes(self.create.envelope.members.get("store", b"null")) == b"false"

@@ -8,19 +8,19 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import anyio
+from msgspec import Struct
 from msgspec.structs import force_setattr
 from starlette.types import Message, Scope, Send
 
 from ...errors import GatewayError, GatewayFault, InvalidRequest, PolicyFailed, UpstreamTruncated
 from ...exchange.reply import Broken, Reply
 from ...pipeline import Inbound, answer
-from ...transport.websocket.relay import Relay
+from ...transport.websocket import Relay
 from ...wire.headers import request_id
 from ...wire.websocket_frames import Create, Frames, error_frame
 from ..handler import Served
 from ..paths import agreed
-from .connection_history import Memory, Recall
-from .handshake import Session
+from .connection_history import ConnectionState, Memory
 
 # Which response is worked on when: each lane first in, first out; lanes side by side, up to a limit.
 #
@@ -30,7 +30,7 @@ from .handshake import Session
 MOST_NAMED = 32
 """Names that a connection may use in its life, the unnamed lane not counted (the Responses API's own limit)."""
 MOST_AT_ONCE = 16
-"""Responses under way at a time, over all lanes (the Responses API's own limit); others wait."""
+"""Responses in progress at a time, over all lanes (the Responses API's own limit); others wait."""
 MOST_WAITING = 256
 """Creates that wait, over all lanes. Clients send one and wait for its end; whoever sends ahead is served in order."""
 
@@ -42,12 +42,12 @@ class Lanes:
         self,
         start: Callable[..., Any],
         work: Callable[[Create], Awaitable[None]],
-        settled: Callable[[], None],
+        lane_ended: Callable[[], None],
         limit: int,
     ) -> None:
         self.start = start
         self.work = work
-        self.settled = settled
+        self.lane_ended = lane_ended
         self.limit = limit
         self.named: set[str] = set()
         self.queues: dict[str | None, deque[Create]] = {}
@@ -57,7 +57,7 @@ class Lanes:
 
     @property
     def busy(self) -> bool:
-        """Whether a response is under way or waits."""
+        """Whether a response is in progress or waits."""
         return bool(self.queues)
 
     def add(self, create: Create) -> None:
@@ -98,14 +98,14 @@ class Lanes:
                     await self.work(create)
         finally:
             del self.queues[lane]
-            self.settled()
+            self.lane_ended()
 
 
 # The way to the client: one frame after the other, whoever sends it, and none for longer than a client may stall.
 
 
 class ClientGone(Exception):
-    """The client can no longer be told anything."""
+    """The client has left, or no longer reads; its one argument is `"gone"` or `"stalled"`."""
 
 
 class Outbox:
@@ -136,7 +136,7 @@ class Outbox:
                 await self.send(message)
         except TimeoutError:
             raise ClientGone("stalled") from None
-        except Exception as error:  # each server and middleware tells of it by an exception of its own
+        except Exception as error:  # each server and middleware has an exception of its own for it
             raise ClientGone("gone") from error
 
     async def error(self, error: GatewayError, lane: str | None = None) -> None:
@@ -158,7 +158,7 @@ class Peer(Protocol):
     memory: Memory
     outbox: Outbox
     relay: Relay
-    lasting: bool
+    has_store: bool
     session: Session
     tenant: str | None
     headers: Mapping[bytes, bytes]
@@ -166,7 +166,7 @@ class Peer(Protocol):
     hints: list[str]
 
     def failed(self, cause: BaseException | None) -> None:
-        """The host's own code has failed: it is told when the connection ends."""
+        """Keeps *cause*, an exception of the host's own code, to be raised when the connection ends."""
         ...
 
 
@@ -177,12 +177,12 @@ class Turn:
         self.connection = connection
         self.create = create
         self.setup = connection.gateway.setup
-        lasting = connection.lasting
-        self.recall = Recall(create, connection.memory, self.setup.state, lasting=lasting)
+        has_store = connection.has_store
+        self.state = ConnectionState(create, connection.memory, self.setup.state, has_store=has_store)
         self.frames = Frames(create.lane, limit=self.setup.limits.event)
         self.reply: Reply | None = None
         self.status: int | None = None
-        self.learned = False
+        self.remembered = False
         self.request_id = request_id(None)
         self.trace = connection.gateway.trace()
         if self.trace is not None:
@@ -191,7 +191,7 @@ class Turn:
     async def run(self) -> None:
         """Answer it; every failure becomes a frame. Call `over` afterwards, or once it has been cancelled.
 
-        :raises ClientGone: nobody is left to be told.
+        :raises ClientGone: the client has left.
         """
         try:
             self.reply = await self._answered()
@@ -199,8 +199,8 @@ class Turn:
             return await self._refused(error)
         await self._deliver(self.reply)
 
-    async def last_words(self, error: GatewayError) -> None:
-        """The connection ends before the response does: say so, in band or instead of it."""
+    async def interrupt(self, error: GatewayError) -> None:
+        """Ends the response with *error*, in band or instead of it, since the connection ends first."""
         reply = self.reply
         if reply is None or reply.stream is None:
             return await self.connection.outbox.error(error, self.create.lane)
@@ -225,7 +225,7 @@ class Turn:
         connection, create = self.connection, self.create
         connection.gateway.in_flight.check_open()
         transport = connection.relay.transport(self.setup.transport, create.lane, create.generate)
-        setup = replace(self.setup, transport=transport, state=self.recall)
+        setup = replace(self.setup, transport=transport, state=self.state)
         inbound = Inbound(
             operation="create",
             envelope=create.envelope,
@@ -250,7 +250,7 @@ class Turn:
 
     async def _deliver(self, reply: Reply) -> None:
         self.status = reply.status
-        self.frames.continues = self.recall.continues
+        self.frames.continues = self.state.continues
         stream = reply.stream
         if stream is None:
             if self.trace is not None:
@@ -265,22 +265,22 @@ class Turn:
                 error = UpstreamTruncated("The upstream broke off inside an event.")
                 self.frames.restart()
                 await self._send(reply, stream.reader.fail(error), error.status)
-        await self._learn(reply)
+        await self._remember(reply)
 
     async def _send(self, reply: Reply, events: bytes, status: int) -> None:
         frames = self.frames.feed(events, status)
         if self.frames.terminal is not None:
-            await self._learn(reply)  # first: whoever reads the end may continue it at once, on another lane
+            await self._remember(reply)  # first: whoever reads the end may continue it at once, on another lane
         for frame in frames:
             await self.connection.outbox.text(frame)
 
-    async def _learn(self, reply: Reply) -> None:
-        if self.learned:
+    async def _remember(self, reply: Reply) -> None:
+        if self.remembered:
             return
-        self.learned = True
+        self.remembered = True
         frames = self.frames
         if frames.terminal in REPEATABLE and frames.response_id is not None:
-            await self.recall.learn(reply, frames.response_id, frames.output)
+            await self.state.remember(reply, frames.response_id, frames.output)
             session = self.connection.session
             force_setattr(session, "responses", session.responses + 1)  # frozen for policies
         else:
@@ -299,3 +299,12 @@ class Turn:
             done = self.frames.terminal is not None or (self.reply is None and self.status is not None)
             status = self.status
             self.trace.end(status, None if done else "gone")
+
+
+class Session(Struct, frozen=True):
+    """What a policy sees as `request.connection`: the upgrade's *id*, how many *responses* the connection has had, and
+    a dict of the policy's own (*notes*) that lives as long as the connection."""
+
+    id: str
+    responses: int = 0
+    notes: dict[str, object] = {}

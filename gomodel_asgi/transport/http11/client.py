@@ -13,7 +13,7 @@ import certifi
 
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ...seams.transport import Headers, Listener, UpstreamRequest
-from ..resolve import addresses_of, unreachable
+from ..request import addresses_of, unreachable
 from ..slots import ConnectionLimit, Slots, of_process
 from .connection import Connection, Key, Suspects
 from .pool import Pool, Pools
@@ -179,8 +179,8 @@ class Http11Transport:
         self._lock = threading.Lock()
 
     def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
-        """Work for a gateway that has a limit of *connections*, the lowest of which holds where there are several, and
-        tell its *listener* of what happens outside of any request. For event loops that are yet to come."""
+        """Adopts a gateway's limit of *connections* (of several the lowest holds), and its *listener*, which is called
+        for what happens outside of any request. Event loops that the transport runs on already keep their limit."""
         self._connections = self._connections.lower(connections)
         self._suspects.listeners.add(listener)
 

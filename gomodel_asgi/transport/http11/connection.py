@@ -23,7 +23,7 @@ from .framing import ReplyReader
 # Origins that have lost keep-alive.
 #
 # A byte too many on a connection is harmless where it is seen before the next request is sent on it: the connection
-# is closed. Where it comes later, it is read as that request's answer, and no client of HTTP/1.1 can tell. So whoever
+# is closed. Where it comes later, it is read as that request's answer, and no client of HTTP/1.1 can know. So whoever
 # was once seen to send any is not given the opportunity again, for a while.
 
 
@@ -47,22 +47,22 @@ class Suspects:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.until: OrderedDict[Origin, float] = OrderedDict()
-        self.untold: deque[str] = deque(maxlen=MOST_SUSPECTS)
+        self.unreported: deque[str] = deque(maxlen=MOST_SUSPECTS)
         self.listeners: WeakSet[Listener] = WeakSet()
 
     def has(self, origin: Origin) -> bool:
-        """Whether *origin* has lost keep-alive. Asked in the task of a request, where listeners can be told."""
-        while self.untold:
-            named = self.untold.popleft()
+        """Whether *origin* has lost keep-alive. Calls the listeners, so it must run in the task of a request."""
+        while self.unreported:
+            named = self.unreported.popleft()
             for listener in tuple(self.listeners):
                 listener.keepalive_lost(named, PROBATION)
         return self._has(origin)
 
     def add(self, origin: Origin) -> None:
-        """*origin* has sent what nobody asked for; where that is new, listeners are told with the next request."""
+        """Notes that *origin* has sent bytes that nobody asked for; listeners are called with the next request."""
         if not self._has(origin):
             scheme, host, port, uds = origin
-            self.untold.append(f"{scheme}://{host}:{port}" if uds is None else f"{scheme}+unix://{uds}")
+            self.unreported.append(f"{scheme}://{host}:{port}" if uds is None else f"{scheme}+unix://{uds}")
         self.until[origin] = self.clock() + PROBATION
         self.until.move_to_end(origin)
         if len(self.until) > MOST_SUSPECTS:

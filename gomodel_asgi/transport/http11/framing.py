@@ -16,7 +16,7 @@ import httptools
 
 from ...errors import UpstreamProtocolError
 from ...seams.transport import Headers
-from ..head import MAX_HEAD, MAX_HEADERS
+from ..request import MAX_HEAD, MAX_HEADERS
 
 MAX_INTERIM = 8
 LAST_BYTE_IS_CRLF = b"\r\n"
@@ -91,7 +91,7 @@ class ReplyReader:
         self.size = 0
         return data
 
-    # What the parser tells us...
+    # Called by the parser...
 
     def on_message_begin(self) -> None:
         if self.done:
@@ -207,7 +207,7 @@ class After:
 
     @property
     def open(self) -> bool:
-        """Whether only what comes next can tell."""
+        """Whether only what comes next can decide."""
         return self.reader is not None and not self.stray
 
     def feed(self, data: bytes) -> None:

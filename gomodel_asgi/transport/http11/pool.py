@@ -13,7 +13,7 @@ from collections import OrderedDict
 
 from ...errors import Overloaded, UpstreamTimeout
 from ...seams.transport import UpstreamRequest
-from ..head import authority, finished, opening
+from ..request import authority, finished, opening
 from ..slots import Slots, of_process, too_many
 from .connection import Connection, Key, Suspects, origin_of
 
@@ -59,7 +59,7 @@ class Pool:
         while self.idle and found is None:
             connection, _ = self.idle.popitem()
             if connection.undecided or not connection.quiet:
-                aside.append(connection)  # the event loop is about to tell what has come on it
+                aside.append(connection)  # the event loop is about to deliver what has come on it
                 continue
             del self.pools.idle[connection]
             fresh = connection.idle_since + self.pools.keepalive > self.pools.loop.time()

@@ -18,11 +18,11 @@ def remembered(*chunks: Chunk) -> Remembered:
 def test_what_is_kept_is_recalled_until_it_is_evicted() -> None:
     memory, one = Memory(100), remembered(chunk(10))
     memory.keep("a", one)
-    assert memory.recall("a") is one
+    assert memory.find("a") is one
     memory.evict("a")
     memory.evict("a")
-    assert (memory.recall("a"), memory.size) == (None, 0)
-    assert memory.recall(None) is None
+    assert (memory.find("a"), memory.size) == (None, 0)
+    assert memory.find(None) is None
 
 
 def test_chunks_that_conversations_share_are_weighed_once() -> None:
@@ -41,7 +41,7 @@ def test_over_the_limit_the_one_used_longest_ago_is_forgotten() -> None:
     memory = Memory(100)
     memory.keep("a", remembered(chunk(40)))
     memory.keep("b", remembered(chunk(40)))
-    memory.recall("a")
+    memory.find("a")
     memory.keep("c", remembered(chunk(40)))
     assert list(memory.responses) == ["a", "c"]
 
@@ -49,7 +49,7 @@ def test_over_the_limit_the_one_used_longest_ago_is_forgotten() -> None:
 def test_a_conversation_over_the_limit_is_not_remembered() -> None:
     memory = Memory(100)
     memory.keep("a", remembered(chunk(101)))
-    assert (memory.recall("a"), memory.size) == (None, 0)
+    assert (memory.find("a"), memory.size) == (None, 0)
 
 
 def test_no_more_than_so_many_are_remembered() -> None:
@@ -66,7 +66,7 @@ steps = st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.integers
 def test_the_size_is_that_of_all_chunks_that_are_reachable(steps: list[tuple[str, bool, int, str]]) -> None:
     memory = Memory(12)
     for name, keep, size, earlier in steps:
-        found = memory.recall(earlier)
+        found = memory.find(earlier)
         if keep:
             memory.keep(name, remembered(*((found and found.chunks) or ()), chunk(size)))
         else:

@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..model import is_base64, listed, objects
-from ..responses.conversations import Refused
-from .wire import always_thinks, combines, signs, version_of
-from .writing import is_signature
+from .api import Refused
+from .gemini_wire import always_thinks, combines, is_signature, signs, version_of
+from .model import is_base64, listed, objects
 
 Json = Mapping[str, Any]
 

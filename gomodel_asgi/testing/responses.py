@@ -1,4 +1,4 @@
-"""What a fake provider remembers: stored responses and everything that can be asked about them later."""
+"""The Responses API: its operations by method and path, below any prefix, and the responses that it remembers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ...wire.event_writer import Emitter, Reason, usage
-from ...wire.items import CustomCall, FunctionCall
-from ..model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech
-from ..plan import Answer, Headers, Plan, ToolCall, chunked, unary
-from .conversations import (
+from ..wire.event_writer import Emitter, Reason, usage
+from ..wire.items import CustomCall, FunctionCall
+from .api import (
     JSON,
-    Conversation,
-    Conversations,
+    Api,
     Refused,
-    answered,
-    asked_of,
-    items_of,
-    page,
-    remember,
-    whole_number,
+    Settings,
+    check_model,
+    json_reply,
+    no_such_path,
+    object_of,
+    openai_models,
+    path_pattern,
+    require_method,
 )
-from .rules import check_strictly, check_types, prompt_of, sealed
+from .conversations import Conversation, Conversations, items_of, page, query_of, remember, whole_number
+from .model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech
+from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
+from .received import ReceivedRequest
+from .responses_rules import check_request, check_strictly, check_types, opaque_content, prompt_of
+from .wire import ResponsesWire
 
 # What the model says, through the package's own grammar of events.
 
@@ -32,8 +36,8 @@ def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
     """Say *answer*, word by word, and end the response with its usage at Unix time *at*."""
     said = speech(prompt, answer)
     if compacts(prompt, said.input):
-        told = "\n".join(message.text for message in prompt.messages)
-        emitter.item({"type": "compaction", "encrypted_content": sealed(told)})
+        said_before = "\n".join(message.text for message in prompt.messages)
+        emitter.item({"type": "compaction", "encrypted_content": opaque_content(said_before)})
     if said.thought:
         reasoning = emitter.reasoning()
         for word in said.thought:
@@ -77,6 +81,9 @@ def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> 
     for piece in pieces(text):
         item.arguments(piece)
     item.close()
+
+
+# Stored responses, and everything that can be asked about them later.
 
 
 Json = dict[str, Any]
@@ -145,24 +152,24 @@ class Lifecycle:
         items = self._history(body) + items_of(body.get("input"), f"msg_{prefix}i")
         kept = [item for item in items if item.get("role") == "user"]
         said = "\n".join(message.text for message in prompt_of(body, items).messages)
-        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": sealed(said)}
+        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": opaque_content(said)}
         value = {"id": f"resp_{prefix}", "object": "response.compaction", "created_at": EPOCH + self.made}
         used = usage(input=count(prompt_of(body, items)), output=1)
-        return answered({**value, "output": [*kept, compaction], "usage": used})
+        return json_reply({**value, "output": [*kept, compaction], "usage": used})
 
     def input_tokens(self, body: Mapping[str, Any]) -> Plan:
         """How long an input is."""
         check_types(body)
         items = self._history(body, self.conversations.named_in(body)) + items_of(body.get("input"), "msg_")
-        return answered({"object": "response.input_tokens", "input_tokens": count(prompt_of(body, items))})
+        return json_reply({"object": "response.input_tokens", "input_tokens": count(prompt_of(body, items))})
 
     # {base}/responses/{id}...
 
     def retrieve(self, id: str, query: bytes) -> Plan:
         """A stored response, or its events again, those after `starting_after`."""
-        stored, asked = self._find(id), asked_of(query)
+        stored, asked = self._find(id), query_of(query)
         if asked.get("stream") != "true":
-            return answered(stored.advance())
+            return json_reply(stored.advance())
         after = -1
         if "starting_after" in asked:
             after = whole_number(asked["starting_after"])
@@ -174,7 +181,7 @@ class Lifecycle:
         """Forget a response."""
         self._find(id)
         del self.stored[id]
-        return answered({"id": id, "object": "response", "deleted": True})
+        return json_reply({"id": id, "object": "response", "deleted": True})
 
     def cancel(self, id: str) -> Plan:
         """Stop a response that runs in the background."""
@@ -184,7 +191,7 @@ class Lifecycle:
         if stored.upcoming:
             stored.upcoming.clear()
             stored.response = {**stored.response, "status": "cancelled"}
-        return answered(stored.response)
+        return json_reply(stored.response)
 
     def input_items(self, id: str, query: bytes) -> Plan:
         """One page of what a response was given, the latest first unless `order=asc`."""
@@ -230,3 +237,72 @@ class Lifecycle:
         one = unary(200, JSON, json.dumps(value).encode(), value)
         many = chunked(200, STREAM, stored.events, value)
         return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+
+
+# The operations.
+
+
+RESPONSES = path_pattern("/responses(?:/(?P<id>[^/]+)(?:/(?P<action>[^/]+))?)?")
+CONVERSATIONS = path_pattern("/conversations(?:/(?P<id>[^/]+)(?P<items>/items(?:/(?P<item>[^/]+))?)?)?")
+MODELS = path_pattern("/models(?:/(?P<id>.+))?")
+
+
+class ResponsesApi(Api):
+    """The whole Responses API."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.conversations = Conversations(settings.name)
+        self.lifecycle = Lifecycle(settings.name, self.conversations)
+
+    def wire(self, request: ReceivedRequest, request_id: str) -> ResponsesWire:
+        return ResponsesWire(request_id)
+
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        if (match := RESPONSES.fullmatch(request.path)) is not None:
+            plan = self._responses(request, match["id"], match["action"], model)
+        elif (match := CONVERSATIONS.fullmatch(request.path)) is not None:
+            plan = self._conversations(request, match["id"], match["items"], match["item"])
+        elif (match := MODELS.fullmatch(request.path)) is not None:
+            plan = json_reply(openai_models(self.settings, request, match["id"]))
+        else:
+            plan = None
+        if plan is None:
+            raise no_such_path(request)
+        return plan
+
+    def _responses(self, request: ReceivedRequest, id: str | None, action: str | None, model: Model) -> Plan | None:
+        lifecycle = self.lifecycle
+        if id is None:
+            require_method("POST", request)
+            body = object_of(request)
+            check_request(body)
+            check_model(self.settings, body["model"])
+            return lifecycle.create(body, model, strict=self.settings.strict)
+        match request.method, id, action:
+            case "POST", "compact", None:
+                return lifecycle.compact(object_of(request))
+            case "POST", "input_tokens", None:
+                return lifecycle.input_tokens(object_of(request))
+            case "GET", _, None:
+                return lifecycle.retrieve(id, request.query)
+            case "DELETE", _, None:
+                return lifecycle.delete(id)
+            case "POST", _, "cancel":
+                return lifecycle.cancel(id)
+            case "GET", _, "input_items":
+                return lifecycle.input_items(id, request.query)
+        return None
+
+    def _conversations(
+        self, request: ReceivedRequest, id: str | None, items: str | None, item: str | None
+    ) -> Plan | None:
+        if id is None:
+            require_method("POST", request)
+            return self.conversations.create(object_of(request, optional=True))
+        if item is not None:
+            return self.conversations.item(request.method, id, item)
+        body = object_of(request) if request.method == "POST" else {}
+        if items is not None:
+            return self.conversations.items(request.method, id, request.query, body)
+        return self.conversations.answer(request.method, id, body)

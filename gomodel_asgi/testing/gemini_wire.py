@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import Message, Prompt, Tool, listed, objects
-from ..wire import Failure, Json, data_of
+from .model import Message, Prompt, Tool, listed, objects
+from .wire import Failure, Json, data_of
 
 STATUSES: Mapping[int, str] = {
     400: "INVALID_ARGUMENT",
@@ -226,3 +227,26 @@ def schema_of(config: Object) -> Object | None:
 def thinks(config: Object) -> bool:
     """Whether the request asks for thinking, or wants to see it."""
     return bool(config.get("thinkingBudget") or config.get("thinkingLevel") or config.get("includeThoughts"))
+
+
+OWN = b"fake thought: "
+
+
+STAND_INS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
+"""What may be sent for a signature that there never was (Gemini API, "Thought signatures")."""
+
+
+def signature_of(mark: str) -> str:
+    """A thought signature."""
+    return base64.b64encode(OWN + mark.encode()).decode()
+
+
+def is_signature(text: object) -> bool:
+    """Whether *text* is a signature of a fake provider's, in one alphabet of base64 or the other, or a stand-in."""
+    if not isinstance(text, str):
+        return False
+    try:
+        plain = base64.b64decode(text.translate(str.maketrans("-_", "+/")), validate=True)
+    except ValueError:
+        plain = b""
+    return text in STAND_INS or plain.startswith(OWN)

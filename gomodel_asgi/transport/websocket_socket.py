@@ -7,22 +7,150 @@ no faster than its replies are read: what is held of one of them is bounded, and
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import msgspec
 from anyio.abc import ByteStream
 
-from ...errors import UpstreamError, UpstreamProtocolError, UpstreamTruncated
-from ...settings import Limits
-from ...wire.json_scan import Unreadable, check_utf8
-from ...wire.websocket_frames import TERMINAL, id_of, text_of
-from .replies import LaneReply, WholeReply
+from ..errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
+from ..seams.transport import Headers
+from ..settings import Limits
+from ..wire.json_scan import Unreadable, check_utf8, short
+from ..wire.websocket_frames import TERMINAL, id_of, text_of
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
+
+
+# What comes back from an upstream's socket, as replies that an exchange can read.
+
+
+LINGER = 2.0
+"""Seconds that an upstream has for `response.failed` after an error in a response; not all send one."""
+ERROR_MEMBERS = ("type", "status", "error", "code", "message", "param")
+"""The members of an error that are passed on."""
+EVENTS: Headers = [(b"content-type", b"text/event-stream")]
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class Source(Protocol):
+    """Where a reply's frames come from."""
+
+    drained: anyio.Event
+
+    def leave(self, reply: LaneReply, *, whole: bool) -> None:
+        """Nobody reads *reply* any longer; *whole* says that nothing more of it will come."""
+        ...
+
+
+class WholeReply:
+    """A reply that came at once; see `UpstreamReply`."""
+
+    resumable = True
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def read(self, timeout: float) -> bytes:
+        body, self.body = self.body, b""
+        return body
+
+    async def aclose(self) -> None:
+        return None
+
+
+class LaneReply:
+    """The frames of one response as server-sent events; see `UpstreamReply`."""
+
+    status = 200
+    resumable = True
+
+    def __init__(self, socket: Source, lane: str | None) -> None:
+        self.socket = socket
+        self.lane = lane
+        self.headers = EVENTS
+        self.frames: deque[bytes] = deque()
+        self.size = 0
+        self.ended = self.erred = False
+        self.failure: UpstreamError | None = None
+        self.changed = anyio.Event()
+
+    async def first(self) -> LaneReply | WholeReply:
+        """This reply once it has a frame; an error that comes instead of a response is a reply with its status."""
+        while not self.frames:
+            await self._change()
+        error = _error(self.frames[0])
+        if error is None:
+            return self
+        self.socket.leave(self, whole=True)
+        status = error.get("status")
+        body = msgspec.json.encode({"error": error.get("error") or error})
+        return WholeReply(status if isinstance(status, int) and 400 <= status < 600 else 500, JSON, body)
+
+    async def read(self, timeout: float) -> bytes:
+        with anyio.move_on_after(min(timeout, LINGER) if self.erred else timeout):
+            while not self.frames and not self.ended:
+                await self._change()
+            return self._taken()
+        if self.erred:
+            self.end()
+            return b""
+        raise UpstreamTimeout("The upstream sent nothing for too long.")
+
+    async def aclose(self) -> None:
+        self.socket.leave(self, whole=self.ended)
+
+    async def _change(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.changed = anyio.Event()
+        await self.changed.wait()
+
+    def _taken(self) -> bytes:
+        events = b"".join(b"data: %s\n\n" % _one_line(frame) for frame in self.frames)
+        self.frames.clear()
+        self.size = 0
+        self.socket.drained.set()
+        return events
+
+    # What the socket says...
+
+    def add(self, frame: bytes, type: str) -> None:
+        """A frame of this response."""
+        self.erred = self.erred or type == "error"
+        self.frames.append(frame)
+        self.size += len(frame)
+        self.changed.set()
+
+    def end(self, failure: UpstreamError | None = None) -> None:
+        """Nothing more will come."""
+        if failure is None:
+            self.ended = True
+        self.failure = failure
+        self.changed.set()
+
+
+def _error(frame: bytes) -> dict[str, Any] | None:
+    if b"error" not in frame:
+        return None
+    try:
+        members = _members(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if short(members.get("type", b"")) != "error":
+        return None
+    return {name: value for name in ERROR_MEMBERS if (value := short(members.get(name, b""))) is not None}
+
+
+def _one_line(frame: bytes) -> bytes:
+    """*frame* without line ends: JSON has them only between its tokens."""
+    return frame.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in frame or b"\r" in frame else frame
+
 
 PING = 20.0
 """Seconds of silence after which the upstream is asked whether it is there; a second silence is its answer."""
@@ -36,7 +164,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Socket:
-    """One open connection. *replies* are those under way, by lane; `run` must be running beside them."""
+    """One open connection. *replies* are those in progress, by lane; `run` must be running beside them."""
 
     def __init__(
         self,
@@ -55,7 +183,7 @@ class Socket:
         self.response_ids: OrderedDict[str, None] = OrderedDict()
         self.writing = anyio.Lock()
         self.drained = anyio.Event()
-        self.closed = self.spoiled = False
+        self.closed = self.abandoned = False
         self.on_close: Callable[[], None] | None = None
         """Called once its stream has been closed."""
         self.message = bytearray()
@@ -63,7 +191,7 @@ class Socket:
     @property
     def usable(self) -> bool:
         """Whether another request may be sent."""
-        return not self.closed and not self.spoiled
+        return not self.closed and not self.abandoned
 
     async def ask(self, frame: bytes, lane: str | None) -> LaneReply | WholeReply:
         """Send *frame*, and wait for the first frame of its reply.
@@ -89,16 +217,16 @@ class Socket:
         :raises UpstreamTruncated: the socket is closed.
         """
         if self.closed:
-            raise _gone()
+            raise _closed_early()
         self.protocol.send_text(frame)
         await self._flush()
 
     def leave(self, reply: LaneReply, *, whole: bool) -> None:
         """Nobody reads *reply* any longer. If it is not *whole* the socket is not used for others: what is still to
-        come on its lane could not be told from the next response's."""
+        come on its lane could be taken for the next response's."""
         if self.replies.get(reply.lane) is reply:
             del self.replies[reply.lane]
-            self.spoiled = self.spoiled or not whole
+            self.abandoned = self.abandoned or not whole
         self.drained.set()
 
     async def aclose(self) -> None:
@@ -111,7 +239,7 @@ class Socket:
                     await self._flush()
                 except (UpstreamError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
                     pass
-        await self._let_go()
+        await self._close_stream()
 
     # Reading...
 
@@ -133,10 +261,10 @@ class Socket:
         finally:
             self.closed = True
             for reply in self.replies.values():
-                reply.over(_gone())
-            await self._let_go()
+                reply.end(_closed_early())
+            await self._close_stream()
 
-    async def _let_go(self) -> None:
+    async def _close_stream(self) -> None:
         """Close the stream, whatever state it is in."""
         with anyio.CancelScope(shield=True):
             try:
@@ -167,7 +295,7 @@ class Socket:
                         await self.stream.send(data)
             except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
                 self.closed = True
-                raise _gone() from error
+                raise _closed_early() from error
 
     async def _frame(self, event: Any) -> None:
         """A frame of the protocol; those of one message are put together. Binary ones are not part of the API."""
@@ -195,7 +323,7 @@ class Socket:
             await self._drained()
         replies = self._replies(lane, type)
         for reply in replies:
-            await self._hand(reply, frame, type)
+            await self._deliver(reply, frame, type)
         if (
             not replies and type != "error"
         ):  # an error for nobody is the upstream's farewell: the next create reconnects
@@ -208,12 +336,12 @@ class Socket:
             return [found]
         return list(self.replies.values()) if type == "error" and lane is None else []
 
-    async def _hand(self, reply: LaneReply, frame: bytes, type: str) -> None:
+    async def _deliver(self, reply: LaneReply, frame: bytes, type: str) -> None:
         while reply.size > self.limits.buffer and self.replies.get(reply.lane) is reply:
             await self._drained()
-        reply.came(frame, type)
+        reply.add(frame, type)
         if type in TERMINAL:
-            reply.over()
+            reply.end()
 
     async def _drained(self) -> None:
         """Wait until something has been read, or a reply has been left."""
@@ -227,5 +355,5 @@ class Socket:
                 self.response_ids.popitem(last=False)
 
 
-def _gone() -> UpstreamTruncated:
+def _closed_early() -> UpstreamTruncated:
     return UpstreamTruncated("The upstream's WebSocket closed before the response was complete.")

@@ -1,5 +1,6 @@
-"""Something that happens once, and can be waited for from any thread and any event loop.
+"""The requests that a fake provider received, and the signals by which a test waits for what happens to them.
 
+A signal happens once, and can be waited for from any thread and any event loop.
 `anyio.Event` belongs to one loop, `threading.Event` blocks it; a provider that runs in a thread of its own must be able
 to tell an asyncio test, a trio test and a plain function. So a waiter leaves a callback that wakes it where it is.
 """
@@ -7,11 +8,13 @@ to tell an asyncio test, a trio test and a plain function. So a waiter leaves a 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import anyio
 
@@ -106,3 +109,56 @@ def _unless_closed(call: Callable[[], object], closed: type[BaseException]) -> C
             pass
 
     return waiter
+
+
+SHOWN = frozenset({b"accept", b"content-length", b"content-type", b"host", b"user-agent", b"x-request-id"})
+"""Headers whose values `repr` shows; any other may hold a credential."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReceivedRequest:
+    """One request as it came.
+
+    *path* is the raw path of the request line, escapes left as they are, *query* what followed `?`. *headers* have
+    lower-case names and keep order, repetitions and value bytes. *connection* numbers the connection that it came on,
+    from 1; it is 0 where another server took the request.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    connection: int = 0
+    disconnected: Signal = field(default_factory=Signal)
+    """Set when the client left before the reply had ended; `await request.disconnected.wait()`."""
+    answered: Signal = field(default_factory=Signal)
+    """Set when the reply has gone out as scripted, to its end or to its cut."""
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def values(self, name: str) -> list[str]:
+        """All values of the header *name*, in order; none is an empty list."""
+        wanted = name.lower().encode()
+        return [value.decode("latin-1") for key, value in self.headers if key == wanted]
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header *name*, None where it was not sent."""
+        return next(iter(self.values(name)), None)
+
+    def __contains__(self, secret: str | bytes) -> bool:
+        """Whether *secret* stands anywhere in the request: line, headers or body."""
+        wanted = secret.encode() if isinstance(secret, str) else secret
+        lines = [b"%s: %s" % header for header in self.headers]
+        return any(wanted in part for part in (self.path.encode("latin-1"), self.query, self.body, *lines))
+
+    def __repr__(self) -> str:
+        headers = ", ".join(f"{name.decode('latin-1')}: {_shown(name, value)}" for name, value in self.headers)
+        query = "?…" if self.query else ""
+        return f"<ReceivedRequest {self.method} {self.path}{query} [{headers}] {len(self.body)} bytes>"
+
+
+def _shown(name: bytes, value: bytes) -> str:
+    return value.decode("latin-1") if name in SHOWN else "…"

@@ -1,9 +1,16 @@
-"""From a request to an open WebSocket: its address, TLS, the upgrade (RFC 6455, 4)."""
+"""The upstream sockets of one client connection, as a transport: a frame goes out, a stream of events comes back.
+
+Strategy: an upstream's WebSocket is made to look like a streaming HTTP reply, so that everything above it (attempts,
+breakers, deadlines, the stamp, the end that an upstream did not send) is the same for both. One socket per provider and
+credential carries all lanes; it is opened with the first create and again when it is found closed. What the upstream
+remembered on the old one is gone then, and it says so itself when an id is named that it no longer knows.
+"""
 
 from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +18,23 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
-from ...errors import UpstreamProtocolError, UpstreamTimeout
-from ...seams.transport import UpstreamRequest
-from ...settings import Limits
-from ..resolve import addresses_of, unreachable
-from ..slots import Slots
-from .replies import WholeReply
-from .upstream import Socket, Unclaimed
+from ..errors import Overloaded, UpstreamProtocolError, UpstreamTimeout
+from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
+from ..settings import Limits
+from ..threads import paced
+from ..wire.json_body import encode
+from ..wire.json_pieces import read_object
+from ..wire.websocket_frames import Steer
+from .request import addresses_of, unreachable
+from .slots import ConnectionLimit, Slots
+from .websocket_socket import Socket, Unclaimed, WholeReply
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
+
+
+# From a request to an open WebSocket: its address, TLS, the upgrade (RFC 6455, 4).
+
 
 NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
 """Headers of a request that belong to one request, and not to a connection for many."""
@@ -119,7 +133,7 @@ async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
     try:
         async with anyio.create_task_group() as tasks:
             for address in addresses:
-                while running and not slots.spare():  # noqa: ASYNC110  nobody tells when one is to spare
+                while running and not slots.spare():  # noqa: ASYNC110  nothing signals that one is to spare
                     await anyio.sleep(STAGGER)
                 over = anyio.Event()
                 running.add(address)
@@ -141,7 +155,7 @@ async def _default() -> ssl.SSLContext:
 @lru_cache(maxsize=1)
 def _shared_context() -> ssl.SSLContext:
     """Made once, in a thread: it reads files."""
-    from ..http11.client import default_context
+    from .http11.client import default_context
 
     return default_context()
 
@@ -191,7 +205,7 @@ def _refusal(events: list[Any]) -> WholeReply:
     response = events[0]
     pairs = response.headers.raw_items()
     headers = [(name.lower().encode("ascii", "replace"), value.encode("latin-1", "replace")) for name, value in pairs]
-    # A body is only read where its end is told; the status says enough without it.
+    # A body is only read where its length is declared; the status says enough without it.
     return WholeReply(response.status_code, headers, bytes(response.body or b"")[:REFUSAL])
 
 
@@ -199,3 +213,123 @@ def _unanswered() -> UpstreamProtocolError:
     error = UpstreamProtocolError("The upstream did not answer the upgrade to a WebSocket.")
     error.kind = "closed"
     return error
+
+
+MOST_SOCKETS = 8
+"""Upstream sockets of one client connection; a policy that spreads one conversation wider is not using them well."""
+
+Key = tuple[str, str, int, str | None, bytes, str]
+
+
+def key_of(request: UpstreamRequest) -> Key:
+    """What a socket must have been made for to carry *request*."""
+    return request.scheme, request.host, request.port, request.uds, request.target, request.credential
+
+
+class Relay:
+    """Opens sockets, runs them with *start*, and gives what belongs to no reply to *unclaimed*."""
+
+    def __init__(
+        self, start: Callable[..., Any], unclaimed: Unclaimed, limits: Limits, connections: ConnectionLimit
+    ) -> None:
+        self.start = start
+        self.unclaimed = unclaimed
+        self.limits = limits
+        self.connections = connections
+        self.sockets: dict[Key, Socket] = {}
+        self.opening: dict[Key, anyio.Lock] = {}
+
+    def transport(self, http: Transport, lane: str | None, generate: bool) -> Transport:
+        """The transport of one create: sockets for upstreams that have them, *http* for the others."""
+        return Lane(self, http, lane, generate)
+
+    async def ask(
+        self, request: UpstreamRequest, lane: str | None, generate: bool, context: ssl.SSLContext | None
+    ) -> UpstreamReply:
+        """Sends *request* as a frame and returns its reply; a refused upgrade is a reply too. *context* is for https.
+
+        :raises UpstreamTimeout: no reply began within `request.deadline` seconds.
+        :raises Overloaded: too many upstreams are in use, or there was no slot within `timeouts.pool`.
+        :raises UpstreamError: as `connect` and `Socket.ask`.
+        """
+        with anyio.move_on_after(request.deadline) as scope:
+            frame = await _frame(request, lane, generate)
+            socket = await self._socket(request, context)
+            if isinstance(socket, WholeReply):
+                return socket
+            return await socket.ask(frame, lane)
+        assert scope.cancelled_caught
+        raise UpstreamTimeout("The upstream did not answer in time.")
+
+    async def steer(self, steer: Steer) -> bool:
+        """Hand *steer* to the socket that its response came from; False where there is none."""
+        for socket in self.sockets.values():
+            if steer.target in socket.response_ids and not socket.closed:
+                await socket.send(steer.raw)
+                return True
+        return False
+
+    async def aclose(self) -> None:
+        """Close every socket."""
+        for socket in self.sockets.values():
+            await socket.aclose()
+        self.sockets.clear()
+
+    async def _socket(self, request: UpstreamRequest, context: ssl.SSLContext | None) -> Socket | WholeReply:
+        """The socket for *request*: lanes that need the same one open it once, others do not wait for it."""
+        key = key_of(request)
+        lock = self.opening.setdefault(key, anyio.Lock())
+        try:
+            async with lock:
+                found = self.sockets.get(key)
+                return found if found is not None and found.usable else await self._opened(key, request, context)
+        finally:
+            if not lock.locked():
+                self.opening.pop(key, None)
+
+    async def _opened(self, key: Key, request: UpstreamRequest, context: ssl.SSLContext | None) -> Socket | WholeReply:
+        await self._make_room()
+        socket = await connect(request, self.limits, self.unclaimed, self.connections.here(), context)
+        if isinstance(socket, Socket):
+            self.sockets[key] = socket
+            self.start(socket.run)
+        return socket
+
+    async def _make_room(self) -> None:
+        for key, socket in list(self.sockets.items()):
+            if not socket.replies and (not socket.usable or len(self.sockets) >= MOST_SOCKETS):
+                del self.sockets[key]
+                await socket.aclose()
+        if len(self.sockets) >= MOST_SOCKETS or len(self.opening) > MOST_SOCKETS:
+            raise Overloaded("This connection uses too many upstreams at once; try again shortly.")
+
+
+class Lane:
+    """The transport of one create; see `Transport`."""
+
+    def __init__(self, relay: Relay, http: Transport, lane: str | None, generate: bool) -> None:
+        self.relay = relay
+        self.http = http
+        self.lane = lane
+        self.generate = generate
+
+    async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        if not request.websocket:
+            return await self.http.open(request)
+        context = getattr(self.http, "ssl_context", None)
+        return await self.relay.ask(request, self.lane, self.generate, context)
+
+    async def aclose(self) -> None:
+        return None
+
+
+async def _frame(request: UpstreamRequest, lane: str | None, generate: bool) -> bytes:
+    body = request.body or b"{}"
+    found = await paced(read_object(body, depth=0, values=len(body), most=len(body)))
+    members: dict[str, Any] = {"type": "response.create", **found.members}
+    del members["stream"]
+    if lane is not None:
+        members["stream_id"] = lane
+    if not generate:
+        members["generate"] = False
+    return encode(members)

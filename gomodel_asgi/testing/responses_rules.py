@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import Message, Prompt, Role, Tool, objects
-from .conversations import Refused
+from .api import Refused
+from .model import Message, Prompt, Role, Tool, objects
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "input": (str, list),
@@ -115,7 +115,7 @@ def message_of(item: Mapping[str, Any]) -> Message:
     if kind.endswith("_output"):
         return Message("tool", text, media=media, call_id=item.get("call_id"))
     if kind == "compaction":
-        return Message("system", unsealed(item.get("encrypted_content")))
+        return Message("system", content_of_opaque(item.get("encrypted_content")))
     if kind == "reasoning":
         thought = text or text_of(item.get("summary"))
         return Message("assistant", thought, reasoning=True)
@@ -125,17 +125,17 @@ def message_of(item: Mapping[str, Any]) -> Message:
     return Message(ROLES.get(item.get("role"), "user"), text, media=media)
 
 
-def sealed(text: str) -> str:
+def opaque_content(text: str) -> str:
     """*text* as what only the provider itself can read."""
     return SEAL + base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def unsealed(sealed: Any) -> str:
+def content_of_opaque(value: Any) -> str:
     """What was sealed; empty where another provider did it."""
-    if not isinstance(sealed, str) or not sealed.startswith(SEAL):
+    if not isinstance(value, str) or not value.startswith(SEAL):
         return ""
     try:
-        return base64.urlsafe_b64decode(sealed.removeprefix(SEAL)).decode()
+        return base64.urlsafe_b64decode(value.removeprefix(SEAL)).decode()
     except ValueError:
         return ""
 

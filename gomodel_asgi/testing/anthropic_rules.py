@@ -5,15 +5,14 @@ The messages are the API's own, as public bug reports quote them.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..model import is_base64, listed, objects
-from ..responses.conversations import Refused
-from .prompts import blocks_of, check_settings
-from .wire import check_schema, check_schemas, takes_system_messages
-from .writing import signature_of
+from .anthropic_limits import check_schema, check_schemas, check_settings, invalid, takes_system_messages
+from .model import is_base64, listed, objects
 
 Json = Mapping[str, Any]
 
@@ -44,10 +43,6 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 MAX_BREAKPOINTS = 4
 THINKING = ("thinking", "redacted_thinking")
-
-
-def invalid(message: str) -> Refused:
-    return Refused(400, message)
 
 
 def check(body: Json, *, betas: str, counts: bool) -> None:
@@ -327,3 +322,13 @@ def check_breakpoints(body: Json) -> None:
     found = sum("cache_control" in block for block in blocks)
     if found > MAX_BREAKPOINTS:
         raise invalid(f"A maximum of {MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {found}.")
+
+
+def blocks_of(content: Any) -> Sequence[Json]:
+    """The blocks of a content, which may be a text."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+
+
+def signature_of(thought: str) -> str:
+    """What proves that *thought* is the model's own and whole."""
+    return "Eo" + base64.b64encode(hashlib.sha256(b"fake thinking: " + thought.encode()).digest()).decode()

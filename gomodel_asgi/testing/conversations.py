@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from ..model import EPOCH
-from ..plan import Headers, Plan, unary
-from ..wire import Failure
+from .api import Refused, json_reply
+from .model import EPOCH
+from .plan import Plan
 
 # Lists as the Responses API has them: items with ids, and pages of them.
-
-
-# What every operation of a fake provider ends with: its answer as JSON, or an error.
-
-
-JSON: Headers = ((b"content-type", b"application/json"),)
-
-
-class Refused(Exception):
-    """The request is answered with an error, in the form of the API that refuses it."""
-
-    def __init__(
-        self, status: int, message: str, *, type: str | None = None, code: str | None = None, param: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.failure = Failure(status=status, message=message, type=type, code=code, param=param)
-
-
-def answered(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
-    """*value* as the reply."""
-    return unary(200, headers, json.dumps(value).encode(), value)
 
 
 def items_of(input: Any, prefix: str) -> list[Json]:
@@ -44,7 +22,7 @@ def items_of(input: Any, prefix: str) -> list[Json]:
     return [{"id": f"{prefix}{number:02x}", **item} for number, item in enumerate(items)]
 
 
-def asked_of(query: bytes) -> dict[str, str]:
+def query_of(query: bytes) -> dict[str, str]:
     """The members of a query, the last of each."""
     return {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
 
@@ -57,12 +35,12 @@ def whole_number(text: str) -> int:
 def listed(items: Sequence[Json], *, has_more: bool = False) -> Plan:
     """*items* as a list object."""
     ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
-    return answered({"object": "list", "data": list(items), **ends, "has_more": has_more})
+    return json_reply({"object": "list", "data": list(items), **ends, "has_more": has_more})
 
 
 def page(items: Sequence[Json], query: bytes) -> Plan:
     """The page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`."""
-    asked = asked_of(query)
+    asked = query_of(query)
     ordered = items[:: 1 if asked.get("order") == "asc" else -1]
     limit = whole_number(asked.get("limit", "20"))
     if not 1 <= limit <= 100:
@@ -97,7 +75,7 @@ class Conversation:
     def shown(self) -> Plan:
         """The conversation object."""
         about = {"created_at": self.created_at, "metadata": self.metadata}
-        return answered({"id": self.id, "object": "conversation", **about})
+        return json_reply({"id": self.id, "object": "conversation", **about})
 
     def add(self, items: Any) -> list[Json]:
         """Take in *items*, and give them as they are listed."""
@@ -158,7 +136,7 @@ class Conversations:
         conversation = self.find(id)
         if method == "DELETE":
             del self.kept[id]
-            return answered({"id": id, "object": "conversation.deleted", "deleted": True})
+            return json_reply({"id": id, "object": "conversation.deleted", "deleted": True})
         if method == "POST":
             if "metadata" not in body:
                 message = "Missing required parameter: 'metadata'."
@@ -182,7 +160,7 @@ class Conversations:
         if method == "DELETE":
             conversation.items.remove(item)
             return conversation.shown()
-        return answered(item) if method == "GET" else None
+        return json_reply(item) if method == "GET" else None
 
 
 def whole(item: Json) -> Json:

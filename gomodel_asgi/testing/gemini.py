@@ -1,41 +1,28 @@
-"""What the model says, as a GenerateContentResponse and as a stream of them (Gemini API, "Generating content")."""
+"""The Gemini API, Vertex AI's too: its operations by method and path, below any prefix, and how each is answered."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
-from ..model import Prompt, Speech, as_function, speech
-from ..plan import Answer, Headers, Plan, chunked, unary
-from .wire import event, signs
+from .api import Api, Refused, Settings, json_reply, object_of, path_pattern, require_method
+from .gemini_rules import check
+from .gemini_wire import GeminiWire, event, normal, prompt_of, signature_of, signs
+from .model import Model, Prompt, Speech, as_function, count, speech
+from .plan import Answer, Headers, Plan, chunked, unary
+from .received import ReceivedRequest
+
+# What the model says, as a GenerateContentResponse and as a stream of them (Gemini API, "Generating content").
+
 
 Json = dict[str, Any]
 
 JSON: Headers = ((b"content-type", b"application/json; charset=UTF-8"),)
-STREAM: Headers = ((b"content-type", b"text/event-stream"),)
+EVENTS: Headers = ((b"content-type", b"text/event-stream"),)
 REASONS: Mapping[str, str] = {"max_output_tokens": "MAX_TOKENS", "content_filter": "SAFETY"}
-OWN = b"fake thought: "
-STAND_INS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
-"""What may be sent for a signature that there never was (Gemini API, "Thought signatures")."""
 CALLED = "Model generated function call(s)."
-
-
-def signature_of(mark: str) -> str:
-    """A thought signature."""
-    return base64.b64encode(OWN + mark.encode()).decode()
-
-
-def is_signature(text: object) -> bool:
-    """Whether *text* is a signature of a fake provider's, in one alphabet of base64 or the other, or a stand-in."""
-    if not isinstance(text, str):
-        return False
-    try:
-        plain = base64.b64decode(text.translate(str.maketrans("-_", "+/")), validate=True)
-    except ValueError:
-        plain = b""
-    return text in STAND_INS or plain.startswith(OWN)
 
 
 def generated(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool, sse: bool) -> Plan:
@@ -43,7 +30,7 @@ def generated(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool, sse:
     writer = Writer(prompt, answer, suffix)
     value, chunks = writer.whole(), list(writer.chunks())
     one = unary(200, JSON, json.dumps(value).encode(), value)
-    many = chunked(200, STREAM, tuple(map(event, chunks)), value) if sse else chunked(200, JSON, tuple(as_list(chunks)))
+    many = chunked(200, EVENTS, tuple(map(event, chunks)), value) if sse else chunked(200, JSON, tuple(as_list(chunks)))
     return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
 
 
@@ -158,3 +145,99 @@ class Writer:
             yield {"text": "", **signed}
         elif not self.said.text and not self.calls:
             yield {}
+
+
+# The operations.
+
+
+GENERATE = path_pattern(r"/(?:models|tunedModels)/(?P<model>[^/:]+):(?P<verb>\w+)")
+MODELS = path_pattern("/models(?:/(?P<id>[^/:]+))?")
+STREAM = "streamGenerateContent"
+
+
+class GeminiApi(Api):
+    """Models that generate content. It remembers nothing."""
+
+    root = "/v1beta"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.made = 0
+
+    def wire(self, request: ReceivedRequest, request_id: str) -> GeminiWire:
+        return GeminiWire(unquote(request.path).endswith(":" + STREAM))
+
+    def key(self, request: ReceivedRequest) -> str:
+        query = parse_qs(request.query.decode("latin-1")).get("key", [""])
+        bearer = (request.header("authorization") or "").removeprefix("Bearer ")
+        return request.header("x-goog-api-key") or bearer or query[0]
+
+    def wrong_key(self, given: str) -> Refused:
+        """A key that is wrong is an argument that is wrong here; one that is missing, a caller without permission."""
+        if not given:
+            return Refused(403, "Method doesn't allow unregistered callers (callers without established identity).")
+        return Refused(400, f"API key not valid. Please pass a valid API key: {given}.", code="API_KEY_INVALID")
+
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        path = unquote(request.path)
+        if match := GENERATE.fullmatch(path):
+            require_method("POST", request)
+            return self._generate(request, match["model"], match["verb"], model)
+        if match := MODELS.fullmatch(path):
+            return self._models(request, match["id"])
+        raise Refused(404, f"Requested entity was not found: {request.method} {request.path}")
+
+    def _generate(self, request: ReceivedRequest, name: str, verb: str, model: Model) -> Plan:
+        self._find(name, verb)
+        public = "/publishers/" not in request.path
+        body = normal(object_of(request))
+        if verb == "countTokens":
+            body = counted(body)
+            check(name, body, public=public)
+            tokens = count(prompt_of(name, body))
+            details = [{"modality": "TEXT", "tokenCount": tokens}]
+            return json_reply({"totalTokens": tokens, "promptTokensDetails": details}, JSON)
+        if verb not in ("generateContent", STREAM):
+            raise Refused(404, f"models/{name} is not supported for {verb}.")
+        check(name, body, public=public)
+        self.made += 1
+        prompt = prompt_of(name, body)
+        sse = b"alt=sse" in request.query.split(b"&") or verb != STREAM
+        suffix = f"{self.settings.name}{self.made:06x}"
+        return generated(prompt, model(prompt), suffix, stream=verb == STREAM, sse=sse)
+
+    def _find(self, name: str, verb: str) -> None:
+        if not self.settings.has(name):
+            raise Refused(
+                404,
+                f"models/{name} is not found for API version v1beta, or is not supported for {verb}. Call ListModels to"
+                " see the list of available models and their supported methods.",
+            )
+
+    def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
+        require_method("GET", request)
+        if id is not None:
+            self._find(id, "generateContent")
+            return json_reply(described(id), JSON)
+        return json_reply({"models": [described(name) for name in self.settings.listed]}, JSON)
+
+
+def described(name: str) -> Mapping[str, Any]:
+    """One entry of the list of models."""
+    limits = {"inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536}
+    methods = ["generateContent", "countTokens"]
+    about = {"name": f"models/{name}", "version": "001", "displayName": name}
+    return {**about, **limits, "supportedGenerationMethods": methods}
+
+
+def counted(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is to be counted: contents, or a whole request.
+
+    :raises Refused: both are there.
+    """
+    whole = body.get("generateContentRequest")
+    if whole is None:
+        return body
+    if body.get("contents"):
+        raise Refused(400, "contents and generate_content_request are mutually exclusive.")
+    return {name: member for name, member in whole.items() if name != "model"}

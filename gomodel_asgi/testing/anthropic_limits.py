@@ -1,75 +1,115 @@
-"""Errors and streams of the Messages API (Anthropic, API reference, "Errors" and "Streaming messages")."""
+"""Which settings a model of the Messages API takes: sampling, thinking, compaction, and JSON Schemas.
+
+The rules are those of Anthropic's migration guides and of its documentation, "Structured outputs", limitations.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from ..responses.conversations import Refused
-from ..wire import Failure, Json
+from .api import Refused
+from .model import objects
 
-TYPES: Mapping[int, str] = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-PADDING = 16
+Json = Mapping[str, Any]
+
+LEAST_BUDGET = 1024
+USUAL_TRIGGER = 150_000
+LEAST_TRIGGER = 50_000
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+LONGEST_USER = 256
 
 
-def event(value: Mapping[str, Any]) -> bytes:
-    """*value* as an event named by its type, with spaces after the JSON as Anthropic sends them."""
-    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return b"event: %s\ndata: %s%s\n\n" % (value["type"].encode(), data, b" " * (len(data) % PADDING))
+def invalid(message: str) -> Refused:
+    return Refused(400, message)
 
 
-@dataclass(frozen=True, slots=True)
-class AnthropicWire:
-    """Errors say their type and the request; inside a stream they are an `error` event."""
-
-    request_id: str = ""
-
-    endless = (
-        b"event: content_block_delta\n"
-        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"',
-        b'"}}\n\n',
-    )
-    terminal = b"event: message_delta", b"event: message_stop"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {"request-id": self.request_id}
-
-    def error(self, failure: Failure) -> Json:
-        usual = TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else "invalid_request_error")
-        error = {"type": failure.type or usual, "message": failure.message}
-        return {"type": "error", "error": error, "request_id": self.request_id}
-
-    def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
-        value = self.error(failure)
-        if form == "body":
-            return {"error": value["error"]}
-        if form is not None:
-            raise ValueError(f"the Messages API has no error of the form '{form}'")
-        return value
-
-    def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
-        return event(value) if form is None else b"data: %s\n\n" % json.dumps(value).encode()
-
-    def ends(self, event: bytes) -> bool:
-        return event.startswith(self.terminal)
+def check_settings(body: Json) -> None:
+    """:raises Refused: a setting cannot be kept."""
+    check_sampling(body)
+    thinking = body.get("thinking")
+    if thinking is not None:
+        check_thinking(body, thinking)
+    config = body.get("output_config") or {}
+    if config.get("effort") not in (None, *EFFORTS):
+        raise invalid(f"output_config.effort: Input should be one of {', '.join(EFFORTS)}")
+    form = config.get("format")
+    if form is not None:
+        if form.get("type") != "json_schema" or not isinstance(form.get("schema"), Mapping):
+            raise invalid("output_config.format: Input should be a JSON schema")
+        check_schema(form["schema"], "output_config.format.schema")
+    if triggers(body) and not compacts(body["model"]):
+        raise invalid("context_management.edits.0: compact_20260112 is not supported by this model")
+    for at, trigger in enumerate(triggers(body)):
+        if trigger < LEAST_TRIGGER:
+            path = f"context_management.edits.{at}.compact_20260112"
+            raise invalid(f"{path}: trigger.value must be at least {LEAST_TRIGGER}")
+    if body["messages"][-1]["role"] == "assistant" and not prefills(body["model"]):
+        raise invalid(
+            "This model does not support assistant message prefill. The conversation must end with a user message."
+        )
+    if any(not str(text).strip() for text in body.get("stop_sequences") or []):
+        raise invalid("stop_sequences: each stop sequence must contain non-whitespace")
+    if len(str((body.get("metadata") or {}).get("user_id") or "")) > LONGEST_USER:
+        raise invalid(f"metadata.user_id: String should have at most {LONGEST_USER} characters")
 
 
-# What the models of the Messages API take, by the version in their name (Anthropic, migration guides).
+def triggers(body: Json) -> list[int]:
+    """From how many tokens on the conversation is to be compacted, for each edit that says so."""
+    edits = objects(body.get("context_management"), "edits")
+    compactions = [edit for edit in edits if edit.get("type") == "compact_20260112"]
+    return [(edit.get("trigger") or {}).get("value", USUAL_TRIGGER) for edit in compactions]
+
+
+def check_sampling(body: Json) -> None:
+    given = [name for name in ("temperature", "top_p", "top_k") if body.get(name) is not None]
+    if given and not samples(body["model"]):
+        raise invalid(f"`{given[0]}` is deprecated for this model.")
+    if {"temperature", "top_p"} <= set(given) and one_sampler(body["model"]):
+        raise invalid("`temperature` and `top_p` cannot both be specified for this model. Please use only one.")
+    for name in ("temperature", "top_p"):
+        if name in given and not 0 <= body[name] <= 1:
+            raise invalid(f"{name}: range: 0..1")
+
+
+def check_thinking(body: Json, thinking: Json) -> None:
+    kind = thinking.get("type")
+    if kind not in ("enabled", "adaptive", "disabled"):
+        raise invalid(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+    if kind == "disabled":
+        return
+    if kind == "adaptive" and not adapts(body["model"]):
+        raise invalid("adaptive thinking is not supported on this model")
+    if kind == "enabled":
+        check_budget(body, thinking)
+    choice = (body.get("tool_choice") or {}).get("type")
+    if choice in ("any", "tool"):
+        raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+    if body.get("temperature") not in (None, 1):
+        raise invalid("`temperature` may only be set to 1 when thinking is enabled or in adaptive mode.")
+    if body.get("top_p") is not None and body["top_p"] < 0.95:
+        raise invalid("`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled.")
+    if body.get("top_k") is not None:
+        raise invalid("`top_k` must be unset when thinking is enabled.")
+
+
+def check_budget(body: Json, thinking: Json) -> None:
+    budget = thinking.get("budget_tokens")
+    if not takes_budget(body["model"]):
+        raise invalid(
+            '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and'
+            ' "output_config.effort" to control thinking behavior.'
+        )
+    if not isinstance(budget, int):
+        raise invalid("thinking.enabled.budget_tokens: Field required")
+    if budget < LEAST_BUDGET:
+        raise invalid(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {LEAST_BUDGET}")
+    if "max_tokens" in body and body["max_tokens"] <= budget:
+        raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`.")
+
+
+# What each model takes, by the version in its name.
 
 
 NAME = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:[-.](\d{1,2})(?!\d))?")
@@ -121,7 +161,7 @@ def takes_system_messages(model: str) -> bool:
     return "opus" in model and version_of(model) >= (4, 8)
 
 
-# Which JSON Schemas Anthropic can hold a model to, and how many (documentation, "Structured outputs", limitations).
+# Which JSON Schemas a model can be held to, and how many.
 
 
 UNSUPPORTED = {

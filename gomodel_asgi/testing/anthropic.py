@@ -1,0 +1,375 @@
+"""The Messages API, Vertex AI's too: its operations by method and path, below any prefix, and how each is answered."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from .anthropic_limits import hides_thinking, triggers
+from .anthropic_rules import blocks_of, check, signature_of
+from .api import JSON, Api, Refused, Settings, json_reply, object_of, path_pattern, require_method
+from .model import Message, Model, Prompt, Speech, Tool, as_function, count, objects, pieces, speech
+from .plan import Answer, Headers, Plan, Unplayable, chunked, unary
+from .received import ReceivedRequest
+from .wire import Failure
+
+# What the model says, as a message and as its events (Anthropic, API reference, "Messages" and "Streaming").
+
+
+Json = dict[str, Any]
+
+STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+REASONS: Mapping[str, str] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
+UNCACHED = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
+
+
+def message(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool) -> Plan:
+    """The reply, as events or whole; *suffix* goes into its ids."""
+    writer = Writer(prompt, answer, suffix)
+    many = chunked(200, STREAM, tuple(map(event, writer.events())))
+    try:
+        value = writer.whole()
+    except Unplayable:  # arguments that are no object can be streamed all the same
+        if not stream:
+            raise
+        return many
+    one = unary(200, JSON, json.dumps(value).encode())
+    return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+
+
+class Writer:
+    """Writes one answer in both forms."""
+
+    def __init__(self, prompt: Prompt, answer: Answer, suffix: str) -> None:
+        self.prompt = prompt
+        self.said: Speech = speech(prompt, answer)
+        self.about: Json = {"model": prompt.model, "id": f"msg_{suffix}", "type": "message", "role": "assistant"}
+        self.suffix = suffix
+
+    # The parts...
+
+    @property
+    def thought(self) -> list[str]:
+        """The words of the thinking block: none where the model keeps them to itself."""
+        thinking = self.prompt.body.get("thinking") or {}
+        hidden = hides_thinking(self.prompt.model) and thinking.get("display") != "summarized"
+        return [] if hidden else list(self.said.thought)
+
+    @property
+    def summary(self) -> str:
+        """What was said, where the request wants a conversation of this length to be compacted; else empty."""
+        if not any(trigger <= self.said.input for trigger in triggers(self.prompt.body)):
+            return ""
+        return "\n".join(message.text for message in self.prompt.messages)
+
+    @property
+    def uses(self) -> Iterator[tuple[Json, str]]:
+        """Each call as a block without input, and its input as text."""
+        for number, call in enumerate(self.said.calls):
+            block = {"type": "tool_use", "id": call.call_id or f"toolu_{self.suffix}{number:02x}", "name": call.name}
+            yield {**block, "input": {}, "caller": {"type": "direct"}}, as_function(self.prompt, call)
+
+    @property
+    def ending(self) -> Json:
+        incomplete = self.said.incomplete
+        reason = REASONS.get(incomplete, incomplete) if incomplete else ("tool_use" if self.said.calls else "end_turn")
+        reason = "refusal" if self.said.refusal else reason
+        details = {"type": "refusal", "category": None, "explanation": "".join(self.said.refusal) or None}
+        stopped = details if reason == "refusal" else None
+        return {"stop_reason": reason, "stop_sequence": None, "stop_details": stopped}
+
+    @property
+    def input_usage(self) -> Json:
+        """Cached tokens are counted apart from the others."""
+        said = self.said
+        tokens = {"input_tokens": said.input - said.cached, "cache_creation_input_tokens": 0}
+        return {**tokens, "cache_read_input_tokens": said.cached}
+
+    @property
+    def output_usage(self) -> Json:
+        thinking = {"thinking_tokens": self.said.reasoning}
+        usage = {"output_tokens": self.said.output, "output_tokens_details": thinking}
+        if not self.summary:
+            return usage
+        # What compacting cost stands beside the usage of the answer, and only here.
+        compaction = {"type": "compaction", "input_tokens": self.said.input, "output_tokens": 1}
+        return {**usage, "iterations": [compaction, {"type": "message", **self.input_usage, **usage}]}
+
+    # In one piece...
+
+    def whole(self) -> Json:
+        blocks: list[Json] = [{"type": "compaction", "content": self.summary}] if self.summary else []
+        if self.said.thought:
+            thought = "".join(self.thought)
+            blocks.append({"type": "thinking", "thinking": thought, "signature": signature_of(thought)})
+        if self.said.text:
+            blocks.append({"type": "text", "text": "".join(self.said.text)})
+        blocks += [{**block, "input": tool_input(text)} for block, text in self.uses]
+        served = {"cache_creation": UNCACHED, "service_tier": "standard", "inference_geo": "global"}
+        usage = {**self.input_usage, **self.output_usage, **served}
+        return {**self.about, "content": blocks, **self.ending, "usage": usage}
+
+    # In events...
+
+    def events(self) -> Iterator[Json]:
+        begun: Json = {"content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
+        served = {"cache_creation": UNCACHED, "output_tokens": 1, "service_tier": "standard", "inference_geo": "global"}
+        usage = {**self.input_usage, **served}
+        yield {"type": "message_start", "message": {**self.about, **begun, "usage": usage}}
+        for index, (block, deltas) in enumerate(self.blocks()):
+            yield {"type": "content_block_start", "index": index, "content_block": block}
+            if index == 0:
+                yield {"type": "ping"}
+            for delta in deltas:
+                yield {"type": "content_block_delta", "index": index, "delta": delta}
+            yield {"type": "content_block_stop", "index": index}
+        yield {"type": "message_delta", "delta": self.ending, "usage": {**self.input_usage, **self.output_usage}}
+        yield {"type": "message_stop"}
+
+    def blocks(self) -> Iterator[tuple[Json, list[Json]]]:
+        """Each block as it begins, and its deltas."""
+        if self.summary:
+            yield {"type": "compaction", "content": None}, [{"type": "compaction_delta", "content": self.summary}]
+        if self.said.thought:
+            words = self.thought
+            deltas: list[Json] = [{"type": "thinking_delta", "thinking": word} for word in words]
+            signed = {"type": "signature_delta", "signature": signature_of("".join(words))}
+            yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signed]
+        if self.said.text:
+            yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": word} for word in self.said.text]
+        for block, text in self.uses:
+            parts = ["", *pieces("" if text == "{}" else text)]
+            yield block, [{"type": "input_json_delta", "partial_json": part} for part in parts]
+
+
+def tool_input(text: str) -> Any:
+    """The input of a whole block.
+
+    :raises Unplayable: it is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise Unplayable(f"the Messages API can say the arguments {text!r} in a stream only")
+    return value
+
+
+# Messages of the Messages API as a prompt.
+
+
+def prompt_of(body: Mapping[str, Any]) -> Prompt:
+    """*body*, which keeps the rules."""
+    tools = tuple(tools_of(body))
+    return Prompt(
+        model=str(body.get("model")),
+        instructions=text_of(body.get("system")),
+        messages=tuple(messages_of(objects(body, "messages"))),
+        tools=tools,
+        demanded=tuple(demanded(body.get("tool_choice"), tools)),
+        schema=schema_of(body.get("output_config")),
+        thinks=(body.get("thinking") or {}).get("type") in ("enabled", "adaptive"),
+        max_output_tokens=body.get("max_tokens"),
+        body=body,
+    )
+
+
+def text_of(content: Any) -> str:
+    """The texts of a content, joined."""
+    return " ".join(str(block["text"]) for block in blocks_of(content) if block.get("type") == "text")
+
+
+def messages_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
+    """Each thing said, thought, called or put out; the texts and media of one message stand together."""
+    names: dict[Any, str] = {}
+    for message in messages:
+        blocks = blocks_of(message["content"])
+        for block in blocks:
+            if block["type"] == "tool_result":
+                id = block["tool_use_id"]
+                media = tuple(media_of(block.get("content")))
+                yield Message("tool", text_of(block.get("content")), media=media, name=names.get(id), call_id=id)
+            elif block["type"] == "compaction":
+                yield Message("system", str(block.get("content") or ""))
+            elif block["type"] == "thinking":
+                yield Message("assistant", block["thinking"], reasoning=True)
+        text, media = text_of(blocks), tuple(media_of(blocks))
+        if text or media:
+            yield Message(message["role"], text, media=media)
+        for block in blocks:
+            if block["type"] == "tool_use":
+                names[block["id"]] = block["name"]
+                text = json.dumps(block["input"], ensure_ascii=False)
+                yield Message("assistant", text, name=block["name"], call_id=block["id"])
+
+
+def media_of(content: Any) -> Iterator[str]:
+    """The images and documents in a content."""
+    for block in blocks_of(content):
+        source = block.get("source")
+        if block.get("type") not in ("image", "document") or not isinstance(source, Mapping):
+            continue
+        if source.get("type") == "base64":
+            yield f"data:{source['media_type']};base64,{source['data']}"
+        else:
+            yield str(source.get("url") or source.get("file_id") or source.get("data"))
+
+
+def tools_of(body: Mapping[str, Any]) -> Iterator[Tool]:
+    """The client's own tools; those that the provider would run are none."""
+    for tool in objects(body, "tools"):
+        if tool.get("type") in (None, "custom"):
+            yield Tool(tool["name"], tool["input_schema"])
+
+
+def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
+    """The names of which `tool_choice` demands one."""
+    kind = choice.get("type") if isinstance(choice, Mapping) else None
+    if kind == "any":
+        return [tool.name for tool in tools]
+    return [choice["name"]] if kind == "tool" else []
+
+
+def schema_of(config: Any) -> Mapping[str, Any] | None:
+    """The schema that `output_config.format` gives."""
+    form = config.get("format") if isinstance(config, Mapping) else None
+    return form["schema"] if isinstance(form, Mapping) else None
+
+
+# Errors and streams of the Messages API (Anthropic, API reference, "Errors" and "Streaming messages").
+
+
+TYPES: Mapping[int, str] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+PADDING = 16
+
+
+def event(value: Mapping[str, Any]) -> bytes:
+    """*value* as an event named by its type, with spaces after the JSON as Anthropic sends them."""
+    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return b"event: %s\ndata: %s%s\n\n" % (value["type"].encode(), data, b" " * (len(data) % PADDING))
+
+
+@dataclass(frozen=True, slots=True)
+class AnthropicWire:
+    """Errors say their type and the request; inside a stream they are an `error` event."""
+
+    request_id: str = ""
+
+    endless = (
+        b"event: content_block_delta\n"
+        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"',
+        b'"}}\n\n',
+    )
+    terminal = b"event: message_delta", b"event: message_stop"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"request-id": self.request_id}
+
+    def error(self, failure: Failure) -> Json:
+        usual = TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else "invalid_request_error")
+        error = {"type": failure.type or usual, "message": failure.message}
+        return {"type": "error", "error": error, "request_id": self.request_id}
+
+    def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        value = self.error(failure)
+        if form == "body":
+            return {"error": value["error"]}
+        if form is not None:
+            raise ValueError(f"the Messages API has no error of the form '{form}'")
+        return value
+
+    def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        return event(value) if form is None else b"data: %s\n\n" % json.dumps(value).encode()
+
+    def ends(self, event: bytes) -> bool:
+        return event.startswith(self.terminal)
+
+
+# The operations.
+
+
+MESSAGES = path_pattern("/messages(?P<count>/count_tokens)?")
+MODELS = path_pattern("/models(?:/(?P<id>[^:]+))?")
+VERTEX = path_pattern(r"/models/(?P<model>[^/:]+):(?P<verb>rawPredict|streamRawPredict)")
+VERSION = re.compile(r"vertex-\d{4}-\d{2}-\d{2}")
+
+
+class AnthropicApi(Api):
+    """The Messages API. It remembers nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.made = 0
+
+    def wire(self, request: ReceivedRequest, request_id: str) -> AnthropicWire:
+        return AnthropicWire(request_id)
+
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        path = unquote(request.path)
+        if match := MESSAGES.fullmatch(path):
+            return self._messages(request, model, counts=match["count"] is not None)
+        if match := VERTEX.fullmatch(path):
+            return self._at_vertex(request, model, match["model"], match["verb"])
+        if match := MODELS.fullmatch(path):
+            return self._models(request, match["id"])
+        raise Refused(404, "Not Found")
+
+    def _messages(self, request: ReceivedRequest, model: Model, *, counts: bool) -> Plan:
+        require_method("POST", request)
+        if request.header("anthropic-version") is None:
+            raise Refused(400, "anthropic-version: header is required")
+        body = object_of(request)
+        return self._answer(request, body, model, counts=counts, stream=body.get("stream") is True)
+
+    def _at_vertex(self, request: ReceivedRequest, model: Model, name: str, verb: str) -> Plan:
+        """There the path names the model, the body the version of the API."""
+        require_method("POST", request)
+        body = object_of(request)
+        if not VERSION.fullmatch(str(body.pop("anthropic_version", None))):
+            raise Refused(400, "anthropic_version: Field required")
+        counts = name == "count-tokens"
+        if not counts:
+            if "model" in body:
+                raise Refused(400, "model: Extra inputs are not permitted")
+            body["model"] = name
+        return self._answer(request, body, model, counts=counts, stream=verb == "streamRawPredict")
+
+    def _answer(
+        self, request: ReceivedRequest, body: Mapping[str, Any], model: Model, *, counts: bool, stream: bool
+    ) -> Plan:
+        check(body, betas=request.header("anthropic-beta") or "", counts=counts)
+        if not self.settings.has(body["model"]):
+            raise Refused(404, f"model: {body['model']}")
+        prompt = prompt_of(body)
+        if counts:
+            return json_reply({"input_tokens": count(prompt)})
+        self.made += 1
+        return message(prompt, model(prompt), f"{self.settings.name}{self.made:08x}", stream=stream)
+
+    def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
+        require_method("GET", request)
+        about = {"type": "model", "created_at": "2026-02-28T00:00:00Z"}
+        listed = [{**about, "id": name, "display_name": name} for name in self.settings.listed]
+        if id is None:
+            ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]}
+            return json_reply({"data": listed, "has_more": False, **ends})
+        if not self.settings.has(id):
+            raise Refused(404, f"model: {id}")
+        return json_reply({**listed[0], "id": id, "display_name": id})

@@ -1,0 +1,318 @@
+"""Chat Completions: its operations by method and path, below any prefix, and how each is answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .api import (
+    JSON,
+    Api,
+    Settings,
+    check_model,
+    json_reply,
+    no_such_path,
+    object_of,
+    openai_models,
+    path_pattern,
+    require_method,
+)
+from .chat_rules import check, kind_of, tools_of
+from .model import EPOCH, Message, Model, Prompt, Role, Speech, Tool, as_function, objects, pieces, speech
+from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
+from .received import ReceivedRequest
+from .wire import Failure, data_of, openai_error, unnamed
+
+# Errors and streams of the Chat Completions API.
+
+
+@dataclass(frozen=True, slots=True)
+class ChatWire:
+    """Errors are OpenAI's; inside a stream they are an event without a name, or (Groq) one that is called `error`."""
+
+    request_id: str = ""
+
+    endless = (
+        b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"finish_reason":null,"delta":{"content":"',
+        b'"}}]}\n\n',
+    )
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"x-request-id": self.request_id}
+
+    def error(self, failure: Failure) -> Json:
+        return openai_error(failure)
+
+    def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        if form not in (None, "body", "event"):
+            raise ValueError(f"the chat API has no error of the form '{form}'")
+        return openai_error(failure)
+
+    def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        return (b"event: error\n" if form == "event" else b"") + unnamed(value)
+
+    def ends(self, event: bytes) -> bool:
+        chunk = data_of(event)
+        if not isinstance(chunk, Mapping) or "choices" not in chunk:
+            return False
+        return not chunk["choices"] or chunk["choices"][0].get("finish_reason") is not None
+
+
+# Messages of the chat API as a prompt.
+
+
+SYSTEM = ("system", "developer")
+
+
+def prompt_of(body: Mapping[str, Any]) -> Prompt:
+    """*body*, which keeps the rules. Leading system messages are its instructions."""
+    messages = objects(body, "messages")
+    leading = next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), len(messages))
+    tools = tuple(tools_of(body))
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    return Prompt(
+        model=str(body["model"]),
+        instructions="\n".join(text_of(message.get("content")) for message in messages[:leading]),
+        messages=tuple(messages_of(messages[leading:])),
+        tools=tools,
+        demanded=tuple(demanded(body.get("tool_choice"), tools)),
+        schema=schema_of(body.get("response_format")),
+        thinks=thinks(body),
+        max_output_tokens=limit if isinstance(limit, int) else None,
+        body=body,
+    )
+
+
+def text_of(content: Any) -> str:
+    """The text in a message's content: itself, or its text parts joined."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return " ".join(str(part["text"]) for part in parts if part.get("type") == "text")
+
+
+def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+    """Each message, its reasoning and its calls one by one."""
+    names: dict[Any, str] = {}
+    for message in messages:
+        text = text_of(message.get("content"))
+        if message["role"] == "tool":
+            id = message.get("tool_call_id")
+            yield Message("tool", text, name=names.get(id), call_id=id)
+        elif message["role"] == "assistant":
+            yield from spoken(message, text)
+            for call in objects(message, "tool_calls"):
+                name, arguments = called(call)
+                names[call.get("id")] = name
+                yield Message("assistant", arguments, name=name, call_id=call.get("id"))
+        else:
+            role: Role = "system" if message["role"] in SYSTEM else "user"
+            yield Message(role, text, media=tuple(media_of(message.get("content"))))
+
+
+def spoken(message: Mapping[str, Any], text: str) -> Iterator[Message]:
+    """What an assistant thought and said."""
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(thought, str) and thought:
+        yield Message("assistant", thought, reasoning=True)
+    if text := text or message.get("refusal") or "":
+        yield Message("assistant", text)
+
+
+def called(call: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and arguments of a call."""
+    if call.get("type") == "custom":
+        return str(call["custom"]["name"]), str(call["custom"]["input"])
+    return str(call["function"]["name"]), str(call["function"]["arguments"])
+
+
+def media_of(content: Any) -> Iterator[str]:
+    """The images and files in *content*."""
+    for part in content if isinstance(content, list) else []:
+        value = part.get(part.get("type"))
+        for name in ("url", "file_data", "file_id", "data"):
+            if isinstance(value, Mapping) and isinstance(value.get(name), str):
+                yield value[name]
+
+
+def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
+    """The names of which `tool_choice` demands one."""
+    if choice in ("required", "any"):
+        return [tool.name for tool in tools]
+    if not isinstance(choice, Mapping):
+        return []
+    if choice.get("type") == "allowed_tools":
+        allowed = choice["allowed_tools"]
+        names = [tool["function"]["name"] for tool in objects(allowed, "tools")]
+        return names if allowed.get("mode") == "required" else []
+    return [choice[kind_of(choice)]["name"]]
+
+
+def schema_of(form: Any) -> Mapping[str, Any] | None:
+    """The schema that `response_format` gives; an empty one for JSON without a schema."""
+    kind = form.get("type") if isinstance(form, Mapping) else None
+    if kind == "json_schema":
+        return form["json_schema"].get("schema") or {"type": "object"}
+    return {} if kind == "json_object" else None
+
+
+def thinks(body: Mapping[str, Any]) -> bool:
+    """Whether reasoning is asked for, in OpenAI's, OpenRouter's or DeepSeek's way."""
+    reasoning, thinking = body.get("reasoning"), body.get("thinking")
+    effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else body.get("reasoning_effort")
+    return effort not in (None, "none") or (isinstance(thinking, Mapping) and thinking.get("type") == "enabled")
+
+
+# What the model says, as a chat completion and as its chunks (OpenAI, API reference, "Chat completions").
+
+
+Json = dict[str, Any]
+
+STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+DONE = b"data: [DONE]\n\n"
+REASONS: Mapping[str, str] = {"max_output_tokens": "length"}
+
+
+def completion(prompt: Prompt, answer: Answer, made: int, suffix: str) -> Plan:
+    """The reply in the form that the request asks for; *made* numbers it, *suffix* goes into its ids."""
+    writer = Writer(prompt, answer, made, suffix)
+    value = writer.whole()
+    one = unary(200, JSON, json.dumps(value).encode(), value)
+    many = chunked(200, STREAM, (*map(unnamed, writer.chunks()), DONE), value)
+    chosen, other = (many, one) if prompt.body.get("stream") is True else (one, many)
+    return Plan(chosen.steps, value, other)
+
+
+class Writer:
+    """Writes one answer in both forms."""
+
+    def __init__(self, prompt: Prompt, answer: Answer, made: int, suffix: str) -> None:
+        self.prompt = prompt
+        self.said: Speech = speech(prompt, answer)
+        self.speaks = answer.text is not None
+        self.suffix = suffix
+        self.about = {"id": f"chatcmpl-{suffix}", "created": EPOCH + made, "model": prompt.model}
+        self.calls = [self.call(call, number) for number, call in enumerate(self.said.calls)]
+
+    def call(self, call: ToolCall, number: int) -> Json:
+        tool = self.prompt.tool(call.name)
+        about: Json = {"id": call.call_id or f"call_{self.suffix}{number:02x}"}
+        if call.custom and tool is not None and tool.custom:
+            return {**about, "type": "custom", "custom": {"name": call.name, "input": call.text()}}
+        function = {"name": call.name, "arguments": as_function(self.prompt, call)}
+        return {**about, "type": "function", "function": function}
+
+    @property
+    def finish_reason(self) -> str:
+        if self.said.incomplete is not None:
+            return REASONS.get(self.said.incomplete, self.said.incomplete)
+        return "tool_calls" if self.calls else "stop"
+
+    @property
+    def usage(self) -> Json:
+        said = self.said
+        return {
+            "prompt_tokens": said.input,
+            "completion_tokens": said.output,
+            "total_tokens": said.input + said.output,
+            "prompt_tokens_details": {"cached_tokens": said.cached, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": said.reasoning,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+    # In one piece...
+
+    def whole(self) -> Json:
+        message: Json = {"role": "assistant", "content": "".join(self.said.text) if self.speaks else None}
+        if self.said.thought:
+            message["reasoning_content"] = "".join(self.said.thought)
+        message |= {"refusal": "".join(self.said.refusal) or None, "annotations": []}
+        if self.calls:
+            message["tool_calls"] = self.calls
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
+        rest = {"usage": self.usage, "service_tier": "default", "system_fingerprint": "fp_fake"}
+        return {**self.about, "object": "chat.completion", "choices": [choice], **rest}
+
+    # In chunks...
+
+    def chunks(self) -> Iterator[Json]:
+        counted = (self.prompt.body.get("stream_options") or {}).get("include_usage") is True
+        for chunk in self.choices():
+            yield {**chunk, "usage": None} if counted else chunk
+        if counted:
+            yield {**self.chunk([]), "usage": self.usage}
+
+    def choices(self) -> Iterator[Json]:
+        opening: Json = {"role": "assistant", "content": "" if self.speaks else None, "refusal": None}
+        for number, delta in enumerate(self.deltas()):
+            yield self.choice({**opening, **delta} if number == 0 else delta)
+        yield self.choice({}, self.finish_reason)
+
+    def deltas(self) -> Iterator[Json]:
+        """What is said, bit by bit. The role comes with the first of it, and before a text."""
+        for word in self.said.thought:
+            yield {"reasoning_content": word}
+        if not self.said.thought and (self.speaks or not self.calls):
+            yield {}
+        for word in self.said.text:
+            yield {"content": word}
+        for word in self.said.refusal:
+            yield {"refusal": word}
+        for index, call in enumerate(self.calls):
+            yield from self.call_deltas(index, call)
+
+    def call_deltas(self, index: int, call: Json) -> Iterator[Json]:
+        kind = call["type"]
+        member = "input" if kind == "custom" else "arguments"
+        value = call[kind]
+        yield {"tool_calls": [{"index": index, **call, kind: {**value, member: ""}}]}
+        for piece in pieces(value[member]):
+            yield {"tool_calls": [{"index": index, kind: {member: piece}}]}
+
+    def choice(self, delta: Json, finish_reason: str | None = None) -> Json:
+        return self.chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
+
+    def chunk(self, choices: list[Json]) -> Json:
+        about = {"object": "chat.completion.chunk", "service_tier": "default", "system_fingerprint": "fp_fake"}
+        return {**self.about, **about, "choices": choices}
+
+
+# The operations.
+
+
+COMPLETIONS = path_pattern("/chat/completions")
+MODELS = path_pattern("/models(?:/(?P<id>.+))?")
+
+
+class ChatApi(Api):
+    """Chat Completions. It remembers nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.made = 0
+
+    def wire(self, request: ReceivedRequest, request_id: str) -> ChatWire:
+        return ChatWire(request_id)
+
+    def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        if COMPLETIONS.fullmatch(request.path):
+            return self._complete(request, model)
+        if match := MODELS.fullmatch(request.path):
+            return json_reply(openai_models(self.settings, request, match["id"]))
+        raise no_such_path(request)
+
+    def _complete(self, request: ReceivedRequest, model: Model) -> Plan:
+        require_method("POST", request)
+        body = object_of(request)
+        check(body, self.settings)
+        check_model(self.settings, body["model"])
+        self.made += 1
+        prompt = prompt_of(body)
+        return completion(prompt, model(prompt), self.made, f"{self.settings.name}{self.made:08x}")

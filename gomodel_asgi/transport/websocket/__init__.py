@@ -1,1 +1,0 @@
-"""The upstreams' side of WebSocket mode."""
