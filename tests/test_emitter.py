@@ -13,8 +13,10 @@ from openai.types.responses.response import IncompleteDetails
 from openresponses_types import types as open_responses
 
 from gomodel_asgi.errors import GatewayError, UpstreamTruncated
-from gomodel_asgi.wire.event_writer import CODES, Emitter, Reason, usage
-from gomodel_asgi.wire.items import Call, Item, Message
+from gomodel_asgi.wire.calls import Call
+from gomodel_asgi.wire.event_writer import Emitter
+from gomodel_asgi.wire.items import Item, Message
+from gomodel_asgi.wire.response import CODES, Reason, usage
 
 Json = dict[str, Any]
 

@@ -16,7 +16,6 @@ from gomodel_asgi import Gateway, Limits, Provider
 from gomodel_asgi.dialects.failure import reported_failure
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.dialects.reader import failure_of, opened
-from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
 from gomodel_asgi.history.recorder import last_response
@@ -24,10 +23,11 @@ from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.observers.answer import LONG, Measure, of_body
 from gomodel_asgi.testing import FakeProvider, Reply
 from gomodel_asgi.transport.websocket.replies import _error as error_in
+from gomodel_asgi.wire.calls import LONGEST_OPENING, StringMember
 from gomodel_asgi.wire.items import Message
 from gomodel_asgi.wire.json_scan import SHORT, short, tree
-from gomodel_asgi.wire.partial_json import LONGEST_OPENING, StringMember
 from gomodel_asgi.wire.redaction import REDACTED, without
+from gomodel_asgi.wire.response import stream_of
 from gomodel_asgi.wire.sse import MOST_LINES, Event, parse
 from gomodel_asgi.wire.websocket_frames import Frames
 
@@ -234,8 +234,7 @@ TREES = {
     "dialects/chat/output.py": "errors are read up to 64 KiB",
     "dialects/gemini/errors.py": "its reader has looked at it, and of errors there are 64 KiB",
     "dialects/anthropic/reply.py": "its reader has looked at it",
-    "dialects/anthropic/request.py": "its reader has looked at it",
-    "dialects/anthropic/pause.py": "a request of our own",
+    "dialects/anthropic/request.py": "a request of our own",
     "dialects/anthropic/__init__.py": "errors are read up to 64 KiB",
     "dialects/lenient/reply.py": "its reader has looked at it",
     "history/turns.py": "what is kept has been looked at when it came",

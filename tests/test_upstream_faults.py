@@ -17,7 +17,6 @@ import pytest
 import trustme
 
 from gomodel_asgi import Limits, Target, Timeouts
-from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.testing import (
     Answer,
     Cut,
@@ -36,6 +35,7 @@ from gomodel_asgi.testing import (
     Status,
     Swapped,
 )
+from gomodel_asgi.wire.response import stream_of
 from gomodel_asgi.wire.sse import split
 
 from .driving import PATIENCE, Caller, events_of, scope_of, told_failure

@@ -17,7 +17,7 @@ from ..wire.json_scan import tree
 from .arrangement import Answer, Entry, arrange
 from .base import Call
 from .content import CONTENT, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, Turn, read_content
-from .item_text import answer_text
+from .emulations import answer_text
 from .tools import SEARCH, Tools, read_tools, searches_by_client
 from .unsupported import TOLD_ITEMS, Unsupported, expect, malformed, optional_string, string
 

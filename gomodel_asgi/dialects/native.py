@@ -22,10 +22,10 @@ import msgspec
 
 from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
-from ..wire.event_writer import DONE, error_event, frame, response_error, response_object
 from ..wire.json_body import span, span_in
 from ..wire.json_scan import short
 from ..wire.redaction import RedactingFramer, redactor_of
+from ..wire.response import DONE, error_event, frame, response_error, response_object
 from ..wire.sse import BOM, Event, parse, split
 from .failure import reported_failure
 from .reader import MEANINGLESS, TERMINAL, UNREADABLE, failure_of, is_failure, number, opened

@@ -13,9 +13,10 @@ import msgspec
 
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..settings import Limits
-from ..wire.event_writer import Emitter, encode
+from ..wire.event_writer import Emitter
 from ..wire.json_scan import FLAT, SHORT, Unreadable, check, short, tree
 from ..wire.redaction import without
+from ..wire.response import encode
 from ..wire.sse import Decoder, Event
 from .base import Continuing, Outgoing, Translator
 from .failure import reported_failure

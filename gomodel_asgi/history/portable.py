@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..dialects.content import Opaque
-from ..dialects.item_text import answer_text, in_words
+from ..dialects.emulations import answer_text, in_words
 from ..dialects.unsupported import Unsupported
 from .turns import Line
 

@@ -13,7 +13,6 @@ from ..dialects.failure import reported_failure
 from ..dialects.lenient import LenientReader
 from ..dialects.native import stamp
 from ..dialects.reader import Reader
-from ..dialects.replay import stream_of
 from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
 from ..exchange.job import Job
 from ..exchange.resolved_target import ResolvedTarget
@@ -21,10 +20,10 @@ from ..operations import CONTINUING
 from ..seams.transport import UpstreamReply
 from ..settings import Limits
 from ..threads import beside, paced
-from ..wire.event_writer import DEFAULTS, OPTIONAL_ECHO
 from ..wire.json_pieces import SMALL, read_object
 from ..wire.json_scan import Unreadable, check, check_utf8, counted, parsed
 from ..wire.redaction import without
+from ..wire.response import DEFAULTS, OPTIONAL_ECHO, stream_of
 from .upstream_request import starting_after
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)

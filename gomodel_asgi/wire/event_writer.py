@@ -15,144 +15,14 @@ object whether it was streamed or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 from ..errors import GatewayError
-from .items import (
-    CLASSES,
-    CLIENT_CALLS,
-    PREFIXES,
-    STATUSLESS,
-    CustomCall,
-    FunctionCall,
-    Item,
-    Json,
-    Message,
-    Reasoning,
-    SearchCall,
-)
+from .calls import CLASSES, CustomCall, FunctionCall, SearchCall
+from .items import CLIENT_CALLS, PREFIXES, STATUSLESS, Item, Json, Message, Reasoning
+from .response import DONE, Reason, added, error_event, frame, response_error, response_object
 
 AnyItem = TypeVar("AnyItem", bound=Item)
-
-DONE = b"data: [DONE]\n\n"
-
-DEFAULTS: Json = {
-    "background": False,
-    "frequency_penalty": 0.0,
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "presence_penalty": 0.0,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
-    "reasoning": {"effort": None, "summary": None},
-    "safety_identifier": None,
-    "service_tier": "default",
-    "store": True,
-    "temperature": 1.0,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "top_logprobs": 0,
-    "top_p": 1.0,
-    "truncation": "disabled",
-}
-"""Members of a response that repeat the request, and their values where the request is silent (Open Responses,
-ResponseResource: all of them are required)."""
-
-OPTIONAL_ECHO = ("conversation", "user", "prompt", "prompt_cache_retention")
-
-Reason = Literal["max_output_tokens", "max_messages", "content_filter", "steered"]
-"""Why a response is incomplete (OpenAI, Responses API reference); SDKs take it for an enumeration."""
-
-CODES = frozenset(
-    {
-        "server_error", "rate_limit_exceeded", "invalid_prompt", "data_residency_mismatch", "bio_policy",
-        "misalignment_policy_violation", "vector_store_timeout", "invalid_image", "invalid_image_format",
-        "invalid_base64_image", "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error",
-        "image_content_policy_violation", "invalid_image_mode", "image_file_too_large",
-        "unsupported_image_media_type", "empty_image_file", "failed_to_download_image", "image_file_not_found",
-        # Not among OpenAI's, but final to Codex, which repeats a request after any other.
-        "context_length_exceeded", "insufficient_quota", "usage_not_included",
-    }
-)  # fmt: skip
-"""The codes that a response's `error` may have (OpenAI, Responses API reference); SDKs take it for an enumeration."""
-
-encode = msgspec.json.Encoder().encode
-
-
-def frame(event: Mapping[str, Any]) -> bytes:
-    """*event* as one server-sent event, named by its type."""
-    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), encode(event))
-
-
-def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoning: int = 0) -> Json:
-    """The usage object. *input* includes cached and cache-written tokens, *output* includes reasoning tokens."""
-    return {
-        "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": reasoning},
-        "total_tokens": input + output,
-    }
-
-
-def added(first: Json, second: Json) -> Json:
-    """The usage of two answers together; both are usage objects."""
-    found = dict(first)
-    for name, value in second.items():
-        known = found.get(name)
-        if isinstance(value, dict):
-            found[name] = added(known if isinstance(known, dict) else {}, value)
-        elif isinstance(value, int):
-            found[name] = value + (known if isinstance(known, int) else 0)
-    return found
-
-
-def error_event(error: GatewayError, sequence_number: int) -> Json:
-    """One `error` event in both spellings: OpenAI's flat members and the nested object that other clients read."""
-    nested = error.payload["error"]
-    assert isinstance(nested, dict)
-    flat = {"code": nested["code"], "message": nested["message"], "param": nested["param"]}
-    return {"type": "error", "sequence_number": sequence_number, **flat, "error": nested}
-
-
-def response_error(error: GatewayError) -> Json:
-    """The `error` member of a failed response; a code of ours that clients do not know is a `server_error` to them."""
-    return {"code": error.code if error.code in CODES else "server_error", "message": error.message}
-
-
-def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None) -> Json:
-    """A response that has just begun, with every member that Open Responses requires."""
-    repeated = {name: echo[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if echo.get(name) is not None}
-    response: Json = {"provider": stamp} if stamp else {}
-    response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
-    response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}
-    response |= DEFAULTS | repeated | {"usage": None}
-    response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
-    response["text"] = _echoed_text(response["text"])
-    response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
-    return response
-
-
-def _echoed_text(text: Any) -> Any:
-    """*text* with the members of its format that Open Responses requires."""
-    if not isinstance(text, dict):
-        return text
-    format = text.get("format") or DEFAULTS["text"]["format"]
-    if isinstance(format, dict) and format.get("type") == "json_schema":
-        format = {"description": None, **format, "strict": bool(format.get("strict"))}
-    return {**text, "format": format}
-
-
-def _echoed_tool(tool: Any) -> Any:
-    if not isinstance(tool, dict) or tool.get("type") != "function":
-        return tool
-    return {"description": None, "parameters": None, "strict": None, **tool}
 
 
 def _call_ids_of(input: Any) -> set[str]:

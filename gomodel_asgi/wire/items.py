@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .json_scan import tree
-from .partial_json import StringMember
-
 Json = dict[str, Any]
 Emit = Callable[..., None]
 
@@ -293,118 +290,6 @@ class Reasoning(Parted):
         self.value["encrypted_content"] = encrypted_content
 
 
-class Call(Item):
-    """An item with a text of its own: the arguments, the input or the code of a call."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        self.kind = TEXT_OF_ITEM[value["type"]]
-        self.pieces: list[str] = []
-        self.told = False
-        """Whether its text has ended."""
-        super().__init__(emit, index, value, **event)
-
-    @property
-    def owned(self) -> tuple[str, ...]:
-        return (self.kind.field,) if self.pieces or self.told else ()
-
-    def text(self, delta: str, /, **event: Any) -> None:
-        """More of its text."""
-        if checked(delta):
-            self.pieces.append(delta)
-            self.emit(self.kind.delta, **self.where, delta=delta, **event)
-
-    def end_text(self, /, **event: Any) -> None:
-        """Its text has ended; further calls do nothing."""
-        if not self.told:
-            self.told = True
-            text = self.value[self.kind.field] = "".join(self.pieces)
-            self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
-
-    def finish(self) -> None:
-        if self.pieces:
-            self.end_text()
-
-    def settle(self) -> None:
-        if self.pieces:
-            self.value[self.kind.field] = "".join(self.pieces)
-        super().settle()
-
-
-class ClientCall(Call):
-    """A call that the client answers: its text is told in any case."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        super().__init__(emit, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
-
-    def finish(self) -> None:
-        self.end_text()
-
-
-class FunctionCall(ClientCall):
-    """A call of a function tool; missing arguments are `{}`."""
-
-    def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
-        self.text(delta)
-
-    def end_text(self, /, **event: Any) -> None:
-        if not self.told and not "".join(self.pieces).strip():
-            self.text("{}")
-        super().end_text(**{"name": self.value["name"], **event})
-
-
-class CustomCall(ClientCall):
-    """A call of a free-text tool. An upstream without such tools was given a function with one string member, `input`:
-    its arguments are JSON text, out of which the string is taken as it comes."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        super().__init__(emit, index, value, **event)
-        self.wrapped = StringMember("input")
-
-    def arguments(self, delta: str) -> None:
-        """More of the wrapping function's arguments."""
-        self.text(self.wrapped.feed(checked(delta)))
-
-    def finish(self) -> None:
-        self.text(self.wrapped.rest())
-        super().finish()
-
-
-class SearchCall(Item):
-    """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
-    in the item, which no event tells of before it is whole."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
-        super().__init__(emit, index, {"execution": "client", "arguments": {}, **value}, **event)
-        self.pieces: list[str] = []
-
-    def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
-        self.pieces.append(checked(delta))
-
-    def finish(self) -> None:
-        if not self.pieces:
-            return
-        text = "".join(self.pieces)
-        try:
-            arguments = tree(text or "{}")
-        except ValueError:
-            arguments = None
-        self.value["arguments"] = arguments if isinstance(arguments, dict) else {"raw_arguments": text}
-
-
-AnyCall = FunctionCall | CustomCall | SearchCall
-"""A call of a tool that the upstream was given as a function."""
-
-CLASSES: dict[str, type[Item]] = {
-    "message": Message,
-    "reasoning": Reasoning,
-    "function_call": FunctionCall,
-    "custom_tool_call": CustomCall,
-    "mcp_call": Call,
-    "code_interpreter_call": Call,
-}
-"""How items are written, by their type; all others are `Item`s."""
 CLIENT_CALLS = frozenset(
     {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
 )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from gomodel_asgi.dialects.anthropic import AnthropicDialect
-from gomodel_asgi.dialects.anthropic.options import model_of
+from gomodel_asgi.dialects.anthropic.models import model_of
 from gomodel_asgi.dialects.base import Call, Outgoing, seal
 from gomodel_asgi.errors import InvalidRequest
 from tests.dialects.anthropic_reader import damaged

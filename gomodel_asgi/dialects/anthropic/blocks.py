@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from ...wire.calls import AnyCall
 from ...wire.event_writer import Emitter
-from ...wire.items import AnyCall, Message, Reasoning
+from ...wire.items import Message, Reasoning
 from ...wire.json_scan import tree
 from ..base import Call, seal
 from ..emulations import Unfenced, json_only

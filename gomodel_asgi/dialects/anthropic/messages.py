@@ -29,10 +29,10 @@ from ..content import (
     Turn,
 )
 from ..conversation import arguments_object
-from ..item_text import in_words, stand_in
+from ..emulations import in_words, stand_in
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
-from .options import Model
+from .models import Model
 
 # Parts of a conversation as content blocks of the Messages API.
 

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ...wire.event_writer import Emitter, Reason, usage
+from ...errors import GatewayError, UpstreamRejected
+from ...wire.event_writer import Emitter
 from ...wire.json_scan import parser
+from ...wire.response import Reason, usage
 from ..base import Call, Outgoing
+from ..failure import AUTH, STATUS_OF_NAME, refused_credentials
 from ..tools import Tools
 from .blocks import Block, Turn, open_block, show
-from .errors import error_of
-from .pause import MOST_ROUNDS, continued
+from .request import MOST_ROUNDS, continued
 
 # What an answer cost and how it ended: Anthropic's usage and stop reasons in our terms.
 
@@ -267,3 +269,57 @@ def _container(call: Call) -> str:
         if tool.get("type") == "code_interpreter" and isinstance(tool.get("container"), str):
             return str(tool["container"])
     return ""
+
+
+# The reply of `/messages/count_tokens`: one number.
+
+
+class CountTranslator:
+    """Reads a count. What it leaves as the emitter's `response` is the whole answer, `response.input_tokens`."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+
+    def feed(self, event: str, data: bytes) -> None:
+        """The whole body.
+
+        :raises ValueError: it is no count.
+        """
+        body = decode(data)
+        if error := error_of(body):
+            self.emitter.fail(error)
+            return
+        count = body.get("input_tokens")
+        if not isinstance(count, int):
+            raise ValueError("this is no count of tokens")
+        self.emitter.complete()
+        self.emitter.response = {"object": "response.input_tokens", "input_tokens": count}
+
+    def close(self) -> None:
+        """Nothing is left to say."""
+
+
+# Errors, from HTTP bodies and from `error` events: one reading for both.
+#
+# Shape: `{"type": "error", "error": {"type", "message"}, "request_id"}` (API reference, "Errors").
+
+
+def error_of(message: Any, status: int = 502) -> GatewayError | None:
+    """The error that the decoded JSON *message* tells, None where it tells none.
+
+    *status* is used for types that name no status of their own.
+    """
+    error = message.get("error") if isinstance(message, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return None
+    return _named(error, status)
+
+
+def _named(error: Mapping[str, Any], status: int) -> GatewayError:
+    kind, text = str(error.get("type") or "upstream_error"), error["message"]
+    status = STATUS_OF_NAME.get(kind, status)
+    if status in AUTH:
+        return refused_credentials(text, status)
+    rejected = UpstreamRejected(text, status=status, code=kind)
+    rejected.kind = status
+    return rejected

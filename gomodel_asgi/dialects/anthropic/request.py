@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from ...wire.event_writer import Emitter
-from ...wire.json_scan import parser
+from ...wire.json_scan import parsed
 from ..arrangement import GO_ON
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import boolean, carried_members, included, integer
-from ..tool_choice import Choice, read_choice
+from ..members import Choice, boolean, carried_members, included, integer, read_choice
 from ..tools import Tools, read_tools
 from ..unsupported import FORCED_TOOL, Unsupported, malformed
-from .errors import error_of
 from .messages import COMPACTION_BETA, Blocks, Messages, user
+from .models import Conditions, Model, model_of, open_turn_is_bare, read_thinking
 from .options import (
-    Model,
     cache_ttl,
     caches_by_itself,
     context_edits,
     max_tokens,
-    model_of,
     output_format,
     place_breakpoints,
     sampling,
@@ -35,7 +32,6 @@ from .options import (
     wants_json,
 )
 from .schema import Room
-from .thinking import Conditions, open_turn_is_bare, read_thinking
 from .tools import FAMILIES, Toolbox, tool_choice
 
 Json = dict[str, Any]
@@ -172,32 +168,36 @@ class _Request:
         return {"thinking": thinking.config, "output_config": config or None, **sampled}
 
 
-# The reply of `/messages/count_tokens`: one number.
+# The request that goes on with a turn which Anthropic has paused: what was said so far is the beginning of the answer.
+#
+# A loop of tools that the provider runs may stop with `pause_turn` (API guide, "Handling stop reasons": send the
+# response back as it is, in a further request, to let the model go on).
 
 
-decode = parser(dict[str, Any])
+MOST_ROUNDS = 8
+"""Requests that one answer may take."""
 
 
-class CountTranslator:
-    """Reads a count. What it leaves as the emitter's `response` is the whole answer, `response.input_tokens`."""
+def continued(call: Call, said: list[Json], container: str, spent: int) -> Outgoing | None:
+    """The request that goes on after *said*, the blocks of all rounds so far, in the *container* that they used ("" for
+    none); None where the *spent* output tokens leave nothing of `max_output_tokens`."""
+    first = outgoing(call)
+    body: Json = parsed(first.body)
+    if call.body.get("max_output_tokens") is not None:
+        thinking = (body.get("thinking") or {}).get("budget_tokens", 0)
+        if spent >= body["max_tokens"]:
+            return None
+        body["max_tokens"] = max(body["max_tokens"] - spent, thinking + 1)
+    if container:
+        body["container"] = container
+    body["messages"].append({"role": "assistant", "content": _sendable(said)})
+    return replace(first, body=msgspec.json.encode(body), dropped=())
 
-    def __init__(self, emitter: Emitter) -> None:
-        self.emitter = emitter
 
-    def feed(self, event: str, data: bytes) -> None:
-        """The whole body.
-
-        :raises ValueError: it is no count.
-        """
-        body = decode(data)
-        if error := error_of(body):
-            self.emitter.fail(error)
-            return
-        count = body.get("input_tokens")
-        if not isinstance(count, int):
-            raise ValueError("this is no count of tokens")
-        self.emitter.complete()
-        self.emitter.response = {"object": "response.input_tokens", "input_tokens": count}
-
-    def close(self) -> None:
-        """Nothing is left to say."""
+def _sendable(said: list[Json]) -> list[Json]:
+    """*said* without what the API refuses: blocks of empty text, whitespace at the very end."""
+    blocks = [block for block in said if block["type"] != "text" or block["text"]]
+    if blocks and blocks[-1]["type"] == "text":
+        text = blocks[-1]["text"].rstrip()
+        blocks[-1:] = [{**blocks[-1], "text": text}] if text else []
+    return blocks

@@ -25,7 +25,7 @@ from ..content import (
     Turn,
 )
 from ..conversation import arguments_json
-from ..item_text import in_words, stand_in
+from ..emulations import in_words, stand_in
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
 from .flavors import Flavor

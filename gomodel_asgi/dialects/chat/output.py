@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from ...errors import GatewayError, UpstreamRejected
-from ...wire.event_writer import Emitter, usage
-from ...wire.items import AnyCall, Message, Reasoning, checked
+from ...wire.calls import AnyCall
+from ...wire.event_writer import Emitter
+from ...wire.items import Message, Reasoning, checked
 from ...wire.json_scan import parsed
+from ...wire.response import usage
 from ..base import Call, seal
 from ..content import Json
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...wire.event_writer import Emitter, Reason
+from ...wire.event_writer import Emitter
 from ...wire.json_scan import parsed
+from ...wire.response import Reason
 from ..base import Call
 from ..content import Json
 from ..tools import Tools

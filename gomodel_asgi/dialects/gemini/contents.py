@@ -14,7 +14,7 @@ from ..arrangement import BEGIN, CallIds, split_instructions
 from ..base import Call
 from ..content import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..conversation import arguments_object
-from ..item_text import in_words, stand_in
+from ..emulations import in_words, stand_in
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, TOLD_ITEMS, Unsupported, malformed
 from . import output

@@ -13,6 +13,9 @@ from . import errors
 
 Json = dict[str, Any]
 
+HOSTED = ("web_search", "code_interpreter")
+"""Families of hosted tools that Gemini has under other names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:

@@ -13,13 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ...errors import UpstreamRejected
-from ...wire.event_writer import Emitter, usage
+from ...wire.event_writer import Emitter
 from ...wire.items import Message, Reasoning
 from ..base import seal, unseal
 from ..emulations import Unfenced
 from ..tools import Tools
-from . import errors, hosted, output
+from . import hosted
 from .hosted import Grounding
 from .models import bare
 
@@ -57,13 +56,13 @@ class Output:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
-                self._remember(output.of_part({"text": "", "thoughtSignature": signature}))
+                self._remember(of_part({"text": "", "thoughtSignature": signature}))
             return
         message = self._open_message()
         if text:
             message.text(text, logprobs)
         if signature:
-            self.spans.append(output.of_text(self.length, len(text), signature))
+            self.spans.append(of_text(self.length, len(text), signature))
         self.length += len(text)
 
     def thought(self, text: str, signature: str) -> None:
@@ -74,7 +73,7 @@ class Output:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.text(text)
         if signature:
-            self._remember(output.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+            self._remember(of_part({"text": text, "thought": True, "thoughtSignature": signature}))
         else:
             self.thoughts.append(text)
 
@@ -84,7 +83,7 @@ class Output:
         self.calls += 1
         self._end_message()
         if signature:
-            self._remember(output.of_call(call_id, signature))
+            self._remember(of_call(call_id, signature))
         self._flush()
         call = self.tools().open_call(self.emitter, name, call_id)
         call.arguments(msgspec.json.encode(arguments).decode())
@@ -94,7 +93,7 @@ class Output:
     def image(self, data: str, media_type: str, signature: str) -> None:
         self._end_message()
         if signature:
-            self._remember(output.of_image(signature))
+            self._remember(of_image(signature))
         item = {"type": "image_generation_call", "status": "completed", "result": data}
         item["output_format"] = media_type.removeprefix("image/")
         self.receipts.append(hosted.receipt(item, ("in_progress", "generating", "completed")))
@@ -104,7 +103,7 @@ class Output:
     def keep(self, part: Json, receipt: hosted.Receipt | None = None) -> None:
         """A part that only Gemini understands, and what the client sees of it."""
         self._end_message()
-        self._remember(output.of_part(part))
+        self._remember(of_part(part))
         if receipt is not None:
             self.receipts.append(receipt)
             self.searched = self.searched or receipt.item["type"] == "web_search_call"
@@ -179,7 +178,7 @@ class Output:
     def _settle_thoughts(self) -> None:
         """Thoughts that came in pieces are one part."""
         if self.thoughts:
-            self.entries.append(output.of_part({"text": "".join(self.thoughts), "thought": True}))
+            self.entries.append(of_part({"text": "".join(self.thoughts), "thought": True}))
             self.thoughts.clear()
 
     def _seal(self) -> None:
@@ -187,89 +186,6 @@ class Output:
         if self.entries:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.seal(self.seal(self.entries))
-
-
-# `logprobsResult` as the logprobs of an output_text part.
-
-
-def read_logprobs(result: Json) -> list[Json]:
-    """One entry for each chosen token, with the alternatives that were asked for."""
-    chosen = errors.records(result.get("chosenCandidates"))
-    others = errors.records(result.get("topCandidates"))
-    others += [{}] * (len(chosen) - len(others))
-    return [_entry(token, errors.records(top.get("candidates"))) for token, top in zip(chosen, others, strict=False)]
-
-
-def _entry(token: Json, alternatives: list[Json]) -> Json:
-    return {**_token(token), "top_logprobs": [_token(alternative) for alternative in alternatives]}
-
-
-def _token(candidate: Json) -> Json:
-    token = errors.string(candidate.get("token"))
-    logprob = candidate.get("logProbability")
-    if logprob is not None and (isinstance(logprob, bool) or not isinstance(logprob, (int, float))):
-        raise ValueError("not a probability")
-    return {"token": token, "logprob": logprob or 0.0, "bytes": list(token.encode("utf-8", "surrogatepass"))}
-
-
-# How a Gemini reply ends, and what it cost (GenerateContentResponse: finishReason, promptFeedback, usageMetadata).
-
-
-TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
-"""Service tiers of `usageMetadata` as the Responses API calls them."""
-
-FILTERED = frozenset(
-    {
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT",
-        "IMAGE_RECITATION",
-        "MODEL_ARMOR",
-    }
-)
-
-BROKEN = frozenset(
-    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
-)
-"""What was to come did not: what came before it is no answer, since a call was meant to follow."""
-
-EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
-"""Failures only where nothing usable came."""
-
-
-def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
-    """End the response. *usable*: it holds text, an image or a call."""
-    if reason == "STOP":
-        emitter.complete()
-    elif reason == "MAX_TOKENS":
-        emitter.incomplete("max_output_tokens")
-    elif reason in FILTERED:
-        emitter.incomplete("content_filter")
-    elif reason in BROKEN or (reason in EMPTY and not usable):
-        text = message or f"The model stopped without an answer ({reason})."
-        emitter.fail(UpstreamRejected(text, status=502, code=reason))
-    else:
-        emitter.warn(f"finishReason {reason}: {message}" if message else f"finishReason {reason}")
-        emitter.complete()
-
-
-def read_usage(metadata: Json) -> Json:
-    """The usage object of a `usageMetadata`. promptTokenCount includes cached tokens; tokens of tool results and
-    thoughts are counted beside the others."""
-
-    def tokens(name: str) -> int:
-        return errors.count(metadata.get(name))
-
-    return usage(
-        input=tokens("promptTokenCount") + tokens("toolUsePromptTokenCount"),
-        output=tokens("candidatesTokenCount") + tokens("thoughtsTokenCount"),
-        cached=tokens("cachedContentTokenCount"),
-        reasoning=tokens("thoughtsTokenCount"),
-    )
 
 
 # What Gemini wants back on the next turn: thought signatures with the parts they belong to, and parts that no item of

@@ -10,13 +10,15 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...errors import UpstreamRejected
 from ...wire.event_writer import Emitter
+from ...wire.response import usage
 from ..base import Call
 from ..conversation import offered_tools
 from ..emulations import json_only
 from . import errors, hosted, output
-from .output import Output, read_logprobs
-from .tools import HOSTED
+from .hosted import HOSTED
+from .output import Output
 
 Json = dict[str, Any]
 
@@ -52,7 +54,7 @@ class Reply:
 
     def _end(self) -> None:
         if self.reason:
-            output.end(self.emitter, self.reason, self.message, usable=self.output.usable)
+            end(self.emitter, self.reason, self.message, usable=self.output.usable)
         else:
             self.emitter.warn(f"The prompt was blocked: {self.blocked}")
             self.emitter.incomplete("content_filter")
@@ -72,8 +74,8 @@ class Reply:
             self._candidate(candidate)
 
     def _usage(self, metadata: Json) -> None:
-        self.emitter.usage(output.read_usage(metadata), metadata)
-        if tier := output.TIERS.get(errors.string(metadata.get("serviceTier"))):
+        self.emitter.usage(read_usage(metadata), metadata)
+        if tier := TIERS.get(errors.string(metadata.get("serviceTier"))):
             self.emitter.response["service_tier"] = tier
 
     def _candidate(self, candidate: Json) -> None:
@@ -171,9 +173,92 @@ class CountReply:
             "promptTokenCount": body["totalTokens"],
             "cachedContentTokenCount": body.get("cachedContentTokenCount"),
         }
-        self.emitter.usage(output.read_usage(counted), body)
+        self.emitter.usage(read_usage(counted), body)
         self.emitter.complete()
         self.emitter.response = {"object": "response.input_tokens", "input_tokens": errors.count(body["totalTokens"])}
 
     def close(self) -> None:
         """Nothing is left to say."""
+
+
+# `logprobsResult` as the logprobs of an output_text part.
+
+
+def read_logprobs(result: Json) -> list[Json]:
+    """One entry for each chosen token, with the alternatives that were asked for."""
+    chosen = errors.records(result.get("chosenCandidates"))
+    others = errors.records(result.get("topCandidates"))
+    others += [{}] * (len(chosen) - len(others))
+    return [_entry(token, errors.records(top.get("candidates"))) for token, top in zip(chosen, others, strict=False)]
+
+
+def _entry(token: Json, alternatives: list[Json]) -> Json:
+    return {**_token(token), "top_logprobs": [_token(alternative) for alternative in alternatives]}
+
+
+def _token(candidate: Json) -> Json:
+    token = errors.string(candidate.get("token"))
+    logprob = candidate.get("logProbability")
+    if logprob is not None and (isinstance(logprob, bool) or not isinstance(logprob, (int, float))):
+        raise ValueError("not a probability")
+    return {"token": token, "logprob": logprob or 0.0, "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
+# How a Gemini reply ends, and what it cost (GenerateContentResponse: finishReason, promptFeedback, usageMetadata).
+
+
+TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+"""Service tiers of `usageMetadata` as the Responses API calls them."""
+
+FILTERED = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "MODEL_ARMOR",
+    }
+)
+
+BROKEN = frozenset(
+    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
+)
+"""What was to come did not: what came before it is no answer, since a call was meant to follow."""
+
+EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
+"""Failures only where nothing usable came."""
+
+
+def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
+    """End the response. *usable*: it holds text, an image or a call."""
+    if reason == "STOP":
+        emitter.complete()
+    elif reason == "MAX_TOKENS":
+        emitter.incomplete("max_output_tokens")
+    elif reason in FILTERED:
+        emitter.incomplete("content_filter")
+    elif reason in BROKEN or (reason in EMPTY and not usable):
+        text = message or f"The model stopped without an answer ({reason})."
+        emitter.fail(UpstreamRejected(text, status=502, code=reason))
+    else:
+        emitter.warn(f"finishReason {reason}: {message}" if message else f"finishReason {reason}")
+        emitter.complete()
+
+
+def read_usage(metadata: Json) -> Json:
+    """The usage object of a `usageMetadata`. promptTokenCount includes cached tokens; tokens of tool results and
+    thoughts are counted beside the others."""
+
+    def tokens(name: str) -> int:
+        return errors.count(metadata.get(name))
+
+    return usage(
+        input=tokens("promptTokenCount") + tokens("toolUsePromptTokenCount"),
+        output=tokens("candidatesTokenCount") + tokens("thoughtsTokenCount"),
+        cached=tokens("cachedContentTokenCount"),
+        reasoning=tokens("thoughtsTokenCount"),
+    )

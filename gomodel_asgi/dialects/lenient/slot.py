@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from ...wire.calls import Call
 from ...wire.event_writer import Emitter
-from ...wire.items import CLIENT_CALLS, LISTS, TEXT_OF_ITEM, TEXT_OF_PART, Call, Item, Part, Parted
+from ...wire.items import CLIENT_CALLS, LISTS, TEXT_OF_ITEM, TEXT_OF_PART, Item, Part, Parted
 from .values import Json, call_text, filled, listed, name_of, parts_of, repaired_part
 
 CONTAINERS = {

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from ...wire.event_writer import DEFAULTS, Emitter, Reason, encode, response_object, usage
+from ...wire.event_writer import Emitter
 from ...wire.items import LISTS, TEXT_OF_PART
+from ...wire.response import DEFAULTS, Reason, encode, response_object, usage
 from ..chat.output import LARGEST, read_usage
 from ..reader import TERMINAL
 

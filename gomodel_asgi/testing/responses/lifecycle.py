@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ...wire.event_writer import Emitter, Reason, usage
-from ...wire.items import CustomCall, FunctionCall
+from ...wire.calls import CustomCall, FunctionCall
+from ...wire.event_writer import Emitter
+from ...wire.response import Reason, usage
 from ..model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech
 from ..plan import Answer, Headers, Plan, ToolCall, chunked, unary
 from .conversations import (
