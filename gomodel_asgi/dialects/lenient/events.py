@@ -59,3 +59,19 @@ def ended_as(status: Any) -> str:
 def is_item(value: Any) -> bool:
     """Whether *value* is an item."""
     return isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != ""
+
+
+def item_of(value: Any) -> Json:
+    """Returns *value*, which should be an item.
+
+    :raises ValueError: it is none.
+    """
+    if not is_item(value):
+        raise ValueError("an item without a type")
+    item: Json = value
+    return item
+
+
+def without(event: Json, *names: str) -> Json:
+    """Returns the members of *event* but for those of these *names*."""
+    return {name: value for name, value in event.items() if name not in names}

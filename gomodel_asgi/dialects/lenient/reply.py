@@ -19,7 +19,8 @@ from ...wire.event_writer import Emitter
 from ...wire.items import CLIENT_CALLS
 from ...wire.json_scan import parsed
 from ..failure import reported_failure
-from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, type_of
+from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, item_of, type_of, without
+from .parts import PartedSlot
 from .roster import Roster
 from .slot import Slot, Spoken
 from .values import Account, Identity, Json, repaired_error
@@ -89,7 +90,7 @@ class LenientTranslator:
             self.emitter.report(reported_failure(encode(event)))
         elif stem == "response" and state in STATES:
             self.account.learn(event)
-            members = {} if "object" in event else _without(event, "response")
+            members = {} if "object" in event else without(event, "response")
             self.begin(event, members if state == "created" else {})
             self.account.reach(state, members)
         elif not type.isprintable():
@@ -155,6 +156,7 @@ class LenientTranslator:
     def annotation(self, event: Json, _: None) -> None:
         number, id = event.pop("output_index", None), event.pop("item_id", None)
         slot = self.roster.find(number, id, "message") or self.opened("message", number, id)
+        assert isinstance(slot, PartedSlot)
         event.pop("annotation_index", None)
         slot.annotation(event.pop("content_index", None), event.pop("annotation", None), event)
 
@@ -183,7 +185,7 @@ class LenientTranslator:
         named = isinstance(part, dict) and part.get("type") == "reasoning_text"
         return "reasoning" if named or is_thought else type
 
-    def place(self, event: Json, type: str, container: str, *, begins: bool = False) -> tuple[Slot | None, Any]:
+    def place(self, event: Json, type: str, container: str, *, begins: bool = False) -> tuple[PartedSlot | None, Any]:
         """The open item that an event speaks of, opened if it was not announced, and the number of the part. No item
         where the event comes too late."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
@@ -191,24 +193,20 @@ class LenientTranslator:
         if slot is None:
             slot = self.opened(type, number, id)
         elif slot not in self.roster.open:
-            slot = None
+            return None, event.pop("summary_index" if container == "summary" else "content_index", None)
+        assert isinstance(slot, PartedSlot)  # as every slot of a type that has parts
         return slot, event.pop("summary_index" if container == "summary" else "content_index", None)
 
     def opened(self, type: str, number: Any, id: Any) -> Slot:
         """An item that was not announced."""
-        slot = self.roster.add(type, number, {"id": id} if isinstance(id, str) and id else {})
-        slot.named = "id" in slot.given
+        slot = self.roster.unannounced(type, number, id)
         slot.open(self.emitter, {})
         return slot
 
     def call(self, event: Json, type: str, *, begins: bool = False) -> Slot:
         """The call that an event speaks of. One that was not announced has no name yet: it is when its item comes."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
-        slot = self.roster.find(number, id, type, begins=begins)
-        if slot is None:
-            slot = self.roster.add(type, number, {"id": id} if isinstance(id, str) and id else {})
-            slot.named = "id" in slot.given
-        return slot
+        return self.roster.find(number, id, type, begins=begins) or self.roster.unannounced(type, number, id)
 
     def progress(self, type: str, phase: str, event: Json) -> None:
         """A hosted tool's call gets on."""
@@ -228,13 +226,13 @@ class LenientTranslator:
     # Items...
 
     def item_added(self, event: Json, _: None) -> None:
-        given = _item(event.pop("item", None))
+        given = item_of(event.pop("item", None))
         slot = self.roster.announced(event.pop("output_index", None), given)
         if slot is not None and slot.item is None and slot.can_open():
             slot.open(self.emitter, event)
 
     def item_done(self, event: Json, _: None) -> None:
-        given, number = _item(event.pop("item", None)), event.pop("output_index", None)
+        given, number = item_of(event.pop("item", None)), event.pop("output_index", None)
         slot = self.roster.ended(number, given)
         if slot is None:
             slot = self.roster.add(given["type"], number, given)
@@ -260,7 +258,7 @@ class LenientTranslator:
         self.emitter.begin()
         status = self.account.ending(type)
         self.adopt(self.account.given.get("output"), status)
-        members = {} if "object" in event else _without(event, "response", "usage")
+        members = {} if "object" in event else without(event, "response", "usage")
         if status == "failed":
             return self.failed(members)
         self.close_all(status)
@@ -324,17 +322,6 @@ class LenientTranslator:
         self.adopt(self.account.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
         self.account.describe(status, usage=True)
         self.emitter.rest(status)
-
-
-def _item(value: Any) -> Json:
-    if not is_item(value):
-        raise ValueError("an item without a type")
-    item: Json = value
-    return item
-
-
-def _without(event: Json, *names: str) -> Json:
-    return {name: value for name, value in event.items() if name not in names}
 
 
 def _handlers() -> dict[str, tuple[Callable[[LenientTranslator, Json, Any], None], Any]]:

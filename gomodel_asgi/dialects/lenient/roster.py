@@ -12,7 +12,8 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any
 
-from .slot import Slot, content_of
+from .parts import PartedSlot
+from .slot import CONTAINERS, Slot, content_of
 from .values import Json, name_of
 
 SIGHT = 256  # open items among which one is looked for by order; no upstream has as many
@@ -39,13 +40,20 @@ class Roster:
 
     def add(self, type: str, number: Any, given: Json) -> Slot:
         """Another item, of which *given* is known."""
-        slot = Slot(type, number if isinstance(number, int) else None, given)
+        kind = PartedSlot if type in CONTAINERS else Slot
+        slot = kind(type, number if isinstance(number, int) else None, given)
         self.slots.append(slot)
         self.open[slot] = None
         if slot.number is not None:
             self.shared = self.shared or slot.number in self.by_number
             self.by_number[slot.number] = slot
         self._learn(slot, given)
+        return slot
+
+    def unannounced(self, type: str, number: Any, id: Any) -> Slot:
+        """Adds an item that an event speaks of before it was announced."""
+        slot = self.add(type, number, {"id": id} if isinstance(id, str) and id else {})
+        slot.named = "id" in slot.given
         return slot
 
     def find(self, number: Any, id: Any, type: str, *, begins: bool = False) -> Slot | None:
@@ -178,7 +186,7 @@ class Roster:
 
         for place, slot in enumerate(self._called(output)):
             pair(place, slot)
-        pair_by(Slot.content, content_of)
+        pair_by(lambda slot: slot.content(), content_of)
         for place in range(len(output)) if not self.shared else ():
             pair(place, self.by_number.get(place))
         pair_by(
