@@ -12,19 +12,20 @@ from typing import Any
 
 import msgspec
 
-from .items import TEXT_OF_ITEM, Emit, Item, Json, Message, Reasoning, checked
+from .items import TEXT_OF_ITEM, DeltaFrame, Item, Json, Message, Reasoning, Writer, checked, delta_frame
 from .json_scan import tree
 
 
 class Call(Item):
     """An item with a text of its own: the arguments, the input or the code of a call."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+    def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
         self.kind = TEXT_OF_ITEM[value["type"]]
+        self.frame: DeltaFrame | None = None
         self.pieces: list[str] = []
         self.told = False
         """Whether its text has ended."""
-        super().__init__(emit, index, value, **event)
+        super().__init__(writer, index, value, **event)
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -32,9 +33,15 @@ class Call(Item):
 
     def text(self, delta: str, /, **event: Any) -> None:
         """More of its text."""
-        if checked(delta):
-            self.pieces.append(delta)
+        if not checked(delta):
+            return
+        self.pieces.append(delta)
+        if event:
             self.emit(self.kind.delta, **self.where, delta=delta, **event)
+            return
+        if self.frame is None:
+            self.frame = delta_frame(self.kind.delta, self.where)
+        self.writer.delta(self.frame, delta)
 
     def end_text(self, /, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
@@ -56,8 +63,8 @@ class Call(Item):
 class ClientCall(Call):
     """A call that the client answers: its text is told in any case."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        super().__init__(emit, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
+    def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
+        super().__init__(writer, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
 
     def finish(self) -> None:
         self.end_text()
@@ -80,8 +87,8 @@ class CustomCall(ClientCall):
     """A call of a free-text tool. An upstream without such tools was given a function with one string member, `input`:
     its arguments are JSON text, out of which the string is taken as it comes."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        super().__init__(emit, index, value, **event)
+    def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
+        super().__init__(writer, index, value, **event)
         self.wrapped = StringMember("input")
 
     def arguments(self, delta: str) -> None:
@@ -97,8 +104,8 @@ class SearchCall(Item):
     """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
     in the item, which no event tells of before it is whole."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
-        super().__init__(emit, index, {"execution": "client", "arguments": {}, **value}, **event)
+    def __init__(self, writer: Writer, index: int, value: Json, **event: Any) -> None:
+        super().__init__(writer, index, {"execution": "client", "arguments": {}, **value}, **event)
         self.pieces: list[str] = []
 
     def arguments(self, delta: str) -> None:

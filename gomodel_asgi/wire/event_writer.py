@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from ..errors import GatewayError
 from .calls import CLASSES, CustomCall, FunctionCall, SearchCall
-from .items import CLIENT_CALLS, PREFIXES, STATUSLESS, Item, Json, Message, Reasoning
-from .response import DONE, Reason, added, error_event, frame, response_error, response_object
+from .items import CLIENT_CALLS, PREFIXES, STATUSLESS, DeltaFrame, Item, Json, Message, Reasoning
+from .response import DONE, FRAME, Reason, added, encode, error_event, response_error, response_object
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
@@ -31,8 +31,14 @@ def _call_ids_of(input: Any) -> set[str]:
     return {id for id in ids if isinstance(id, str)}
 
 
-def _unseen(type: str, /, **members: Any) -> None:
+class _Unseen:
     """Writes nothing: for a call that the client does not get."""
+
+    def emit(self, type: str, /, **members: Any) -> None:
+        pass
+
+    def delta(self, frame: DeltaFrame, text: str) -> None:
+        pass
 
 
 class Emitter:
@@ -102,7 +108,16 @@ class Emitter:
         """Write one event of this type. Not for translators: they use the verbs below."""
         number = self.sequence_number
         if self.stream and number > self.after:
-            self.out.append(frame({"type": type, "sequence_number": number, **members}))
+            event = {"type": type, "sequence_number": number, **members}
+            self.out.append(FRAME % (type.encode(), encode(event)))
+        self.sequence_number = number + 1
+
+    def delta(self, frame: DeltaFrame, text: str) -> None:
+        """Writes one delta event, whose bytes are known but for its number and *text*. For items, not translators."""
+        number = self.sequence_number
+        if self.stream and number > self.after:
+            head, middle, tail = frame
+            self.out.append(b"%s%d%s%s%s" % (head, number, middle, encode(text), tail))
         self.sequence_number = number + 1
 
     # What a translator says...
@@ -237,12 +252,12 @@ class Emitter:
         type, index = given["type"], len(self.items)
         if self.single_call and type in CLIENT_CALLS and any(item.value["type"] in CLIENT_CALLS for item in self.items):
             self.warn(f"a further call of {given.get('name')!r}: left out, since `parallel_tool_calls` is false")
-            return kind(_unseen, index, {"id": "", "call_id": "", **given})
+            return kind(_Unseen(), index, {"id": "", "call_id": "", **given})
         id = self._id(type, index, given.get("id"))
         if type in CLIENT_CALLS or (given.get("call_id") and not type.endswith("_output")):
             given = {**given, "call_id": self._call_id(index, given.get("call_id"))}
         status = {} if type in STATUSLESS and "status" not in given else {"status": "in_progress"}
-        item = kind(self.emit, index, {"id": id} | given | {"id": id} | status, **event)
+        item = kind(self, index, {"id": id} | given | {"id": id} | status, **event)
         self.items.append(item)
         return item
 
@@ -289,6 +304,6 @@ class Emitter:
     def _finish(self, type: str, event: Json) -> None:
         self._spend()
         self.emit(type, **event, response=self.response)
-        self.items.clear()  # each knows `emit`, and so us
+        self.items.clear()  # each knows us
         if self.stream:
             self.out.append(DONE)

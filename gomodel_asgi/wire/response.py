@@ -12,6 +12,8 @@ from ..errors import GatewayError, UpstreamRejected
 Json = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
+FRAME = b"event: %s\ndata: %s\n\n"
+"""A server-sent event: its name, which is its type, and its JSON."""
 
 DEFAULTS: Json = {
     "background": False,
@@ -66,7 +68,7 @@ encode = msgspec.json.Encoder().encode
 
 def frame(event: Mapping[str, Any]) -> bytes:
     """*event* as one server-sent event, named by its type."""
-    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), encode(event))
+    return FRAME % (event["type"].encode(), encode(event))
 
 
 def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoning: int = 0) -> Json:

@@ -47,8 +47,10 @@ class Turn:
 
     def message(self) -> Message:
         """The open message; a new one if the last item was something else."""
-        self.end_calls()
-        self.end_reasoning()
+        if self._stopped:
+            self.end_calls()
+        if self._reasoning is not None:
+            self.end_reasoning()
         if self._message is None:
             self._message = self.emitter.message()
         return self._message
@@ -59,8 +61,10 @@ class Turn:
 
     def reasoning(self) -> Reasoning:
         """The open reasoning item; a new one if the last item was something else."""
-        self.end_calls()
-        self.end_message()
+        if self._stopped:
+            self.end_calls()
+        if self._message is not None or self._unfenced is not None:
+            self.end_message()
         if self._reasoning is None:
             self._reasoning = self.emitter.reasoning()
         return self._reasoning

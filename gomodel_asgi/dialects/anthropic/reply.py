@@ -133,17 +133,15 @@ class AnthropicTranslator:
             handler = AnthropicTranslator.error
         elif handler is None and not event:
             raise ValueError("this is no reply of the Messages API")
-        if handler is not None:
-            self._handle(handler, message)
-
-    def close(self) -> None:
-        """Nothing to do: a stream that closes without `message_stop` was cut."""
-
-    def _handle(self, handler: Handler, message: Json) -> None:
+        if handler is None:
+            return
         try:
             handler(self, message)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{message.get('type')} is not as the Messages API has it: {error!r}") from error
+            raise ValueError(f"{kind} is not as the Messages API has it: {error!r}") from error
+
+    def close(self) -> None:
+        """Nothing to do: a stream that closes without `message_stop` was cut."""
 
     # One method for each type of event...
 

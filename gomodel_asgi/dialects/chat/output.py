@@ -104,13 +104,17 @@ class Output:
         self.tagged = None if call.reasoning_tags is None else TaggedText(call.reasoning_tags, self.aside, self.say)
 
     def text(self, delta: str, logprobs: list[Json] | None = None) -> None:
-        if self.tagged is None:
-            self.say(delta, logprobs)
-        else:
+        if self.tagged is not None:
             self.tagged.feed(checked(delta))
+            return
+        message = self.message
+        if message is None or message.closed:
+            message = self.speaking()
+        message.text(delta, logprobs)
 
-    def say(self, delta: str, logprobs: list[Json] | None = None) -> None:
-        self.speaking().text(delta, logprobs)
+    def say(self, delta: str) -> None:
+        """More of the answer, from behind or without the tags."""
+        self.speaking().text(delta)
 
     def aside(self, delta: str) -> None:
         """Reasoning that stood between tags."""

@@ -92,7 +92,11 @@ def record(value: Any) -> Json:
 
 def records(value: Any) -> list[Json]:
     """A list of objects."""
-    return [record(item) for item in array(value)]
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return [item if isinstance(item, dict) else record(item) for item in value]
 
 
 def array(value: Any) -> list[Any]:

@@ -58,7 +58,7 @@ class Output:
             if signature:
                 self._remember(of_part({"text": "", "thoughtSignature": signature}))
             return
-        message = self._open_message()
+        message = self.message or self._open_message()
         if text:
             message.text(text, logprobs)
         if signature:

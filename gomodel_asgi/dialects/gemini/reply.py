@@ -60,34 +60,42 @@ class Reply:
             self.emitter.incomplete("content_filter")
 
     def _read(self, chunk: Json) -> None:
-        if metadata := errors.record(chunk.get("usageMetadata")):
-            self._usage(metadata)
-        if (error := errors.read(chunk)) is not None:
+        if chunk.get("usageMetadata") is not None:
+            self._usage(errors.record(chunk["usageMetadata"]))
+        if "error" in chunk and (error := errors.read(chunk)) is not None:
             self.emitter.fail(error)
             return
         if not chunk.keys() & KNOWN:
             raise ValueError("not a GenerateContentResponse")
-        self.emitter.begin(errors.string(chunk.get("modelVersion")) or None)
-        self.blocked = errors.string(errors.record(chunk.get("promptFeedback")).get("blockReason")) or self.blocked
+        version = errors.string(chunk.get("modelVersion"))
+        if not self.emitter.begun:
+            self.emitter.begin(version or None)
+        if "promptFeedback" in chunk:
+            self.blocked = errors.string(errors.record(chunk["promptFeedback"]).get("blockReason")) or self.blocked
         # Only one candidate is ever asked for.
         for candidate in errors.records(chunk.get("candidates"))[:1]:
             self._candidate(candidate)
 
     def _usage(self, metadata: Json) -> None:
+        if not metadata:
+            return
         self.emitter.usage(read_usage(metadata), metadata)
         if tier := TIERS.get(errors.string(metadata.get("serviceTier"))):
             self.emitter.response["service_tier"] = tier
 
     def _candidate(self, candidate: Json) -> None:
-        self.output.grounding.read(candidate)
+        if "groundingMetadata" in candidate or "citationMetadata" in candidate:
+            self.output.grounding.read(candidate)
         parts = errors.records(errors.record(candidate.get("content")).get("parts"))
-        logprobs = read_logprobs(errors.record(candidate.get("logprobsResult")))
+        result = candidate.get("logprobsResult")
+        logprobs = [] if result is None else read_logprobs(errors.record(result))
         for part in parts:
             given = logprobs if part.get("text") and not part.get("thought") else []
             logprobs = [] if given else logprobs
             self._part(part, given)
-        for page in errors.records(errors.record(candidate.get("urlContextMetadata")).get("urlMetadata")):
-            self.output.opened(errors.string(page.get("retrievedUrl")))
+        if "urlContextMetadata" in candidate:
+            for page in errors.records(errors.record(candidate["urlContextMetadata"]).get("urlMetadata")):
+                self.output.opened(errors.string(page.get("retrievedUrl")))
         self.reason = errors.string(candidate.get("finishReason")) or self.reason
         self.message = errors.string(candidate.get("finishMessage")) or self.message
 

@@ -65,7 +65,7 @@ class LenientReader(TranslatedReader):
         :raises UpstreamProtocolError: it is not a response.
         """
         self.translator.unary = True
-        events = self._translate([Event("", body)])
+        events = self._translate([Event("", body)], checked=True)
         if self.emitter.stream and self.terminal is None:
             events += self.fail(UpstreamTruncated("The upstream's response has not ended."))
         return events
