@@ -138,7 +138,7 @@ class Grammar:
 
 
 KINDS = ("message", "reasoning", "function_call", "custom_call", "item")
-VERBS = ("text", "refusal", "annotate", "end_part", "arguments", "seal", "close")
+VERBS = ("text", "refusal", "annotate", "end_part", "arguments", "set_encrypted_content", "close")
 step = st.tuples(st.sampled_from(KINDS + VERBS + VERBS), st.integers(0, 7), st.text(max_size=5))
 story = st.tuples(st.lists(step, max_size=25), st.sampled_from(ENDS))
 

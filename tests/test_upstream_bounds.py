@@ -15,7 +15,7 @@ import pytest
 from gomodel_asgi import Gateway, Limits, Provider
 from gomodel_asgi.dialects.failure import reported_failure
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.reader import failure_of, opened
+from gomodel_asgi.dialects.reader import failure_of, members_and_type
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
 from gomodel_asgi.history.recorder import last_response
@@ -26,7 +26,7 @@ from gomodel_asgi.transport.websocket.replies import _error as error_in
 from gomodel_asgi.wire.calls import LONGEST_OPENING, StringMember
 from gomodel_asgi.wire.items import Message
 from gomodel_asgi.wire.json_scan import SHORT, short, tree
-from gomodel_asgi.wire.redaction import REDACTED, without
+from gomodel_asgi.wire.redaction import REDACTED, redacted
 from gomodel_asgi.wire.response import stream_of
 from gomodel_asgi.wire.sse import MOST_LINES, Event, parse
 from gomodel_asgi.wire.websocket_frames import Frames
@@ -85,10 +85,10 @@ def test_a_failure_that_is_no_object_is_cut(data: bytes) -> None:
 def test_an_error_event_among_much_else_is_told() -> None:
     data = b'{"type":"error","error":{"message":"no","code":"x"},"y":%b}' % LISTS
     with within(100_000):
-        members, type = opened(Event("", data))
+        members, type = members_and_type(Event("", data))
         assert type == "error"
         assert failure_of(data).message == "no"
-    assert opened(Event("", b'{"type":%b}' % LISTS)) == ({}, None)
+    assert members_and_type(Event("", b'{"type":%b}' % LISTS)) == ({}, None)
 
 
 # Native streams, and who watches them...
@@ -150,8 +150,8 @@ SPELLED = KEY.replace("/", r"\/").replace("+", r"\u002B").replace("=", r"\u003d"
 @pytest.mark.parametrize("size", [0, MIB])
 def test_a_key_is_taken_out_of_a_reply_of_any_size_however_it_is_spelled(size: int) -> None:
     padding = rb"\u0026\/" * (size // 8)
-    assert without([KEY], padding + SPELLED + padding) == padding + REDACTED + padding
-    assert without([KEY], padding + KEY.encode()) == padding + REDACTED
+    assert redacted([KEY], padding + SPELLED + padding) == padding + REDACTED + padding
+    assert redacted([KEY], padding + KEY.encode()) == padding + REDACTED
 
 
 @pytest.mark.parametrize("name", ["x", "x!", "!" * MIB, "\U0001f600" * MIB])

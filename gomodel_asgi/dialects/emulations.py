@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from .base import Call, payload_of
+from .base import Call, payload_in
 from .content import Audio, Content, File, Image, Json, Opaque, Text
 from .members import Choice
-from .unsupported import FOREIGN_COMPACTION, MEDIA_OF_TOOLS, TOLD_ITEMS, UNKNOWN_ITEM, Unsupported
+from .unsupported import FOREIGN_COMPACTION, ITEMS_AS_TEXT, MEDIA_OF_TOOLS, UNKNOWN_ITEM, Unsupported
 
 JSON_ONLY = "Answer with one JSON object and nothing else: no words before or after it, and no code fence around it."
 
@@ -48,7 +48,7 @@ class Unfenced:
     def __init__(self) -> None:
         self.place: Literal["before", "inside", "behind", "free"] = "before"
         """Where the next piece stands: around or inside the object, or in a text that is none."""
-        self.held = ""
+        self.pending = ""
         self.depth = 0
         self.quoted = self.escaped = False
 
@@ -58,23 +58,23 @@ class Unfenced:
             return self._before(text)
         if self.place == "inside":
             return self._inside(text)
-        return self._behind(text) if self.place == "behind" else text
+        return self._after(text) if self.place == "behind" else text
 
     def close(self) -> str:
         """What was held back and belongs to the answer after all. What is fed from now on is another text."""
-        rest, self.held = self.held, ""
+        rest, self.pending = self.pending, ""
         fence = self.place == "behind" and CLOSING.fullmatch(rest) is not None
         self.place = "before"
         return "" if fence else rest
 
     def _before(self, text: str) -> str:
-        self.held += text
-        fence, brace, rest = self.held.partition("{")
+        self.pending += text
+        fence, brace, rest = self.pending.partition("{")
         if not OPENING.fullmatch(fence):
             return self._all()
         if not brace:
             return ""
-        self.place, self.held, self.depth = "inside", "", 0
+        self.place, self.pending, self.depth = "inside", "", 0
         self.quoted = self.escaped = False
         return self._inside(brace + rest)
 
@@ -91,16 +91,16 @@ class Unfenced:
                 self.depth += 1 if char == "{" else -1
                 if self.depth == 0:
                     self.place = "behind"
-                    return text[: at + 1] + self._behind(text[at + 1 :])
+                    return text[: at + 1] + self._after(text[at + 1 :])
         return text
 
-    def _behind(self, text: str) -> str:
-        self.held += text
-        return "" if CLOSING.fullmatch(self.held) else self._all()
+    def _after(self, text: str) -> str:
+        self.pending += text
+        return "" if CLOSING.fullmatch(self.pending) else self._all()
 
     def _all(self) -> str:
         """What was held back, and from now on everything."""
-        text, self.held = self.held, ""
+        text, self.pending = self.pending, ""
         self.place = "free"
         return text
 
@@ -120,25 +120,25 @@ HIDDEN = frozenset({"id", "type", "status", "call_id", "encrypted_content", "cre
 """Members of an item of unknown type that say nothing to a model, or are binary."""
 
 
-def in_words(part: Opaque, unsupported: Unsupported) -> Text | None:
+def item_as_text(part: Opaque, unsupported: Unsupported) -> Text | None:
     """*part* as text of the assistant's, None where it has nothing to say or is left out.
 
     :raises InvalidRequest: its type is unknown, and emulations are refused.
     """
     if part.type in COMPACTIONS:
         return _compaction(part, unsupported)
-    words = WORDS.get(part.type)
+    words = DESCRIPTIONS.get(part.type)
     if words is None and part.type not in SILENT:
         if not unsupported.emulates(UNKNOWN_ITEM, f"{part.path}.type", f"items of type `{part.type[:64]}`"):
             return None
         words = _unknown
     text = words(part.value) if words is not None else ""
     if not text:
-        unsupported.leave_out(TOLD_ITEMS, part.path)
+        unsupported.leave_out(ITEMS_AS_TEXT, part.path)
     return Text(part.path, f"[{text}]") if text else None
 
 
-def stand_in(part: Content, path: str, what: str, unsupported: Unsupported) -> Text | None:
+def placeholder(part: Content, path: str, what: str, unsupported: Unsupported) -> Text | None:
     """Text for media of a tool's or of the assistant's that the target cannot take; *path* and *what* say why. None
     where it is left out.
 
@@ -206,7 +206,7 @@ def _action(label: str) -> Callable[[Json], str]:
 
 def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
     """The summary, if it was made through this gateway; else only that there was one."""
-    blocks = _objects((payload_of(part.value.get("encrypted_content")) or {}).get("blocks"))
+    blocks = _objects((payload_in(part.value.get("encrypted_content")) or {}).get("blocks"))
     texts = (_string(block, "content") for block in blocks if block.get("type") == "compaction")
     if summary := "\n".join(filter(None, texts)):
         return Text(part.path, f"[The conversation so far, in compact form:\n{summary}]")
@@ -219,7 +219,7 @@ def _unknown(item: Json) -> str:
     return _labelled(f"Item of type {item['type']}", _compact(shown)) if shown else ""
 
 
-WORDS: dict[str, Callable[[Json], str]] = {
+DESCRIPTIONS: dict[str, Callable[[Json], str]] = {
     "web_search_call": _web_search,
     "file_search_call": _file_search,
     "code_interpreter_call": _code_interpreter,
@@ -235,7 +235,7 @@ COMPACTIONS = frozenset({"compaction", "compaction_summary", "context_compaction
 """Codex writes the latter two."""
 
 
-def answer_text(item: Json) -> str:
+def output_as_text(item: Json) -> str:
     """An output that answers to one of the calls above, or an approval, as the user's text."""
     if item.get("type") == "mcp_approval_response":
         verdict = "allowed" if item.get("approve") is True else "refused"

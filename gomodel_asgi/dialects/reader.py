@@ -102,7 +102,7 @@ _members = msgspec.json.Decoder(Members).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def opened(event: Event) -> tuple[Members, str | None]:
+def members_and_type(event: Event) -> tuple[Members, str | None]:
     """The members of *event*, none where it is no object, and its type: its own word, else the event's name where that
     is one of this API's. An event that is named `error` is one, whatever type but one of this API its data names."""
     try:

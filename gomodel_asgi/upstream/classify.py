@@ -9,7 +9,7 @@ from ..errors import GatewayError, UpstreamAuthError, UpstreamProtocolError, Ups
 from ..exchange.resolved_target import ResolvedTarget
 from ..seams.transport import Headers
 from ..wire.headers import for_client
-from ..wire.redaction import without
+from ..wire.redaction import redacted
 
 ANSWERS = frozenset({200, 201, 202})
 BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
@@ -34,12 +34,12 @@ def refusal(status: int) -> GatewayError | None:
 def rejection(candidate: ResolvedTarget, status: int, headers: Headers, body: bytes) -> GatewayError:
     """The error of a reply with status 400 or above."""
     secrets = candidate.redactor.secrets
-    error = _read(candidate, status, without(secrets, body))
+    error = _read(candidate, status, redacted(secrets, body))
     if isinstance(error, UpstreamAuthError):
         return error
     if isinstance(error, UpstreamRejected):
         error.kind = error.status
-        error.passed = tuple(for_client(headers, partial(without, secrets)))
+        error.passed = tuple(for_client(headers, partial(redacted, secrets)))
     return error
 
 

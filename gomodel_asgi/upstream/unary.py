@@ -22,7 +22,7 @@ from ..settings import Limits
 from ..threads import beside, paced
 from ..wire.json_pieces import SMALL, read_object
 from ..wire.json_scan import Unreadable, check, check_utf8, counted, parsed
-from ..wire.redaction import without
+from ..wire.redaction import redacted
 from ..wire.response import DEFAULTS, OPTIONAL_ECHO, stream_of
 from .upstream_request import starting_after
 
@@ -61,7 +61,7 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     is_response = bytes(found.object) == b'"response"'
     if job.request.operation in CONTINUING and _failed(found, is_response):
         told = body if len(body) <= SMALL else found.tells()
-        raise reported_failure(without(candidate.redactor.secrets, told))
+        raise reported_failure(redacted(candidate.redactor.secrets, told))
     streams = job.stream and job.request.operation == "create"
     if (candidate.provider.normalize or job.rewrites) and (is_response or job.request.operation == "create"):
         await examine(body, job.setup.limits)

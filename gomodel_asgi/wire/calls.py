@@ -23,13 +23,13 @@ class Call(Item):
         self.kind = TEXT_OF_ITEM[value["type"]]
         self.frame: DeltaFrame | None = None
         self.pieces: list[str] = []
-        self.told = False
+        self.text_ended = False
         """Whether its text has ended."""
         super().__init__(writer, index, value, **event)
 
     @property
     def owned(self) -> tuple[str, ...]:
-        return (self.kind.field,) if self.pieces or self.told else ()
+        return (self.kind.field,) if self.pieces or self.text_ended else ()
 
     def text(self, delta: str, /, **event: Any) -> None:
         """More of its text."""
@@ -45,8 +45,8 @@ class Call(Item):
 
     def end_text(self, /, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
-        if not self.told:
-            self.told = True
+        if not self.text_ended:
+            self.text_ended = True
             text = self.value[self.kind.field] = "".join(self.pieces)
             self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
 
@@ -78,7 +78,7 @@ class FunctionCall(ClientCall):
         self.text(delta)
 
     def end_text(self, /, **event: Any) -> None:
-        if not self.told and not "".join(self.pieces).strip():
+        if not self.text_ended and not "".join(self.pieces).strip():
             self.text("{}")
         super().end_text(**{"name": self.value["name"], **event})
 
@@ -89,14 +89,14 @@ class CustomCall(ClientCall):
 
     def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
         super().__init__(writer, index, value, **event)
-        self.wrapped = StringMember("input")
+        self.input = StringMember("input")
 
     def arguments(self, delta: str) -> None:
         """More of the wrapping function's arguments."""
-        self.text(self.wrapped.feed(checked(delta)))
+        self.text(self.input.feed(checked(delta)))
 
     def finish(self) -> None:
-        self.text(self.wrapped.rest())
+        self.text(self.input.rest())
         super().finish()
 
 
@@ -221,8 +221,8 @@ class StringMember:
 
     def _unpaired(self) -> str:
         """A high surrogate whose other half did not follow is no character."""
-        lost, self.high_surrogate = self.high_surrogate, ""
-        return REPLACEMENT if lost else ""
+        unpaired, self.high_surrogate = self.high_surrogate, ""
+        return REPLACEMENT if unpaired else ""
 
     def _escape(self, escape: str) -> str:
         if UNICODE_ESCAPE.fullmatch(escape) is None:

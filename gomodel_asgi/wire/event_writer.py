@@ -31,7 +31,7 @@ def _call_ids_of(input: Any) -> set[str]:
     return {id for id in ids if isinstance(id, str)}
 
 
-class _Unseen:
+class _NullWriter:
     """Writes nothing: for a call that the client does not get."""
 
     def emit(self, type: str, /, **members: Any) -> None:
@@ -76,7 +76,7 @@ class Emitter:
         self.sequence_number = 0
         self.begun = False
         """Whether the response has been announced."""
-        self.told: set[str] = set()
+        self.announced: set[str] = set()
         """The states before its end that events have told of."""
         self.meaningful = False
         """Whether anything has come that a client would miss: text, reasoning, a tool call, an end."""
@@ -93,7 +93,7 @@ class Emitter:
         """The ids of the items."""
         self.call_ids: set[str] | None = None
         """The call ids that no other call may have; those of the request are looked up when the first call opens."""
-        self.renamed = 0
+        self.renames = 0
         """How many ids were taken already."""
         self.out: list[bytes] = []
         self.response = response_object(response_id, created_at, model, echo, stamp)
@@ -124,7 +124,7 @@ class Emitter:
 
     def begin(self, model: str | None = None) -> None:
         """The upstream has begun to answer; *model* is what it says it is. Only the first call counts."""
-        if "in_progress" in self.told:
+        if "in_progress" in self.announced:
             return
         if model:
             self.response["model"] = model
@@ -132,14 +132,14 @@ class Emitter:
 
     def announce(self, status: str, /, **event: Any) -> None:
         """The response is `created`, `queued` or `in_progress`: each is told once, and `created` before the others."""
-        if status in self.told:
+        if status in self.announced:
             return
         if status == "created":
             self.begun = True
         else:
             self.announce("created")
             self.response["status"] = status
-        self.told.add(status)
+        self.announced.add(status)
         self.emit(f"response.{status}", **event, response=self.response)
 
     def describe(self, response: Json) -> None:
@@ -149,28 +149,28 @@ class Emitter:
 
     def message(self, **members: Any) -> Message:
         """Open an assistant message; *members* (such as `phase`) are put into the item."""
-        return self._opened(Message, {"type": "message", **members})
+        return self._add_item(Message, {"type": "message", **members})
 
     def reasoning(self) -> Reasoning:
         """Open a reasoning item."""
-        return self._opened(Reasoning, {"type": "reasoning"})
+        return self._add_item(Reasoning, {"type": "reasoning"})
 
     def function_call(self, call_id: str, name: str, **members: Any) -> FunctionCall:
         """Open a function call; *members* such as `namespace` are put into the item."""
-        return self._opened(FunctionCall, {"type": "function_call", "call_id": call_id, "name": name, **members})
+        return self._add_item(FunctionCall, {"type": "function_call", "call_id": call_id, "name": name, **members})
 
     def custom_call(self, call_id: str, name: str, **members: Any) -> CustomCall:
         """Open a call of a custom (free text) tool."""
-        return self._opened(CustomCall, {"type": "custom_tool_call", "call_id": call_id, "name": name, **members})
+        return self._add_item(CustomCall, {"type": "custom_tool_call", "call_id": call_id, "name": name, **members})
 
     def open(self, given: Json, /, **event: Any) -> Item:
         """Open an item of any type: *given* is what is known of it, and its `id` is kept unless another item has it.
         *event* are more members of the event that announces it."""
-        return self._opened(CLASSES.get(given["type"], Item), given, **event)
+        return self._add_item(CLASSES.get(given["type"], Item), given, **event)
 
     def search_call(self, call_id: str) -> SearchCall:
         """Open a search for tools, which the client runs."""
-        return self._opened(SearchCall, {"type": "tool_search_call", "call_id": call_id})
+        return self._add_item(SearchCall, {"type": "tool_search_call", "call_id": call_id})
 
     def item(self, item: Json, *phases: str) -> None:
         """Add an item that came whole. *phases* are event types between added and done, as hosted tools have them."""
@@ -185,8 +185,8 @@ class Emitter:
             self.call_ids = _call_ids_of(self.history)
         id = given
         while id in self.call_ids:
-            self.renamed += 1
-            id = f"call_{self.suffix}r{self.renamed:02x}"
+            self.renames += 1
+            id = f"call_{self.suffix}r{self.renames:02x}"
         return id
 
     def usage(self, usage: Json | None, raw: Any = None) -> None:
@@ -200,13 +200,13 @@ class Emitter:
 
     def complete(self, at: int | None = None, /, **event: Any) -> None:
         """The upstream ended properly, at Unix time *at*."""
-        self._end("completed")
+        self._end_items("completed")
         self.response["completed_at"] = at or self.created_at
         self._finish("response.completed", event)
 
     def incomplete(self, reason: Reason | None, /, **event: Any) -> None:
         """The upstream stopped early; None where it does not say why."""
-        self._end("incomplete")
+        self._end_items("incomplete")
         known = self.response["incomplete_details"] or {}
         self.response["incomplete_details"] = None if reason is None else {**known, "reason": reason}
         self._finish("response.incomplete", event)
@@ -238,21 +238,21 @@ class Emitter:
 
     def rest(self, status: str) -> None:
         """The response came whole and is in *status*, which need not be its end: nothing is told of it."""
-        self._lead()
-        self._spend()
+        self._add_leading()
+        self._add_leading_usage()
         self.response |= {"status": status, "output": self._output()}
         self.items.clear()
 
     # How it is written...
 
-    def _opened(self, kind: type[AnyItem], given: Json, /, **event: Any) -> AnyItem:
+    def _add_item(self, kind: type[AnyItem], given: Json, /, **event: Any) -> AnyItem:
         self.begin()
-        self._lead()
+        self._add_leading()
         self.meaningful = True
         type, index = given["type"], len(self.items)
         if self.single_call and type in CLIENT_CALLS and any(item.value["type"] in CLIENT_CALLS for item in self.items):
             self.warn(f"a further call of {given.get('name')!r}: left out, since `parallel_tool_calls` is false")
-            return kind(_Unseen(), index, {"id": "", "call_id": "", **given})
+            return kind(_NullWriter(), index, {"id": "", "call_id": "", **given})
         id = self._id(type, index, given.get("id"))
         if type in CLIENT_CALLS or (given.get("call_id") and not type.endswith("_output")):
             given = {**given, "call_id": self._call_id(index, given.get("call_id"))}
@@ -261,12 +261,12 @@ class Emitter:
         self.items.append(item)
         return item
 
-    def _lead(self) -> None:
+    def _add_leading(self) -> None:
         leading, self.leading = self.leading, []
         for item in leading:
             self.item(item)
 
-    def _spend(self) -> None:
+    def _add_leading_usage(self) -> None:
         if self.spent is not None and self.response["usage"] is not None:
             self.response["usage"], self.spent = added(self.response["usage"], self.spent), None
 
@@ -275,8 +275,8 @@ class Emitter:
         prefix = PREFIXES.get(type) or type.rpartition(":")[2]
         id = given if isinstance(given, str) and given else f"{prefix}_{self.suffix}{index:02x}"
         while id in self.ids:
-            self.renamed += 1
-            id = f"{prefix}_{self.suffix}r{self.renamed:02x}"
+            self.renames += 1
+            id = f"{prefix}_{self.suffix}r{self.renames:02x}"
         self.ids.add(id)
         return id
 
@@ -291,10 +291,10 @@ class Emitter:
     def _output(self) -> list[Json]:
         return [item.value for item in self.items]
 
-    def _end(self, status: str) -> None:
+    def _end_items(self, status: str) -> None:
         """Close what is open; of an incomplete response the last item is the incomplete one."""
         self.begin()
-        self._lead()
+        self._add_leading()
         for item in self.items:
             item.close(status if item is self.items[-1] else "completed")
         self.meaningful = True
@@ -302,7 +302,7 @@ class Emitter:
         self.response |= {"status": status, "output": self._output()}
 
     def _finish(self, type: str, event: Json) -> None:
-        self._spend()
+        self._add_leading_usage()
         self.emit(type, **event, response=self.response)
         self.items.clear()  # each knows us
         if self.stream:

@@ -158,7 +158,7 @@ class Part:
         self.pieces: list[str] = []
         self.size = 0
         """Characters of its text."""
-        self.told = False
+        self.text_ended = False
         """Whether its text has ended."""
         self.closed = False
         self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
@@ -190,9 +190,9 @@ class Part:
 
     def end_text(self, /, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
-        if self.told or self.kind is None:
+        if self.text_ended or self.kind is None:
             return
-        self.told = True
+        self.text_ended = True
         text = self.value[self.kind.field] = "".join(self.pieces)
         lists = {"logprobs": self.value["logprobs"]} if self.listing else {}
         self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists, **event)
@@ -213,9 +213,9 @@ class Part:
 
     def settle(self) -> None:
         """Make `value` hold what has come, without events."""
-        if self.kind is not None and not self.told:
+        if self.kind is not None and not self.text_ended:
             self.value[self.kind.field] = "".join(self.pieces)
-        self.closed = self.told = True
+        self.closed = self.text_ended = True
 
     def _lists(self, given: Json) -> Json:
         """What it has beside its text, as far as it is *given* from the start."""
@@ -327,7 +327,7 @@ class Reasoning(Parted):
             part = self._at("summary_text", "summary")
         part.text(delta)
 
-    def seal(self, encrypted_content: str) -> None:
+    def set_encrypted_content(self, encrypted_content: str) -> None:
         """What the upstream needs back on the next turn; complete by the time the item is closed."""
         self.value["encrypted_content"] = encrypted_content
 

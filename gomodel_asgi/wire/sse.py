@@ -87,7 +87,7 @@ class Framer:
         self.whole = whole
         self.pending = bytearray()
         self.inside = False
-        self.given = 0
+        self.passed = 0
 
     def feed(self, data: bytes) -> bytes:
         """More bytes in; whole events out, or `b""`.
@@ -99,26 +99,26 @@ class Framer:
         end = end_of_events(self.pending, start)
         if end:
             return self._cut(end)
-        if self.given + len(self.pending) > self.limit:
+        if self.passed + len(self.pending) > self.limit:
             raise UpstreamProtocolError("The upstream sent an event larger than the limit.")
-        if len(self.pending) > self.buffer and not self._held():
+        if len(self.pending) > self.buffer and not self._must_be_whole():
             return self._part()
         return b""
 
-    def _held(self) -> bool:
+    def _must_be_whole(self) -> bool:
         return self.whole is not None and not self.inside and self.whole(bytes(self.pending[:HEAD]))
 
     def _cut(self, end: int) -> bytes:
         events = bytes(self.pending[:end])
         del self.pending[:end]
-        self.inside, self.given = False, 0
+        self.inside, self.passed = False, 0
         return events
 
     def _part(self) -> bytes:
         # The last bytes stay: an event's end may be cut between this part and the next.
-        given = self.given
+        passed = self.passed
         part = self._cut(len(self.pending) - 3)
-        self.inside, self.given = True, given + len(part)
+        self.inside, self.passed = True, passed + len(part)
         return part
 
 

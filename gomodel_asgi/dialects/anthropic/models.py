@@ -114,7 +114,7 @@ def _budget(effort: str | None, given: Conditions, unsupported: Unsupported) -> 
     return Thinking({"type": "enabled", "budget_tokens": budget})
 
 
-def open_turn_is_bare(messages: list[Json]) -> bool:
+def open_turn_lacks_thinking(messages: list[Json]) -> bool:
     """Whether the tool turn that *messages* end in has called tools without a thinking block at its beginning."""
     turn: list[Json] = []
     for message in reversed(messages):

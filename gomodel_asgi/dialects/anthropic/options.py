@@ -153,7 +153,7 @@ def cache_ttl(members: Mapping[str, Any]) -> str | None:
     return "1h" if mapping(members, "prompt_cache_options").get("ttl") else None
 
 
-def caches_by_itself(members: Mapping[str, Any]) -> bool:
+def wants_cache_at_end(members: Mapping[str, Any]) -> bool:
     """Whether the client wants a breakpoint at the end: it names a cache and does not say `explicit`."""
     explicit = mapping(members, "prompt_cache_options").get("mode") == "explicit"
     return bool(members.get("prompt_cache_key")) and not explicit

@@ -113,7 +113,7 @@ class AnthropicTranslator:
         self.round = 1
         self.container = ""
         """The id of the container that the provider's tools have used, as far as it has been told."""
-        self.said: list[Json] = []
+        self.blocks_so_far: list[Json] = []
         """The blocks of all rounds, as they came."""
         self.spent: Json = {}
         """The usage of the rounds before this one."""
@@ -202,7 +202,7 @@ class AnthropicTranslator:
         block = self.blocks.pop(index)
         block.stop()
         if (whole := block.whole()) is not None:
-            self.said.append(whole)
+            self.blocks_so_far.append(whole)
 
     def count(self, usage: Any) -> None:
         self.usage = merged(self.usage, usage)
@@ -214,7 +214,7 @@ class AnthropicTranslator:
         whole = added(self.spent, self.usage)
         spent = (counted(whole) or {}).get("output_tokens", 0)
         if self.round < MOST_ROUNDS:
-            self.again = continued(self.call, self.said, self.container, spent)
+            self.again = continued(self.call, self.blocks_so_far, self.container, spent)
         if self.again is None:
             return False
         self.round += 1

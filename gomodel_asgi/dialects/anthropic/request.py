@@ -18,10 +18,9 @@ from ..members import Choice, boolean, carried_members, included, integer, read_
 from ..tools import Tools, read_tools
 from ..unsupported import FORCED_TOOL, Unsupported, malformed
 from .messages import COMPACTION_BETA, Blocks, Messages, user
-from .models import Conditions, Model, model_of, open_turn_is_bare, read_thinking
+from .models import Conditions, Model, model_of, open_turn_lacks_thinking, read_thinking
 from .options import (
     cache_ttl,
-    caches_by_itself,
     context_edits,
     max_tokens,
     output_format,
@@ -29,6 +28,7 @@ from .options import (
     sampling,
     service_tier,
     user_id,
+    wants_cache_at_end,
     wants_json,
 )
 from .schema import Room
@@ -105,7 +105,7 @@ class _Request:
         self.toolbox = Toolbox(self.model, self.unsupported, self.betas, max_uses, room)
         self.toolbox.render(self.tools, self.choice)
         blocks = Blocks(self.unsupported, self.betas, cache_ttl(self.members))
-        self.cache_control = blocks.cache_control if caches_by_itself(self.members) else None
+        self.cache_control = blocks.cache_control if wants_cache_at_end(self.members) else None
         self.conversation = Messages(call.type, self.model, self.tools, blocks)
         self.conversation.render(conversation.turns)
 
@@ -122,7 +122,7 @@ class _Request:
         limit = max_tokens(self.members, self.model)
         answer = self.answer(limit)
         value: Json = {"model": self.call.model, "max_tokens": limit, "stream": self.call.stream}
-        value |= self.talk() | self.offers() | answer
+        value |= self.messages_and_system() | self.tool_members() | answer
         identity = user_id(self.members)
         value["metadata"] = None if identity is None else {"user_id": identity}
         value["service_tier"] = service_tier(self.members, self.unsupported)
@@ -132,7 +132,7 @@ class _Request:
             value["context_management"] = {"edits": edits}
         return {name: member for name, member in value.items() if member is not None}
 
-    def talk(self) -> Json:
+    def messages_and_system(self) -> Json:
         messages = self.conversation.messages
         system = self.conversation.system + [{"type": "text", "text": text} for text in self.asked]
         if not messages:
@@ -147,13 +147,13 @@ class _Request:
         first = next((message for message in messages if message["role"] == "user"), messages[0])
         first["content"] += self.toolbox.uploads
 
-    def offers(self) -> Json:
+    def tool_members(self) -> Json:
         tools = self.toolbox.tools
         choice = tool_choice(self.choice, boolean(self.members, "parallel_tool_calls"), tools)
         return {"tools": tools or None, "tool_choice": choice, "mcp_servers": self.toolbox.servers or None}
 
     def answer(self, limit: int) -> Json:
-        prevented = self.choice.mode == "required" or open_turn_is_bare(self.conversation.messages)
+        prevented = self.choice.mode == "required" or open_turn_lacks_thinking(self.conversation.messages)
         thinking = read_thinking(self.members, Conditions(self.model, limit, prevented), self.unsupported)
         if thinking.on and self.toolbox.tools and self.model.interleaves:
             self.betas.add(INTERLEAVED_BETA)
@@ -178,9 +178,12 @@ MOST_ROUNDS = 8
 """Requests that one answer may take."""
 
 
-def continued(call: Call, said: list[Json], container: str, spent: int) -> Outgoing | None:
-    """The request that goes on after *said*, the blocks of all rounds so far, in the *container* that they used ("" for
-    none); None where the *spent* output tokens leave nothing of `max_output_tokens`."""
+def continued(call: Call, blocks: list[Json], container: str, spent: int) -> Outgoing | None:
+    """Returns the request that goes on with the answer, None where *spent* leaves nothing of `max_output_tokens`.
+
+    *blocks* are those of all rounds so far, *container* the id of the one that they used ("" for none), *spent* counts
+    output tokens.
+    """
     first = outgoing(call)
     body: Json = parsed(first.body)
     if call.body.get("max_output_tokens") is not None:
@@ -190,13 +193,13 @@ def continued(call: Call, said: list[Json], container: str, spent: int) -> Outgo
         body["max_tokens"] = max(body["max_tokens"] - spent, thinking + 1)
     if container:
         body["container"] = container
-    body["messages"].append({"role": "assistant", "content": _sendable(said)})
+    body["messages"].append({"role": "assistant", "content": _sendable(blocks)})
     return replace(first, body=msgspec.json.encode(body), dropped=())
 
 
-def _sendable(said: list[Json]) -> list[Json]:
-    """*said* without what the API refuses: blocks of empty text, whitespace at the very end."""
-    blocks = [block for block in said if block["type"] != "text" or block["text"]]
+def _sendable(blocks: list[Json]) -> list[Json]:
+    """*blocks* without what the API refuses: blocks of empty text, whitespace at the very end."""
+    blocks = [block for block in blocks if block["type"] != "text" or block["text"]]
     if blocks and blocks[-1]["type"] == "text":
         text = blocks[-1]["text"].rstrip()
         blocks[-1:] = [{**blocks[-1], "text": text}] if text else []

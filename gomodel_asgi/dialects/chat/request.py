@@ -54,10 +54,10 @@ class _Writer:
         self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, unsupported)
 
     def body(self) -> Json:
-        talk = read_conversation(self.call.body, self.unsupported)
-        tools = read_tools(self.call.body, self.unsupported, more=talk.tools)
+        conversation = read_conversation(self.call.body, self.unsupported)
+        tools = read_tools(self.call.body, self.unsupported, more=conversation.tools)
         body: Json = {"model": self.call.model}
-        body["messages"] = render_messages(talk.turns, self.call, self.flavor, tools, self.unsupported)
+        body["messages"] = render_messages(conversation.turns, self.call, self.flavor, tools, self.unsupported)
         body |= self.streaming() | self.tools(tools) | self.sampling() | self.logprobs()
         body |= self.text() | self.reasoning()
         same = SAME_NAME | self.flavor.members

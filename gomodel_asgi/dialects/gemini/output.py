@@ -15,25 +15,28 @@ import msgspec
 
 from ...wire.event_writer import Emitter
 from ...wire.items import Message, Reasoning
-from ..base import seal, unseal
+from ..base import pack_state, unpack_state
 from ..emulations import Unfenced
 from ..tools import Tools
 from . import hosted
 from .hosted import Grounding
-from .models import bare
+from .models import model_name
 
 Json = dict[str, Any]
 
 
 class Output:
-    """The items of one reply. *seal* packs entries (see `memory`), *tools* gives the tools of the request, *json* says
-    that the answer is one JSON object: the code fence around it is none of it."""
+    """The items of one reply.
+
+    *pack* makes `encrypted_content` of entries, *tools* returns the tools of the request. *json*: the answer is one JSON
+    object, and a code fence around it does not belong to it.
+    """
 
     def __init__(
-        self, emitter: Emitter, seal: Callable[[list[Json]], str], tools: Callable[[], Tools], *, json: bool = False
+        self, emitter: Emitter, pack: Callable[[list[Json]], str], tools: Callable[[], Tools], *, json: bool = False
     ) -> None:
         self.emitter = emitter
-        self.seal = seal
+        self.pack = pack
         self.tools = tools
         self.unfenced = Unfenced() if json else None
         self.grounding = Grounding()
@@ -43,7 +46,7 @@ class Output:
         self.thoughts: list[str] = []
         self.length = 0
         self.spans: list[Json] = []
-        self.receipts: list[hosted.Receipt] = []
+        self.hosted_items: list[hosted.HostedItem] = []
         self.calls = 0
         self.pages: set[str] = set()
         self.searched = False
@@ -56,7 +59,7 @@ class Output:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
-                self._remember(of_part({"text": "", "thoughtSignature": signature}))
+                self._add_entry(of_part({"text": "", "thoughtSignature": signature}))
             return
         message = self.message or self._open_message()
         if text:
@@ -73,7 +76,7 @@ class Output:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.text(text)
         if signature:
-            self._remember(of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+            self._add_entry(of_part({"text": text, "thought": True, "thoughtSignature": signature}))
         else:
             self.thoughts.append(text)
 
@@ -83,7 +86,7 @@ class Output:
         self.calls += 1
         self._end_message()
         if signature:
-            self._remember(of_call(call_id, signature))
+            self._add_entry(of_call(call_id, signature))
         self._flush()
         call = self.tools().open_call(self.emitter, name, call_id)
         call.arguments(msgspec.json.encode(arguments).decode())
@@ -93,26 +96,26 @@ class Output:
     def image(self, data: str, media_type: str, signature: str) -> None:
         self._end_message()
         if signature:
-            self._remember(of_image(signature))
+            self._add_entry(of_image(signature))
         item = {"type": "image_generation_call", "status": "completed", "result": data}
         item["output_format"] = media_type.removeprefix("image/")
-        self.receipts.append(hosted.receipt(item, ("in_progress", "generating", "completed")))
+        self.hosted_items.append(hosted.hosted_item(item, ("in_progress", "generating", "completed")))
         self._flush()
         self.usable = True
 
-    def keep(self, part: Json, receipt: hosted.Receipt | None = None) -> None:
+    def keep(self, part: Json, receipt: hosted.HostedItem | None = None) -> None:
         """A part that only Gemini understands, and what the client sees of it."""
         self._end_message()
-        self._remember(of_part(part))
+        self._add_entry(of_part(part))
         if receipt is not None:
-            self.receipts.append(receipt)
+            self.hosted_items.append(receipt)
             self.searched = self.searched or receipt.item["type"] == "web_search_call"
 
-    def opened(self, url: str) -> None:
+    def page(self, url: str) -> None:
         """A page that the model has read; every chunk may say so again."""
         if url and url not in self.pages:
             self.pages.add(url)
-            self.receipts.append(hosted.opened(url))
+            self.hosted_items.append(hosted.page(url))
 
     # How it ends...
 
@@ -121,16 +124,16 @@ class Output:
         self._end_text()
         self._cite()
         searches = self._searches()
-        if self.spans or self.receipts or searches:
+        if self.spans or self.hosted_items or searches:
             self._end_message()
-        self.receipts += searches
-        if self.receipts:
+        self.hosted_items += searches
+        if self.hosted_items:
             self._flush()
-        self._seal()
+        self._attach_state()
         if self.grounding.unnamed:
             self.emitter.warn(f"{self.grounding.unnamed} grounding sources without an address")
 
-    def _searches(self) -> list[hosted.Receipt]:
+    def _searches(self) -> list[hosted.HostedItem]:
         """The search that grounding speaks of, unless the model's own call of it was seen."""
         queries, urls = self.grounding.queries, self.grounding.urls
         return [hosted.search(queries, urls)] if queries and not self.searched else []
@@ -148,7 +151,7 @@ class Output:
             self._cite()
             self.message.close()
             for span in self.spans:
-                self._remember(span)
+                self._add_entry(span)
             self.message, self.spans = None, []
 
     def _end_text(self) -> None:
@@ -164,14 +167,14 @@ class Output:
 
     def _flush(self) -> None:
         """Write what stands before the next item."""
-        self._seal()
+        self._attach_state()
         if self.thinking is not None:
             self.thinking.close()
-        for receipt in self.receipts:
+        for receipt in self.hosted_items:
             self.emitter.item(receipt.item, *receipt.phases)
-        self.thinking, self.entries, self.receipts = None, [], []
+        self.thinking, self.entries, self.hosted_items = None, [], []
 
-    def _remember(self, entry: Json) -> None:
+    def _add_entry(self, entry: Json) -> None:
         self._settle_thoughts()
         self.entries.append(entry)
 
@@ -181,11 +184,11 @@ class Output:
             self.entries.append(of_part({"text": "".join(self.thoughts), "thought": True}))
             self.thoughts.clear()
 
-    def _seal(self) -> None:
+    def _attach_state(self) -> None:
         self._settle_thoughts()
         if self.entries:
             self.thinking = self.thinking or self.emitter.reasoning()
-            self.thinking.seal(self.seal(self.entries))
+            self.thinking.set_encrypted_content(self.pack(self.entries))
 
 
 # What Gemini wants back on the next turn: thought signatures with the parts they belong to, and parts that no item of
@@ -218,13 +221,13 @@ def of_image(signature: str) -> Json:
 
 def pack(entries: list[Json], provider: str, model: str) -> str:
     """*entries* as `encrypted_content`."""
-    return seal(provider, bare(model), {"entries": entries})
+    return pack_state(provider, model_name(model), {"entries": entries})
 
 
 def unpack(encrypted: str | None, provider: str, model: str) -> list[Json]:
     """The entries of an `encrypted_content`, none where it is foreign: of another provider or model. What comes back is
     the client's word, so entries of another shape are left out."""
-    payload = unseal(encrypted, provider, bare(model)) or {}
+    payload = unpack_state(encrypted, provider, model_name(model)) or {}
     entries = payload.get("entries")
     return [entry for entry in entries if is_entry(entry)] if isinstance(entries, list) else []
 

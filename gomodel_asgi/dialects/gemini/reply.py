@@ -30,9 +30,9 @@ class Reply:
 
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.emitter = emitter
-        seal = functools.partial(output.pack, provider=call.type, model=call.model)
+        pack = functools.partial(output.pack, provider=call.type, model=call.model)
         tools = functools.cache(lambda: offered_tools(call, HOSTED))
-        self.output = Output(emitter, seal, tools, json=json_only(call))
+        self.output = Output(emitter, pack, tools, json=json_only(call))
         self.reason = ""
         self.message = ""
         self.blocked = ""
@@ -95,7 +95,7 @@ class Reply:
             self._part(part, given)
         if "urlContextMetadata" in candidate:
             for page in errors.records(errors.record(candidate["urlContextMetadata"]).get("urlMetadata")):
-                self.output.opened(errors.string(page.get("retrievedUrl")))
+                self.output.page(errors.string(page.get("retrievedUrl")))
         self.reason = errors.string(candidate.get("finishReason")) or self.reason
         self.message = errors.string(candidate.get("finishMessage")) or self.message
 
@@ -133,7 +133,7 @@ class Reply:
 
     def _result(self, part: Json, result: Json, signature: str) -> None:
         self.output.keep(part)
-        if not hosted.put_result(self.output.receipts, result):
+        if not hosted.put_result(self.output.hosted_items, result):
             self.emitter.warn("a codeExecutionResult without its code")
 
     def _tool_call(self, part: Json, call: Json, signature: str) -> None:

@@ -109,7 +109,7 @@ def render(call: Call, unsupported: Unsupported) -> Json:
     shown = shown_tools(tools, choice, call.model, unsupported)
     form = render_form(members, call.model, bool(shown.functions or shown.hosted), unsupported)
     asked = [JSON_ONLY] if form.instructed else []
-    if must_be_told(shown, choice) and unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced hosted tool"):
+    if needs_instruction(shown, choice) and unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced hosted tool"):
         asked.append(call_wanted(choice))
     if boolean(members, "parallel_tool_calls") is False and shown.functions:
         unsupported.emulates(SERIAL_CALLS, "parallel_tool_calls")
@@ -162,7 +162,7 @@ def _declaration(tool: FunctionTool) -> Json:
     return declaration | ({"description": tool.description} if tool.description else {})
 
 
-def must_be_told(tools: Tools, choice: Choice) -> bool:
+def needs_instruction(tools: Tools, choice: Choice) -> bool:
     """Whether the model can only be told in words to call what *choice* forces: a hosted tool."""
     return choice.mode == "required" and not any(map(choice.permits, tools.functions)) and bool(tools.hosted)
 

@@ -46,7 +46,7 @@ class LenientReader(TranslatedReader):
         spent: Json | None = None,
     ) -> None:
         id = response_id or "resp_" + token_hex(24)
-        identity = Identity(id, int(time.time()), model or "", echo, name, settled=response_id is not None)
+        identity = Identity(id, int(time.time()), model or "", echo, name, fixed_id=response_id is not None)
         emitter = Emitter(
             response_id=identity.id, created_at=identity.created_at, model=identity.model, echo=echo, stamp=name,
             stream=stream, after=after, leading=leading, spent=spent,

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from ...wire.items import LISTS, Part, Parted
-from .slot import CONTAINERS, Slot, Spoken, beyond, text_of
+from .slot import CONTAINERS, Slot, TextPlace, remainder, text_of
 from .values import Json, filled, listed, parts_of, repaired_part
 
 
@@ -27,12 +27,12 @@ class PartedSlot(Slot):
         self.latest: dict[str, Part] = {}
         self.begun: dict[Part, str] = {}
         """The texts that parts had when they were announced."""
-        self.ahead: dict[Part, tuple[str, int]] = {}
+        self.surplus: dict[Part, tuple[str, int]] = {}
         """What the end of a text had beyond its deltas, and how much of that has come late."""
         self.mixed = False
         """Whether parts have shared an index."""
 
-    def goes_on_as(self, given: Json) -> bool:
+    def is_beginning_of(self, given: Json) -> bool:
         if self.item is None:
             return True
         written, texts = "", ""
@@ -48,21 +48,21 @@ class PartedSlot(Slot):
 
     # What events bring...
 
-    def text_delta(self, kind: Spoken, number: Any, delta: str, logprobs: Any, event: Json) -> None:
+    def text_delta(self, kind: TextPlace, number: Any, delta: str, logprobs: Any, event: Json) -> None:
         """More text of a part, which is opened if it was not announced."""
         part = self._placed(kind.container, number, kind.part)
-        if part is None or part.told or part.type != kind.part:
+        if part is None or part.text_ended or part.type != kind.part:
             if part is not None and part.type == kind.part and self._is_late(part, delta):
                 return
             part = self._next(kind, number)
         part.text(delta, listed(logprobs) if logprobs else None, **event)
 
-    def text_done(self, kind: Spoken, number: Any, text: Any, logprobs: Any, event: Json) -> None:
+    def text_done(self, kind: TextPlace, number: Any, text: Any, logprobs: Any, event: Json) -> None:
         """The text of a part has ended; what comes twice is told once."""
         part = self._placed(kind.container, number, kind.part)
         if part is None or part.type != kind.part:
             part = self._next(kind, number)
-        if not part.told:
+        if not part.text_ended:
             self._more(part, text)
             if logprobs and part.listing:
                 part.value["logprobs"] = listed(logprobs)
@@ -87,7 +87,7 @@ class PartedSlot(Slot):
         if part is None or not part.listing:
             if self.item is None or self.item.closed:
                 return
-            part = self._next(Spoken("message", "content", "output_text"), number)
+            part = self._next(TextPlace("message", "content", "output_text"), number)
         if part.closed:
             part.value["annotations"].append(annotation)
         else:
@@ -104,18 +104,18 @@ class PartedSlot(Slot):
             return latest
         part = self.parts.get((container, number))
         if part is None and latest is not None and latest.type == type:
-            return None if latest.closed or (latest.told and not ends) else latest
+            return None if latest.closed or (latest.text_ended and not ends) else latest
         return part
 
     def _is_late(self, part: Part, delta: str) -> bool:
         """Whether the end of the part's text has brought this delta already."""
-        text, at = self.ahead.get(part, ("", 0))
+        text, at = self.surplus.get(part, ("", 0))
         if not delta or not text.startswith(delta, at):
             return False
-        self.ahead[part] = text, at + len(delta)
+        self.surplus[part] = text, at + len(delta)
         return True
 
-    def _next(self, kind: Spoken, number: Any) -> Part:
+    def _next(self, kind: TextPlace, number: Any) -> Part:
         """A part that was not announced; what stands at its place has ended."""
         part = self._placed(kind.container, number)
         if part is not None:
@@ -136,14 +136,14 @@ class PartedSlot(Slot):
         """The rest of a text that its end brings, or that was there when it was announced."""
         if not part.pieces and not whole:
             whole = self.begun.get(part)
-        if rest := beyond(part.pieces, whole):
+        if rest := remainder(part.pieces, whole):
             part.text(rest)
-            self.ahead[part] = rest, 0
+            self.surplus[part] = rest, 0
 
     def _end(self, part: Part, given: Json, event: Json) -> None:
         if part.closed:
             return
-        if part.kind is not None and not part.told:
+        if part.kind is not None and not part.text_ended:
             self._more(part, given.get(part.kind.field))
         part.close(filled(given) if part.kind is not None else given, **event)
 
@@ -210,7 +210,7 @@ class PartedSlot(Slot):
     def _amend(self, part: Part, given: Json) -> None:
         """The item's end says more than the part's own end: of text that is another part, since it must be told."""
         part.adopt({name: value for name, value in given.items() if name not in filled(part.value)})
-        if part.kind is not None and (rest := beyond(part.pieces, given[part.kind.field])):
+        if part.kind is not None and (rest := remainder(part.pieces, given[part.kind.field])):
             self._end(self._open_part(part.container, None, {**given, part.kind.field: rest}, {}), {}, {})
 
 

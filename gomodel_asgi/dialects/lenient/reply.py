@@ -22,8 +22,8 @@ from ..failure import reported_failure
 from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, item_of, type_of, without
 from .parts import PartedSlot
 from .roster import Roster
-from .slot import Slot, Spoken
-from .values import Account, Identity, Json, repaired_error
+from .slot import Slot, TextPlace
+from .values import Identity, Json, UpstreamResponse, repaired_error
 
 NAMELESS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 """Calls that are of no use without a name."""
@@ -39,7 +39,7 @@ class LenientTranslator:
 
     def __init__(self, emitter: Emitter, identity: Identity) -> None:
         self.emitter = emitter
-        self.account = Account(emitter, identity)
+        self.upstream = UpstreamResponse(emitter, identity)
         self.roster = Roster()
         self.unary = False
         """Whether the reply is one response, and no stream."""
@@ -77,7 +77,7 @@ class LenientTranslator:
             return  # behind an error only the failed response has a meaning
         if known is None:
             return self.rare(type, event)
-        if "in_progress" not in self.emitter.told:
+        if "in_progress" not in self.emitter.announced:
             self.begin(event)
             self.emitter.begin()
         self.emitter.meaningful = True
@@ -89,10 +89,10 @@ class LenientTranslator:
         if type == "error":
             self.emitter.report(reported_failure(encode(event)))
         elif stem == "response" and state in STATES:
-            self.account.learn(event)
+            self.upstream.learn(event)
             members = {} if "object" in event else without(event, "response")
             self.begin(event, members if state == "created" else {})
-            self.account.reach(state, members)
+            self.upstream.announce(state, members)
         elif not type.isprintable():
             raise ValueError("a type that would break the line")
         elif (hosted := PROGRESS.fullmatch(type)) is not None and hosted[1] not in CLIENT_CALLS:
@@ -116,14 +116,14 @@ class LenientTranslator:
 
     def begin(self, event: Json, members: Json | None = None) -> None:
         """See that the response is announced, under the id that *event* may name."""
-        if self.account.begin(event, members or {}):
+        if self.upstream.begin(event, members or {}):
             for type, early in self.early:
                 self.unknown(type, early)
             self.early.clear()
 
     # What stands between...
 
-    def text_delta(self, event: Json, kind: Spoken) -> None:
+    def text_delta(self, event: Json, kind: TextPlace) -> None:
         delta = event.pop("delta", None)
         if delta is None:
             return
@@ -134,7 +134,7 @@ class LenientTranslator:
             logprobs = event.pop("logprobs", None) if kind.part == "output_text" else None
             slot.text_delta(kind, number, delta, logprobs, event)
 
-    def text_done(self, event: Json, kind: Spoken) -> None:
+    def text_done(self, event: Json, kind: TextPlace) -> None:
         text = event.pop("refusal" if kind.part == "refusal" else "text", None)
         slot, number = self.place(event, kind.item, kind.container)
         if slot is not None:
@@ -253,16 +253,16 @@ class LenientTranslator:
 
     def end(self, type: str, event: Json) -> None:
         """A terminal event, or what stands for one."""
-        self.account.learn(event)
+        self.upstream.learn(event)
         self.begin(event)
         self.emitter.begin()
-        status = self.account.ending(type)
-        self.adopt(self.account.given.get("output"), status)
+        status = self.upstream.ending(type)
+        self.adopt(self.upstream.given.get("output"), status)
         members = {} if "object" in event else without(event, "response", "usage")
         if status == "failed":
             return self.failed(members)
         self.close_all(status)
-        self.account.end(status, members)
+        self.upstream.end(status, members)
 
     def adopt(self, output: Any, status: str) -> None:
         """Tell of the items in the final *output* what has not been told."""
@@ -291,8 +291,8 @@ class LenientTranslator:
 
     def failed(self, members: Json) -> None:
         """The upstream says that the response has failed, in an error event before or in its last one."""
-        error = self.emitter.failure or reported_failure(encode(self.account.given))
-        given = self.account.given.get("error")
+        error = self.emitter.failure or reported_failure(encode(self.upstream.given))
+        given = self.upstream.given.get("error")
         self.settle()
         own = None if isinstance(error, UpstreamAuthError) or not isinstance(given, dict) else repaired_error(given)
         self.emitter.report(error)
@@ -303,7 +303,7 @@ class LenientTranslator:
         for slot in self.roster.open:
             slot.settle()
         if self.emitter.begun and self.emitter.terminal is None:
-            self.account.describe("failed", usage=True)
+            self.upstream.describe("failed", usage=True)
 
     # Replies that come whole...
 
@@ -316,11 +316,11 @@ class LenientTranslator:
             status = "incomplete" if response.get("incomplete_details") else "completed"
         if self.emitter.stream:
             return self.event(ended_as(status), {"response": response})
-        self.account.learn({"response": response})
+        self.upstream.learn({"response": response})
         self.begin({})
         self.emitter.begin()
-        self.adopt(self.account.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
-        self.account.describe(status, usage=True)
+        self.adopt(self.upstream.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
+        self.upstream.describe(status, usage=True)
         self.emitter.rest(status)
 
 

@@ -23,12 +23,12 @@ CONTAINERS = {
 """The members of items that hold parts, and the type of a part that says none."""
 NAMED = frozenset({"function_call", "custom_tool_call"})
 """Calls whose text is told in any case, and under a name."""
-WHO = ("id", "call_id", "status")
+IDENTITY = ("id", "call_id", "status")
 """Members in which two accounts of one item may differ."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class TextPlace:
     """Text of a part of type *part*, which stands in *container* of an item of type *item*."""
 
     item: str
@@ -36,7 +36,7 @@ class Spoken:
     part: str
 
 
-def beyond(pieces: list[str], whole: Any) -> str:
+def remainder(pieces: list[str], whole: Any) -> str:
     """What *whole* has more than has come; "" if it is not the same text."""
     text = "".join(pieces)
     return whole[len(text) :] if isinstance(whole, str) and whole.startswith(text) else ""
@@ -47,14 +47,14 @@ def content_of(given: Json) -> Hashable:
     another order than they stand in."""
     type: str = given["type"]
     if type in TEXT_OF_ITEM:
-        return type, name_of(given, "name"), _said(type, call_text(given.get(TEXT_OF_ITEM[type].field)))
+        return type, name_of(given, "name"), _comparable(type, call_text(given.get(TEXT_OF_ITEM[type].field)))
     if type not in CONTAINERS:
         return None
     parts = [parts_of(given.get(container), default) for container, default in CONTAINERS[type].items()]
     return type, tuple(sorted(text_of(part) for part in chain.from_iterable(parts)))
 
 
-def _said(type: str, text: str) -> str:
+def _comparable(type: str, text: str) -> str:
     return text.strip() or "{}" if type == "function_call" else text
 
 
@@ -102,7 +102,7 @@ class Slot:
         """Remember what *given* says of it; that it leaves a member empty says nothing."""
         self.given = {**given, **self.given, **filled(given)}
 
-    def akin(self, given: Json) -> bool:
+    def can_be(self, given: Json) -> bool:
         """Whether *given* can be this item: of its type, and not a call of something else."""
         own, other = self.given.get("name"), given.get("name")
         return self.type == given["type"] and not (own and other and own != other)
@@ -114,10 +114,10 @@ class Slot:
             return False
         content = self.content()
         if content is None:
-            return self.announced or all(self.given.get(name) == given[name] for name in given if name not in WHO)
-        return self.akin(given) and content == content_of(given)
+            return self.announced or all(self.given.get(name) == given[name] for name in given if name not in IDENTITY)
+        return self.can_be(given) and content == content_of(given)
 
-    def goes_on_as(self, given: Json) -> bool:
+    def is_beginning_of(self, given: Json) -> bool:
         """Whether *given* says what has come, and perhaps more."""
         if self.type in TEXT_OF_ITEM:
             return call_text(given.get(TEXT_OF_ITEM[self.type].field)).startswith("".join(self.pieces))
@@ -133,7 +133,7 @@ class Slot:
         if self.type not in TEXT_OF_ITEM:
             return None
         text = "".join(self.pieces) or call_text(self.given.get(TEXT_OF_ITEM[self.type].field))
-        return self.type, self.name, _said(self.type, text)
+        return self.type, self.name, _comparable(self.type, text)
 
     # Calls...
 
@@ -141,16 +141,16 @@ class Slot:
         """More of a call's text."""
         if not isinstance(self.item, Call):
             self.waiting.append(delta)
-        elif not self.item.told:
+        elif not self.item.text_ended:
             self.item.text(delta, **event)
 
     def call_done(self, text: Any, event: Json) -> None:
         """A call's text has ended."""
         if not isinstance(self.item, Call):
             self.given[TEXT_OF_ITEM[self.type].field] = call_text(text) or "".join(self.waiting)
-        elif not self.item.told:
+        elif not self.item.text_ended:
             whole = call_text(text) or call_text(self.given.get(self.item.kind.field))
-            if rest := beyond(self.item.pieces, whole):
+            if rest := remainder(self.item.pieces, whole):
                 self.item.text(rest)
             self.item.end_text(**event)
 

@@ -39,7 +39,7 @@ def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
         reasoning = emitter.reasoning()
         for word in said.thought:
             reasoning.text(word)
-        reasoning.seal("fake-encrypted-reasoning")
+        reasoning.set_encrypted_content("fake-encrypted-reasoning")
         reasoning.close()
     if answer.text is not None or answer.refusal is not None:
         message = emitter.message()
