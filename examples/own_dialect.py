@@ -20,8 +20,9 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider, policies
 from gomodel_asgi.dialects import Call, Outgoing
 from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamRejected
-from gomodel_asgi.wire.event_writer import Emitter, usage
+from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.items import Message
+from gomodel_asgi.wire.response import usage
 
 
 class CompletionDialect:

@@ -65,7 +65,12 @@ def no_collector() -> Iterator[None]:
     gc.collect()
 
 
-FAKE = ("gomodel_asgi.testing", "gomodel_asgi.wire.event_writer", "gomodel_asgi.wire.items")
+FAKE = (
+    "gomodel_asgi.testing",
+    "gomodel_asgi.wire.event_writer",
+    "gomodel_asgi.wire.items",
+    "gomodel_asgi.wire.calls",
+)
 """What the fake provider makes, in a thread of its own: nothing of that is told here."""
 
 

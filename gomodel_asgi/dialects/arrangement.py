@@ -21,7 +21,7 @@ NO_OUTPUT = "No output of this call was recorded."
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ListedOutput:
     """An output as the client listed it, not joined to its call yet."""
 
     path: str
@@ -29,32 +29,32 @@ class Answer:
     parts: tuple[Content, ...]
 
 
-Entry = tuple[Role, tuple[Part, ...]] | Answer
+Entry = tuple[Role, tuple[Part, ...]] | ListedOutput
 
 
 def arrange(entries: list[Entry]) -> tuple[Turn, ...]:
     """*entries*, in the client's order, as turns."""
-    calls_of = _joined(entries)
+    calls_of = _calls_by_output(entries)
     outputs: dict[str, ToolOutput] = {}
-    said: list[tuple[Role, list[Part]]] = []
+    gathered: list[tuple[Role, list[Part]]] = []
     goes_on = False  # whether the last turn does: an output ends it, and so does another side
     for entry in entries:
-        if isinstance(entry, Answer):
+        if isinstance(entry, ListedOutput):
             goes_on = False
             if (call := calls_of.get(entry.path)) is not None:
                 outputs[call.path] = ToolOutput(entry.path, call, entry.parts)
             else:
-                said.append(("user", _stray(entry)))
+                gathered.append(("user", _orphan(entry)))
         elif goes_on and entry[0] == "assistant":
-            said[-1][1].extend(entry[1])
+            gathered[-1][1].extend(entry[1])
         else:
-            said.append((entry[0], list(entry[1])))
+            gathered.append((entry[0], list(entry[1])))
             goes_on = entry[0] == "assistant"
-    turns = [Turn(role, tuple(parts), parts[0].path) for role, parts in said]
-    return tuple(turn for called in turns for turn in (called, *_answered(called, outputs)))
+    turns = [Turn(role, tuple(parts), parts[0].path) for role, parts in gathered]
+    return tuple(turn for called in turns for turn in (called, *_outputs_of(called, outputs)))
 
 
-def _answered(turn: Turn, outputs: dict[str, ToolOutput]) -> Iterable[Turn]:
+def _outputs_of(turn: Turn, outputs: dict[str, ToolOutput]) -> Iterable[Turn]:
     """The turn of the outputs that belong behind *turn*, if it called anything."""
     calls = [part for part in turn.parts if isinstance(part, ToolCall)]
     if calls:
@@ -62,7 +62,7 @@ def _answered(turn: Turn, outputs: dict[str, ToolOutput]) -> Iterable[Turn]:
         yield Turn("tool", tuple(parts), parts[0].path)
 
 
-def _stray(answer: Answer) -> list[Part]:
+def _orphan(answer: ListedOutput) -> list[Part]:
     named = f"[Output of the tool call {answer.call_id}, which is not part of this conversation:]"
     return [Text(answer.path, named), *answer.parts]
 
@@ -70,29 +70,29 @@ def _stray(answer: Answer) -> list[Part]:
 # Which output belongs to which call...
 
 
-def _joined(entries: list[Entry]) -> dict[str, ToolCall]:
+def _calls_by_output(entries: list[Entry]) -> dict[str, ToolCall]:
     """The calls that are answered, by the paths of their outputs."""
     calls: dict[str, ToolCall] = {}
-    answers: dict[str, Answer] = {}
+    answers: dict[str, ListedOutput] = {}
     for entry in entries:
-        if isinstance(entry, Answer):
+        if isinstance(entry, ListedOutput):
             if answers.setdefault(entry.call_id, entry) is not entry:
-                return _sorted_out(entries)
+                return _calls_of_reused_ids(entries)
             continue
         for part in entry[1]:
             if isinstance(part, ToolCall) and calls.setdefault(part.call_id, part) is not part:
-                return _sorted_out(entries)
+                return _calls_of_reused_ids(entries)
     return {answer.path: calls[id] for id, answer in answers.items() if id in calls}
 
 
-def _sorted_out(entries: list[Entry]) -> dict[str, ToolCall]:
+def _calls_of_reused_ids(entries: list[Entry]) -> dict[str, ToolCall]:
     """The same where an id stands for several calls or outputs."""
     slots: dict[str, _Slot] = defaultdict(_Slot)
     row = 0  # the number of the assistant's items that follow each other
     for entry in entries:
-        if isinstance(entry, Answer) or entry[0] != "assistant":
+        if isinstance(entry, ListedOutput) or entry[0] != "assistant":
             row += 1
-        if isinstance(entry, Answer):
+        if isinstance(entry, ListedOutput):
             slots[entry.call_id].answers.append(entry)
             continue
         for part in entry[1]:
@@ -115,9 +115,9 @@ class _Slot:
         self.rows: deque[deque[ToolCall]] = deque()
         """Calls without an output, those of a row together."""
         self.row = -1
-        self.answers: list[Answer] = []
+        self.answers: list[ListedOutput] = []
         """Outputs since the last call."""
-        self.early: deque[Answer] = deque()
+        self.early: deque[ListedOutput] = deque()
         """Outputs that had no call before them."""
         self.found: dict[str, ToolCall] = {}
 
@@ -213,13 +213,13 @@ def split_instructions(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], tuple
     Later instructions, and those that are not only text, become the user's, marked. Where there is nothing but
     instructions, the last ones are what the user says: targets answer a user.
     """
-    said = [turn for turn in turns if turn.role not in INSTRUCTING]
-    if len(said) == len(turns):
+    gathered = [turn for turn in turns if turn.role not in INSTRUCTING]
+    if len(gathered) == len(turns):
         return (), turns
-    if not said:
-        said = [Turn("user", turns[-1].parts, turns[-1].path)]
-        turns = (*turns[:-1], *said)
-    first = next((turn for turn in said if turn.role == "user"), said[0])
+    if not gathered:
+        gathered = [Turn("user", turns[-1].parts, turns[-1].path)]
+        turns = (*turns[:-1], *gathered)
+    first = next((turn for turn in gathered if turn.role == "user"), gathered[0])
     leading: list[Turn] = []
     rest: list[Turn] = []
     began = False

@@ -138,7 +138,7 @@ PREFIX = "gm1."
 """Names the format and its version. OpenAI's own content begins with `gAAAA`."""
 
 
-class Seal(msgspec.Struct):
+class OpaqueState(msgspec.Struct):
     """What is packed: the type of the provider, its model, and the payload."""
 
     provider: str
@@ -146,16 +146,16 @@ class Seal(msgspec.Struct):
     payload: dict[str, Any]
 
 
-_seal = parser(Seal)
+_decode_state = parser(OpaqueState)
 
 
-def seal(provider: str, model: str, payload: dict[str, Any]) -> str:
-    """*payload* as a text that `unseal` reads for the same provider *type* (`Call.type`)."""
-    packed = msgspec.json.encode(Seal(provider, model, payload))
+def pack_state(provider: str, model: str, payload: dict[str, Any]) -> str:
+    """*payload* as a text that `unpack_state` reads for the same provider *type* (`Call.type`)."""
+    packed = msgspec.json.encode(OpaqueState(provider, model, payload))
     return PREFIX + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
 
 
-def unpacked(text: str) -> bytes:
+def packed_json(text: str) -> bytes:
     """The JSON in a text of ours; none where it is another's, or damaged."""
     if not text.startswith(PREFIX):
         return b""
@@ -166,26 +166,26 @@ def unpacked(text: str) -> bytes:
         return b""
 
 
-def unseal(text: str | None, provider: str, model: str | None = None) -> dict[str, Any] | None:
+def unpack_state(text: str | None, provider: str, model: str | None = None) -> dict[str, Any] | None:
     """The payload of *text*, or None where it is not ours, damaged, or of another provider type.
 
     With *model* given, another model's content is foreign too. Never raises.
     """
-    found = _opened(text)
+    found = _state_in(text)
     if found is None or found.provider != provider or (model is not None and found.model != model):
         return None
     return found.payload
 
 
-def payload_of(text: Any) -> dict[str, Any] | None:
+def payload_in(text: Any) -> dict[str, Any] | None:
     """The payload of *text*, whichever provider type it is for, or None where it is not ours or damaged."""
-    found = _opened(text) if isinstance(text, str) else None
+    found = _state_in(text) if isinstance(text, str) else None
     return None if found is None else found.payload
 
 
-def _opened(text: str | None) -> Seal | None:
+def _state_in(text: str | None) -> OpaqueState | None:
     try:
-        found: Seal = _seal(unpacked(text or ""))
+        found: OpaqueState = _decode_state(packed_json(text or ""))
         return found
     except (ValueError, RecursionError):
         return None

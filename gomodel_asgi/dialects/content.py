@@ -111,7 +111,7 @@ class ToolOutput:
 class Reasoning:
     """The assistant's reasoning: readable *texts* (of `summary`, else of `content`), and *encrypted* as it came.
 
-    Give *encrypted* to `sealed.unseal`: most of it is foreign.
+    `unpack_state` reads *encrypted*; most of it is foreign.
     """
 
     path: str

@@ -14,16 +14,16 @@ from typing import Any, get_args
 import msgspec
 
 from ..wire.json_scan import tree
-from .arrangement import Answer, Entry, arrange
+from .arrangement import Entry, ListedOutput, arrange
 from .base import Call
 from .content import CONTENT, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, Turn, read_content
-from .item_text import answer_text
+from .emulations import output_as_text
 from .tools import SEARCH, Tools, read_tools, searches_by_client
-from .unsupported import TOLD_ITEMS, Unsupported, expect, malformed, optional_string, string
+from .unsupported import ITEMS_AS_TEXT, Unsupported, expect, malformed, optional_string, string
 
 MESSAGE_ROLES = frozenset(get_args(Role)) - {"tool"}
-TOOL_BEARERS = ("additional_tools", "tool_search_output")
-SAID = ("instructions", "input")
+TOOL_CARRIERS = ("additional_tools", "tool_search_output")
+ITEM_MEMBERS = ("instructions", "input")
 RAW_ARGUMENTS = "raw_arguments"
 """The member that holds arguments which are no object."""
 
@@ -53,15 +53,15 @@ def read_conversation(body: Mapping[str, Any], unsupported: Unsupported) -> Conv
 def offered_tools(call: Call, hosted: Collection[str] = ()) -> Tools:
     """The tools of a call that has been translated before, for the way back from their flat names."""
     unsupported = Unsupported(call.unsupported, refuses=False)
-    return read_tools(call.body, unsupported, hosted=hosted, more=_brought(call.body))
+    return read_tools(call.body, unsupported, hosted=hosted, more=_carried_tools(call.body))
 
 
-def _brought(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
+def _carried_tools(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
     """`Conversation.tools` of a body that is known to be well-formed."""
     found: list[tuple[str, Json]] = []
-    for name in SAID:
+    for name in ITEM_MEMBERS:
         for index, item in enumerate(_list(body.get(name))):
-            if isinstance(item, dict) and item.get("type") in TOOL_BEARERS:
+            if isinstance(item, dict) and item.get("type") in TOOL_CARRIERS:
                 path = f"{name}[{index}].tools"
                 found += [(f"{path}[{at}]", tool) for at, tool in enumerate(_list(item.get("tools")))]
     return found
@@ -140,7 +140,7 @@ class _Reader:
     def output(self, item: Json, path: str) -> None:
         found = read_content(item.get("output"), f"{path}.output")
         parts = tuple(part for part in found if isinstance(part, CONTENT))
-        self.entries.append(Answer(path, string(item, "call_id", path), parts))
+        self.entries.append(ListedOutput(path, string(item, "call_id", path), parts))
 
     def reasoning(self, item: Json, path: str) -> None:
         texts = _texts(item, "summary", path) or _texts(item, "content", path)
@@ -149,7 +149,7 @@ class _Reader:
     def reference(self, item: Json, path: str) -> None:
         raise malformed(path, "refers to an item that is not stored here; send the item itself")
 
-    def bearer(self, item: Json, path: str) -> None:
+    def carrier(self, item: Json, path: str) -> None:
         """Tools that were added on the way are offered from the start."""
         tools = expect(item.get("tools"), list, f"{path}.tools")
         found = ((f"{path}.tools[{index}]", tool) for index, tool in enumerate(tools))
@@ -160,20 +160,22 @@ class _Reader:
     def search(self, item: Json, path: str) -> None:
         call_id = self.search_id(item)
         if call_id is None:
-            self.unsupported.leave_out(TOLD_ITEMS, path)
+            self.unsupported.leave_out(ITEMS_AS_TEXT, path)
             return
         self.add("assistant", ToolCall(path, call_id, SEARCH, _json_text(item.get("arguments")), "search"))
 
     def searched(self, item: Json, path: str) -> None:
         if item.get("tools") is None:
             item = {**item, "tools": []}  # a search that failed
-        self.bearer(item, path)
+        self.carrier(item, path)
         call_id = self.search_id(item)
         if call_id is None:
-            self.unsupported.leave_out(TOLD_ITEMS, path)
+            self.unsupported.leave_out(ITEMS_AS_TEXT, path)
             return
         names = ", ".join(str(tool.get("name")) for tool in item["tools"])
-        self.entries.append(Answer(path, call_id, (Text(path, f"Tools that are offered now: {names or 'none'}"),)))
+        self.entries.append(
+            ListedOutput(path, call_id, (Text(path, f"Tools that are offered now: {names or 'none'}"),))
+        )
 
     def search_id(self, item: Json) -> str | None:
         call_id = item.get("call_id")
@@ -187,7 +189,7 @@ class _Reader:
             image = read_content([screenshot], f"{path}.output")
             self.add("user", Text(path, "[A screenshot:]"), *image)
         else:
-            self.add("user", Text(path, answer_text(item)))
+            self.add("user", Text(path, output_as_text(item)))
 
 
 def _json_text(value: Any) -> str:
@@ -211,7 +213,7 @@ READERS: dict[str, Callable[[_Reader, Json, str], None]] = {
     "custom_tool_call_output": _Reader.output,
     "reasoning": _Reader.reasoning,
     "item_reference": _Reader.reference,
-    "additional_tools": _Reader.bearer,
+    "additional_tools": _Reader.carrier,
     "tool_search_call": _Reader.search,
     "tool_search_output": _Reader.searched,
     "computer_call_output": _Reader.answer,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
-from .base import Call
-from .tool_choice import Choice
+import msgspec
+
+from .base import Call, payload_in
+from .content import Audio, Content, File, Image, Json, Opaque, Text
+from .members import Choice
+from .unsupported import FOREIGN_COMPACTION, ITEMS_AS_TEXT, MEDIA_OF_TOOLS, UNKNOWN_ITEM, Unsupported
 
 JSON_ONLY = "Answer with one JSON object and nothing else: no words before or after it, and no code fence around it."
 
@@ -43,7 +48,7 @@ class Unfenced:
     def __init__(self) -> None:
         self.place: Literal["before", "inside", "behind", "free"] = "before"
         """Where the next piece stands: around or inside the object, or in a text that is none."""
-        self.held = ""
+        self.pending = ""
         self.depth = 0
         self.quoted = self.escaped = False
 
@@ -53,23 +58,23 @@ class Unfenced:
             return self._before(text)
         if self.place == "inside":
             return self._inside(text)
-        return self._behind(text) if self.place == "behind" else text
+        return self._after(text) if self.place == "behind" else text
 
     def close(self) -> str:
         """What was held back and belongs to the answer after all. What is fed from now on is another text."""
-        rest, self.held = self.held, ""
+        rest, self.pending = self.pending, ""
         fence = self.place == "behind" and CLOSING.fullmatch(rest) is not None
         self.place = "before"
         return "" if fence else rest
 
     def _before(self, text: str) -> str:
-        self.held += text
-        fence, brace, rest = self.held.partition("{")
+        self.pending += text
+        fence, brace, rest = self.pending.partition("{")
         if not OPENING.fullmatch(fence):
             return self._all()
         if not brace:
             return ""
-        self.place, self.held, self.depth = "inside", "", 0
+        self.place, self.pending, self.depth = "inside", "", 0
         self.quoted = self.escaped = False
         return self._inside(brace + rest)
 
@@ -86,15 +91,195 @@ class Unfenced:
                 self.depth += 1 if char == "{" else -1
                 if self.depth == 0:
                     self.place = "behind"
-                    return text[: at + 1] + self._behind(text[at + 1 :])
+                    return text[: at + 1] + self._after(text[at + 1 :])
         return text
 
-    def _behind(self, text: str) -> str:
-        self.held += text
-        return "" if CLOSING.fullmatch(self.held) else self._all()
+    def _after(self, text: str) -> str:
+        self.pending += text
+        return "" if CLOSING.fullmatch(self.pending) else self._all()
 
     def _all(self) -> str:
         """What was held back, and from now on everything."""
-        text, self.held = self.held, ""
+        text, self.pending = self.pending, ""
         self.place = "free"
         return text
+
+
+# Items of tools that a target does not have, as text: what was asked and what came back.
+#
+# History must never refuse a request, and a model that is not told what it has found searches again. What an item
+# lacks is left out, whatever it holds in its place: these are the client's own words.
+
+
+SILENT = frozenset(
+    {"mcp_list_tools", "compaction_trigger", "configuration_update", "ghost_snapshot", "additional_tools"}
+)
+"""Types that only tell what was offered or set: a model that lacks them is none the wiser."""
+
+HIDDEN = frozenset({"id", "type", "status", "call_id", "encrypted_content", "created_by", "result"})
+"""Members of an item of unknown type that say nothing to a model, or are binary."""
+
+
+def item_as_text(part: Opaque, unsupported: Unsupported) -> Text | None:
+    """*part* as text of the assistant's, None where it has nothing to say or is left out.
+
+    :raises InvalidRequest: its type is unknown, and emulations are refused.
+    """
+    if part.type in COMPACTIONS:
+        return _compaction(part, unsupported)
+    words = DESCRIPTIONS.get(part.type)
+    if words is None and part.type not in SILENT:
+        if not unsupported.emulates(UNKNOWN_ITEM, f"{part.path}.type", f"items of type `{part.type[:64]}`"):
+            return None
+        words = _unknown
+    text = words(part.value) if words is not None else ""
+    if not text:
+        unsupported.leave_out(ITEMS_AS_TEXT, part.path)
+    return Text(part.path, f"[{text}]") if text else None
+
+
+def placeholder(part: Content, path: str, what: str, unsupported: Unsupported) -> Text | None:
+    """Text for media of a tool's or of the assistant's that the target cannot take; *path* and *what* say why. None
+    where it is left out.
+
+    :raises InvalidRequest: emulations are refused.
+    """
+    if not unsupported.emulates(MEDIA_OF_TOOLS, path, what):
+        return None
+    kind = "image" if isinstance(part, Image) else "audio" if isinstance(part, Audio) else "file"
+    name = part.url if isinstance(part, (Image, File)) and part.url else getattr(part, "filename", None)
+    return Text(part.path, f"[{kind}{f' {name}' if name else ''}: cannot be shown to this model]")
+
+
+# One function for each type: a sentence without its full stop, empty where there is nothing to tell...
+
+
+def _web_search(item: Json) -> str:
+    action = _object(item, "action")
+    if action.get("type") == "open_page":
+        return _labelled("Web page opened", _string(action, "url"))
+    if action.get("type") == "find_in_page":
+        return _labelled("Searched in a web page", f"{_string(action, 'url')} for {_string(action, 'pattern')}")
+    queries = _strings(action.get("queries")) or _strings([action.get("query")])
+    urls = [_string(source, "url") for source in _objects(action.get("sources"))]
+    return _labelled("Web search", "; ".join(queries)) + _found("Sources", filter(None, urls))
+
+
+def _file_search(item: Json) -> str:
+    found = [f"{_string(result, 'filename')}: {_string(result, 'text')}" for result in _objects(item.get("results"))]
+    return _labelled("File search", "; ".join(_strings(item.get("queries")))) + _found("Results", found)
+
+
+def _code_interpreter(item: Json) -> str:
+    outputs = _objects(item.get("outputs"))
+    logs = [_string(output, "logs") or ("an image" if output.get("type") == "image" else "") for output in outputs]
+    return _labelled("Code that was run", f"\n{_string(item, 'code')}") + _found("Output", filter(None, logs))
+
+
+def _image_generation(item: Json) -> str:
+    return "An image was generated" + _found("Prompt", filter(None, [_string(item, "revised_prompt")]))
+
+
+def _mcp_call(item: Json) -> str:
+    called = f"{_string(item, 'name')} of the MCP server {_string(item, 'server_label')} with {_arguments(item)}"
+    failed = item.get("error")
+    came = [_string(item, "output")] if not failed else [failed if isinstance(failed, str) else _compact(failed)]
+    return f"Called {called}" + _found("Failed" if failed else "Result", filter(None, came))
+
+
+def _approval_request(item: Json) -> str:
+    called = f"{_string(item, 'name')} of the MCP server {_string(item, 'server_label')} with {_arguments(item)}"
+    return f"Asked to be allowed to call {called}"
+
+
+def _action(label: str) -> Callable[[Json], str]:
+    """An item whose `action` or `operation` says what was done."""
+
+    def words(item: Json) -> str:
+        action = item.get("action") or item.get("actions") or item.get("operation")
+        command = action.get("command") or action.get("commands") if isinstance(action, dict) else None
+        lines = _strings(command) if isinstance(command, list) else []
+        return _labelled(label, " ".join(lines) or _compact(action)) if action else ""
+
+    return words
+
+
+def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
+    """The summary, if it was made through this gateway; else only that there was one."""
+    blocks = _objects((payload_in(part.value.get("encrypted_content")) or {}).get("blocks"))
+    texts = (_string(block, "content") for block in blocks if block.get("type") == "compaction")
+    if summary := "\n".join(filter(None, texts)):
+        return Text(part.path, f"[The conversation so far, in compact form:\n{summary}]")
+    unsupported.leave_out(FOREIGN_COMPACTION, part.path)
+    return Text(part.path, "[What was said before is in a form that only another provider can read.]")
+
+
+def _unknown(item: Json) -> str:
+    shown = {name: value for name, value in item.items() if name not in HIDDEN and value not in (None, "", [], {})}
+    return _labelled(f"Item of type {item['type']}", _compact(shown)) if shown else ""
+
+
+DESCRIPTIONS: dict[str, Callable[[Json], str]] = {
+    "web_search_call": _web_search,
+    "file_search_call": _file_search,
+    "code_interpreter_call": _code_interpreter,
+    "image_generation_call": _image_generation,
+    "mcp_call": _mcp_call,
+    "mcp_approval_request": _approval_request,
+    "computer_call": _action("Used the computer"),
+    "local_shell_call": _action("Ran a shell command"),
+    "shell_call": _action("Ran shell commands"),
+    "apply_patch_call": _action("Applied a patch"),
+}
+COMPACTIONS = frozenset({"compaction", "compaction_summary", "context_compaction"})
+"""Codex writes the latter two."""
+
+
+def output_as_text(item: Json) -> str:
+    """An output that answers to one of the calls above, or an approval, as the user's text."""
+    if item.get("type") == "mcp_approval_response":
+        verdict = "allowed" if item.get("approve") is True else "refused"
+        return f"[The call was {verdict}{_found('Reason', filter(None, [_string(item, 'reason')]))}]"
+    output = item.get("output")
+    if isinstance(output, list):
+        streams = [[_string(part, name) for name in ("stdout", "stderr", "text")] for part in _objects(output)]
+        output = "\n".join(text for texts in streams for text in texts if text)
+    return f"[Output of {item['type'].removesuffix('_output')}:]\n{output if isinstance(output, str) else ''}".strip()
+
+
+# Values of any shape...
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label}: {text}" if text.strip() else ""
+
+
+def _found(label: str, texts: Iterable[str]) -> str:
+    joined = "\n".join(texts)
+    return f"\n{label}:\n{joined}" if joined else ""
+
+
+def _arguments(item: Json) -> str:
+    return _string(item, "arguments") or "{}"
+
+
+def _string(item: Json, name: str) -> str:
+    value = item.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _strings(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _object(item: Json, name: str) -> Json:
+    value = item.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _compact(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

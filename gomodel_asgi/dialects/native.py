@@ -22,13 +22,13 @@ import msgspec
 
 from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
-from ..wire.event_writer import DONE, error_event, frame, response_error, response_object
 from ..wire.json_body import span, span_in
 from ..wire.json_scan import short
 from ..wire.redaction import RedactingFramer, redactor_of
+from ..wire.response import DONE, error_event, frame, response_error, response_object
 from ..wire.sse import BOM, Event, parse, split
 from .failure import reported_failure
-from .reader import MEANINGLESS, TERMINAL, UNREADABLE, failure_of, is_failure, number, opened
+from .reader import MEANINGLESS, TERMINAL, UNREADABLE, failure_of, is_failure, members_and_type, number
 
 DELTA = re.compile(rb'(?:event: ?[\w.]+\n)?data: ?\{"type": ?"response\.[\w.]+\.delta"(, ?"sequence_number":)?')
 NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage
@@ -37,13 +37,13 @@ SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 LINE_END = 10
 
 
-class Named(msgspec.Struct):
+class ResponseId(msgspec.Struct):
     """A response, read for nothing but its id."""
 
     id: msgspec.Raw = msgspec.Raw(b"")
 
 
-_named = msgspec.json.Decoder(Named).decode
+_id_of = msgspec.json.Decoder(ResponseId).decode
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
 
@@ -121,11 +121,11 @@ class NativeReader:
             return events
         events = self.redactor.of(events)
         if self.terminal is not None:
-            return b"" if framer.inside else self._open(events)
+            return b"" if framer.inside else self._read_events(events)
         # not `in`, which takes bytes for a number first, at twice the cost
         if events.rfind(b'"response"') >= 0 or events.rfind(b"error") >= 0 or events.rfind(b"[DONE]") >= 0:
             if not framer.inside:
-                return self._open(events)
+                return self._read_events(events)
         self._pass(events)
         return events
 
@@ -182,7 +182,7 @@ class NativeReader:
 
     # The few events that are opened...
 
-    def _open(self, events: bytes) -> bytes:
+    def _read_events(self, events: bytes) -> bytes:
         self._count(b"")
         self._delta = NO_DELTA
         return b"".join([self._event(event) for event in split(events)])
@@ -200,7 +200,7 @@ class NativeReader:
 
     def _lifecycle(self, event: bytes, parsed: Event) -> bytes:
         data = parsed.data
-        members, type = opened(parsed)
+        members, type = members_and_type(parsed)
         self._number = max(self._number, number(members))
         if is_failure(members, type):
             self.failure = self.failure or failure_of(data)
@@ -230,7 +230,7 @@ class NativeReader:
         self._response = response
         if self.response_id is None:
             try:
-                found = short(_named(response).id)
+                found = short(_id_of(response).id)
             except UNREADABLE:
                 return
             self.response_id = found if isinstance(found, str) else None
@@ -261,13 +261,13 @@ class NativeReader:
 
     def _failed(self, error: GatewayError, later: int = 0) -> bytes:
         self.terminal = "failed"
-        response = self._begun() or self._synthesised()
+        response = self._latest() or self._synthesised()
         response |= {"status": "failed", "error": response_error(error)}
         self._response = encode(response)
         number = self._next_number() + later
         return frame({"type": "response.failed", "sequence_number": number, "response": response}) + DONE
 
-    def _begun(self) -> dict[str, Any]:
+    def _latest(self) -> dict[str, Any]:
         """The members of the response that came last; none where they cannot be read."""
         try:
             return dict(_members(self._response)) if self._response else {}

@@ -13,9 +13,10 @@ import msgspec
 
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..settings import Limits
-from ..wire.event_writer import Emitter, encode
+from ..wire.event_writer import Emitter
 from ..wire.json_scan import FLAT, SHORT, Unreadable, check, short, tree
-from ..wire.redaction import without
+from ..wire.redaction import redactor_of
+from ..wire.response import encode
 from ..wire.sse import Decoder, Event
 from .base import Continuing, Outgoing, Translator
 from .failure import reported_failure
@@ -101,7 +102,7 @@ _members = msgspec.json.Decoder(Members).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def opened(event: Event) -> tuple[Members, str | None]:
+def members_and_type(event: Event) -> tuple[Members, str | None]:
     """The members of *event*, none where it is no object, and its type: its own word, else the event's name where that
     is one of this API's. An event that is named `error` is one, whatever type but one of this API its data names."""
     try:
@@ -157,15 +158,20 @@ class TranslatedReader:
         self.emitter = emitter
         self.limits = limits
         self.decoder = Decoder(limit=limits.event)
-        self.continues = hasattr(translator, "again")
-        """Whether the upstream may want to be asked again before the answer ends."""
+        self.continuing = cast(Continuing, translator) if hasattr(translator, "again") else None
+        """The translator, if its upstream may want to be asked again before the answer ends."""
         self.again: Outgoing | None = None
         """The request that the upstream wants to be made, to go on with an answer that has not ended."""
         self._id: str = emitter.response["id"]
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
-        self.secrets = secrets
+        self.redactor = redactor_of(secrets)
+
+    @property
+    def continues(self) -> bool:
+        """Whether the upstream may want to be asked again before the answer ends."""
+        return self.continuing is not None
 
     @property
     def response_id(self) -> str | None:
@@ -188,13 +194,14 @@ class TranslatedReader:
         return self.emitter.failure
 
     def feed(self, data: bytes) -> bytes:
-        events = self._translate(self._checked(self.decoder.feed(data)))
+        events = self._translate(self.decoder.feed(data))
         self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
         return events
 
     def begin_round(self) -> None:
         """The request that was wanted has been made: its reply follows."""
-        self.again = cast(Continuing, self.translator).again = None
+        assert self.continuing is not None
+        self.again = self.continuing.again = None
         self.decoder = Decoder(limit=self.limits.event)
 
     def whole(self, body: bytes) -> bytes:
@@ -202,7 +209,7 @@ class TranslatedReader:
 
         :raises UpstreamProtocolError: it is no answer of that API.
         """
-        events = self._translate([Event("", body)])
+        events = self._translate([Event("", body)], checked=True)
         if self.again is not None:
             return events
         self._ended()
@@ -234,30 +241,27 @@ class TranslatedReader:
     def usage(self) -> Any:
         return self.emitter.raw_usage
 
-    def _checked(self, events: list[Event]) -> list[Event]:
-        """*events*, of which a tree may be built; a translator parses what it is given.
-
-        :raises UpstreamProtocolError: of one of them none may.
-        """
-        try:
-            for event in events:
-                if len(event.data) > FLAT:
-                    check(event.data, depth=self.limits.depth, values=self.limits.values)
-        except Unreadable as error:
-            raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
-        return events
-
-    def _translate(self, events: list[Event]) -> bytes:
+    def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:
+        """Returns what *events* mean to the client. *checked*: somebody has seen that trees may be built of them."""
         for event in events:
             if self.emitter.terminal is not None:
                 break
+            data = event.data
+            if len(data) > FLAT and not checked:
+                self._check(data)
             try:
-                self.translator.feed(event.name, without(self.secrets, event.data))
+                self.translator.feed(event.name, self.redactor.whole(data))
             except FOREIGN as error:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
-        if self.continues:
-            self.again = cast(Continuing, self.translator).again
+        if self.continuing is not None:
+            self.again = self.continuing.again
         return self.emitter.take()
+
+    def _check(self, data: bytes) -> None:
+        try:
+            check(data, depth=self.limits.depth, values=self.limits.values)
+        except Unreadable as error:
+            raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
 
     def _ended(self) -> None:
         # What was put off until the end is read only now, and can be as foreign.

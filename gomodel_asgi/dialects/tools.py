@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..wire.calls import AnyCall
 from ..wire.event_writer import Emitter
-from ..wire.items import AnyCall
 from .content import Json, ToolKind
 from .unsupported import (
     CACHED_SEARCH,

@@ -93,7 +93,7 @@ FOREIGN_REASONING = Feature(
     "without effect",
     "only who made them can read them",
 )
-TOLD_ITEMS = Feature(
+ITEMS_AS_TEXT = Feature(
     "calls of hosted tools in `input`, and tools that were listed or searched for",
     "without effect",
     "history is never refused: what was asked and what came back is told as text, where the upstream has no such item",

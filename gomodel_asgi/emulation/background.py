@@ -38,7 +38,7 @@ from ..resilience.concurrency import Allowance
 from ..routing.request import Target
 from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
-from ..wire.event_writer import response_object
+from ..wire.response import response_object
 from .background_worker import Prepare, Worker
 from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
 

@@ -19,8 +19,8 @@ from ..history.turns import Turn
 from ..seams.transport import Headers
 from ..settings import Limits
 from ..upstream.stream import Stream
-from ..wire.event_writer import DONE, frame, response_error
 from ..wire.json_scan import parsed
+from ..wire.response import DONE, frame, response_error
 from ..wire.sse import parse, split
 
 # Where a response in the background stands, and how its record is changed when it goes on or ends.

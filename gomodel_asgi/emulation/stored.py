@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dialects.replay import events_of
 from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.reply import Reply, streamed, told
 from ..history.records import Records, unknown_response
 from ..history.turns import Turn, items_of
-from ..wire.event_writer import DONE, frame
 from ..wire.json_scan import parsed
+from ..wire.response import DONE, events_of, frame
 from .background import Background
 from .conversations import asked_of, page, whole_number
 

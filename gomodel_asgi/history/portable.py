@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..dialects.content import Opaque
-from ..dialects.item_text import answer_text, in_words
+from ..dialects.emulations import item_as_text, output_as_text
 from ..dialects.unsupported import Unsupported
 from .turns import Line
 
@@ -58,8 +58,8 @@ def _told(item: Json) -> Json | None:
     if not isinstance(kind, str) or kind in UNTOLD:
         return None
     if kind.endswith("_output") or kind == "mcp_approval_response":
-        return _message("user", "input_text", answer_text(item))
-    words = in_words(Opaque("input", kind, item), Unsupported("auto"))
+        return _message("user", "input_text", output_as_text(item))
+    words = item_as_text(Opaque("input", kind, item), Unsupported("auto"))
     return None if words is None else _message("assistant", "output_text", words.text)
 
 

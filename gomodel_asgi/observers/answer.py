@@ -74,7 +74,7 @@ def estimate(request: int, text: int) -> Usage:
 def _in_our_form(raw: dict[str, Any]) -> Mapping[str, Any] | None:
     """*raw* as a Responses usage object. The dialects know how; each is imported when its kind is first seen."""
     if "promptTokenCount" in raw or "candidatesTokenCount" in raw:
-        from ..dialects.gemini.output import read_usage as of_gemini
+        from ..dialects.gemini.reply import read_usage as of_gemini
 
         return of_gemini(raw)
     if "prompt_tokens" in raw or "completion_tokens" in raw:

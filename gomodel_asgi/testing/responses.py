@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ..wire.event_writer import Emitter, Reason, usage
-from ..wire.items import CustomCall, FunctionCall
+from ..wire.calls import CustomCall, FunctionCall
+from ..wire.event_writer import Emitter
+from ..wire.response import Reason, usage
 from .api import (
     JSON,
     Api,
@@ -42,7 +43,7 @@ def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
         reasoning = emitter.reasoning()
         for word in said.thought:
             reasoning.text(word)
-        reasoning.seal("fake-encrypted-reasoning")
+        reasoning.set_encrypted_content("fake-encrypted-reasoning")
         reasoning.close()
     if answer.text is not None or answer.refusal is not None:
         message = emitter.message()

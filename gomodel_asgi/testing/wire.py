@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import type_of_status
-from ..wire.event_writer import frame
+from ..wire.response import frame
 
 Json = dict[str, Any]
 

@@ -39,7 +39,7 @@ from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
 from ..wire.headers import for_client
-from ..wire.redaction import without
+from ..wire.redaction import redacted
 from . import unary
 from .stream import Rounds, fed
 from .unary import decoded
@@ -71,12 +71,12 @@ def refusal(status: int) -> GatewayError | None:
 def rejection(candidate: ResolvedTarget, status: int, headers: Headers, body: bytes) -> GatewayError:
     """The error of a reply with status 400 or above."""
     secrets = candidate.redactor.secrets
-    error = _read(candidate, status, without(secrets, body))
+    error = _read(candidate, status, redacted(secrets, body))
     if isinstance(error, UpstreamAuthError):
         return error
     if isinstance(error, UpstreamRejected):
         error.kind = error.status
-        error.passed = tuple(for_client(headers, partial(without, secrets)))
+        error.passed = tuple(for_client(headers, partial(redacted, secrets)))
     return error
 
 

@@ -13,7 +13,6 @@ from ..dialects.failure import reported_failure
 from ..dialects.lenient import LenientReader
 from ..dialects.native import stamp
 from ..dialects.reader import Reader
-from ..dialects.replay import stream_of
 from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
 from ..exchange.job import Job
 from ..exchange.resolved_target import ResolvedTarget
@@ -21,10 +20,10 @@ from ..operations import CONTINUING
 from ..seams.transport import UpstreamReply
 from ..settings import Limits
 from ..threads import beside, paced
-from ..wire.event_writer import DEFAULTS, OPTIONAL_ECHO
 from ..wire.json_pieces import SMALL, read_object
 from ..wire.json_scan import Unreadable, check, check_utf8, counted, parsed
-from ..wire.redaction import without
+from ..wire.redaction import redacted
+from ..wire.response import DEFAULTS, OPTIONAL_ECHO, stream_of
 from .upstream_request import starting_after
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
@@ -64,7 +63,7 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     failed = found.status == FAILED if is_response else found.error not in EMPTY or found.type == ERROR
     if failed and job.request.operation in CONTINUING and (not is_response or found.output in EMPTY):
         told = body if len(body) <= SMALL else found.tells()
-        raise reported_failure(without(candidate.redactor.secrets, told))
+        raise reported_failure(redacted(candidate.redactor.secrets, told))
     streams = job.stream and job.request.operation == "create"
     anew = candidate.provider.normalize or job.response_id is not None or job.leading
     if anew and (is_response or job.request.operation == "create"):

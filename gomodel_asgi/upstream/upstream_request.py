@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from msgspec.structs import replace
 
-from ..dialects.base import PREFIX, Call, Dialect, Outgoing, built_in, unpacked
+from ..dialects.base import PREFIX, Call, Dialect, Outgoing, built_in, packed_json
 from ..errors import GatewayError, InvalidRequest, PolicyFailed
 from ..exchange.job import Job, Setup, provider_of
 from ..exchange.resolved_target import ResolvedTarget
@@ -53,7 +53,7 @@ async def check_strings(body: Mapping[str, Any], limits: Limits) -> None:
     is_little = sum(len(text) for _, text in found) <= room  # a value takes a character at least
     for path, text in found:
         packed = path.endswith(PACKED)
-        data = unpacked(text) if packed else text.encode("utf-8", "surrogatepass")
+        data = packed_json(text) if packed else text.encode("utf-8", "surrogatepass")
         depth = limits.depth if packed else len(data)
         try:
             if is_little:

@@ -6,15 +6,34 @@ that `output` will hold is `value`, which is complete once the item is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from .json_scan import tree
-from .partial_json import StringMember
+import msgspec
 
 Json = dict[str, Any]
-Emit = Callable[..., None]
+DeltaFrame = tuple[bytes, bytes, bytes]
+"""The bytes of a delta event before its number, between that and its text, and behind the text."""
+
+encode = msgspec.json.Encoder().encode
+
+
+class Writer(Protocol):
+    """What items write to: the emitter, which numbers the events."""
+
+    def emit(self, type: str, /, **members: Any) -> None:
+        """Writes one event of this type."""
+        ...
+
+    def delta(self, frame: DeltaFrame, text: str) -> None:
+        """Writes one delta event that brings *text*."""
+        ...
+
+
+def delta_frame(type: str, place: Json, tail: bytes = b"}\n\n") -> DeltaFrame:
+    """Returns the bytes that all deltas of one text have in common: its events' *type* and *place*, and the *tail*."""
+    name, members = type.encode(), encode({**place, "delta": ""})
+    return b'event: %s\ndata: {"type":"%s","sequence_number":' % (name, name), b"," + members[1:-3], tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +76,16 @@ STATUSLESS = frozenset(
 """Items that have no `status` (OpenAI, Responses API reference)."""
 
 
+NO_TEXT = "a delta that is not text"
+
+
 def checked(text: str) -> str:
     """*text*, which an upstream sent and no type checker has seen.
 
     :raises TypeError: it is none; told now, since it would only be found when the pieces are joined.
     """
     if not isinstance(text, str):
-        raise TypeError("a delta that is not text")
+        raise TypeError(NO_TEXT)
     return text
 
 
@@ -71,14 +93,15 @@ class Item:
     """One output item: *index* is its place in `response.output`, *value* the item as it is announced. *event* are more
     members of the event that a call writes; here and below."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        self.emit = emit
+    def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
+        self.writer = writer
+        self.emit = writer.emit
         self.index = index
         self.value = value
         self.closed = False
         self.where: Json = {"item_id": value["id"], "output_index": index}
         """What every event of this item says about its place."""
-        emit("response.output_item.added", **event, output_index=index, item=value)
+        writer.emit("response.output_item.added", **event, output_index=index, item=value)
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -122,6 +145,7 @@ class Part:
     """A part of *item*, at *index* of its *container*; *given* is the part as it will be, but for its text."""
 
     def __init__(self, item: Item, container: str, index: int, given: Json, /, **event: Any) -> None:
+        self.writer = item.writer
         self.emit = item.emit
         self.container = container
         self.type: str = given.get("type", "")
@@ -130,10 +154,11 @@ class Part:
         self.listing = self.type == "output_text"
         self.value = given if self.kind is None else {**given, self.kind.field: "", **self._lists(given)}
         self.place = {**item.where, PLACES[container]: index}
+        self.frame: DeltaFrame | None = None
         self.pieces: list[str] = []
         self.size = 0
         """Characters of its text."""
-        self.told = False
+        self.text_ended = False
         """Whether its text has ended."""
         self.closed = False
         self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
@@ -141,14 +166,20 @@ class Part:
     def text(self, delta: str, logprobs: list[Any] | None = None, /, **event: Any) -> None:
         """More of its text."""
         assert self.kind is not None
-        self.pieces.append(checked(delta))
+        if not isinstance(delta, str):
+            raise TypeError(NO_TEXT)
+        self.pieces.append(delta)
         self.size += len(delta)
-        if not self.listing:
+        if not logprobs and not event:
+            if self.frame is None:
+                tail = b',"logprobs":[]}\n\n' if self.listing else b"}\n\n"
+                self.frame = delta_frame(self.kind.delta, self.place, tail)
+            self.writer.delta(self.frame, delta)
+        elif not self.listing:
             self.emit(self.kind.delta, **self.place, delta=delta, **event)
-            return
-        if logprobs:
-            self.value["logprobs"].extend(logprobs)
-        self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
+        else:
+            self.value["logprobs"].extend(logprobs or ())
+            self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
 
     def annotate(self, annotation: Json, /, **event: Any) -> None:
         """A citation of the text so far (`url_citation` and its kin)."""
@@ -159,9 +190,9 @@ class Part:
 
     def end_text(self, /, **event: Any) -> None:
         """Its text has ended; further calls do nothing."""
-        if self.told or self.kind is None:
+        if self.text_ended or self.kind is None:
             return
-        self.told = True
+        self.text_ended = True
         text = self.value[self.kind.field] = "".join(self.pieces)
         lists = {"logprobs": self.value["logprobs"]} if self.listing else {}
         self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists, **event)
@@ -182,9 +213,9 @@ class Part:
 
     def settle(self) -> None:
         """Make `value` hold what has come, without events."""
-        if self.kind is not None and not self.told:
+        if self.kind is not None and not self.text_ended:
             self.value[self.kind.field] = "".join(self.pieces)
-        self.closed = self.told = True
+        self.closed = self.text_ended = True
 
     def _lists(self, given: Json) -> Json:
         """What it has beside its text, as far as it is *given* from the start."""
@@ -197,11 +228,11 @@ class Parted(Item):
     containers: tuple[str, ...] = ("content",)
     """The members that hold parts; the first is always there."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+    def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
         for container in self.containers:
             if container == self.containers[0] or container in value:
                 value[container] = []
-        super().__init__(emit, index, value, **event)
+        super().__init__(writer, index, value, **event)
         self.parts: list[Part] = []
         self.part: Part | None = None
         self.counts = dict.fromkeys(self.containers, 0)
@@ -258,13 +289,17 @@ class Parted(Item):
 class Message(Parted):
     """An assistant message; text and refusal are parts of it, each opened when the first of its kind comes."""
 
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
+    def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
         value["role"] = value.get("role") or "assistant"
-        super().__init__(emit, index, value, **event)
+        super().__init__(writer, index, value, **event)
 
     def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
         """More of the answer's text."""
-        self._at("output_text", "content").text(checked(delta), logprobs)
+        part = self.part
+        if part is None or part.type != "output_text":
+            checked(delta)  # before a part is opened for it
+            part = self._at("output_text", "content")
+        part.text(delta, logprobs)
 
     def refusal(self, delta: str) -> None:
         """More of the model's refusal."""
@@ -286,125 +321,17 @@ class Reasoning(Parted):
 
     def text(self, delta: str) -> None:
         """More of the reasoning."""
-        self._at("summary_text", "summary").text(checked(delta))
+        part = self.part
+        if part is None:
+            checked(delta)  # before a part is opened for it
+            part = self._at("summary_text", "summary")
+        part.text(delta)
 
-    def seal(self, encrypted_content: str) -> None:
+    def set_encrypted_content(self, encrypted_content: str) -> None:
         """What the upstream needs back on the next turn; complete by the time the item is closed."""
         self.value["encrypted_content"] = encrypted_content
 
 
-class Call(Item):
-    """An item with a text of its own: the arguments, the input or the code of a call."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        self.kind = TEXT_OF_ITEM[value["type"]]
-        self.pieces: list[str] = []
-        self.told = False
-        """Whether its text has ended."""
-        super().__init__(emit, index, value, **event)
-
-    @property
-    def owned(self) -> tuple[str, ...]:
-        return (self.kind.field,) if self.pieces or self.told else ()
-
-    def text(self, delta: str, /, **event: Any) -> None:
-        """More of its text."""
-        if checked(delta):
-            self.pieces.append(delta)
-            self.emit(self.kind.delta, **self.where, delta=delta, **event)
-
-    def end_text(self, /, **event: Any) -> None:
-        """Its text has ended; further calls do nothing."""
-        if not self.told:
-            self.told = True
-            text = self.value[self.kind.field] = "".join(self.pieces)
-            self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
-
-    def finish(self) -> None:
-        if self.pieces:
-            self.end_text()
-
-    def settle(self) -> None:
-        if self.pieces:
-            self.value[self.kind.field] = "".join(self.pieces)
-        super().settle()
-
-
-class ClientCall(Call):
-    """A call that the client answers: its text is told in any case."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        super().__init__(emit, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
-
-    def finish(self) -> None:
-        self.end_text()
-
-
-class FunctionCall(ClientCall):
-    """A call of a function tool; missing arguments are `{}`."""
-
-    def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
-        self.text(delta)
-
-    def end_text(self, /, **event: Any) -> None:
-        if not self.told and not "".join(self.pieces).strip():
-            self.text("{}")
-        super().end_text(**{"name": self.value["name"], **event})
-
-
-class CustomCall(ClientCall):
-    """A call of a free-text tool. An upstream without such tools was given a function with one string member, `input`:
-    its arguments are JSON text, out of which the string is taken as it comes."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, /, **event: Any) -> None:
-        super().__init__(emit, index, value, **event)
-        self.wrapped = StringMember("input")
-
-    def arguments(self, delta: str) -> None:
-        """More of the wrapping function's arguments."""
-        self.text(self.wrapped.feed(checked(delta)))
-
-    def finish(self) -> None:
-        self.text(self.wrapped.rest())
-        super().finish()
-
-
-class SearchCall(Item):
-    """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
-    in the item, which no event tells of before it is whole."""
-
-    def __init__(self, emit: Emit, index: int, value: Json, **event: Any) -> None:
-        super().__init__(emit, index, {"execution": "client", "arguments": {}, **value}, **event)
-        self.pieces: list[str] = []
-
-    def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
-        self.pieces.append(checked(delta))
-
-    def finish(self) -> None:
-        if not self.pieces:
-            return
-        text = "".join(self.pieces)
-        try:
-            arguments = tree(text or "{}")
-        except ValueError:
-            arguments = None
-        self.value["arguments"] = arguments if isinstance(arguments, dict) else {"raw_arguments": text}
-
-
-AnyCall = FunctionCall | CustomCall | SearchCall
-"""A call of a tool that the upstream was given as a function."""
-
-CLASSES: dict[str, type[Item]] = {
-    "message": Message,
-    "reasoning": Reasoning,
-    "function_call": FunctionCall,
-    "custom_tool_call": CustomCall,
-    "mcp_call": Call,
-    "code_interpreter_call": Call,
-}
-"""How items are written, by their type; all others are `Item`s."""
 CLIENT_CALLS = frozenset(
     {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
 )

@@ -19,7 +19,7 @@ SHORTEST = 6
 """Characters: anything shorter is no key, and would black out ordinary words."""
 WORD = 20
 """Characters: what is shorter and all letters is a word (`EMPTY`, `ollama`), which stands for no key."""
-CARRIERS = re.compile(
+CREDENTIAL_NAMES = re.compile(
     r"auth|key|token|secret|cookie|passw|credential|signature|^(?:sig|sas|code|pwd|pass|jwt)$", re.IGNORECASE
 )
 """Names of headers and query members that carry a credential: Azure signs URLs with `sig`, a function has a `code`."""
@@ -40,12 +40,12 @@ def carried(*givens: Mapping[str, str] | None) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for given in givens:
         for name, value in (given or {}).items():
-            if CARRIERS.search(name):
+            if CREDENTIAL_NAMES.search(name):
                 found.update(dict.fromkeys((value, *value.split()[-1:])))
     return tuple(found)
 
 
-def without(secrets: Iterable[str | None], data: bytes) -> bytes:
+def redacted(secrets: Iterable[str | None], data: bytes) -> bytes:
     """*data* with each of *secrets* blacked out."""
     for secret in secrets:
         if secret is not None and not is_word(secret):
@@ -119,6 +119,7 @@ class Redactor:
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self.secrets = tuple(secret for secret in secrets if not is_word(secret))
+        self.written = tuple(secret.encode() for secret in self.secrets)
         self.needles = tuple(map(needle_of, self.secrets))
         found = self.needles or (NOTHING,)
         self.needle = found[0] if len(found) == 1 else b""
@@ -126,11 +127,20 @@ class Redactor:
         self.longest = max(map(_longest, self.secrets), default=0)
         """Bytes of the longest spelling of any."""
 
+    def whole(self, data: bytes) -> bytes:
+        """Returns *data*, one event or a body that came whole, without the secrets, as `redacted` does."""
+        if len(data) > LONG or ESCAPE.search(data) is not None:
+            return redacted(self.secrets, data)
+        for written in self.written:
+            if written in data:
+                data = data.replace(written, REDACTED)
+        return data
+
     def of(self, data: bytes) -> bytes:
         """*data* with each secret replaced; the same object where there is none in it."""
         for needle in self.needles:
             if data.rfind(needle) >= 0:
-                return without(self.secrets, data)
+                return redacted(self.secrets, data)
         return data
 
 

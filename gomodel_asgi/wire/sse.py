@@ -9,8 +9,7 @@ an event means.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import msgspec
 
@@ -28,8 +27,7 @@ MOST_LINES = 10_000
 HEAD = 4 * KIB  # where the first members of an event stand, whatever its size
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event: its *name* ("" where it has none) and its data lines joined by LF."""
 
     name: str
@@ -46,17 +44,16 @@ def end_of_events(data: bytes | bytearray, start: int = 0) -> int:
     return end
 
 
-def split(events: bytes) -> Iterator[bytes]:
-    """The bytes of each event in *events*, which ends where an event ends."""
+def split(events: bytes) -> list[bytes]:
+    """Returns the bytes of each event in *events*, which end where an event ends."""
     if b"\r" not in events:
-        yield from (event + b"\n\n" for event in events.split(b"\n\n")[:-1])
-        return
-    start = 0
+        return [event + b"\n\n" for event in events.split(b"\n\n")[:-1]]
+    found, start = [], 0
     for match in EVENT_END.finditer(events):
-        yield events[start : match.end()]
+        found.append(events[start : match.end()])
         start = match.end()
-    if start < len(events):  # an LF CR, whose successor told that it is an end, stands behind the cut
-        yield events[start:]
+    # An LF CR may stand at the very end: the byte that makes an event's end of it was the first of the next event.
+    return [*found, events[start:]] if start < len(events) else found
 
 
 def parse(event: bytes) -> Event | None:
@@ -90,7 +87,7 @@ class Framer:
         self.whole = whole
         self.pending = bytearray()
         self.inside = False
-        self.given = 0
+        self.passed = 0
 
     def feed(self, data: bytes) -> bytes:
         """More bytes in; whole events out, or `b""`.
@@ -102,26 +99,26 @@ class Framer:
         end = end_of_events(self.pending, start)
         if end:
             return self._cut(end)
-        if self.given + len(self.pending) > self.limit:
+        if self.passed + len(self.pending) > self.limit:
             raise UpstreamProtocolError("The upstream sent an event larger than the limit.")
-        if len(self.pending) > self.buffer and not self._held():
+        if len(self.pending) > self.buffer and not self._must_be_whole():
             return self._part()
         return b""
 
-    def _held(self) -> bool:
+    def _must_be_whole(self) -> bool:
         return self.whole is not None and not self.inside and self.whole(bytes(self.pending[:HEAD]))
 
     def _cut(self, end: int) -> bytes:
         events = bytes(self.pending[:end])
         del self.pending[:end]
-        self.inside, self.given = False, 0
+        self.inside, self.passed = False, 0
         return events
 
     def _part(self) -> bytes:
         # The last bytes stay: an event's end may be cut between this part and the next.
-        given = self.given
+        passed = self.passed
         part = self._cut(len(self.pending) - 3)
-        self.inside, self.given = True, given + len(part)
+        self.inside, self.passed = True, passed + len(part)
         return part
 
 
@@ -138,18 +135,23 @@ class Decoder:
 
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
+        whole = self.begun and not self.pending and data.endswith(b"\n\n") and b"\r" not in data
+        events = data if whole else self._cut(data)
+        if events.find(b"\n\n") == len(events) - 2:  # one event, as in nearly every chunk
+            return [] if (event := parse(events)) is None else [event]
+        return [event for block in split(events) if (event := parse(block)) is not None]
+
+    def _cut(self, data: bytes) -> bytes:
         start = max(0, len(self.pending) - 3)
         self.pending += data
         end = end_of_events(self.pending, start)
-        if not end:
-            if len(self.pending) > self.limit:
-                raise UpstreamProtocolError("The upstream sent an event larger than the limit.")
-            return []
+        if not end and len(self.pending) > self.limit:
+            raise UpstreamProtocolError("The upstream sent an event larger than the limit.")
         events = bytes(self.pending[:end])
         del self.pending[:end]
-        if not self.begun:
+        if end and not self.begun:
             self.begun, events = True, events.removeprefix(BOM)
-        return [event for block in split(events) if (event := parse(block)) is not None]
+        return events
 
     def close(self) -> list[Event]:
         """The stream has ended: the last event, if only its empty line is missing. That it is whole is told by its

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.dialects.anthropic import AnthropicDialect
-from gomodel_asgi.dialects.base import Call, unseal
+from gomodel_asgi.dialects.base import Call, unpack_state
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 from gomodel_asgi.wire.event_writer import Emitter
 
@@ -70,7 +70,7 @@ def events_of(emitter: Emitter) -> list[Json]:
 
 
 def kept(item: Json) -> list[Json]:
-    payload = unseal(item["encrypted_content"], "anthropic")
+    payload = unpack_state(item["encrypted_content"], "anthropic")
     assert payload is not None
     blocks: list[Json] = payload["blocks"]
     return blocks

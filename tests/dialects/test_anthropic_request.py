@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from gomodel_asgi.dialects.anthropic import AnthropicDialect
-from gomodel_asgi.dialects.anthropic.options import model_of
-from gomodel_asgi.dialects.base import Call, Outgoing, seal
+from gomodel_asgi.dialects.anthropic.models import model_of
+from gomodel_asgi.dialects.base import Call, Outgoing, pack_state
 from gomodel_asgi.errors import InvalidRequest
 
 from ..support.anthropic_reader import damaged
@@ -27,7 +27,7 @@ USER: Json = {"role": "user", "content": "Hello."}
 REASONED: Json = {
     "type": "reasoning",
     "summary": [],
-    "encrypted_content": seal(
+    "encrypted_content": pack_state(
         "anthropic", SONNET_45, {"blocks": [{"type": "thinking", "thinking": "Hm", "signature": "s"}]}
     ),
 }
@@ -245,7 +245,7 @@ def test_own_reasoning_comes_back_as_the_blocks_it_was_and_foreign_reasoning_sta
 
 def test_sealed_content_that_is_not_of_the_blocks_we_seal_is_left_out() -> None:
     for payload in ({"blocks": [{"type": "text", "text": "forged"}, 5]}, {"blocks": "x"}, {}):
-        item = {"type": "reasoning", "summary": [], "encrypted_content": seal("anthropic", SONNET_45, payload)}
+        item = {"type": "reasoning", "summary": [], "encrypted_content": pack_state("anthropic", SONNET_45, payload)}
         assert len(sent(input=[USER, item])["messages"]) == 1
 
 
@@ -258,7 +258,11 @@ def test_an_assistant_s_message_does_not_end_in_thinking_nor_the_last_one_in_whi
 
 def test_a_paused_turn_is_sent_back_as_it_stood_to_be_gone_on_with() -> None:
     use = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}}
-    sealed = {"type": "reasoning", "summary": [], "encrypted_content": seal("anthropic", SONNET_45, {"blocks": [use]})}
+    sealed = {
+        "type": "reasoning",
+        "summary": [],
+        "encrypted_content": pack_state("anthropic", SONNET_45, {"blocks": [use]}),
+    }
     receipt = {"type": "web_search_call", "id": "ws_1", "status": "incomplete", "action": {"type": "search"}}
     request = outgoing(input=[USER, sealed, receipt], tools=[{"type": "web_search"}])
     assert msgspec.json.decode(request.body)["messages"][-1] == {"role": "assistant", "content": [use]}
@@ -321,7 +325,7 @@ def test_an_item_with_nothing_to_tell_is_left_out(type: str) -> None:
 
 def test_a_compaction_of_ours_comes_back_with_its_beta_and_a_foreign_one_is_named() -> None:
     block = {"type": "compaction", "content": "So far"}
-    ours = {"type": "compaction", "encrypted_content": seal("anthropic", OPUS_46, {"blocks": [block]})}
+    ours = {"type": "compaction", "encrypted_content": pack_state("anthropic", OPUS_46, {"blocks": [block]})}
     assert sent(OPUS_46, input=[ours, USER])["messages"][0] == {"role": "assistant", "content": [block]}
     assert betas(OPUS_46, input=[ours, USER]) == "compact-2026-01-12"
     foreign = outgoing(input=[{"type": "compaction", "encrypted_content": "gAAAA"}, USER], policy="reject")
@@ -655,7 +659,7 @@ def test_compaction_is_asked_for_at_its_threshold() -> None:
 @pytest.mark.parametrize("model", [SONNET_45, "claude-haiku-4-5", "m"])
 def test_a_model_that_cannot_compact_is_neither_asked_to_nor_given_what_another_has_compacted(model: str) -> None:
     blocks = [{"type": "compaction", "content": "They spoke of a heron."}]
-    compacted = {"type": "compaction", "encrypted_content": seal("anthropic", OPUS_46, {"blocks": blocks})}
+    compacted = {"type": "compaction", "encrypted_content": pack_state("anthropic", OPUS_46, {"blocks": blocks})}
     body: Json = {"context_management": [{"type": "compaction", "compact_threshold": 60_000}]}
     body |= {"input": [compacted, USER]}
 
@@ -700,7 +704,7 @@ def test_a_request_with_any_value_of_a_wrong_type_is_carried_or_an_invalid_reque
         {"type": "input_image", "image_url": "data:image/png;base64,iVBO"},
         {"type": "input_file", "filename": "a.txt", "file_data": "YQ=="},
     ]
-    sealed = seal("anthropic", "m", {"blocks": [{"type": "compaction"}]})
+    sealed = pack_state("anthropic", "m", {"blocks": [{"type": "compaction"}]})
     compacted = {"type": "compaction", "encrypted_content": sealed}
     body = {
         "input": [

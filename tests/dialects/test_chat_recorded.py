@@ -15,7 +15,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from openresponses_types import types as open_responses
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from gomodel_asgi.dialects.base import unseal
+from gomodel_asgi.dialects.base import unpack_state
 from gomodel_asgi.dialects.chat import ChatDialect
 from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
 
@@ -145,8 +145,8 @@ def test_each_event_and_response_has_the_form_that_open_responses_requires(excha
 def test_what_the_server_needs_back_is_sealed_for_this_server_only(exchange: Json) -> None:
     sealed = [item.get("encrypted_content") for item in streamed(exchange).output if item["type"] == "reasoning"]
 
-    assert all(unseal(text, type_of(exchange), exchange["request"]["model"]) for text in sealed)
-    assert all(unseal(text, "someone-else") is None for text in sealed)
+    assert all(unpack_state(text, type_of(exchange), exchange["request"]["model"]) for text in sealed)
+    assert all(unpack_state(text, "someone-else") is None for text in sealed)
 
 
 def test_an_error_reply_is_an_upstream_rejection_with_the_servers_words() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.dialects.base import unseal
+from gomodel_asgi.dialects.base import unpack_state
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 
 from ..support.chat_play import Json, calls_of, chunk, message, play, reasoning_of, text_of, whole
@@ -158,7 +158,7 @@ def test_reasoning_comes_first_and_is_closed_when_the_answer_begins(name: str) -
     assert reasoning_of(found.output) == "Hmm"
     done = found.types.index("response.output_item.done")
     assert done < found.types.index("response.output_text.delta")
-    assert unseal(found.output[0]["encrypted_content"], "vllm", "m") == {name: "Hmm"}
+    assert unpack_state(found.output[0]["encrypted_content"], "vllm", "m") == {name: "Hmm"}
 
 
 def test_a_thought_under_two_names_is_told_once() -> None:
@@ -168,7 +168,7 @@ def test_a_thought_under_two_names_is_told_once() -> None:
 
     assert reasoning_of(found.output) == reasoning_of(twice.output) == "Hm"
     assert "content" not in found.output[0]
-    assert unseal(twice.output[0]["encrypted_content"], "vllm") == {"reasoning_content": "Hm"}
+    assert unpack_state(twice.output[0]["encrypted_content"], "vllm") == {"reasoning_content": "Hm"}
 
 
 def test_streamed_reasoning_details_are_sealed_as_the_server_would_have_sent_them_at_once() -> None:
@@ -182,7 +182,7 @@ def test_streamed_reasoning_details_are_sealed_as_the_server_would_have_sent_the
 
     assert reasoning_of(found.output) == "Hm"
     expected = [{"type": "reasoning.text", "text": "Hm", "signature": "sig", "format": "f", "index": 0}, pieces[3]]
-    assert unseal(found.output[0]["encrypted_content"], "vllm") == {"reasoning_details": expected}
+    assert unpack_state(found.output[0]["encrypted_content"], "vllm") == {"reasoning_details": expected}
 
 
 def test_state_that_comes_after_the_answer_began_travels_in_an_item_of_its_own() -> None:
@@ -190,7 +190,7 @@ def test_state_that_comes_after_the_answer_began_travels_in_an_item_of_its_own()
     found = play([chunk({"content": "Hi"}), chunk({"reasoning_details": [late]}), chunk({}, "stop"), DONE])
 
     assert [item["type"] for item in found.output] == ["message", "reasoning"]
-    assert unseal(found.output[1]["encrypted_content"], "vllm") == {"reasoning_details": [late]}
+    assert unpack_state(found.output[1]["encrypted_content"], "vllm") == {"reasoning_details": [late]}
 
 
 def test_thought_and_text_that_alternate_make_few_items_and_lose_nothing() -> None:
@@ -210,14 +210,14 @@ def test_mistral_thinking_parts_are_reasoning() -> None:
 
     assert found.output == plain.output
     assert (reasoning_of(found.output), text_of(found.output)) == ("Hm", "Hi")
-    assert unseal(found.output[0]["encrypted_content"], "mistral") == {"thinking": "Hm"}
+    assert unpack_state(found.output[0]["encrypted_content"], "mistral") == {"thinking": "Hm"}
 
 
 def test_a_signature_of_the_whole_message_is_sealed_without_a_call() -> None:
     extra = {"google": {"thought_signature": "sig"}}
     found = play([chunk({"content": "Hi"}), chunk({"extra_content": extra}), DONE])
 
-    assert unseal(found.output[1]["encrypted_content"], "vllm") == {"extra_content": {"": extra}}
+    assert unpack_state(found.output[1]["encrypted_content"], "vllm") == {"extra_content": {"": extra}}
 
 
 def test_details_without_an_index_are_joined_until_one_is_signed() -> None:
@@ -226,14 +226,14 @@ def test_details_without_an_index_are_joined_until_one_is_signed() -> None:
     found = play([chunk({"reasoning_details": pieces}), chunk({"content": "Hi"}), DONE])
 
     expected = [{"type": "reasoning.text", "text": "ab", "signature": "s"}, {"type": "reasoning.text", "text": "c"}]
-    assert unseal(found.output[0]["encrypted_content"], "vllm") == {"reasoning_details": expected}
+    assert unpack_state(found.output[0]["encrypted_content"], "vllm") == {"reasoning_details": expected}
 
 
 def test_a_thought_signature_of_a_call_is_sealed_under_its_call_id() -> None:
     extra = {"google": {"thought_signature": "sig"}}
     found = play([chunk(tool(0, "c1", "f", "{}", extra_content=extra)), chunk({}, "tool_calls"), DONE])
 
-    assert unseal(found.output[1]["encrypted_content"], "vllm") == {"extra_content": {"c1": extra}}
+    assert unpack_state(found.output[1]["encrypted_content"], "vllm") == {"extra_content": {"c1": extra}}
 
 
 # Tool calls...

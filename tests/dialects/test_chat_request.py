@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.dialects.base import seal
+from gomodel_asgi.dialects.base import pack_state
 from gomodel_asgi.dialects.chat.opaque_state import Memory
 from gomodel_asgi.errors import InvalidRequest
 
@@ -338,7 +338,7 @@ def test_a_foreign_compaction_is_named_to_the_model_and_to_observers(unsupported
 
 
 def test_a_compaction_that_another_dialect_made_is_told_in_its_words() -> None:
-    sealed = seal("anthropic", "claude", {"blocks": [{"type": "compaction", "content": "They spoke of cats."}]})
+    sealed = pack_state("anthropic", "claude", {"blocks": [{"type": "compaction", "content": "They spoke of cats."}]})
     items = [{"type": "compaction", "encrypted_content": sealed}, {"role": "user", "content": "hi"}]
 
     assert "They spoke of cats." in messages(items)[0]["content"]
@@ -394,7 +394,7 @@ def test_a_search_that_the_provider_ran_is_left_out_of_the_history_and_its_tools
 
 
 def reasoning(payload: Json, type: str = "vllm", model: str = "m") -> Json:
-    return {"type": "reasoning", "summary": [], "encrypted_content": seal(type, model, payload)}
+    return {"type": "reasoning", "summary": [], "encrypted_content": pack_state(type, model, payload)}
 
 
 def test_a_tool_loop_gives_the_server_its_reasoning_back() -> None:
@@ -443,7 +443,12 @@ def test_mistral_gets_its_thinking_as_a_part() -> None:
 
 @pytest.mark.parametrize(
     "foreign",
-    ["gAAAA-of-openai", "gm1.%%%", seal("anthropic", "m", {"x": 1}), seal("vllm", "other", {"reasoning": "x"})],
+    [
+        "gAAAA-of-openai",
+        "gm1.%%%",
+        pack_state("anthropic", "m", {"x": 1}),
+        pack_state("vllm", "other", {"reasoning": "x"}),
+    ],
 )
 def test_foreign_reasoning_is_left_out_and_never_an_error(foreign: str) -> None:
     item = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}], "encrypted_content": foreign}

@@ -10,7 +10,7 @@ import pytest
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.emulations import Unfenced, call_wanted, json_only, single_call
 from gomodel_asgi.dialects.gemini import GeminiDialect
-from gomodel_asgi.dialects.tool_choice import Choice
+from gomodel_asgi.dialects.members import Choice
 from gomodel_asgi.wire.event_writer import Emitter
 
 from .test_anthropic_reply import end, feed, start, text, tool_use

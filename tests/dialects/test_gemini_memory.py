@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.dialects.base import Call, seal
+from gomodel_asgi.dialects.base import Call, pack_state
 from gomodel_asgi.dialects.gemini import GeminiDialect
 from gomodel_asgi.wire.event_writer import Emitter
 
@@ -135,7 +135,7 @@ def test_the_same_model_is_known_by_any_of_its_paths() -> None:
     ],
 )
 def test_a_forged_seal_is_checked_like_any_other_input(payload: Json) -> None:
-    forged = {"type": "reasoning", "summary": [], "encrypted_content": seal("gemini", MODEL, payload)}
+    forged = {"type": "reasoning", "summary": [], "encrypted_content": pack_state("gemini", MODEL, payload)}
 
     assert told([{"role": "assistant", "content": "Hi."}, forged]) == [{"text": "Hi."}]
 
@@ -146,7 +146,11 @@ def test_forged_stretches_that_overlap_repeat_nothing() -> None:
         {"text": [1, 1], "signature": "b"},
         {"text": [9, 9], "signature": "c"},
     ]
-    forged = {"type": "reasoning", "summary": [], "encrypted_content": seal("gemini", MODEL, {"entries": entries})}
+    forged = {
+        "type": "reasoning",
+        "summary": [],
+        "encrypted_content": pack_state("gemini", MODEL, {"entries": entries}),
+    }
 
     parts = told([{"role": "assistant", "content": "Hello"}, forged])
     assert "".join(part["text"] for part in parts) == "Hello"

@@ -69,7 +69,7 @@ def proper(told: Any = None) -> list[Json]:
         return events(to.take())
     thought = to.reasoning()
     thought.text("Hm.")
-    thought.seal("sealed")
+    thought.set_encrypted_content("sealed")
     thought.close()
     message = to.message()
     message.text("Hello ")
@@ -85,7 +85,7 @@ def proper(told: Any = None) -> list[Json]:
     return events(to.take())
 
 
-def without(*names: str) -> Spoiling:
+def redacted(*names: str) -> Spoiling:
     """The stream without these members in any event."""
     return lambda found: [{name: event[name] for name in event if name not in names} for event in found]
 
@@ -131,13 +131,13 @@ CALL_ENDS = ("response.function_call_arguments.done", "response.custom_tool_call
 DELTAS = tuple(name.replace(".done", ".delta") for name in (*TEXT_ENDS, *CALL_ENDS))
 
 SPOILINGS: dict[str, Spoiling] = {
-    "no sequence numbers": without("sequence_number"),
+    "no sequence numbers": redacted("sequence_number"),
     "sequence numbers repeated": numbered_alike,
-    "no item ids in events": without("item_id"),
-    "no output index": without("output_index"),
+    "no item ids in events": redacted("item_id"),
+    "no output index": redacted("output_index"),
     "output index repeated": indexed_alike,
-    "no part index": without("content_index", "summary_index"),
-    "no logprobs": without("logprobs"),
+    "no part index": redacted("content_index", "summary_index"),
+    "no logprobs": redacted("logprobs"),
     "no created": lacking("response.created"),
     "no in_progress": lacking("response.in_progress"),
     "no parts announced": lacking(*PARTS),

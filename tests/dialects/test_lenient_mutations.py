@@ -44,7 +44,7 @@ def everything() -> list[Json]:
     thought.end_part()
     thought.text("Well.")
     thought.open_part({"type": "reasoning_text"}, "content").text("Deep.")
-    thought.seal("sealed")
+    thought.set_encrypted_content("sealed")
     thought.close()
     message = to.message(phase="commentary")
     message.text("Hello ", [{"token": "Hello ", "logprob": 0.0, "bytes": [1], "top_logprobs": []}])
@@ -113,7 +113,7 @@ def without_ids(found: list[Json], data: st.DataObject) -> list[Json]:
     return found
 
 
-def without(name: str, found: list[Json], data: st.DataObject) -> list[Json]:
+def redacted(name: str, found: list[Json], data: st.DataObject) -> list[Json]:
     return [{member: event[member] for member in event if member != name} for event in found]
 
 
@@ -193,11 +193,11 @@ NAMES: dict[str, Mutation] = {
     "ids rotate": lambda found, data: renamed(found, data, "id", lambda number: f"rotated_{number}"),
     "one id for all": lambda found, data: renamed(found, data, "id", lambda number: "x"),
     "no ids": without_ids,
-    "no item ids in events": partial(without, "item_id"),
+    "no item ids in events": partial(redacted, "item_id"),
     "call ids rotate": call_ids_rotate,
     "one call id for all": lambda found, data: renamed(found, data, "call_id", lambda number: "x"),
 }
-INDEXES: dict[str, Mutation] = {"no index": partial(without, "output_index"), "one index": one_index}
+INDEXES: dict[str, Mutation] = {"no index": partial(redacted, "output_index"), "one index": one_index}
 OTHERS: dict[str, Mutation] = {
     "wrong numbers": numbers_wrong,
     "response ids change": response_ids_change,

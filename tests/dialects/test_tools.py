@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from openai._models import validate_type
 from openai.types.responses import ResponseToolSearchCall
 
-from gomodel_asgi.dialects.tool_choice import Choice, read_choice
+from gomodel_asgi.dialects.members import Choice, read_choice
 from gomodel_asgi.dialects.tools import Origin, Tools, flatten_name, read_tools
 from gomodel_asgi.dialects.unsupported import Unsupported
 from gomodel_asgi.errors import InvalidRequest

@@ -17,8 +17,9 @@ from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamProtocolEr
 from gomodel_asgi.server.paths import agreed, split_query
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.wire import headers
-from gomodel_asgi.wire.event_writer import DONE, Emitter
+from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.json_body import BOM, Envelope, read_members
+from gomodel_asgi.wire.response import DONE
 from gomodel_asgi.wire.sse import Decoder, Event, Framer
 
 KEY = "sk-canary-1"

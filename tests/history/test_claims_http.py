@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, MemoryStore, RoutingRequest, Target
-from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.errors import StoreUnavailable
 from gomodel_asgi.history.ownership import HERE, OWNERS
 from gomodel_asgi.observers import Warned
 from gomodel_asgi.testing import FakeProvider, Reply
+from gomodel_asgi.wire.response import stream_of
 
 from ..support.driving import Caller, ask
 from ..support.remembering import EVENT_STREAM, provider_of

@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from gomodel_asgi import Gateway, MemoryStore
-from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.observers import Warned
 from gomodel_asgi.testing import Answer, FakeProvider, Reply
+from gomodel_asgi.wire.response import stream_of
 
 from ..support.driving import Caller, ask
 from ..support.remembering import EVENT_STREAM, provider_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, NoStore, Store
-from gomodel_asgi.dialects.base import seal
+from gomodel_asgi.dialects.base import pack_state
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.history.compaction_item import KEPT, MARKS, SEALED as MARK
 from gomodel_asgi.history.mentions import Lists, lists_of, marked
@@ -185,7 +185,7 @@ FORGED: list[Any] = [
 async def test_forged_state_is_taken_as_far_as_its_shape_is_right_and_never_an_error_of_ours(
     gateway: Gateway, fakes: dict[str, FakeProvider], dialect: str, payload: Any
 ) -> None:
-    content = seal(dialect, MODELS[dialect], payload)
+    content = pack_state(dialect, MODELS[dialect], payload)
     for kind in ("reasoning", "compaction", "x_call"):
         fakes[dialect].script(says(dialect, "ok"))
         item: Json = {"type": kind, "id": "i_1", "summary": [], "encrypted_content": content}

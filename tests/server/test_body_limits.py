@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 
 from gomodel_asgi import Explanation, Gateway, Limits, Provider, RoutingRequest, Target
-from gomodel_asgi.dialects.base import Call, Outgoing, Translator, seal
+from gomodel_asgi.dialects.base import Call, Outgoing, Translator, pack_state
 from gomodel_asgi.errors import GatewayError, InvalidRequest
 from gomodel_asgi.seams.transport import Headers
 from gomodel_asgi.server.body import opened
@@ -190,9 +190,9 @@ HIDDEN = {
     "arguments of many values": ("arguments", json.dumps([1] * 2000)),
     "a deep seal": (
         "encrypted_content",
-        seal("fake", "m", DEEP),
+        pack_state("fake", "m", DEEP),
     ),
-    "a seal of many values": ("encrypted_content", seal("fake", "m", {"blocks": [1] * 2000})),
+    "a seal of many values": ("encrypted_content", pack_state("fake", "m", {"blocks": [1] * 2000})),
 }
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Target
-from gomodel_asgi.dialects.replay import stream_of
 from gomodel_asgi.testing import (
     Answer,
     Reply,
 )
+from gomodel_asgi.wire.response import stream_of
 from gomodel_asgi.wire.sse import split
 
 from .driving import Caller, events_of, told_failure

@@ -15,8 +15,7 @@ import pytest
 from gomodel_asgi import Gateway, Limits, Provider
 from gomodel_asgi.dialects.failure import reported_failure
 from gomodel_asgi.dialects.native import NativeReader
-from gomodel_asgi.dialects.reader import failure_of, opened
-from gomodel_asgi.dialects.replay import stream_of
+from gomodel_asgi.dialects.reader import failure_of, members_and_type
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
 from gomodel_asgi.history.recorder import last_response
@@ -24,10 +23,11 @@ from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.observers.answer import LONG, Measure, of_body
 from gomodel_asgi.testing import FakeProvider, Reply
 from gomodel_asgi.transport.websocket_socket import _error as error_in
+from gomodel_asgi.wire.calls import LONGEST_OPENING, StringMember
 from gomodel_asgi.wire.items import Message
 from gomodel_asgi.wire.json_scan import SHORT, short, tree
-from gomodel_asgi.wire.partial_json import LONGEST_OPENING, StringMember
-from gomodel_asgi.wire.redaction import REDACTED, without
+from gomodel_asgi.wire.redaction import REDACTED, redacted
+from gomodel_asgi.wire.response import stream_of
 from gomodel_asgi.wire.sse import MOST_LINES, Event, parse
 from gomodel_asgi.wire.websocket_frames import Frames
 
@@ -85,10 +85,10 @@ def test_a_failure_that_is_no_object_is_cut(data: bytes) -> None:
 def test_an_error_event_among_much_else_is_told() -> None:
     data = b'{"type":"error","error":{"message":"no","code":"x"},"y":%b}' % LISTS
     with within(100_000):
-        members, type = opened(Event("", data))
+        members, type = members_and_type(Event("", data))
         assert type == "error"
         assert failure_of(data).message == "no"
-    assert opened(Event("", b'{"type":%b}' % LISTS)) == ({}, None)
+    assert members_and_type(Event("", b'{"type":%b}' % LISTS)) == ({}, None)
 
 
 # Native streams, and who watches them...
@@ -150,8 +150,8 @@ SPELLED = KEY.replace("/", r"\/").replace("+", r"\u002B").replace("=", r"\u003d"
 @pytest.mark.parametrize("size", [0, MIB])
 def test_a_key_is_taken_out_of_a_reply_of_any_size_however_it_is_spelled(size: int) -> None:
     padding = rb"\u0026\/" * (size // 8)
-    assert without([KEY], padding + SPELLED + padding) == padding + REDACTED + padding
-    assert without([KEY], padding + KEY.encode()) == padding + REDACTED
+    assert redacted([KEY], padding + SPELLED + padding) == padding + REDACTED + padding
+    assert redacted([KEY], padding + KEY.encode()) == padding + REDACTED
 
 
 @pytest.mark.parametrize("name", ["x", "x!", "!" * MIB, "\U0001f600" * MIB])
@@ -234,8 +234,7 @@ TREES = {
     "dialects/chat/output.py": "errors are read up to 64 KiB",
     "dialects/gemini/errors.py": "its reader has looked at it, and of errors there are 64 KiB",
     "dialects/anthropic/reply.py": "its reader has looked at it",
-    "dialects/anthropic/request.py": "its reader has looked at it",
-    "dialects/anthropic/pause.py": "a request of our own",
+    "dialects/anthropic/request.py": "a request of our own",
     "dialects/anthropic/__init__.py": "errors are read up to 64 KiB",
     "dialects/lenient/reply.py": "its reader has looked at it",
     "history/turns.py": "what is kept has been looked at when it came",
@@ -298,8 +297,18 @@ class Counted(str):
         return super().__len__()
 
 
+class Unread:
+    """Takes the events of an item, which nobody reads."""
+
+    def emit(self, type: str, /, **members: object) -> None:
+        pass
+
+    def delta(self, frame: tuple[bytes, bytes, bytes], text: str) -> None:
+        pass
+
+
 def test_where_a_citation_begins_is_known_without_going_over_the_text_again() -> None:
-    message = Message(lambda *_, **__: None, 0, {"type": "message", "id": "msg_1"})
+    message = Message(Unread(), 0, {"type": "message", "id": "msg_1"})
     for number in range(500):
         assert message.length() == number * 3
         message.text(Counted("abc"))

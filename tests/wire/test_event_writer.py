@@ -13,8 +13,10 @@ from openai.types.responses.response import IncompleteDetails
 from openresponses_types import types as open_responses
 
 from gomodel_asgi.errors import GatewayError, UpstreamTruncated
-from gomodel_asgi.wire.event_writer import CODES, Emitter, Reason, usage
-from gomodel_asgi.wire.items import Call, Item, Message
+from gomodel_asgi.wire.calls import Call
+from gomodel_asgi.wire.event_writer import Emitter
+from gomodel_asgi.wire.items import Item, Message
+from gomodel_asgi.wire.response import CODES, Reason, usage
 
 Json = dict[str, Any]
 
@@ -136,7 +138,7 @@ class Grammar:
 
 
 KINDS = ("message", "reasoning", "function_call", "custom_call", "item")
-VERBS = ("text", "refusal", "annotate", "end_part", "arguments", "seal", "close")
+VERBS = ("text", "refusal", "annotate", "end_part", "arguments", "set_encrypted_content", "close")
 step = st.tuples(st.sampled_from(KINDS + VERBS + VERBS), st.integers(0, 7), st.text(max_size=5))
 story = st.tuples(st.lists(step, max_size=25), st.sampled_from(ENDS))
 

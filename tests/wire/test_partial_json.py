@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.wire.partial_json import StringMember
+from gomodel_asgi.wire.calls import StringMember
 
 
 def unwrapped(pieces: list[str]) -> str:

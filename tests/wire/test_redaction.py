@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.wire import redaction
-from gomodel_asgi.wire.redaction import LONG, MOST_NEEDLES, REDACTED, needle_of, without
+from gomodel_asgi.wire.redaction import LONG, MOST_NEEDLES, REDACTED, needle_of, redacted
 
 SECRET = "ab+c/defGHIjkl0123456789=="
 PLAIN = SECRET.encode()
@@ -24,7 +24,7 @@ NEEDLE = needle_of(SECRET)
 @pytest.mark.parametrize("behind", [0, 1, 200, LONG])
 def test_a_secret_is_found_in_each_spelling_wherever_it_stands(spelled: bytes, before: int, behind: int) -> None:
     data = b"x" * before + spelled + b"y" * behind
-    assert without([SECRET], data) == b"x" * before + REDACTED + b"y" * behind
+    assert redacted([SECRET], data) == b"x" * before + REDACTED + b"y" * behind
 
 
 def test_among_parts_of_a_secret_each_whole_one_is_found() -> None:
@@ -33,7 +33,7 @@ def test_among_parts_of_a_secret_each_whole_one_is_found() -> None:
         pieces = chosen.choices([*SPELLED, NEEDLE, b"ab+c\\/", b"==", b"\\", b" " * 50, b"x" * 500], k=300)
         data = b"".join(pieces) + b"z" * LONG
         plain = data.replace(PLAIN, REDACTED)
-        assert without([SECRET], data) == redaction._pattern(SECRET).sub(REDACTED, plain)
+        assert redacted([SECRET], data) == redaction._pattern(SECRET).sub(REDACTED, plain)
 
 
 @pytest.mark.parametrize("secret", [SECRET, "sk-proj-" + "A1b2C3d4" * 6])
@@ -56,6 +56,6 @@ def test_a_long_reply_is_searched_only_around_parts_of_the_secret(
     part = needle_of(secret)
     data = (b"\\u0041" + b"a" * 5000 + part) * count + b"b" * 2**20
 
-    without([secret], data)
+    redacted([secret], data)
 
     assert sum(searched) <= count * 2 * (len(part) + 6 * len(secret))

@@ -10,10 +10,10 @@ from msgspec import Raw
 
 from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.wire.event_writer import DONE, frame
 from gomodel_asgi.wire.json_body import opening
 from gomodel_asgi.wire.json_pieces import Found
 from gomodel_asgi.wire.json_scan import run
+from gomodel_asgi.wire.response import DONE, frame
 from gomodel_asgi.wire.websocket_frames import (
     Frames,
     create_of,

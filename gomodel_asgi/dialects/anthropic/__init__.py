@@ -9,10 +9,10 @@ from ...wire.event_writer import Emitter
 from ...wire.json_scan import parsed
 from ..base import Call, Outgoing, Translator
 from ..conversation import offered_tools
-from .errors import error_of
-from .options import LEAST_COMPACTION, model_of
-from .reply import AnthropicTranslator
-from .request import CountTranslator, outgoing
+from .models import model_of
+from .options import LEAST_COMPACTION
+from .reply import AnthropicTranslator, CountTranslator, error_of
+from .request import outgoing
 from .tools import FAMILIES
 
 __all__ = ["AnthropicDialect"]

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
+from ...wire.calls import AnyCall
 from ...wire.event_writer import Emitter
-from ...wire.items import AnyCall, Message, Reasoning
+from ...wire.items import Message, Reasoning
 from ...wire.json_scan import tree
-from ..base import Call, seal
+from ..base import Call, pack_state
 from ..emulations import Unfenced, json_only
 from ..tools import Tools
 from .tools import NO_USE, hosted_item
@@ -42,24 +43,28 @@ class Turn:
         self._unfenced = Unfenced() if json_only(call) else None
         self._reasoning: Reasoning | None = None
         self._kept: list[Json] = []
-        self._stopped: list[AnyCall] = []
+        self._finished_calls: list[AnyCall] = []
 
     def message(self) -> Message:
         """The open message; a new one if the last item was something else."""
-        self.end_calls()
-        self.end_reasoning()
+        if self._finished_calls:
+            self.end_calls()
+        if self._reasoning is not None:
+            self.end_reasoning()
         if self._message is None:
             self._message = self.emitter.message()
         return self._message
 
-    def shown(self, text: str) -> str:
+    def without_fence(self, text: str) -> str:
         """What of *text* the client sees: of a JSON object, not the code fence around it."""
         return text if self._unfenced is None else self._unfenced.feed(text)
 
     def reasoning(self) -> Reasoning:
         """The open reasoning item; a new one if the last item was something else."""
-        self.end_calls()
-        self.end_message()
+        if self._finished_calls:
+            self.end_calls()
+        if self._message is not None or self._unfenced is not None:
+            self.end_message()
         if self._reasoning is None:
             self._reasoning = self.emitter.reasoning()
         return self._reasoning
@@ -75,24 +80,24 @@ class Turn:
         self.reasoning()
         self._kept.append(block)
 
-    def stopped(self, call: AnyCall) -> None:
+    def close_later(self, call: AnyCall) -> None:
         """*call* has all its arguments: it closes when something else begins."""
-        self._stopped.append(call)
+        self._finished_calls.append(call)
 
-    def sealed(self, blocks: list[Json]) -> str:
+    def packed(self, blocks: list[Json]) -> str:
         """*blocks* as `encrypted_content`."""
-        return seal(self.provider, self.model, {"blocks": blocks})
+        return pack_state(self.provider, self.model, {"blocks": blocks})
 
     def settle(self) -> None:
         """No block will follow: the open items get what belongs to them, the emitter closes them."""
         self._end_text()
         if self._reasoning is not None and self._kept:
-            self._reasoning.seal(self.sealed(self._kept))
+            self._reasoning.set_encrypted_content(self.packed(self._kept))
 
     def end_calls(self) -> None:
-        for call in self._stopped:
+        for call in self._finished_calls:
             call.close()
-        self._stopped.clear()
+        self._finished_calls.clear()
 
     def _end_text(self) -> None:
         if self._unfenced is not None and (rest := self._unfenced.close()):
@@ -176,7 +181,7 @@ class Text(Block):
             self.text(delta.get("text"))
 
     def text(self, text: str | None) -> None:
-        text = self.turn.shown(text or "")
+        text = self.turn.without_fence(text or "")
         if not text:
             return
         message = self.turn.message()
@@ -254,7 +259,7 @@ class ToolUse(Block):
         if not self.came and self.block.get("input"):
             # Spaced as Anthropic's own deltas are, so that a unary reply gives the text that a stream would.
             self.call.arguments(json.dumps(self.block["input"], ensure_ascii=False))
-        self.turn.stopped(self.call)
+        self.turn.close_later(self.call)
 
     def whole(self) -> Json | None:
         return None  # what a client's tool answers is not known yet: a turn that waits for it is not paused
@@ -309,7 +314,7 @@ class Compaction(Block):
             self.turn.emitter.warn("the compaction failed")
             return
         self.turn.end_visible()
-        item = {"type": "compaction", "encrypted_content": self.turn.sealed([self.block])}
+        item = {"type": "compaction", "encrypted_content": self.turn.packed([self.block])}
         self.turn.emitter.item(item)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..arrangement import BEGIN, CallIds, digest, split_instructions
-from ..base import unseal
+from ..base import unpack_state
 from ..content import (
     CONTENT,
     Audio,
@@ -29,10 +29,10 @@ from ..content import (
     Turn,
 )
 from ..conversation import arguments_object
-from ..item_text import in_words, stand_in
+from ..emulations import item_as_text, placeholder
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
-from .options import Model
+from .models import Model
 
 # Parts of a conversation as content blocks of the Messages API.
 
@@ -50,20 +50,20 @@ class Blocks:
         self.betas = betas
         self.cache_control: Json = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
 
-    def render(self, parts: Iterable[Part], *, told: bool = False) -> list[Json]:
+    def render(self, parts: Iterable[Part], *, as_text: bool = False) -> list[Json]:
         """The blocks of *parts*; blank texts are left out, since Anthropic refuses them. Of a tool or the assistant
-        (*told*), what cannot be shown is told as text.
+        (*as_text*), what cannot be shown is told as text.
 
         :raises InvalidRequest: a part is refused.
         """
-        blocks = (self.block(part, told) for part in parts)
+        blocks = (self.block(part, as_text) for part in parts)
         return [block for block in blocks if block is not None]
 
-    def block(self, part: Part, told: bool = False) -> Json | None:
+    def block(self, part: Part, as_text: bool = False) -> Json | None:
         """One part, None where nothing is left of it."""
         if isinstance(part, CONTENT) and (lack := _lack(part)) is not None:
-            if told:
-                text = stand_in(part, part.path, lack, self.unsupported)
+            if as_text:
+                text = placeholder(part, part.path, lack, self.unsupported)
                 return None if text is None else self.block(text)
             self.unsupported.leave_out(MEDIA, part.path, lack)
             return None
@@ -192,7 +192,7 @@ class Messages:
             self.messages.append({"role": role, "content": blocks})
 
     def result(self, output: ToolOutput) -> Json:
-        content = self.blocks.render(output.parts, told=True)
+        content = self.blocks.render(output.parts, as_text=True)
         value: Json = {"type": "tool_result", "tool_use_id": self.ids.of(output.call)}
         return {**value, "content": content} if content else value
 
@@ -216,9 +216,9 @@ class Messages:
         if isinstance(part, Opaque):
             if served and part.type in HOSTED_CALLS:
                 return []
-            text = in_words(part, self.unsupported)
+            text = item_as_text(part, self.unsupported)
         elif isinstance(part, (Image, File, Audio)):
-            text = stand_in(part, part.path, "images and files of the assistant", self.unsupported)
+            text = placeholder(part, part.path, "images and files of the assistant", self.unsupported)
         else:
             return self.blocks.render([part])
         return [] if text is None else self.blocks.render([text])
@@ -235,7 +235,7 @@ class Messages:
             text = part.value.get("encrypted_content")
         else:
             return []
-        payload = unseal(text, self.provider) if isinstance(text, str) else None
+        payload = unpack_state(text, self.provider) if isinstance(text, str) else None
         found = (payload or {}).get("blocks")
         blocks = [block for block in found if self.takes(block)] if isinstance(found, list) else []
         if any(block["type"] == "compaction" for block in blocks):

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ...wire.event_writer import Emitter, Reason, usage
+from ...errors import GatewayError, UpstreamRejected
+from ...wire.event_writer import Emitter
 from ...wire.json_scan import parser
+from ...wire.response import Reason, usage
 from ..base import Call, Outgoing
+from ..failure import AUTH, STATUS_OF_NAME, refused_credentials
 from ..tools import Tools
 from .blocks import Block, Turn, open_block, show
-from .errors import error_of
-from .pause import MOST_ROUNDS, continued
+from .request import MOST_ROUNDS, continued
 
 # What an answer cost and how it ended: Anthropic's usage and stop reasons in our terms.
 
@@ -111,7 +113,7 @@ class AnthropicTranslator:
         self.round = 1
         self.container = ""
         """The id of the container that the provider's tools have used, as far as it has been told."""
-        self.said: list[Json] = []
+        self.blocks_so_far: list[Json] = []
         """The blocks of all rounds, as they came."""
         self.spent: Json = {}
         """The usage of the rounds before this one."""
@@ -131,17 +133,15 @@ class AnthropicTranslator:
             handler = AnthropicTranslator.error
         elif handler is None and not event:
             raise ValueError("this is no reply of the Messages API")
-        if handler is not None:
-            self._handle(handler, message)
-
-    def close(self) -> None:
-        """Nothing to do: a stream that closes without `message_stop` was cut."""
-
-    def _handle(self, handler: Handler, message: Json) -> None:
+        if handler is None:
+            return
         try:
             handler(self, message)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{message.get('type')} is not as the Messages API has it: {error!r}") from error
+            raise ValueError(f"{kind} is not as the Messages API has it: {error!r}") from error
+
+    def close(self) -> None:
+        """Nothing to do: a stream that closes without `message_stop` was cut."""
 
     # One method for each type of event...
 
@@ -202,7 +202,7 @@ class AnthropicTranslator:
         block = self.blocks.pop(index)
         block.stop()
         if (whole := block.whole()) is not None:
-            self.said.append(whole)
+            self.blocks_so_far.append(whole)
 
     def count(self, usage: Any) -> None:
         self.usage = merged(self.usage, usage)
@@ -214,7 +214,7 @@ class AnthropicTranslator:
         whole = added(self.spent, self.usage)
         spent = (counted(whole) or {}).get("output_tokens", 0)
         if self.round < MOST_ROUNDS:
-            self.again = continued(self.call, self.said, self.container, spent)
+            self.again = continued(self.call, self.blocks_so_far, self.container, spent)
         if self.again is None:
             return False
         self.round += 1
@@ -267,3 +267,57 @@ def _container(call: Call) -> str:
         if tool.get("type") == "code_interpreter" and isinstance(tool.get("container"), str):
             return str(tool["container"])
     return ""
+
+
+# The reply of `/messages/count_tokens`: one number.
+
+
+class CountTranslator:
+    """Reads a count. What it leaves as the emitter's `response` is the whole answer, `response.input_tokens`."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.emitter = emitter
+
+    def feed(self, event: str, data: bytes) -> None:
+        """The whole body.
+
+        :raises ValueError: it is no count.
+        """
+        body = decode(data)
+        if error := error_of(body):
+            self.emitter.fail(error)
+            return
+        count = body.get("input_tokens")
+        if not isinstance(count, int):
+            raise ValueError("this is no count of tokens")
+        self.emitter.complete()
+        self.emitter.response = {"object": "response.input_tokens", "input_tokens": count}
+
+    def close(self) -> None:
+        """Nothing is left to say."""
+
+
+# Errors, from HTTP bodies and from `error` events: one reading for both.
+#
+# Shape: `{"type": "error", "error": {"type", "message"}, "request_id"}` (API reference, "Errors").
+
+
+def error_of(message: Any, status: int = 502) -> GatewayError | None:
+    """The error that the decoded JSON *message* tells, None where it tells none.
+
+    *status* is used for types that name no status of their own.
+    """
+    error = message.get("error") if isinstance(message, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return None
+    return _named(error, status)
+
+
+def _named(error: Mapping[str, Any], status: int) -> GatewayError:
+    kind, text = str(error.get("type") or "upstream_error"), error["message"]
+    status = STATUS_OF_NAME.get(kind, status)
+    if status in AUTH:
+        return refused_credentials(text, status)
+    rejected = UpstreamRejected(text, status=status, code=kind)
+    rejected.kind = status
+    return rejected

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from ...wire.event_writer import Emitter
-from ...wire.json_scan import parser
+from ...wire.json_scan import parsed
 from ..arrangement import GO_ON
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import boolean, carried_members, included, integer
-from ..tool_choice import Choice, read_choice
+from ..members import Choice, boolean, carried_members, included, integer, read_choice
 from ..tools import Tools, read_tools
 from ..unsupported import FORCED_TOOL, Unsupported, malformed
-from .errors import error_of
 from .messages import COMPACTION_BETA, Blocks, Messages, user
+from .models import Conditions, Model, model_of, open_turn_lacks_thinking, read_thinking
 from .options import (
-    Model,
     cache_ttl,
-    caches_by_itself,
     context_edits,
     max_tokens,
-    model_of,
     output_format,
     place_breakpoints,
     sampling,
     service_tier,
     user_id,
+    wants_cache_at_end,
     wants_json,
 )
 from .schema import Room
-from .thinking import Conditions, open_turn_is_bare, read_thinking
 from .tools import FAMILIES, Toolbox, tool_choice
 
 Json = dict[str, Any]
@@ -109,7 +105,7 @@ class _Request:
         self.toolbox = Toolbox(self.model, self.unsupported, self.betas, max_uses, room)
         self.toolbox.render(self.tools, self.choice)
         blocks = Blocks(self.unsupported, self.betas, cache_ttl(self.members))
-        self.cache_control = blocks.cache_control if caches_by_itself(self.members) else None
+        self.cache_control = blocks.cache_control if wants_cache_at_end(self.members) else None
         self.conversation = Messages(call.type, self.model, self.tools, blocks)
         self.conversation.render(conversation.turns)
 
@@ -126,7 +122,7 @@ class _Request:
         limit = max_tokens(self.members, self.model)
         answer = self.answer(limit)
         value: Json = {"model": self.call.model, "max_tokens": limit, "stream": self.call.stream}
-        value |= self.talk() | self.offers() | answer
+        value |= self.messages_and_system() | self.tool_members() | answer
         identity = user_id(self.members)
         value["metadata"] = None if identity is None else {"user_id": identity}
         value["service_tier"] = service_tier(self.members, self.unsupported)
@@ -136,7 +132,7 @@ class _Request:
             value["context_management"] = {"edits": edits}
         return {name: member for name, member in value.items() if member is not None}
 
-    def talk(self) -> Json:
+    def messages_and_system(self) -> Json:
         messages = self.conversation.messages
         system = self.conversation.system + [{"type": "text", "text": text} for text in self.asked]
         if not messages:
@@ -151,13 +147,13 @@ class _Request:
         first = next((message for message in messages if message["role"] == "user"), messages[0])
         first["content"] += self.toolbox.uploads
 
-    def offers(self) -> Json:
+    def tool_members(self) -> Json:
         tools = self.toolbox.tools
         choice = tool_choice(self.choice, boolean(self.members, "parallel_tool_calls"), tools)
         return {"tools": tools or None, "tool_choice": choice, "mcp_servers": self.toolbox.servers or None}
 
     def answer(self, limit: int) -> Json:
-        prevented = self.choice.mode == "required" or open_turn_is_bare(self.conversation.messages)
+        prevented = self.choice.mode == "required" or open_turn_lacks_thinking(self.conversation.messages)
         thinking = read_thinking(self.members, Conditions(self.model, limit, prevented), self.unsupported)
         if thinking.on and self.toolbox.tools and self.model.interleaves:
             self.betas.add(INTERLEAVED_BETA)
@@ -172,32 +168,39 @@ class _Request:
         return {"thinking": thinking.config, "output_config": config or None, **sampled}
 
 
-# The reply of `/messages/count_tokens`: one number.
+# The request that goes on with a turn which Anthropic has paused: what was said so far is the beginning of the answer.
+#
+# A loop of tools that the provider runs may stop with `pause_turn` (API guide, "Handling stop reasons": send the
+# response back as it is, in a further request, to let the model go on).
 
 
-decode = parser(dict[str, Any])
+MOST_ROUNDS = 8
+"""Requests that one answer may take."""
 
 
-class CountTranslator:
-    """Reads a count. What it leaves as the emitter's `response` is the whole answer, `response.input_tokens`."""
+def continued(call: Call, blocks: list[Json], container: str, spent: int) -> Outgoing | None:
+    """Returns the request that goes on with the answer, None where *spent* leaves nothing of `max_output_tokens`.
 
-    def __init__(self, emitter: Emitter) -> None:
-        self.emitter = emitter
+    *blocks* are those of all rounds so far, *container* the id of the one that they used ("" for none), *spent* counts
+    output tokens.
+    """
+    first = outgoing(call)
+    body: Json = parsed(first.body)
+    if call.body.get("max_output_tokens") is not None:
+        thinking = (body.get("thinking") or {}).get("budget_tokens", 0)
+        if spent >= body["max_tokens"]:
+            return None
+        body["max_tokens"] = max(body["max_tokens"] - spent, thinking + 1)
+    if container:
+        body["container"] = container
+    body["messages"].append({"role": "assistant", "content": _sendable(blocks)})
+    return replace(first, body=msgspec.json.encode(body), dropped=())
 
-    def feed(self, event: str, data: bytes) -> None:
-        """The whole body.
 
-        :raises ValueError: it is no count.
-        """
-        body = decode(data)
-        if error := error_of(body):
-            self.emitter.fail(error)
-            return
-        count = body.get("input_tokens")
-        if not isinstance(count, int):
-            raise ValueError("this is no count of tokens")
-        self.emitter.complete()
-        self.emitter.response = {"object": "response.input_tokens", "input_tokens": count}
-
-    def close(self) -> None:
-        """Nothing is left to say."""
+def _sendable(blocks: list[Json]) -> list[Json]:
+    """*blocks* without what the API refuses: blocks of empty text, whitespace at the very end."""
+    blocks = [block for block in blocks if block["type"] != "text" or block["text"]]
+    if blocks and blocks[-1]["type"] == "text":
+        text = blocks[-1]["text"].rstrip()
+        blocks[-1:] = [{**blocks[-1], "text": text}] if text else []
+    return blocks

@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..members import mapping
-from ..tool_choice import Choice
+from ..members import Choice, mapping
 from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings
 from ..unsupported import (
     CALL_LIMIT,
@@ -23,7 +22,7 @@ from ..unsupported import (
     string,
 )
 from .messages import FILES_BETA
-from .options import Model
+from .models import Model
 from .schema import Room, keepable
 
 Json = dict[str, Any]

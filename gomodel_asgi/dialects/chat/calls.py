@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ...wire.items import AnyCall
+from ...wire.calls import AnyCall
 from ...wire.json_scan import tree
 from ..content import Json
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ..arrangement import BEGIN, GO_ON, CallIds, digest, split_instructions
-from ..base import Call, unseal
+from ..base import Call, unpack_state
 from ..content import (
     CONTENT,
     Audio,
@@ -25,7 +25,7 @@ from ..content import (
     Turn,
 )
 from ..conversation import arguments_json
-from ..item_text import in_words, stand_in
+from ..emulations import item_as_text, placeholder
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
 from .flavors import Flavor
@@ -165,10 +165,10 @@ class _Writer:
     # What the assistant said...
 
     def assistant(self, turn: Turn) -> None:
-        memory, calls = self.remembered(turn), [part for part in turn.parts if isinstance(part, ToolCall)]
+        memory, calls = self.opaque_members(turn), [part for part in turn.parts if isinstance(part, ToolCall)]
         extra = memory.pop("extra_content", {})
         thinking, tagged = memory.pop("thinking", None), memory.pop("tagged", None)
-        message: Json = {"role": "assistant", "content": self.said(turn.parts, thinking)}
+        message: Json = {"role": "assistant", "content": self.content_of(turn.parts, thinking)}
         if tagged is not None and self.call.reasoning_tags is not None:
             message["content"] = _tagged(tagged, message["content"], self.call.reasoning_tags)
         message |= self.refused(turn.parts) | self.pictures(turn.parts) | memory
@@ -179,15 +179,15 @@ class _Writer:
         if calls or len(message) > 2 or message["content"]:
             self.messages.append(message)
 
-    def said(self, parts: Sequence[Part], thinking: str | None) -> str | list[Json] | None:
-        content = self.content(self.sayable(parts))
+    def content_of(self, parts: Sequence[Part], thinking: str | None) -> str | list[Json] | None:
+        content = self.content(self.texts_of(parts))
         if thinking is None:
             return content or None
-        spoken = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         thought = {"type": "thinking", "thinking": [{"type": "text", "text": thinking}]}
-        return [thought, *(part for part in spoken if part.get("text") != "")]
+        return [thought, *(part for part in texts if part.get("text") != "")]
 
-    def sayable(self, parts: Sequence[Part]) -> Iterable[Text]:
+    def texts_of(self, parts: Sequence[Part]) -> Iterable[Text]:
         for part in parts:
             text = self.text_of(part)
             if text is not None:
@@ -197,9 +197,9 @@ class _Writer:
         if isinstance(part, Refusal):
             return None if self.flavor.refusals else Text(part.path, part.text)
         if isinstance(part, (Image, File, Audio)):
-            return stand_in(part, f"{part.path}.type", "images and files of the assistant", self.unsupported)
+            return placeholder(part, f"{part.path}.type", "images and files of the assistant", self.unsupported)
         if isinstance(part, Opaque):
-            return None if self.is_own_picture(part) else in_words(part, self.unsupported)
+            return None if self.is_own_picture(part) else item_as_text(part, self.unsupported)
         return part if isinstance(part, Text) else None
 
     def refused(self, parts: Sequence[Part]) -> Json:
@@ -224,12 +224,12 @@ class _Writer:
         rendered: Json = {"id": self.ids.of(call), "type": "function", "function": function}
         return rendered | ({"extra_content": extra} if extra else {})
 
-    def remembered(self, turn: Turn) -> Json:
+    def opaque_members(self, turn: Turn) -> Json:
         """What the server gave on this turn to be given back: members of the message."""
         memory = Memory()
         for part in turn.parts:
             if isinstance(part, Reasoning):
-                payload = unseal(part.encrypted, self.call.type, self.call.model)
+                payload = unpack_state(part.encrypted, self.call.type, self.call.model)
                 if payload is None:
                     self.unsupported.leave_out(FOREIGN_REASONING, part.path)
                 memory.add(payload or self.plain(part))
@@ -249,27 +249,27 @@ class _Writer:
 
     def outputs(self, turn: Turn) -> None:
         """One tool message for each output; what a tool message cannot hold follows in a user message."""
-        aside: list[Json] = []
+        overflow: list[Json] = []
         for output in turn.parts:
             if isinstance(output, ToolOutput):
-                self.messages.append(self.output(output, aside))
-        if aside:
-            self.add_speech("user", aside)
+                self.messages.append(self.output(output, overflow))
+        if overflow:
+            self.add_speech("user", overflow)
 
-    def output(self, output: ToolOutput, aside: list[Json]) -> Json:
+    def output(self, output: ToolOutput, overflow: list[Json]) -> Json:
         call_id, parts = self.ids.of(output.call), self.takeable(output.parts)
         kept = [part for part in parts if isinstance(part, Text) or self.flavor.media_in_outputs]
         rendered = [self.part(part) for part in parts if part not in kept]
         content = self.content(kept)
         if rendered:
-            aside += [{"type": "text", "text": f"Output of the tool call {call_id}:"}, *filter(None, rendered)]
+            overflow += [{"type": "text", "text": f"Output of the tool call {call_id}:"}, *filter(None, rendered)]
             content = content or "The output follows in the next message."
         return {"role": "tool", "tool_call_id": call_id, "content": content or ""}
 
     def takeable(self, parts: Iterable[Content]) -> list[Content]:
         """*parts* of a tool's output, with text for those that the server cannot take."""
         lacks = [(part, self.lack(part)) for part in parts]
-        found = [part if lack is None else stand_in(part, *lack, self.unsupported) for part, lack in lacks]
+        found = [part if lack is None else placeholder(part, *lack, self.unsupported) for part, lack in lacks]
         return [part for part in found if part is not None]
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 
 from ...errors import GatewayError, UpstreamRejected
-from ...wire.event_writer import Emitter, usage
-from ...wire.items import AnyCall, Message, Reasoning, checked
+from ...wire.calls import AnyCall
+from ...wire.event_writer import Emitter
+from ...wire.items import Message, Reasoning, checked
 from ...wire.json_scan import parsed
-from ..base import Call, seal
+from ...wire.response import usage
+from ..base import Call, pack_state
 from ..content import Json
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..tools import Tools
@@ -41,34 +43,37 @@ class TaggedText:
         self.opening, self.closing = tags
         self.reasoning = reasoning
         self.text = text
-        self.held = ""
+        self.pending = ""
         self.feed: Callable[[str], None] = self._before
         """Takes the next piece of the answer."""
 
     def end(self) -> None:
         """The answer has ended: gives what was held back as what it then is."""
-        held, self.held = self.held, ""
-        if held.strip():
-            (self.reasoning if self.feed == self._inside else self.text)(held)
+        pending, self.pending = self.pending, ""
+        if pending.strip():
+            (self.reasoning if self.feed == self._inside else self.text)(pending)
 
     def _before(self, piece: str) -> None:
-        self.held += piece
-        begun = self.held.lstrip()
+        self.pending += piece
+        begun = self.pending.lstrip()
         if begun.startswith(self.opening):
-            self.held, self.feed = "", self._inside
+            self.pending, self.feed = "", self._inside
             self._inside(begun[len(self.opening) :])
-        elif not self.opening.startswith(begun) or len(self.held) > MOST_SPACE:
-            held, self.held, self.feed = self.held, "", self.text
-            self.text(held)
+        elif not self.opening.startswith(begun) or len(self.pending) > MOST_SPACE:
+            pending, self.pending, self.feed = self.pending, "", self.text
+            self.text(pending)
 
     def _inside(self, piece: str) -> None:
-        self.held += piece
-        thought, tag, rest = self.held.partition(self.closing)
+        self.pending += piece
+        thought, tag, rest = self.pending.partition(self.closing)
         if tag:
-            self.held, self.feed = "", self._behind
+            self.pending, self.feed = "", self._behind
         else:
-            kept = _overlap(self.held, self.closing)
-            thought, self.held = self.held[: len(self.held) - kept], self.held[len(self.held) - kept :]
+            kept = _overlap(self.pending, self.closing)
+            thought, self.pending = (
+                self.pending[: len(self.pending) - kept],
+                self.pending[len(self.pending) - kept :],
+            )
         if thought:
             self.reasoning(thought)
         if rest:
@@ -98,42 +103,50 @@ class Output:
         self.memory = Memory()
         self.calls = Calls()
         self.message: Message | None = None
-        self.thought: Reasoning | None = None
-        self.tagged = None if call.reasoning_tags is None else TaggedText(call.reasoning_tags, self.aside, self.say)
+        self.open_reasoning: Reasoning | None = None
+        self.tagged = (
+            None
+            if call.reasoning_tags is None
+            else TaggedText(call.reasoning_tags, self.tagged_reasoning, self.plain_text)
+        )
 
     def text(self, delta: str, logprobs: list[Json] | None = None) -> None:
-        if self.tagged is None:
-            self.say(delta, logprobs)
-        else:
+        if self.tagged is not None:
             self.tagged.feed(checked(delta))
+            return
+        message = self.message
+        if message is None or message.closed:
+            message = self.open_message()
+        message.text(delta, logprobs)
 
-    def say(self, delta: str, logprobs: list[Json] | None = None) -> None:
-        self.speaking().text(delta, logprobs)
+    def plain_text(self, delta: str) -> None:
+        """More of the answer, from behind or without the tags."""
+        self.open_message().text(delta)
 
-    def aside(self, delta: str) -> None:
+    def tagged_reasoning(self, delta: str) -> None:
         """Reasoning that stood between tags."""
         self.memory.text("tagged", delta)
         self.reasoning(delta)
 
     def refusal(self, delta: str) -> None:
-        self.speaking().refusal(delta)
+        self.open_message().refusal(delta)
 
     def annotate(self, annotation: Json) -> None:
-        self.speaking().annotate(annotation)
+        self.open_message().annotate(annotation)
 
     def reasoning(self, delta: str) -> None:
-        if self.thought is None or self.thought.closed:
-            self.thought = self.emitter.reasoning()
-        self.thought.text(delta)
+        if self.open_reasoning is None or self.open_reasoning.closed:
+            self.open_reasoning = self.emitter.reasoning()
+        self.open_reasoning.text(delta)
 
     def image(self, data: str, format: str) -> None:
-        self.leave_reasoning()
+        self.close_reasoning()
         item = {"type": "image_generation_call", "status": "completed", "result": data, "output_format": format}
         self.emitter.item(item, *IMAGE_PHASES)
 
-    def speaking(self) -> Message:
+    def open_message(self) -> Message:
         if self.message is None or self.message.closed:
-            self.leave_reasoning()
+            self.close_reasoning()
             self.message = self.emitter.message()
         return self.message
 
@@ -142,31 +155,31 @@ class Output:
         return self.calls.feed(delta, self.open_call, whole)
 
     def open_call(self, name: str, id: str) -> AnyCall:
-        self.leave_reasoning()
+        self.close_reasoning()
         if self.message is not None:
             self.message.close()
         return self.tools.open_call(self.emitter, name, id)
 
-    def leave_reasoning(self) -> None:
+    def close_reasoning(self) -> None:
         """Something else opens."""
-        if self.thought is not None and not self.thought.closed:
-            self.seal(self.thought)
-            self.thought.close()
+        if self.open_reasoning is not None and not self.open_reasoning.closed:
+            self.attach_state(self.open_reasoning)
+            self.open_reasoning.close()
 
-    def seal(self, item: Reasoning) -> None:
+    def attach_state(self, item: Reasoning) -> None:
         payload = self.memory.take()
         if payload:
-            item.seal(seal(self.call.type, self.call.model, payload))
+            item.set_encrypted_content(pack_state(self.call.type, self.call.model, payload))
 
     def end(self) -> None:
         """Nothing more comes: what the server wants back must be in an item by now."""
         if self.tagged is not None:
             self.tagged.end()
-        if self.thought is not None and not self.thought.closed:
-            self.seal(self.thought)
+        if self.open_reasoning is not None and not self.open_reasoning.closed:
+            self.attach_state(self.open_reasoning)
         payload = self.memory.take()
         if payload:
-            self.emitter.reasoning().seal(seal(self.call.type, self.call.model, payload))
+            self.emitter.reasoning().set_encrypted_content(pack_state(self.call.type, self.call.model, payload))
         if nameless := self.calls.nameless():
             self.emitter.warn(f"{nameless} tool calls without a name")
 
@@ -210,14 +223,11 @@ def read_usage(raw: Any) -> Json | None:
     return usage(
         input=prompt,
         output=max(_count(raw, "completion_tokens"), total - prompt),
-        cached=_count(read, "cached_tokens") or _count(raw, "prompt_cache_hit_tokens") or _flat_cached(raw),
+        cached=_count(read, "cached_tokens")
+        or _count(raw, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"),
         written=_count(read, "cache_write_tokens"),
         reasoning=_count(given, "reasoning_tokens") or _count(raw, "reasoning_tokens"),
     )
-
-
-def _flat_cached(raw: Json) -> int:
-    return _count(raw, "num_cached_tokens") or _count(raw, "cached_tokens")
 
 
 def _details(raw: Json, name: str) -> Json:
@@ -225,9 +235,13 @@ def _details(raw: Json, name: str) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def _count(raw: Json, name: str) -> int:
-    value = raw.get(name)
-    return min(max(0, int(value)), LARGEST) if isinstance(value, (int, float)) else 0
+def _count(raw: Json, *names: str) -> int:
+    """Returns the first of these members that counts something, or 0."""
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, (int, float)) and value > 0:
+            return min(int(value), LARGEST)
+    return 0
 
 
 # Error bodies of chat servers.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...wire.event_writer import Emitter, Reason
+from ...wire.event_writer import Emitter
 from ...wire.json_scan import parsed
+from ...wire.response import Reason
 from ..base import Call
 from ..content import Json
 from ..tools import Tools
@@ -27,6 +28,9 @@ FAILED = frozenset({"error", "network_error", "insufficient_system_resource"})
 COMPLETED = frozenset({"", "stop", "tool_calls", "function_call", "eos", "end_turn"})
 COMMON = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning", "reasoning_details"})
 REASONING_MEMBERS = ("reasoning_content", "reasoning")
+REPORTING = frozenset({"error", "base_resp"})
+"""Members of a chunk that may report an error beside choices."""
+THOUGHTS = frozenset({*REASONING_MEMBERS, "reasoning_details"})
 
 
 class ChatTranslator:
@@ -48,16 +52,16 @@ class ChatTranslator:
                 self.end()
             return
         try:
-            self.read(event, parsed(data))
+            chunk = parsed(data)
         except RecursionError:
             raise ValueError("nested too deeply") from None
-
-    def read(self, event: str, chunk: Any) -> None:
         if not isinstance(chunk, dict):
             raise ValueError("not an object")
-        self.count(chunk)
-        failure = self.failure(event, chunk)
-        if failure is not None:
+        if chunk.get("usage") or "x_groq" in chunk:
+            self.count(chunk)
+        doubtful = event == "error" or chunk.get("choices") is None or chunk.get("object") == "error"
+        doubtful = doubtful or not REPORTING.isdisjoint(chunk)
+        if doubtful and (failure := self.failure(event, chunk)) is not None:
             self.emitter.fail(failure_of(failure))
         else:
             self.chunk(chunk)
@@ -69,7 +73,7 @@ class ChatTranslator:
     # Chunks...
 
     def failure(self, event: str, chunk: Json) -> Json | None:
-        """The error that a chunk reports, in itself or in its choice."""
+        """Returns the error that a chunk reports outside of its choices, None if it reports none."""
         if chunk.get("error") or event == "error" or chunk.get("object") == "error":
             return error_of(chunk) or {"message": "The upstream reported an error."}
         if (error := status_error(chunk)) is not None:
@@ -91,13 +95,15 @@ class ChatTranslator:
             return
         if not isinstance(choices, list):
             raise ValueError("choices is not an array")
-        self.begin(chunk)
+        if not self.chosen or chunk.get("service_tier") or chunk.get("citations"):
+            self.begin(chunk)
         for choice in choices:
             ended = self.emitter.terminal is not None  # by a whole choice before this one
             if not ended and isinstance(choice, dict) and not choice.get("index"):
                 self.choice(choice)
 
     def begin(self, chunk: Json) -> None:
+        """Takes over what a chunk says of the whole response."""
         self.chosen = True
         tier, model, citations = chunk.get("service_tier"), chunk.get("model"), chunk.get("citations")
         if tier and isinstance(tier, str):
@@ -124,9 +130,13 @@ class ChatTranslator:
     # Deltas...
 
     def delta(self, delta: Json, choice: Json, whole: bool) -> None:
-        self.reasoning(delta)
+        if not THOUGHTS.isdisjoint(delta):
+            self.reasoning(delta)
         if content := delta.get("content"):
-            self.content(content, choice)
+            if isinstance(content, str):
+                self.output.text(content, logprobs_of(choice) if choice.get("logprobs") else None)
+            else:
+                self.parts(content)
         if (refusal := delta.get("refusal")) and isinstance(refusal, str):
             self.output.refusal(refusal)
         if calls := delta.get("tool_calls"):
@@ -164,10 +174,7 @@ class ChatTranslator:
         if text := text or "".join(map(_detail_text, details)):
             self.output.reasoning(text)
 
-    def content(self, content: Any, choice: Json) -> None:
-        if isinstance(content, str):
-            self.output.text(content, logprobs_of(choice) if choice.get("logprobs") else None)
-            return
+    def parts(self, content: Any) -> None:
         for part in content if isinstance(content, list) else ():
             if isinstance(part, dict):
                 self.part(part)

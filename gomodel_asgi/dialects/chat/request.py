@@ -6,19 +6,25 @@ from typing import Any
 
 import msgspec
 
-from ...errors import GatewayError
-from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing
 from ..content import Json
-from ..conversation import offered_tools, read_conversation
-from ..members import LOGPROBS, boolean, carried_members, included, integer, mapping, number, reasoning_of
-from ..tool_choice import Choice, read_choice
+from ..conversation import read_conversation
+from ..members import (
+    LOGPROBS,
+    Choice,
+    boolean,
+    carried_members,
+    included,
+    integer,
+    mapping,
+    number,
+    read_choice,
+    reasoning_of,
+)
 from ..tools import FunctionTool, Tools, read_tools
 from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported, malformed, optional_string, string
 from .flavors import Flavor, flavor_of
 from .messages import render_messages
-from .output import read_error
-from .reply import ChatTranslator
 
 PATH = "/chat/completions"
 NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
@@ -48,10 +54,10 @@ class _Writer:
         self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, unsupported)
 
     def body(self) -> Json:
-        talk = read_conversation(self.call.body, self.unsupported)
-        tools = read_tools(self.call.body, self.unsupported, more=talk.tools)
+        conversation = read_conversation(self.call.body, self.unsupported)
+        tools = read_tools(self.call.body, self.unsupported, more=conversation.tools)
         body: Json = {"model": self.call.model}
-        body["messages"] = render_messages(talk.turns, self.call, self.flavor, tools, self.unsupported)
+        body["messages"] = render_messages(conversation.turns, self.call, self.flavor, tools, self.unsupported)
         body |= self.streaming() | self.tools(tools) | self.sampling() | self.logprobs()
         body |= self.text() | self.reasoning()
         same = SAME_NAME | self.flavor.members
@@ -154,24 +160,3 @@ def _tool(tool: FunctionTool) -> Json:
     if tool.strict is not None:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
-
-
-# The door of the chat dialect.
-
-
-class ChatDialect:
-    """Speaks Chat Completions. What a server of a certain `Call.type` does differently is in `flavors`."""
-
-    name = "chat"
-
-    def request(self, call: Call) -> Outgoing:
-        """*call* as a POST of `/chat/completions`; see `Dialect.request`."""
-        return chat_request(call)
-
-    def translator(self, call: Call, emitter: Emitter) -> ChatTranslator:
-        """A reader of `chat.completion.chunk` events or of one `chat.completion` body."""
-        return ChatTranslator(call, emitter, offered_tools(call))
-
-    def error(self, status: int, body: bytes) -> GatewayError | None:
-        """Read an error body in one of the forms that chat servers use; see `read_error`."""
-        return read_error(status, body)

@@ -14,9 +14,9 @@ from ..arrangement import BEGIN, CallIds, split_instructions
 from ..base import Call
 from ..content import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..conversation import arguments_object
-from ..item_text import in_words, stand_in
+from ..emulations import item_as_text, placeholder
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, MEDIA, TOLD_ITEMS, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, ITEMS_AS_TEXT, MEDIA, Unsupported, malformed
 from . import output
 from .models import generation
 
@@ -52,9 +52,9 @@ ADDRESSES = ("https://", "http://", "gs://")
 """How the ids of files begin that Gemini can read: the Files API gives out addresses, Vertex reads buckets."""
 
 
-def render_content(part: Part, unsupported: Unsupported, *, told: bool = False) -> Json | None:
-    """*part* as Gemini has it, None where it is left out. Of a tool or the assistant (*told*), what cannot be shown is
-    told as text.
+def render_content(part: Part, unsupported: Unsupported, *, as_text: bool = False) -> Json | None:
+    """Returns *part* as Gemini has it, None where it is left out. *as_text*: a placeholder stands for what cannot be
+    shown, as it must in what a tool or the assistant said.
 
     :raises InvalidRequest: it is refused.
     """
@@ -67,10 +67,10 @@ def render_content(part: Part, unsupported: Unsupported, *, told: bool = False) 
         return rendered
     member = "file_id" if part.file_id else "image_url" if isinstance(part, Image) else "file_url"
     path, what = f"{part.path}.{member}", "files that are stored elsewhere"
-    if not told:
+    if not as_text:
         unsupported.leave_out(MEDIA, path, what)
         return None
-    text = stand_in(part, path, what, unsupported)
+    text = placeholder(part, path, what, unsupported)
     return None if text is None else {"text": text.text}
 
 
@@ -107,7 +107,7 @@ def resolution(parts: list[Part]) -> str | None:
 
 Json = dict[str, Any]
 
-STAND_IN = "skip_thought_signature_validator"
+ANY_SIGNATURE = "skip_thought_signature_validator"
 """Documented for function calls that another model made (Gemini API, "Thought signatures")."""
 
 MADE_ID = "call_"
@@ -149,7 +149,7 @@ def sign(contents: list[Json]) -> None:
     for content in contents:
         first = next((part for part in content["parts"] if "functionCall" in part), None)
         if first is not None:
-            first.setdefault("thoughtSignature", STAND_IN)
+            first.setdefault("thoughtSignature", ANY_SIGNATURE)
 
 
 class _Writer:
@@ -189,7 +189,7 @@ class _Writer:
         """The functionResponse, and what it cannot hold."""
         text = "".join(part.text for part in output.parts if isinstance(part, Text))
         others = [part for part in output.parts if not isinstance(part, Text)]
-        media = [rendered for part in others if (rendered := render_content(part, self.unsupported, told=True))]
+        media = [rendered for part in others if (rendered := render_content(part, self.unsupported, as_text=True))]
         text += "".join(part["text"] for part in media if "text" in part)
         media = [part for part in media if "text" not in part]
         nested = [part for part in media if self.is_nested(part)]
@@ -233,7 +233,7 @@ class _ModelTurn:
         elif isinstance(part, Opaque):
             self.opaque(part)
         elif isinstance(part, (Image, File, Audio)):
-            rendered = render_content(part, self.writer.unsupported, told=True)
+            rendered = render_content(part, self.writer.unsupported, as_text=True)
             self.parts += [rendered] if rendered else []
 
     def recall(self, entries: list[Json]) -> None:
@@ -267,8 +267,8 @@ class _ModelTurn:
         elif part.type == "code_interpreter_call" and isinstance(part.value.get("code"), str):
             self.parts += _code(part.value)
         elif part.type in SEARCHES and self.served:
-            self.writer.unsupported.leave_out(TOLD_ITEMS, part.path)
-        elif (text := in_words(part, self.writer.unsupported)) is not None:
+            self.writer.unsupported.leave_out(ITEMS_AS_TEXT, part.path)
+        elif (text := item_as_text(part, self.writer.unsupported)) is not None:
             self.parts.append({"text": text.text})
 
     def image(self, part: Opaque, data: str) -> None:

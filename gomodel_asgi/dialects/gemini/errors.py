@@ -9,7 +9,6 @@ from typing import Any
 from ...errors import GatewayError, UpstreamAuthError, UpstreamRejected
 from ...wire.json_scan import parsed
 from ..failure import AUTH, STATUS_OF_NAME
-from . import errors
 
 Json = dict[str, Any]
 
@@ -22,7 +21,7 @@ DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 def read_body(status: int, body: bytes) -> GatewayError | None:
     """The error of a whole reply; None where *body* is not one of Google's."""
     try:
-        return read(errors.decode(body), status)
+        return read(decode(body), status)
     except ValueError:
         return None
 
@@ -93,7 +92,11 @@ def record(value: Any) -> Json:
 
 def records(value: Any) -> list[Json]:
     """A list of objects."""
-    return [record(item) for item in array(value)]
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError("not a list")
+    return [item if isinstance(item, dict) else record(item) for item in value]
 
 
 def array(value: Any) -> list[Any]:

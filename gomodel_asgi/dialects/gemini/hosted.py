@@ -13,9 +13,12 @@ from . import errors
 
 Json = dict[str, Any]
 
+HOSTED = ("web_search", "code_interpreter")
+"""Families of hosted tools that Gemini has under other names."""
+
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class HostedItem:
     """An item, and the event types between its start and its end."""
 
     item: Json
@@ -28,17 +31,17 @@ INTERPRETING = ("in_progress", "interpreting", "completed")
 STATUS_OF_OUTCOME = {"OUTCOME_OK": "completed", "OUTCOME_FAILED": "failed", "OUTCOME_DEADLINE_EXCEEDED": "failed"}
 
 
-def receipt(item: Json, phases: tuple[str, ...]) -> Receipt:
-    return Receipt(item, tuple(f"response.{item['type']}.{phase}" for phase in phases))
+def hosted_item(item: Json, phases: tuple[str, ...]) -> HostedItem:
+    return HostedItem(item, tuple(f"response.{item['type']}.{phase}" for phase in phases))
 
 
-def code(executable: Json) -> Receipt:
+def code(executable: Json) -> HostedItem:
     """An `executableCode`, whose result is still to come."""
     item: Json = {"type": "code_interpreter_call", "status": "completed", "code": errors.string(executable.get("code"))}
-    return receipt({**item, "container_id": "", "outputs": []}, INTERPRETING)
+    return hosted_item({**item, "container_id": "", "outputs": []}, INTERPRETING)
 
 
-def put_result(pending: list[Receipt], result: Json) -> bool:
+def put_result(pending: list[HostedItem], result: Json) -> bool:
     """Put a `codeExecutionResult` into the code that waits for it; False where none does."""
     for waiting in reversed(pending):
         if waiting.item["type"] == "code_interpreter_call" and not waiting.item["outputs"]:
@@ -48,31 +51,31 @@ def put_result(pending: list[Receipt], result: Json) -> bool:
     return False
 
 
-def tool_call(call: Json) -> Receipt | None:
+def tool_call(call: Json) -> HostedItem | None:
     """A `toolCall`; None for a tool that the Responses API has no item for."""
     kind, args = errors.string(call.get("toolType")), errors.record(call.get("args"))
     if kind in ("GOOGLE_SEARCH_WEB", "GOOGLE_SEARCH_IMAGE"):
         return search(_queries(args), [])
     if kind == "URL_CONTEXT":
         urls = _strings(args.get("urls"))
-        return opened(urls[0] if urls else "")
+        return page(urls[0] if urls else "")
     if kind == "FILE_SEARCH":
         item = {"type": "file_search_call", "status": "completed", "queries": _queries(args), "results": None}
-        return receipt(item, SEARCHING)
+        return hosted_item(item, SEARCHING)
     return None
 
 
-def search(queries: list[str], urls: list[str]) -> Receipt:
+def search(queries: list[str], urls: list[str]) -> HostedItem:
     """A web search for *queries* that found *urls*."""
     action: Json = {"type": "search", "query": queries[0] if queries else "", "queries": queries}
     action["sources"] = [{"type": "url", "url": url} for url in urls]
-    return receipt({"type": "web_search_call", "status": "completed", "action": action}, SEARCHING)
+    return hosted_item({"type": "web_search_call", "status": "completed", "action": action}, SEARCHING)
 
 
-def opened(url: str) -> Receipt:
+def page(url: str) -> HostedItem:
     """A page that was read."""
     item = {"type": "web_search_call", "status": "completed", "action": {"type": "open_page", "url": url}}
-    return receipt(item, SEARCHING)
+    return hosted_item(item, SEARCHING)
 
 
 def _queries(args: Json) -> list[str]:

@@ -40,19 +40,19 @@ def path_of(model: str) -> str:
     return "/" + "/".join(quote(segment, safe="", errors="replace") for segment in segments)
 
 
-def bare(model: str) -> str:
+def model_name(model: str) -> str:
     """The model's own name, whichever way its path is written."""
     return model.rpartition("/")[2]
 
 
 def is_pro(model: str) -> bool:
     """Whether *model* is one that cannot go without thinking."""
-    return "-pro" in bare(model)
+    return "-pro" in model_name(model)
 
 
 def generation(model: str) -> tuple[int, int]:
     """The version of *model* as (major, minor)."""
-    match = GENERATION.search(bare(model))
+    match = GENERATION.search(model_name(model))
     return (int(match[1]), int(match[2] or 0)) if match else LATEST
 
 

@@ -13,28 +13,30 @@ from typing import Any
 
 import msgspec
 
-from ...errors import UpstreamRejected
-from ...wire.event_writer import Emitter, usage
+from ...wire.event_writer import Emitter
 from ...wire.items import Message, Reasoning
-from ..base import seal, unseal
+from ..base import pack_state, unpack_state
 from ..emulations import Unfenced
 from ..tools import Tools
-from . import errors, hosted, output
+from . import hosted
 from .hosted import Grounding
-from .models import bare
+from .models import model_name
 
 Json = dict[str, Any]
 
 
 class Output:
-    """The items of one reply. *seal* packs entries (see `memory`), *tools* gives the tools of the request, *json* says
-    that the answer is one JSON object: the code fence around it is none of it."""
+    """The items of one reply.
+
+    *pack* makes `encrypted_content` of entries, *tools* returns the tools of the request. *json*: the answer is one
+    JSON object, and a code fence around it does not belong to it.
+    """
 
     def __init__(
-        self, emitter: Emitter, seal: Callable[[list[Json]], str], tools: Callable[[], Tools], *, json: bool = False
+        self, emitter: Emitter, pack: Callable[[list[Json]], str], tools: Callable[[], Tools], *, json: bool = False
     ) -> None:
         self.emitter = emitter
-        self.seal = seal
+        self.pack = pack
         self.tools = tools
         self.unfenced = Unfenced() if json else None
         self.grounding = Grounding()
@@ -44,7 +46,7 @@ class Output:
         self.thoughts: list[str] = []
         self.length = 0
         self.spans: list[Json] = []
-        self.receipts: list[hosted.Receipt] = []
+        self.hosted_items: list[hosted.HostedItem] = []
         self.calls = 0
         self.pages: set[str] = set()
         self.searched = False
@@ -57,13 +59,13 @@ class Output:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
             if signature:
-                self._remember(output.of_part({"text": "", "thoughtSignature": signature}))
+                self._add_entry(of_part({"text": "", "thoughtSignature": signature}))
             return
-        message = self._open_message()
+        message = self.message or self._open_message()
         if text:
             message.text(text, logprobs)
         if signature:
-            self.spans.append(output.of_text(self.length, len(text), signature))
+            self.spans.append(of_text(self.length, len(text), signature))
         self.length += len(text)
 
     def thought(self, text: str, signature: str) -> None:
@@ -74,7 +76,7 @@ class Output:
             self.thinking = self.thinking or self.emitter.reasoning()
             self.thinking.text(text)
         if signature:
-            self._remember(output.of_part({"text": text, "thought": True, "thoughtSignature": signature}))
+            self._add_entry(of_part({"text": text, "thought": True, "thoughtSignature": signature}))
         else:
             self.thoughts.append(text)
 
@@ -84,7 +86,7 @@ class Output:
         self.calls += 1
         self._end_message()
         if signature:
-            self._remember(output.of_call(call_id, signature))
+            self._add_entry(of_call(call_id, signature))
         self._flush()
         call = self.tools().open_call(self.emitter, name, call_id)
         call.arguments(msgspec.json.encode(arguments).decode())
@@ -94,26 +96,26 @@ class Output:
     def image(self, data: str, media_type: str, signature: str) -> None:
         self._end_message()
         if signature:
-            self._remember(output.of_image(signature))
+            self._add_entry(of_image(signature))
         item = {"type": "image_generation_call", "status": "completed", "result": data}
         item["output_format"] = media_type.removeprefix("image/")
-        self.receipts.append(hosted.receipt(item, ("in_progress", "generating", "completed")))
+        self.hosted_items.append(hosted.hosted_item(item, ("in_progress", "generating", "completed")))
         self._flush()
         self.usable = True
 
-    def keep(self, part: Json, receipt: hosted.Receipt | None = None) -> None:
+    def keep(self, part: Json, receipt: hosted.HostedItem | None = None) -> None:
         """A part that only Gemini understands, and what the client sees of it."""
         self._end_message()
-        self._remember(output.of_part(part))
+        self._add_entry(of_part(part))
         if receipt is not None:
-            self.receipts.append(receipt)
+            self.hosted_items.append(receipt)
             self.searched = self.searched or receipt.item["type"] == "web_search_call"
 
-    def opened(self, url: str) -> None:
+    def page(self, url: str) -> None:
         """A page that the model has read; every chunk may say so again."""
         if url and url not in self.pages:
             self.pages.add(url)
-            self.receipts.append(hosted.opened(url))
+            self.hosted_items.append(hosted.page(url))
 
     # How it ends...
 
@@ -122,16 +124,16 @@ class Output:
         self._end_text()
         self._cite()
         searches = self._searches()
-        if self.spans or self.receipts or searches:
+        if self.spans or self.hosted_items or searches:
             self._end_message()
-        self.receipts += searches
-        if self.receipts:
+        self.hosted_items += searches
+        if self.hosted_items:
             self._flush()
-        self._seal()
+        self._attach_state()
         if self.grounding.unnamed:
             self.emitter.warn(f"{self.grounding.unnamed} grounding sources without an address")
 
-    def _searches(self) -> list[hosted.Receipt]:
+    def _searches(self) -> list[hosted.HostedItem]:
         """The search that grounding speaks of, unless the model's own call of it was seen."""
         queries, urls = self.grounding.queries, self.grounding.urls
         return [hosted.search(queries, urls)] if queries and not self.searched else []
@@ -149,7 +151,7 @@ class Output:
             self._cite()
             self.message.close()
             for span in self.spans:
-                self._remember(span)
+                self._add_entry(span)
             self.message, self.spans = None, []
 
     def _end_text(self) -> None:
@@ -165,111 +167,28 @@ class Output:
 
     def _flush(self) -> None:
         """Write what stands before the next item."""
-        self._seal()
+        self._attach_state()
         if self.thinking is not None:
             self.thinking.close()
-        for receipt in self.receipts:
+        for receipt in self.hosted_items:
             self.emitter.item(receipt.item, *receipt.phases)
-        self.thinking, self.entries, self.receipts = None, [], []
+        self.thinking, self.entries, self.hosted_items = None, [], []
 
-    def _remember(self, entry: Json) -> None:
+    def _add_entry(self, entry: Json) -> None:
         self._settle_thoughts()
         self.entries.append(entry)
 
     def _settle_thoughts(self) -> None:
         """Thoughts that came in pieces are one part."""
         if self.thoughts:
-            self.entries.append(output.of_part({"text": "".join(self.thoughts), "thought": True}))
+            self.entries.append(of_part({"text": "".join(self.thoughts), "thought": True}))
             self.thoughts.clear()
 
-    def _seal(self) -> None:
+    def _attach_state(self) -> None:
         self._settle_thoughts()
         if self.entries:
             self.thinking = self.thinking or self.emitter.reasoning()
-            self.thinking.seal(self.seal(self.entries))
-
-
-# `logprobsResult` as the logprobs of an output_text part.
-
-
-def read_logprobs(result: Json) -> list[Json]:
-    """One entry for each chosen token, with the alternatives that were asked for."""
-    chosen = errors.records(result.get("chosenCandidates"))
-    others = errors.records(result.get("topCandidates"))
-    others += [{}] * (len(chosen) - len(others))
-    return [_entry(token, errors.records(top.get("candidates"))) for token, top in zip(chosen, others, strict=False)]
-
-
-def _entry(token: Json, alternatives: list[Json]) -> Json:
-    return {**_token(token), "top_logprobs": [_token(alternative) for alternative in alternatives]}
-
-
-def _token(candidate: Json) -> Json:
-    token = errors.string(candidate.get("token"))
-    logprob = candidate.get("logProbability")
-    if logprob is not None and (isinstance(logprob, bool) or not isinstance(logprob, (int, float))):
-        raise ValueError("not a probability")
-    return {"token": token, "logprob": logprob or 0.0, "bytes": list(token.encode("utf-8", "surrogatepass"))}
-
-
-# How a Gemini reply ends, and what it cost (GenerateContentResponse: finishReason, promptFeedback, usageMetadata).
-
-
-TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
-"""Service tiers of `usageMetadata` as the Responses API calls them."""
-
-FILTERED = frozenset(
-    {
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT",
-        "IMAGE_RECITATION",
-        "MODEL_ARMOR",
-    }
-)
-
-BROKEN = frozenset(
-    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
-)
-"""What was to come did not: what came before it is no answer, since a call was meant to follow."""
-
-EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
-"""Failures only where nothing usable came."""
-
-
-def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
-    """End the response. *usable*: it holds text, an image or a call."""
-    if reason == "STOP":
-        emitter.complete()
-    elif reason == "MAX_TOKENS":
-        emitter.incomplete("max_output_tokens")
-    elif reason in FILTERED:
-        emitter.incomplete("content_filter")
-    elif reason in BROKEN or (reason in EMPTY and not usable):
-        text = message or f"The model stopped without an answer ({reason})."
-        emitter.fail(UpstreamRejected(text, status=502, code=reason))
-    else:
-        emitter.warn(f"finishReason {reason}: {message}" if message else f"finishReason {reason}")
-        emitter.complete()
-
-
-def read_usage(metadata: Json) -> Json:
-    """The usage object of a `usageMetadata`. promptTokenCount includes cached tokens; tokens of tool results and
-    thoughts are counted beside the others."""
-
-    def tokens(name: str) -> int:
-        return errors.count(metadata.get(name))
-
-    return usage(
-        input=tokens("promptTokenCount") + tokens("toolUsePromptTokenCount"),
-        output=tokens("candidatesTokenCount") + tokens("thoughtsTokenCount"),
-        cached=tokens("cachedContentTokenCount"),
-        reasoning=tokens("thoughtsTokenCount"),
-    )
+            self.thinking.set_encrypted_content(self.pack(self.entries))
 
 
 # What Gemini wants back on the next turn: thought signatures with the parts they belong to, and parts that no item of
@@ -302,13 +221,13 @@ def of_image(signature: str) -> Json:
 
 def pack(entries: list[Json], provider: str, model: str) -> str:
     """*entries* as `encrypted_content`."""
-    return seal(provider, bare(model), {"entries": entries})
+    return pack_state(provider, model_name(model), {"entries": entries})
 
 
 def unpack(encrypted: str | None, provider: str, model: str) -> list[Json]:
     """The entries of an `encrypted_content`, none where it is foreign: of another provider or model. What comes back is
     the client's word, so entries of another shape are left out."""
-    payload = unseal(encrypted, provider, bare(model)) or {}
+    payload = unpack_state(encrypted, provider, model_name(model)) or {}
     entries = payload.get("entries")
     return [entry for entry in entries if is_entry(entry)] if isinstance(entries, list) else []
 

@@ -10,13 +10,15 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...errors import UpstreamRejected
 from ...wire.event_writer import Emitter
+from ...wire.response import usage
 from ..base import Call
 from ..conversation import offered_tools
 from ..emulations import json_only
 from . import errors, hosted, output
-from .output import Output, read_logprobs
-from .tools import HOSTED
+from .hosted import HOSTED
+from .output import Output
 
 Json = dict[str, Any]
 
@@ -28,9 +30,9 @@ class Reply:
 
     def __init__(self, call: Call, emitter: Emitter) -> None:
         self.emitter = emitter
-        seal = functools.partial(output.pack, provider=call.type, model=call.model)
+        pack = functools.partial(output.pack, provider=call.type, model=call.model)
         tools = functools.cache(lambda: offered_tools(call, HOSTED))
-        self.output = Output(emitter, seal, tools, json=json_only(call))
+        self.output = Output(emitter, pack, tools, json=json_only(call))
         self.reason = ""
         self.message = ""
         self.blocked = ""
@@ -52,40 +54,48 @@ class Reply:
 
     def _end(self) -> None:
         if self.reason:
-            output.end(self.emitter, self.reason, self.message, usable=self.output.usable)
+            end(self.emitter, self.reason, self.message, usable=self.output.usable)
         else:
             self.emitter.warn(f"The prompt was blocked: {self.blocked}")
             self.emitter.incomplete("content_filter")
 
     def _read(self, chunk: Json) -> None:
-        if metadata := errors.record(chunk.get("usageMetadata")):
-            self._usage(metadata)
-        if (error := errors.read(chunk)) is not None:
+        if chunk.get("usageMetadata") is not None:
+            self._usage(errors.record(chunk["usageMetadata"]))
+        if "error" in chunk and (error := errors.read(chunk)) is not None:
             self.emitter.fail(error)
             return
         if not chunk.keys() & KNOWN:
             raise ValueError("not a GenerateContentResponse")
-        self.emitter.begin(errors.string(chunk.get("modelVersion")) or None)
-        self.blocked = errors.string(errors.record(chunk.get("promptFeedback")).get("blockReason")) or self.blocked
+        version = errors.string(chunk.get("modelVersion"))
+        if not self.emitter.begun:
+            self.emitter.begin(version or None)
+        if "promptFeedback" in chunk:
+            self.blocked = errors.string(errors.record(chunk["promptFeedback"]).get("blockReason")) or self.blocked
         # Only one candidate is ever asked for.
         for candidate in errors.records(chunk.get("candidates"))[:1]:
             self._candidate(candidate)
 
     def _usage(self, metadata: Json) -> None:
-        self.emitter.usage(output.read_usage(metadata), metadata)
-        if tier := output.TIERS.get(errors.string(metadata.get("serviceTier"))):
+        if not metadata:
+            return
+        self.emitter.usage(read_usage(metadata), metadata)
+        if tier := TIERS.get(errors.string(metadata.get("serviceTier"))):
             self.emitter.response["service_tier"] = tier
 
     def _candidate(self, candidate: Json) -> None:
-        self.output.grounding.read(candidate)
+        if "groundingMetadata" in candidate or "citationMetadata" in candidate:
+            self.output.grounding.read(candidate)
         parts = errors.records(errors.record(candidate.get("content")).get("parts"))
-        logprobs = read_logprobs(errors.record(candidate.get("logprobsResult")))
+        result = candidate.get("logprobsResult")
+        logprobs = [] if result is None else read_logprobs(errors.record(result))
         for part in parts:
             given = logprobs if part.get("text") and not part.get("thought") else []
             logprobs = [] if given else logprobs
             self._part(part, given)
-        for page in errors.records(errors.record(candidate.get("urlContextMetadata")).get("urlMetadata")):
-            self.output.opened(errors.string(page.get("retrievedUrl")))
+        if "urlContextMetadata" in candidate:
+            for page in errors.records(errors.record(candidate["urlContextMetadata"]).get("urlMetadata")):
+                self.output.page(errors.string(page.get("retrievedUrl")))
         self.reason = errors.string(candidate.get("finishReason")) or self.reason
         self.message = errors.string(candidate.get("finishMessage")) or self.message
 
@@ -123,7 +133,7 @@ class Reply:
 
     def _result(self, part: Json, result: Json, signature: str) -> None:
         self.output.keep(part)
-        if not hosted.put_result(self.output.receipts, result):
+        if not hosted.put_result(self.output.hosted_items, result):
             self.emitter.warn("a codeExecutionResult without its code")
 
     def _tool_call(self, part: Json, call: Json, signature: str) -> None:
@@ -171,9 +181,92 @@ class CountReply:
             "promptTokenCount": body["totalTokens"],
             "cachedContentTokenCount": body.get("cachedContentTokenCount"),
         }
-        self.emitter.usage(output.read_usage(counted), body)
+        self.emitter.usage(read_usage(counted), body)
         self.emitter.complete()
         self.emitter.response = {"object": "response.input_tokens", "input_tokens": errors.count(body["totalTokens"])}
 
     def close(self) -> None:
         """Nothing is left to say."""
+
+
+# `logprobsResult` as the logprobs of an output_text part.
+
+
+def read_logprobs(result: Json) -> list[Json]:
+    """One entry for each chosen token, with the alternatives that were asked for."""
+    chosen = errors.records(result.get("chosenCandidates"))
+    others = errors.records(result.get("topCandidates"))
+    others += [{}] * (len(chosen) - len(others))
+    return [_entry(token, errors.records(top.get("candidates"))) for token, top in zip(chosen, others, strict=False)]
+
+
+def _entry(token: Json, alternatives: list[Json]) -> Json:
+    return {**_token(token), "top_logprobs": [_token(alternative) for alternative in alternatives]}
+
+
+def _token(candidate: Json) -> Json:
+    token = errors.string(candidate.get("token"))
+    logprob = candidate.get("logProbability")
+    if logprob is not None and (isinstance(logprob, bool) or not isinstance(logprob, (int, float))):
+        raise ValueError("not a probability")
+    return {"token": token, "logprob": logprob or 0.0, "bytes": list(token.encode("utf-8", "surrogatepass"))}
+
+
+# How a Gemini reply ends, and what it cost (GenerateContentResponse: finishReason, promptFeedback, usageMetadata).
+
+
+TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
+"""Service tiers of `usageMetadata` as the Responses API calls them."""
+
+FILTERED = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "MODEL_ARMOR",
+    }
+)
+
+BROKEN = frozenset(
+    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
+)
+"""What was to come did not: what came before it is no answer, since a call was meant to follow."""
+
+EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
+"""Failures only where nothing usable came."""
+
+
+def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
+    """End the response. *usable*: it holds text, an image or a call."""
+    if reason == "STOP":
+        emitter.complete()
+    elif reason == "MAX_TOKENS":
+        emitter.incomplete("max_output_tokens")
+    elif reason in FILTERED:
+        emitter.incomplete("content_filter")
+    elif reason in BROKEN or (reason in EMPTY and not usable):
+        text = message or f"The model stopped without an answer ({reason})."
+        emitter.fail(UpstreamRejected(text, status=502, code=reason))
+    else:
+        emitter.warn(f"finishReason {reason}: {message}" if message else f"finishReason {reason}")
+        emitter.complete()
+
+
+def read_usage(metadata: Json) -> Json:
+    """The usage object of a `usageMetadata`. promptTokenCount includes cached tokens; tokens of tool results and
+    thoughts are counted beside the others."""
+
+    def tokens(name: str) -> int:
+        return errors.count(metadata.get(name))
+
+    return usage(
+        input=tokens("promptTokenCount") + tokens("toolUsePromptTokenCount"),
+        output=tokens("candidatesTokenCount") + tokens("thoughtsTokenCount"),
+        cached=tokens("cachedContentTokenCount"),
+        reasoning=tokens("thoughtsTokenCount"),
+    )

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from ...errors import GatewayError
-from ...wire.event_writer import Emitter
-from ..base import Call, Outgoing, Translator
+from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import LOGPROBS, boolean, carried_members, included, integer, mapping, number, reasoning_of
-from ..tool_choice import read_choice
-from ..tools import read_tools
+from ..members import (
+    LOGPROBS,
+    Choice,
+    boolean,
+    carried_members,
+    included,
+    integer,
+    mapping,
+    number,
+    read_choice,
+    reasoning_of,
+)
+from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings, read_tools
 from ..unsupported import (
     CALL_LIMIT,
     COMBINATION,
+    CONTAINER_SETTINGS,
     FORCED_TOOL,
+    HOSTED_LIMITS,
     JSON_OBJECT,
+    SEARCH_SETTINGS,
     SERIAL_CALLS,
     SERVICE_TIER,
+    STRICT,
     UNBOUND_CALLS,
     VERBOSITY,
     Unsupported,
@@ -31,11 +43,168 @@ from ..unsupported import (
     optional_string,
     string,
 )
-from . import errors, request
 from .contents import render_contents, resolution
-from .models import combines, path_of, thinking
-from .reply import CountReply, Reply
-from .tools import HOSTED, must_be_told, render_tools, shown_tools
+from .hosted import HOSTED
+from .models import combines, generation, path_of, thinking
+
+Json = dict[str, Any]
+
+CARRIED = frozenset(
+    {
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "max_tool_calls",
+        "text",
+        "reasoning",
+        "max_output_tokens",
+        "temperature",
+        "top_p",
+        "top_logprobs",
+        "presence_penalty",
+        "frequency_penalty",
+        "stop",
+        "seed",
+        "service_tier",
+    }
+)
+INCLUDED = (LOGPROBS, "web_search_call.action.sources", "code_interpreter_call.outputs")
+"""Values of `include` that a reply can hold."""
+
+
+def generate(call: Call) -> Outgoing:
+    """The request for an answer."""
+    unsupported = Unsupported(call.unsupported)
+    body, path = msgspec.json.encode(render(call, unsupported)), path_of(call.model)
+    verb, query = ("streamGenerateContent", "alt=sse") if call.stream else ("generateContent", "")
+    return _outgoing(f"{path}:{verb}", body, query, unsupported)
+
+
+def count(call: Call) -> Outgoing:
+    """The request for the number of tokens that an input has."""
+    unsupported = Unsupported(call.unsupported)
+    path, body = path_of(call.model), render(call, unsupported)
+    if path.startswith("/models/"):
+        # The public API counts instructions and tools only when they stand in a whole request.
+        body = {"generateContentRequest": {"model": path[1:], **body}}
+    else:
+        body.pop("toolConfig", None)
+    return _outgoing(f"{path}:countTokens", msgspec.json.encode(body), "", unsupported)
+
+
+def _outgoing(path: str, body: bytes, query: str, unsupported: Unsupported) -> Outgoing:
+    left_out, named = tuple(unsupported.left_out), tuple(unsupported.named)
+    return Outgoing(path, body, query, dropped=left_out, unsupported=named)
+
+
+def render(call: Call, unsupported: Unsupported) -> Json:
+    """The body of a generateContent request."""
+    members = carried_members(call.body, CARRIED, unsupported)
+    include = included(call.body, INCLUDED, unsupported)
+    conversation = read_conversation(call.body, unsupported)
+    tools = read_tools(call.body, unsupported, hosted=HOSTED, more=conversation.tools)
+    choice = read_choice(call.body, tools)
+    shown = shown_tools(tools, choice, call.model, unsupported)
+    form = render_form(members, call.model, bool(shown.functions or shown.hosted), unsupported)
+    asked = [JSON_ONLY] if form.instructed else []
+    if needs_instruction(shown, choice) and unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced hosted tool"):
+        asked.append(call_wanted(choice))
+    if boolean(members, "parallel_tool_calls") is False and shown.functions:
+        unsupported.emulates(SERIAL_CALLS, "parallel_tool_calls")
+    if integer(members, "max_tool_calls") is not None:
+        unsupported.leave_out(UNBOUND_CALLS if shown.hosted else CALL_LIMIT, "max_tool_calls")
+    body = render_contents(conversation.turns, call, tools, asked, unsupported)
+    body |= render_tools(shown, choice, call.model, unsupported)
+    config = render_generation(members, include, call.model, unsupported) | form.config
+    images = [part for turn in conversation.turns for part in turn.parts]
+    if (level := resolution(images)) is not None:
+        config["mediaResolution"] = level
+    return body | ({"generationConfig": config} if config else {}) | service_tier(members, unsupported)
+
+
+# The `tools` and `toolConfig` of a request.
+
+
+def shown_tools(tools: Tools, choice: Choice, model: str, unsupported: Unsupported) -> Tools:
+    """Those of *tools* that *model* is shown.
+
+    :raises InvalidRequest: functions and hosted tools, of which the model takes but one kind, and that is refused.
+    """
+    functions = [tool for tool in tools.functions if choice.mode != "auto" or choice.permits(tool)]
+    hosted = [tool for tool in tools.hosted if choice.mode != "none" and choice.shows(tool)]
+    if functions and hosted and not combines(model):
+        for tool in hosted:
+            what = f"tools of type `{tool.type[:64]}` beside functions with this model"
+            unsupported.leave_out(COMBINATION, f"{tool.path}.type", what)
+        hosted = []
+    return replace(tools, functions=tuple(functions), hosted=tuple(hosted))
+
+
+def render_tools(tools: Tools, choice: Choice, model: str, unsupported: Unsupported) -> Json:
+    """The members `tools` and `toolConfig` for the *tools* that are shown, as far as there is something to say in them.
+
+    :raises InvalidRequest: a setting of a hosted tool is refused.
+    """
+    functions, hosted = tools.functions, tools.hosted
+    declared: list[Json] = [{"functionDeclarations": [_declaration(tool) for tool in functions]}] if functions else []
+    declared += [_hosted(tool, unsupported) for tool in hosted]
+    config = _calling(tools, choice, model, unsupported)
+    if functions and hosted and "publishers/" not in model:
+        # Without it the public API refuses both kinds in one request; Vertex does not know it.
+        config["includeServerSideToolInvocations"] = True
+    return ({"tools": declared} if declared else {}) | ({"toolConfig": config} if config else {})
+
+
+def _declaration(tool: FunctionTool) -> Json:
+    declaration: Json = {"name": tool.name, "parametersJsonSchema": tool.parameters}
+    return declaration | ({"description": tool.description} if tool.description else {})
+
+
+def needs_instruction(tools: Tools, choice: Choice) -> bool:
+    """Whether the model can only be told in words to call what *choice* forces: a hosted tool."""
+    return choice.mode == "required" and not any(map(choice.permits, tools.functions)) and bool(tools.hosted)
+
+
+def _calling(tools: Tools, choice: Choice, model: str, unsupported: Unsupported) -> Json:
+    if choice.mode == "required":
+        names = [tool.name for tool in tools.functions if choice.permits(tool)]
+        if not names:
+            return {}
+        allowed = {} if choice.allowed is None else {"allowedFunctionNames": names}
+        return {"functionCallingConfig": {"mode": "ANY", **allowed}}
+    mode = _mode(tools, choice, model, unsupported)
+    return {"functionCallingConfig": {"mode": mode}} if tools.functions and mode else {}
+
+
+def _mode(tools: Tools, choice: Choice, model: str, unsupported: Unsupported) -> str | None:
+    if choice.mode == "none":
+        return "NONE"
+    strict = [tool for tool in tools.functions if tool.strict]
+    if strict and generation(model) >= (3, 0):
+        # Keeps calls to their schemas as ANY does, and leaves the model free to answer in text.
+        return "VALIDATED"
+    for tool in strict:
+        unsupported.leave_out(STRICT, f"{tool.path}.strict", "strict functions with this model")
+    # Beside hosted tools the API has a default of its own, and refuses this one.
+    return "AUTO" if choice.given and not tools.hosted else None
+
+
+def _hosted(tool: HostedTool, unsupported: Unsupported) -> Json:
+    if tool.family == "web_search":
+        if tool.value.get("filters"):
+            unsupported.leave_out(HOSTED_LIMITS, f"{tool.path}.filters", "`filters` of a web search")
+        names = ("user_location", "search_context_size", "search_content_types")
+        leave_out_settings(tool.value, tool.path, names, SEARCH_SETTINGS, unsupported)
+        return {"googleSearch": {}}
+    container, path = tool.value.get("container"), f"{tool.path}.container"
+    if isinstance(container, str) or (isinstance(container, dict) and container.get("file_ids")):
+        unsupported.leave_out(HOSTED_LIMITS, path, "containers of the client's own")
+    elif isinstance(container, dict):
+        leave_out_settings(container, path, ("memory_limit", "network_policy"), CONTAINER_SETTINGS, unsupported)
+    return {"codeExecution": {}}
+
 
 # The `generationConfig` of a request.
 
@@ -130,106 +299,3 @@ def _thinking(members: Mapping[str, Any], model: str, unsupported: Unsupported) 
     effort = optional_string(reasoning, "effort", "reasoning")
     summary = reasoning.get("summary") or reasoning.get("generate_summary")
     return thinking(model, effort, bool(summary), unsupported)
-
-
-Json = dict[str, Any]
-
-CARRIED = frozenset(
-    {
-        "input",
-        "instructions",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "max_tool_calls",
-        "text",
-        "reasoning",
-        "max_output_tokens",
-        "temperature",
-        "top_p",
-        "top_logprobs",
-        "presence_penalty",
-        "frequency_penalty",
-        "stop",
-        "seed",
-        "service_tier",
-    }
-)
-INCLUDED = (LOGPROBS, "web_search_call.action.sources", "code_interpreter_call.outputs")
-"""Values of `include` that a reply can hold."""
-
-
-def generate(call: Call) -> Outgoing:
-    """The request for an answer."""
-    unsupported = Unsupported(call.unsupported)
-    body, path = msgspec.json.encode(render(call, unsupported)), path_of(call.model)
-    verb, query = ("streamGenerateContent", "alt=sse") if call.stream else ("generateContent", "")
-    return _outgoing(f"{path}:{verb}", body, query, unsupported)
-
-
-def count(call: Call) -> Outgoing:
-    """The request for the number of tokens that an input has."""
-    unsupported = Unsupported(call.unsupported)
-    path, body = path_of(call.model), render(call, unsupported)
-    if path.startswith("/models/"):
-        # The public API counts instructions and tools only when they stand in a whole request.
-        body = {"generateContentRequest": {"model": path[1:], **body}}
-    else:
-        body.pop("toolConfig", None)
-    return _outgoing(f"{path}:countTokens", msgspec.json.encode(body), "", unsupported)
-
-
-def _outgoing(path: str, body: bytes, query: str, unsupported: Unsupported) -> Outgoing:
-    left_out, named = tuple(unsupported.left_out), tuple(unsupported.named)
-    return Outgoing(path, body, query, dropped=left_out, unsupported=named)
-
-
-def render(call: Call, unsupported: Unsupported) -> Json:
-    """The body of a generateContent request."""
-    members = carried_members(call.body, CARRIED, unsupported)
-    include = included(call.body, INCLUDED, unsupported)
-    conversation = read_conversation(call.body, unsupported)
-    tools = read_tools(call.body, unsupported, hosted=HOSTED, more=conversation.tools)
-    choice = read_choice(call.body, tools)
-    shown = shown_tools(tools, choice, call.model, unsupported)
-    form = render_form(members, call.model, bool(shown.functions or shown.hosted), unsupported)
-    asked = [JSON_ONLY] if form.instructed else []
-    if must_be_told(shown, choice) and unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced hosted tool"):
-        asked.append(call_wanted(choice))
-    if boolean(members, "parallel_tool_calls") is False and shown.functions:
-        unsupported.emulates(SERIAL_CALLS, "parallel_tool_calls")
-    if integer(members, "max_tool_calls") is not None:
-        unsupported.leave_out(UNBOUND_CALLS if shown.hosted else CALL_LIMIT, "max_tool_calls")
-    body = render_contents(conversation.turns, call, tools, asked, unsupported)
-    body |= render_tools(shown, choice, call.model, unsupported)
-    config = render_generation(members, include, call.model, unsupported) | form.config
-    images = [part for turn in conversation.turns for part in turn.parts]
-    if (level := resolution(images)) is not None:
-        config["mediaResolution"] = level
-    return body | ({"generationConfig": config} if config else {}) | service_tier(members, unsupported)
-
-
-# The Gemini API (generateContent, streamGenerateContent, countTokens), public and at Vertex.
-
-
-class GeminiDialect:
-    """Speaks Gemini; holds no state."""
-
-    name = "gemini"
-    counts_tokens = True
-
-    def request(self, call: Call) -> Outgoing:
-        """Translate *call*: `input_tokens` is a countTokens, all else a generateContent.
-
-        :raises InvalidRequest: a member is malformed, or cannot be carried and `call.unsupported` is `"reject"`.
-        """
-        return request.count(call) if call.operation == "input_tokens" else request.generate(call)
-
-    def translator(self, call: Call, emitter: Emitter) -> Translator:
-        """A reader for the reply, which ends the response in `close`. That of `input_tokens` leaves the object
-        `response.input_tokens` in the emitter."""
-        return CountReply(emitter) if call.operation == "input_tokens" else Reply(call, emitter)
-
-    def error(self, status: int, body: bytes) -> GatewayError | None:
-        """Read one of Google's error bodies, bare or in a list; None where *body* is not one."""
-        return errors.read_body(status, body)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ..reader import PREFIX, TERMINAL
-from .slot import Spoken
+from .slot import TextPlace
 from .values import Json
 
 STATES = frozenset({"created", "queued", "in_progress"})
@@ -19,11 +19,11 @@ PARTS = {
 }
 """What announces and ends a part: the item that it is of, and the member that it stands in."""
 TEXTS = {
-    "response.output_text": Spoken("message", "content", "output_text"),
-    "response.refusal": Spoken("message", "content", "refusal"),
-    "response.reasoning_text": Spoken("reasoning", "content", "reasoning_text"),
-    "response.reasoning": Spoken("reasoning", "content", "reasoning_text"),  # Open Responses' name
-    "response.reasoning_summary_text": Spoken("reasoning", "summary", "summary_text"),
+    "response.output_text": TextPlace("message", "content", "output_text"),
+    "response.refusal": TextPlace("message", "content", "refusal"),
+    "response.reasoning_text": TextPlace("reasoning", "content", "reasoning_text"),
+    "response.reasoning": TextPlace("reasoning", "content", "reasoning_text"),  # Open Responses' name
+    "response.reasoning_summary_text": TextPlace("reasoning", "summary", "summary_text"),
 }
 CALLS = {
     "response.function_call_arguments": ("function_call", "arguments"),
@@ -59,3 +59,19 @@ def ended_as(status: Any) -> str:
 def is_item(value: Any) -> bool:
     """Whether *value* is an item."""
     return isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != ""
+
+
+def item_of(value: Any) -> Json:
+    """Returns *value*, which should be an item.
+
+    :raises ValueError: it is none.
+    """
+    if not is_item(value):
+        raise ValueError("an item without a type")
+    item: Json = value
+    return item
+
+
+def without(event: Json, *names: str) -> Json:
+    """Returns the members of *event* but for those of these *names*."""
+    return {name: value for name, value in event.items() if name not in names}

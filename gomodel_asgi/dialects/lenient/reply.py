@@ -19,10 +19,11 @@ from ...wire.event_writer import Emitter
 from ...wire.items import CLIENT_CALLS
 from ...wire.json_scan import parsed
 from ..failure import reported_failure
-from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, type_of
+from .events import CALLS, ENDS, PARTS, PROGRESS, STATES, TEXTS, ended_as, is_item, item_of, type_of, without
+from .parts import PartedSlot
 from .roster import Roster
-from .slot import Slot, Spoken
-from .values import Account, Identity, Json, repaired_error
+from .slot import Slot, TextPlace
+from .values import Identity, Json, UpstreamResponse, repaired_error
 
 NAMELESS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 """Calls that are of no use without a name."""
@@ -38,7 +39,7 @@ class LenientTranslator:
 
     def __init__(self, emitter: Emitter, identity: Identity) -> None:
         self.emitter = emitter
-        self.account = Account(emitter, identity)
+        self.upstream = UpstreamResponse(emitter, identity)
         self.roster = Roster()
         self.unary = False
         """Whether the reply is one response, and no stream."""
@@ -76,7 +77,7 @@ class LenientTranslator:
             return  # behind an error only the failed response has a meaning
         if known is None:
             return self.rare(type, event)
-        if "in_progress" not in self.emitter.told:
+        if "in_progress" not in self.emitter.announced:
             self.begin(event)
             self.emitter.begin()
         self.emitter.meaningful = True
@@ -88,10 +89,10 @@ class LenientTranslator:
         if type == "error":
             self.emitter.report(reported_failure(encode(event)))
         elif stem == "response" and state in STATES:
-            self.account.learn(event)
-            members = {} if "object" in event else _without(event, "response")
+            self.upstream.learn(event)
+            members = {} if "object" in event else without(event, "response")
             self.begin(event, members if state == "created" else {})
-            self.account.reach(state, members)
+            self.upstream.announce(state, members)
         elif not type.isprintable():
             raise ValueError("a type that would break the line")
         elif (hosted := PROGRESS.fullmatch(type)) is not None and hosted[1] not in CLIENT_CALLS:
@@ -115,14 +116,14 @@ class LenientTranslator:
 
     def begin(self, event: Json, members: Json | None = None) -> None:
         """See that the response is announced, under the id that *event* may name."""
-        if self.account.begin(event, members or {}):
+        if self.upstream.begin(event, members or {}):
             for type, early in self.early:
                 self.unknown(type, early)
             self.early.clear()
 
     # What stands between...
 
-    def text_delta(self, event: Json, kind: Spoken) -> None:
+    def text_delta(self, event: Json, kind: TextPlace) -> None:
         delta = event.pop("delta", None)
         if delta is None:
             return
@@ -133,7 +134,7 @@ class LenientTranslator:
             logprobs = event.pop("logprobs", None) if kind.part == "output_text" else None
             slot.text_delta(kind, number, delta, logprobs, event)
 
-    def text_done(self, event: Json, kind: Spoken) -> None:
+    def text_done(self, event: Json, kind: TextPlace) -> None:
         text = event.pop("refusal" if kind.part == "refusal" else "text", None)
         slot, number = self.place(event, kind.item, kind.container)
         if slot is not None:
@@ -155,6 +156,7 @@ class LenientTranslator:
     def annotation(self, event: Json, _: None) -> None:
         number, id = event.pop("output_index", None), event.pop("item_id", None)
         slot = self.roster.find(number, id, "message") or self.opened("message", number, id)
+        assert isinstance(slot, PartedSlot)
         event.pop("annotation_index", None)
         slot.annotation(event.pop("content_index", None), event.pop("annotation", None), event)
 
@@ -183,7 +185,7 @@ class LenientTranslator:
         named = isinstance(part, dict) and part.get("type") == "reasoning_text"
         return "reasoning" if named or is_thought else type
 
-    def place(self, event: Json, type: str, container: str, *, begins: bool = False) -> tuple[Slot | None, Any]:
+    def place(self, event: Json, type: str, container: str, *, begins: bool = False) -> tuple[PartedSlot | None, Any]:
         """The open item that an event speaks of, opened if it was not announced, and the number of the part. No item
         where the event comes too late."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
@@ -191,24 +193,20 @@ class LenientTranslator:
         if slot is None:
             slot = self.opened(type, number, id)
         elif slot not in self.roster.open:
-            slot = None
+            return None, event.pop("summary_index" if container == "summary" else "content_index", None)
+        assert isinstance(slot, PartedSlot)  # as every slot of a type that has parts
         return slot, event.pop("summary_index" if container == "summary" else "content_index", None)
 
     def opened(self, type: str, number: Any, id: Any) -> Slot:
         """An item that was not announced."""
-        slot = self.roster.add(type, number, {"id": id} if isinstance(id, str) and id else {})
-        slot.named = "id" in slot.given
+        slot = self.roster.unannounced(type, number, id)
         slot.open(self.emitter, {})
         return slot
 
     def call(self, event: Json, type: str, *, begins: bool = False) -> Slot:
         """The call that an event speaks of. One that was not announced has no name yet: it is when its item comes."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
-        slot = self.roster.find(number, id, type, begins=begins)
-        if slot is None:
-            slot = self.roster.add(type, number, {"id": id} if isinstance(id, str) and id else {})
-            slot.named = "id" in slot.given
-        return slot
+        return self.roster.find(number, id, type, begins=begins) or self.roster.unannounced(type, number, id)
 
     def progress(self, type: str, phase: str, event: Json) -> None:
         """A hosted tool's call gets on."""
@@ -228,13 +226,13 @@ class LenientTranslator:
     # Items...
 
     def item_added(self, event: Json, _: None) -> None:
-        given = _item(event.pop("item", None))
+        given = item_of(event.pop("item", None))
         slot = self.roster.announced(event.pop("output_index", None), given)
         if slot is not None and slot.item is None and slot.can_open():
             slot.open(self.emitter, event)
 
     def item_done(self, event: Json, _: None) -> None:
-        given, number = _item(event.pop("item", None)), event.pop("output_index", None)
+        given, number = item_of(event.pop("item", None)), event.pop("output_index", None)
         slot = self.roster.ended(number, given)
         if slot is None:
             slot = self.roster.add(given["type"], number, given)
@@ -255,16 +253,16 @@ class LenientTranslator:
 
     def end(self, type: str, event: Json) -> None:
         """A terminal event, or what stands for one."""
-        self.account.learn(event)
+        self.upstream.learn(event)
         self.begin(event)
         self.emitter.begin()
-        status = self.account.ending(type)
-        self.adopt(self.account.given.get("output"), status)
-        members = {} if "object" in event else _without(event, "response", "usage")
+        status = self.upstream.ending(type)
+        self.adopt(self.upstream.given.get("output"), status)
+        members = {} if "object" in event else without(event, "response", "usage")
         if status == "failed":
             return self.failed(members)
         self.close_all(status)
-        self.account.end(status, members)
+        self.upstream.end(status, members)
 
     def adopt(self, output: Any, status: str) -> None:
         """Tell of the items in the final *output* what has not been told."""
@@ -293,8 +291,8 @@ class LenientTranslator:
 
     def failed(self, members: Json) -> None:
         """The upstream says that the response has failed, in an error event before or in its last one."""
-        error = self.emitter.failure or reported_failure(encode(self.account.given))
-        given = self.account.given.get("error")
+        error = self.emitter.failure or reported_failure(encode(self.upstream.given))
+        given = self.upstream.given.get("error")
         self.settle()
         own = None if isinstance(error, UpstreamAuthError) or not isinstance(given, dict) else repaired_error(given)
         self.emitter.report(error)
@@ -305,7 +303,7 @@ class LenientTranslator:
         for slot in self.roster.open:
             slot.settle()
         if self.emitter.begun and self.emitter.terminal is None:
-            self.account.describe("failed", usage=True)
+            self.upstream.describe("failed", usage=True)
 
     # Replies that come whole...
 
@@ -318,23 +316,12 @@ class LenientTranslator:
             status = "incomplete" if response.get("incomplete_details") else "completed"
         if self.emitter.stream:
             return self.event(ended_as(status), {"response": response})
-        self.account.learn({"response": response})
+        self.upstream.learn({"response": response})
         self.begin({})
         self.emitter.begin()
-        self.adopt(self.account.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
-        self.account.describe(status, usage=True)
+        self.adopt(self.upstream.given.get("output"), ITEM_STATUS.get(status, "incomplete"))
+        self.upstream.describe(status, usage=True)
         self.emitter.rest(status)
-
-
-def _item(value: Any) -> Json:
-    if not is_item(value):
-        raise ValueError("an item without a type")
-    item: Json = value
-    return item
-
-
-def _without(event: Json, *names: str) -> Json:
-    return {name: value for name, value in event.items() if name not in names}
 
 
 def _handlers() -> dict[str, tuple[Callable[[LenientTranslator, Json, Any], None], Any]]:

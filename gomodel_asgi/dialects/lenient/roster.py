@@ -12,10 +12,11 @@ from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any
 
-from .slot import Slot, content_of
+from .parts import PartedSlot
+from .slot import CONTAINERS, Slot, content_of
 from .values import Json, name_of
 
-SIGHT = 256  # open items among which one is looked for by order; no upstream has as many
+MOST_SEARCHED = 256  # open items among which one is looked for by order; no upstream has as many
 
 
 class Roster:
@@ -39,13 +40,20 @@ class Roster:
 
     def add(self, type: str, number: Any, given: Json) -> Slot:
         """Another item, of which *given* is known."""
-        slot = Slot(type, number if isinstance(number, int) else None, given)
+        kind = PartedSlot if type in CONTAINERS else Slot
+        slot = kind(type, number if isinstance(number, int) else None, given)
         self.slots.append(slot)
         self.open[slot] = None
         if slot.number is not None:
             self.shared = self.shared or slot.number in self.by_number
             self.by_number[slot.number] = slot
         self._learn(slot, given)
+        return slot
+
+    def unannounced(self, type: str, number: Any, id: Any) -> Slot:
+        """Adds an item that an event speaks of before it was announced."""
+        slot = self.add(type, number, {"id": id} if isinstance(id, str) and id else {})
+        slot.named = "id" in slot.given
         return slot
 
     def find(self, number: Any, id: Any, type: str, *, begins: bool = False) -> Slot | None:
@@ -75,7 +83,7 @@ class Roster:
     def _by_order(self, type: str, id: str, fresh: bool) -> Slot | None:
         """The last open item of *type*, or the first that no event has named yet where the event names one that nobody
         knows. An event with a *fresh* index can only mean an item that has none, and then the first."""
-        found = [slot for slot in islice(reversed(self.open), SIGHT) if slot.type == type][::-1]
+        found = [slot for slot in islice(reversed(self.open), MOST_SEARCHED) if slot.type == type][::-1]
         found = [slot for slot in found if slot.number is None] if fresh else found
         if not found or not id:
             return (found[0] if fresh else found[-1]) if found else None
@@ -95,7 +103,7 @@ class Roster:
     def announced(self, number: Any, given: Json) -> Slot | None:
         """The item that an event announces with *given*; None where it has done so before."""
         self.announces = True
-        slot = self._spoken_of(number, given)
+        slot = self._unannounced_or_again(number, given)
         if slot is None:
             slot = self.add(given["type"], number, given)
         elif slot.announced:
@@ -106,7 +114,7 @@ class Roster:
         slot.announced = True
         return slot
 
-    def _spoken_of(self, number: Any, given: Json) -> Slot | None:
+    def _unannounced_or_again(self, number: Any, given: Json) -> Slot | None:
         """The open item that *given* announces, once more or after it was spoken of."""
         id, call_id = name_of(given, "id"), name_of(given, "call_id")
         at = self.by_number.get(number) if isinstance(number, int) else None
@@ -132,8 +140,8 @@ class Roster:
             if slot in self.open or slot.repeats(given):
                 return slot
         named = name_of(given, "id") or name_of(given, "call_id")
-        for slot in islice(self.open, SIGHT):
-            if slot.akin(given) and (slot.number is None or not fresh or not named and slot.goes_on_as(given)):
+        for slot in islice(self.open, MOST_SEARCHED):
+            if slot.can_be(given) and (slot.number is None or not fresh or not named and slot.is_beginning_of(given)):
                 return slot
         return None
 
@@ -145,7 +153,7 @@ class Roster:
         own = name_of(named.given, "call_id") if named is not None else ""
         same_call = own == call_id or not own or not call_id
         for slot in (named if same_call else None, called, named if not fresh else None):
-            if slot is not None and slot.akin(given):
+            if slot is not None and slot.can_be(given):
                 yield slot
 
     def _learn(self, slot: Slot, given: Json) -> None:
@@ -164,7 +172,7 @@ class Roster:
         left = dict.fromkeys(self.slots)
 
         def pair(place: int, slot: Slot | None) -> None:
-            if pairs[place] is None and slot is not None and slot in left and slot.akin(output[place]):
+            if pairs[place] is None and slot is not None and slot in left and slot.can_be(output[place]):
                 left.pop(slot)
                 pairs[place] = slot
 
@@ -178,7 +186,7 @@ class Roster:
 
         for place, slot in enumerate(self._called(output)):
             pair(place, slot)
-        pair_by(Slot.content, content_of)
+        pair_by(lambda slot: slot.content(), content_of)
         for place in range(len(output)) if not self.shared else ():
             pair(place, self.by_number.get(place))
         pair_by(

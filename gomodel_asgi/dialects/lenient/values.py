@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from ...wire.event_writer import DEFAULTS, Emitter, Reason, encode, response_object, usage
+from ...wire.event_writer import Emitter
 from ...wire.items import LISTS, TEXT_OF_PART
+from ...wire.response import DEFAULTS, Reason, encode, response_object, usage
 from ..chat.output import LARGEST, read_usage
 from ..reader import TERMINAL
 
@@ -42,7 +43,7 @@ FILTERED = dict.fromkeys(("content-filter", "safety", "refusal", "sensitive"), "
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What all response objects of one reply have in common; *settled* says that the upstream's own id does not
+    """What all response objects of one reply have in common; *fixed_id* says that the upstream's own id does not
     count."""
 
     id: str
@@ -50,7 +51,7 @@ class Identity:
     model: str
     echo: Mapping[str, Any]
     stamp: str | None
-    settled: bool = False
+    fixed_id: bool = False
 
 
 def repaired_response(given: Json, identity: Identity, status: str) -> Json:
@@ -209,7 +210,7 @@ def filled(value: Json) -> Json:
 STATUS_ENDS = {"incomplete": "incomplete", "failed": "failed", "cancelled": "failed"}
 
 
-class Account:
+class UpstreamResponse:
     """The response of one reply. *identity* counts as far as the upstream does not say who it is."""
 
     def __init__(self, emitter: Emitter, identity: Identity) -> None:
@@ -233,16 +234,16 @@ class Account:
         if self.emitter.begun:
             return False
         id = name_of(self.given, "id") or name_of(event, "response_id")
-        id = id if id and not self.identity.settled else self.identity.id
+        id = id if id and not self.identity.fixed_id else self.identity.id
         created = timestamp(self.given.get("created_at")) or timestamp(self.given.get("created"))
         self.identity = replace(self.identity, id=id, created_at=created or self.identity.created_at)
         self.describe("queued" if self.given.get("status") == "queued" else "in_progress")
         self.emitter.announce("created", **members)
         return True
 
-    def reach(self, state: str, members: Json) -> None:
+    def announce(self, state: str, members: Json) -> None:
         """It is at a point before its end; what is told twice is told once."""
-        if state not in self.emitter.told:
+        if state not in self.emitter.announced:
             self.describe(state)
             self.emitter.announce(state, **members)
 

@@ -16,7 +16,6 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...dialects.replay import stream_of
 from ...errors import GatewayError, InvalidRequest
 from ...exchange.job import Continuation, Job, State, provider_of
 from ...exchange.reply import STREAM_TYPE, Reply
@@ -28,9 +27,9 @@ from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
-from ...wire.event_writer import response_object, usage
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
+from ...wire.response import response_object, stream_of, usage
 from ...wire.websocket_frames import Create
 
 # What one connection remembers of its responses, so that `store: false` can be continued on it.

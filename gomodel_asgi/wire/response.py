@@ -1,0 +1,219 @@
+"""The response object as JSON, with the events that a whole one could have come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from ..errors import GatewayError, UpstreamRejected
+
+Json = dict[str, Any]
+
+DONE = b"data: [DONE]\n\n"
+FRAME = b"event: %s\ndata: %s\n\n"
+"""A server-sent event: its name, which is its type, and its JSON."""
+
+DEFAULTS: Json = {
+    "background": False,
+    "frequency_penalty": 0.0,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+}
+"""Members of a response that repeat the request, and their values where the request is silent (Open Responses,
+ResponseResource: all of them are required)."""
+
+
+OPTIONAL_ECHO = ("conversation", "user", "prompt", "prompt_cache_retention")
+
+
+Reason = Literal["max_output_tokens", "max_messages", "content_filter", "steered"]
+"""Why a response is incomplete (OpenAI, Responses API reference); SDKs take it for an enumeration."""
+
+
+CODES = frozenset(
+    {
+        "server_error", "rate_limit_exceeded", "invalid_prompt", "data_residency_mismatch", "bio_policy",
+        "misalignment_policy_violation", "vector_store_timeout", "invalid_image", "invalid_image_format",
+        "invalid_base64_image", "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error",
+        "image_content_policy_violation", "invalid_image_mode", "image_file_too_large",
+        "unsupported_image_media_type", "empty_image_file", "failed_to_download_image", "image_file_not_found",
+        # Not among OpenAI's, but final to Codex, which repeats a request after any other.
+        "context_length_exceeded", "insufficient_quota", "usage_not_included",
+    }
+)  # fmt: skip
+"""The codes that a response's `error` may have (OpenAI, Responses API reference); SDKs take it for an enumeration."""
+
+
+encode = msgspec.json.Encoder().encode
+
+
+def frame(event: Mapping[str, Any]) -> bytes:
+    """*event* as one server-sent event, named by its type."""
+    return FRAME % (event["type"].encode(), encode(event))
+
+
+def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoning: int = 0) -> Json:
+    """The usage object. *input* includes cached and cache-written tokens, *output* includes reasoning tokens."""
+    return {
+        "input_tokens": input,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
+        "output_tokens": output,
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+        "total_tokens": input + output,
+    }
+
+
+def added(first: Json, second: Json) -> Json:
+    """The usage of two answers together; both are usage objects."""
+    found = dict(first)
+    for name, value in second.items():
+        known = found.get(name)
+        if isinstance(value, dict):
+            found[name] = added(known if isinstance(known, dict) else {}, value)
+        elif isinstance(value, int):
+            found[name] = value + (known if isinstance(known, int) else 0)
+    return found
+
+
+def error_event(error: GatewayError, sequence_number: int) -> Json:
+    """One `error` event in both spellings: OpenAI's flat members and the nested object that other clients read."""
+    nested = error.payload["error"]
+    assert isinstance(nested, dict)
+    flat = {"code": nested["code"], "message": nested["message"], "param": nested["param"]}
+    return {"type": "error", "sequence_number": sequence_number, **flat, "error": nested}
+
+
+def response_error(error: GatewayError) -> Json:
+    """The `error` member of a failed response; a code of ours that clients do not know is a `server_error` to them."""
+    return {"code": error.code if error.code in CODES else "server_error", "message": error.message}
+
+
+def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None) -> Json:
+    """A response that has just begun, with every member that Open Responses requires."""
+    repeated = {name: echo[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if echo.get(name) is not None}
+    response: Json = {"provider": stamp} if stamp else {}
+    response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
+    response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}
+    response |= DEFAULTS | repeated | {"usage": None}
+    response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
+    response["text"] = _echoed_text(response["text"])
+    response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
+    return response
+
+
+def _echoed_text(text: Any) -> Any:
+    """*text* with the members of its format that Open Responses requires."""
+    if not isinstance(text, dict):
+        return text
+    format = text.get("format") or DEFAULTS["text"]["format"]
+    if isinstance(format, dict) and format.get("type") == "json_schema":
+        format = {"description": None, **format, "strict": bool(format.get("strict"))}
+    return {**text, "format": format}
+
+
+def _echoed_tool(tool: Any) -> Any:
+    if not isinstance(tool, dict) or tool.get("type") != "function":
+        return tool
+    return {"description": None, "parameters": None, "strict": None, **tool}
+
+
+# A finished response told again as the event stream that it could have been.
+
+
+TERMINAL_OF_STATUS = {"incomplete": "response.incomplete", "failed": "response.failed", "cancelled": "response.failed"}
+WHOLE_FIELDS = {
+    "function_call": ("arguments", "response.function_call_arguments"),
+    "custom_tool_call": ("input", "response.custom_tool_call_input"),
+}
+TEXT_FIELDS = {"output_text": ("text", "response.output_text"), "refusal": ("refusal", "response.refusal")}
+
+
+def events_of(response: Json) -> list[Json]:
+    """Every event of *response*, numbered from 0, in the order of the event grammar."""
+    events = [*_events(response)]
+    return [{"type": event.pop("type"), "sequence_number": number, **event} for number, event in enumerate(events)]
+
+
+def stream_of(response: Json) -> bytes:
+    """`events_of` as bytes, `[DONE]` included."""
+    return b"".join(map(frame, events_of(response))) + DONE
+
+
+def _events(response: Json) -> Iterator[Json]:
+    begun = {**response, "status": "in_progress", "output": [], "usage": None, "error": None, "completed_at": None}
+    yield {"type": "response.created", "response": begun}
+    yield {"type": "response.in_progress", "response": begun}
+    for index, item in enumerate(response.get("output") or ()):
+        yield from _item(index, item)
+    if response.get("status") == "failed":
+        error = response.get("error") or {}
+        failure = UpstreamRejected(error.get("message") or "The response failed.", code=error.get("code"))
+        event = error_event(failure, 0)
+        yield {name: value for name, value in event.items() if name != "sequence_number"}
+    yield {"type": TERMINAL_OF_STATUS.get(response.get("status", ""), "response.completed"), "response": response}
+
+
+def _item(index: int, item: Json) -> Iterator[Json]:
+    place = {"item_id": item.get("id"), "output_index": index}
+    yield {"type": "response.output_item.added", "output_index": index, "item": _begun(item)}
+    if item.get("type") == "message":
+        yield from _parts(place, item)
+    elif item.get("type") == "reasoning":
+        yield from _summary(place, item)
+    elif item.get("type") in WHOLE_FIELDS:
+        field, prefix = WHOLE_FIELDS[item["type"]]
+        yield {"type": f"{prefix}.delta", **place, "delta": item.get(field, "")}
+        yield {"type": f"{prefix}.done", **place, "name": item.get("name"), field: item.get(field, "")}
+    yield {"type": "response.output_item.done", "output_index": index, "item": item}
+
+
+def _begun(item: Json) -> Json:
+    emptied: Json = {"message": {"content": []}, "reasoning": {"summary": []}}.get(item.get("type", ""), {})
+    field = WHOLE_FIELDS.get(item.get("type", ""))
+    return {**item, "status": "in_progress", **emptied, **({field[0]: ""} if field else {})}
+
+
+def _parts(place: Json, item: Json) -> Iterator[Json]:
+    for number, part in enumerate(item.get("content") or ()):
+        here = {**place, "content_index": number}
+        field, prefix = TEXT_FIELDS.get(part.get("type"), ("", ""))
+        yield {"type": "response.content_part.added", **here, "part": {**part, **_cleared(field)}}
+        if field:
+            logprobs = {"logprobs": part.get("logprobs") or []} if field == "text" else {}
+            yield {"type": f"{prefix}.delta", **here, "delta": part.get(field, ""), **logprobs}
+            yield {"type": f"{prefix}.done", **here, field: part.get(field, ""), **logprobs}
+        yield {"type": "response.content_part.done", **here, "part": part}
+
+
+def _cleared(field: str) -> Json:
+    cleared: dict[str, Json] = {"text": {"text": "", "annotations": []}, "refusal": {"refusal": ""}}
+    return cleared.get(field, {})
+
+
+def _summary(place: Json, item: Json) -> Iterator[Json]:
+    for number, part in enumerate(item.get("summary") or ()):
+        here = {**place, "summary_index": number}
+        text = part.get("text", "")
+        yield {"type": "response.reasoning_summary_part.added", **here, "part": {**part, "text": ""}}
+        yield {"type": "response.reasoning_summary_text.delta", **here, "delta": text}
+        yield {"type": "response.reasoning_summary_text.done", **here, "text": text}
+        yield {"type": "response.reasoning_summary_part.done", **here, "part": part}
