@@ -241,7 +241,7 @@ TREES = {
     "history/conversation_log.py": "what is kept has been looked at when it came",
     "history/continuation.py": "a client's input, which was counted",
     "history/references.py": "an item whose bytes and values `Mentions` bounds",
-    "emulation/compaction.py": "what we have sealed ourselves",
+    "history/compaction_item.py": "what we have sealed or kept ourselves",
     "emulation/conversations.py": "what is kept has been looked at when it came",
     "emulation/stored.py": "our own response",
     "emulation/event_log.py": "our own response",
