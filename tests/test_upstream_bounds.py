@@ -243,7 +243,6 @@ TREES = {
     "history/continuation.py": "a client's input, which was counted",
     "history/references.py": "an item whose bytes and values `Mentions` bounds",
     "emulation/compaction.py": "what we have sealed ourselves",
-    "emulation/conversations.py": "what is kept has been looked at when it came",
     "emulation/stored.py": "our own response",
     "emulation/event_log.py": "our own response",
     "server/websocket/connection_history.py": (

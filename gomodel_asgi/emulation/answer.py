@@ -17,7 +17,6 @@ from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
-from ..history.conversation_log import ConversationLog
 from ..history.quota import Quotas
 from ..history.recall import Lookups
 from ..history.recorder import Recorder, conversation_of
@@ -54,10 +53,10 @@ class GatewayState:
         self.tasks = Tasks()
         self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
-        self.conversations = Conversations(ConversationLog(self.records, self.quotas))
+        self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records)
         self.lookups = Lookups(self.records, self.compactor.expand)
-        self.recorder = Recorder(self.records, self.conversations.log, self.quotas, self.tasks)
+        self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
 
@@ -171,7 +170,7 @@ class GatewayState:
             return
         conversation = conversation_of(request.envelope.members.get("conversation"))
         if conversation is not None:
-            continuation.lines = await self.conversations.log.lines(request.tenant, conversation)
+            continuation.lines = await self.records.conversations.lines(request.tenant, conversation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.

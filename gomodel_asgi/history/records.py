@@ -9,12 +9,12 @@ import msgspec
 from ..errors import InvalidRequest
 from ..seams.store import NoStore, Store
 from ..stores.memory import MemoryStore
+from .conversation_log import CONVERSATIONS, ConversationLog
 from .ownership import OWNERS, Accounts, Ownership
 from .tenancy import Codec, Tenancy
 from .turns import TURNS, Turns
 
 ITEMS = "items"
-CONVERSATIONS = "conversations"
 
 
 class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,6 +43,7 @@ class Records:
         self.owners = Ownership(store, tenancy=self.tenancy)
         self.claims = self.owners.claims
         self.turns = Turns(store, self.tenancy)
+        self.conversations = ConversationLog(store, self.tenancy)
 
     async def claim_items(self, tenant: str | None, item_ids: Iterable[str], response_id: str, upstream: str) -> bool:
         """Remember that these items came with a response; whether none of them is another tenant's at *upstream*."""
@@ -86,7 +87,7 @@ class Records:
     async def delete(self, tenant: str | None, response_id: str) -> bool:
         """Remove a response, or a conversation, and its owner; whether there was one."""
         if response_id.startswith("conv_"):
-            await self.store.delete(CONVERSATIONS, await self.tenancy.key(tenant, response_id))
+            await self.conversations.delete(tenant, response_id)
         await self.turns.delete(tenant, response_id)
         return await self.owners.forget(tenant, response_id)
 

@@ -15,14 +15,14 @@ That is some 15 ids in a turn, and says no more than the links do: what is read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
-import anyio.lowlevel
 import msgspec
 
 from ..seams.store import Record, Store, get_many
 from ..settings import KIB
+from ..threads import paced
 from ..wire.json_scan import parsed
 from .tenancy import Codec, Tenancy, valid_id
 
@@ -139,22 +139,7 @@ class Turns:
     async def history(self, tenant: str | None, id: str) -> list[Line] | None:
         """All that was said up to and with the response *id*, in order; None where a part of it is missing, or it is
         longer than `LONGEST`."""
-        turns = await self._thread(tenant, id)
-        lines: list[Line] = []
-        following: str | None = id
-        size = 0
-        while following is not None:
-            turn = turns.pop(following, None)
-            if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
-                return None  # what was said in a conversation goes on there: it alone knows what came before
-            size += len(turn.input) + len(turn.output)
-            if size > STEP:
-                size = 0
-                await anyio.lowlevel.checkpoint()
-            said = [*items_of(turn.input, following), *items_of(turn.output, following)]
-            lines.append(Line(said, turn.account, turn.type, following))
-            following = turn.previous
-        return lines[::-1]
+        return await paced(_told(await self._thread(tenant, id), id))
 
     async def _thread(self, tenant: str | None, id: str) -> dict[str, Turn]:
         """Returns the turns up to the response *id*, by their responses: at most `LONGEST`, and not those before one
@@ -177,6 +162,25 @@ class Turns:
         records = await get_many(self._store, TURNS, [key(id) for id in asked])
         turns = {id: CODEC.decode(record) for id, record in zip(asked, records, strict=True)}
         return {id: turn for id, turn in turns.items() if turn is not None}
+
+
+def _told(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] | None]:
+    """Returns what the thread of *turns* that ends with the response *id* tells, None where a part of it is missing."""
+    lines: list[Line] = []
+    following: str | None = id
+    size = 0
+    while following is not None:
+        turn = turns.pop(following, None)
+        if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
+            return None  # what was said in a conversation goes on there: it alone knows what came before
+        said = [*items_of(turn.input, following), *items_of(turn.output, following)]
+        lines.append(Line(said, turn.account, turn.type, following))
+        following = turn.previous
+        size += len(turn.input) + len(turn.output)
+        if size > STEP:
+            size = 0
+            yield
+    return lines[::-1]
 
 
 def items_of(raw: bytes, response_id: str) -> list[Json]:
