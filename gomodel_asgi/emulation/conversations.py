@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl
 from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
-from ..history.continuation import Continuation, encoded
+from ..history.continuation import Continuation
 from ..history.conversation_log import Admit, Conversation
 from ..history.ownership import HERE, Owner
 from ..history.quota import Quotas
 from ..history.records import Records, unknown_conversation, unknown_item
-from ..history.turns import identified
+from ..history.turns import encoded, identified
 from ..providers.provider import Provider
 from ..stores.shared import available
 

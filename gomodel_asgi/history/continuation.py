@@ -18,22 +18,19 @@ from ..errors import InvalidRequest
 from ..operations import Row
 from ..providers.provider import Provider
 from ..wire.ambiguity import ARRAY
-from ..wire.json_body import Envelope, invalid_json
+from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
-from .compaction_item import is_ours
 from .ownership import Accounts, Owner
-from .portable import carried
+from .portable import carried, said
 from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response
 from .references import Reference, without
-from .turns import Line
+from .turns import Line, encoded
 
 Json = dict[str, Any]
 Warn = Callable[[Iterable[str]], None]
 
 PLACE = re.compile(r"input\[(\d+)\](.*)", re.DOTALL)
 PATH = "path"
-
-encode = msgspec.json.encode
 
 
 class Referred(msgspec.Struct, frozen=True):
@@ -187,7 +184,7 @@ class Continuation:
                 items[index] = found.item
             elif strict and not is_item(items[index]):
                 raise unknown_item()
-        return encode(items)
+        return encoded(items)
 
     def unknown(self) -> InvalidRequest:
         """The answer to the first id that this request names, where it has no owner."""
@@ -295,27 +292,10 @@ class Continuation:
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(self._said(left), account, type, native, left)
+        items = carried(said(self.lines or (), self.expand, left), account, type, native, left)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)
-
-    def _said(self, left: set[str]) -> list[Line]:
-        """What was said before, from the last compaction on: what came before that is in it."""
-        said: list[Line] = []
-        for line in self.lines or ():
-            items: list[Json] = []
-            for item in line.items:
-                if not is_ours(item):
-                    items.append(item)
-                    continue
-                try:
-                    items = self.expand(item)
-                    said.clear()
-                except InvalidRequest:  # made under another secret: the rest of the conversation is as good
-                    left.add("compaction items that do not open")
-            said.append(Line(items, line.account, line.type))
-        return said
 
     def _own(self, account: str, upstream: str | None) -> list[Any]:
         """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up."""
@@ -352,17 +332,6 @@ class Continuation:
         if not self.compacted:
             return items
         return [one for item in items for one in (self.expand(item) if isinstance(item, dict) else [item])]
-
-
-def encoded(items: list[Any]) -> bytes:
-    """*items* as JSON.
-
-    :raises InvalidRequest: they are nested too deeply.
-    """
-    try:
-        return encode(items)
-    except RecursionError:
-        raise invalid_json("it is nested too deeply.") from None
 
 
 def is_item(item: Json) -> bool:

@@ -8,12 +8,14 @@ them. A translated one gets all items but for such files: its dialect tells the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..dialects.content import Opaque
 from ..dialects.item_text import answer_text, in_words
 from ..dialects.unsupported import Unsupported
+from ..errors import InvalidRequest
+from .compaction_item import is_ours
 from .turns import Line
 
 Json = dict[str, Any]
@@ -22,6 +24,25 @@ CARRIED = frozenset({"message", "function_call", "function_call_output", "custom
 CONTENT = ("content", "output")
 UNTOLD = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item_reference"})
 """Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
+
+
+def said(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
+    """Returns what *lines* say from the last compaction on: what came before that is in it. *expand* gives the items
+    that a compaction item of ours stands for; what does not open is left out, and added to *left*."""
+    kept: list[Line] = []
+    for line in lines:
+        items: list[Json] = []
+        for item in line.items:
+            if not is_ours(item):
+                items.append(item)
+                continue
+            try:
+                items = expand(item)
+                kept.clear()
+            except InvalidRequest:  # made under another secret: the rest of the conversation is as good
+                left.add("compaction items that do not open")
+        kept.append(Line(items, line.account, line.type))
+    return kept
 
 
 def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: set[str]) -> list[Json]:

@@ -23,6 +23,7 @@ import msgspec
 from ..seams.store import Record, Store, get_many
 from ..settings import KIB
 from ..threads import paced
+from ..wire.json_body import invalid_json
 from ..wire.json_scan import parsed
 from .tenancy import Codec, Tenancy, valid_id
 
@@ -193,6 +194,17 @@ def items_of(raw: bytes, response_id: str) -> list[Json]:
         value = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": value}]}]
     found = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
     return [identified(item, f"{response_id.removeprefix('resp_')}i{number:02x}") for number, item in enumerate(found)]
+
+
+def encoded(items: list[Any]) -> bytes:
+    """Returns *items* as JSON.
+
+    :raises InvalidRequest: they are nested too deeply.
+    """
+    try:
+        return msgspec.json.encode(items)
+    except RecursionError:
+        raise invalid_json("it is nested too deeply.") from None
 
 
 PREFIXES = {

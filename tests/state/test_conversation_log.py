@@ -129,9 +129,9 @@ async def test_workers_that_add_at_once_lose_nothing_and_count_it_once(open_atom
 async def test_workers_that_add_remove_and_rename_at_once_agree(open_atomic: Open) -> None:
     logs = [Log(open_atomic()), Log(open_atomic())]
     await logs[0].create(*range(100, 106))
-    work = [logs[number % 2].add(number) for number in range(6)]
-    work += [logs[number % 2].remove(number) for number in range(100, 106)]
-    await asyncio.gather(*work, logs[0].log.update(TENANT, ID, {"a": "b"}, roomy))
+    added = [logs[number % 2].add(number) for number in range(6)]
+    removed = [logs[number % 2].remove(number) for number in range(100, 106)]
+    await asyncio.gather(*added, *removed, logs[0].log.update(TENANT, ID, {"a": "b"}, roomy))
     numbers, head = await logs[1].numbers(), await logs[0].log.find(TENANT, ID)
     await logs[0].assert_size_is_exact()
     for log in logs:
