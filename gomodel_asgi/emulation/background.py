@@ -29,7 +29,7 @@ from ..exchange.job import Job
 from ..exchange.reply import Reply, told
 from ..history.continuation import Continuation
 from ..history.ownership import HERE, Owner
-from ..history.quota import Quotas
+from ..history.quota import Quotas, too_large
 from ..history.recorder import is_stored
 from ..history.records import Records, unknown_response
 from ..history.turns import Turn
@@ -124,7 +124,7 @@ class Background:
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
-            raise InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
+            raise too_large()
         owner = Owner(
             provider.name, candidate.model, account, time.time(), type=provider.type, held=True, upstream=HERE
         )
@@ -174,7 +174,7 @@ class Background:
         """
         tenant, concurrency = job.request.tenant, job.setup.concurrency
         until = job.started + longest(target, job)
-        worker = Worker(self.records, self.leases, self.log, self.prepare, job, id, until)
+        worker = self._worker(job, id, until)
         held = await concurrency.enter_work(tenant, until - clock(), background=True)
         try:
             if await worker.claimed():
@@ -186,10 +186,13 @@ class Background:
         """Work on the response *id*, which this process has queued, when its turn comes."""
         tenant = job.request.tenant
         try:
-            await Worker(self.records, self.leases, self.log, self.prepare, job, id, until).whole(target)
+            await self._worker(job, id, until).whole(target)
         finally:
             self._here.pop((tenant, id), None)
             self.allowance.give_back(tenant)
+
+    def _worker(self, job: Job, id: str, until: float) -> Worker:
+        return Worker(self.records, self.quotas, self.leases, self.log, self.prepare, job, id, until)
 
     # Looking at it...
 

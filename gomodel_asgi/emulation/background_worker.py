@@ -15,6 +15,7 @@ from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, Sto
 from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
+from ..history.quota import Quotas, too_large
 from ..history.recorder import last_response
 from ..history.records import Records
 from ..history.turns import Turn
@@ -40,8 +41,17 @@ class Worker:
     its upstream is to get it."""
 
     def __init__(
-        self, records: Records, leases: Leases, log: EventLog, prepare: Prepare, job: Job, id: str, until: float
+        self,
+        records: Records,
+        quotas: Quotas,
+        leases: Leases,
+        log: EventLog,
+        prepare: Prepare,
+        job: Job,
+        id: str,
+        until: float,
     ) -> None:
+        self.quotas = quotas
         self.leases = leases
         self.log = log
         self.prepare = prepare
@@ -183,9 +193,10 @@ class Worker:
         if response is None:
             return await self._ended(ended_by(self.turn, GatewayFault("The upstream gave no response.")))
         output = msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"]
-        await self._ended(
-            msgspec.structs.replace(self.turn, response=marked(response), output=bytes(output), request=b"")
-        )
+        turn = msgspec.structs.replace(self.turn, response=marked(response), output=bytes(output), request=b"")
+        if not await self.quotas.admit(self.tenant, self.id, turn):
+            return await self._ended(ended(self.turn, "failed", too_large()))
+        await self._ended(turn)
 
     async def _ended(self, turn: Turn | None) -> None:
         """The last change; it comes behind the last event, so that whoever sees it sees all of them, and behind the
@@ -193,8 +204,9 @@ class Worker:
         self.over.set()
         async with self.writing:
             await self._flush()
-        if turn is not None:
-            await self.turns.replace(self.tenant, self.id, self.version, turn)
+        if turn is not None and await self.turns.replace(self.tenant, self.id, self.version, turn) is None:
+            if await self.turns.find(self.tenant, self.id) is None:  # deleted, and its room was given back before
+                await self.quotas.release(self.tenant, self.id)
         await self.leases.give_back(self.tenant, self.id)
 
     async def _beats(self, scope: anyio.CancelScope) -> None:

@@ -7,8 +7,10 @@ several workers agree, and a response costs the same whatever is kept beside it:
            "leaf/<journal>/<n>"  what lies between, in records that are written once
            "place/<id>"          in which leaf *id* is
 
-What goes is deleted before the head says so: if the worker dies between the two, it is deleted again. What has expired
-counts until it is the oldest.
+What goes is deleted before the head says so: if the worker dies between the two, it is deleted again. What comes is in
+the head before it is kept: if the worker dies between the two, too much is counted. What was deleted while the store
+was down, and what has expired, counts too. All of that ends when it is the oldest, so a tenant may have less than its
+quota for a while, and never more but for what its workers are about to keep at this moment.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import msgspec
 
-from ..errors import StoreUnavailable
+from ..errors import InvalidRequest, StoreUnavailable
 from ..seams.store import Record, require_atomic
 from ..settings import Default
 from ..tasks import loop_token
@@ -247,6 +249,11 @@ class Change:
         if held is None or not held.version:
             return await self.store.add(USAGE, self.key(HEAD), value) is not None
         return await self.store.swap(USAGE, self.key(HEAD), held.version, value) is not None
+
+
+def too_large() -> InvalidRequest:
+    """Returns the answer to a response that no room would be enough for."""
+    return InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
 
 
 def possible(records: Records, bytes: int | None) -> int | None:
