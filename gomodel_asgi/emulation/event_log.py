@@ -59,6 +59,7 @@ def ended(turn: Turn, status: str, error: GatewayError | None) -> Turn:
 
 
 def ended_by(turn: Turn | None, error: GatewayError) -> Turn | None:
+    """Returns *turn* with its response failed with *error*, None where there is none."""
     return None if turn is None else ended(turn, "failed", error)
 
 
@@ -231,6 +232,7 @@ class Follower:
         return b""
 
     async def aclose(self) -> None:
+        """Ends the reading."""
         self.over = True
 
     async def _pause(self, turn: Turn | None, until: float) -> None:

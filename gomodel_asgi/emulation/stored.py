@@ -71,7 +71,10 @@ class StoredResponses:
 
 
 def replayed(response: Json, after: int | None) -> bytes:
-    """The events of a response that has ended, those behind the sequence number *after*."""
+    """Returns the events of a response that has ended, those behind the sequence number *after*.
+
+    :raises InvalidRequest: it has not ended.
+    """
     if response.get("status") in ("queued", "in_progress"):
         raise InvalidRequest("This response has not ended and cannot be streamed.", param="stream")
     first = -1 if after is None else after

@@ -190,7 +190,10 @@ class ConversationLog:
         raise _restless()
 
     async def delete(self, tenant: str | None, id: str) -> None:
-        """Removes the conversation. Of one whose head is damaged the segments go when their time is over."""
+        """Removes the conversation. Of one whose head is damaged the segments go when their time is over.
+
+        :raises StoreUnavailable: the store does not answer, or others change the conversation all the time.
+        """
         key = await self._tenancy.keyed(tenant)
         for _ in range(ATTEMPTS):
             record = await self._store.get(CONVERSATIONS, key(id))

@@ -119,27 +119,40 @@ class NoStore:
     secret = b""
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns None."""
         return None
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Drops *value*."""
         return None
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Refuses: nothing is kept.
+
+        :raises NotImplementedError: always.
+        """
         raise NotImplementedError(self.limitation)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Refuses: nothing is kept.
+
+        :raises NotImplementedError: always.
+        """
         raise NotImplementedError(self.limitation)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Returns False."""
         return False
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives nothing."""
         return
         yield ""
 
     async def aclose(self) -> None:
+        """Does nothing."""
         return None
 
 

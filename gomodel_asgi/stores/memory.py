@@ -88,15 +88,26 @@ class MemoryStore:
         self._entries = 0
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none."""
         with self._lock:
             return self._find((collection, key))
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: there is no room for it.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
             self._keep((collection, key), value, life, ttl == math.inf)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keeps *value* where nothing is. Returns its version, None where something is.
+
+        :raises StoreUnavailable: there is no room for it.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
@@ -105,6 +116,11 @@ class MemoryStore:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
+
+        :raises StoreUnavailable: there is no room for it.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
@@ -112,6 +128,7 @@ class MemoryStore:
             return self._keep(place, value, life, ttl == math.inf) if held and held.version == expected else None
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Removes the record. Returns whether there was one."""
         place = (collection, key)
         with self._lock:
             there = self._find(place) is not None
@@ -119,6 +136,7 @@ class MemoryStore:
             return there
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order."""
         with self._lock:
             places = [*self._lasting, *(place for share in self._shares.by_owner.values() for place in share.entries)]
         for start in range(0, len(places), PAGE):

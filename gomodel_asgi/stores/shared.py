@@ -74,6 +74,7 @@ class PerLoop(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self) -> T:
+        """Returns what the running loop has, made with the first call."""
         loop = running_loop()
         found = self._held.get(loop)
         return self._open(loop) if found is None else found
