@@ -70,7 +70,7 @@ class Worker:
     # Waiting...
 
     async def whole(self, target: Target) -> None:
-        """Wait for a place of the tenant's, then work. However that ends, the response does not stay queued."""
+        """Waits for a place of the tenant's, then works. However that ends, the response does not stay queued."""
         concurrency = self.job.setup.concurrency
         held: Held = ()
         try:
@@ -135,7 +135,7 @@ class Worker:
     # Working...
 
     async def claimed(self) -> bool:
-        """Whether the response was queued, and is now this worker's."""
+        """Returns whether the response was queued, and is now this worker's."""
         found = await self._queued()
         if found is None:
             return False
@@ -148,7 +148,7 @@ class Worker:
         return version is not None
 
     async def run(self, target: Target) -> None:
-        """Read the reply to its end, and keep how it ended."""
+        """Reads the reply to its end, and keeps how it ended."""
         self.job = in_stream(self.job, self.id)
         try:
             async with anyio.create_task_group() as beside:
@@ -249,14 +249,14 @@ async def _passed(seconds: float, over: anyio.Event) -> bool:
 
 
 def reason_of(error: BaseException) -> GatewayError:
-    """What a response is told of the *error* that ended its work."""
+    """Returns the error that a response ends with where *error* ended its work."""
     if isinstance(error, Exception):
         return GatewayFault("The gateway failed to work on this response.")
     return ServerShutdown("The server was shut down; send the request again.")
 
 
 def in_stream(job: Job, id: str) -> Job:
-    """*job* as the work behind it has to be done: with a stream, under the response's id."""
+    """Returns *job* as the work behind it has to be done: with a stream, under the response's id."""
     members = {name: raw for name, raw in job.request.envelope.members.items() if name != "background"}
     envelope = job.request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
@@ -272,7 +272,7 @@ def in_stream(job: Job, id: str) -> Job:
 
 
 def trail_of(job: Job) -> Trace | None:
-    """A trail for the work behind *job*, whose own ends with the queued response; its usage is told here, once."""
+    """Returns a trace for the work behind *job*, whose own ends with the queued response, and counts its usage once."""
     if not job.setup.observers:
         return None
     request, trace = job.request, Trace(job.setup.observers, job.request_id)

@@ -29,12 +29,12 @@ USUAL = 20
 
 
 def asked_of(query: str) -> dict[str, str]:
-    """The members of a raw query, the last of each."""
+    """Returns the members of a raw query, the last of each."""
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
 def whole_number(asked: dict[str, str], name: str, least: int, most: int) -> int | None:
-    """The member *name*, None where it is absent.
+    """Returns the member *name*, None where it is absent.
 
     :raises InvalidRequest: it is no number from *least* to *most*.
     """
@@ -47,8 +47,8 @@ def whole_number(asked: dict[str, str], name: str, least: int, most: int) -> int
 
 
 def page(items: Sequence[Json], query: str) -> Json:
-    """The page of *items* (oldest first, each with an `id`) that *query* asks for; by default the 20 latest, the
-    latest first.
+    """Returns the page of *items* (oldest first, each with an `id`) that *query* asks for; by default the 20 latest,
+    the latest first.
 
     :raises InvalidRequest: a member of the query is not usable.
     """
@@ -64,7 +64,7 @@ def page(items: Sequence[Json], query: str) -> Json:
 
 
 def listed(items: Sequence[Json], *, has_more: bool = False) -> Json:
-    """*items* as a list object."""
+    """Returns *items* as a list object."""
     ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {"first_id": None, "last_id": None}
     return {"object": "list", "data": list(items), **ends, "has_more": has_more}
 
@@ -100,7 +100,7 @@ class Conversations:
     # Operations...
 
     async def answer(self, job: Job, provider: Provider, continuation: Continuation | None) -> Reply | None:
-        """The reply to an operation on conversations that are held here; None where their owner is to be asked.
+        """Returns the reply to an operation on conversations that are held here; None where their owner is to be asked.
 
         :raises InvalidRequest: it is unknown, or asked for what cannot be.
         """
@@ -180,7 +180,7 @@ def shown(id: str, conversation: Conversation | None) -> Json:
 
 
 def demanded(body: Any, name: str) -> Any:
-    """*body*, which has the member *name*.
+    """Returns *body*, which has the member *name*.
 
     :raises InvalidRequest: it has not.
     """
@@ -190,7 +190,7 @@ def demanded(body: Any, name: str) -> Any:
 
 
 def given_metadata(body: Any) -> Json:
-    """The body's `metadata`: strings by name.
+    """Returns the body's `metadata`: strings by name.
 
     :raises InvalidRequest: it is something else.
     """
@@ -202,7 +202,7 @@ def given_metadata(body: Any) -> Json:
 
 
 def brought(job: Job) -> Any:
-    """The body's `items`, with what they refer to put in.
+    """Returns the body's `items`, with what they refer to put in.
 
     :raises InvalidRequest: nothing is known here of what one of them refers to.
     """
@@ -212,7 +212,7 @@ def brought(job: Job) -> Any:
 
 
 def given_items(items: Any) -> list[Json]:
-    """The items that a body brings, each with an id.
+    """Returns the items that a body brings, each with an id.
 
     :raises InvalidRequest: they are no items, or too many.
     """

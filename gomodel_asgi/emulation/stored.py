@@ -27,7 +27,7 @@ class StoredResponses:
         self.records = records
 
     async def answer(self, job: Job, provider: str, model: str | None, background: Background) -> Reply:
-        """The reply to an operation on a response that *provider* once gave.
+        """Returns the reply to an operation on a response that *provider* once gave.
 
         :raises InvalidRequest: 404, it is there no longer; 400, it cannot be done with it.
         :raises StoreUnavailable: the store does not answer.

@@ -114,7 +114,7 @@ class Continuation:
         return not all(map(self._is_portable, self._required)) or (self.asks and self.lines is None)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
-        """The request for a native upstream, asked with a Target's own *key* (None: the provider's).
+        """Returns the request for a native upstream, asked with a Target's own *key* (None: the provider's).
 
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
@@ -128,7 +128,7 @@ class Continuation:
         return self._replayed(account, upstream, provider.type or provider.name)
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
-        """The request for an upstream that keeps nothing.
+        """Returns the request for an upstream that keeps nothing.
 
         :raises InvalidRequest: as `envelope`.
         """
@@ -143,7 +143,7 @@ class Continuation:
         return body
 
     def given_items(self) -> Any:
-        """The elements of `items`, with what they refer to put in: for a conversation that is kept here.
+        """Returns the elements of `items`, with what they refer to put in: for a conversation that is kept here.
 
         :raises InvalidRequest: nothing is known here of what one of them refers to.
         """
@@ -159,7 +159,7 @@ class Continuation:
         return self._opened(items)
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
-        """*error* about a body, with its path counted from where the client's own input begins."""
+        """Returns *error* about a body, with its path counted from where the client's own input begins."""
         match = PLACE.fullmatch(error.param or "")
         if match is not None and self.before:
             number = int(match[1]) - self.before
@@ -169,7 +169,7 @@ class Continuation:
         return error
 
     def own_input(self, *, strict: bool = False) -> bytes:
-        """The request's own input as JSON with what it refers to put in: what a turn keeps.
+        """Returns the request's own input as JSON with what it refers to put in: what a turn keeps.
 
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
@@ -187,7 +187,7 @@ class Continuation:
         return encoded(items)
 
     def unknown(self) -> InvalidRequest:
-        """The answer to the first id that this request names, where it has no owner."""
+        """Returns the answer to the first id that this request names, where it has no owner."""
         return self._unknown(self.named[0])
 
     # Where it lies...
@@ -335,5 +335,5 @@ class Continuation:
 
 
 def is_item(item: Json) -> bool:
-    """Whether *item* is one of its own, if an empty one."""
+    """Returns whether *item* is one of its own, if an empty one."""
     return item.get("type") not in (None, "item_reference")

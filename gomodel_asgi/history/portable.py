@@ -46,7 +46,8 @@ def said(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[
 
 
 def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: set[str]) -> list[Json]:
-    """The items of *lines* for the upstream *account* of this provider *type*; what is left out is added to *left*.
+    """Returns the items of *lines* for the upstream *account* of this provider *type*; what is left out is added to
+    *left*.
 
     *native* upstreams know the items that they issued; the others read those of their type.
     """
@@ -58,7 +59,7 @@ def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: 
 
 
 def abroad(items: Iterable[Json], native: bool, left: set[str]) -> list[Json]:
-    """Those *items* that any upstream can be given."""
+    """Returns those *items* that any upstream can be given."""
     taken = []
     for item in items:
         kind = item.get("type")

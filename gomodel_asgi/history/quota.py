@@ -71,13 +71,13 @@ class Quotas:
         self._queues: dict[tuple[object, str], Queue] = {}
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
-        """Make room for *turn*, which is about to be kept; False where no room would be enough."""
+        """Makes room for *turn*, which is about to be kept. Returns False where no room would be enough."""
         links = sum(map(len, turn.ancestors))
         return await self.admit_size(tenant, id, len(turn.input) + len(turn.output) + len(turn.response) + links)
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
-        """Make room for a record of *size* bytes, in place of what *id* had; False too for an id that no request could
-        name."""
+        """Makes room for a record of *size* bytes, in place of what *id* had. Returns False where no room would be
+        enough, and for an id that no request could name."""
         if self.entries is None and self.bytes is None:
             return True
         if self.entries == 0 or (self.bytes is not None and size > self.bytes) or not valid_id(id):
@@ -86,7 +86,7 @@ class Quotas:
         return True
 
     async def release(self, tenant: str | None, id: str) -> None:
-        """Give the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
+        """Gives the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
         oldest."""
         if self.entries is not None or self.bytes is not None:
             with suppress(StoreUnavailable):
@@ -154,7 +154,8 @@ class Change:
         """Whether a part of it was made, and the rest is yet to be."""
 
     async def made(self) -> bool:
-        """Try it once. False where the head was changed by others meanwhile, or where it is under way."""
+        """Tries it once. Returns False where the head was changed by others meanwhile, or where the change is under
+        way."""
         held = await self.store.get(USAGE, self.key(HEAD))
         head = HEADS.decode(held) or Head(f"{random.getrandbits(64):x}")
         self.loaded, self.steps, self.is_under_way = [], 0, False
@@ -257,8 +258,8 @@ def too_large() -> InvalidRequest:
 
 
 def possible(records: Records, bytes: int | None) -> int | None:
-    """The quota of *bytes*, None where there is none to be had or to be kept: a store that cannot hold more needs none,
-    and one that cannot tell workers apart does without the default, with a warning."""
+    """Returns the quota of *bytes*, None where there is none to be had or to be kept: a store that cannot hold more
+    needs none, and one that cannot tell workers apart does without the default, with a warning."""
     store, most = records.store, getattr(records.store, "max_bytes", None)
     if bytes is None or (isinstance(most, int) and bytes >= most):
         return None
@@ -270,11 +271,11 @@ def possible(records: Records, bytes: int | None) -> int | None:
 
 
 def place_in(head: Head, number: int) -> bytes:
-    """What a place record says: a leaf of this journal."""
+    """Returns what a place record says: a leaf of this journal."""
     return f"{head.name}/{number}".encode()
 
 
 def number_in(head: Head, record: Record | None) -> int:
-    """The number of the leaf that a place record names, -1 where that is none of this journal."""
+    """Returns the number of the leaf that a place record names, -1 where that is none of this journal."""
     journal, _, number = (b"" if record is None else record.value).rpartition(b"/")
     return int(number) if journal == head.name.encode() and re.fullmatch(rb"[0-9]{1,18}", number) else -1

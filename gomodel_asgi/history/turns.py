@@ -96,25 +96,26 @@ class Turns:
         self._tenancy = tenancy
 
     async def keep(self, tenant: str | None, id: str, turn: Turn) -> None:
-        """Keep *turn* as that of the response *id*, in place of an earlier one."""
+        """Keeps *turn* as that of the response *id*, in place of an earlier one."""
         await self._store.put(TURNS, await self._tenancy.key(tenant, id), CODEC.encode(turn))
 
     async def find(self, tenant: str | None, id: str) -> Turn | None:
-        """The turn; None for an unknown id and for another tenant's."""
+        """Returns the turn; None for an unknown id and for another tenant's."""
         return CODEC.decode(await self._record(tenant, id))
 
     async def versioned(self, tenant: str | None, id: str) -> tuple[Turn, int] | None:
-        """The turn, and its version, which `replace` asks for."""
+        """Returns the turn, and its version, which `replace` asks for."""
         record = await self._record(tenant, id)
         turn = CODEC.decode(record)
         return None if record is None or turn is None else (turn, record.version)
 
     async def replace(self, tenant: str | None, id: str, version: int, turn: Turn) -> int | None:
-        """Put *turn* in place of the one of this *version*: the new version, None where there is another by now."""
+        """Puts *turn* in place of the one of this *version*. Returns the new version, None where there is another by
+        now."""
         return await self._store.swap(TURNS, await self._tenancy.key(tenant, id), version, CODEC.encode(turn))
 
     async def delete(self, tenant: str | None, id: str) -> bool:
-        """Remove the turn; whether there was one."""
+        """Removes the turn. Returns whether there was one."""
         return await self._store.delete(TURNS, await self._tenancy.key(tenant, id)) if valid_id(id) else False
 
     async def _record(self, tenant: str | None, id: str) -> Record | None:
@@ -138,8 +139,8 @@ class Turns:
         return msgspec.structs.replace(turn, depth=depth, ancestors=ancestors)
 
     async def history(self, tenant: str | None, id: str) -> list[Line] | None:
-        """All that was said up to and with the response *id*, in order; None where a part of it is missing, or it is
-        longer than `LONGEST`."""
+        """Returns all that was said up to and with the response *id*, in order; None where a part of it is missing, or
+        it is longer than `LONGEST`."""
         return await paced(_told(await self._thread(tenant, id), id))
 
     async def _thread(self, tenant: str | None, id: str) -> dict[str, Turn]:
@@ -185,7 +186,8 @@ def _told(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] |
 
 
 def items_of(raw: bytes, response_id: str) -> list[Json]:
-    """JSON *raw* as items, each with an id: a string is a message of the user's. What is no item is left out."""
+    """Returns the JSON *raw* as items, each with an id: a string is a message of the user's. What is no item is left
+    out."""
     try:
         value = parsed(raw) if raw else []
     except (msgspec.DecodeError, RecursionError):
@@ -214,7 +216,7 @@ PREFIXES = {
 
 
 def identified(item: Json, suffix: str) -> Json:
-    """*item* as lists show it: with an id and a type, the content of a message in parts; what it has stays."""
+    """Returns *item* as lists show it: with an id and a type, the content of a message in parts; what it has stays."""
     type = item.get("type") or "message"
     shown = {**item, "type": type}
     if not isinstance(item.get("id"), str):

@@ -63,7 +63,7 @@ class Circuit:
         return self._pause > 0
 
     def enter(self) -> Pass:
-        """Leave to make one call; pair it with `answered`, `timed_out` or `given_up`.
+        """Returns leave to make one call; pair it with `answered`, `timed_out` or `given_up`.
 
         :raises StoreUnavailable: it is open, or somebody finds out at this moment.
         """
@@ -81,18 +81,18 @@ class Circuit:
             return Pass(self._state, now, self._pause > 0)
 
     def answered(self, entry: Pass) -> None:
-        """The call has ended before anybody lost patience, if with a failure."""
+        """Notes that the call has ended before anybody lost patience, if with a failure."""
         if entry.probe:
             self._change(entry, 0.0)
 
     def timed_out(self, entry: Pass) -> None:
-        """The store has not answered in time."""
+        """Notes that the store has not answered in time."""
         pause = min(self._pause * 2, LONGEST) if entry.probe else FIRST
         if self._change(entry, pause):
             logger.warning("The state store did not answer in time, and is not asked for %g s.", pause)
 
     def given_up(self, entry: Pass) -> None:
-        """The call was cancelled before it could tell anything: another one may find out."""
+        """Notes that the call was cancelled before it could tell anything: another one may find out."""
         if entry.probe:
             self._change(entry, self._pause, at_once=True)
 
@@ -209,12 +209,12 @@ class Guarded:
 
 
 def guarded(store: Store) -> Store:
-    """*store* behind a circuit breaker of its own, unless it is one that cannot hang."""
+    """Returns *store* behind a circuit breaker of its own, unless it is one that cannot hang."""
     return store if isinstance(store, MemoryStore | NoStore) else Guarded(store)
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a time-out is at the bottom of *error*, under whatever name a library tells it."""
+    """Returns whether a time-out is at the bottom of *error*, under whatever name a library tells it."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

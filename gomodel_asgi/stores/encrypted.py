@@ -84,7 +84,8 @@ class Encrypted:
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
+        added."""
         name, other, held = record
         sealed = self._sealed(collection, key, value)
         add_with = getattr(self._store, "add_with", None)
@@ -101,7 +102,7 @@ class Encrypted:
     async def add_for(
         self, owner: str, collection: str, key: str, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """`add`, counted as *owner*'s where the store shares itself among tenants."""
+        """Adds as `add` does, counted as *owner*'s where the store shares itself among tenants."""
         add_for, sealed = getattr(self._store, "add_for", None), self._sealed(collection, key, value)
         if add_for is None:
             return await self._store.add(collection, key, sealed, ttl=ttl)

@@ -137,7 +137,7 @@ class KeyValueStore:
 
 
 def unpacked(held: Mapping[str, Any] | None) -> Record | None:
-    """The record; None where there is none."""
+    """Returns the record; None where there is none."""
     match held:
         case None:
             return None

@@ -185,7 +185,8 @@ class PostgresStore:
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
+        added."""
         return await self._write("add_with", collection, key, value, ttl, *record)
 
     async def swap(

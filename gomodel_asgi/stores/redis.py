@@ -127,7 +127,8 @@ class RedisStore:
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
+        added."""
         other = self._name(record[0], record[1]), record[2]
         return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl), other)
 
@@ -227,7 +228,7 @@ def packed(version: int, value: bytes) -> bytes:
 
 
 def unpacked(held: bytes | None) -> Record | None:
-    """The record; None where there is none."""
+    """Returns the record; None where there is none."""
     if held is None:
         return None
     if len(held) < VERSION_BYTES:
@@ -236,10 +237,10 @@ def unpacked(held: bytes | None) -> Record | None:
 
 
 def milliseconds(seconds: float) -> int | None:
-    """For Redis' PX: at least 1, None for ever."""
+    """Returns *seconds* as Redis' PX takes them: at least 1, None for ever."""
     return None if seconds == math.inf else max(1, math.ceil(seconds * 1000))
 
 
 def literally(text: str) -> str:
-    """*text* as a glob pattern that matches nothing else."""
+    """Returns *text* as a glob pattern that matches nothing else."""
     return "".join("\\" + character if character in "\\*?[]" else character for character in text)
