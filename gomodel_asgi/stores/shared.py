@@ -39,8 +39,7 @@ def secret_of(given: str | bytes | None) -> bytes:
 
 @asynccontextmanager
 async def answering(timeout: float, *failures: type[Exception]) -> AsyncGenerator[None, None]:
-    """Gives what is done inside *timeout* seconds. What fails inside, with one of *failures* or one of the network's, becomes
-    `StoreUnavailable`.
+    """Gives what is done inside *timeout* seconds. One of *failures*, or of the network's, becomes `StoreUnavailable`.
 
     Only the failure's class goes into the `detail`: an engine's message may quote addresses, users and statements.
 
