@@ -17,7 +17,6 @@ from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
-from ..history.conversation_log import ConversationLog
 from ..history.quota import Quotas
 from ..history.recall import Lookups
 from ..history.recorder import Recorder, conversation_of
@@ -55,10 +54,10 @@ class GatewayState:
         self.tasks = Tasks()
         self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
-        self.conversations = Conversations(ConversationLog(self.records, self.quotas))
+        self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records, self.quotas)
         self.lookups = Lookups(self.records, self.compactor.opened)
-        self.recorder = Recorder(self.records, self.conversations.log, self.quotas, self.tasks)
+        self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed)
 
@@ -178,7 +177,7 @@ class GatewayState:
         if previous is not None:
             continuation.lines = await self.records.turns.history(request.tenant, previous)
         elif (conversation := conversation_of(request.envelope.members.get("conversation"))) is not None:
-            continuation.lines = await self.conversations.log.lines(request.tenant, conversation)
+            continuation.lines = await self.records.conversations.lines(request.tenant, conversation)
         await self.lookups.open_last(request.tenant, continuation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:

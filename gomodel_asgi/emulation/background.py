@@ -29,7 +29,7 @@ from ..exchange.job import Job
 from ..exchange.reply import Reply, told
 from ..history.continuation import Continuation
 from ..history.ownership import HERE, Owner
-from ..history.quota import Quotas
+from ..history.quota import Quotas, too_large
 from ..history.recorder import is_stored
 from ..history.records import Records, unknown_response
 from ..history.turns import Turn
@@ -74,7 +74,7 @@ class Background:
     # Beginning...
 
     async def begin(self, job: Job, target: Target, provider: Provider) -> Reply:
-        """The reply to a create that is worked on in the background: the queued response, or its events.
+        """Returns the reply to a create that is worked on in the background: the queued response, or its events.
 
         :raises InvalidRequest: it asks for what cannot be, or the store cannot bear it.
         :raises RateLimited: the tenant has as many in the background as it may.
@@ -124,7 +124,7 @@ class Background:
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
-            raise InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
+            raise too_large()
         owner = Owner(
             provider.name, candidate.model, account, time.time(), type=provider.type, held=True, upstream=HERE
         )
@@ -152,7 +152,7 @@ class Background:
     # Working...
 
     async def opened(self, ticket: str) -> tuple[str | None, str, bytes] | None:
-        """Tenant, response id and request body of *ticket*; None where there is nothing left to do.
+        """Returns tenant, response id and request body of *ticket*; None where there is nothing left to do.
 
         :raises ValueError: it is no ticket.
         """
@@ -166,15 +166,15 @@ class Background:
         return found.tenant, found.id, turn.request
 
     async def work(self, job: Job, target: Target, id: str) -> None:
-        """Work on the response *id*, whose ticket somebody has redeemed, until it has ended. Never raises for a failure
-        of the upstream.
+        """Works on the response *id*, whose ticket somebody has redeemed, until it has ended. Never raises for a
+        failure of the upstream.
 
         :raises Overloaded: its tenant has had no place for it; it stays queued.
         :raises LookupError: the policy named an unknown provider.
         """
         tenant, concurrency = job.request.tenant, job.setup.concurrency
         until = job.started + longest(target, job)
-        worker = Worker(self.records, self.leases, self.log, self.prepare, job, id, until)
+        worker = self._worker(job, id, until)
         held = await concurrency.enter_work(tenant, until - clock(), background=True)
         try:
             if await worker.claimed():
@@ -186,15 +186,18 @@ class Background:
         """Work on the response *id*, which this process has queued, when its turn comes."""
         tenant = job.request.tenant
         try:
-            await Worker(self.records, self.leases, self.log, self.prepare, job, id, until).whole(target)
+            await self._worker(job, id, until).whole(target)
         finally:
             self._here.pop((tenant, id), None)
             self.allowance.give_back(tenant)
 
+    def _worker(self, job: Job, id: str, until: float) -> Worker:
+        return Worker(self.records, self.quotas, self.leases, self.log, self.prepare, job, id, until)
+
     # Looking at it...
 
     async def settled(self, tenant: str | None, id: str) -> Turn | None:
-        """The turn; where its worker is lost, already as failed."""
+        """Returns the turn; where its worker is lost, already as failed."""
         found = await self.records.turns.versioned(tenant, id)
         if found is None:
             return None
@@ -208,7 +211,7 @@ class Background:
         return await self.records.turns.find(tenant, id)
 
     async def cancel(self, tenant: str | None, id: str) -> bytes:
-        """Cancel the response: it, as it is then.
+        """Cancels the response. Returns it as it is then.
 
         :raises InvalidRequest: it is not there, or was never in the background.
         """
@@ -227,13 +230,13 @@ class Background:
                 return cancelled.response
 
     async def stop(self, tenant: str | None, id: str) -> None:
-        """End the work on a response if it is done here; another worker notices within a beat."""
+        """Ends the work on a response if it is done here; another worker notices within a beat."""
         task = self._here.pop((tenant, id), None)
         if task is not None:
             task.cancel()
 
     def followed(self, job: Job, id: str, after: int | None, provider: str, model: str | None) -> Reply:
-        """The events of a response behind the number *after*, up to its end, as they come."""
+        """Returns the events of a response behind the number *after*, up to its end, as they come."""
         tenant, seconds = job.request.tenant, job.setup.timeouts.total
         return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
 

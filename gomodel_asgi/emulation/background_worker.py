@@ -15,6 +15,7 @@ from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, Sto
 from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
+from ..history.quota import Quotas, too_large
 from ..history.recorder import last_response
 from ..history.records import Records
 from ..history.turns import Turn
@@ -40,8 +41,17 @@ class Worker:
     its upstream is to get it."""
 
     def __init__(
-        self, records: Records, leases: Leases, log: EventLog, prepare: Prepare, job: Job, id: str, until: float
+        self,
+        records: Records,
+        quotas: Quotas,
+        leases: Leases,
+        log: EventLog,
+        prepare: Prepare,
+        job: Job,
+        id: str,
+        until: float,
     ) -> None:
+        self.quotas = quotas
         self.leases = leases
         self.log = log
         self.prepare = prepare
@@ -60,7 +70,7 @@ class Worker:
     # Waiting...
 
     async def whole(self, target: Target) -> None:
-        """Wait for a place of the tenant's, then work. However that ends, the response does not stay queued."""
+        """Waits for a place of the tenant's, then works. However that ends, the response does not stay queued."""
         concurrency = self.job.setup.concurrency
         held: Held = ()
         try:
@@ -125,7 +135,7 @@ class Worker:
     # Working...
 
     async def claimed(self) -> bool:
-        """Whether the response was queued, and is now this worker's."""
+        """Returns whether the response was queued, and is now this worker's."""
         found = await self._queued()
         if found is None:
             return False
@@ -138,7 +148,7 @@ class Worker:
         return version is not None
 
     async def run(self, target: Target) -> None:
-        """Read the reply to its end, and keep how it ended."""
+        """Reads the reply to its end, and keeps how it ended."""
         self.job = in_stream(self.job, self.id)
         try:
             async with anyio.create_task_group() as beside:
@@ -183,9 +193,10 @@ class Worker:
         if response is None:
             return await self._ended(ended_by(self.turn, GatewayFault("The upstream gave no response.")))
         output = msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"]
-        await self._ended(
-            msgspec.structs.replace(self.turn, response=marked(response), output=bytes(output), request=b"")
-        )
+        turn = msgspec.structs.replace(self.turn, response=marked(response), output=bytes(output), request=b"")
+        if not await self.quotas.admit(self.tenant, self.id, turn):
+            return await self._ended(ended(self.turn, "failed", too_large()))
+        await self._ended(turn)
 
     async def _ended(self, turn: Turn | None) -> None:
         """The last change; it comes behind the last event, so that whoever sees it sees all of them, and behind the
@@ -193,8 +204,9 @@ class Worker:
         self.over.set()
         async with self.writing:
             await self._flush()
-        if turn is not None:
-            await self.turns.replace(self.tenant, self.id, self.version, turn)
+        if turn is not None and await self.turns.replace(self.tenant, self.id, self.version, turn) is None:
+            if await self.turns.find(self.tenant, self.id) is None:  # deleted, and its room was given back before
+                await self.quotas.release(self.tenant, self.id)
         await self.leases.give_back(self.tenant, self.id)
 
     async def _beats(self, scope: anyio.CancelScope) -> None:
@@ -237,14 +249,14 @@ async def _passed(seconds: float, over: anyio.Event) -> bool:
 
 
 def reason_of(error: BaseException) -> GatewayError:
-    """What a response is told of the *error* that ended its work."""
+    """Returns the error that a response ends with where *error* ended its work."""
     if isinstance(error, Exception):
         return GatewayFault("The gateway failed to work on this response.")
     return ServerShutdown("The server was shut down; send the request again.")
 
 
 def in_stream(job: Job, id: str) -> Job:
-    """*job* as the work behind it has to be done: with a stream, under the response's id."""
+    """Returns *job* as the work behind it has to be done: with a stream, under the response's id."""
     members = {name: raw for name, raw in job.request.envelope.members.items() if name != "background"}
     envelope = job.request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
@@ -260,7 +272,7 @@ def in_stream(job: Job, id: str) -> Job:
 
 
 def trail_of(job: Job) -> Trace | None:
-    """A trail for the work behind *job*, whose own ends with the queued response; its usage is told here, once."""
+    """Returns a trace for the work behind *job*, whose own ends with the queued response, and counts its usage once."""
     if not job.setup.observers:
         return None
     request, trace = job.request, Trace(job.setup.observers, job.request_id)

@@ -9,19 +9,17 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from ..errors import InvalidRequest
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
-from ..history.continuation import Continuation, encoded
-from ..history.conversation_log import CODEC, Change, Conversation, ConversationLog, Entry, added, too_large
+from ..history.continuation import Continuation
+from ..history.conversation_log import Admit, Conversation
 from ..history.ownership import HERE, Owner
-from ..history.records import CONVERSATIONS as NAME, unknown_conversation, unknown_item
-from ..history.turns import identified
+from ..history.quota import Quotas
+from ..history.records import Records, unknown_conversation, unknown_item
+from ..history.turns import encoded, identified
 from ..providers.provider import Provider
 from ..stores.shared import available
-from ..wire.json_scan import parsed
 
 # Pages of items, as the lists of the Responses API have them: `after`, `limit` and `order`.
 
@@ -31,12 +29,12 @@ USUAL = 20
 
 
 def asked_of(query: str) -> dict[str, str]:
-    """The members of a raw query, the last of each."""
+    """Returns the members of a raw query, the last of each."""
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
 def whole_number(asked: dict[str, str], name: str, least: int, most: int) -> int | None:
-    """The member *name*, None where it is absent.
+    """Returns the member *name*, None where it is absent.
 
     :raises InvalidRequest: it is no number from *least* to *most*.
     """
@@ -49,8 +47,8 @@ def whole_number(asked: dict[str, str], name: str, least: int, most: int) -> int
 
 
 def page(items: Sequence[Json], query: str) -> Json:
-    """The page of *items* (oldest first, each with an `id`) that *query* asks for; by default the 20 latest, the
-    latest first.
+    """Returns the page of *items* (oldest first, each with an `id`) that *query* asks for; by default the 20 latest,
+    the latest first.
 
     :raises InvalidRequest: a member of the query is not usable.
     """
@@ -66,7 +64,7 @@ def page(items: Sequence[Json], query: str) -> Json:
 
 
 def listed(items: Sequence[Json], *, has_more: bool = False) -> Json:
-    """*items* as a list object."""
+    """Returns *items* as a list object."""
     ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {"first_id": None, "last_id": None}
     return {"object": "list", "data": list(items), **ends, "has_more": has_more}
 
@@ -92,17 +90,17 @@ MOST_METADATA = 16
 
 
 class Conversations:
-    """Answers what is asked of the conversations in *log*."""
+    """Answers what is asked of the conversations in *records*, each tenant's within its share of *quotas*."""
 
-    def __init__(self, log: ConversationLog) -> None:
-        self.log = log
-        self.records = log.records
-        self.quotas = log.quotas
+    def __init__(self, records: Records, quotas: Quotas) -> None:
+        self.records = records
+        self.log = records.conversations
+        self.quotas = quotas
 
     # Operations...
 
     async def answer(self, job: Job, provider: Provider, continuation: Continuation | None) -> Reply | None:
-        """The reply to an operation on conversations that are held here; None where their owner is to be asked.
+        """Returns the reply to an operation on conversations that are held here; None where their owner is to be asked.
 
         :raises InvalidRequest: it is unknown, or asked for what cannot be.
         """
@@ -120,12 +118,9 @@ class Conversations:
     async def _created(self, job: Job, provider: Provider) -> Reply:
         tenant, body = job.request.tenant, job.request.envelope.body
         id = "conv_" + secrets.token_hex(24)
-        entries = tuple(Entry(encoded([item])[1:-1]) for item in given_items(brought(job)))
-        conversation = Conversation(int(time.time()), given_metadata(body), entries)
-        key, value = await self.records.tenancy.key(tenant, id), CODEC.encode(conversation)
-        if not await self.quotas.admit_size(tenant, id, len(value)):
-            raise too_large()
-        await self.records.store.put(NAME, key, value)
+        items = encoded(given_items(brought(job)))
+        conversation = Conversation(int(time.time()), given_metadata(body), 0)
+        await self.log.create(tenant, id, conversation, items, self._admit(tenant, id))
         account = self.records.accounts.of(provider, None)
         owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True, upstream=HERE)
         await self.records.owners.remember(tenant, id, owner)
@@ -135,77 +130,57 @@ class Conversations:
         tenant, body = job.request.tenant, job.request.envelope.body
         match job.request.operation:
             case "conversation_delete":
-                await self.records.store.delete(NAME, await self.records.tenancy.key(tenant, id))
-                await self.records.owners.forget(tenant, id)
+                await self.records.delete(tenant, id)
                 await self.quotas.release(tenant, id)
                 return {"id": id, "object": "conversation.deleted", "deleted": True}
             case "conversation_update":
                 metadata = given_metadata(demanded(body, "metadata"))
-                return shown(id, await self._changed(tenant, id, lambda old: with_metadata(old, metadata)))
+                return shown(id, await self.log.update(tenant, id, metadata, self._admit(tenant, id)))
             case "conversation_items_create":
                 demanded(body, "items")
                 items = given_items(brought(job))
-                new = [Entry(encoded([item])[1:-1]) for item in items]
-                await self._changed(tenant, id, lambda old: added(old, new))
+                if await self.log.append(tenant, id, encoded(items), self._admit(tenant, id)) is None:
+                    raise unknown_conversation()
                 return listed(items)
             case "conversation_item_delete":
-                item_id = job.request.item_id or ""
-                return shown(id, await self._changed(tenant, id, lambda old: without(old, item_id)))
-        return self._shown(job, id, await self._found(tenant, id))
+                try:
+                    return shown(id, await self.log.remove_item(tenant, id, job.request.item_id or ""))
+                except LookupError:
+                    raise unknown_item() from None
+            case "conversation_retrieve":
+                return shown(id, await self.log.find(tenant, id))
+        return await self._items(job, tenant, id)
 
-    def _shown(self, job: Job, id: str, conversation: Conversation) -> Json:
-        if job.request.operation == "conversation_retrieve":
-            return shown(id, conversation)
-        items = [parsed(entry.item) for entry in conversation.entries]
+    async def _items(self, job: Job, tenant: str | None, id: str) -> Json:
+        """Returns the page of items, or the one item, that is asked for."""
+        lines = await self.log.lines(tenant, id)
+        if lines is None:
+            raise unknown_conversation()
+        items = [item for line in lines for item in line.items]
         if job.request.operation == "conversation_items":
             return page(items, job.query)
         for item in items:
             if item["id"] == job.request.item_id:
-                return item  # type: ignore[no-any-return]
+                return item
         raise unknown_item()
 
-    # One record...
-
-    async def _found(self, tenant: str | None, id: str) -> Conversation:
-        found = CODEC.decode(await self.records.store.get(NAME, await self.records.tenancy.key(tenant, id)))
-        if found is None:
-            raise unknown_conversation()
-        return found
-
-    async def _changed(self, tenant: str | None, id: str, change: Change) -> Conversation:
-        """Change the conversation, as a request asks.
-
-        :raises InvalidRequest: it is unknown, or would be larger than the tenant's quota.
-        """
-        new = await self.log.change(tenant, id, change)
-        if new is None:
-            raise too_large()
-        return new
+    def _admit(self, tenant: str | None, id: str) -> Admit:
+        return partial(self.quotas.admit_size, tenant, id)
 
 
-def with_metadata(conversation: Conversation, metadata: Json) -> Conversation:
-    return msgspec.structs.replace(conversation, metadata=metadata)
+def shown(id: str, conversation: Conversation | None) -> Json:
+    """Returns the conversation object.
 
-
-def without(conversation: Conversation, item_id: str) -> Conversation:
-    """*conversation* without one item.
-
-    :raises InvalidRequest: it has no such item.
+    :raises InvalidRequest: there is no such conversation.
     """
-    kept = tuple(entry for entry in conversation.entries if parsed(entry.item)["id"] != item_id)
-    if len(kept) == len(conversation.entries):
-        raise unknown_item()
-    return msgspec.structs.replace(conversation, entries=kept)
-
-
-def shown(id: str, conversation: Conversation) -> Json:
-    """The conversation object."""
+    if conversation is None:
+        raise unknown_conversation()
     about = {"created_at": conversation.created_at, "metadata": conversation.metadata}
     return {"id": id, "object": "conversation", **about}
 
 
 def demanded(body: Any, name: str) -> Any:
-    """*body*, which has the member *name*.
+    """Returns *body*, which has the member *name*.
 
     :raises InvalidRequest: it has not.
     """
@@ -215,7 +190,7 @@ def demanded(body: Any, name: str) -> Any:
 
 
 def given_metadata(body: Any) -> Json:
-    """The body's `metadata`: strings by name.
+    """Returns the body's `metadata`: strings by name.
 
     :raises InvalidRequest: it is something else.
     """
@@ -227,7 +202,7 @@ def given_metadata(body: Any) -> Json:
 
 
 def brought(job: Job) -> Any:
-    """The body's `items`, with what they refer to put in.
+    """Returns the body's `items`, with what they refer to put in.
 
     :raises InvalidRequest: nothing is known here of what one of them refers to.
     """
@@ -237,7 +212,7 @@ def brought(job: Job) -> Any:
 
 
 def given_items(items: Any) -> list[Json]:
-    """The items that a body brings, each with an id.
+    """Returns the items that a body brings, each with an id.
 
     :raises InvalidRequest: they are no items, or too many.
     """

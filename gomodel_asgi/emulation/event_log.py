@@ -42,28 +42,29 @@ standing = msgspec.json.Decoder(Standing).decode
 
 
 def is_under_way(turn: Turn) -> bool:
-    """Whether a response is in the background and has not ended."""
+    """Returns whether a response is in the background and has not ended."""
     return standing(turn.response).status in UNDER_WAY
 
 
 def with_status(turn: Turn, status: str, **members: Any) -> Turn:
-    """*turn* with another status of its response."""
+    """Returns *turn* with another status of its response."""
     response: Json = parsed(turn.response)
     return msgspec.structs.replace(turn, response=msgspec.json.encode({**response, "status": status, **members}))
 
 
 def ended(turn: Turn, status: str, error: GatewayError | None) -> Turn:
-    """*turn* with its response ended without an answer."""
+    """Returns *turn* with its response ended without an answer."""
     reason = None if error is None else response_error(error)
     return msgspec.structs.replace(with_status(turn, status, error=reason), request=b"")
 
 
 def ended_by(turn: Turn | None, error: GatewayError) -> Turn | None:
+    """Returns *turn* with its response failed with *error*, None where there is none."""
     return None if turn is None else ended(turn, "failed", error)
 
 
 def marked(response: bytes) -> bytes:
-    """*response* with `background` set, as its request had it."""
+    """Returns *response* with `background` set, as its request had it."""
     return msgspec.json.encode({**msgspec.json.decode(response, type=dict[str, msgspec.Raw]), "background": True})
 
 
@@ -92,14 +93,14 @@ class Leases:
         self._renewed: dict[tuple[str | None, str], tuple[float, float]] = {}
 
     async def take(self, tenant: str | None, id: str, *, waiting: bool = False) -> None:
-        """Hold the lease from now on; *waiting*: until a worker takes it."""
+        """Holds the lease from now on; *waiting*: until a worker takes it."""
         key = await self.records.tenancy.key(tenant, id)
         await self.records.store.put(LEASES, key, b"1", ttl=WAITS if waiting else self.lasts)
         if not waiting:
             self._renewed[tenant, id] = (time.monotonic(), time.monotonic())
 
     async def renew(self, tenant: str | None, id: str) -> bool:
-        """Renew the lease if it is time to; whether it is time to look around, too."""
+        """Renews the lease if it is time to. Returns whether it is time to look around, too."""
         now = time.monotonic()
         renewed, looked = self._renewed.get((tenant, id), (0.0, 0.0))
         if now - renewed >= self.lasts / 3:
@@ -111,17 +112,17 @@ class Leases:
         return looks
 
     async def is_held(self, tenant: str | None, id: str) -> bool:
-        """Whether somebody works on the response, or is expected to."""
+        """Returns whether somebody works on the response, or is expected to."""
         key = await self.records.tenancy.key(tenant, id)
         return await self.records.store.get(LEASES, key) is not None
 
     async def give_back(self, tenant: str | None, id: str) -> None:
-        """Hold it no longer."""
+        """Gives the lease back."""
         self.leave(tenant, id)
         await self.records.store.delete(LEASES, await self.records.tenancy.key(tenant, id))
 
     def leave(self, tenant: str | None, id: str) -> None:
-        """Leave it to whoever else holds it."""
+        """Leaves the lease to whoever else holds it."""
         self._renewed.pop((tenant, id), None)
 
 
@@ -150,7 +151,7 @@ _told = msgspec.json.Decoder(Told).decode
 
 
 def told_by(event: bytes) -> Told:
-    """What *event* of a log says of itself; nothing, where it has none of both (`[DONE]`)."""
+    """Returns what *event* of a log says of itself: nothing where it has neither member (`[DONE]`)."""
     parsed = parse(event)
     try:
         return Told() if parsed is None else _told(parsed.data)
@@ -165,16 +166,16 @@ class EventLog:
         self.records = records
 
     async def append(self, tenant: str | None, id: str, number: int, events: bytes) -> None:
-        """Write whole *events* as the segment *number*."""
+        """Writes whole *events* as the segment *number*."""
         await self.records.store.put(EVENTS, await self._key(tenant, id, number), events)
 
     async def read(self, tenant: str | None, id: str, number: int) -> bytes | None:
-        """The segment *number*, None where it is not written."""
+        """Returns the segment *number*, None where it is not written."""
         record = await self.records.store.get(EVENTS, await self._key(tenant, id, number))
         return record.value or None if record is not None else None
 
     async def delete(self, tenant: str | None, id: str) -> None:
-        """Remove all segments."""
+        """Removes all segments."""
         number = 0
         while await self.records.store.delete(EVENTS, await self._key(tenant, id, number)):
             number += 1
@@ -211,7 +212,7 @@ class Follower:
         self.reader = reader
 
     async def read(self, timeout: float) -> bytes:
-        """The next events, `b""` at the end.
+        """Returns the next events, `b""` at the end.
 
         :raises UpstreamTimeout: none have come for *timeout* seconds.
         """
@@ -231,6 +232,7 @@ class Follower:
         return b""
 
     async def aclose(self) -> None:
+        """Ends the reading."""
         self.over = True
 
     async def _pause(self, turn: Turn | None, until: float) -> None:
@@ -277,7 +279,8 @@ def follow(
     model: str | None,
     seconds: float,
 ) -> Reply:
-    """The events of a response behind the number *after*, up to its end and for so many *seconds*, as a reply."""
+    """Returns the events of a response behind the number *after*, up to its end and for so many *seconds*, as a
+    reply."""
     reader = NativeReader(name=None, model=model, limits=Limits())
     stream = Stream(
         Follower(log, settled, reader, tenant=tenant, id=id, after=after),

@@ -26,7 +26,7 @@ class StoredResponses:
         self.records = records
 
     async def answer(self, job: Job, provider: str, model: str | None, background: Background) -> Reply:
-        """The reply to an operation on a response that *provider* once gave.
+        """Returns the reply to an operation on a response that *provider* once gave.
 
         :raises InvalidRequest: 404, it is there no longer; 400, it cannot be done with it.
         :raises StoreUnavailable: the store does not answer.
@@ -70,7 +70,10 @@ class StoredResponses:
 
 
 def replayed(response: Json, after: int | None) -> bytes:
-    """The events of a response that has ended, those behind the sequence number *after*."""
+    """Returns the events of a response that has ended, those behind the sequence number *after*.
+
+    :raises InvalidRequest: it has not ended.
+    """
     if response.get("status") in ("queued", "in_progress"):
         raise InvalidRequest("This response has not ended and cannot be streamed.", param="stream")
     first = -1 if after is None else after

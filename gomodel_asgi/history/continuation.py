@@ -18,22 +18,20 @@ from ..errors import InvalidRequest
 from ..operations import Row
 from ..providers.provider import Provider
 from ..wire.ambiguity import ARRAY
-from ..wire.json_body import Envelope, invalid_json
+from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
 from .compaction_item import is_ours
 from .ownership import Accounts, Owner
-from .portable import carried
+from .portable import carried, said
 from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response, unopened
 from .references import Reference, without
-from .turns import Line
+from .turns import Line, encoded
 
 Json = dict[str, Any]
 Warn = Callable[[Iterable[str]], None]
 
 PLACE = re.compile(r"input\[(\d+)\](.*)", re.DOTALL)
 PATH = "path"
-
-encode = msgspec.json.encode
 
 
 class Referred(msgspec.Struct, frozen=True):
@@ -116,7 +114,7 @@ class Continuation:
         return not all(map(self._is_portable, self._required)) or (self.asks and self.lines is None)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
-        """The request for a native upstream, asked with a Target's own *key* (None: the provider's).
+        """Returns the request for a native upstream, asked with a Target's own *key* (None: the provider's).
 
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
@@ -130,7 +128,7 @@ class Continuation:
         return self._replayed(account, upstream, provider.type or provider.name)
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
-        """The request for an upstream that keeps nothing.
+        """Returns the request for an upstream that keeps nothing.
 
         :raises InvalidRequest: as `envelope`.
         """
@@ -145,7 +143,7 @@ class Continuation:
         return body
 
     def given_items(self) -> Any:
-        """The elements of `items`, with what they refer to put in: for a conversation that is kept here.
+        """Returns the elements of `items`, with what they refer to put in: for a conversation that is kept here.
 
         :raises InvalidRequest: nothing is known here of what one of them refers to.
         """
@@ -161,7 +159,7 @@ class Continuation:
         return self._opened(items)
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
-        """*error* about a body, with its path counted from where the client's own input begins."""
+        """Returns *error* about a body, with its path counted from where the client's own input begins."""
         match = PLACE.fullmatch(error.param or "")
         if match is not None and self.before:
             number = int(match[1]) - self.before
@@ -171,7 +169,7 @@ class Continuation:
         return error
 
     def own_input(self, *, strict: bool = False) -> bytes:
-        """The request's own input as JSON with what it refers to put in: what a turn keeps.
+        """Returns the request's own input as JSON with what it refers to put in: what a turn keeps.
 
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
@@ -186,10 +184,10 @@ class Continuation:
                 items[index] = found.item
             elif strict and not is_item(items[index]):
                 raise unknown_item()
-        return encode(items)
+        return encoded(items)
 
     def unknown(self) -> InvalidRequest:
-        """The answer to the first id that this request names, where it has no owner."""
+        """Returns the answer to the first id that this request names, where it has no owner."""
         return self._unknown(self.named[0])
 
     # Where it lies...
@@ -294,28 +292,10 @@ class Continuation:
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(self._said(left), account, type, native, left)
+        items = carried(said(self.lines or (), self._expanded, left), account, type, native, left)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)
-
-    def _said(self, left: set[str]) -> list[Line]:
-        """What was said before, from the last compaction on: what came before that is in it."""
-        said: list[Line] = []
-        for line in self.lines or ():
-            items: list[Json] = []
-            for item in line.items:
-                if not is_ours(item):
-                    items.append(item)
-                    continue
-                try:
-                    items = self._expanded(item)
-                    said.clear()
-                    left.clear()
-                except InvalidRequest:  # another secret made it, or it is kept no longer: the rest is as good
-                    left.add("compaction items that do not open")
-            said.append(Line(items, line.account, line.type))
-        return said
 
     def _own(self, account: str, upstream: str | None) -> list[Any]:
         """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up."""
@@ -366,17 +346,6 @@ class Continuation:
         return [*items]
 
 
-def encoded(items: list[Any]) -> bytes:
-    """*items* as JSON.
-
-    :raises InvalidRequest: they are nested too deeply.
-    """
-    try:
-        return encode(items)
-    except RecursionError:
-        raise invalid_json("it is nested too deeply.") from None
-
-
 def is_item(item: Json) -> bool:
-    """Whether *item* is one of its own, if an empty one."""
+    """Returns whether *item* is one of its own, if an empty one."""
     return item.get("type") not in (None, "item_reference")

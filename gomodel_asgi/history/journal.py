@@ -46,7 +46,7 @@ class Head(msgspec.Struct):
     gone: list[tuple[int, int]] = []
 
     def append(self, id: str, size: int) -> None:
-        """Keep *id* as the newest; whatever it had must have been taken out."""
+        """Keeps *id* as the newest; whatever it had must have been taken out."""
         self.newest.append((id, size))
         self.bytes += size
         self.count += 1
@@ -55,7 +55,7 @@ class Head(msgspec.Struct):
             self.next += 1
 
     def take(self, id: str) -> bool:
-        """Take *id* out of both ends; whether it was there."""
+        """Takes *id* out of both ends. Returns whether it was there."""
         found = False
         for end in (self.oldest, self.newest):
             for kept in [kept for kept in end if kept[0] == id]:
@@ -65,7 +65,7 @@ class Head(msgspec.Struct):
         return found
 
     def take_from(self, number: int, leaf: Iterable[Kept], id: str) -> bool:
-        """Take *id* out of the *leaf* of this number; whether it was there."""
+        """Takes *id* out of the *leaf* of this number. Returns whether it was there."""
         for index, (name, size) in enumerate(leaf):
             if name == id and (number, index) not in self.gone:
                 self.gone.append((number, index))
@@ -74,14 +74,15 @@ class Head(msgspec.Struct):
         return False
 
     def pop(self) -> tuple[str, int]:
-        """Take out the oldest, where the leaf that it was in has been loaded: its id, and the number of that leaf."""
+        """Takes out the oldest, where the leaf that it was in has been loaded. Returns its id and the number of that
+        leaf."""
         number = self.first - 1 if self.oldest else self.next
         id, size = (self.oldest or self.newest).pop(0)
         self._less(size)
         return id, number
 
     def load(self, leaf: list[Kept] | None) -> None:
-        """Make the leaf *first* the oldest; None where it is lost. What a lost one held nobody knows: its part of what
+        """Makes the leaf *first* the oldest; None where it is lost. What a lost one held nobody knows: its part of what
         lies in leaves is taken off, and what that is wrong by is set right with the last of them."""
         number, leaves = self.first, self.next - self.first
         if leaf is None:
@@ -96,19 +97,19 @@ class Head(msgspec.Struct):
             self.bytes, self.count = self._ends()
 
     def most_gone(self) -> int | None:
-        """The number of the leaf of which most is gone, where it is time to mend one."""
+        """Returns the number of the leaf of which most is gone, where it is time to mend one."""
         if len(self.gone) <= MOST_GONE:
             return None
         numbers = [number for number, _ in self.gone]
         return max(set(numbers), key=numbers.count)
 
     def mended(self, number: int, leaf: list[Kept]) -> list[Kept]:
-        """The *leaf* of this number without what is gone of it."""
+        """Returns the *leaf* of this number without what is gone of it."""
         places = set(self.gone)
         return [NOTHING if (number, index) in places else kept for index, kept in enumerate(leaf)]
 
     def forget_gone(self, number: int) -> None:
-        """Nothing has to be remembered of the leaf of this number: it is mended, or is none any more."""
+        """Forgets the places in the leaf of this number: it is mended, or is none any more."""
         self.gone = [place for place in self.gone if place[0] != number]
 
     def _ends(self) -> tuple[int, int]:

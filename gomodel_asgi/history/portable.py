@@ -8,12 +8,14 @@ them. A translated one gets all items but for such files: its dialect tells the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..dialects.content import Opaque
 from ..dialects.emulations import item_as_text, output_as_text
 from ..dialects.unsupported import Unsupported
+from ..errors import InvalidRequest
+from .compaction_item import is_ours
 from .turns import Line
 
 Json = dict[str, Any]
@@ -24,8 +26,29 @@ UNTOLD = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item
 """Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
 
 
+def said(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
+    """Returns what *lines* say from the last compaction on: what came before that is in it. *expand* gives the items
+    that a compaction item of ours stands for; what does not open is left out, and added to *left*."""
+    kept: list[Line] = []
+    for line in lines:
+        items: list[Json] = []
+        for item in line.items:
+            if not is_ours(item):
+                items.append(item)
+                continue
+            try:
+                items = expand(item)
+                kept.clear()
+                left.clear()
+            except InvalidRequest:  # another secret made it, or it is kept no longer: the rest is as good
+                left.add("compaction items that do not open")
+        kept.append(Line(items, line.account, line.type))
+    return kept
+
+
 def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: set[str]) -> list[Json]:
-    """The items of *lines* for the upstream *account* of this provider *type*; what is left out is added to *left*.
+    """Returns the items of *lines* for the upstream *account* of this provider *type*; what is left out is added to
+    *left*.
 
     *native* upstreams know the items that they issued; the others read those of their type.
     """
@@ -37,7 +60,7 @@ def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: 
 
 
 def abroad(items: Iterable[Json], native: bool, left: set[str]) -> list[Json]:
-    """Those *items* that any upstream can be given."""
+    """Returns those *items* that any upstream can be given."""
     taken = []
     for item in items:
         kind = item.get("type")

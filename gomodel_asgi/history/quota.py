@@ -7,8 +7,10 @@ several workers agree, and a response costs the same whatever is kept beside it:
            "leaf/<journal>/<n>"  what lies between, in records that are written once
            "place/<id>"          in which leaf *id* is
 
-What goes is deleted before the head says so: if the worker dies between the two, it is deleted again. What has expired
-counts until it is the oldest.
+What goes is deleted before the head says so: if the worker dies between the two, it is deleted again. What comes is in
+the head before it is kept: if the worker dies between the two, too much is counted. What was deleted while the store
+was down, and what has expired, counts too. All of that ends when it is the oldest, so a tenant may have less than its
+quota for a while, and never more but for what its workers are about to keep at this moment.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 import msgspec
 
-from ..errors import StoreUnavailable
+from ..errors import InvalidRequest, StoreUnavailable
 from ..seams.store import Record, require_atomic
 from ..settings import Default
 from ..tasks import loop_token
@@ -69,13 +71,13 @@ class Quotas:
         self._queues: dict[tuple[object, str], Queue] = {}
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
-        """Make room for *turn*, which is about to be kept; False where no room would be enough."""
+        """Makes room for *turn*, which is about to be kept. Returns False where no room would be enough."""
         links = sum(map(len, turn.ancestors))
         return await self.admit_size(tenant, id, len(turn.input) + len(turn.output) + len(turn.response) + links)
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
-        """Make room for a record of *size* bytes, in place of what *id* had; False too for an id that no request could
-        name."""
+        """Makes room for a record of *size* bytes, in place of what *id* had. Returns False where no room would be
+        enough, and for an id that no request could name."""
         if self.entries is None and self.bytes is None:
             return True
         if self.entries == 0 or (self.bytes is not None and size > self.bytes) or not valid_id(id):
@@ -84,7 +86,7 @@ class Quotas:
         return True
 
     async def release(self, tenant: str | None, id: str) -> None:
-        """Give the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
+        """Gives the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
         oldest."""
         if self.entries is not None or self.bytes is not None:
             with suppress(StoreUnavailable):
@@ -152,7 +154,8 @@ class Change:
         """Whether a part of it was made, and the rest is yet to be."""
 
     async def made(self) -> bool:
-        """Try it once. False where the head was changed by others meanwhile, or where it is under way."""
+        """Tries it once. Returns False where the head was changed by others meanwhile, or where the change is under
+        way."""
         held = await self.store.get(USAGE, self.key(HEAD))
         head = HEADS.decode(held) or Head(f"{random.getrandbits(64):x}")
         self.loaded, self.steps, self.is_under_way = [], 0, False
@@ -249,9 +252,14 @@ class Change:
         return await self.store.swap(USAGE, self.key(HEAD), held.version, value) is not None
 
 
+def too_large() -> InvalidRequest:
+    """Returns the answer to a response that no room would be enough for."""
+    return InvalidRequest("The response is larger than what may be stored.", code="quota_exceeded")
+
+
 def possible(records: Records, bytes: int | None) -> int | None:
-    """The quota of *bytes*, None where there is none to be had or to be kept: a store that cannot hold more needs none,
-    and one that cannot tell workers apart does without the default, with a warning."""
+    """Returns the quota of *bytes*, None where there is none to be had or to be kept: a store that cannot hold more
+    needs none, and one that cannot tell workers apart does without the default, with a warning."""
     store, most = records.store, getattr(records.store, "max_bytes", None)
     if bytes is None or (isinstance(most, int) and bytes >= most):
         return None
@@ -263,11 +271,11 @@ def possible(records: Records, bytes: int | None) -> int | None:
 
 
 def place_in(head: Head, number: int) -> bytes:
-    """What a place record says: a leaf of this journal."""
+    """Returns what a place record says: a leaf of this journal."""
     return f"{head.name}/{number}".encode()
 
 
 def number_in(head: Head, record: Record | None) -> int:
-    """The number of the leaf that a place record names, -1 where that is none of this journal."""
+    """Returns the number of the leaf that a place record names, -1 where that is none of this journal."""
     journal, _, number = (b"" if record is None else record.value).rpartition(b"/")
     return int(number) if journal == head.name.encode() and re.fullmatch(rb"[0-9]{1,18}", number) else -1

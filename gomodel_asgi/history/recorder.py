@@ -28,7 +28,6 @@ from ..tasks import Task, Tasks
 from ..threads import paced
 from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, short, windows
 from ..wire.sse import parse
-from .conversation_log import ConversationLog
 from .ownership import HERE, NOT_OWN, Owner
 from .quota import Quotas
 from .records import Records
@@ -80,9 +79,8 @@ class Recorder:
     """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
     another upstream can go on with it."""
 
-    def __init__(self, records: Records, conversations: ConversationLog, quotas: Quotas, tasks: Tasks) -> None:
+    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks) -> None:
         self.records = records
-        self.conversations = conversations
         self.quotas = quotas
         self.tasks = tasks
 
@@ -296,7 +294,9 @@ class Recording(msgspec.Struct):
             return
         await self.recorder.records.turns.keep(self.tenant, said.id, turn)
         if conversation is not None:
-            if not await self.recorder.conversations.append_turn(self.tenant, conversation, turn, said.id):
+            admit = partial(self.recorder.quotas.admit_size, self.tenant, conversation)
+            log = self.recorder.records.conversations
+            if not await log.append_turn(self.tenant, conversation, turn, said.id, admit):
                 self.job.warn(["the store: the conversation is larger than a tenant's quota, and was not continued"])
 
     async def _place(self, said: Said) -> None:

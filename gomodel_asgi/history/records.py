@@ -8,12 +8,12 @@ import msgspec
 
 from ..errors import InvalidRequest
 from ..seams.store import NoStore, Store, is_immediate
+from .conversation_log import CONVERSATIONS, ConversationLog
 from .ownership import OWNERS, Accounts, Ownership
 from .tenancy import Codec, Tenancy
 from .turns import TURNS, Turns
 
 ITEMS = "items"
-CONVERSATIONS = "conversations"
 COMPACTIONS = "compactions"
 
 
@@ -43,39 +43,41 @@ class Records:
         self.owners = Ownership(store, tenancy=self.tenancy)
         self.claims = self.owners.claims
         self.turns = Turns(store, self.tenancy)
+        self.conversations = ConversationLog(store, self.tenancy)
 
     async def claim_items(self, tenant: str | None, item_ids: Iterable[str], response_id: str, upstream: str) -> bool:
-        """Remember that these items came with a response; whether none of them is another tenant's at *upstream*."""
+        """Remembers that these items came with a response. Returns whether none of them is another tenant's at
+        *upstream*."""
         claims, mine = self.claims, True
         for id in item_ids:
             mine = await claims.keep(tenant, upstream, id, note=response_id) and mine
         return mine
 
     async def place(self, tenant: str | None, item_ids: Iterable[str], response_id: str) -> None:
-        """Remember it for whom they may be told without their upstream."""
+        """Remembers with which response these items came, for a tenant who may have them without their upstream."""
         value = PLACES.encode(ItemPlace(response_id))
         for key in await self.tenancy.keys(tenant, item_ids):
             await self.store.put(ITEMS, key, value)
 
     async def name_items(self, tenant: str, item_ids: Iterable[str], upstream: str, account: str, type: str) -> bool:
-        """Remember items of a response that is not stored, as `claim_items` does."""
+        """Remembers items of a response that is not stored, as `claim_items` does."""
         value, ids, mine = PLACES.encode(ItemPlace("", account, type)), [*item_ids], True
         for id, key in zip(ids, await self.tenancy.keys(tenant, ids), strict=True):
             mine = await self.claims.keep(tenant, upstream, id, (ITEMS, key, value)) and mine
         return mine
 
     async def list_items(self, tenant: str | None, container: str, item_ids: Iterable[str]) -> None:
-        """Remember that these items were listed as those of a response or conversation."""
+        """Remembers that these items were listed as those of a response or conversation."""
         for key in await self.tenancy.keys(tenant, [f"{container}/{id}" for id in item_ids]):
             await self.store.put(ITEMS, key, LISTED)
 
     async def is_listed(self, tenant: str | None, container: str, item_id: str) -> bool:
-        """Whether *tenant* was told that an item is one of that response or conversation."""
+        """Returns whether *tenant* was told that an item is one of that response or conversation."""
         key = await self.tenancy.key(tenant, f"{container}/{item_id}")
         return await self.store.get(ITEMS, key) is not None
 
     async def placed(self, tenant: str | None, item_id: str, upstreams: Iterable[str]) -> ItemPlace | None:
-        """Where an item of *tenant*'s came from: from one of *upstreams*, or from any that is known."""
+        """Returns where an item of *tenant*'s came from: from one of *upstreams*, or from any that is known."""
         if tenant is not None:
             for upstream in upstreams:
                 response_id = await self.claims.note(tenant, upstream, item_id)
@@ -84,12 +86,12 @@ class Records:
         return PLACES.decode(await self.store.get(ITEMS, await self.tenancy.key(tenant, item_id)))
 
     async def delete(self, tenant: str | None, response_id: str) -> bool:
-        """Remove a response, a conversation, or what a compaction item stands for, and its owner; whether there was
-        one."""
+        """Removes a response, a conversation, or what a compaction item stands for, and its owner. Returns whether
+        there was one."""
         if response_id.startswith("cmp_"):
             return await self.store.delete(COMPACTIONS, await self.tenancy.key(tenant, response_id))
         if response_id.startswith("conv_"):
-            await self.store.delete(CONVERSATIONS, await self.tenancy.key(tenant, response_id))
+            await self.conversations.delete(tenant, response_id)
         await self.turns.delete(tenant, response_id)
         return await self.owners.forget(tenant, response_id)
 
@@ -101,12 +103,13 @@ COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leas
 
 
 def unknown_response() -> InvalidRequest:
-    """A response that a path names."""
+    """Returns the answer to an unknown response that a path names."""
     return InvalidRequest("No such response is known here.", status=404, code="response_not_found", param="response_id")
 
 
 def unknown_previous(param: str = "previous_response_id") -> InvalidRequest:
-    """A response that is to be continued, or that a member of the body names otherwise."""
+    """Returns the answer to an unknown response that is to be continued, or that a member of the body names
+    otherwise."""
     what = "No such response is known here; leave it out."
     if param == "previous_response_id":
         what = "No such previous response is known here; send the whole conversation as 'input'."
@@ -114,14 +117,14 @@ def unknown_previous(param: str = "previous_response_id") -> InvalidRequest:
 
 
 def unknown_conversation() -> InvalidRequest:
-    """A conversation, in a path or in a request."""
+    """Returns the answer to an unknown conversation, in a path or in a request."""
     return InvalidRequest(
         "No such conversation is known here.", status=404, code="conversation_not_found", param="conversation"
     )
 
 
 def unknown_item() -> InvalidRequest:
-    """An item that a path or an `item_reference` names."""
+    """Returns the answer to an unknown item that a path or an `item_reference` names."""
     return InvalidRequest("No such item is known here.", status=404, code="item_not_found", param="item_id")
 
 
@@ -136,7 +139,7 @@ def unopened() -> InvalidRequest:
 
 
 def exclusive() -> InvalidRequest:
-    """What was said before is named twice."""
+    """Returns the answer to a request that names what was said before in two ways."""
     return InvalidRequest(
         "Give either 'previous_response_id' or 'conversation'.",
         code="mutually_exclusive_parameters",
@@ -145,7 +148,7 @@ def exclusive() -> InvalidRequest:
 
 
 def unsupported(operation: str) -> InvalidRequest:
-    """The upstream cannot do it, and there is nothing stored to do it with."""
+    """Returns the answer to what the upstream cannot do, where nothing is stored to do it with."""
     return InvalidRequest(
         f"This provider does not support '{operation}' here.", status=501, code="unsupported_response_operation"
     )

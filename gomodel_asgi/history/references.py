@@ -99,7 +99,7 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 def references(items: Iterable[Item | None], member: str, start: int = 0) -> list[Reference]:
-    """What *items*, the elements of *member* from the place *start* on, refer to, in order."""
+    """Returns what *items*, the elements of *member* from the place *start* on, refer to, in order."""
     found: list[Reference] = []
     for index, item in enumerate(items, start):
         if item is None:
@@ -111,7 +111,7 @@ def references(items: Iterable[Item | None], member: str, start: int = 0) -> lis
 
 
 def slim(item: Item) -> Item:
-    """What of *item* may refer to something, or be a compaction item."""
+    """Returns what of *item* may refer to something, or be a compaction item."""
     told = _told(item)
     kinds = {one.kind for one in _references(told, "", 0)}
     named = {"id": kinds - {"approval"}, "approval_request_id": "approval" in kinds, "encrypted_content": True}
@@ -133,7 +133,7 @@ def _is_plainly_whole(item: Item) -> bool:
 
 
 def only_named(output: Raw) -> list[str]:
-    """The ids of those items of a response's *output* that a client can give back by their ids alone.
+    """Returns the ids of those items of a response's *output* that a client can give back by their ids alone.
 
     :raises InvalidRequest: they cannot be read, or can be read in two ways.
     """
@@ -143,7 +143,7 @@ def only_named(output: Raw) -> list[str]:
 
 
 def may_be_nested(raw: bytes) -> Generator[None, None, bool]:
-    """Whether anywhere in the JSON *raw* an `item_reference` may be spoken of, however it is spelled."""
+    """Returns whether anywhere in the JSON *raw* an `item_reference` may be spoken of, however it is spelled."""
     for start in range(0, len(raw), STEP):
         end = start + STEP + len(SPOKEN)
         if raw.find(SPOKEN, start, end) >= 0:
@@ -156,7 +156,8 @@ def may_be_nested(raw: bytes) -> Generator[None, None, bool]:
 
 
 def nested(item: bytes) -> list[str]:
-    """The ids of the `item_reference`s that stand below *item* (JSON, an object or a list), where no API has any.
+    """Returns the ids of the `item_reference`s that stand below *item* (JSON, an object or a list), where no API has
+    any.
 
     :raises RecursionError: it is nested too deeply.
     """
@@ -173,8 +174,8 @@ def nested(item: bytes) -> list[str]:
 
 
 def without(raw: bytes, gone: Sequence[int]) -> bytes:
-    """The list *raw* without the reasoning at the places *gone*, nor the ids of what its response said after it; every
-    other item as it was, byte for byte."""
+    """Returns the list *raw* without the reasoning at the places *gone*, nor the ids of what its response said after
+    it; every other item as it was, byte for byte."""
     kept, behind = [], False
     for index, item in enumerate(map(bytes, _raws(raw))):
         if index in gone:
@@ -186,7 +187,7 @@ def without(raw: bytes, gone: Sequence[int]) -> bytes:
 
 
 def response_of(item_id: str) -> str | None:
-    """The response that an item of ours came with, None where the id is not one that we make."""
+    """Returns the response that an item of ours came with, None where the id is not one that we make."""
     match = OURS.fullmatch(item_id)
     return None if match is None else f"resp_{match[1]}"
 
@@ -283,7 +284,7 @@ def _has(members: Members, names: Iterable[str]) -> bool:
 
 
 def holds(value: Raw) -> bool:
-    """Whether *value* is text, a list or an object, and not an empty one."""
+    """Returns whether *value* is text, a list or an object, and not an empty one."""
     view = memoryview(value)
     if view[0] == QUOTE:
         return len(view) > 2

@@ -15,14 +15,15 @@ That is some 15 ids in a turn, and says no more than the links do: what is read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
-import anyio.lowlevel
 import msgspec
 
 from ..seams.store import Record, Store, get_many
 from ..settings import KIB
+from ..threads import paced
+from ..wire.json_body import invalid_json
 from ..wire.json_scan import parsed
 from .tenancy import Codec, Tenancy, valid_id
 
@@ -95,25 +96,26 @@ class Turns:
         self._tenancy = tenancy
 
     async def keep(self, tenant: str | None, id: str, turn: Turn) -> None:
-        """Keep *turn* as that of the response *id*, in place of an earlier one."""
+        """Keeps *turn* as that of the response *id*, in place of an earlier one."""
         await self._store.put(TURNS, await self._tenancy.key(tenant, id), CODEC.encode(turn))
 
     async def find(self, tenant: str | None, id: str) -> Turn | None:
-        """The turn; None for an unknown id and for another tenant's."""
+        """Returns the turn; None for an unknown id and for another tenant's."""
         return CODEC.decode(await self._record(tenant, id))
 
     async def versioned(self, tenant: str | None, id: str) -> tuple[Turn, int] | None:
-        """The turn, and its version, which `replace` asks for."""
+        """Returns the turn, and its version, which `replace` asks for."""
         record = await self._record(tenant, id)
         turn = CODEC.decode(record)
         return None if record is None or turn is None else (turn, record.version)
 
     async def replace(self, tenant: str | None, id: str, version: int, turn: Turn) -> int | None:
-        """Put *turn* in place of the one of this *version*: the new version, None where there is another by now."""
+        """Puts *turn* in place of the one of this *version*. Returns the new version, None where there is another by
+        now."""
         return await self._store.swap(TURNS, await self._tenancy.key(tenant, id), version, CODEC.encode(turn))
 
     async def delete(self, tenant: str | None, id: str) -> bool:
-        """Remove the turn; whether there was one."""
+        """Removes the turn. Returns whether there was one."""
         return await self._store.delete(TURNS, await self._tenancy.key(tenant, id)) if valid_id(id) else False
 
     async def _record(self, tenant: str | None, id: str) -> Record | None:
@@ -137,24 +139,9 @@ class Turns:
         return msgspec.structs.replace(turn, depth=depth, ancestors=ancestors)
 
     async def history(self, tenant: str | None, id: str) -> list[Line] | None:
-        """All that was said up to and with the response *id*, in order; None where a part of it is missing, or it is
-        longer than `LONGEST`."""
-        turns = await self._thread(tenant, id)
-        lines: list[Line] = []
-        following: str | None = id
-        size = 0
-        while following is not None:
-            turn = turns.pop(following, None)
-            if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
-                return None  # what was said in a conversation goes on there: it alone knows what came before
-            size += len(turn.input) + len(turn.output)
-            if size > STEP:
-                size = 0
-                await anyio.lowlevel.checkpoint()
-            said = [*items_of(turn.input, following), *items_of(turn.output, following)]
-            lines.append(Line(said, turn.account, turn.type, following))
-            following = turn.previous
-        return lines[::-1]
+        """Returns all that was said up to and with the response *id*, in order; None where a part of it is missing, or
+        it is longer than `LONGEST`."""
+        return await paced(_told(await self._thread(tenant, id), id))
 
     async def _thread(self, tenant: str | None, id: str) -> dict[str, Turn]:
         """Returns the turns up to the response *id*, by their responses: at most `LONGEST`, and not those before one
@@ -179,8 +166,28 @@ class Turns:
         return {id: turn for id, turn in turns.items() if turn is not None}
 
 
+def _told(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] | None]:
+    """Returns what the thread of *turns* that ends with the response *id* tells, None where a part of it is missing."""
+    lines: list[Line] = []
+    following: str | None = id
+    size = 0
+    while following is not None:
+        turn = turns.pop(following, None)
+        if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
+            return None  # what was said in a conversation goes on there: it alone knows what came before
+        said = [*items_of(turn.input, following), *items_of(turn.output, following)]
+        lines.append(Line(said, turn.account, turn.type, following))
+        following = turn.previous
+        size += len(turn.input) + len(turn.output)
+        if size > STEP:
+            size = 0
+            yield
+    return lines[::-1]
+
+
 def items_of(raw: bytes, response_id: str) -> list[Json]:
-    """JSON *raw* as items, each with an id: a string is a message of the user's. What is no item is left out."""
+    """Returns the JSON *raw* as items, each with an id: a string is a message of the user's. What is no item is left
+    out."""
     try:
         value = parsed(raw) if raw else []
     except (msgspec.DecodeError, RecursionError):
@@ -191,6 +198,17 @@ def items_of(raw: bytes, response_id: str) -> list[Json]:
     return [identified(item, f"{response_id.removeprefix('resp_')}i{number:02x}") for number, item in enumerate(found)]
 
 
+def encoded(items: list[Any]) -> bytes:
+    """Returns *items* as JSON.
+
+    :raises InvalidRequest: they are nested too deeply.
+    """
+    try:
+        return msgspec.json.encode(items)
+    except RecursionError:
+        raise invalid_json("it is nested too deeply.") from None
+
+
 PREFIXES = {
     "message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco",
     "custom_tool_call": "ctc", "custom_tool_call_output": "ctco", "compaction": "cmp",
@@ -198,7 +216,7 @@ PREFIXES = {
 
 
 def identified(item: Json, suffix: str) -> Json:
-    """*item* as lists show it: with an id and a type, the content of a message in parts; what it has stays."""
+    """Returns *item* as lists show it: with an id and a type, the content of a message in parts; what it has stays."""
     type = item.get("type") or "message"
     shown = {**item, "type": type}
     if not isinstance(item.get("id"), str):

@@ -109,38 +109,38 @@ class Store(Protocol):
     #     delete_many  `async (collection, keys)`, likewise
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """The record, None where there is none. One that is there and cannot be read is `unreadable`: to most that is
-        as good as none, but a generation that is damaged must not be taken for one that was never raised."""
+        """Returns the record, None where there is none. One that is there and cannot be read is `unreadable`: to most
+        that is as good as none, but a generation that is damaged must not be taken for one that was never raised."""
         ...
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keep *value*, in place of what was there."""
+        """Keeps *value*, in place of what was there."""
         ...
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Keep *value* only if nothing is there: its version, or None where something is. Of several that add the
+        """Keeps *value* only if nothing is there. Returns its version, None where something is. Of several that add the
         same key at once exactly one gets a version."""
         ...
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Replace the record only if its version is *expected*: the new version, or None where it is another one or
-        absent. Of several that swap the same version at once exactly one gets a version."""
+        """Replaces the record only if its version is *expected*. Returns the new version, None where it is another one
+        or absent. Of several that swap the same version at once exactly one gets a version."""
         ...
 
     async def delete(self, collection: str, key: str) -> bool:
-        """Remove the record; whether there was one."""
+        """Removes the record. Returns whether there was one."""
         ...
 
     def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """The keys that begin with *prefix*, in any order. A key that is there from the first to the last moment is
-        given at least once; one that comes or goes meanwhile may or may not be. Close it (`aclosing`) if you leave it
-        early."""
+        """Gives the keys that begin with *prefix*, in any order. A key that is there from the first to the last
+        moment is given at least once; one that comes or goes meanwhile may or may not be. Close it (`aclosing`) if you
+        leave it early."""
         ...
 
     async def aclose(self) -> None:
-        """Close what the running event loop has open. The store stays usable and opens anew. Never raises."""
+        """Closes what the running event loop has open. The store stays usable and opens anew. Never raises."""
         ...
 
 
@@ -153,27 +153,40 @@ class NoStore:
     secret = b""
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns None."""
         return None
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Drops *value*."""
         return None
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Refuses: nothing is kept.
+
+        :raises NotImplementedError: always.
+        """
         raise NotImplementedError(self.limitation)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Refuses: nothing is kept.
+
+        :raises NotImplementedError: always.
+        """
         raise NotImplementedError(self.limitation)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Returns False."""
         return False
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives nothing."""
         return
         yield ""
 
     async def aclose(self) -> None:
+        """Does nothing."""
         return None
 
 
@@ -222,7 +235,7 @@ async def delete_many(store: Store, collection: str, keys: Sequence[str]) -> Non
 
 
 def require_atomic(store: Store, purpose: str) -> None:
-    """Refuse *store* for *purpose* ("Background work") unless its `add` and `swap` are atomic.
+    """Refuses *store* for *purpose* ("Background work") unless its `add` and `swap` are atomic.
 
     :raises ValueError: naming the purpose, the reason, and the stores that can.
     """
@@ -245,5 +258,6 @@ def lifetime(ttl: float | None, default: float) -> float:
 
 
 def new_version() -> int:
-    """A number of 1 to 2**63 - 1, which every engine can hold, that no other write is expected to have drawn."""
+    """Returns a number of 1 to 2**63 - 1, which every engine can hold, that no other write is expected to have
+    drawn."""
     return random.getrandbits(63) or 1

@@ -62,7 +62,7 @@ class Circuit:
         return self._pause > 0
 
     def enter(self) -> Pass:
-        """Leave to make one call; pair it with `answered`, `timed_out` or `given_up`.
+        """Returns leave to make one call; pair it with `answered`, `timed_out` or `given_up`.
 
         :raises StoreUnavailable: it is open, or somebody finds out at this moment.
         """
@@ -80,18 +80,18 @@ class Circuit:
             return Pass(self._state, now, self._pause > 0)
 
     def answered(self, entry: Pass) -> None:
-        """The call has ended before anybody lost patience, if with a failure."""
+        """Notes that the call has ended before anybody lost patience, if with a failure."""
         if entry.probe:
             self._change(entry, 0.0)
 
     def timed_out(self, entry: Pass) -> None:
-        """The store has not answered in time."""
+        """Notes that the store has not answered in time."""
         pause = min(self._pause * 2, LONGEST) if entry.probe else FIRST
         if self._change(entry, pause):
             logger.warning("The state store did not answer in time, and is not asked for %g s.", pause)
 
     def given_up(self, entry: Pass) -> None:
-        """The call was cancelled before it could tell anything: another one may find out."""
+        """Notes that the call was cancelled before it could tell anything: another one may find out."""
         if entry.probe:
             self._change(entry, self._pause, at_once=True)
 
@@ -123,6 +123,10 @@ class Guarded:
         return f"<Guarded {self._store!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         return await self._asked(self._store.get, collection, key)
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
@@ -133,17 +137,36 @@ class Guarded:
         return await self._asked(at_once, collection, keys)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         await self._asked(self._store.put, collection, key, value, ttl=ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keeps *value* where nothing is. Returns its version, None where something is.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._asked(self._store.add, collection, key, value, ttl=ttl)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._asked(self._store.swap, collection, key, expected, value, ttl=ttl)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Removes the record. Returns whether there was one.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         return await self._asked(self._store.delete, collection, key)
 
     async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
@@ -155,11 +178,16 @@ class Guarded:
             await self.delete(collection, key)
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         async with aclosing(self._store.scan(collection, prefix)) as keys:
             while (key := await self._asked(anext, keys, None)) is not None:
                 yield key
 
     async def aclose(self) -> None:
+        """Closes what the running event loop has open. The store stays usable."""
         await self._store.aclose()
 
     async def _asked(self, call: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
@@ -180,12 +208,12 @@ class Guarded:
 
 
 def guarded(store: Store) -> Store:
-    """*store* behind a circuit breaker of its own, unless it is one that cannot hang."""
+    """Returns *store* behind a circuit breaker of its own, unless it is one that cannot hang."""
     return store if isinstance(store, NoStore) or is_immediate(store) else Guarded(store)
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether a time-out is at the bottom of *error*, under whatever name a library tells it."""
+    """Returns whether a time-out is at the bottom of *error*, under whatever name a library tells it."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

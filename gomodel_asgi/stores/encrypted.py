@@ -54,6 +54,10 @@ class Encrypted:
         return f"<Encrypted {self._store!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         return self._opened_record(collection, key, await self._store.get(collection, key))
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
@@ -62,15 +66,26 @@ class Encrypted:
         return [self._opened_record(collection, key, record) for key, record in zip(keys, records, strict=True)]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         await self._store.put(collection, key, self._sealed(collection, key, value), ttl=ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keeps *value* where nothing is. Returns its version, None where something is.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._store.add(collection, key, self._sealed(collection, key, value), ttl=ttl)
 
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
+        added."""
         name, other, held = record
         sealed = self._sealed(collection, key, value)
         add_with = getattr(self._store, "add_with", None)
@@ -87,7 +102,7 @@ class Encrypted:
     async def add_for(
         self, owner: str, collection: str, key: str, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """`add`, counted as *owner*'s where the store shares itself among tenants."""
+        """Adds as `add` does, counted as *owner*'s where the store shares itself among tenants."""
         add_for, sealed = getattr(self._store, "add_for", None), self._sealed(collection, key, value)
         if add_for is None:
             return await self._store.add(collection, key, sealed, ttl=ttl)
@@ -97,9 +112,18 @@ class Encrypted:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._store.swap(collection, key, expected, self._sealed(collection, key, value), ttl=ttl)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Removes the record. Returns whether there was one.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         return await self._store.delete(collection, key)
 
     async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
@@ -107,9 +131,14 @@ class Encrypted:
         await delete_many(self._store, collection, keys)
 
     def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         return self._store.scan(collection, prefix)
 
     async def aclose(self) -> None:
+        """Closes what the running event loop has open. The store stays usable."""
         await self._store.aclose()
 
     # One value...

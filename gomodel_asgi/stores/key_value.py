@@ -57,6 +57,10 @@ class KeyValueStore:
         return f"<KeyValueStore of {type(self._store).__name__} namespace={self._namespace!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         async with answering(self._timeout, Exception):
             held = await self._store.get(key, collection=self._name(collection))
         return unpacked(held)
@@ -68,6 +72,11 @@ class KeyValueStore:
         return [unpacked(one) for one in held]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         seconds = lifetime(ttl, self._ttl)
         held = {"version": new_version(), "value": base64.b64encode(value).decode("ascii")}
         async with answering(self._timeout, Exception):
@@ -76,15 +85,27 @@ class KeyValueStore:
             )
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Refuses: the engine cannot tell whether something is there while it writes.
+
+        :raises NotImplementedError: always.
+        """
         raise NotImplementedError(self.limitation)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Refuses: the engine cannot compare and swap.
+
+        :raises NotImplementedError: always.
+        """
         raise NotImplementedError(self.limitation)
 
     async def delete(self, collection: str, key: str) -> bool:
         # What has expired counts as deleted with some engines, so look before.
+        """Removes the record. Returns whether there was one.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         there = await self.get(collection, key) is not None
         async with answering(self._timeout, Exception):
             return await self._store.delete(key, collection=self._name(collection)) and there
@@ -95,6 +116,11 @@ class KeyValueStore:
             await self._store.delete_many(keys, collection=self._name(collection))
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order.
+
+        :raises NotImplementedError: the engine does not enumerate its keys.
+        :raises StoreUnavailable: the store does not answer.
+        """
         if not isinstance(self._store, AsyncEnumerateKeysProtocol):
             raise NotImplementedError(f"{type(self._store).__name__} does not enumerate its keys.")
         async with answering(self._timeout, Exception):
@@ -111,7 +137,7 @@ class KeyValueStore:
 
 
 def unpacked(held: Mapping[str, Any] | None) -> Record | None:
-    """The record; None where there is none."""
+    """Returns the record; None where there is none."""
     match held:
         case None:
             return None

@@ -92,6 +92,7 @@ class MemoryStore:
         self._entries = 0
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none."""
         with self._lock:
             entry = self._used((collection, key))
         if entry is None:
@@ -100,11 +101,21 @@ class MemoryStore:
         return Record(value if isinstance(value, bytes) else value.packed(), entry.version)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: there is no room for it.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
             self._keep((collection, key), value, len(value), life, ttl == math.inf)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keeps *value* where nothing is. Returns its version, None where something is.
+
+        :raises StoreUnavailable: there is no room for it.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
@@ -113,6 +124,11 @@ class MemoryStore:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
+
+        :raises StoreUnavailable: there is no room for it.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
@@ -122,6 +138,7 @@ class MemoryStore:
             return self._keep(place, value, len(value), life, ttl == math.inf)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Removes the record. Returns whether there was one."""
         place = (collection, key)
         with self._lock:
             there = self._used(place) is not None
@@ -129,6 +146,7 @@ class MemoryStore:
             return there
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order."""
         with self._lock:
             places = [*self._lasting, *(place for share in self._shares.by_owner.values() for place in share.entries)]
         for start in range(0, len(places), PAGE):

@@ -152,6 +152,10 @@ class PostgresStore:
         return f"<PostgresStore table={self._table!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         row = await self._row("get", collection, key)
         return None if row is None else Record(row["value"], row["version"])
 
@@ -163,23 +167,43 @@ class PostgresStore:
         return [found.get(key) for key in keys]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         await self._write("put", collection, key, value, ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keeps *value* where nothing is. Returns its version, None where something is.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._write("add", collection, key, value, ttl)
 
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
+        added."""
         return await self._write("add_with", collection, key, value, ttl, *record)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._write("swap", collection, key, value, ttl, expected)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Removes the record. Returns whether there was one.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         row = await self._row("delete", collection, key)
         return bool(row and row[0])
 
@@ -189,6 +213,10 @@ class PostgresStore:
             await connection.execute(self._statements["delete_many"], collection, keys)
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         last = ""
         while True:
             async with self._connection() as connection:
@@ -200,6 +228,7 @@ class PostgresStore:
             last = rows[-1]["key"]
 
     async def aclose(self) -> None:
+        """Closes what the running event loop has open. The store stays usable."""
         database = self._databases.take()
         if database is not None and self._ours:
             await database.aclose()
@@ -248,12 +277,14 @@ class Database:
         self._pool: Any = None
 
     async def pool(self) -> Any:
+        """Returns the pool, opened with the first call, when the table is there too."""
         async with self._lock:
             if self._pool is None:
                 self._pool = await self._opened()
             return self._pool
 
     async def aclose(self) -> None:
+        """Closes the pool. Never raises."""
         if self._pool is not None:
             with suppress(StoreUnavailable):
                 async with answering(self._timeout, *FAILURES):

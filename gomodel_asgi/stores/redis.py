@@ -90,6 +90,10 @@ class RedisStore:
         return f"<RedisStore namespace={self._namespace!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
+        """Returns the record, None where there is none.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         async with answering(self._timeout, RedisError):
             held: Any = await self._clients.get().get(self._name(collection, key))
         return unpacked(held)
@@ -103,26 +107,46 @@ class RedisStore:
         return [unpacked(one) for one in held]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keeps *value*, in place of what was there.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         life = milliseconds(lifetime(ttl, self._ttl))
         async with answering(self._timeout, RedisError):
             await self._clients.get().set(self._name(collection, key), packed(new_version(), value), px=life)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
+        """Keeps *value* where nothing is. Returns its version, None where something is.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl))
 
     async def add_with(
         self, collection: str, key: str, value: bytes, record: tuple[str, str, bytes], *, ttl: float | None = None
     ) -> int | None:
-        """`add`, and in the same step and trip the *record* (collection, key, value) where it is added."""
+        """Adds as `add` does, and in the same step and trip keeps the *record* (collection, key, value) where it is
+        added."""
         other = self._name(record[0], record[1]), record[2]
         return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl), other)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
+        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
+
+        :raises StoreUnavailable: the store does not answer.
+        :raises ValueError: *ttl* is not positive.
+        """
         return await self._replace(self._name(collection, key), packed(expected, b""), value, lifetime(ttl, self._ttl))
 
     async def delete(self, collection: str, key: str) -> bool:
+        """Removes the record. Returns whether there was one.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         async with answering(self._timeout, RedisError):
             return bool(await self._clients.get().delete(self._name(collection, key)))
 
@@ -133,6 +157,10 @@ class RedisStore:
                 await self._clients.get().delete(*[self._name(collection, key) for key in keys])
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
+        """Gives the keys that begin with *prefix*, in any order.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
         start = self._name(collection, "")
         pattern = literally(start + prefix) + "*"
         cursor = 0
@@ -144,6 +172,7 @@ class RedisStore:
                 return
 
     async def aclose(self) -> None:
+        """Closes what the running event loop has open. The store stays usable."""
         client = self._clients.take()
         if client is not None and self._ours:
             with suppress(StoreUnavailable):
@@ -176,7 +205,11 @@ class RedisStore:
 
 
 def client_of(given: str | Redis, timeout: float) -> Redis:
-    """*given*, or a client of ours for that URL: at most CONNECTIONS, one silent retry on a connection gone stale."""
+    """Returns *given*, or a client of ours for that URL: at most `CONNECTIONS`, one silent retry on a connection that
+    has gone stale.
+
+    :raises ValueError: the URL is none, or the client decodes.
+    """
     if isinstance(given, str):
         # The time limit is ours: with its own, redis-py waits through asyncio.wait_for, which loses cancellations
         # before Python 3.12.
@@ -190,11 +223,12 @@ def client_of(given: str | Redis, timeout: float) -> Redis:
 
 
 def packed(version: int, value: bytes) -> bytes:
+    """Returns *value* as it is stored, behind its version."""
     return version.to_bytes(VERSION_BYTES, "big", signed=True) + value
 
 
 def unpacked(held: bytes | None) -> Record | None:
-    """The record; None where there is none."""
+    """Returns the record; None where there is none."""
     if held is None:
         return None
     if len(held) < VERSION_BYTES:
@@ -203,10 +237,10 @@ def unpacked(held: bytes | None) -> Record | None:
 
 
 def milliseconds(seconds: float) -> int | None:
-    """For Redis' PX: at least 1, None for ever."""
+    """Returns *seconds* as Redis' PX takes them: at least 1, None for ever."""
     return None if seconds == math.inf else max(1, math.ceil(seconds * 1000))
 
 
 def literally(text: str) -> str:
-    """*text* as a glob pattern that matches nothing else."""
+    """Returns *text* as a glob pattern that matches nothing else."""
     return "".join("\\" + character if character in "\\*?[]" else character for character in text)

@@ -25,7 +25,7 @@ SHORTEST_SECRET = 16
 
 
 def secret_of(given: str | bytes | None) -> bytes:
-    """The key of a shared store's hashes: *given*, or one that is the same everywhere and no secret at all.
+    """Returns the key of a shared store's hashes: *given*, or one that is the same everywhere and no secret at all.
 
     :raises ValueError: *given* has fewer than 16 bytes.
     """
@@ -39,7 +39,7 @@ def secret_of(given: str | bytes | None) -> bytes:
 
 @asynccontextmanager
 async def answering(timeout: float, *failures: type[Exception]) -> AsyncGenerator[None, None]:
-    """Give what is done inside *timeout* seconds; tell its *failures*, and those of the network, as StoreUnavailable.
+    """Gives what is done inside *timeout* seconds. One of *failures*, or of the network's, becomes `StoreUnavailable`.
 
     Only the failure's class goes into the `detail`: an engine's message may quote addresses, users and statements.
 
@@ -55,7 +55,7 @@ async def answering(timeout: float, *failures: type[Exception]) -> AsyncGenerato
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """asyncio's running loop.
+    """Returns asyncio's running loop.
 
     :raises RuntimeError: there is none.
     """
@@ -74,12 +74,13 @@ class PerLoop(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self) -> T:
+        """Returns what the running loop has, made with the first call."""
         loop = running_loop()
         found = self._held.get(loop)
         return self._open(loop) if found is None else found
 
     def take(self) -> T | None:
-        """What the running loop has, which is from now on the caller's to close."""
+        """Returns what the running loop has, which is from now on the caller's to close."""
         with self._lock:
             return self._held.pop(running_loop(), None)
 
@@ -99,7 +100,7 @@ PATIENCE = 10.0
 
 
 async def available(read: Callable[[], Awaitable[T]]) -> T:
-    """What *read* gives.
+    """Returns what *read* gives.
 
     :raises StoreUnavailable: it takes too long, or the store raises what no store may raise.
     """

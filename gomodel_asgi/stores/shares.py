@@ -40,17 +40,17 @@ class Shares(Generic[K, V]):
         self._heap: list[Share[K, V]] = []
 
     def opened(self, owner: str) -> Share[K, V]:
-        """A share for *owner*, who has none. Give it an entry and `settle` it."""
+        """Returns a share for *owner*, who has none. Give it an entry and `settle` it."""
         share = self.by_owner[owner] = Share(owner, len(self._heap))
         self._heap.append(share)
         return share
 
     def weight(self, bytes: int, count: int) -> int:
-        """What so many entries of so many bytes count for."""
+        """Returns what so many entries of so many bytes count for."""
         return max(bytes, count * self.least)
 
     def settle(self, share: Share[K, V]) -> None:
-        """Put *share* where it belongs after its entries have changed; away with it if it has none."""
+        """Puts *share* where it belongs after its entries have changed, and takes it away if it has none."""
         count = len(share.entries)
         if not count:
             return self._leave(share)
@@ -70,14 +70,14 @@ class Shares(Generic[K, V]):
         heap[at], share.at = share, at
 
     def largest_but(self, share: Share[K, V] | None) -> Share[K, V] | None:
-        """The largest share of all others."""
+        """Returns the largest share of all others."""
         heap = self._heap
         if not heap or heap[0] is not share:
             return heap[0] if heap else None
         return max(heap[1:3], key=lambda one: one.weight, default=None)
 
     def idlest_but(self, share: Share[K, V] | None) -> Share[K, V] | None:
-        """The share of all others whose owner has been idle longest."""
+        """Returns the share of all others whose owner has been idle longest."""
         return next((one for one in self.by_owner.values() if one is not share), None)
 
     def _leave(self, share: Share[K, V]) -> None:

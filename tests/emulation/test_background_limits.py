@@ -185,6 +185,30 @@ async def test_a_response_that_cannot_be_queued_takes_up_nothing(make: Make, fak
     assert not gateway.background.allowance.taken
 
 
+async def test_what_a_background_response_answers_counts_in_its_tenants_quota(make: Make, fake: FakeProvider) -> None:
+    gateway = make(limits=Limits(tenant_bytes=16_000))
+    ids = []
+    for _ in range(3):
+        fake.script(says("chat", "x" * 2500, stream=True))
+        ids.append(await begun(gateway))
+        await reached(gateway, ids[-1], "completed")
+
+    statuses = [(await ask(gateway, path=f"/v1/responses/{id}", method="GET", tenant="a")).status for id in ids]
+    assert statuses == [404, 200, 200], "the answer, and the response that it is part of"
+
+
+async def test_a_background_answer_that_is_larger_than_the_quota_fails_and_says_so(
+    make: Make, fake: FakeProvider
+) -> None:
+    gateway = make(limits=Limits(tenant_bytes=5000))
+    fake.script(says("chat", "x" * 2500, stream=True))
+    id = await begun(gateway)
+    failed = await reached(gateway, id, "failed")
+
+    assert failed["output"] == []
+    assert failed["error"]["message"] == "The response is larger than what may be stored."
+
+
 async def test_requests_without_a_tenant_share_one_allowance(make: Make, fake: FakeProvider) -> None:
     gateway = make(limits=Limits(tenant_concurrency=1, tenant_background=2))
     stall(fake, 2)

@@ -242,7 +242,6 @@ TREES = {
     "history/continuation.py": "a client's input, which was counted",
     "history/references.py": "an item whose bytes and values `Mentions` bounds",
     "history/compaction_item.py": "what we have sealed or kept ourselves",
-    "emulation/conversations.py": "what is kept has been looked at when it came",
     "emulation/stored.py": "our own response",
     "emulation/event_log.py": "our own response",
     "server/websocket/connection_history.py": (
