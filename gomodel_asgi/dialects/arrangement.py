@@ -33,7 +33,7 @@ Entry = tuple[Role, tuple[Part, ...]] | ListedOutput
 
 
 def arrange(entries: list[Entry]) -> tuple[Turn, ...]:
-    """*entries*, in the client's order, as turns."""
+    """Returns *entries*, in the client's order, as turns."""
     calls_of = _calls_by_output(entries)
     outputs: dict[str, ToolOutput] = {}
     gathered: list[tuple[Role, list[Part]]] = []
@@ -170,7 +170,7 @@ class CallIds:
         self.ids: dict[str, str] = {}
 
     def of(self, call: ToolCall) -> str:
-        """The id of *call*."""
+        """Returns the id of *call*."""
         if call.path not in self.ids:
             self.ids[call.path] = self._unique(self.legal(call.call_id))
         return self.ids[call.path]
@@ -186,7 +186,7 @@ class CallIds:
 
 
 def digest(id: str, length: int) -> str:
-    """*length* hexadecimal digits that stand for *id*."""
+    """Returns *length* hexadecimal digits that stand for *id*."""
     return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
@@ -208,10 +208,10 @@ GO_ON = "(Go on.)"
 
 
 def split_instructions(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """The instructions before the first word of the user, and the other turns, in which no others are left.
+    """Returns the instructions before the first word of the user, and the other turns, which hold no instructions.
 
-    Later instructions, and those that are not only text, become the user's, marked. Where there is nothing but
-    instructions, the last ones are what the user says: targets answer a user.
+    Later instructions, and those that are not only text, become marked turns of the user's. If there is nothing but
+    instructions, the last ones are what the user says, since targets answer a user.
     """
     gathered = [turn for turn in turns if turn.role not in INSTRUCTING]
     if len(gathered) == len(turns):

@@ -190,7 +190,7 @@ def _part(value: Any, path: str, phase: str | None) -> Content | Refusal:
 
 
 def breakpoint_of(part: Json) -> Json | None:
-    """The part's cache breakpoint, None where it has none."""
+    """Returns the part's cache breakpoint, or None."""
     value = part.get("prompt_cache_breakpoint")
     return value if isinstance(value, dict) else None
 
@@ -242,7 +242,10 @@ def _audio(part: Json, path: str) -> Audio:
 
 
 def split_data_url(url: str, path: str) -> tuple[str, str]:
-    """Media type (without parameters) and base64 data of a `data:` URL (RFC 2397)."""
+    """Returns the media type (without parameters) and the base64 data of a `data:` URL (RFC 2397).
+
+    :raises InvalidRequest: it has no comma; *param* is *path*.
+    """
     head, comma, data = url[len("data:") :].partition(",")
     if not comma:
         raise malformed(path, "is not a data URL: it has no comma")

@@ -29,6 +29,7 @@ class Call(Item):
 
     @property
     def owned(self) -> tuple[str, ...]:
+        """The member that holds its text, once some has come."""
         return (self.kind.field,) if self.pieces or self.text_ended else ()
 
     def text(self, delta: str, /, **event: Any) -> None:
@@ -51,10 +52,12 @@ class Call(Item):
             self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
 
     def finish(self) -> None:
+        """Ends its text, if it has any."""
         if self.pieces:
             self.end_text()
 
     def settle(self) -> None:
+        """Makes `value` hold the text that has come, without events."""
         if self.pieces:
             self.value[self.kind.field] = "".join(self.pieces)
         super().settle()
@@ -67,6 +70,7 @@ class ClientCall(Call):
         super().__init__(writer, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
 
     def finish(self) -> None:
+        """Ends its text, also an empty one."""
         self.end_text()
 
 
@@ -78,6 +82,7 @@ class FunctionCall(ClientCall):
         self.text(delta)
 
     def end_text(self, /, **event: Any) -> None:
+        """Ends the arguments; missing ones become `{}`."""
         if not self.text_ended and not "".join(self.pieces).strip():
             self.text("{}")
         super().end_text(**{"name": self.value["name"], **event})
@@ -96,6 +101,7 @@ class CustomCall(ClientCall):
         self.text(self.input.feed(checked(delta)))
 
     def finish(self) -> None:
+        """Ends the input with what was still uncertain."""
         self.text(self.input.rest())
         super().finish()
 
@@ -113,6 +119,7 @@ class SearchCall(Item):
         self.pieces.append(checked(delta))
 
     def finish(self) -> None:
+        """Puts the arguments into the item; text that is no object stands in `raw_arguments`."""
         if not self.pieces:
             return
         text = "".join(self.pieces)
@@ -136,6 +143,26 @@ CLASSES: dict[str, type[Item]] = {
     "code_interpreter_call": Call,
 }
 """How items are written, by their type; all others are `Item`s."""
+CLIENT_CALLS = frozenset(
+    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
+)
+"""Calls that a client answers, by their `call_id`."""
+PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "code_interpreter_call": "ci",
+    "compaction": "cmp",
+    "file_search_call": "fs",
+    "image_generation_call": "ig",
+    "mcp_approval_request": "mcpr",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "tool_search_call": "tsc",
+    "web_search_call": "ws",
+}
+"""What ids begin with, by the item's type."""
 
 
 # One string member of a JSON object that arrives in pieces.
@@ -161,7 +188,7 @@ class StringMember:
         self.high_surrogate = ""
 
     def feed(self, text: str) -> str:
-        """More JSON text in; more of the string out, possibly nothing yet."""
+        """Takes more JSON text. Returns what it adds to the string, possibly nothing yet."""
         if self.ended:
             return ""
         if not self.inside and len(self.pending) > LONGEST_OPENING:
@@ -173,10 +200,10 @@ class StringMember:
         return "".join(self._characters())
 
     def rest(self) -> str:
-        """What is left when no more text comes.
+        """Returns what is left when no more text comes.
 
-        Of a string that was cut off that is nothing but an unpaired surrogate. Where no string had begun it is the
-        member of an object that has it later or as another type (as JSON text), or else the whole text.
+        A string that was cut off leaves at most an unpaired surrogate. Where no string has begun it is the member of an
+        object that has it later or as another type (as JSON text), or else the whole text.
         """
         if self.ended or self.inside:
             return self._unpaired()

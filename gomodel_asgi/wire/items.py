@@ -80,9 +80,9 @@ NO_TEXT = "a delta that is not text"
 
 
 def checked(text: str) -> str:
-    """*text*, which an upstream sent and no type checker has seen.
+    """Returns *text*, which an upstream sent and no type checker has seen.
 
-    :raises TypeError: it is none; told now, since it would only be found when the pieces are joined.
+    :raises TypeError: it is no text. Raised at once, since it would only be found when the pieces are joined.
     """
     if not isinstance(text, str):
         raise TypeError(NO_TEXT)
@@ -109,11 +109,11 @@ class Item:
         return ()
 
     def progress(self, phase: str, /, **event: Any) -> None:
-        """How a hosted tool's call gets on: `searching`, or `partial_image` with its members."""
+        """Writes a phase of a hosted tool's call: `searching`, or `partial_image` with its members."""
         self.emit(f"response.{self.value['type']}.{phase}", **self.where, **event)
 
     def adopt(self, given: Json) -> None:
-        """Take over the members of *given*, but for those that events bring and those that say who it is."""
+        """Takes over the members of *given*, but for those that events bring and those that identify the item."""
         fixed = IDENTITY.union(self.owned)
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
@@ -131,7 +131,7 @@ class Item:
         """Write what is still due before the item ends."""
 
     def settle(self) -> None:
-        """Make `value` hold what has come, without events: the response has failed."""
+        """Makes `value` hold what has come, without events, since the response has failed."""
         if not self.closed:
             self.closed = True
             self._end("incomplete")
@@ -164,7 +164,10 @@ class Part:
         self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
 
     def text(self, delta: str, logprobs: list[Any] | None = None, /, **event: Any) -> None:
-        """More of its text."""
+        """Adds *delta* to its text.
+
+        :raises TypeError: it is no text.
+        """
         assert self.kind is not None
         if not isinstance(delta, str):
             raise TypeError(NO_TEXT)
@@ -189,7 +192,7 @@ class Part:
         self.emit("response.output_text.annotation.added", **where, annotation=annotation, **event)
 
     def end_text(self, /, **event: Any) -> None:
-        """Its text has ended; further calls do nothing."""
+        """Ends its text; further calls do nothing."""
         if self.text_ended or self.kind is None:
             return
         self.text_ended = True
@@ -239,6 +242,7 @@ class Parted(Item):
 
     @property
     def owned(self) -> tuple[str, ...]:
+        """The members that hold parts."""
         return self.containers
 
     @property
@@ -260,12 +264,14 @@ class Parted(Item):
             self.part = None
 
     def finish(self) -> None:
+        """Ends all parts, and puts them into `value`."""
         self.part = None
         for part in self.parts:
             part.close()
         self._gather()
 
     def settle(self) -> None:
+        """Makes `value` hold the parts as far as they have come, without events."""
         if not self.closed:
             for part in self.parts:
                 part.settle()
@@ -310,7 +316,7 @@ class Message(Parted):
         self._at("output_text", "content").annotate(annotation)
 
     def length(self) -> int:
-        """Characters of the open part: where a citation of the next text begins."""
+        """Returns the characters of the open part, which is where a citation of the next text begins."""
         return 0 if self.part is None else self.part.size
 
 
@@ -330,25 +336,3 @@ class Reasoning(Parted):
     def set_encrypted_content(self, encrypted_content: str) -> None:
         """What the upstream needs back on the next turn; complete by the time the item is closed."""
         self.value["encrypted_content"] = encrypted_content
-
-
-CLIENT_CALLS = frozenset(
-    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
-)
-"""Calls that a client answers, by their `call_id`."""
-PREFIXES = {
-    "message": "msg",
-    "reasoning": "rs",
-    "function_call": "fc",
-    "custom_tool_call": "ctc",
-    "code_interpreter_call": "ci",
-    "compaction": "cmp",
-    "file_search_call": "fs",
-    "image_generation_call": "ig",
-    "mcp_approval_request": "mcpr",
-    "mcp_call": "mcp",
-    "mcp_list_tools": "mcpl",
-    "tool_search_call": "tsc",
-    "web_search_call": "ws",
-}
-"""What ids begin with, by the item's type."""

@@ -36,7 +36,10 @@ MAX_BREAKPOINTS = 4
 
 
 def max_tokens(members: Mapping[str, Any], model: Model) -> int:
-    """`max_output_tokens`, or the model's default (see `Model.max_tokens`)."""
+    """Returns `max_output_tokens`, or the model's default (see `Model.max_tokens`).
+
+    :raises InvalidRequest: it is less than 1.
+    """
     given = integer(members, "max_output_tokens")
     if given is not None and given < 1:
         raise malformed("max_output_tokens", "must be at least 1")

@@ -68,6 +68,7 @@ class Toolbox:
             self.unsupported.leave_out(UNBOUND_CALLS if seen else CALL_LIMIT, "max_tool_calls")
 
     def function(self, tool: FunctionTool) -> Json:
+        """Returns *tool* as a tool of the client's."""
         value: Json = {"name": tool.name}
         if tool.description:
             value["description"] = tool.description
@@ -84,6 +85,10 @@ class Toolbox:
         return {**value, "input_schema": kept, "strict": True}
 
     def web_search(self, tool: HostedTool) -> None:
+        """Adds the provider's web search, with its filters and the user's place.
+
+        :raises InvalidRequest: a setting is malformed or refused.
+        """
         names = ("search_context_size", "search_content_types")
         leave_out_settings(tool.value, tool.path, names, SEARCH_SETTINGS, self.unsupported)
         filters = mapping(tool.value, "filters", tool.path)
@@ -97,6 +102,10 @@ class Toolbox:
         self.tools.append(value)
 
     def code_interpreter(self, tool: HostedTool) -> None:
+        """Adds the provider's code execution, in the container that *tool* names.
+
+        :raises InvalidRequest: a setting is malformed or refused.
+        """
         self.betas.add(CODE_BETA)
         self.tools.append({"type": "code_execution_20250825", "name": "code_execution"})
         container = tool.value.get("container")

@@ -87,6 +87,7 @@ def _file(part: Image | File) -> Json | None:
 
 
 def inline(media_type: str, data: str) -> Json:
+    """Returns base64 *data* as a part."""
     return {"inlineData": {"mimeType": media_type, "data": data}}
 
 

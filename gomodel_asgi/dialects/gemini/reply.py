@@ -170,7 +170,10 @@ class CountReply:
         self.emitter = emitter
 
     def feed(self, event: str, data: bytes) -> None:
-        """The whole body."""
+        """Takes the body.
+
+        :raises ValueError: it is no count of tokens.
+        """
         body = errors.record(errors.decode(data))
         if (error := errors.read(body)) is not None:
             self.emitter.fail(error)

@@ -71,10 +71,12 @@ class LenientReader(TranslatedReader):
         return events
 
     def fail(self, error: GatewayError) -> bytes:
+        """Ends the stream in band, with all that is known of its items."""
         self.translator.settle()
         return super().fail(error)
 
     def final(self) -> bytes | None:
+        """Returns the response as JSON, of a unary reply in whatever state; None where a stream has not ended."""
         resting = self.translator.unary and self.emitter.begun
         return encode(self.emitter.response) if resting else super().final()
 

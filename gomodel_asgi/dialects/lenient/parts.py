@@ -33,6 +33,7 @@ class PartedSlot(Slot):
         """Whether parts have shared an index."""
 
     def is_beginning_of(self, given: Json) -> bool:
+        """Whether *given* holds the text that has been written, and perhaps more."""
         if self.item is None:
             return True
         written, texts = "", ""
@@ -42,6 +43,7 @@ class PartedSlot(Slot):
         return texts.startswith(written)
 
     def content(self) -> Hashable:
+        """Returns the texts of its parts, in the form of `content_of`."""
         if self.item is None:
             return None
         return self.type, tuple(sorted("".join(part.pieces) for part in self.item.parts))
@@ -150,11 +152,13 @@ class PartedSlot(Slot):
     # The end...
 
     def end_content(self) -> None:
+        """Ends its parts, and writes those that no event has brought."""
         assert self.item is not None
         for container in self.item.containers:
             self._end_parts(container)
 
     def settle(self) -> None:
+        """Makes the item hold the parts that are known of it, without events."""
         super().settle()
         if self.item is None or self.item.closed:
             return
@@ -163,6 +167,7 @@ class PartedSlot(Slot):
                 self.item.value[container] = parts
 
     def complement(self, given: Json) -> None:
+        """Takes from the final object what the item's own end left out, parts included."""
         own = {} if self.item is None else filled(self.item.value)
         super().complement(given)
         if self.item is None:
