@@ -2,8 +2,8 @@
 
 Strategy: an output is joined to its call by `call_id`, and stands right behind the turn that called, with the outputs
 of the turn's other calls, in the order of the calls. What the client listed between a call and its output so comes
-behind the output. A call that nobody answered gets a stand-in, since every target insists on an output; an output
-whose call is not there (trimmed histories) is told as the user's words.
+behind the output. A call without an output gets a placeholder, since every target insists on one; an output
+whose call is not there (trimmed histories) becomes text of the user's.
 
 Nothing here depends on what comes later in the conversation, so that a prompt begins the same in every turn.
 """
@@ -130,7 +130,7 @@ class _Slot:
         self.row = row
 
     def join(self) -> None:
-        """Give the outputs since the last call to the calls before them."""
+        """Joins the outputs since the last call to the calls before them."""
         if self.row < 0:
             self.early.extend(self.answers)
             self.answers.clear()

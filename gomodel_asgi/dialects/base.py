@@ -49,7 +49,7 @@ class Call:
 class Outgoing:
     """The upstream's form of a Call: *path* is joined to the provider's base URL, *query* is without `?`.
 
-    *dropped* lists what was left out, by path, for observers; *unsupported* those of it that the client is told of too,
+    *dropped* lists what was left out, by path, for observers; *unsupported* those of it that the client sees too,
     in the header `x-gomodel-unsupported`.
     """
 
@@ -63,13 +63,13 @@ class Outgoing:
 
 
 class Translator(Protocol):
-    """Reads one reply and tells an Emitter what happened."""
+    """Reads one reply, and calls an Emitter with what happened."""
 
     def feed(self, event: str, data: bytes) -> None:
         """Takes one server-sent event of the upstream (*event* is its name, "" where it has none), or a unary reply's
         body.
 
-        Tells the emitter at once what it brings; ends the response when the upstream says so.
+        Calls the emitter at once with what it brings; ends the response when the upstream says so.
 
         :raises ValueError: *data* is not what this API sends (not JSON, not an object of its kind).
         """

@@ -86,7 +86,7 @@ class ToolCall:
     """A call of the assistant's. *arguments* is JSON text (or what should have been) of a function call, the free text
     of a custom one.
 
-    *name* and *namespace* are the client's: `Tools.flat_name` gives the name that the target knows. *call_id* may be
+    *name* and *namespace* are the client's: `Tools.flat_name` returns the name that the target knows. *call_id* may be
     that of other calls too; *path* is the call's own, and `arrangement.CallIds` gives it an id of its own.
     """
 
@@ -123,7 +123,7 @@ class Reasoning:
 class Opaque:
     """An item of the assistant's with no common form, such as a hosted tool's call: *value* is the client's own object.
 
-    A dialect that has the same renders it; else `item_text.in_words` gives its text.
+    A dialect that has the same renders it; else `emulations.item_as_text` makes text of it.
     """
 
     path: str

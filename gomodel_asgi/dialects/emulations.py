@@ -45,7 +45,7 @@ def call_wanted(choice: Choice) -> str:
 class Unfenced:
     """Takes the code fence off a text that is one JSON object, as it comes in pieces.
 
-    Only what may be a fence is held back: before the object and behind it. Any other text is given as it comes.
+    Only what may be a fence is held back: before the object and behind it. Any other text passes as it comes.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Unfenced:
         return self._inside(brace + rest)
 
     def _inside(self, text: str) -> str:
-        """Gives *text* up to the object's end."""
+        """Returns *text* up to the object's end."""
         for at, char in enumerate(text):
             if self.escaped:
                 self.escaped = False
@@ -102,7 +102,7 @@ class Unfenced:
         return "" if CLOSING.fullmatch(self.pending) else self._all()
 
     def _all(self) -> str:
-        """What was held back, and from now on everything."""
+        """Returns what was held back; all further text passes."""
         text, self.pending = self.pending, ""
         self.place = "free"
         return text

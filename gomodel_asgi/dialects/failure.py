@@ -54,7 +54,7 @@ _outline = msgspec.json.Decoder(Outline).decode
 
 
 def _load(data: bytes) -> Any:
-    """*data* as a value, None where it is none; of a long object only what may tell of a failure."""
+    """Returns *data* as a value, None where it is no JSON; of a long object only what describes a failure."""
     try:
         if len(data) <= SHORT:
             return tree(data)

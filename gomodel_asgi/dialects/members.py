@@ -162,12 +162,12 @@ class Choice:
     """Whether the model may, must or must not call a tool, and which.
 
     *allowed* holds flat function names and families of hosted tools, None where every tool is allowed. A single
-    forced tool is `required` with one name allowed. *given* tells an explicit `auto` from a silent one.
+    forced tool is `required` with one name allowed. *explicit*: the request has a `tool_choice`.
     """
 
     mode: Mode = "auto"
     allowed: tuple[str, ...] | None = None
-    given: bool = False
+    explicit: bool = False
 
     @property
     def forced(self) -> str | None:
@@ -203,7 +203,7 @@ def read_choice(body: Mapping[str, Any], tools: Tools) -> Choice:
     if string(choice, "type", "tool_choice") == "allowed_tools":
         return _allowed(choice, tools)
     key = _key(choice, "tool_choice", tools)
-    return Choice(given=True) if key is None else Choice("required", (key,), True)
+    return Choice(explicit=True) if key is None else Choice("required", (key,), True)
 
 
 def _fitting(mode: Mode, allowed: tuple[str, ...] | None, tools: Tools) -> Choice:

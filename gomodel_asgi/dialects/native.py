@@ -4,7 +4,7 @@ Strategy: nearly every event is a delta, and a delta needs nothing from us. One 
 (its type comes first), is one line, has its number at the same place and does not hold our key is passed after a few
 comparisons. In all other bytes three marks are looked for: only lifecycle events hold the key `"response"` (a quote
 inside a JSON string is escaped, so text cannot fake it), no failure is without the word `error`, as a key, a type or
-the event's name, and `[DONE]` ends a stream. Those are opened: lifecycle events are stamped with the provider's name,
+the event's name, and `[DONE]` ends a stream. Those are parsed: lifecycle events are stamped with the provider's name,
 and their response is kept, so that a stream which breaks off can still be ended with the same response id.
 
 What is passed must be known again only if the stream breaks off: our events then go on from the highest number that
@@ -64,7 +64,9 @@ def stamp(response: bytes, name: str) -> bytes:
 
 
 def is_lifecycle(head: bytes) -> bool:
-    """Whether an event that begins like this carries a response: such events are opened, so they are held whole."""
+    """Whether an event that begins like this carries a response. Such events are parsed, so they wait until they are
+    whole.
+    """
     return b'"response"' in head
 
 
@@ -189,7 +191,7 @@ class NativeReader:
         except UNREADABLE:
             return None
 
-    # The few events that are opened...
+    # The few events that are parsed...
 
     def _read_events(self, events: bytes) -> bytes:
         self._count(b"")

@@ -1,6 +1,6 @@
 """What the exchange needs to know of a reply while it comes, whatever the upstream speaks.
 
-A reader takes the upstream's bytes and gives the client's. It says whether anything meaningful has come (after that
+A reader takes the upstream's bytes and returns the client's. It says whether anything meaningful has come (after that
 nothing is tried elsewhere), whether the response has ended, and whether the upstream reported a failure; and it can
 end the stream itself, in band, when the upstream did not.
 """
@@ -87,7 +87,7 @@ class Reader(Protocol):
         ...
 
 
-# The few events of a native stream that are opened: which they are, and what a failure among them says.
+# The few events of a native stream that are parsed: which they are, and what a failure among them says.
 
 
 Members = dict[str, msgspec.Raw]
@@ -154,7 +154,7 @@ FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursio
 class TranslatedReader:
     """One foreign reply. Streams are fed chunk by chunk, a unary body whole and once: the path is the same.
 
-    *secrets* are what the upstream could quote back and nobody may be told."""
+    *secrets* are what the upstream could quote back, which is redacted."""
 
     def __init__(self, translator: Translator, emitter: Emitter, limits: Limits, secrets: tuple[str, ...] = ()) -> None:
         self.translator = translator

@@ -209,7 +209,7 @@ class _Reader:
             self.provided(HostedTool(path, kind, tool))
 
     def provided(self, tool: HostedTool) -> None:
-        """A tool that the provider runs, if it has it. A search that may not be live is none that any target has."""
+        """Adds a tool that the provider runs, if it has the tool. No target has a web search that may not be live."""
         family, path = tool.family, tool.path
         if family == "web_search" and tool.value.get("external_web_access") not in (None, True):
             self.unsupported.leave_out(CACHED_SEARCH, f"{path}.external_web_access", "web searches that are not live")

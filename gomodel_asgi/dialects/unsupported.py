@@ -275,10 +275,10 @@ OF_MEMBER: Mapping[str, Feature] = {name: feature for feature in TABLE for name 
 
 
 class Unsupported:
-    """Collects what one request loses on its way to a target. *policy* is `Call.unsupported`; without *refuses* nothing
+    """Collects what a target cannot carry of one request. *policy* is `Call.unsupported`; without *refuses* nothing
     is refused, for reading again what has been translated.
 
-    *left_out* are the paths of all that is lost, for observers; *named* those that the client is told of.
+    *left_out* are the paths of all that is left out, for observers; *named* those that the client sees too.
     """
 
     def __init__(self, policy: Policy, *, refuses: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""The items of calls that clients answer or watch, and the table of how each type of item is written.
+"""The items of calls, and the table of how each type of item is written.
 
 A free-text tool is offered to upstreams without such tools as a function `{"input": string}`. The model's answer is
-JSON text, cut anywhere; `StringMember` gives the string's characters as soon as they are certain. A model may also
+JSON text, cut anywhere; `StringMember` returns the string's characters as soon as they are certain. A model may also
 write something else: what that was is known at the end, and `rest` makes the best of it.
 """
 
@@ -33,7 +33,10 @@ class Call(Item):
         return (self.kind.field,) if self.pieces or self.text_ended else ()
 
     def text(self, delta: str, /, **event: Any) -> None:
-        """More of its text."""
+        """Adds to its text.
+
+        :raises TypeError: *delta* is no text.
+        """
         if not checked(delta):
             return
         self.pieces.append(delta)
@@ -45,7 +48,7 @@ class Call(Item):
         self.writer.delta(self.frame, delta)
 
     def end_text(self, /, **event: Any) -> None:
-        """Its text has ended; further calls do nothing."""
+        """Ends its text; further calls do nothing."""
         if not self.text_ended:
             self.text_ended = True
             text = self.value[self.kind.field] = "".join(self.pieces)
@@ -64,7 +67,7 @@ class Call(Item):
 
 
 class ClientCall(Call):
-    """A call that the client answers: its text is told in any case."""
+    """A call that the client answers: its text is written in any case, also an empty one."""
 
     def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
         super().__init__(writer, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
@@ -78,7 +81,7 @@ class FunctionCall(ClientCall):
     """A call of a function tool; missing arguments are `{}`."""
 
     def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
+        """Adds to the arguments' JSON text."""
         self.text(delta)
 
     def end_text(self, /, **event: Any) -> None:
@@ -97,7 +100,7 @@ class CustomCall(ClientCall):
         self.input = StringMember("input")
 
     def arguments(self, delta: str) -> None:
-        """More of the wrapping function's arguments."""
+        """Adds to the wrapping function's arguments."""
         self.text(self.input.feed(checked(delta)))
 
     def finish(self) -> None:
@@ -108,14 +111,14 @@ class CustomCall(ClientCall):
 
 class SearchCall(Item):
     """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
-    in the item, which no event tells of before it is whole."""
+    in the item, which no event shows before it is whole."""
 
     def __init__(self, writer: Writer, index: int, value: Json, **event: Any) -> None:
         super().__init__(writer, index, {"execution": "client", "arguments": {}, **value}, **event)
         self.pieces: list[str] = []
 
     def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
+        """Adds to the arguments' JSON text."""
         self.pieces.append(checked(delta))
 
     def finish(self) -> None:

@@ -105,7 +105,7 @@ class Emitter:
         return data
 
     def emit(self, type: str, /, **members: Any) -> None:
-        """Write one event of this type. Not for translators: they use the verbs below."""
+        """Writes one event of this type. For items, not for translators."""
         number = self.sequence_number
         if self.stream and number > self.after:
             event = {"type": type, "sequence_number": number, **members}
@@ -150,19 +150,19 @@ class Emitter:
         self.suffix = response["id"].removeprefix("resp_")
 
     def message(self, **members: Any) -> Message:
-        """Open an assistant message; *members* (such as `phase`) are put into the item."""
+        """Opens an assistant message, and returns it; *members* (such as `phase`) are put into the item."""
         return self._add_item(Message, {"type": "message", **members})
 
     def reasoning(self) -> Reasoning:
-        """Open a reasoning item."""
+        """Opens a reasoning item, and returns it."""
         return self._add_item(Reasoning, {"type": "reasoning"})
 
     def function_call(self, call_id: str, name: str, **members: Any) -> FunctionCall:
-        """Open a function call; *members* such as `namespace` are put into the item."""
+        """Opens a function call, and returns it; *members* such as `namespace` are put into the item."""
         return self._add_item(FunctionCall, {"type": "function_call", "call_id": call_id, "name": name, **members})
 
     def custom_call(self, call_id: str, name: str, **members: Any) -> CustomCall:
-        """Open a call of a custom (free text) tool."""
+        """Opens a call of a custom (free text) tool, and returns it."""
         return self._add_item(CustomCall, {"type": "custom_tool_call", "call_id": call_id, "name": name, **members})
 
     def open(self, given: Json, /, **event: Any) -> Item:
@@ -173,11 +173,11 @@ class Emitter:
         return self._add_item(CLASSES.get(given["type"], Item), given, **event)
 
     def search_call(self, call_id: str) -> SearchCall:
-        """Open a search for tools, which the client runs."""
+        """Opens a search for tools, which the client runs, and returns it."""
         return self._add_item(SearchCall, {"type": "tool_search_call", "call_id": call_id})
 
     def item(self, item: Json, *phases: str) -> None:
-        """Add an item that came whole. *phases* are event types between added and done, as hosted tools have them."""
+        """Adds an item that came whole. *phases* are event types between added and done, as hosted tools have them."""
         opened = self.open(item)
         for phase in phases:
             self.emit(phase, **opened.where)
@@ -280,7 +280,7 @@ class Emitter:
             self.response["usage"], self.spent = added(self.response["usage"], self.spent), None
 
     def _id(self, type: str, index: int, given: Any) -> str:
-        """The item's own id, unless it has none or another item's."""
+        """Returns the item's own id, another one if it has none or another item's."""
         prefix = PREFIXES.get(type) or type.rpartition(":")[2]
         id = given if isinstance(given, str) and given else f"{prefix}_{self.suffix}{index:02x}"
         while id in self.ids:
@@ -290,8 +290,11 @@ class Emitter:
         return id
 
     def _call_id(self, index: int, given: Any) -> str:
-        """The call's own `call_id`, unless it has none or that of another call, of this response or before it: it joins
-        one call to one output."""
+        """Returns the call's own `call_id`, another one if it has none, or that of another call of this response or
+        before it.
+
+        A `call_id` joins one call to one output.
+        """
         id = self.free_call_id(given if isinstance(given, str) and given else f"call_{self.suffix}{index:02x}")
         assert self.call_ids is not None
         self.call_ids.add(id)

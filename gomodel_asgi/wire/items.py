@@ -38,7 +38,7 @@ def delta_frame(type: str, place: Json, tail: bytes = b"}\n\n") -> DeltaFrame:
 
 @dataclass(frozen=True, slots=True)
 class TextKind:
-    """How a text is told: *delta* events bring it, one *done* event ends it, *field* of its part or item holds it."""
+    """How a text is written: *delta* events bring it, a *done* event ends it, *field* of its part or item holds it."""
 
     delta: str
     done: str
@@ -118,7 +118,7 @@ class Item:
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
     def close(self, status: str = "completed", given: Json | None = None, /, **event: Any) -> None:
-        """End the item, with the members of *given*; further calls do nothing."""
+        """Ends the item, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
         self.closed = True
@@ -128,7 +128,7 @@ class Item:
         self.emit("response.output_item.done", **event, output_index=self.index, item=self.value)
 
     def finish(self) -> None:
-        """Write what is still due before the item ends."""
+        """Writes what is still due before the item ends."""
 
     def settle(self) -> None:
         """Makes `value` hold what has come, without events, since the response has failed."""
@@ -185,7 +185,7 @@ class Part:
             self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
 
     def annotate(self, annotation: Json, /, **event: Any) -> None:
-        """A citation of the text so far (`url_citation` and its kin)."""
+        """Adds a citation of the text so far (`url_citation` and its kin)."""
         number = len(self.value["annotations"])
         self.value["annotations"].append(annotation)
         where = {**self.place, "annotation_index": number}
@@ -201,7 +201,7 @@ class Part:
         self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists, **event)
 
     def adopt(self, given: Json) -> None:
-        """Take over the members of *given*, but for its type and the text that events bring."""
+        """Takes over the members of *given*, but for its type and the text that events bring."""
         fixed = {"type"} if self.kind is None else {"type", self.kind.field}
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
@@ -300,7 +300,10 @@ class Message(Parted):
         super().__init__(writer, index, value, **event)
 
     def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
-        """More of the answer's text."""
+        """Adds to the answer's text.
+
+        :raises TypeError: *delta* is no text.
+        """
         part = self.part
         if part is None or part.type != "output_text":
             checked(delta)  # before a part is opened for it
@@ -308,7 +311,10 @@ class Message(Parted):
         part.text(delta, logprobs)
 
     def refusal(self, delta: str) -> None:
-        """More of the model's refusal."""
+        """Adds to the model's refusal.
+
+        :raises TypeError: *delta* is no text.
+        """
         self._at("refusal", "content").text(checked(delta))
 
     def annotate(self, annotation: Json) -> None:
@@ -326,7 +332,10 @@ class Reasoning(Parted):
     containers = ("summary", "content")
 
     def text(self, delta: str) -> None:
-        """More of the reasoning."""
+        """Adds to the reasoning.
+
+        :raises TypeError: *delta* is no text.
+        """
         part = self.part
         if part is None:
             checked(delta)  # before a part is opened for it
@@ -334,5 +343,5 @@ class Reasoning(Parted):
         part.text(delta)
 
     def set_encrypted_content(self, encrypted_content: str) -> None:
-        """What the upstream needs back on the next turn; complete by the time the item is closed."""
+        """Sets what the upstream needs back on the next turn. Call it before the item is closed."""
         self.value["encrypted_content"] = encrypted_content

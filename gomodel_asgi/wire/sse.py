@@ -1,9 +1,9 @@
 """Server-sent events, read from bytes cut anywhere (WHATWG HTML, 9.2.6).
 
-Strategy: one rule, "where does the last whole event in these bytes end?", under two readers. `Framer` gives the bytes
-of whole events and never looks inside: for streams that pass through. `Decoder` gives the events: for streams that are
-translated. Both are fed with `feed`, hold back only an unfinished event, and bound what they hold. Neither knows what
-an event means.
+Strategy: one rule, "where does the last whole event in these bytes end?", under two readers. `Framer` returns the
+bytes of whole events and never looks inside, for streams that pass through. `Decoder` returns the events, for streams
+that are translated. Both are fed with `feed`, hold back only an unfinished event, and bound what they hold. Neither
+knows what an event means.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def parse(event: bytes) -> Event | None:
 
 
 class Framer:
-    """Gives the bytes of whole events as soon as they are whole.
+    """Passes the bytes of events on as soon as they are whole.
 
     An event of more than *buffer* bytes is given in parts (`inside` is then true until its end has come), so that a
     stream of any event size holds at most that much; one of more than *limit* bytes is refused. *whole* is asked for
@@ -125,7 +125,7 @@ class Framer:
 
 
 class Decoder:
-    """Gives events as soon as they are whole; an event of more than *limit* bytes is refused."""
+    """Returns events as soon as they are whole; an event of more than *limit* bytes is refused."""
 
     def __init__(self, *, limit: int = 16 * MIB) -> None:
         self.limit = limit

@@ -219,7 +219,7 @@ class Compaction(Block):
 
 
 def show(turn: Turn, use: Json, result: Json | None) -> None:
-    """Add the item of a server tool's call, or tell observers that it has none."""
+    """Adds the item of a server tool's call, or warns observers that there is no item for it."""
     found = hosted_item(use, result, turn.container)
     if found is None:
         turn.emitter.warn(f"server tool {use.get('name') or (result or {}).get('type')!r} has no item")

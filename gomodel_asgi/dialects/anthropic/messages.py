@@ -225,7 +225,7 @@ class Messages:
         return blocks
 
     def said(self, part: Part, served: bool) -> list[Json]:
-        """Any other part. *served*: the turn has sealed blocks, so that hosted calls stand among them."""
+        """Returns the blocks of any other part. *served*: the turn has opaque state, in which hosted calls stand."""
         if isinstance(part, Reasoning):
             self.unsupported.leave_out(FOREIGN_REASONING, part.path)
             return []
@@ -260,7 +260,7 @@ class Messages:
         return blocks
 
     def takes(self, block: Any) -> bool:
-        """Whether *block* is one that may come back sealed."""
+        """Whether *block* is of a kind that may come back as opaque state."""
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "compaction":
             return self.model.compacts
@@ -290,5 +290,5 @@ def _legal_id(id: str) -> str:
 
 
 def user(text: str) -> Json:
-    """A message of the user's that nobody wrote."""
+    """Returns a message of the user's that stands for what nobody wrote."""
     return {"role": "user", "content": [{"type": "text", "text": text}]}

@@ -101,9 +101,9 @@ def output_format(members: Mapping[str, Any], model: Model, room: Room, unsuppor
 
 
 def wants_json(members: Mapping[str, Any], unsupported: Unsupported) -> bool:
-    """Whether an instruction has to ask for JSON, since there is no form for it without a schema.
+    """Whether an instruction has to ask for JSON, since the API has no form for it without a schema.
 
-    :raises InvalidRequest: it is refused, or the format is none that exists.
+    :raises InvalidRequest: it is refused, or the format does not exist.
     """
     kind = mapping(mapping(members, "text"), "format", "text").get("type", "text")
     if kind not in FORMATS:

@@ -173,7 +173,7 @@ class AnthropicTranslator:
         self.blocks[event["index"]] = open_block(self.turn, event["content_block"], self.tools)
 
     def content_block_delta(self, event: Json) -> None:
-        """Gives the delta to its block."""
+        """Hands the delta to its block."""
         self.blocks[event["index"]].delta(event["delta"])
 
     def content_block_stop(self, event: Json) -> None:
@@ -264,9 +264,9 @@ HANDLERS: dict[str, Handler] = {
 
 
 def as_events(message: Json) -> Iterator[Json]:
-    """The events that would have brought the unary reply *message*.
+    """Yields the events that would have brought the unary reply *message*.
 
-    The container is told at the end there too, so that both ways give the same items.
+    The container comes at the end, as in a stream, so that both give the same items.
     """
     start = {name: value for name, value in message.items() if name not in ("container", "content")}
     yield {"type": "message_start", "message": start}

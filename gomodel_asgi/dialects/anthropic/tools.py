@@ -120,7 +120,7 @@ class Toolbox:
         self.uploads += [{"type": "container_upload", "file_id": file_id} for file_id in files]
 
     def mcp(self, tool: HostedTool) -> None:
-        """A server whose calls need an approval is no tool of Anthropic's: nobody would be asked."""
+        """Adds an MCP server. One whose calls need an approval is unsupported, since nobody would be asked."""
         value, path = tool.value, tool.path
         if value.get("require_approval") != "never":
             what = "MCP tools that need approval; set it to `never`"
@@ -172,7 +172,7 @@ RENDERERS = {"web_search": Toolbox.web_search, "code_interpreter": Toolbox.code_
 def tool_choice(choice: Choice, parallel: bool | None, tools: list[Json]) -> Json | None:
     """The member `tool_choice`, None where the default serves; *tools* are the rendered ones."""
     serial: Json = {"disable_parallel_tool_use": True} if parallel is False else {}
-    if not tools or not (choice.given or serial):
+    if not tools or not (choice.explicit or serial):
         return None
     if choice.mode == "none":
         return {"type": "none"}

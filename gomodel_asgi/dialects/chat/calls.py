@@ -41,7 +41,7 @@ class Slot:
 
 
 class Calls:
-    """Gives the pieces of tool calls to their items."""
+    """Hands the pieces of tool calls to their items."""
 
     def __init__(self) -> None:
         self.slots: dict[Any, Slot] = {}

@@ -34,9 +34,9 @@ MOST_SPACE = 256  # characters of whitespace that may stand before the passage: 
 
 
 class TaggedText:
-    """Tells the reasoning and the text of one answer apart, which may be cut anywhere, in a tag too.
+    """Separates the reasoning and the text of one answer, which may be cut anywhere, in a tag too.
 
-    *tags* open and close the passage; *reasoning* and *text* are given the pieces of each.
+    *tags* open and close the passage; *reasoning* and *text* are called with the pieces of each.
     """
 
     def __init__(self, tags: tuple[str, str], reasoning: Callable[[str], None], text: Callable[[str], None]) -> None:

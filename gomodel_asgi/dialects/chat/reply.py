@@ -1,4 +1,4 @@
-"""Chat replies, whole or in chunks, told to an emitter.
+"""Reads chat replies, whole or in chunks.
 
 Strategy: a whole body is one chunk whose `message` is its delta, so there is one walk. The end is not the chunk with
 the `finish_reason`: usage, or an error that undoes it, may follow. It is `[DONE]`, or a proper end of the stream after

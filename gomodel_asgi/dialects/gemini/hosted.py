@@ -1,6 +1,6 @@
 """Items for what Gemini's own tools did: code execution, search, file search.
 
-The parts themselves travel back in the sealed state; these items are for the client to see.
+The parts themselves travel back as opaque state; these items are for the client to see.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Grounding:
         self.cited: set[tuple[int, int, str]] = set()
 
     def read(self, candidate: Json) -> None:
-        """Take over what *candidate* says."""
+        """Takes the sources and citations of *candidate*."""
         given = errors.record(candidate.get("groundingMetadata"))
         self.metadata |= {name: value for name, value in given.items() if value}
         cited = errors.record(candidate.get("citationMetadata"))

@@ -1,7 +1,7 @@
-"""Puts the parts of one reply in order: which item is open, what is sealed before and after it.
+"""Puts the parts of one reply in order: which item is open, and which opaque state stands before and after it.
 
 Strategy: deltas leave at once, everything else waits for its place. What must come back on the next turn gathers in
-`entries` until the next visible item begins; then it is sealed into the reasoning item that stands before that item,
+`entries` until the next visible item begins; then it goes into the reasoning item that stands before that item,
 which is the one with the thoughts if there is one. Signatures of text are known only after the text: they go into the
 reasoning item after the message. Receipts of Gemini's own tools wait for their results, at most until the next item.
 """
@@ -139,7 +139,7 @@ class Output:
             self.emitter.warn(f"{self.grounding.unnamed} grounding sources without an address")
 
     def _searches(self) -> list[hosted.HostedItem]:
-        """The search that grounding speaks of, unless the model's own call of it was seen."""
+        """Returns the search that the sources come from, unless the model's own call of it was seen."""
         queries, urls = self.grounding.queries, self.grounding.urls
         return [hosted.search(queries, urls)] if queries and not self.searched else []
 
@@ -160,7 +160,7 @@ class Output:
             self.message, self.spans = None, []
 
     def _end_text(self) -> None:
-        """No more text follows: what was held back of it is no fence."""
+        """Ends the text: what was held back of it is no fence."""
         if self.unfenced is not None and (rest := self.unfenced.close()):
             self._open_message().text(rest)
             self.length += len(rest)

@@ -146,7 +146,7 @@ class Reply:
         self.output.keep(part)
 
     def _unknown(self, part: Json, signature: str) -> None:
-        """What no item can hold: kept for the next turn if it is signed, else only told to observers."""
+        """Keeps a signed part that no item can hold for the next turn, and warns observers."""
         if signature:
             self.output.keep(part)
         if not part.get("thought"):

@@ -59,8 +59,9 @@ class LenientReader(TranslatedReader):
         return self.emitter.response["id"] if self.emitter.begun else None
 
     def whole(self, body: bytes) -> bytes:
-        """The JSON of a response that came whole, in whatever state: the events that tell of it where the emitter
-        streams; `final` gives it repaired.
+        """Returns the events that a unary reply's *body* is written as, where the emitter streams.
+
+        The response may be in any state; `final` returns it repaired.
 
         :raises UpstreamProtocolError: it is not a response.
         """

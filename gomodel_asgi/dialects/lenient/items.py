@@ -47,8 +47,11 @@ PROGRESS = re.compile(r"response\.(\w+_call|mcp_list_tools|compaction)\.(\w+)")
 
 
 def type_of(name: str, event: Json) -> str | None:
-    """The type of an event: its own word, else what it holds, else its *name*. An event that is named `error` is one,
-    whatever type but one of this API's it names."""
+    """Returns the type of an event, None where nothing says it: its member `type`, else what the event holds, else
+    *name*.
+
+    An event that is named `error` is an error unless its `type` is one of this API's.
+    """
     given = event.get("type")
     if isinstance(given, str) and given:
         return "error" if name == "error" and not given.startswith(PREFIX) else given
@@ -60,7 +63,7 @@ def type_of(name: str, event: Json) -> str | None:
 
 
 def ended_as(status: Any) -> str:
-    """The type of the event that a response in *status* comes in."""
+    """Returns the type of the event that a response in *status* comes in."""
     if status in ("queued", "in_progress"):
         return f"response.{status}"
     return f"response.{status}" if status in ("incomplete", "failed") else "response.completed"
@@ -175,7 +178,7 @@ class LenientItems:
             slot.complement(given)
 
     def progress(self, type: str, phase: str, event: Json) -> None:
-        """A hosted tool's call gets on."""
+        """Takes a phase of a hosted tool's call."""
         number, id = event.pop("output_index", None), event.pop("item_id", None)
         slot = self.roster.find(number, id, type) or self.open_unannounced(type, number, id)
         self.emitter.meaningful = True
@@ -258,7 +261,7 @@ class LenientItems:
                     slot.open(self.emitter, {})
 
     def close_all(self, status: str) -> None:
-        """End the items that the upstream has not ended; of an incomplete response the last one is incomplete."""
+        """Ends the items that the upstream has not ended; of an incomplete response the last one is incomplete."""
         for slot in list(self.roster.open):
             if slot.item is None and slot.type in NAMELESS and not slot.given.get("name"):
                 self.emitter.warn(f"a {slot.type} without a name")

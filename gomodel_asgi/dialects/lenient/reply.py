@@ -1,7 +1,7 @@
-"""Follows a sloppy event stream and tells the event writer what it means.
+"""Follows a sloppy event stream, and writes what it means with the event writer.
 
 Strategy: nothing that the upstream says about order or numbering is relied on. Every event is taken for what it means
-("here is text of a message", "this item has ended") and given to the item that it speaks of; the writer puts before it
+("here is text of a message", "this item has ended") and handed to the item that it speaks of; the writer puts before it
 whatever the grammar wants. What has not been told when the response ends is told then, from its final object. The rule
 for the end itself is strict: a terminal event, or `[DONE]` after an item. A stream that merely closes was cut, however
 whole it looks.
@@ -74,7 +74,7 @@ class LenientTranslator:
         self.settle()
 
     def event(self, type: str, event: Json) -> None:
-        """One event, whose number and type are not among its members any more."""
+        """Takes one event, without its type and number."""
         known = HANDLERS.get(type)
         if known is None and type in ENDS:
             return self.end(type, event)
@@ -113,7 +113,7 @@ class LenientTranslator:
             self.early.append((type, event))
 
     def done(self) -> None:
-        """`[DONE]`: the upstream says that this was all."""
+        """Takes `[DONE]`, which ends the response after an item, and fails it without one."""
         if self.emitter.failure is not None:
             self.settle()
             self.emitter.fail(self.emitter.failure)
@@ -132,7 +132,7 @@ class LenientTranslator:
     # The end...
 
     def end(self, type: str, event: Json) -> None:
-        """A terminal event, or what stands for one."""
+        """Takes a terminal event, or what stands for one."""
         self.upstream.learn(event)
         self.begin(event)
         self.emitter.begin()
@@ -145,7 +145,7 @@ class LenientTranslator:
         self.upstream.end(status, members)
 
     def failed(self, members: Json) -> None:
-        """The upstream says that the response has failed, in an error event before or in its last one."""
+        """Ends a response of which an error event or its last event says that it failed."""
         error = self.emitter.failure or reported_failure(encode(self.upstream.given))
         given = self.upstream.given.get("error")
         self.settle()
@@ -154,7 +154,7 @@ class LenientTranslator:
         self.emitter.fail(error, own, **members)
 
     def settle(self) -> None:
-        """Let the response and the items that are open hold what is known of them: nothing more comes."""
+        """Makes the response and the open items hold what is known of them, since nothing more comes."""
         for slot in self.items.roster.open:
             slot.settle()
         if self.emitter.begun and self.emitter.terminal is None:

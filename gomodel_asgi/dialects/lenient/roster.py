@@ -20,7 +20,7 @@ MOST_SEARCHED = 256  # open items among which one is looked for by order; no ups
 
 
 class Roster:
-    """The items of one reply, in the order in which they were first spoken of."""
+    """The items of one reply, in the order in which events first mentioned them."""
 
     def __init__(self) -> None:
         self.slots: list[Slot] = []
@@ -83,8 +83,10 @@ class Roster:
         return slot
 
     def _by_order(self, type: str, id: str, fresh: bool) -> Slot | None:
-        """The last open item of *type*, or the first that no event has named yet where the event names one that nobody
-        knows. An event with a *fresh* index can only mean an item that has none, and then the first."""
+        """Returns the last open item of *type*; for an *id* that is not known the first that no event has named.
+
+        An event with a *fresh* index can only mean an item without one, and then the first.
+        """
         found = [slot for slot in islice(reversed(self.open), MOST_SEARCHED) if slot.type == type][::-1]
         found = [slot for slot in found if slot.number is None] if fresh else found
         if not found or not id:
@@ -117,7 +119,7 @@ class Roster:
         return slot
 
     def _unannounced_or_again(self, number: Any, given: Json) -> Slot | None:
-        """The open item that *given* announces, once more or after it was spoken of."""
+        """Returns the open item that *given* announces once more, or that an event mentioned before, or None."""
         id, call_id = name_of(given, "id"), name_of(given, "call_id")
         at = self.by_number.get(number) if isinstance(number, int) else None
         named = self.by_id.get(id)
@@ -159,7 +161,7 @@ class Roster:
                 yield slot
 
     def _learn(self, slot: Slot, given: Json) -> None:
-        """Remember what *given* calls an item: the latest item of an id, the first of a call id."""
+        """Indexes *slot* by its names: the latest item of an id, the first of a call id."""
         if id := name_of(given, "id"):
             self.ambiguous.update((id,) if self.by_id.get(id, slot) is not slot else ())
             self.by_id[id] = slot

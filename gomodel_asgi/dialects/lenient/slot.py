@@ -141,14 +141,14 @@ class Slot:
     # Calls...
 
     def call_delta(self, delta: str, event: Json) -> None:
-        """More of a call's text."""
+        """Takes more of a call's text."""
         if not isinstance(self.item, Call):
             self.waiting.append(delta)
         elif not self.item.text_ended:
             self.item.text(delta, **event)
 
     def call_done(self, text: Any, event: Json) -> None:
-        """A call's text has ended."""
+        """Takes the end of a call's text."""
         if not isinstance(self.item, Call):
             self.given[TEXT_OF_ITEM[self.type].field] = call_text(text) or "".join(self.waiting)
         elif not self.item.text_ended:
@@ -165,7 +165,7 @@ class Slot:
     # The end...
 
     def close(self, status: str, event: Json) -> None:
-        """End the item as it was given; *status* counts where the upstream has said none."""
+        """Ends the item as it was given; *status* counts where the upstream has sent none."""
         assert self.item is not None
         self.end_content()
         own = self.given.get("status")
@@ -178,12 +178,12 @@ class Slot:
             self.call_done(None, {})
 
     def settle(self) -> None:
-        """Make the item hold what is known of it, without events: the response has failed."""
+        """Makes the item hold what is known of it, without events, since the response has failed."""
         if self.item is not None and not self.item.closed:
             self.item.adopt(self.whole())
 
     def complement(self, given: Json) -> None:
-        """Take from the final object what the item's own end left out."""
+        """Takes over what the final object says beyond the item's own end."""
         if self.item is None:
             return
         self.learn(given)
