@@ -66,7 +66,10 @@ def opening(data: bytes, limits: Limits = DEFAULT) -> Generator[None, None, Foun
 
 
 def opened_small(data: bytes, limits: Limits) -> Members | None:
-    """The same of a small body, without the steps; None where it needs some."""
+    """Returns the members of a small body at once, None where reading it takes steps.
+
+    :raises InvalidRequest: it is no JSON object.
+    """
     if len(data) > SMALL or len(data) > limits.values:
         return None
     try:
