@@ -2,8 +2,8 @@
 
 Strategy: an output is joined to its call by `call_id`, and stands right behind the turn that called, with the outputs
 of the turn's other calls, in the order of the calls. What the client listed between a call and its output so comes
-behind the output. A call that nobody answered gets a stand-in, since every target insists on an output; an output
-whose call is not there (trimmed histories) is told as the user's words.
+behind the output. A call without an output gets a placeholder, since every target insists on one; an output
+whose call is not there (trimmed histories) becomes text of the user's.
 
 Nothing here depends on what comes later in the conversation, so that a prompt begins the same in every turn.
 """
@@ -33,7 +33,7 @@ Entry = tuple[Role, tuple[Part, ...]] | ListedOutput
 
 
 def arrange(entries: list[Entry]) -> tuple[Turn, ...]:
-    """*entries*, in the client's order, as turns."""
+    """Returns *entries*, in the client's order, as turns."""
     calls_of = _calls_by_output(entries)
     outputs: dict[str, ToolOutput] = {}
     gathered: list[tuple[Role, list[Part]]] = []
@@ -130,7 +130,7 @@ class _Slot:
         self.row = row
 
     def join(self) -> None:
-        """Give the outputs since the last call to the calls before them."""
+        """Joins the outputs since the last call to the calls before them."""
         if self.row < 0:
             self.early.extend(self.answers)
             self.answers.clear()
@@ -170,7 +170,7 @@ class CallIds:
         self.ids: dict[str, str] = {}
 
     def of(self, call: ToolCall) -> str:
-        """The id of *call*."""
+        """Returns the id of *call*."""
         if call.path not in self.ids:
             self.ids[call.path] = self._unique(self.legal(call.call_id))
         return self.ids[call.path]
@@ -186,7 +186,7 @@ class CallIds:
 
 
 def digest(id: str, length: int) -> str:
-    """*length* hexadecimal digits that stand for *id*."""
+    """Returns *length* hexadecimal digits that stand for *id*."""
     return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
@@ -208,10 +208,10 @@ GO_ON = "(Go on.)"
 
 
 def split_instructions(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """The instructions before the first word of the user, and the other turns, in which no others are left.
+    """Returns the instructions before the first word of the user, and the other turns, which hold no instructions.
 
-    Later instructions, and those that are not only text, become the user's, marked. Where there is nothing but
-    instructions, the last ones are what the user says: targets answer a user.
+    Later instructions, and those that are not only text, become marked turns of the user's. If there is nothing but
+    instructions, the last ones are what the user says, since targets answer a user.
     """
     gathered = [turn for turn in turns if turn.role not in INSTRUCTING]
     if len(gathered) == len(turns):

@@ -49,7 +49,7 @@ class Call:
 class Outgoing:
     """The upstream's form of a Call: *path* is joined to the provider's base URL, *query* is without `?`.
 
-    *dropped* lists what was left out, by path, for observers; *unsupported* those of it that the client is told of too,
+    *dropped* lists what was left out, by path, for observers; *unsupported* those of it that the client sees too,
     in the header `x-gomodel-unsupported`.
     """
 
@@ -63,19 +63,23 @@ class Outgoing:
 
 
 class Translator(Protocol):
-    """Reads one reply and tells an Emitter what happened."""
+    """Reads one reply, and calls an Emitter with what happened."""
 
     def feed(self, event: str, data: bytes) -> None:
-        """One server-sent event of the upstream (*event* is its name, "" where it has none), or the whole body of a
-        unary reply. Tells the emitter at once what it brings; ends the response when the upstream says so.
+        """Takes one server-sent event of the upstream (*event* is its name, "" where it has none), or a unary reply's
+        body.
+
+        Calls the emitter at once with what it brings; ends the response when the upstream says so.
 
         :raises ValueError: *data* is not what this API sends (not JSON, not an object of its kind).
         """
         ...
 
     def close(self) -> None:
-        """The upstream closed its stream properly. Ends the response if that is a proper end in this API; otherwise
-        leaves it open, and the caller fails it as truncated."""
+        """Ends the response if the end of the stream is a proper end in this API.
+
+        Otherwise the response stays open, and the caller fails it as truncated.
+        """
         ...
 
 
@@ -105,9 +109,11 @@ class Dialect(Protocol):
         ...
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
-        """Read an error body of this API: an `UpstreamRejected` with the provider's message and code and the status
-        that the error itself names (or *status*), an `UpstreamAuthError` where it means our credentials. None where
-        *body* is not an error of this API."""
+        """Returns the error that a body of this API describes, None where *body* is none.
+
+        It is an `UpstreamRejected` with the provider's message and code and the error's own status (else *status*), or
+        an `UpstreamAuthError` where the error means our credentials.
+        """
         ...
 
 
@@ -150,13 +156,13 @@ _decode_state = parser(OpaqueState)
 
 
 def pack_state(provider: str, model: str, payload: dict[str, Any]) -> str:
-    """*payload* as a text that `unpack_state` reads for the same provider *type* (`Call.type`)."""
+    """Returns *payload* as a text that `unpack_state` reads for the same *provider* type (`Call.type`)."""
     packed = msgspec.json.encode(OpaqueState(provider, model, payload))
     return PREFIX + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
 
 
 def packed_json(text: str) -> bytes:
-    """The JSON in a text of ours; none where it is another's, or damaged."""
+    """Returns the JSON in a text of ours, `b""` where the text is another's, or damaged."""
     if not text.startswith(PREFIX):
         return b""
     try:
@@ -167,9 +173,9 @@ def packed_json(text: str) -> bytes:
 
 
 def unpack_state(text: str | None, provider: str, model: str | None = None) -> dict[str, Any] | None:
-    """The payload of *text*, or None where it is not ours, damaged, or of another provider type.
+    """Returns the payload of *text*, None where it is not ours, damaged, or of another provider type.
 
-    With *model* given, another model's content is foreign too. Never raises.
+    With *model* given, another model's state is foreign too. Never raises.
     """
     found = _state_in(text)
     if found is None or found.provider != provider or (model is not None and found.model != model):
@@ -178,7 +184,7 @@ def unpack_state(text: str | None, provider: str, model: str | None = None) -> d
 
 
 def payload_in(text: Any) -> dict[str, Any] | None:
-    """The payload of *text*, whichever provider type it is for, or None where it is not ours or damaged."""
+    """Returns the payload of *text* for whichever provider type, None where it is not ours or damaged."""
     found = _state_in(text) if isinstance(text, str) else None
     return None if found is None else found.payload
 

@@ -86,7 +86,7 @@ class ToolCall:
     """A call of the assistant's. *arguments* is JSON text (or what should have been) of a function call, the free text
     of a custom one.
 
-    *name* and *namespace* are the client's: `Tools.flat_name` gives the name that the target knows. *call_id* may be
+    *name* and *namespace* are the client's: `Tools.flat_name` returns the name that the target knows. *call_id* may be
     that of other calls too; *path* is the call's own, and `arrangement.CallIds` gives it an id of its own.
     """
 
@@ -123,7 +123,7 @@ class Reasoning:
 class Opaque:
     """An item of the assistant's with no common form, such as a hosted tool's call: *value* is the client's own object.
 
-    A dialect that has the same renders it; else `item_text.in_words` gives its text.
+    A dialect that has the same renders it; else `emulations.item_as_text` makes text of it.
     """
 
     path: str
@@ -190,7 +190,7 @@ def _part(value: Any, path: str, phase: str | None) -> Content | Refusal:
 
 
 def breakpoint_of(part: Json) -> Json | None:
-    """The part's cache breakpoint, None where it has none."""
+    """Returns the part's cache breakpoint, or None."""
     value = part.get("prompt_cache_breakpoint")
     return value if isinstance(value, dict) else None
 
@@ -242,7 +242,10 @@ def _audio(part: Json, path: str) -> Audio:
 
 
 def split_data_url(url: str, path: str) -> tuple[str, str]:
-    """Media type (without parameters) and base64 data of a `data:` URL (RFC 2397)."""
+    """Returns the media type (without parameters) and the base64 data of a `data:` URL (RFC 2397).
+
+    :raises InvalidRequest: it has no comma; *param* is *path*.
+    """
     head, comma, data = url[len("data:") :].partition(",")
     if not comma:
         raise malformed(path, "is not a data URL: it has no comma")

@@ -37,9 +37,9 @@ class Conversation:
 
 
 def read_conversation(body: Mapping[str, Any], unsupported: Unsupported) -> Conversation:
-    """The turns of a request body, none of them empty; instructions come first, as a `system` turn.
+    """Returns the turns of a request body, none of them empty; `instructions` come first, as a `system` turn.
 
-    :raises InvalidRequest: an item is malformed, or nothing is said; *param* is the path of the value.
+    :raises InvalidRequest: an item is malformed, or there is none; *param* is the path of the value.
     """
     reader = _Reader(unsupported, searches_by_client(body))
     reader.instructions(body.get("instructions"))
@@ -51,7 +51,7 @@ def read_conversation(body: Mapping[str, Any], unsupported: Unsupported) -> Conv
 
 
 def offered_tools(call: Call, hosted: Collection[str] = ()) -> Tools:
-    """The tools of a call that has been translated before, for the way back from their flat names."""
+    """Returns the tools of a call that was translated before, to read its flat names."""
     unsupported = Unsupported(call.unsupported, refuses=False)
     return read_tools(call.body, unsupported, hosted=hosted, more=_carried_tools(call.body))
 
@@ -225,8 +225,10 @@ READERS: dict[str, Callable[[_Reader, Json, str], None]] = {
 
 
 def arguments_json(call: ToolCall) -> bytes:
-    """A call's arguments as the JSON text of the object that the target's function took: of a custom call
-    `{"input": text}`, of none or `null` `{}`, of what is no object one that holds the raw text."""
+    """Returns a call's arguments as the JSON text of the object that the target's function takes.
+
+    A custom call has `{"input": text}`, empty arguments are `{}`, and text that is no object becomes a member.
+    """
     if call.kind == "custom":
         return msgspec.json.encode({"input": call.arguments})
     text = call.arguments.strip()
@@ -238,7 +240,7 @@ def arguments_json(call: ToolCall) -> bytes:
 
 
 def arguments_object(call: ToolCall) -> msgspec.Raw:
-    """`arguments_json` for a place in a request that takes an object; the client's own spelling is kept."""
+    """Returns `arguments_json` for a member that takes an object; the client's own spelling is kept."""
     return msgspec.Raw(arguments_json(call))
 
 

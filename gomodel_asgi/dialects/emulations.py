@@ -21,20 +21,23 @@ CLOSING = re.compile(r"\s*`{0,3}\s*")
 
 
 def single_call(call: Call) -> bool:
-    """Whether only the first tool call of a turn is kept of the reply to *call*: what the client asks for with
-    `parallel_tool_calls: false`, and not every target and model obeys. The model will ask again for the others."""
+    """Whether only the first tool call of a turn is kept of the reply to *call*.
+
+    The client asks for that with `parallel_tool_calls: false`, which not every model obeys. The model will ask again
+    for the other calls.
+    """
     return call.body.get("parallel_tool_calls") is False and call.unsupported != "drop"
 
 
 def json_only(call: Call) -> bool:
-    """Whether *call* asks for a JSON object of no schema, so that a fence around it is none of the answer."""
+    """Whether *call* asks for a JSON object without a schema. A code fence around it is then no part of the answer."""
     text = call.body.get("text")
     format = text.get("format") if isinstance(text, dict) else None
     return isinstance(format, dict) and format.get("type") == "json_object" and call.unsupported != "drop"
 
 
 def call_wanted(choice: Choice) -> str:
-    """An instruction to call the tool that *choice* forces, or any of them."""
+    """Returns an instruction to call the tool that *choice* forces, or any tool."""
     which = f"the tool `{choice.forced}`" if choice.forced else "one of your tools"
     return f"Call {which} now, and do not answer in words alone."
 
@@ -42,7 +45,7 @@ def call_wanted(choice: Choice) -> str:
 class Unfenced:
     """Takes the code fence off a text that is one JSON object, as it comes in pieces.
 
-    Only what may be a fence is held back: before the object and behind it. Any other text is given as it comes.
+    Only what may be a fence is held back: before the object and behind it. Any other text passes as it comes.
     """
 
     def __init__(self) -> None:
@@ -53,7 +56,7 @@ class Unfenced:
         self.quoted = self.escaped = False
 
     def feed(self, text: str) -> str:
-        """What *text* brings of the answer."""
+        """Returns what *text* adds to the answer."""
         if self.place == "before":
             return self._before(text)
         if self.place == "inside":
@@ -61,7 +64,7 @@ class Unfenced:
         return self._after(text) if self.place == "behind" else text
 
     def close(self) -> str:
-        """What was held back and belongs to the answer after all. What is fed from now on is another text."""
+        """Returns what was held back and belongs to the answer after all. The next `feed` begins another text."""
         rest, self.pending = self.pending, ""
         fence = self.place == "behind" and CLOSING.fullmatch(rest) is not None
         self.place = "before"
@@ -79,7 +82,7 @@ class Unfenced:
         return self._inside(brace + rest)
 
     def _inside(self, text: str) -> str:
-        """Gives *text* up to the object's end."""
+        """Returns *text* up to the object's end."""
         for at, char in enumerate(text):
             if self.escaped:
                 self.escaped = False
@@ -99,7 +102,7 @@ class Unfenced:
         return "" if CLOSING.fullmatch(self.pending) else self._all()
 
     def _all(self) -> str:
-        """What was held back, and from now on everything."""
+        """Returns what was held back; all further text passes."""
         text, self.pending = self.pending, ""
         self.place = "free"
         return text
@@ -121,7 +124,7 @@ HIDDEN = frozenset({"id", "type", "status", "call_id", "encrypted_content", "cre
 
 
 def item_as_text(part: Opaque, unsupported: Unsupported) -> Text | None:
-    """*part* as text of the assistant's, None where it has nothing to say or is left out.
+    """Returns *part* as text of the assistant's, None where it says nothing or is left out.
 
     :raises InvalidRequest: its type is unknown, and emulations are refused.
     """
@@ -139,8 +142,9 @@ def item_as_text(part: Opaque, unsupported: Unsupported) -> Text | None:
 
 
 def placeholder(part: Content, path: str, what: str, unsupported: Unsupported) -> Text | None:
-    """Text for media of a tool's or of the assistant's that the target cannot take; *path* and *what* say why. None
-    where it is left out.
+    """Returns text that stands for media which the target cannot take, None where it is left out.
+
+    It is media of a tool's or of the assistant's; *path* and *what* say what cannot be taken.
 
     :raises InvalidRequest: emulations are refused.
     """
@@ -236,7 +240,7 @@ COMPACTIONS = frozenset({"compaction", "compaction_summary", "context_compaction
 
 
 def output_as_text(item: Json) -> str:
-    """An output that answers to one of the calls above, or an approval, as the user's text."""
+    """Returns the output of such a call, or an approval, as the user's text."""
     if item.get("type") == "mcp_approval_response":
         verdict = "allowed" if item.get("approve") is True else "refused"
         return f"[The call was {verdict}{_found('Reason', filter(None, [_string(item, 'reason')]))}]"

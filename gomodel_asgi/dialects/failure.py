@@ -54,7 +54,7 @@ _outline = msgspec.json.Decoder(Outline).decode
 
 
 def _load(data: bytes) -> Any:
-    """*data* as a value, None where it is none; of a long object only what may tell of a failure."""
+    """Returns *data* as a value, None where it is no JSON; of a long object only what describes a failure."""
     try:
         if len(data) <= SHORT:
             return tree(data)
@@ -72,7 +72,7 @@ def is_openai_shaped(data: bytes) -> bool:
 
 
 def completed_shape(data: bytes) -> bytes:
-    """An OpenAI-shaped error with the four keys that clients rely on; missing ones added, all else as it came."""
+    """Returns an OpenAI-shaped error with the four keys that clients rely on; missing ones are added."""
     value = _load(data)
     error = value["error"]
     if {"message", "type", "param", "code"} <= error.keys():
@@ -82,10 +82,10 @@ def completed_shape(data: bytes) -> bytes:
 
 
 def reported_failure(data: bytes, status: int = 502) -> GatewayError:
-    """The error that *data* describes: an error body, an `error` event, a failed response.
+    """Returns the error that *data* describes: an error body, an `error` event, a failed response.
 
     Refused credentials become an `UpstreamAuthError` whose text is only in `detail`; all else an `UpstreamRejected`
-    with the status that the error names itself, *status* where it names none.
+    with the error's own status, or *status*.
     """
     error = _error_of(_load(data))
     status = named_status(error) or status
@@ -102,14 +102,14 @@ def reported_failure(data: bytes, status: int = 502) -> GatewayError:
 
 
 def refused_credentials(detail: str | None, status: int) -> UpstreamAuthError:
-    """Our credentials were refused: the client learns that, and nothing of how."""
+    """Returns the error for refused credentials: the client learns that they were refused, and no more."""
     return UpstreamAuthError(
         "The upstream refused the credentials that this gateway holds for it.", detail=f"{status}: {detail or ''}"
     )
 
 
 def named_status(error: Any) -> int | None:
-    """The HTTP status that an error object names by itself."""
+    """Returns the HTTP status in an error object, or None."""
     if not isinstance(error, dict):
         return None
     for key in ("status_code", "status", "code"):
@@ -143,8 +143,7 @@ def _message(error: Any) -> str | None:
 
 
 def text_of(value: Any) -> str:
-    """What stands where a message should, as one line: a text, FastAPI's list of faults with their places, "" for
-    anything else."""
+    """Returns a message as one line, "" where there is none: a text, or FastAPI's list of faults with their places."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

@@ -59,8 +59,9 @@ def present(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def carried_members(body: Mapping[str, Any], carried: Collection[str], unsupported: Unsupported) -> dict[str, Any]:
-    """The members of *body* that are named in *carried* and not null. Every other one is passed over if it asks for
-    nothing, else it is unsupported.
+    """Returns the members of *body* that are named in *carried* and not null.
+
+    Other members are passed over if they ask for nothing, else they are unsupported.
 
     :raises InvalidRequest: a member is refused; *param* names it.
     """
@@ -75,7 +76,7 @@ def carried_members(body: Mapping[str, Any], carried: Collection[str], unsupport
 
 
 def included(body: Mapping[str, Any], given: Collection[str], unsupported: Unsupported) -> frozenset[str]:
-    """Those values of `include` that the target can answer, which are *given* and what every response holds.
+    """Returns those values of `include` that the target can answer: *given* ones, and what every response holds.
 
     :raises InvalidRequest: it is no list of strings, or a value is refused.
     """
@@ -102,7 +103,7 @@ def reasoning_of(members: Mapping[str, Any], unsupported: Unsupported) -> Mappin
 
 
 def number(members: Mapping[str, Any], name: str) -> float | int | None:
-    """The member *name* as a number, None where it is absent.
+    """Returns the member *name* as a number, None where it is absent.
 
     :raises InvalidRequest: it is something else.
     """
@@ -113,7 +114,10 @@ def number(members: Mapping[str, Any], name: str) -> float | int | None:
 
 
 def integer(members: Mapping[str, Any], name: str) -> int | None:
-    """Like `number`, for integers; `1024.0` is one."""
+    """Returns the member *name* as an integer, None where it is absent; `1024.0` is one.
+
+    :raises InvalidRequest: it is something else.
+    """
     value = number(members, name)
     if value is None or isinstance(value, int):
         return value
@@ -123,7 +127,7 @@ def integer(members: Mapping[str, Any], name: str) -> int | None:
 
 
 def boolean(members: Mapping[str, Any], name: str) -> bool | None:
-    """The member *name* as a boolean, None where it is absent.
+    """Returns the member *name* as a boolean, None where it is absent.
 
     :raises InvalidRequest: it is something else.
     """
@@ -134,7 +138,7 @@ def boolean(members: Mapping[str, Any], name: str) -> bool | None:
 
 
 def mapping(members: Mapping[str, Any], name: str, path: str = "") -> Mapping[str, Any]:
-    """The object *name*, empty where it is absent; its nulls are left out. *path* is that of *members*.
+    """Returns the object *name* without its nulls, empty where it is absent. *path* is that of *members*.
 
     :raises InvalidRequest: it is something else.
     """
@@ -158,12 +162,12 @@ class Choice:
     """Whether the model may, must or must not call a tool, and which.
 
     *allowed* holds flat function names and families of hosted tools, None where every tool is allowed. A single
-    forced tool is `required` with one name allowed. *given* tells an explicit `auto` from a silent one.
+    forced tool is `required` with one name allowed. *explicit*: the request has a `tool_choice`.
     """
 
     mode: Mode = "auto"
     allowed: tuple[str, ...] | None = None
-    given: bool = False
+    explicit: bool = False
 
     @property
     def forced(self) -> str | None:
@@ -183,12 +187,12 @@ class Choice:
 
 
 def read_choice(body: Mapping[str, Any], tools: Tools) -> Choice:
-    """The `tool_choice` of a request body.
+    """Returns the `tool_choice` of a request body.
 
-    A choice of a tool that was left out is loosened to `auto`; an allowed list keeps what is left of it and, with
-    nothing left, forbids tools: it is a hard constraint. Without tools only the default makes sense.
+    A choice of a tool that was left out becomes `auto`. An allowed list keeps what is left of it; with nothing left it
+    forbids tools, since it is a hard constraint. Without tools only the default makes sense.
 
-    :raises InvalidRequest: it is malformed, or names a tool that is not among those of the request.
+    :raises InvalidRequest: it is malformed, or names a tool that the request does not offer.
     """
     value = body.get("tool_choice")
     if value is None:
@@ -199,7 +203,7 @@ def read_choice(body: Mapping[str, Any], tools: Tools) -> Choice:
     if string(choice, "type", "tool_choice") == "allowed_tools":
         return _allowed(choice, tools)
     key = _key(choice, "tool_choice", tools)
-    return Choice(given=True) if key is None else Choice("required", (key,), True)
+    return Choice(explicit=True) if key is None else Choice("required", (key,), True)
 
 
 def _fitting(mode: Mode, allowed: tuple[str, ...] | None, tools: Tools) -> Choice:

@@ -4,7 +4,7 @@ Strategy: nearly every event is a delta, and a delta needs nothing from us. One 
 (its type comes first), is one line, has its number at the same place and does not hold our key is passed after a few
 comparisons. In all other bytes three marks are looked for: only lifecycle events hold the key `"response"` (a quote
 inside a JSON string is escaped, so text cannot fake it), no failure is without the word `error`, as a key, a type or
-the event's name, and `[DONE]` ends a stream. Those are opened: lifecycle events are stamped with the provider's name,
+the event's name, and `[DONE]` ends a stream. Those are parsed: lifecycle events are stamped with the provider's name,
 and their response is kept, so that a stream which breaks off can still be ended with the same response id.
 
 What is passed must be known again only if the stream breaks off: our events then go on from the highest number that
@@ -49,7 +49,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def stamp(response: bytes, name: str) -> bytes:
-    """*response* (a JSON object) with `"provider":"<name>"` as its first member, or in place of its own string."""
+    """Returns *response* (a JSON object) with `"provider":"<name>"` first, or in place of its own `provider`."""
     value = encode(name)
     # Where the word does not stand at all there is no member of that name, and no need to look for its place.
     place = span(response, "provider") if b'"provider"' in response else None
@@ -64,7 +64,9 @@ def stamp(response: bytes, name: str) -> bytes:
 
 
 def is_lifecycle(head: bytes) -> bool:
-    """Whether an event that begins like this carries a response: such events are opened, so they are held whole."""
+    """Whether an event that begins like this carries a response. Such events are parsed, so they wait until they are
+    whole.
+    """
     return b'"response"' in head
 
 
@@ -104,6 +106,10 @@ class NativeReader:
     def feed(self, data: bytes) -> bytes:
         # One whole event that begins like the last delta: the usual case by far. One line end is found at a third of
         # the cost of two, and `rfind` learns sooner than `find` that something is not there.
+        """Returns the whole events in what has come, those that carry a response with the stamp.
+
+        :raises UpstreamProtocolError: an event is larger than the limit.
+        """
         if (
             data.startswith(self._delta)
             and data.find(b"\n", self._line) == len(data) - 2
@@ -144,16 +150,18 @@ class NativeReader:
 
     @property
     def waiting(self) -> int:
+        """Bytes of an event that is not whole yet."""
         return len(self.framer.pending)
 
     @property
     def inside(self) -> bool:
+        """Whether a part of an event has been sent whose end has not come."""
         return self.framer.inside
 
     def close(self) -> bytes:
-        """As every reader's.
+        """Returns what is left to send: the in-band failure if the stream ended too early.
 
-        :raises UpstreamTruncated: a part of an event has been given, behind which nothing can be told.
+        :raises UpstreamTruncated: a part of an event was sent, so that no event can follow.
         """
         if self.terminal is not None:
             return b""
@@ -164,15 +172,18 @@ class NativeReader:
         return self.fail(UpstreamTruncated("The upstream's stream ended before the response was complete."))
 
     def fail(self, error: GatewayError) -> bytes:
+        """Returns the events that end the stream in band, `b""` if it had ended already."""
         if self.terminal is not None:
             return b""
         self.failure = self.failure or error
         return frame(error_event(error, self._next_number())) + self._failed(error, 1)
 
     def final(self) -> bytes | None:
+        """Returns the response that ended the stream, as JSON; None if none did."""
         return self._response if self.terminal is not None else None
 
     def usage(self) -> Any:
+        """Returns the usage object of the last response, None if there was none."""
         if self._response is None:
             return None
         try:
@@ -180,7 +191,7 @@ class NativeReader:
         except UNREADABLE:
             return None
 
-    # The few events that are opened...
+    # The few events that are parsed...
 
     def _read_events(self, events: bytes) -> bytes:
         self._count(b"")
@@ -238,9 +249,9 @@ class NativeReader:
     # The end that the upstream did not send...
 
     def _count(self, events: bytes) -> int:
-        """Read the number of the piece before, and of *events*: that of its last event, or of the last that has one.
-
-        Where its name ends is returned, from the end; what is no such place if there is none."""
+        """Notes the numbers of the last piece and of *events*. Returns the index, from the end, behind the last
+        `"sequence_number"` in *events*, or -len(events) where there is none.
+        """
         if self._last:
             last, self._last = self._last, b""
             self._count(last)

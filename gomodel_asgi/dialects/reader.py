@@ -1,6 +1,6 @@
 """What the exchange needs to know of a reply while it comes, whatever the upstream speaks.
 
-A reader takes the upstream's bytes and gives the client's. It says whether anything meaningful has come (after that
+A reader takes the upstream's bytes and returns the client's. It says whether anything meaningful has come (after that
 nothing is tried elsewhere), whether the response has ended, and whether the upstream reported a failure; and it can
 end the stream itself, in band, when the upstream did not.
 """
@@ -87,7 +87,7 @@ class Reader(Protocol):
         ...
 
 
-# The few events of a native stream that are opened: which they are, and what a failure among them says.
+# The few events of a native stream that are parsed: which they are, and what a failure among them says.
 
 
 Members = dict[str, msgspec.Raw]
@@ -103,8 +103,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def members_and_type(event: Event) -> tuple[Members, str | None]:
-    """The members of *event*, none where it is no object, and its type: its own word, else the event's name where that
-    is one of this API's. An event that is named `error` is one, whatever type but one of this API its data names."""
+    """Returns the members of *event*, none where it is no object, and its type.
+
+    The type is the `type` member, else the event's name where that is one of this API's. An event that is named `error`
+    is an error unless its `type` is one of this API's.
+    """
     try:
         members = _members(event.data)
     except UNREADABLE:
@@ -120,18 +123,18 @@ def members_and_type(event: Event) -> tuple[Members, str | None]:
 
 
 def number(members: Members) -> int:
-    """The event's `sequence_number`, -1 where it has none."""
+    """Returns the event's `sequence_number`, or -1."""
     raw = members.get("sequence_number", NULL)
     return int(bytes(raw)) if len(raw) <= DIGITS and bytes(raw).isdigit() else -1
 
 
 def is_failure(members: Members, type: str | None) -> bool:
-    """Whether an event says that the upstream failed: by its type, or without one by an error that it holds."""
+    """Whether an event says that the upstream failed: by its type, or without one by its member `error`."""
     return type == "error" or (type is None and bytes(members.get("error", b"null")) not in NO_ERROR)
 
 
 def failure_of(data: bytes) -> GatewayError:
-    """The failure in the *data* of such an event, which may be plain text."""
+    """Returns the failure in the *data* of such an event, which may be plain text."""
     try:
         value = tree(data) if len(data) <= SHORT else None
     except ValueError:
@@ -151,7 +154,7 @@ FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursio
 class TranslatedReader:
     """One foreign reply. Streams are fed chunk by chunk, a unary body whole and once: the path is the same.
 
-    *secrets* are what the upstream could quote back and nobody may be told."""
+    *secrets* are what the upstream could quote back, which is redacted."""
 
     def __init__(self, translator: Translator, emitter: Emitter, limits: Limits, secrets: tuple[str, ...] = ()) -> None:
         self.translator = translator
@@ -175,37 +178,48 @@ class TranslatedReader:
 
     @property
     def response_id(self) -> str | None:
+        """The id that the response has from its beginning."""
         return self._id
 
     @property
     def waiting(self) -> int:
+        """Bytes of an event that is not whole yet."""
         return len(self.decoder.pending)
 
     @property
     def meaningful(self) -> bool:
+        """Whether something has come that the client would miss."""
         return self.emitter.meaningful
 
     @property
     def terminal(self) -> str | None:
+        """How the response ended; None while it has not."""
         return self.emitter.terminal
 
     @property
     def failure(self) -> GatewayError | None:
+        """The failure that the upstream reported inside its reply."""
         return self.emitter.failure
 
     def feed(self, data: bytes) -> bytes:
+        """Returns the events for the client that *data* brings.
+
+        :raises UpstreamProtocolError: the upstream sent what is not part of its API.
+        """
         events = self._translate(self.decoder.feed(data))
         self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
         return events
 
     def begin_round(self) -> None:
-        """The request that was wanted has been made: its reply follows."""
+        """Prepares for the reply to the request in `again`, which the caller has made."""
         assert self.continuing is not None
         self.again = self.continuing.again = None
         self.decoder = Decoder(limit=self.limits.event)
 
     def whole(self, body: bytes) -> bytes:
-        """A unary reply's body, of which a tree may be built: the events that tell of it, where the emitter streams.
+        """Returns the events that a unary reply's *body* is written as, where the emitter streams.
+
+        The caller has seen that a tree may be built of it.
 
         :raises UpstreamProtocolError: it is no answer of that API.
         """
@@ -218,6 +232,10 @@ class TranslatedReader:
         return events + self.emitter.take()
 
     def close(self) -> bytes:
+        """Returns the events that end the response; a stream that was cut fails in band.
+
+        :raises UpstreamProtocolError: what was read last is not part of the API.
+        """
         try:
             events = self._translate(self.decoder.close())
         except UpstreamTruncated as error:
@@ -232,13 +250,16 @@ class TranslatedReader:
         return events + self.emitter.take()
 
     def fail(self, error: GatewayError) -> bytes:
+        """Returns the events that end the stream in band, `b""` if it had ended already."""
         self.emitter.fail(error)
         return self.emitter.take()
 
     def final(self) -> bytes | None:
+        """Returns the response as JSON, None while it has not ended."""
         return encode(self.emitter.response) if self.emitter.terminal is not None else None
 
     def usage(self) -> Any:
+        """Returns the upstream's own usage object, None if there was none."""
         return self.emitter.raw_usage
 
     def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:

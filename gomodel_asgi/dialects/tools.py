@@ -78,6 +78,7 @@ class HostedTool:
 
     @property
     def family(self) -> str:
+        """The type without `_preview` and date."""
         return family_of(self.type)
 
 
@@ -87,7 +88,7 @@ def family_of(type: str) -> str:
 
 
 def flatten_name(name: str, namespace: str | None = None) -> str:
-    """A name of at most 64 of `[A-Za-z0-9_-]` that begins with a letter or `_`, the same for the same names."""
+    """Returns a name of at most 64 of `[A-Za-z0-9_-]` that begins with a letter or `_`, the same for the same names."""
     plain = f"{namespace}__{name}" if namespace else name
     if LEGAL_NAME.fullmatch(plain):
         return plain
@@ -114,11 +115,13 @@ class Tools:
     """The flat names, by name and namespace."""
 
     def restore(self, flat_name: str) -> Origin:
-        """What the client calls the function *flat_name*; a name that the model made up is a function as it stands."""
+        """Returns what the client calls the function *flat_name*; a name that the model made up is a function of that
+        name.
+        """
         return self.origins.get(flat_name) or Origin("function", flat_name)
 
     def flat_name(self, name: str, namespace: str | None = None) -> str:
-        """The target's name of a client's tool, also of one that is no longer offered."""
+        """Returns the target's name of a client's tool, also of one that is no longer offered."""
         found = self.names.get((name, namespace))
         if found is None and namespace == name:
             # A deferred tool that a search has loaded is called with its own name as namespace, but declared bare.
@@ -126,7 +129,7 @@ class Tools:
         return flatten_name(name, namespace) if found is None else found
 
     def open_call(self, emitter: Emitter, flat_name: str, call_id: str | None = None) -> AnyCall:
-        """Open the output item for a call of *flat_name*; a missing or empty *call_id* is made."""
+        """Opens the output item for a call of *flat_name*, and returns it; a missing *call_id* is made."""
         origin = self.restore(flat_name)
         members = {"namespace": origin.namespace} if origin.namespace else {}
         call_id = call_id or f"call_{emitter.suffix}{len(emitter.items):02x}"
@@ -139,9 +142,9 @@ class Tools:
 def leave_out_settings(
     value: Mapping[str, Any], path: str, names: Iterable[str], feature: Feature, unsupported: Unsupported
 ) -> None:
-    """Settings of a hosted tool, the members *names* of *value* at *path*, that the target cannot carry.
+    """Leaves out the members *names* of a hosted tool's *value* at *path*, which the target cannot carry.
 
-    :raises InvalidRequest: one is there, asks for something, and is refused.
+    :raises InvalidRequest: one of them asks for something, and is refused.
     """
     for name in names:
         if value.get(name) not in (None, USUAL.get(name)):
@@ -165,9 +168,9 @@ def read_tools(
     hosted: Collection[str] = (),
     more: Iterable[tuple[str, Json]] = (),
 ) -> Tools:
-    """The tools of a request body, then those of *more* (see `Conversation.tools`).
+    """Returns the tools of a request body, then those of *more* (see `Conversation.tools`).
 
-    *hosted* names the families of hosted tools that the target has; the others are unsupported.
+    *hosted* lists the families of hosted tools that the target has; others are unsupported.
 
     :raises InvalidRequest: a tool is malformed, or refused; *param* is its path.
     """
@@ -206,7 +209,7 @@ class _Reader:
             self.provided(HostedTool(path, kind, tool))
 
     def provided(self, tool: HostedTool) -> None:
-        """A tool that the provider runs, if it has it. A search that may not be live is none that any target has."""
+        """Adds a tool that the provider runs, if it has the tool. No target has a web search that may not be live."""
         family, path = tool.family, tool.path
         if family == "web_search" and tool.value.get("external_web_access") not in (None, True):
             self.unsupported.leave_out(CACHED_SEARCH, f"{path}.external_web_access", "web searches that are not live")

@@ -275,10 +275,10 @@ OF_MEMBER: Mapping[str, Feature] = {name: feature for feature in TABLE for name 
 
 
 class Unsupported:
-    """Collects what one request loses on its way to a target. *policy* is `Call.unsupported`; without *refuses* nothing
+    """Collects what a target cannot carry of one request. *policy* is `Call.unsupported`; without *refuses* nothing
     is refused, for reading again what has been translated.
 
-    *left_out* are the paths of all that is lost, for observers; *named* those that the client is told of.
+    *left_out* are the paths of all that is left out, for observers; *named* those that the client sees too.
     """
 
     def __init__(self, policy: Policy, *, refuses: bool = True) -> None:
@@ -288,7 +288,7 @@ class Unsupported:
         self.named: dict[str, None] = {}
 
     def leave_out(self, feature: Feature, path: str, what: str = "") -> None:
-        """The target cannot carry the value at *path*; *what* says in a few words what it is.
+        """Leaves out the value at *path*, which the target cannot carry; *what* describes it in a few words.
 
         :raises InvalidRequest: it is refused under this policy; *param* is *path*.
         """
@@ -305,7 +305,7 @@ class Unsupported:
         self.left_out[path] = self.named[path] = None
 
     def emulates(self, feature: Feature, path: str, what: str = "") -> bool:
-        """Whether to bring about by other means what the target cannot carry. Otherwise it is left out.
+        """Whether to bring about by other means what the target cannot carry. If not, it is left out.
 
         :raises InvalidRequest: the policy is `"reject"`.
         """
@@ -316,12 +316,12 @@ class Unsupported:
 
 
 def malformed(path: str, problem: str) -> InvalidRequest:
-    """The error for the value at *path*; *problem* completes the sentence "`path` ..."."""
+    """Returns the error for the value at *path*; *problem* completes the sentence "`path` ..."."""
     return InvalidRequest(f"`{path}` {problem}.", code="invalid_value", param=path)
 
 
 def expect(value: Any, kind: type, path: str) -> Any:
-    """*value*, if it is of this JSON type (`str`, `dict`, `list`, `int`).
+    """Returns *value* if it is of this JSON type (`str`, `dict`, `list`, `int`).
 
     :raises InvalidRequest: it is not; *param* is *path*.
     """
@@ -331,11 +331,17 @@ def expect(value: Any, kind: type, path: str) -> Any:
 
 
 def string(item: Mapping[str, Any], name: str, path: str) -> str:
-    """The member *name* of the object at *path*, which must be a string that is there."""
+    """Returns the string *name* of the object at *path*.
+
+    :raises InvalidRequest: it is missing, or no string.
+    """
     value: str = expect(item.get(name), str, f"{path}.{name}")
     return value
 
 
 def optional_string(item: Mapping[str, Any], name: str, path: str) -> str | None:
-    """Like `string`, but None where the member is absent or null."""
+    """Returns the string *name* of the object at *path*, None where it is absent or null.
+
+    :raises InvalidRequest: it is no string.
+    """
     return None if item.get(name) is None else string(item, name, path)

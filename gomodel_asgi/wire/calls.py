@@ -1,7 +1,7 @@
-"""The items of calls that clients answer or watch, and the table of how each type of item is written.
+"""The items of calls, and the table of how each type of item is written.
 
 A free-text tool is offered to upstreams without such tools as a function `{"input": string}`. The model's answer is
-JSON text, cut anywhere; `StringMember` gives the string's characters as soon as they are certain. A model may also
+JSON text, cut anywhere; `StringMember` returns the string's characters as soon as they are certain. A model may also
 write something else: what that was is known at the end, and `rest` makes the best of it.
 """
 
@@ -29,10 +29,14 @@ class Call(Item):
 
     @property
     def owned(self) -> tuple[str, ...]:
+        """The member that holds its text, once some has come."""
         return (self.kind.field,) if self.pieces or self.text_ended else ()
 
     def text(self, delta: str, /, **event: Any) -> None:
-        """More of its text."""
+        """Adds to its text.
+
+        :raises TypeError: *delta* is no text.
+        """
         if not checked(delta):
             return
         self.pieces.append(delta)
@@ -44,29 +48,32 @@ class Call(Item):
         self.writer.delta(self.frame, delta)
 
     def end_text(self, /, **event: Any) -> None:
-        """Its text has ended; further calls do nothing."""
+        """Ends its text; further calls do nothing."""
         if not self.text_ended:
             self.text_ended = True
             text = self.value[self.kind.field] = "".join(self.pieces)
             self.emit(self.kind.done, **self.where, **{self.kind.field: text}, **event)
 
     def finish(self) -> None:
+        """Ends its text, if it has any."""
         if self.pieces:
             self.end_text()
 
     def settle(self) -> None:
+        """Makes `value` hold the text that has come, without events."""
         if self.pieces:
             self.value[self.kind.field] = "".join(self.pieces)
         super().settle()
 
 
 class ClientCall(Call):
-    """A call that the client answers: its text is told in any case."""
+    """A call that the client answers: its text is written in any case, also an empty one."""
 
     def __init__(self, writer: Writer, index: int, value: Json, /, **event: Any) -> None:
         super().__init__(writer, index, value | {TEXT_OF_ITEM[value["type"]].field: ""}, **event)
 
     def finish(self) -> None:
+        """Ends its text, also an empty one."""
         self.end_text()
 
 
@@ -74,10 +81,11 @@ class FunctionCall(ClientCall):
     """A call of a function tool; missing arguments are `{}`."""
 
     def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
+        """Adds to the arguments' JSON text."""
         self.text(delta)
 
     def end_text(self, /, **event: Any) -> None:
+        """Ends the arguments; missing ones become `{}`."""
         if not self.text_ended and not "".join(self.pieces).strip():
             self.text("{}")
         super().end_text(**{"name": self.value["name"], **event})
@@ -92,27 +100,29 @@ class CustomCall(ClientCall):
         self.input = StringMember("input")
 
     def arguments(self, delta: str) -> None:
-        """More of the wrapping function's arguments."""
+        """Adds to the wrapping function's arguments."""
         self.text(self.input.feed(checked(delta)))
 
     def finish(self) -> None:
+        """Ends the input with what was still uncertain."""
         self.text(self.input.rest())
         super().finish()
 
 
 class SearchCall(Item):
     """A search for deferred tools that the client runs. The upstream was given a function: its arguments are an object
-    in the item, which no event tells of before it is whole."""
+    in the item, which no event shows before it is whole."""
 
     def __init__(self, writer: Writer, index: int, value: Json, **event: Any) -> None:
         super().__init__(writer, index, {"execution": "client", "arguments": {}, **value}, **event)
         self.pieces: list[str] = []
 
     def arguments(self, delta: str) -> None:
-        """More of the arguments' JSON text."""
+        """Adds to the arguments' JSON text."""
         self.pieces.append(checked(delta))
 
     def finish(self) -> None:
+        """Puts the arguments into the item; text that is no object stands in `raw_arguments`."""
         if not self.pieces:
             return
         text = "".join(self.pieces)
@@ -136,6 +146,26 @@ CLASSES: dict[str, type[Item]] = {
     "code_interpreter_call": Call,
 }
 """How items are written, by their type; all others are `Item`s."""
+CLIENT_CALLS = frozenset(
+    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
+)
+"""Calls that a client answers, by their `call_id`."""
+PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "custom_tool_call": "ctc",
+    "code_interpreter_call": "ci",
+    "compaction": "cmp",
+    "file_search_call": "fs",
+    "image_generation_call": "ig",
+    "mcp_approval_request": "mcpr",
+    "mcp_call": "mcp",
+    "mcp_list_tools": "mcpl",
+    "tool_search_call": "tsc",
+    "web_search_call": "ws",
+}
+"""What ids begin with, by the item's type."""
 
 
 # One string member of a JSON object that arrives in pieces.
@@ -161,7 +191,7 @@ class StringMember:
         self.high_surrogate = ""
 
     def feed(self, text: str) -> str:
-        """More JSON text in; more of the string out, possibly nothing yet."""
+        """Takes more JSON text. Returns what it adds to the string, possibly nothing yet."""
         if self.ended:
             return ""
         if not self.inside and len(self.pending) > LONGEST_OPENING:
@@ -173,10 +203,10 @@ class StringMember:
         return "".join(self._characters())
 
     def rest(self) -> str:
-        """What is left when no more text comes.
+        """Returns what is left when no more text comes.
 
-        Of a string that was cut off that is nothing but an unpaired surrogate. Where no string had begun it is the
-        member of an object that has it later or as another type (as JSON text), or else the whole text.
+        A string that was cut off leaves at most an unpaired surrogate. Where no string has begun it is the member of an
+        object that has it later or as another type (as JSON text), or else the whole text.
         """
         if self.ended or self.inside:
             return self._unpaired()

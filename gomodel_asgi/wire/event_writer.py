@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..errors import GatewayError
-from .calls import CLASSES, CustomCall, FunctionCall, SearchCall
-from .items import CLIENT_CALLS, PREFIXES, STATUSLESS, DeltaFrame, Item, Json, Message, Reasoning
+from .calls import CLASSES, CLIENT_CALLS, PREFIXES, CustomCall, FunctionCall, SearchCall
+from .items import STATUSLESS, DeltaFrame, Item, Json, Message, Reasoning
 from .response import DONE, FRAME, Reason, added, encode, error_event, response_error, response_object
 
 AnyItem = TypeVar("AnyItem", bound=Item)
@@ -99,13 +99,13 @@ class Emitter:
         self.response = response_object(response_id, created_at, model, echo, stamp)
 
     def take(self) -> bytes:
-        """The events written since the last call."""
+        """Returns the events that were written since the last call."""
         data = b"".join(self.out)
         self.out.clear()
         return data
 
     def emit(self, type: str, /, **members: Any) -> None:
-        """Write one event of this type. Not for translators: they use the verbs below."""
+        """Writes one event of this type. For items, not for translators."""
         number = self.sequence_number
         if self.stream and number > self.after:
             event = {"type": type, "sequence_number": number, **members}
@@ -123,7 +123,7 @@ class Emitter:
     # What a translator says...
 
     def begin(self, model: str | None = None) -> None:
-        """The upstream has begun to answer; *model* is what it says it is. Only the first call counts."""
+        """Announces that the upstream has begun to answer, once; *model* is its own name for itself."""
         if "in_progress" in self.announced:
             return
         if model:
@@ -131,7 +131,9 @@ class Emitter:
         self.announce("in_progress")
 
     def announce(self, status: str, /, **event: Any) -> None:
-        """The response is `created`, `queued` or `in_progress`: each is told once, and `created` before the others."""
+        """Announces that the response is `created`, `queued` or `in_progress`, each once and `created` before the
+        others.
+        """
         if status in self.announced:
             return
         if status == "created":
@@ -143,44 +145,46 @@ class Emitter:
         self.emit(f"response.{status}", **event, response=self.response)
 
     def describe(self, response: Json) -> None:
-        """Say of the response what *response* says, in all events from now on. Its id stays once it is announced."""
+        """Lets all events from now on carry *response*. Its id must not change once it is announced."""
         self.response = response
         self.suffix = response["id"].removeprefix("resp_")
 
     def message(self, **members: Any) -> Message:
-        """Open an assistant message; *members* (such as `phase`) are put into the item."""
+        """Opens an assistant message, and returns it; *members* (such as `phase`) are put into the item."""
         return self._add_item(Message, {"type": "message", **members})
 
     def reasoning(self) -> Reasoning:
-        """Open a reasoning item."""
+        """Opens a reasoning item, and returns it."""
         return self._add_item(Reasoning, {"type": "reasoning"})
 
     def function_call(self, call_id: str, name: str, **members: Any) -> FunctionCall:
-        """Open a function call; *members* such as `namespace` are put into the item."""
+        """Opens a function call, and returns it; *members* such as `namespace` are put into the item."""
         return self._add_item(FunctionCall, {"type": "function_call", "call_id": call_id, "name": name, **members})
 
     def custom_call(self, call_id: str, name: str, **members: Any) -> CustomCall:
-        """Open a call of a custom (free text) tool."""
+        """Opens a call of a custom (free text) tool, and returns it."""
         return self._add_item(CustomCall, {"type": "custom_tool_call", "call_id": call_id, "name": name, **members})
 
     def open(self, given: Json, /, **event: Any) -> Item:
-        """Open an item of any type: *given* is what is known of it, and its `id` is kept unless another item has it.
-        *event* are more members of the event that announces it."""
+        """Opens an item of any type. *given* is what is known of it; its `id` stays unless another item has it.
+
+        *event* are more members of the event that announces it.
+        """
         return self._add_item(CLASSES.get(given["type"], Item), given, **event)
 
     def search_call(self, call_id: str) -> SearchCall:
-        """Open a search for tools, which the client runs."""
+        """Opens a search for tools, which the client runs, and returns it."""
         return self._add_item(SearchCall, {"type": "tool_search_call", "call_id": call_id})
 
     def item(self, item: Json, *phases: str) -> None:
-        """Add an item that came whole. *phases* are event types between added and done, as hosted tools have them."""
+        """Adds an item that came whole. *phases* are event types between added and done, as hosted tools have them."""
         opened = self.open(item)
         for phase in phases:
             self.emit(phase, **opened.where)
         opened.close(item.get("status", "completed"))
 
     def free_call_id(self, given: str) -> str:
-        """The `call_id` that a call gets which the upstream calls *given*: another one where that is taken."""
+        """Returns *given* as a call's `call_id`, another id where that is taken."""
         if self.call_ids is None:
             self.call_ids = _call_ids_of(self.history)
         id = given
@@ -190,29 +194,31 @@ class Emitter:
         return id
 
     def usage(self, usage: Json | None, raw: Any = None) -> None:
-        """Set the usage that the final response will carry; a later call replaces an earlier one."""
+        """Sets the usage of the final response; a later call replaces an earlier one."""
         self.response["usage"] = usage
         self.raw_usage = raw
 
     def warn(self, message: str) -> None:
-        """Tell observers of something that no event can carry."""
+        """Adds a warning for observers about something that no event can carry."""
         self.warnings.append(message)
 
     def complete(self, at: int | None = None, /, **event: Any) -> None:
-        """The upstream ended properly, at Unix time *at*."""
+        """Ends the response as completed, at Unix time *at*."""
         self._end_items("completed")
         self.response["completed_at"] = at or self.created_at
         self._finish("response.completed", event)
 
     def incomplete(self, reason: Reason | None, /, **event: Any) -> None:
-        """The upstream stopped early; None where it does not say why."""
+        """Ends the response as incomplete; *reason* is None where the upstream does not say why."""
         self._end_items("incomplete")
         known = self.response["incomplete_details"] or {}
         self.response["incomplete_details"] = None if reason is None else {**known, "reason": reason}
         self._finish("response.incomplete", event)
 
     def report(self, error: GatewayError) -> None:
-        """The upstream reports a failure, but has not ended its reply: an `error` event. It is kept as `failure`."""
+        """Writes an `error` event, and keeps *error* as `failure`: the upstream has failed, but has not ended its
+        reply.
+        """
         if self.terminal is not None or self.failure is not None:
             return
         self.begin()
@@ -221,8 +227,11 @@ class Emitter:
         self.emit(event.pop("type"), **{name: event[name] for name in event if name != "sequence_number"})
 
     def fail(self, error: GatewayError, given: Json | None = None, /, **event: Any) -> None:
-        """The upstream failed, or its reply broke off: an `error` event, then `response.failed`. *given* is the `error`
-        that the upstream's own response has. What has been reported before *error* counts in its place."""
+        """Ends the response as failed: an `error` event, then `response.failed`.
+
+        *given* is the `error` of the upstream's own response. An error that was reported before takes the place of
+        *error*.
+        """
         if self.terminal is not None:
             return
         if self.failure is None:
@@ -237,7 +246,7 @@ class Emitter:
         self._finish("response.failed", event)
 
     def rest(self, status: str) -> None:
-        """The response came whole and is in *status*, which need not be its end: nothing is told of it."""
+        """Puts a response that came whole into *status*, which need not be an end, without an event."""
         self._add_leading()
         self._add_leading_usage()
         self.response |= {"status": status, "output": self._output()}
@@ -271,7 +280,7 @@ class Emitter:
             self.response["usage"], self.spent = added(self.response["usage"], self.spent), None
 
     def _id(self, type: str, index: int, given: Any) -> str:
-        """The item's own id, unless it has none or another item's."""
+        """Returns the item's own id, another one if it has none or another item's."""
         prefix = PREFIXES.get(type) or type.rpartition(":")[2]
         id = given if isinstance(given, str) and given else f"{prefix}_{self.suffix}{index:02x}"
         while id in self.ids:
@@ -281,8 +290,11 @@ class Emitter:
         return id
 
     def _call_id(self, index: int, given: Any) -> str:
-        """The call's own `call_id`, unless it has none or that of another call, of this response or before it: it joins
-        one call to one output."""
+        """Returns the call's own `call_id`, another one if it has none, or that of another call of this response or
+        before it.
+
+        A `call_id` joins one call to one output.
+        """
         id = self.free_call_id(given if isinstance(given, str) and given else f"call_{self.suffix}{index:02x}")
         assert self.call_ids is not None
         self.call_ids.add(id)

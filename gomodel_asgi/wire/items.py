@@ -38,7 +38,7 @@ def delta_frame(type: str, place: Json, tail: bytes = b"}\n\n") -> DeltaFrame:
 
 @dataclass(frozen=True, slots=True)
 class TextKind:
-    """How a text is told: *delta* events bring it, one *done* event ends it, *field* of its part or item holds it."""
+    """How a text is written: *delta* events bring it, a *done* event ends it, *field* of its part or item holds it."""
 
     delta: str
     done: str
@@ -80,9 +80,9 @@ NO_TEXT = "a delta that is not text"
 
 
 def checked(text: str) -> str:
-    """*text*, which an upstream sent and no type checker has seen.
+    """Returns *text*, which an upstream sent and no type checker has seen.
 
-    :raises TypeError: it is none; told now, since it would only be found when the pieces are joined.
+    :raises TypeError: it is no text. Raised at once, since it would only be found when the pieces are joined.
     """
     if not isinstance(text, str):
         raise TypeError(NO_TEXT)
@@ -109,16 +109,16 @@ class Item:
         return ()
 
     def progress(self, phase: str, /, **event: Any) -> None:
-        """How a hosted tool's call gets on: `searching`, or `partial_image` with its members."""
+        """Writes a phase of a hosted tool's call: `searching`, or `partial_image` with its members."""
         self.emit(f"response.{self.value['type']}.{phase}", **self.where, **event)
 
     def adopt(self, given: Json) -> None:
-        """Take over the members of *given*, but for those that events bring and those that say who it is."""
+        """Takes over the members of *given*, but for those that events bring and those that identify the item."""
         fixed = IDENTITY.union(self.owned)
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
     def close(self, status: str = "completed", given: Json | None = None, /, **event: Any) -> None:
-        """End the item, with the members of *given*; further calls do nothing."""
+        """Ends the item, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
         self.closed = True
@@ -128,10 +128,10 @@ class Item:
         self.emit("response.output_item.done", **event, output_index=self.index, item=self.value)
 
     def finish(self) -> None:
-        """Write what is still due before the item ends."""
+        """Writes what is still due before the item ends."""
 
     def settle(self) -> None:
-        """Make `value` hold what has come, without events: the response has failed."""
+        """Makes `value` hold what has come, without events, since the response has failed."""
         if not self.closed:
             self.closed = True
             self._end("incomplete")
@@ -164,7 +164,10 @@ class Part:
         self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
 
     def text(self, delta: str, logprobs: list[Any] | None = None, /, **event: Any) -> None:
-        """More of its text."""
+        """Adds *delta* to its text.
+
+        :raises TypeError: it is no text.
+        """
         assert self.kind is not None
         if not isinstance(delta, str):
             raise TypeError(NO_TEXT)
@@ -182,14 +185,14 @@ class Part:
             self.emit(self.kind.delta, **self.place, delta=delta, logprobs=logprobs or [], **event)
 
     def annotate(self, annotation: Json, /, **event: Any) -> None:
-        """A citation of the text so far (`url_citation` and its kin)."""
+        """Adds a citation of the text so far (`url_citation` and its kin)."""
         number = len(self.value["annotations"])
         self.value["annotations"].append(annotation)
         where = {**self.place, "annotation_index": number}
         self.emit("response.output_text.annotation.added", **where, annotation=annotation, **event)
 
     def end_text(self, /, **event: Any) -> None:
-        """Its text has ended; further calls do nothing."""
+        """Ends its text; further calls do nothing."""
         if self.text_ended or self.kind is None:
             return
         self.text_ended = True
@@ -198,7 +201,7 @@ class Part:
         self.emit(self.kind.done, **self.place, **{self.kind.field: text}, **lists, **event)
 
     def adopt(self, given: Json) -> None:
-        """Take over the members of *given*, but for its type and the text that events bring."""
+        """Takes over the members of *given*, but for its type and the text that events bring."""
         fixed = {"type"} if self.kind is None else {"type", self.kind.field}
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
@@ -239,6 +242,7 @@ class Parted(Item):
 
     @property
     def owned(self) -> tuple[str, ...]:
+        """The members that hold parts."""
         return self.containers
 
     @property
@@ -260,12 +264,14 @@ class Parted(Item):
             self.part = None
 
     def finish(self) -> None:
+        """Ends all parts, and puts them into `value`."""
         self.part = None
         for part in self.parts:
             part.close()
         self._gather()
 
     def settle(self) -> None:
+        """Makes `value` hold the parts as far as they have come, without events."""
         if not self.closed:
             for part in self.parts:
                 part.settle()
@@ -294,7 +300,10 @@ class Message(Parted):
         super().__init__(writer, index, value, **event)
 
     def text(self, delta: str, logprobs: list[Any] | None = None) -> None:
-        """More of the answer's text."""
+        """Adds to the answer's text.
+
+        :raises TypeError: *delta* is no text.
+        """
         part = self.part
         if part is None or part.type != "output_text":
             checked(delta)  # before a part is opened for it
@@ -302,7 +311,10 @@ class Message(Parted):
         part.text(delta, logprobs)
 
     def refusal(self, delta: str) -> None:
-        """More of the model's refusal."""
+        """Adds to the model's refusal.
+
+        :raises TypeError: *delta* is no text.
+        """
         self._at("refusal", "content").text(checked(delta))
 
     def annotate(self, annotation: Json) -> None:
@@ -310,7 +322,7 @@ class Message(Parted):
         self._at("output_text", "content").annotate(annotation)
 
     def length(self) -> int:
-        """Characters of the open part: where a citation of the next text begins."""
+        """Returns the characters of the open part, which is where a citation of the next text begins."""
         return 0 if self.part is None else self.part.size
 
 
@@ -320,7 +332,10 @@ class Reasoning(Parted):
     containers = ("summary", "content")
 
     def text(self, delta: str) -> None:
-        """More of the reasoning."""
+        """Adds to the reasoning.
+
+        :raises TypeError: *delta* is no text.
+        """
         part = self.part
         if part is None:
             checked(delta)  # before a part is opened for it
@@ -328,27 +343,5 @@ class Reasoning(Parted):
         part.text(delta)
 
     def set_encrypted_content(self, encrypted_content: str) -> None:
-        """What the upstream needs back on the next turn; complete by the time the item is closed."""
+        """Sets what the upstream needs back on the next turn. Call it before the item is closed."""
         self.value["encrypted_content"] = encrypted_content
-
-
-CLIENT_CALLS = frozenset(
-    {"apply_patch_call", "computer_call", "custom_tool_call", "function_call", "local_shell_call", "shell_call"}
-)
-"""Calls that a client answers, by their `call_id`."""
-PREFIXES = {
-    "message": "msg",
-    "reasoning": "rs",
-    "function_call": "fc",
-    "custom_tool_call": "ctc",
-    "code_interpreter_call": "ci",
-    "compaction": "cmp",
-    "file_search_call": "fs",
-    "image_generation_call": "ig",
-    "mcp_approval_request": "mcpr",
-    "mcp_call": "mcp",
-    "mcp_list_tools": "mcpl",
-    "tool_search_call": "tsc",
-    "web_search_call": "ws",
-}
-"""What ids begin with, by the item's type."""

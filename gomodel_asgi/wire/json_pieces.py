@@ -116,6 +116,7 @@ def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = 
 
 
 def too_many(limit: int, what: str) -> Unreadable:
+    """Returns the error for a body of too many values."""
     return Unreadable(f"it has more than {limit} {what}.")
 
 
@@ -136,6 +137,7 @@ class Nested(Scan):
         self.open = bytearray()
 
     def add(self, found: bytes) -> None:
+        """Adds bytes *found* between strings, and counts the brackets in them."""
         super().add(found)
         brackets = found.translate(None, b",")
         for _ in range(4):  # most pairs enclose nothing but pairs

@@ -36,7 +36,7 @@ LONG = 64 * KIB
 
 
 def carried(*givens: Mapping[str, str] | None) -> tuple[str, ...]:
-    """The credentials in headers or query members: of `Bearer abc` both all and its last word."""
+    """Returns the credentials in headers or query members: of `Bearer abc` both all and its last word."""
     found: dict[str, None] = {}
     for given in givens:
         for name, value in (given or {}).items():
@@ -46,7 +46,7 @@ def carried(*givens: Mapping[str, str] | None) -> tuple[str, ...]:
 
 
 def redacted(secrets: Iterable[str | None], data: bytes) -> bytes:
-    """*data* with each of *secrets* blacked out."""
+    """Returns *data* with each of *secrets* replaced."""
     for secret in secrets:
         if secret is not None and not is_word(secret):
             written = secret.encode()
@@ -81,14 +81,14 @@ def _without_spelled(secret: str, data: bytes) -> bytes:
 
 
 def needle_of(secret: str) -> bytes:
-    """The bytes that are in *secret* however it is spelled: its longest run of characters that are never escaped."""
+    """Returns the bytes of *secret* that every spelling holds: its longest run of characters that are never escaped."""
     end = secret[-NEEDLE:]
     run = end if SAFE.fullmatch(end) else max(SAFE.findall(secret), key=len, default="")[-NEEDLE:]
     return run.encode()
 
 
 def is_word(secret: str) -> bool:
-    """Whether *secret* is none, and would be found in any text."""
+    """Whether *secret* is a word that would be found in any text, and no key."""
     return len(secret) < SHORTEST or (len(secret) < WORD and secret.isalpha())
 
 
@@ -137,7 +137,7 @@ class Redactor:
         return data
 
     def of(self, data: bytes) -> bytes:
-        """*data* with each secret replaced; the same object where there is none in it."""
+        """Returns *data* with each secret replaced; the same object where it holds none."""
         for needle in self.needles:
             if data.rfind(needle) >= 0:
                 return redacted(self.secrets, data)
@@ -146,7 +146,7 @@ class Redactor:
 
 @lru_cache(maxsize=1024)
 def redactor_of(secrets: tuple[str, ...]) -> Redactor:
-    """The one for *secrets*; nearly every stream of a provider has the same."""
+    """Returns the redactor for *secrets*, a shared one: nearly all streams of a provider have the same."""
     return Redactor(secrets)
 
 

@@ -72,7 +72,7 @@ def frame(event: Mapping[str, Any]) -> bytes:
 
 
 def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoning: int = 0) -> Json:
-    """The usage object. *input* includes cached and cache-written tokens, *output* includes reasoning tokens."""
+    """Returns a usage object. *input* includes cached and cache-written tokens, *output* includes reasoning tokens."""
     return {
         "input_tokens": input,
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
@@ -83,7 +83,7 @@ def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoni
 
 
 def added(first: Json, second: Json) -> Json:
-    """The usage of two answers together; both are usage objects."""
+    """Returns the usage of two answers together; both are usage objects."""
     found = dict(first)
     for name, value in second.items():
         known = found.get(name)
@@ -95,7 +95,7 @@ def added(first: Json, second: Json) -> Json:
 
 
 def error_event(error: GatewayError, sequence_number: int) -> Json:
-    """One `error` event in both spellings: OpenAI's flat members and the nested object that other clients read."""
+    """Returns an `error` event in both spellings: OpenAI's flat members, and the nested object of other clients."""
     nested = error.payload["error"]
     assert isinstance(nested, dict)
     flat = {"code": nested["code"], "message": nested["message"], "param": nested["param"]}
@@ -103,12 +103,12 @@ def error_event(error: GatewayError, sequence_number: int) -> Json:
 
 
 def response_error(error: GatewayError) -> Json:
-    """The `error` member of a failed response; a code of ours that clients do not know is a `server_error` to them."""
+    """Returns the `error` member of a failed response; a code that clients do not know becomes `server_error`."""
     return {"code": error.code if error.code in CODES else "server_error", "message": error.message}
 
 
 def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None) -> Json:
-    """A response that has just begun, with every member that Open Responses requires."""
+    """Returns a response that has just begun, with every member that Open Responses requires."""
     repeated = {name: echo[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if echo.get(name) is not None}
     response: Json = {"provider": stamp} if stamp else {}
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
@@ -148,13 +148,13 @@ TEXT_FIELDS = {"output_text": ("text", "response.output_text"), "refusal": ("ref
 
 
 def events_of(response: Json) -> list[Json]:
-    """Every event of *response*, numbered from 0, in the order of the event grammar."""
+    """Returns every event of *response*, numbered from 0, in the order of the event grammar."""
     events = [*_events(response)]
     return [{"type": event.pop("type"), "sequence_number": number, **event} for number, event in enumerate(events)]
 
 
 def stream_of(response: Json) -> bytes:
-    """`events_of` as bytes, `[DONE]` included."""
+    """Returns `events_of` as bytes, with `[DONE]`."""
     return b"".join(map(frame, events_of(response))) + DONE
 
 

@@ -1,9 +1,9 @@
 """Server-sent events, read from bytes cut anywhere (WHATWG HTML, 9.2.6).
 
-Strategy: one rule, "where does the last whole event in these bytes end?", under two readers. `Framer` gives the bytes
-of whole events and never looks inside: for streams that pass through. `Decoder` gives the events: for streams that are
-translated. Both are fed with `feed`, hold back only an unfinished event, and bound what they hold. Neither knows what
-an event means.
+Strategy: one rule, "where does the last whole event in these bytes end?", under two readers. `Framer` returns the
+bytes of whole events and never looks inside, for streams that pass through. `Decoder` returns the events, for streams
+that are translated. Both are fed with `feed`, hold back only an unfinished event, and bound what they hold. Neither
+knows what an event means.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 def end_of_events(data: bytes | bytearray, start: int = 0) -> int:
-    """The index after the last whole event that ends behind *start*, 0 if none does."""
+    """Returns the index after the last whole event that ends behind *start*, or 0."""
     if data.find(b"\r", start) < 0:
         return data.rfind(b"\n\n", start) + 2 if data.find(b"\n\n", start) >= 0 else 0
     end = 0
@@ -57,7 +57,9 @@ def split(events: bytes) -> list[bytes]:
 
 
 def parse(event: bytes) -> Event | None:
-    """One event's bytes read; None where nothing is dispatched: comments, no data, more lines than any event has."""
+    """Returns the event in these bytes, None where nothing is dispatched: comments, no data, more lines than any event
+    has.
+    """
     if len(event) > MOST_LINES and event.count(b"\n") + event.count(b"\r") > MOST_LINES:
         return None
     name, data = "", []
@@ -72,7 +74,7 @@ def parse(event: bytes) -> Event | None:
 
 
 class Framer:
-    """Gives the bytes of whole events as soon as they are whole.
+    """Passes the bytes of events on as soon as they are whole.
 
     An event of more than *buffer* bytes is given in parts (`inside` is then true until its end has come), so that a
     stream of any event size holds at most that much; one of more than *limit* bytes is refused. *whole* is asked for
@@ -90,7 +92,7 @@ class Framer:
         self.passed = 0
 
     def feed(self, data: bytes) -> bytes:
-        """More bytes in; whole events out, or `b""`.
+        """Takes more bytes. Returns the whole events, or `b""`.
 
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
@@ -123,7 +125,7 @@ class Framer:
 
 
 class Decoder:
-    """Gives events as soon as they are whole; an event of more than *limit* bytes is refused."""
+    """Returns events as soon as they are whole; an event of more than *limit* bytes is refused."""
 
     def __init__(self, *, limit: int = 16 * MIB) -> None:
         self.limit = limit
@@ -131,7 +133,7 @@ class Decoder:
         self.begun = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """More bytes in; the events that have become whole out.
+        """Takes more bytes. Returns the events that have become whole.
 
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
@@ -154,8 +156,9 @@ class Decoder:
         return events
 
     def close(self) -> list[Event]:
-        """The stream has ended: the last event, if only its empty line is missing. That it is whole is told by its
-        data, which is JSON or `[DONE]`.
+        """Returns the last event, if only its empty line is missing when the stream ends.
+
+        It is whole if its data is JSON or `[DONE]`.
 
         :raises UpstreamTruncated: the stream was cut inside an event.
         """

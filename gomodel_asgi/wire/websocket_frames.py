@@ -121,7 +121,7 @@ def text_of(raw: Raw | bytes | None) -> str | None:
 
 
 def id_of(response: Raw | bytes) -> str | None:
-    """The id of a response object; None where it has none, or is none."""
+    """Returns the id of a response object, or None."""
     return text_of(_members(response).get("id")) if bytes(memoryview(response)[:1]) == b"{" else None
 
 
@@ -136,7 +136,7 @@ def error_frame(error: GatewayError, lane: str | None) -> str:
 
 
 def steer_failed(steer: Steer, code: str, message: str) -> str:
-    """The frame that gives *steer* back."""
+    """Returns the frame that refuses *steer*."""
     error = {"code": code, "message": message, "type": "invalid_request_error"}
     failed = {"input": steer.input, "previous_response_id": steer.target}
     frame = {"type": "response.steer.failed", "sequence_number": 0, "error": error, "steer": failed}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, find, given, note, settings, strategies as st
 
-from gomodel_asgi.wire.items import CLIENT_CALLS
+from gomodel_asgi.wire.calls import CLIENT_CALLS
 
 from ..wire.test_event_writer import HOSTED, emitter, events
 from .test_lenient import (

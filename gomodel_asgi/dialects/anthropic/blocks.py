@@ -7,132 +7,14 @@ readers take both forms, so unary and streamed replies walk the same path.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ...wire.calls import AnyCall
-from ...wire.event_writer import Emitter
-from ...wire.items import Message, Reasoning
 from ...wire.json_scan import tree
-from ..base import Call, pack_state
-from ..emulations import Unfenced, json_only
 from ..tools import Tools
 from .tools import NO_USE, hosted_item
-
-# The output items that a reply has open, and the state that the client must bring back.
-#
-# Blocks come one after the other, so at most one message is open; tool calls stay open until something else begins,
-# so that the last one of an answer that was cut is marked as incomplete. Blocks that no item can hold whole (thinking
-# with its signature, server tools with encrypted results) are kept by a reasoning item: it opens with the first of a
-# run, closes before the next text or tool call, and carries the run, unchanged and in order, in its
-# `encrypted_content`.
-
-
-class Turn:
-    """What is being written of one reply. *container* is the id of the container that the request names."""
-
-    def __init__(self, call: Call, emitter: Emitter, container: str = "") -> None:
-        self.provider, self.model = call.type, call.model
-        self.emitter = emitter
-        self.container = container
-        self.uses: dict[str, Json] = {}
-        """Server tool uses that wait for their result, by id."""
-        self._message: Message | None = None
-        self._unfenced = Unfenced() if json_only(call) else None
-        self._reasoning: Reasoning | None = None
-        self._kept: list[Json] = []
-        self._finished_calls: list[AnyCall] = []
-
-    def message(self) -> Message:
-        """The open message; a new one if the last item was something else."""
-        if self._finished_calls:
-            self.end_calls()
-        if self._reasoning is not None:
-            self.end_reasoning()
-        if self._message is None:
-            self._message = self.emitter.message()
-        return self._message
-
-    def without_fence(self, text: str) -> str:
-        """What of *text* the client sees: of a JSON object, not the code fence around it."""
-        return text if self._unfenced is None else self._unfenced.feed(text)
-
-    def reasoning(self) -> Reasoning:
-        """The open reasoning item; a new one if the last item was something else."""
-        if self._finished_calls:
-            self.end_calls()
-        if self._message is not None or self._unfenced is not None:
-            self.end_message()
-        if self._reasoning is None:
-            self._reasoning = self.emitter.reasoning()
-        return self._reasoning
-
-    def end_visible(self) -> None:
-        """Close what is open: an item of another kind begins."""
-        self.end_calls()
-        self.end_message()
-        self.end_reasoning()
-
-    def keep(self, block: Json) -> None:
-        """Have *block* come back on the next turn, as it is and in this place."""
-        self.reasoning()
-        self._kept.append(block)
-
-    def close_later(self, call: AnyCall) -> None:
-        """*call* has all its arguments: it closes when something else begins."""
-        self._finished_calls.append(call)
-
-    def packed(self, blocks: list[Json]) -> str:
-        """*blocks* as `encrypted_content`."""
-        return pack_state(self.provider, self.model, {"blocks": blocks})
-
-    def settle(self) -> None:
-        """No block will follow: the open items get what belongs to them, the emitter closes them."""
-        self._end_text()
-        if self._reasoning is not None and self._kept:
-            self._reasoning.set_encrypted_content(self.packed(self._kept))
-
-    def end_calls(self) -> None:
-        for call in self._finished_calls:
-            call.close()
-        self._finished_calls.clear()
-
-    def _end_text(self) -> None:
-        if self._unfenced is not None and (rest := self._unfenced.close()):
-            self.message().text(rest)
-
-    def end_message(self) -> None:
-        self._end_text()
-        if self._message is not None:
-            self._message.close()
-            self._message = None
-
-    def end_reasoning(self) -> None:
-        if self._reasoning is not None:
-            self.settle()
-            self._reasoning.close()
-            self._reasoning, self._kept = None, []
-
-
-# Anthropic's citations as annotations of the text they support.
-
-
-def annotation(citation: Mapping[str, Any], start: int, end: int) -> Json | None:
-    """*citation* of the characters *start* to *end* of the part; None where no annotation has a place for it.
-
-    Web and search results become `url_citation`. Places in a document of the request become `file_citation` if the
-    document was an uploaded file, and are otherwise without an address that a client could follow.
-    """
-    if url := citation.get("url") or citation.get("source"):
-        title = citation.get("title") or url
-        return {"type": "url_citation", "url": url, "title": title, "start_index": start, "end_index": end}
-    if file_id := citation.get("file_id"):
-        filename = citation.get("document_title") or file_id
-        return {"type": "file_citation", "file_id": file_id, "filename": filename, "index": start}
-    return None
-
+from .turn import Turn, annotation
 
 Json = dict[str, Any]
 
@@ -152,7 +34,7 @@ class Block:
         self.turn.keep(self.block)
 
     def whole(self) -> Json | None:
-        """The block as it came, for a further request; None where it cannot be sent. To be asked when it has ended."""
+        """Returns the block for a further request, None where it cannot be sent. Call it when the block has ended."""
         return self.block
 
 
@@ -160,6 +42,7 @@ class Unknown(Block):
     """A kind that came after this code was written: kept, and reported."""
 
     def stop(self) -> None:
+        """Keeps the block, and warns observers."""
         self.turn.emitter.warn(f"content block {self.block.get('type')!r} has no item")
         super().stop()
 
@@ -175,12 +58,14 @@ class Text(Block):
         self.text(block.get("text"))
 
     def delta(self, delta: Json) -> None:
+        """Takes text, or a citation of all the block's text."""
         if delta["type"] == "citations_delta":
             self.citations.append(delta["citation"])
         else:
             self.text(delta.get("text"))
 
     def text(self, text: str | None) -> None:
+        """Writes *text* to the open message, without a code fence."""
         text = self.turn.without_fence(text or "")
         if not text:
             return
@@ -191,6 +76,7 @@ class Text(Block):
         message.text(text)
 
     def stop(self) -> None:
+        """Writes the citations, now that the end of the text is known."""
         if self.begin is None:
             return
         message = self.turn.message()
@@ -202,6 +88,7 @@ class Text(Block):
                 message.annotate(found)
 
     def whole(self) -> Json:
+        """Returns the block with all its text."""
         cited = {"citations": self.citations} if self.citations else {}
         return {"type": "text", "text": "".join(self.pieces), **cited}
 
@@ -217,22 +104,26 @@ class Thinking(Block):
         self.text(block.get("thinking"))
 
     def delta(self, delta: Json) -> None:
+        """Takes thinking, or a piece of its signature."""
         if delta["type"] == "signature_delta":
             self.signature += delta["signature"]
         else:
             self.text(delta.get("thinking"))
 
     def text(self, text: str | None) -> None:
+        """Writes *text* to the open reasoning item."""
         if text:
             self.pieces.append(text)
             self.turn.reasoning().text(text)
 
     def stop(self) -> None:
+        """Ends the part of the summary, and keeps a block that is signed."""
         self.turn.reasoning().end_part()
         if (whole := self.whole()) is not None:
             self.turn.keep(whole)
 
     def whole(self) -> Json | None:
+        """Returns the signed block, None without a signature."""
         if not self.signature:
             return None
         return {**self.block, "thinking": "".join(self.pieces), "signature": self.signature}
@@ -250,18 +141,21 @@ class ToolUse(Block):
         self.call = tools.open_call(turn.emitter, block["name"], block.get("id"))
 
     def delta(self, delta: Json) -> None:
+        """Takes a piece of the arguments."""
         piece = delta.get("partial_json")
         if piece:
             self.came = True
             self.call.arguments(piece)
 
     def stop(self) -> None:
+        """Writes arguments that came whole, and lets the call close when something else begins."""
         if not self.came and self.block.get("input"):
             # Spaced as Anthropic's own deltas are, so that a unary reply gives the text that a stream would.
             self.call.arguments(json.dumps(self.block["input"], ensure_ascii=False))
         self.turn.close_later(self.call)
 
     def whole(self) -> Json | None:
+        """Returns None: the tool's output is not known, and a turn that waits for it is not paused."""
         return None  # what a client's tool answers is not known yet: a turn that waits for it is not paused
 
 
@@ -275,9 +169,11 @@ class ServerToolUse(Block):
         turn.reasoning()
 
     def delta(self, delta: Json) -> None:
+        """Takes a piece of the input."""
         self.pieces.append(delta.get("partial_json") or "")
 
     def stop(self) -> None:
+        """Keeps the block with its input, until its result comes."""
         text = "".join(self.pieces)
         if text.strip():
             try:
@@ -291,6 +187,7 @@ class ServerToolUse(Block):
         super().stop()
 
     def whole(self) -> Json | None:
+        """Returns the block, None where its input was cut off."""
         return None if self.cut else self.block
 
 
@@ -298,6 +195,7 @@ class ServerToolResult(Block):
     """What a server tool found, with the use that asked for it."""
 
     def stop(self) -> None:
+        """Keeps the block, and adds the item of the use that it answers."""
         super().stop()
         use = self.turn.uses.pop(self.block.get("tool_use_id", ""), NO_USE)
         show(self.turn, use, self.block)
@@ -307,9 +205,11 @@ class Compaction(Block):
     """The provider's summary of what came before; null content says that it could not make one."""
 
     def delta(self, delta: Json) -> None:
+        """Takes members of the compaction; empty ones say nothing."""
         self.block = {**self.block, **{name: delta[name] for name in delta if name != "type" and delta[name]}}
 
     def stop(self) -> None:
+        """Adds the compaction as an item of its own, or warns that it failed."""
         if self.block.get("content") is None:
             self.turn.emitter.warn("the compaction failed")
             return
@@ -319,7 +219,7 @@ class Compaction(Block):
 
 
 def show(turn: Turn, use: Json, result: Json | None) -> None:
-    """Add the item of a server tool's call, or tell observers that it has none."""
+    """Adds the item of a server tool's call, or warns observers that there is no item for it."""
     found = hosted_item(use, result, turn.container)
     if found is None:
         turn.emitter.warn(f"server tool {use.get('name') or (result or {}).get('type')!r} has no item")
@@ -341,7 +241,7 @@ READERS: dict[str, type[Block]] = {
 
 
 def open_block(turn: Turn, block: Json, tools: Tools) -> Block:
-    """The reader for a block that has begun."""
+    """Returns the reader of a block that has begun."""
     kind: str = block["type"]
     if kind == "tool_use":
         return ToolUse(turn, block, tools)

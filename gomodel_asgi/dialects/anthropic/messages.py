@@ -51,8 +51,9 @@ class Blocks:
         self.cache_control: Json = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
 
     def render(self, parts: Iterable[Part], *, as_text: bool = False) -> list[Json]:
-        """The blocks of *parts*; blank texts are left out, since Anthropic refuses them. Of a tool or the assistant
-        (*as_text*), what cannot be shown is told as text.
+        """Returns the blocks of *parts*. Blank texts are left out, since Anthropic refuses them.
+
+        *as_text*: a placeholder stands for what cannot be shown, as it must in what a tool or the assistant said.
 
         :raises InvalidRequest: a part is refused.
         """
@@ -78,6 +79,10 @@ class Blocks:
         return {**block, "cache_control": self.cache_control} if block and marked else block
 
     def image(self, image: Image) -> Json:
+        """Returns the block of an image.
+
+        :raises InvalidRequest: its media type is refused.
+        """
         if image.file_id:
             return {"type": "image", "source": self.stored(image.file_id)}
         if image.url:
@@ -86,6 +91,10 @@ class Blocks:
         return {"type": "image", "source": source}
 
     def file(self, file: File) -> Json:
+        """Returns the block of a document.
+
+        :raises InvalidRequest: its media type is refused.
+        """
         title = {"title": file.filename} if file.filename else {}
         if file.file_id:
             return {"type": "document", "source": self.stored(file.file_id), **title}
@@ -100,6 +109,7 @@ class Blocks:
         return {"type": "document", "source": source, **title}
 
     def stored(self, file_id: str) -> Json:
+        """Returns the block of an uploaded file, and adds the beta that it needs."""
         self.betas.add(FILES_BETA)
         return {"type": "file", "file_id": file_id}
 
@@ -157,6 +167,10 @@ class Messages:
         self.ids = CallIds(_legal_id)
 
     def render(self, turns: tuple[Turn, ...]) -> None:
+        """Adds *turns* to `system` and `messages`.
+
+        :raises InvalidRequest: a part is refused.
+        """
         leading, turns = split_instructions(turns)
         for turn in leading:
             self.system += self.blocks.render(turn.parts)
@@ -176,7 +190,7 @@ class Messages:
         return bool(self.messages[0]["content"][0]["type"] == "compaction")
 
     def goes_on(self) -> bool:
-        """Whether the model is to go on with what the assistant said last, which not every model does."""
+        """Whether the conversation ends with the assistant, which not every model continues."""
         last = self.messages[-1] if self.messages else None
         return last is not None and last["role"] == "assistant" and bool(last["content"][-1]["type"] == "text")
 
@@ -192,11 +206,13 @@ class Messages:
             self.messages.append({"role": role, "content": blocks})
 
     def result(self, output: ToolOutput) -> Json:
+        """Returns the `tool_result` block of *output*."""
         content = self.blocks.render(output.parts, as_text=True)
         value: Json = {"type": "tool_result", "tool_use_id": self.ids.of(output.call)}
         return {**value, "content": content} if content else value
 
     def assistant(self, turn: Turn) -> list[Json]:
+        """Returns the blocks of a turn of the assistant's."""
         blocks: list[Json] = []
         kept = [self.kept(part) for part in turn.parts]
         for part, own in zip(turn.parts, kept, strict=True):
@@ -209,7 +225,7 @@ class Messages:
         return blocks
 
     def said(self, part: Part, served: bool) -> list[Json]:
-        """Any other part. *served*: the turn has sealed blocks, so that hosted calls stand among them."""
+        """Returns the blocks of any other part. *served*: the turn has opaque state, in which hosted calls stand."""
         if isinstance(part, Reasoning):
             self.unsupported.leave_out(FOREIGN_REASONING, part.path)
             return []
@@ -224,11 +240,12 @@ class Messages:
         return [] if text is None else self.blocks.render([text])
 
     def call(self, call: ToolCall) -> Json:
+        """Returns the `tool_use` block of *call*."""
         name = self.tools.flat_name(call.name, call.namespace)
         return {"type": "tool_use", "id": self.ids.of(call), "name": name, "input": arguments_object(call)}
 
     def kept(self, part: Part) -> list[Json]:
-        """The blocks that *part* carries sealed; what has not their shape is not ours."""
+        """Returns the blocks that *part* carries as opaque state; a block of another shape is not ours."""
         if isinstance(part, Reasoning):
             text = part.encrypted
         elif isinstance(part, Opaque) and part.type == "compaction":
@@ -243,7 +260,7 @@ class Messages:
         return blocks
 
     def takes(self, block: Any) -> bool:
-        """Whether *block* is one that may come back sealed."""
+        """Whether *block* is of a kind that may come back as opaque state."""
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "compaction":
             return self.model.compacts
@@ -273,5 +290,5 @@ def _legal_id(id: str) -> str:
 
 
 def user(text: str) -> Json:
-    """A message of the user's that nobody wrote."""
+    """Returns a message of the user's that stands for what nobody wrote."""
     return {"role": "user", "content": [{"type": "text", "text": text}]}

@@ -12,12 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..members import reasoning_of
-from ..unsupported import (
-    NEAREST_EFFORT,
-    REASONING,
-    Unsupported,
-    malformed,
-)
+from ..unsupported import NEAREST_EFFORT, REASONING, Unsupported, malformed
 
 Json = dict[str, Any]
 

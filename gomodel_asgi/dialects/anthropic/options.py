@@ -36,7 +36,10 @@ MAX_BREAKPOINTS = 4
 
 
 def max_tokens(members: Mapping[str, Any], model: Model) -> int:
-    """`max_output_tokens`, or the model's default (see `Model.max_tokens`)."""
+    """Returns `max_output_tokens`, or the model's default (see `Model.max_tokens`).
+
+    :raises InvalidRequest: it is less than 1.
+    """
     given = integer(members, "max_output_tokens")
     if given is not None and given < 1:
         raise malformed("max_output_tokens", "must be at least 1")
@@ -98,9 +101,9 @@ def output_format(members: Mapping[str, Any], model: Model, room: Room, unsuppor
 
 
 def wants_json(members: Mapping[str, Any], unsupported: Unsupported) -> bool:
-    """Whether an instruction has to ask for JSON, since there is no form for it without a schema.
+    """Whether an instruction has to ask for JSON, since the API has no form for it without a schema.
 
-    :raises InvalidRequest: it is refused, or the format is none that exists.
+    :raises InvalidRequest: it is refused, or the format does not exist.
     """
     kind = mapping(mapping(members, "text"), "format", "text").get("type", "text")
     if kind not in FORMATS:

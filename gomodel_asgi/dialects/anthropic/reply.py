@@ -19,8 +19,9 @@ from ...wire.response import Reason, usage
 from ..base import Call, Outgoing
 from ..failure import AUTH, STATUS_OF_NAME, refused_credentials
 from ..tools import Tools
-from .blocks import Block, Turn, open_block, show
+from .blocks import Block, open_block, show
 from .request import MOST_ROUNDS, continued
+from .turn import Turn
 
 # What an answer cost and how it ended: Anthropic's usage and stop reasons in our terms.
 
@@ -44,10 +45,10 @@ def merged(usage: Mapping[str, Any], update: Any) -> Json:
 
 
 def counted(raw: Mapping[str, Any]) -> Json | None:
-    """Our usage object, None where nothing was counted.
+    """Returns our usage object, or None where nothing was counted.
 
-    Anthropic's `input_tokens` are the uncached ones only, ours are all. A compaction is billed beside the answer: its
-    tokens stand only in `iterations`. Those of an `advisor_message` belong to another model and are left out.
+    Anthropic's `input_tokens` count the uncached ones only, ours count all. A compaction is billed beside the answer:
+    its tokens stand only in `iterations`. The tokens of an `advisor_message` belong to another model and are left out.
     """
     if not raw:
         return None
@@ -87,7 +88,7 @@ def _sum(rounds: Iterable[Mapping[str, Any]], name: str) -> int:
 
 
 def end(emitter: Emitter, reason: str | None) -> None:
-    """End the response as *reason* says; a reason nobody knows ends it as completed, and observers are told."""
+    """Ends the response as *reason* says. An unknown reason completes it, and warns observers."""
     if early := INCOMPLETE.get(reason or ""):
         emitter.incomplete(early)
         return
@@ -123,7 +124,10 @@ class AnthropicTranslator:
         self.blocks: dict[int, Block] = {}
 
     def feed(self, event: str, data: bytes) -> None:
-        """One event, or the whole body of a unary reply (*event* is then "")."""
+        """Takes one event, or the body of a unary reply (*event* is then "").
+
+        :raises ValueError: it is not what the Messages API sends.
+        """
         if self.emitter.terminal is not None or self.again is not None:
             return
         message = decode(data)
@@ -146,12 +150,17 @@ class AnthropicTranslator:
     # One method for each type of event...
 
     def message(self, message: Json) -> None:
+        """Takes a unary reply, as the events that it would have come in.
+
+        :raises ValueError: it has no content.
+        """
         if not isinstance(message.get("content"), list):
             raise ValueError("a message without content")
         for event in as_events(message):
             HANDLERS[event["type"]](self, event)
 
     def message_start(self, event: Json) -> None:
+        """Takes the model, the tier and the usage so far."""
         message = event["message"]
         self.container = self.turn.container = _id_of(message.get("container")) or self.turn.container
         if tier := TIERS.get((message.get("usage") or {}).get("service_tier") or ""):
@@ -160,15 +169,19 @@ class AnthropicTranslator:
         self.count(message.get("usage"))
 
     def content_block_start(self, event: Json) -> None:
+        """Opens the block at the event's index."""
         self.blocks[event["index"]] = open_block(self.turn, event["content_block"], self.tools)
 
     def content_block_delta(self, event: Json) -> None:
+        """Hands the delta to its block."""
         self.blocks[event["index"]].delta(event["delta"])
 
     def content_block_stop(self, event: Json) -> None:
+        """Ends the block at the event's index."""
         self.stop(event["index"])
 
     def message_delta(self, event: Json) -> None:
+        """Takes the stop reason, the container and the usage."""
         delta = event.get("delta") or {}
         self.stop_reason = delta.get("stop_reason") or self.stop_reason
         self.stop_details = delta.get("stop_details") or self.stop_details
@@ -176,6 +189,7 @@ class AnthropicTranslator:
         self.count(event.get("usage"))
 
     def message_stop(self, event: Json) -> None:
+        """Ends the response, or asks for the rest of a paused turn."""
         for index in list(self.blocks):
             self.stop(index)
         if self.stop_reason == "pause_turn" and self.pause():
@@ -188,23 +202,29 @@ class AnthropicTranslator:
         end(self.emitter, self.stop_reason)
 
     def error(self, message: Json) -> None:
+        """Fails the response.
+
+        :raises ValueError: the event describes no error.
+        """
         error = error_of(message)
         if error is None:
             raise ValueError("an error without a message")
         self.emitter.fail(error)
 
     def ignore(self, event: Json) -> None:
-        pass
+        """Does nothing, as for `ping`."""
 
     # What several of them need...
 
     def stop(self, index: int) -> None:
+        """Ends the block at *index*, if it is open."""
         block = self.blocks.pop(index)
         block.stop()
         if (whole := block.whole()) is not None:
             self.blocks_so_far.append(whole)
 
     def count(self, usage: Any) -> None:
+        """Takes usage; its numbers replace earlier ones."""
         self.usage = merged(self.usage, usage)
         whole = added(self.spent, self.usage)
         self.emitter.usage(counted(whole), whole or None)
@@ -222,6 +242,7 @@ class AnthropicTranslator:
         return True
 
     def refuse(self) -> None:
+        """Writes the explanation of a refusal, if there is one."""
         explanation = self.stop_details.get("explanation")
         if explanation:
             self.turn.message().refusal(explanation)
@@ -243,9 +264,9 @@ HANDLERS: dict[str, Handler] = {
 
 
 def as_events(message: Json) -> Iterator[Json]:
-    """The events that would have brought the unary reply *message*.
+    """Yields the events that would have brought the unary reply *message*.
 
-    The container is told at the end there too, so that both ways give the same items.
+    The container comes at the end, as in a stream, so that both give the same items.
     """
     start = {name: value for name, value in message.items() if name not in ("container", "content")}
     yield {"type": "message_start", "message": start}
@@ -303,9 +324,9 @@ class CountTranslator:
 
 
 def error_of(message: Any, status: int = 502) -> GatewayError | None:
-    """The error that the decoded JSON *message* tells, None where it tells none.
+    """Returns the error that the decoded JSON *message* describes, or None.
 
-    *status* is used for types that name no status of their own.
+    *status* is for types that stand for no status of their own.
     """
     error = message.get("error") if isinstance(message, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):

@@ -110,7 +110,7 @@ class _Request:
         self.conversation.render(conversation.turns)
 
     def possible(self, choice: Choice) -> Choice:
-        """*choice*, if the model can be made to obey it: one that always thinks can only be told to."""
+        """Returns *choice*, or `auto` where the model cannot be forced; an instruction then asks for the call."""
         if choice.mode != "required" or not self.model.always_thinks:
             return choice
         if self.unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced tool with this model"):

@@ -68,6 +68,7 @@ class Toolbox:
             self.unsupported.leave_out(UNBOUND_CALLS if seen else CALL_LIMIT, "max_tool_calls")
 
     def function(self, tool: FunctionTool) -> Json:
+        """Returns *tool* as a tool of the client's."""
         value: Json = {"name": tool.name}
         if tool.description:
             value["description"] = tool.description
@@ -84,6 +85,10 @@ class Toolbox:
         return {**value, "input_schema": kept, "strict": True}
 
     def web_search(self, tool: HostedTool) -> None:
+        """Adds the provider's web search, with its filters and the user's place.
+
+        :raises InvalidRequest: a setting is malformed or refused.
+        """
         names = ("search_context_size", "search_content_types")
         leave_out_settings(tool.value, tool.path, names, SEARCH_SETTINGS, self.unsupported)
         filters = mapping(tool.value, "filters", tool.path)
@@ -97,6 +102,10 @@ class Toolbox:
         self.tools.append(value)
 
     def code_interpreter(self, tool: HostedTool) -> None:
+        """Adds the provider's code execution, in the container that *tool* names.
+
+        :raises InvalidRequest: a setting is malformed or refused.
+        """
         self.betas.add(CODE_BETA)
         self.tools.append({"type": "code_execution_20250825", "name": "code_execution"})
         container = tool.value.get("container")
@@ -111,7 +120,7 @@ class Toolbox:
         self.uploads += [{"type": "container_upload", "file_id": file_id} for file_id in files]
 
     def mcp(self, tool: HostedTool) -> None:
-        """A server whose calls need an approval is no tool of Anthropic's: nobody would be asked."""
+        """Adds an MCP server. One whose calls need an approval is unsupported, since nobody would be asked."""
         value, path = tool.value, tool.path
         if value.get("require_approval") != "never":
             what = "MCP tools that need approval; set it to `never`"
@@ -163,7 +172,7 @@ RENDERERS = {"web_search": Toolbox.web_search, "code_interpreter": Toolbox.code_
 def tool_choice(choice: Choice, parallel: bool | None, tools: list[Json]) -> Json | None:
     """The member `tool_choice`, None where the default serves; *tools* are the rendered ones."""
     serial: Json = {"disable_parallel_tool_use": True} if parallel is False else {}
-    if not tools or not (choice.given or serial):
+    if not tools or not (choice.explicit or serial):
         return None
     if choice.mode == "none":
         return {"type": "none"}

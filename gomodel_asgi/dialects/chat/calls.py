@@ -41,17 +41,19 @@ class Slot:
 
 
 class Calls:
-    """Gives the pieces of tool calls to their items."""
+    """Hands the pieces of tool calls to their items."""
 
     def __init__(self) -> None:
         self.slots: dict[Any, Slot] = {}
         self.last: Any = None
 
     def feed(self, delta: Any, open: Open, whole: bool = False) -> str | None:
-        """One element of `tool_calls`, the *whole* of a call or a piece of one; gives the `call_id` of its item, None
-        while its name is unknown. *open* opens an item by flat name and id ("" if none came).
+        """Takes one element of `tool_calls`, the *whole* of a call or a piece. Returns its item's `call_id`, None
+        without a name.
 
-        :raises ValueError: it is no object.
+        *open* opens an item by flat name and id ("" if none came).
+
+        :raises ValueError: *delta* is no object.
         """
         if not isinstance(delta, dict):
             raise ValueError("tool_calls holds something that is not an object")
@@ -62,10 +64,12 @@ class Calls:
         return self.more(slot, id, name, arguments, open)
 
     def added(self) -> Slot:
+        """Returns a new slot, for a call that came whole."""
         slot = self.slots[f"whole:{len(self.slots)}"] = Slot()
         return slot
 
     def slot(self, index: Any, id: str, name: str, arguments: str) -> Slot:
+        """Returns the slot that a piece belongs to, a new one where another call begins."""
         key = index if isinstance(index, int) else self.last
         known = self.slots.get(key)
         if known is None or self.is_other(known, id, name, arguments, index is None):
@@ -77,6 +81,7 @@ class Calls:
         return known
 
     def is_other(self, known: Slot, id: str, name: str, arguments: str, unplaced: bool) -> bool:
+        """Whether a piece begins another call than *known*; *unplaced*: it has no index."""
         if not name or known.item is None:
             return False
         if name != known.name:
@@ -86,6 +91,7 @@ class Calls:
         return unplaced or (bool(arguments) and known.is_whole())
 
     def more(self, slot: Slot, id: str, name: str, arguments: str, open: Open) -> str | None:
+        """Adds a piece to *slot*. Returns the `call_id` of its item, None while it has no name."""
         slot.id = slot.id or id
         if arguments:
             slot.pieces.append(arguments)

@@ -225,7 +225,7 @@ class _Writer:
         return rendered | ({"extra_content": extra} if extra else {})
 
     def opaque_members(self, turn: Turn) -> Json:
-        """What the server gave on this turn to be given back: members of the message."""
+        """Returns the members that the server wants back in the message of *turn*."""
         memory = Memory()
         for part in turn.parts:
             if isinstance(part, Reasoning):
@@ -240,7 +240,7 @@ class _Writer:
         return found
 
     def plain(self, part: Reasoning) -> Json:
-        """Reasoning that was never sealed is its own payload, for a server that insists on having it."""
+        """Returns the payload of reasoning without opaque state, for a server that insists on having it."""
         if part.encrypted is None and self.flavor.reasoning_in_tool_turns:
             return {"reasoning_content": "".join(part.texts)}
         return {}
@@ -278,7 +278,7 @@ def _text(text: str) -> Json:
 
 
 def _tagged(thought: str, content: str | list[Json] | None, tags: tuple[str, str]) -> str | list[Json]:
-    """*content* behind the reasoning that opened it, as the model wrote it."""
+    """Returns *content* after the reasoning that stood before it, as the model wrote it."""
     passage = f"{tags[0]}{thought}{tags[1]}\n\n"
     if isinstance(content, list):
         return [{"type": "text", "text": passage}, *content]

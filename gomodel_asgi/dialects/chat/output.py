@@ -34,9 +34,9 @@ MOST_SPACE = 256  # characters of whitespace that may stand before the passage: 
 
 
 class TaggedText:
-    """Tells the reasoning and the text of one answer apart, which may be cut anywhere, in a tag too.
+    """Separates the reasoning and the text of one answer, which may be cut anywhere, in a tag too.
 
-    *tags* open and close the passage; *reasoning* and *text* are given the pieces of each.
+    *tags* open and close the passage; *reasoning* and *text* are called with the pieces of each.
     """
 
     def __init__(self, tags: tuple[str, str], reasoning: Callable[[str], None], text: Callable[[str], None]) -> None:
@@ -48,7 +48,7 @@ class TaggedText:
         """Takes the next piece of the answer."""
 
     def end(self) -> None:
-        """The answer has ended: gives what was held back as what it then is."""
+        """Takes the end of the answer: what was held back is reasoning inside the passage, else text."""
         pending, self.pending = self.pending, ""
         if pending.strip():
             (self.reasoning if self.feed == self._inside else self.text)(pending)
@@ -111,6 +111,7 @@ class Output:
         )
 
     def text(self, delta: str, logprobs: list[Json] | None = None) -> None:
+        """Adds text of the answer, in which reasoning may stand between tags."""
         if self.tagged is not None:
             self.tagged.feed(checked(delta))
             return
@@ -129,50 +130,57 @@ class Output:
         self.reasoning(delta)
 
     def refusal(self, delta: str) -> None:
+        """Adds text of a refusal to the message."""
         self.open_message().refusal(delta)
 
     def annotate(self, annotation: Json) -> None:
+        """Adds a citation of the message's text so far."""
         self.open_message().annotate(annotation)
 
     def reasoning(self, delta: str) -> None:
+        """Adds reasoning, to a new item if the last one is closed."""
         if self.open_reasoning is None or self.open_reasoning.closed:
             self.open_reasoning = self.emitter.reasoning()
         self.open_reasoning.text(delta)
 
     def image(self, data: str, format: str) -> None:
+        """Adds an image: base64 *data* in a *format* such as `png`."""
         self.close_reasoning()
         item = {"type": "image_generation_call", "status": "completed", "result": data, "output_format": format}
         self.emitter.item(item, *IMAGE_PHASES)
 
     def open_message(self) -> Message:
+        """Returns the open message, a new one if none is."""
         if self.message is None or self.message.closed:
             self.close_reasoning()
             self.message = self.emitter.message()
         return self.message
 
     def tool_call(self, delta: Any, whole: bool = False) -> str | None:
-        """One element of `tool_calls`; see `Calls.feed`."""
+        """Takes one element of `tool_calls`; see `Calls.feed`."""
         return self.calls.feed(delta, self.open_call, whole)
 
     def open_call(self, name: str, id: str) -> AnyCall:
+        """Opens the item of a call, and closes the message before it."""
         self.close_reasoning()
         if self.message is not None:
             self.message.close()
         return self.tools.open_call(self.emitter, name, id)
 
     def close_reasoning(self) -> None:
-        """Something else opens."""
+        """Closes the reasoning item, since something else opens."""
         if self.open_reasoning is not None and not self.open_reasoning.closed:
             self.attach_state(self.open_reasoning)
             self.open_reasoning.close()
 
     def attach_state(self, item: Reasoning) -> None:
+        """Puts what the server wants back so far into *item*."""
         payload = self.memory.take()
         if payload:
             item.set_encrypted_content(pack_state(self.call.type, self.call.model, payload))
 
     def end(self) -> None:
-        """Nothing more comes: what the server wants back must be in an item by now."""
+        """Puts what the server wants back into an item, since nothing more comes."""
         if self.tagged is not None:
             self.tagged.end()
         if self.open_reasoning is not None and not self.open_reasoning.closed:
@@ -185,7 +193,7 @@ class Output:
 
 
 def logprobs_of(choice: Json) -> list[Json] | None:
-    """The log probabilities that came with a choice, with the members that the Responses API requires."""
+    """Returns the log probabilities of a choice with the members that the Responses API requires, or None."""
     value = choice.get("logprobs")
     content = value.get("content") if isinstance(value, dict) else None
     return [_logprob(entry) for entry in content if isinstance(entry, dict)] if isinstance(content, list) else None
@@ -211,10 +219,10 @@ LARGEST = 2**53 - 1  # what every JSON reader holds exactly; no real count is ne
 
 
 def read_usage(raw: Any) -> Json | None:
-    """The usage object for *raw*, a chat `usage`; None where it counts nothing.
+    """Returns the usage object for *raw*, a chat `usage`; None where it counts nothing.
 
-    The output is what the total leaves beside the prompt where that is more: xAI and Gemini's OpenAI endpoint count
-    reasoning in the total only.
+    Output tokens are the total less the prompt where that is more: xAI and Gemini's OpenAI endpoint count reasoning in
+    the total only.
     """
     if not isinstance(raw, dict) or ("prompt_tokens" not in raw and "completion_tokens" not in raw):
         return None
@@ -260,7 +268,7 @@ STATUS_OF_BASE_RESP = {
 
 
 def read_error(status: int, body: bytes) -> GatewayError | None:
-    """The error that *body* describes, with the status that it names itself or else *status*; see `Dialect.error`."""
+    """Returns the error that *body* describes, with its own status or else *status*; see `Dialect.error`."""
     try:
         value = parsed(body)
     except (ValueError, RecursionError):
@@ -275,12 +283,12 @@ def read_error(status: int, body: bytes) -> GatewayError | None:
 
 
 def failure_of(error: Json, status: int = 502) -> GatewayError:
-    """The failure for an error in the common form that `error_of` gives."""
+    """Returns the failure for an error in the form that `error_of` returns."""
     return reported_failure(msgspec.json.encode({"error": error}), status)
 
 
 def status_error(value: Json) -> Json | None:
-    """The error that MiniMax's `base_resp` tells of, in the common form; None where it tells of none."""
+    """Returns the error in MiniMax's `base_resp`, in the form of `error_of`, or None."""
     told = value.get("base_resp")
     code = told.get("status_code") if isinstance(told, dict) else None
     if not isinstance(told, dict) or not isinstance(code, int) or code == 0:
@@ -290,7 +298,7 @@ def status_error(value: Json) -> Json | None:
 
 
 def error_of(value: Any) -> Json | None:
-    """The error object in *value*, with a string `message`; None where *value* tells of no error."""
+    """Returns the error object in *value*, with a string `message`; None where *value* describes no error."""
     if isinstance(value, list):
         return error_of(value[0]) if value else None
     if not isinstance(value, dict) or not any(value.get(sign) for sign in SIGNS):

@@ -1,4 +1,4 @@
-"""Chat replies, whole or in chunks, told to an emitter.
+"""Reads chat replies, whole or in chunks.
 
 Strategy: a whole body is one chunk whose `message` is its delta, so there is one walk. The end is not the chunk with
 the `finish_reason`: usage, or an error that undoes it, may follow. It is `[DONE]`, or a proper end of the stream after
@@ -45,6 +45,10 @@ class ChatTranslator:
         self.citations: list[Any] = []
 
     def feed(self, event: str, data: bytes) -> None:
+        """Takes a chunk, a whole body, or `[DONE]`.
+
+        :raises ValueError: it is not what Chat Completions sends.
+        """
         if self.emitter.terminal is not None:
             return
         if data.strip() == b"[DONE]":
@@ -67,6 +71,7 @@ class ChatTranslator:
             self.chunk(chunk)
 
     def close(self) -> None:
+        """Ends the response if a finish_reason has come."""
         if self.emitter.terminal is None and self.finish:
             self.end()
 
@@ -81,6 +86,7 @@ class ChatTranslator:
         return error_of(chunk) if chunk.get("choices") is None else None
 
     def count(self, chunk: Json) -> None:
+        """Takes the usage of a chunk; Groq's stands in `x_groq`."""
         raw = chunk.get("usage")
         if not raw and isinstance(chunk.get("x_groq"), dict):
             raw = chunk["x_groq"].get("usage")
@@ -88,6 +94,10 @@ class ChatTranslator:
             self.emitter.usage(found, raw)
 
     def chunk(self, chunk: Json) -> None:
+        """Takes the choices of a chunk; only the first choice is ever asked for.
+
+        :raises ValueError: it has none where it must, or no list of them.
+        """
         choices = chunk.get("choices")
         if choices is None and not self.call.stream and not self.chosen:
             raise ValueError("a chat reply without choices")
@@ -114,6 +124,7 @@ class ChatTranslator:
             self.emitter.begin(model if isinstance(model, str) else None)
 
     def choice(self, choice: Json) -> None:
+        """Takes a piece of the answer, or all of it."""
         if error := choice.get("error"):
             self.emitter.fail(failure_of(error_of({"error": error}) or {}))
             return
@@ -130,6 +141,7 @@ class ChatTranslator:
     # Deltas...
 
     def delta(self, delta: Json, choice: Json, whole: bool) -> None:
+        """Takes what a choice adds; *whole*: nothing follows."""
         if not THOUGHTS.isdisjoint(delta):
             self.reasoning(delta)
         if content := delta.get("content"):
@@ -175,6 +187,7 @@ class ChatTranslator:
             self.output.reasoning(text)
 
     def parts(self, content: Any) -> None:
+        """Takes content that comes as a list of parts."""
         for part in content if isinstance(content, list) else ():
             if isinstance(part, dict):
                 self.part(part)
@@ -194,6 +207,10 @@ class ChatTranslator:
             self.emitter.warn(f"a content part of type {str(kind)[:64]} was left out")
 
     def calls(self, calls: Any, whole: bool) -> None:
+        """Takes pieces of tool calls.
+
+        :raises ValueError: *calls* is no list of objects.
+        """
         if not isinstance(calls, list):
             raise ValueError("tool_calls is not an array")
         for call in calls:
@@ -203,6 +220,7 @@ class ChatTranslator:
                 self.output.memory.signature(call_id, extra)
 
     def image(self, image: Any) -> None:
+        """Adds an image that is a data URL; warns of any other."""
         place = image.get("image_url") if isinstance(image, dict) else None
         url = place.get("url") if isinstance(place, dict) else None
         head, _, data = url.partition(";base64,") if isinstance(url, str) else ("", "", "")
@@ -212,6 +230,7 @@ class ChatTranslator:
             self.emitter.warn("an image that is not inline was left out")
 
     def annotation(self, annotation: Any) -> None:
+        """Adds a URL citation; warns of any other annotation."""
         cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
         if isinstance(cited, dict) and isinstance(cited.get("url"), str):
             self.output.annotate(_citation(cited["url"], cited))
@@ -221,6 +240,7 @@ class ChatTranslator:
     # The end...
 
     def end(self) -> None:
+        """Ends the response as its finish_reason says."""
         finish = self.finish or ""
         if finish in FAILED:
             self.emitter.fail(failure_of({"message": f"The upstream ended its answer with `{finish}`."}))

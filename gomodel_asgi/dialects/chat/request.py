@@ -92,7 +92,7 @@ class _Writer:
         if not shown:
             return {}
         body: Json = {"tools": [_tool(tool) for tool in shown]}
-        if choice.given:
+        if choice.explicit:
             body["tool_choice"] = self.choice(choice, len(shown) == len(tools.functions))
         return body if parallel is None else {**body, "parallel_tool_calls": parallel}
 

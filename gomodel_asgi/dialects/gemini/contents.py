@@ -1,6 +1,6 @@
 """Turns as `contents`: who says what, in Gemini's two roles.
 
-Strategy: model turns are put together again from their items and from what was sealed in between (see `memory`). Tool
+Strategy: model turns are put together again from their items and from the opaque state in between (see `output`). Tool
 outputs stand in a content of their own, in the order of the calls that they answer, since Gemini pairs them by name and
 order wherever it gave no ids. Consecutive messages of the user are one content.
 """
@@ -87,6 +87,7 @@ def _file(part: Image | File) -> Json | None:
 
 
 def inline(media_type: str, data: str) -> Json:
+    """Returns base64 *data* as a part."""
     return {"inlineData": {"mimeType": media_type, "data": data}}
 
 
@@ -114,7 +115,7 @@ MADE_ID = "call_"
 """How ids begin that Gemini did not give: ours and OpenAI's."""
 
 SEARCHES = ("web_search_call", "file_search_call")
-"""Items whose parts are sealed where Gemini searched itself."""
+"""Items whose parts are in the opaque state where Gemini searched itself."""
 
 NESTED = ("image/", "application/pdf", "text/plain")
 """Media that a functionResponse may hold, from Gemini 3 on; others follow it as a content of the user's."""
@@ -144,7 +145,7 @@ def render_contents(
 
 
 def sign(contents: list[Json]) -> None:
-    """Give the first function call of each step in *contents*, the current turn, the stand-in if it lost its signature.
+    """Restores the signature of the first function call of each step in *contents*, the current turn.
     Of parallel calls only the first one is ever signed."""
     for content in contents:
         first = next((part for part in content["parts"] if "functionCall" in part), None)
@@ -237,7 +238,7 @@ class _ModelTurn:
             self.parts += [rendered] if rendered else []
 
     def recall(self, entries: list[Json]) -> None:
-        """Put back what was sealed."""
+        """Puts the parts of the opaque state back."""
         self.served = self.served or bool(entries)
         spans = [entry for entry in entries if "text" in entry]
         if spans:

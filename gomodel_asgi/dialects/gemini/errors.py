@@ -19,7 +19,7 @@ DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
 def read_body(status: int, body: bytes) -> GatewayError | None:
-    """The error of a whole reply; None where *body* is not one of Google's."""
+    """Returns the error of a whole reply, None where *body* is not one of Google's."""
     try:
         return read(decode(body), status)
     except ValueError:
@@ -27,8 +27,9 @@ def read_body(status: int, body: bytes) -> GatewayError | None:
 
 
 def read(value: Any, status: int = 502) -> GatewayError | None:
-    """The error in a decoded body or chunk, bare or in a list; None where there is none. *status* counts where the
-    error names none itself."""
+    """Returns the error in a decoded body or chunk, bare or in a list, or None. *status* counts where the error has
+    none.
+    """
     if isinstance(value, list):
         return next((found for item in value if (found := read(item, status))), None)
     error: Any = value.get("error") if isinstance(value, dict) else None
@@ -74,7 +75,10 @@ def _retry_after(details: list[Json]) -> float | None:
 
 
 def decode(data: bytes) -> Any:
-    """*data* as JSON."""
+    """Returns *data* as JSON.
+
+    :raises ValueError: it is none, or nested too deeply.
+    """
     try:
         return parsed(data)
     except RecursionError:
@@ -82,7 +86,10 @@ def decode(data: bytes) -> Any:
 
 
 def record(value: Any) -> Json:
-    """An object."""
+    """Returns an object, empty for null.
+
+    :raises ValueError: it is of another type.
+    """
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -91,7 +98,10 @@ def record(value: Any) -> Json:
 
 
 def records(value: Any) -> list[Json]:
-    """A list of objects."""
+    """Returns a list of objects, empty for null.
+
+    :raises ValueError: it is of another type.
+    """
     if value is None:
         return []
     if not isinstance(value, list):
@@ -100,7 +110,10 @@ def records(value: Any) -> list[Json]:
 
 
 def array(value: Any) -> list[Any]:
-    """A list."""
+    """Returns a list, empty for null.
+
+    :raises ValueError: it is of another type.
+    """
     if value is None:
         return []
     if not isinstance(value, list):
@@ -109,7 +122,10 @@ def array(value: Any) -> list[Any]:
 
 
 def string(value: Any) -> str:
-    """A string."""
+    """Returns a string, empty for null.
+
+    :raises ValueError: it is of another type.
+    """
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -118,12 +134,18 @@ def string(value: Any) -> str:
 
 
 def strings(value: Any) -> list[str]:
-    """A list of strings."""
+    """Returns a list of strings, empty for null.
+
+    :raises ValueError: it is of another type.
+    """
     return [string(item) for item in array(value)]
 
 
 def count(value: Any) -> int:
-    """A number of something; protobuf's JSON may spell it as a string."""
+    """Returns a count, 0 for null; protobuf's JSON may write it as a string.
+
+    :raises ValueError: it is of another type.
+    """
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value)
     if value is None:

@@ -1,6 +1,6 @@
 """Items for what Gemini's own tools did: code execution, search, file search.
 
-The parts themselves travel back in the sealed state; these items are for the client to see.
+The parts themselves travel back as opaque state; these items are for the client to see.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ STATUS_OF_OUTCOME = {"OUTCOME_OK": "completed", "OUTCOME_FAILED": "failed", "OUT
 
 
 def hosted_item(item: Json, phases: tuple[str, ...]) -> HostedItem:
+    """Returns *item* with the event types of its *phases*."""
     return HostedItem(item, tuple(f"response.{item['type']}.{phase}" for phase in phases))
 
 
 def code(executable: Json) -> HostedItem:
-    """An `executableCode`, whose result is still to come."""
+    """Returns the item of an `executableCode`, whose result is still to come."""
     item: Json = {"type": "code_interpreter_call", "status": "completed", "code": errors.string(executable.get("code"))}
     return hosted_item({**item, "container_id": "", "outputs": []}, INTERPRETING)
 
 
 def put_result(pending: list[HostedItem], result: Json) -> bool:
-    """Put a `codeExecutionResult` into the code that waits for it; False where none does."""
+    """Puts a `codeExecutionResult` into the code that waits for it. Returns False where none does."""
     for waiting in reversed(pending):
         if waiting.item["type"] == "code_interpreter_call" and not waiting.item["outputs"]:
             waiting.item["outputs"].append({"type": "logs", "logs": errors.string(result.get("output"))})
@@ -52,7 +53,7 @@ def put_result(pending: list[HostedItem], result: Json) -> bool:
 
 
 def tool_call(call: Json) -> HostedItem | None:
-    """A `toolCall`; None for a tool that the Responses API has no item for."""
+    """Returns the item of a `toolCall`, None for a tool that the Responses API has no item for."""
     kind, args = errors.string(call.get("toolType")), errors.record(call.get("args"))
     if kind in ("GOOGLE_SEARCH_WEB", "GOOGLE_SEARCH_IMAGE"):
         return search(_queries(args), [])
@@ -66,14 +67,14 @@ def tool_call(call: Json) -> HostedItem | None:
 
 
 def search(queries: list[str], urls: list[str]) -> HostedItem:
-    """A web search for *queries* that found *urls*."""
+    """Returns the item of a web search for *queries* that found *urls*."""
     action: Json = {"type": "search", "query": queries[0] if queries else "", "queries": queries}
     action["sources"] = [{"type": "url", "url": url} for url in urls]
     return hosted_item({"type": "web_search_call", "status": "completed", "action": action}, SEARCHING)
 
 
 def page(url: str) -> HostedItem:
-    """A page that was read."""
+    """Returns the item of a page that was read."""
     item = {"type": "web_search_call", "status": "completed", "action": {"type": "open_page", "url": url}}
     return hosted_item(item, SEARCHING)
 
@@ -103,14 +104,14 @@ class Grounding:
         self.cited: set[tuple[int, int, str]] = set()
 
     def read(self, candidate: Json) -> None:
-        """Take over what *candidate* says."""
+        """Takes the sources and citations of *candidate*."""
         given = errors.record(candidate.get("groundingMetadata"))
         self.metadata |= {name: value for name, value in given.items() if value}
         cited = errors.record(candidate.get("citationMetadata"))
         self.citations += errors.records(cited.get("citations") or cited.get("citationSources"))
 
     def annotations(self, text: str) -> Iterator[Json]:
-        """The citations of *text* that have not been given yet."""
+        """Yields the citations of *text* that were not yielded before."""
         for start, end, source in self._spans(text):
             url = errors.string(source.get("uri"))
             if url and (start, end, url) not in self.cited:
@@ -120,6 +121,7 @@ class Grounding:
 
     @property
     def queries(self) -> list[str]:
+        """What was searched for."""
         return errors.strings(self.metadata.get("webSearchQueries"))
 
     @property
@@ -158,7 +160,7 @@ def source_of(chunk: Json) -> Json:
 
 
 def locate(text: str, data: bytes, segment: Json) -> tuple[int, int] | None:
-    """Where *segment* stands in *text*, in characters; None where it does not. *data* is the text in UTF-8."""
+    """Returns where *segment* stands in *text*, in characters, or None. *data* is the text in UTF-8."""
     start, end = errors.count(segment.get("startIndex")), errors.count(segment.get("endIndex"))
     words = errors.string(segment.get("text"))
     found = data[start:end].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""What a model's name says about it: its path in the API, its generation, how it is told to think."""
+"""What a model's name says about it: its path in the API, its generation, how it is asked to think."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def combines(model: str) -> bool:
 
 
 def thinking(model: str, effort: str | None, thoughts: bool, unsupported: Unsupported) -> Json:
-    """The `thinkingConfig` for `reasoning.effort`, with *thoughts* to be told if so asked; empty for none.
+    """Returns the `thinkingConfig` for `reasoning.effort`, empty for none; *thoughts*: the reply shall hold them.
 
     :raises InvalidRequest: the effort is unknown, or the model does not think and that is refused.
     """

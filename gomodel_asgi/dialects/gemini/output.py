@@ -1,7 +1,7 @@
-"""Puts the parts of one reply in order: which item is open, what is sealed before and after it.
+"""Puts the parts of one reply in order: which item is open, and which opaque state stands before and after it.
 
 Strategy: deltas leave at once, everything else waits for its place. What must come back on the next turn gathers in
-`entries` until the next visible item begins; then it is sealed into the reasoning item that stands before that item,
+`entries` until the next visible item begins; then it goes into the reasoning item that stands before that item,
 which is the one with the thoughts if there is one. Signatures of text are known only after the text: they go into the
 reasoning item after the message. Receipts of Gemini's own tools wait for their results, at most until the next item.
 """
@@ -55,6 +55,7 @@ class Output:
     # What a part brings...
 
     def text(self, text: str, signature: str, logprobs: list[Json]) -> None:
+        """Adds text of the answer, whose *signature* may be empty."""
         if self.unfenced is not None:
             text = self.unfenced.feed(text)
         if self.message is None and not text:
@@ -69,6 +70,7 @@ class Output:
         self.length += len(text)
 
     def thought(self, text: str, signature: str) -> None:
+        """Adds a thought to the summary of the open reasoning item."""
         if not text and not signature:
             return
         self._end_message()
@@ -94,6 +96,7 @@ class Output:
         self.usable = True
 
     def image(self, data: str, media_type: str, signature: str) -> None:
+        """Adds an image: base64 *data* of a *media_type*."""
         self._end_message()
         if signature:
             self._add_entry(of_image(signature))
@@ -104,7 +107,9 @@ class Output:
         self.usable = True
 
     def keep(self, part: Json, receipt: hosted.HostedItem | None = None) -> None:
-        """A part that only Gemini understands, and what the client sees of it."""
+        """Keeps a part that only Gemini understands for the next turn; *receipt* is the item that shows it to the
+        client.
+        """
         self._end_message()
         self._add_entry(of_part(part))
         if receipt is not None:
@@ -120,7 +125,7 @@ class Output:
     # How it ends...
 
     def finish(self) -> None:
-        """All parts have come. What is still open is left to the emitter, which knows how the response ends."""
+        """Writes what is due at the end. Open items are left to the emitter, which knows how the response ends."""
         self._end_text()
         self._cite()
         searches = self._searches()
@@ -134,7 +139,7 @@ class Output:
             self.emitter.warn(f"{self.grounding.unnamed} grounding sources without an address")
 
     def _searches(self) -> list[hosted.HostedItem]:
-        """The search that grounding speaks of, unless the model's own call of it was seen."""
+        """Returns the search that the sources come from, unless the model's own call of it was seen."""
         queries, urls = self.grounding.queries, self.grounding.urls
         return [hosted.search(queries, urls)] if queries and not self.searched else []
 
@@ -155,7 +160,7 @@ class Output:
             self.message, self.spans = None, []
 
     def _end_text(self) -> None:
-        """No more text follows: what was held back of it is no fence."""
+        """Ends the text: what was held back of it is no fence."""
         if self.unfenced is not None and (rest := self.unfenced.close()):
             self._open_message().text(rest)
             self.length += len(rest)
@@ -204,18 +209,22 @@ class Output:
 
 
 def of_part(part: Json) -> Json:
+    """Returns the entry of a part as it came."""
     return {"part": part}
 
 
 def of_call(call_id: str, signature: str) -> Json:
+    """Returns the entry of a call's signature."""
     return {"call": call_id, "signature": signature}
 
 
 def of_text(start: int, length: int, signature: str) -> Json:
+    """Returns the entry of the signature of *length* characters from *start* on."""
     return {"text": [start, length], "signature": signature}
 
 
 def of_image(signature: str) -> Json:
+    """Returns the entry of the next image's signature."""
     return {"image": True, "signature": signature}
 
 
@@ -225,14 +234,17 @@ def pack(entries: list[Json], provider: str, model: str) -> str:
 
 
 def unpack(encrypted: str | None, provider: str, model: str) -> list[Json]:
-    """The entries of an `encrypted_content`, none where it is foreign: of another provider or model. What comes back is
-    the client's word, so entries of another shape are left out."""
+    """Returns the entries of an `encrypted_content`, none where another provider or model made it.
+
+    It comes from the client, so entries of another shape are left out.
+    """
     payload = unpack_state(encrypted, provider, model_name(model)) or {}
     entries = payload.get("entries")
     return [entry for entry in entries if is_entry(entry)] if isinstance(entries, list) else []
 
 
 def is_entry(entry: Any) -> bool:
+    """Whether *entry* has one of the shapes above."""
     if not isinstance(entry, dict):
         return False
     if isinstance(part := entry.get("part"), dict):
@@ -247,7 +259,7 @@ def _is_span(span: Any) -> bool:
 
 
 def divide(text: str, entries: list[Json]) -> Iterator[Json]:
-    """*text* as parts: each signed stretch one, each unsigned stretch between them one."""
+    """Yields *text* as parts: each signed stretch, and each unsigned one between them."""
     at = 0
     for entry in entries:
         start, length = entry["text"]

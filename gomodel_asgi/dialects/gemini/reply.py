@@ -146,7 +146,7 @@ class Reply:
         self.output.keep(part)
 
     def _unknown(self, part: Json, signature: str) -> None:
-        """What no item can hold: kept for the next turn if it is signed, else only told to observers."""
+        """Keeps a signed part that no item can hold for the next turn, and warns observers."""
         if signature:
             self.output.keep(part)
         if not part.get("thought"):
@@ -170,7 +170,10 @@ class CountReply:
         self.emitter = emitter
 
     def feed(self, event: str, data: bytes) -> None:
-        """The whole body."""
+        """Takes the body.
+
+        :raises ValueError: it is no count of tokens.
+        """
         body = errors.record(errors.decode(data))
         if (error := errors.read(body)) is not None:
             self.emitter.fail(error)

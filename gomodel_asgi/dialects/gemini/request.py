@@ -163,7 +163,7 @@ def _declaration(tool: FunctionTool) -> Json:
 
 
 def needs_instruction(tools: Tools, choice: Choice) -> bool:
-    """Whether the model can only be told in words to call what *choice* forces: a hosted tool."""
+    """Whether only an instruction can ask for the tool that *choice* forces: a hosted one."""
     return choice.mode == "required" and not any(map(choice.permits, tools.functions)) and bool(tools.hosted)
 
 
@@ -188,7 +188,7 @@ def _mode(tools: Tools, choice: Choice, model: str, unsupported: Unsupported) ->
     for tool in strict:
         unsupported.leave_out(STRICT, f"{tool.path}.strict", "strict functions with this model")
     # Beside hosted tools the API has a default of its own, and refuses this one.
-    return "AUTO" if choice.given and not tools.hosted else None
+    return "AUTO" if choice.explicit and not tools.hosted else None
 
 
 def _hosted(tool: HostedTool, unsupported: Unsupported) -> Json:

@@ -59,8 +59,9 @@ class LenientReader(TranslatedReader):
         return self.emitter.response["id"] if self.emitter.begun else None
 
     def whole(self, body: bytes) -> bytes:
-        """The JSON of a response that came whole, in whatever state: the events that tell of it where the emitter
-        streams; `final` gives it repaired.
+        """Returns the events that a unary reply's *body* is written as, where the emitter streams.
+
+        The response may be in any state; `final` returns it repaired.
 
         :raises UpstreamProtocolError: it is not a response.
         """
@@ -71,10 +72,12 @@ class LenientReader(TranslatedReader):
         return events
 
     def fail(self, error: GatewayError) -> bytes:
+        """Ends the stream in band, with all that is known of its items."""
         self.translator.settle()
         return super().fail(error)
 
     def final(self) -> bytes | None:
+        """Returns the response as JSON, of a unary reply in whatever state; None where a stream has not ended."""
         resting = self.translator.unary and self.emitter.begun
         return encode(self.emitter.response) if resting else super().final()
 

@@ -33,6 +33,7 @@ class PartedSlot(Slot):
         """Whether parts have shared an index."""
 
     def is_beginning_of(self, given: Json) -> bool:
+        """Whether *given* holds the text that has been written, and perhaps more."""
         if self.item is None:
             return True
         written, texts = "", ""
@@ -42,6 +43,7 @@ class PartedSlot(Slot):
         return texts.startswith(written)
 
     def content(self) -> Hashable:
+        """Returns the texts of its parts, in the form of `content_of`."""
         if self.item is None:
             return None
         return self.type, tuple(sorted("".join(part.pieces) for part in self.item.parts))
@@ -49,7 +51,7 @@ class PartedSlot(Slot):
     # What events bring...
 
     def text_delta(self, kind: TextPlace, number: Any, delta: str, logprobs: Any, event: Json) -> None:
-        """More text of a part, which is opened if it was not announced."""
+        """Takes more text of a part, which is opened if it was not announced."""
         part = self._placed(kind.container, number, kind.part)
         if part is None or part.text_ended or part.type != kind.part:
             if part is not None and part.type == kind.part and self._is_late(part, delta):
@@ -58,7 +60,7 @@ class PartedSlot(Slot):
         part.text(delta, listed(logprobs) if logprobs else None, **event)
 
     def text_done(self, kind: TextPlace, number: Any, text: Any, logprobs: Any, event: Json) -> None:
-        """The text of a part has ended; what comes twice is told once."""
+        """Takes the end of a part's text; a second end is ignored."""
         part = self._placed(kind.container, number, kind.part)
         if part is None or part.type != kind.part:
             part = self._next(kind, number)
@@ -69,20 +71,20 @@ class PartedSlot(Slot):
             part.end_text(**event)
 
     def part_added(self, container: str, number: Any, given: Any, event: Json) -> None:
-        """A part is announced; one that is open at its place already was so by its own text."""
+        """Takes the announcement of a part. Its own text may have opened it already."""
         part, given = self._placed(container, number), self._repaired(container, given)
         if part is None or part.closed or part.type != given.get("type"):
             self._open_part(container, number, given, event)
 
     def part_done(self, container: str, number: Any, given: Any, event: Json) -> None:
-        """A part has ended."""
+        """Takes the end of a part."""
         value = self._repaired(container, given)
         part = self._placed(container, number, value.get("type"), ends=True)
         part = part or self._open_part(container, number, value, {})
         self._end(part, value if given is not None else {}, event)
 
     def annotation(self, number: Any, annotation: Any, event: Json) -> None:
-        """A citation of a text; one that comes late stands in the output alone."""
+        """Takes a citation of a text; a late one stands in the output alone."""
         part = self._placed("content", number, "output_text", ends=True)
         if part is None or not part.listing:
             if self.item is None or self.item.closed:
@@ -97,8 +99,11 @@ class PartedSlot(Slot):
         return repaired_part(part if isinstance(part, dict) else {}, CONTAINERS[self.type][container])
 
     def _placed(self, container: str, number: Any, type: Any = None, ends: bool = False) -> Part | None:
-        """The part that an event speaks of. Where no part has its number it goes on with the latest one, if that is of
-        its *type* and open, or merely not closed where it *ends* it: vLLM numbers each delta."""
+        """Returns the part that an event speaks of, or None.
+
+        An unknown number means the latest part, since vLLM numbers each delta: if it is of this *type* and open, or
+        merely not closed where the event *ends* it.
+        """
         latest = self.latest.get(container)
         if not isinstance(number, int):
             return latest
@@ -116,7 +121,7 @@ class PartedSlot(Slot):
         return True
 
     def _next(self, kind: TextPlace, number: Any) -> Part:
-        """A part that was not announced; what stands at its place has ended."""
+        """Returns a new part that was not announced. What stands at its place has ended."""
         part = self._placed(kind.container, number)
         if part is not None:
             self._end(part, {}, {})
@@ -133,7 +138,7 @@ class PartedSlot(Slot):
         return part
 
     def _more(self, part: Part, whole: Any) -> None:
-        """The rest of a text that its end brings, or that was there when it was announced."""
+        """Writes the rest of a text that its end brings, or that was there when it was announced."""
         if not part.pieces and not whole:
             whole = self.begun.get(part)
         if rest := remainder(part.pieces, whole):
@@ -150,11 +155,13 @@ class PartedSlot(Slot):
     # The end...
 
     def end_content(self) -> None:
+        """Ends its parts, and writes those that no event has brought."""
         assert self.item is not None
         for container in self.item.containers:
             self._end_parts(container)
 
     def settle(self) -> None:
+        """Makes the item hold the parts that are known of it, without events."""
         super().settle()
         if self.item is None or self.item.closed:
             return
@@ -163,6 +170,7 @@ class PartedSlot(Slot):
                 self.item.value[container] = parts
 
     def complement(self, given: Json) -> None:
+        """Takes from the final object what the item's own end left out, parts included."""
         own = {} if self.item is None else filled(self.item.value)
         super().complement(given)
         if self.item is None:
@@ -176,7 +184,7 @@ class PartedSlot(Slot):
         return parts_of(given.get(container), CONTAINERS[self.type][container])
 
     def _end_parts(self, container: str) -> None:
-        """End the parts of *container*, and tell those that have not come."""
+        """Ends the parts of *container*, and writes those that have not come."""
         assert self.item is not None
         given = self._parts_of(self.given, container)
         left = {part: None for part in self.item.parts if part.container == container}
@@ -208,7 +216,9 @@ class PartedSlot(Slot):
             self._end(part, {}, {})
 
     def _amend(self, part: Part, given: Json) -> None:
-        """The item's end says more than the part's own end: of text that is another part, since it must be told."""
+        """Takes what the item's end says beyond the part's own end. Further text becomes another part, since it must be
+        written.
+        """
         part.adopt({name: value for name, value in given.items() if name not in filled(part.value)})
         if part.kind is not None and (rest := remainder(part.pieces, given[part.kind.field])):
             self._end(self._open_part(part.container, None, {**given, part.kind.field: rest}, {}), {}, {})

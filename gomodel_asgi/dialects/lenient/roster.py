@@ -20,7 +20,7 @@ MOST_SEARCHED = 256  # open items among which one is looked for by order; no ups
 
 
 class Roster:
-    """The items of one reply, in the order in which they were first spoken of."""
+    """The items of one reply, in the order in which events first mentioned them."""
 
     def __init__(self) -> None:
         self.slots: list[Slot] = []
@@ -39,7 +39,7 @@ class Roster:
         """The types of items that events have named by the id that they were announced under."""
 
     def add(self, type: str, number: Any, given: Json) -> Slot:
-        """Another item, of which *given* is known."""
+        """Adds an item, and returns its slot."""
         kind = PartedSlot if type in CONTAINERS else Slot
         slot = kind(type, number if isinstance(number, int) else None, given)
         self.slots.append(slot)
@@ -51,15 +51,17 @@ class Roster:
         return slot
 
     def unannounced(self, type: str, number: Any, id: Any) -> Slot:
-        """Adds an item that an event speaks of before it was announced."""
+        """Adds an item that an event mentions before it was announced, and returns its slot."""
         slot = self.add(type, number, {"id": id} if isinstance(id, str) and id else {})
         slot.named = "id" in slot.given
         return slot
 
     def find(self, number: Any, id: Any, type: str, *, begins: bool = False) -> Slot | None:
-        """The item of *type* that an event speaks of; None if none of them. One that has ended is given too: then the
-        event comes late. Only an event that *begins* something can mean an item that nobody has spoken of: vLLM tells
-        ends under the index of the next item."""
+        """Returns the item of *type* that an event speaks of, or None.
+
+        It may have ended: then the event comes late. Only an event that *begins* something can mean an item that was
+        never mentioned, since vLLM sends ends under the index of the next item.
+        """
         at = self.by_number.get(number) if isinstance(number, int) else None
         if at is not None and at.type == type and not self.shared and at in self.open:
             return at
@@ -81,8 +83,10 @@ class Roster:
         return slot
 
     def _by_order(self, type: str, id: str, fresh: bool) -> Slot | None:
-        """The last open item of *type*, or the first that no event has named yet where the event names one that nobody
-        knows. An event with a *fresh* index can only mean an item that has none, and then the first."""
+        """Returns the last open item of *type*; for an *id* that is not known the first that no event has named.
+
+        An event with a *fresh* index can only mean an item without one, and then the first.
+        """
         found = [slot for slot in islice(reversed(self.open), MOST_SEARCHED) if slot.type == type][::-1]
         found = [slot for slot in found if slot.number is None] if fresh else found
         if not found or not id:
@@ -96,12 +100,12 @@ class Roster:
         return found[-1] if self.announces else None
 
     def known(self, number: Any, id: Any) -> Slot | None:
-        """The item of any type at an index or with an id."""
+        """Returns the item of any type at an index or with an id, or None."""
         at = self.by_number.get(number) if isinstance(number, int) and not self.shared else None
         return at or (self.by_id.get(id) if isinstance(id, str) else None)
 
     def announced(self, number: Any, given: Json) -> Slot | None:
-        """The item that an event announces with *given*; None where it has done so before."""
+        """Returns the item that an event announces as *given*, None where it was announced before."""
         self.announces = True
         slot = self._unannounced_or_again(number, given)
         if slot is None:
@@ -115,7 +119,7 @@ class Roster:
         return slot
 
     def _unannounced_or_again(self, number: Any, given: Json) -> Slot | None:
-        """The open item that *given* announces, once more or after it was spoken of."""
+        """Returns the open item that *given* announces once more, or that an event mentioned before, or None."""
         id, call_id = name_of(given, "id"), name_of(given, "call_id")
         at = self.by_number.get(number) if isinstance(number, int) else None
         named = self.by_id.get(id)
@@ -131,7 +135,7 @@ class Roster:
         return None
 
     def ended(self, number: Any, given: Json) -> Slot | None:
-        """The item that has ended as *given*, or had; None if it is another one."""
+        """Returns the item that has ended as *given*, None if it is another one."""
         at = self.by_number.get(number) if isinstance(number, int) else None
         if at is not None and not self.shared and at.type == given["type"] and (at in self.open or at.repeats(given)):
             return at
@@ -157,7 +161,7 @@ class Roster:
                 yield slot
 
     def _learn(self, slot: Slot, given: Json) -> None:
-        """Remember what *given* calls an item: the latest item of an id, the first of a call id."""
+        """Indexes *slot* by its names: the latest item of an id, the first of a call id."""
         if id := name_of(given, "id"):
             self.ambiguous.update((id,) if self.by_id.get(id, slot) is not slot else ())
             self.by_id[id] = slot
@@ -166,8 +170,10 @@ class Roster:
             self.by_call.setdefault(call_id, slot)
 
     def paired(self, output: list[Json]) -> list[tuple[Json, Slot | None]]:
-        """Each item of the final *output* with the one that it is: by its names, else by what it says, else by its
-        place, else as the next of its type."""
+        """Returns each item of the final *output* with its slot, or with None.
+
+        They are matched by their names, then by what they say, then by their place, then in the order of their type.
+        """
         pairs: list[Slot | None] = [None] * len(output)
         left = dict.fromkeys(self.slots)
 

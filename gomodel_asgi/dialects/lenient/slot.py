@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from ...wire.calls import Call
+from ...wire.calls import CLIENT_CALLS, Call
 from ...wire.event_writer import Emitter
-from ...wire.items import CLIENT_CALLS, TEXT_OF_ITEM, TEXT_OF_PART, Item
+from ...wire.items import TEXT_OF_ITEM, TEXT_OF_PART, Item
 from .values import Json, call_text, filled, name_of, parts_of
 
 CONTAINERS = {
@@ -37,14 +37,16 @@ class TextPlace:
 
 
 def remainder(pieces: list[str], whole: Any) -> str:
-    """What *whole* has more than has come; "" if it is not the same text."""
+    """Returns what *whole* has beyond the pieces that have come, "" if it does not begin with them."""
     text = "".join(pieces)
     return whole[len(text) :] if isinstance(whole, str) and whole.startswith(text) else ""
 
 
 def content_of(given: Json) -> Hashable:
-    """What an item says, in a form that can be compared; None for items that do not say anything. Parts may be told in
-    another order than they stand in."""
+    """Returns what an item says, in a form that can be compared; None for items without text.
+
+    The texts of parts are sorted, since some servers send parts in another order than they list them.
+    """
     type: str = given["type"]
     if type in TEXT_OF_ITEM:
         return type, name_of(given, "name"), _comparable(type, call_text(given.get(TEXT_OF_ITEM[type].field)))
@@ -59,6 +61,7 @@ def _comparable(type: str, text: str) -> str:
 
 
 def text_of(part: Json) -> str:
+    """Returns the text of a repaired part, "" where its type has none."""
     kind = TEXT_OF_PART.get(part.get("type", ""))
     return "" if kind is None else part[kind.field]
 
@@ -81,7 +84,7 @@ class Slot:
         """Whether an event has named it by an id of its own."""
 
     def open(self, emitter: Emitter, event: Json) -> Item:
-        """Announce it."""
+        """Announces the item."""
         given = {name: value for name, value in self.given.items() if name != "status"}
         if self.type in NAMED:
             given["name"] = self.name
@@ -93,17 +96,17 @@ class Slot:
         return self.item
 
     def can_open(self) -> bool:
-        """Whether all is known that must be known when it is announced."""
+        """Whether all is known that its announcement needs."""
         needed: tuple[str, ...] = ("call_id",) if self.type in CLIENT_CALLS else ()
         needed += ("name",) if self.type in NAMED else ()
         return all(name_of(self.given, name) for name in needed)
 
     def learn(self, given: Json) -> None:
-        """Remember what *given* says of it; that it leaves a member empty says nothing."""
+        """Takes over the members of *given*; an empty one does not replace what is known."""
         self.given = {**given, **self.given, **filled(given)}
 
     def can_be(self, given: Json) -> bool:
-        """Whether *given* can be this item: of its type, and not a call of something else."""
+        """Whether *given* can be this item: it has the type, and no other name."""
         own, other = self.given.get("name"), given.get("name")
         return self.type == given["type"] and not (own and other and own != other)
 
@@ -138,14 +141,14 @@ class Slot:
     # Calls...
 
     def call_delta(self, delta: str, event: Json) -> None:
-        """More of a call's text."""
+        """Takes more of a call's text."""
         if not isinstance(self.item, Call):
             self.waiting.append(delta)
         elif not self.item.text_ended:
             self.item.text(delta, **event)
 
     def call_done(self, text: Any, event: Json) -> None:
-        """A call's text has ended."""
+        """Takes the end of a call's text."""
         if not isinstance(self.item, Call):
             self.given[TEXT_OF_ITEM[self.type].field] = call_text(text) or "".join(self.waiting)
         elif not self.item.text_ended:
@@ -162,7 +165,7 @@ class Slot:
     # The end...
 
     def close(self, status: str, event: Json) -> None:
-        """End the item as it was given; *status* counts where the upstream has said none."""
+        """Ends the item as it was given; *status* counts where the upstream has sent none."""
         assert self.item is not None
         self.end_content()
         own = self.given.get("status")
@@ -175,12 +178,12 @@ class Slot:
             self.call_done(None, {})
 
     def settle(self) -> None:
-        """Make the item hold what is known of it, without events: the response has failed."""
+        """Makes the item hold what is known of it, without events, since the response has failed."""
         if self.item is not None and not self.item.closed:
             self.item.adopt(self.whole())
 
     def complement(self, given: Json) -> None:
-        """Take from the final object what the item's own end left out."""
+        """Takes over what the final object says beyond the item's own end."""
         if self.item is None:
             return
         self.learn(given)
@@ -188,7 +191,7 @@ class Slot:
         value.update({name: member for name, member in self.whole().items() if name not in own})
 
     def whole(self) -> Json:
-        """The item as it was given, under the name that was announced."""
+        """Returns the item as the upstream gave it, under the name that was announced."""
         whole = dict(self.given)
         if isinstance(self.item, Call) and self.item.kind.field in whole:
             whole[self.item.kind.field] = call_text(whole[self.item.kind.field])

@@ -97,7 +97,7 @@ def _details(kept: Json) -> Json | None:
 
 
 def repaired_error(error: Json | None) -> Json | None:
-    """The `error` of a failed response, None where none was given (a cancelled response has none)."""
+    """Returns the `error` of a failed response, None where there is none, as in a cancelled one."""
     if error is None:
         return None
     code, message = error.get("code"), error.get("message")
@@ -109,7 +109,7 @@ def repaired_error(error: Json | None) -> Json | None:
 
 
 def timestamp(value: Any) -> int | None:
-    """Unix seconds as an integer, from a number or its digits."""
+    """Returns Unix seconds as an integer, from a number or its digits; None for anything else."""
     if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
@@ -121,7 +121,9 @@ def timestamp(value: Any) -> int | None:
 
 
 def repaired_usage(raw: Any) -> Json | None:
-    """The usage object of *raw*, in chat's names or our own; its other members stay. None where it counts nothing."""
+    """Returns the usage object of *raw*, in chat's names or our own, with its other members; None where it counts
+    nothing.
+    """
     if not isinstance(raw, dict):
         return None
     if "input_tokens" not in raw and "output_tokens" not in raw:
@@ -146,7 +148,7 @@ def _others(raw: Json) -> Json:
 
 
 def count(raw: Json, name: str) -> int:
-    """A number of tokens, 0 where there is none."""
+    """Returns a number of tokens, 0 where there is none."""
     return timestamp(raw.get(name)) or 0
 
 
@@ -159,21 +161,21 @@ def _object(raw: Json, name: str) -> Json:
 
 
 def call_text(value: Any) -> str:
-    """The text of a call, also where a server sends the arguments as the object that they mean."""
+    """Returns the text of a call, also where a server sends the arguments as an object."""
     if value is None or isinstance(value, str):
         return value or ""
     return encode(value).decode()
 
 
 def parts_of(value: Any, default: str) -> list[Json]:
-    """The parts in a member of an item, of a bare string too; *default* is the type of those that say none."""
+    """Returns the parts in a member of an item, also of a bare string. *default* is the type of a part without one."""
     if isinstance(value, str):
         value = [{"text": value}] if value else []
     return [repaired_part(part, default) for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
 def repaired_part(part: Json, default: str) -> Json:
-    """A content or summary part with all its members."""
+    """Returns a content or summary part with all its members."""
     type = part.get("type")
     type = default if not isinstance(type, str) or type == "text" else type
     if default != "output_text" and type == "output_text":  # vLLM announces the text of reasoning so
@@ -189,18 +191,18 @@ def repaired_part(part: Json, default: str) -> Json:
 
 
 def name_of(given: Json, member: str) -> str:
-    """The *member* of *given* that names something, "" where there is none."""
+    """Returns the string *member* of *given*, "" where there is none."""
     value = given.get(member)
     return value if isinstance(value, str) else ""
 
 
 def listed(value: Any) -> list[Any]:
-    """*value* if it is a list, else an empty one; a list of its own in any case."""
+    """Returns a copy of *value* if it is a list, else an empty list."""
     return list(value) if isinstance(value, list) else []
 
 
 def filled(value: Json) -> Json:
-    """The members of *value* that say something."""
+    """Returns the members of *value* that are not empty."""
     return {name: member for name, member in value.items() if member not in (None, "", [], {})}
 
 
@@ -220,7 +222,7 @@ class UpstreamResponse:
         """What the upstream has said of it so far."""
 
     def learn(self, event: Json) -> None:
-        """Remember what *event* says of it; a bare response object may stand in the place of an event."""
+        """Takes over what *event* says of the response; some servers send a bare response object for an event."""
         response = event if event.get("object") == "response" else event.get("response")
         given = response if isinstance(response, dict) else {}
         if "usage" in event and not given.get("usage"):
@@ -229,8 +231,10 @@ class UpstreamResponse:
         self.emitter.raw_usage = self.given.get("usage")
 
     def begin(self, event: Json, members: Json) -> bool:
-        """Announce it; False if it has been. *event* may say who it is: the first id that is named stays. The upstream
-        adds *members* to the event that announces it."""
+        """Announces the response. Returns False if it had been.
+
+        *event* may name its id: the first id stays. *members* are added to the event that announces it.
+        """
         if self.emitter.begun:
             return False
         id = name_of(self.given, "id") or name_of(event, "response_id")
@@ -242,18 +246,20 @@ class UpstreamResponse:
         return True
 
     def announce(self, state: str, members: Json) -> None:
-        """It is at a point before its end; what is told twice is told once."""
+        """Announces a state before the end, once."""
         if state not in self.emitter.announced:
             self.describe(state)
             self.emitter.announce(state, **members)
 
     def describe(self, status: str, usage: bool = False) -> None:
-        """Let the writer say of it what the upstream has said; how much was used only at the end."""
+        """Hands what the upstream has said of the response to the writer; its usage only at the end."""
         response = repaired_response(self.given, self.identity, status)
         self.emitter.describe(response if usage else response | {"usage": None})
 
     def ending(self, type: str) -> str:
-        """The status with which it ends in an event of *type*: a `completed` that says otherwise of itself is none."""
+        """Returns the status that an event of *type* ends the response with. A `completed` yields to the response's own
+        status.
+        """
         if self.emitter.failure is not None:
             return "failed"
         named = TERMINAL.get(type)
@@ -262,7 +268,7 @@ class UpstreamResponse:
         return str(named)
 
     def end(self, status: str, members: Json) -> None:
-        """It has ended as *status*: completed or incomplete."""
+        """Ends the response as completed or incomplete."""
         self.describe(status, usage=True)
         response = self.emitter.response
         if status == "completed":
