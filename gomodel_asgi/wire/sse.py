@@ -9,7 +9,7 @@ an event means.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -46,17 +46,19 @@ def end_of_events(data: bytes | bytearray, start: int = 0) -> int:
     return end
 
 
-def split(events: bytes) -> Iterator[bytes]:
+def split(events: bytes) -> list[bytes]:
     """The bytes of each event in *events*, which ends where an event ends."""
     if b"\r" not in events:
-        yield from (event + b"\n\n" for event in events.split(b"\n\n")[:-1])
-        return
-    start = 0
+        if events.find(b"\n\n") == len(events) - 2:  # most pieces are one event
+            return [events]
+        return [event + b"\n\n" for event in events.split(b"\n\n")[:-1]]
+    start, found = 0, []
     for match in EVENT_END.finditer(events):
-        yield events[start : match.end()]
+        found.append(events[start : match.end()])
         start = match.end()
     if start < len(events):  # an LF CR, whose successor told that it is an end, stands behind the cut
-        yield events[start:]
+        found.append(events[start:])
+    return found
 
 
 def parse(event: bytes) -> Event | None:
