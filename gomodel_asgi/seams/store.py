@@ -57,7 +57,7 @@ class Local(Protocol):
 
     @property
     def lasting(self) -> Collection[object]:
-        """What is kept that is meant to last for ever, always in one object: while that is empty, nobody was forgotten."""
+        """What is kept that is meant to last for ever, always in one object: while it is empty nobody was forgotten."""
         ...
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
