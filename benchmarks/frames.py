@@ -27,6 +27,7 @@ from gomodel_asgi import Gateway, Provider, RoutingRequest, Target
 from gomodel_asgi.seams.transport import Headers, UpstreamReply, UpstreamRequest
 
 PACKAGE = "gomodel_asgi/"
+LONG = 3600.0  # seconds
 
 
 def encoded(value: Any) -> bytes:
@@ -130,9 +131,12 @@ class Case:
     async def ask(self) -> list[Message]:
         """One request: the messages that the server got."""
         sent: list[Message] = []
+        come = [self.body]
 
         async def receive() -> Message:
-            return {"type": "http.request", "body": self.body, "more_body": False}
+            if not come:
+                await asyncio.sleep(LONG)  # the client stays: who listens for its leaving waits
+            return {"type": "http.request", "body": come.pop(), "more_body": False}
 
         async def send(message: Message) -> None:
             sent.append(message)

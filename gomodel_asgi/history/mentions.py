@@ -9,7 +9,7 @@ from msgspec import Raw, Struct, field
 from ..errors import InvalidRequest
 from ..operations import Body
 from ..settings import LITTLE, MIB
-from ..wire.ambiguity import ARRAY, OBJECT, Item, elements, examined, first, member_of, reading, text_in
+from ..wire.ambiguity import ARRAY, MOST_MEMBERS, OBJECT, Item, elements, examined, first, member_of, reading, text_in
 from ..wire.json_pieces import Members
 from ..wire.json_scan import Unreadable, counted
 from .compaction_item import begins_marked, is_marked
@@ -42,15 +42,16 @@ class Mentions(Struct, frozen=True):
         return bool(self.references or self.others or self.below)
 
 
-def lists_of(body: Body, members: Members) -> Generator[None, None, Lists]:
-    """The lists of items in a body, by member. Large ones are read in steps, and `slim` is what is kept of them.
+def lists_of(body: Body, members: Members, commas: int | None = None) -> Generator[None, None, Lists]:
+    """The lists of items in a body that has at most so many *commas*, by member; see `reading`.
 
     :raises InvalidRequest: one of them cannot be examined, or can be read in two ways.
     """
     found: Lists = {}
     for name in body.items:
         if name in members and first(members[name]) == ARRAY:
-            found[name] = yield from reading(members[name], name, slim)
+            sparse = commas is not None and commas < MOST_MEMBERS
+            found[name] = yield from reading(members[name], name, slim, sparse=sparse)
     return found
 
 

@@ -94,7 +94,7 @@ class Lookups:
         self.has_tenants = self.has_tenants or request.tenant is not None
         if row.body is not None and brings(row.body, request.envelope.members):
             envelope, strict, tenants = request.envelope, request.tenant is not None, self.has_tenants
-            lists = await paced(lists_of(row.body, envelope.members))
+            lists = await paced(lists_of(row.body, envelope.members, envelope.commas))
             if self.records.keeps:
                 looking = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict, tenants=tenants)
                 mentions = await paced(looking)

@@ -217,8 +217,7 @@ class Recording(msgspec.Struct):
     async def own(self, id: str) -> None:
         """Keep whose *id* is: this tenant's, unless another one's."""
         records, provider = self.recorder.records, self.candidate.provider
-        local = records.tenancy.local
-        if (local is None or local.lasting) and await self._is_forgotten():
+        if records.tenancy.forgotten and await self._is_forgotten():
             self.is_owned = False
             return
         owner = Owner(
@@ -251,7 +250,7 @@ class Recording(msgspec.Struct):
             return
         if said.id and self.is_owned is None:
             await self.own(said.id)
-        if not self.is_owned or await self._is_forgotten():
+        if not self.is_owned or (self.recorder.records.tenancy.forgotten and await self._is_forgotten()):
             return
         if await self._is_readable(said):
             if self.is_kept:

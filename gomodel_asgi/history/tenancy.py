@@ -18,7 +18,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing
 from functools import lru_cache
 from hashlib import blake2b
@@ -41,6 +41,9 @@ REMEMBERED = 4096
 
 TAG_BYTES = 16
 
+# That some tenant may have been forgotten, where the store does not tell.
+NOT_TOLD = (None,)
+
 # Characters of a key that is not hashed.
 LONGEST_PLAIN = 128
 
@@ -57,6 +60,8 @@ class Tenancy:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.local = local_of(store)
+        self.forgotten: Collection[object] = NOT_TOLD if self.local is None else self.local.lasting
+        """While it is empty, no tenant was ever forgotten, and all are in their first generation."""
         self._secret = store.secret
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
@@ -66,8 +71,7 @@ class Tenancy:
 
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        local = self.local
-        generation = 0 if local is not None and not local.lasting else await self.generation(tenant)
+        generation = await self.generation(tenant) if self.forgotten else 0  # asked for each request: nearly always 0
         tag, mac = self._scope(tenant, generation)
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
@@ -86,8 +90,8 @@ class Tenancy:
 
     async def generation(self, tenant: str | None) -> int:
         """0 until *tenant* is first forgotten."""
-        if self.local is not None and not self.local.lasting:
-            return 0  # asked for each request, and nearly always so
+        if not self.forgotten:
+            return 0
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:

@@ -58,8 +58,10 @@ class Local(Protocol):
     gives packed, and what `Store.put` has kept `find` gives as bytes: it is one store.
     """
 
-    lasting: Collection[object]
-    """What is kept that is meant to last for ever: while it is empty, nobody has been forgotten."""
+    @property
+    def lasting(self) -> Collection[object]:
+        """What is kept that is meant to last for ever, always in one object: while it is empty nobody was forgotten."""
+        ...
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
         """The value, None where there is none; it has been used now."""

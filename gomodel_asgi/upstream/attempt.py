@@ -192,7 +192,8 @@ class Attempt(Struct):
         """The request to an upstream that speaks another API."""
         self.call = await call_of(self.candidate, self.job)
         outgoing = await outgoing_of(self.candidate, self.job, self.call)
-        self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
+        if outgoing.dropped:
+            self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)
         self.unsupported = outgoing.unsupported
         return translated(self.candidate, self.job, outgoing, self.deadline - clock())
 

@@ -155,7 +155,9 @@ class Stream:
 
     async def _parted(self, events: bytes) -> bytes:
         """Of *events*, in which the response ends, those before its end; what ends it waits for `before_end`."""
-        end = max(events.rfind(mark) for mark in ENDS)
+        end = -1
+        for mark in ENDS:
+            end = max(end, events.rfind(mark))
         start = events.rfind(b"\n\n", 0, max(end, 0)) + 2
         if start > 1:
             self.held = events[start:]

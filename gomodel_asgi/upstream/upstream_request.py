@@ -50,6 +50,8 @@ async def check_strings(body: Mapping[str, Any], limits: Limits) -> None:
     :raises InvalidRequest: what we have packed is nested too deeply, or all together have too many values.
     """
     found, room = [*strings_of(body)], limits.values
+    if not found:
+        return
     is_little = sum(len(text) for _, text in found) <= room  # a value takes a character at least
     for path, text in found:
         packed = path.endswith(PACKED)

@@ -25,6 +25,8 @@ ROUTING = frozenset({"model", "provider", "stream", "store", "background", "tool
 TOP = ROUTING | {*BODY.members, *BODY.items, *(member for member, _ in BODY.nested)}
 FRAME = TOP | {"type", "stream_id", "generate"}
 ITEM = frozenset({"type", "id", "role", "encrypted_content", "approval_request_id"})
+NAMING = frozenset({"id", "encrypted_content", "approval_request_id"})
+"""The members without one of which an item stands for no other and bears no mark."""
 
 OBJECT, ARRAY, QUOTE = b'{["'
 
@@ -97,12 +99,18 @@ def read_items(raw: Raw, member: str) -> list[Item | None]:
     :raises InvalidRequest: it cannot be examined, or a guarded member of an element is written in another case or
         stands there twice; `param` is its path, as written.
     """
-    decoded: Sequence[All | None]
+    return _shaped(_decoded(raw), member)
+
+
+def _decoded(raw: Raw) -> Sequence[All | None]:
     try:
-        decoded = _items(raw)
+        return _items(raw)
     except (msgspec.MsgspecError, RecursionError):
         with examined():  # among the elements is one that is no object, or that cannot be read
-            decoded = [_item(one) if first(one) == OBJECT else None for one in _raws(raw)]
+            return [_item(one) if first(one) == OBJECT else None for one in _raws(raw)]
+
+
+def _shaped(decoded: Sequence[All | None], member: str) -> list[Item | None]:
     found: list[Item | None] = []
     for number, members in enumerate(decoded):
         found.append(None if members is None else (_shape(members, member, number), members))
@@ -119,14 +127,32 @@ def _shape(members: All, member: str, number: int) -> Shape:
     return shape
 
 
-def reading(raw: Raw, member: str, slim: Callable[[Item], Item]) -> Generator[None, None, list[Item | None]]:
-    """The same in steps, where *raw* is large: of each item what *slim* leaves of it, since members take forty times as
-    much memory as their text.
+def _name_nothing(decoded: Sequence[All | None]) -> bool:
+    """Whether none of the elements has a name that makes it stand for something, told without a step for each: most
+    have the members of one that has been looked at."""
+    if None in decoded:
+        return False
+    kinds = {*zip(map(",".join, decoded), map(len, decoded), strict=True)}  # type: ignore[arg-type]
+    for written, count in kinds:
+        shape = _shapes.get(written)
+        if shape is None or len(shape.names) != count or not NAMING.isdisjoint(shape.names):
+            return False
+    return True
+
+
+def reading(
+    raw: Raw, member: str, slim: Callable[[Item], Item], *, sparse: bool = False
+) -> Generator[None, None, list[Item | None]]:
+    """Those elements of a list that may stand for something or bear a mark, in steps where *raw* is large: of each what
+    *slim* leaves of it, since members take forty times as much memory as their text. None at all where no element has a
+    name that could. *sparse*: it is known to have fewer commas than `MOST_MEMBERS`.
 
     :raises InvalidRequest: as `read_items`, or an element has more than `MOST_MEMBERS`.
     """
-    if len(raw) <= LITTLE or (len(raw) <= SMALL and not may_exceed(bytes(raw), b":", MOST_MEMBERS)):
-        return read_items(raw, member)
+    few = sparse or len(raw) <= LITTLE
+    if few or (len(raw) <= SMALL and not may_exceed(bytes(raw), b":", MOST_MEMBERS)):
+        decoded = _decoded(raw)
+        return [] if _name_nothing(decoded) else _shaped(decoded, member)
     found: list[Item | None] = []
     since = 0
     for number, one in enumerate(elements(raw)):

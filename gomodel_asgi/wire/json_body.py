@@ -135,6 +135,8 @@ class Envelope(msgspec.Struct, eq=False):
     limits: Limits = DEFAULT
     deep: bool | None = None
     """Whether it is nested too deeply to be parsed; None where nobody has looked yet."""
+    commas: int | None = None
+    """At least as many as it has; None where nobody has looked."""
 
     def __repr__(self) -> str:
         return f"<Envelope {len(self.raw)} bytes model={self.model!r}>"
@@ -158,9 +160,12 @@ class Envelope(msgspec.Struct, eq=False):
             raise invalid_json(str(unreadable(error, size))) from None
         if len(members) > limits.items:
             raise invalid_json(str(too_many(limits.items, "members")))
-        if size > 2 * limits.items and may_exceed(raw, b",", limits.items - 1) and raw.count(b",") >= limits.items:
-            return run(cls.opening(raw, limits))
-        return cls.of(raw, members, limits)
+        commas = size
+        if size > 2 * limits.items:
+            commas = raw.count(b",") if may_exceed(raw, b",", limits.items - 1) else limits.items - 1
+            if commas >= limits.items:
+                return run(cls.opening(raw, limits))
+        return cls.of(raw, members, limits, commas=commas)
 
     @classmethod
     def opening(cls, raw: bytes, limits: Limits = DEFAULT) -> Generator[None, None, Envelope]:
@@ -175,12 +180,15 @@ class Envelope(msgspec.Struct, eq=False):
         return cls.of(raw, members, limits, None if scan is None else scan.deep)
 
     @classmethod
-    def of(cls, raw: bytes, members: Members, limits: Limits, deep: bool | None = None) -> Envelope:
+    def of(
+        cls, raw: bytes, members: Members, limits: Limits, deep: bool | None = None, commas: int | None = None
+    ) -> Envelope:
         """The body *raw*, whose *members* have been read.
 
         :raises InvalidRequest: `model`, `provider` or `stream` of a wrong type.
         """
-        self = cls(raw, members, names_state=not NAMING_STATE.isdisjoint(members), limits=limits, deep=deep)
+        state = not NAMING_STATE.isdisjoint(members)
+        self = cls(raw, members, names_state=state, limits=limits, deep=deep, commas=commas)
         if "model" in members:
             self.model = _text(members, "model")
         if "stream" in members:
@@ -207,7 +215,7 @@ class Envelope(msgspec.Struct, eq=False):
         """The same request with other *members*; what routing has read of it stays."""
         new = (value for name, value in members.items() if value is not self.members.get(name))
         deep = self.deep if all(len(value) < self.limits.depth for value in new) else None
-        return structs.replace(self, raw=encode(members), members=members, parsed=None, deep=deep)
+        return structs.replace(self, raw=encode(members), members=members, parsed=None, deep=deep, commas=None)
 
     def flag(self, name: str) -> bool:
         """Whether the member *name* is `true`."""

@@ -47,6 +47,8 @@ def end_of_events(data: bytes | bytearray, start: int = 0) -> int:
 def split(events: bytes) -> list[bytes]:
     """Returns the bytes of each event in *events*, which end where an event ends."""
     if b"\r" not in events:
+        if events.find(b"\n\n") == len(events) - 2:  # most pieces are one event
+            return [events]
         return [event + b"\n\n" for event in events.split(b"\n\n")[:-1]]
     found, start = [], 0
     for match in EVENT_END.finditer(events):

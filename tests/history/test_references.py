@@ -226,6 +226,52 @@ def test_of_many_items_no_more_is_kept_than_may_be_a_reference(items: list[bytes
     assert [item is None for item in lists["input"]] == [item is None for item in whole]
 
 
+SILENT = '{"role":"user","content":"%s"}'
+SPEAKING = [
+    '{"id":"x_1","role":"user"}',
+    '{"role":"user","content":"x","id":"x_1"}',
+    '{"type":"item_reference","id":"x_1"}',
+    '{"role":"user","content":"x","\\u0069d":"x_1"}',
+    '{"approval_request_id":"x_1"}',
+    '{"type":"compaction","encrypted_content":"x"}',
+    "7",
+    "[]",
+]
+TWO_WAYS = ['{"role":"user","role":"x"}', '{"role":"user","Content":"x","Role":"x"}', '{"role":"x","ID":"x_1"}']
+
+
+def elements_of(*items: str, commas: int | None = None) -> list[Any]:
+    return run(lists_of(BODY, read_members(b'{"input":[%b]}' % ",".join(items).encode()), commas))["input"]
+
+
+@pytest.mark.parametrize("size", [1, 200, 200_000])
+@pytest.mark.parametrize("commas", [None, 5000])
+def test_of_items_whose_names_cannot_name_anything_nothing_is_kept(size: int, commas: int | None) -> None:
+    items = [SILENT % ("x" * (size // 20 + 1))] * 20
+    for _ in range(2):  # before their members are known, and after
+        read = elements_of(*items, commas=commas)
+
+    assert read == []
+
+
+@pytest.mark.parametrize("item", SPEAKING)
+@pytest.mark.parametrize("again", [False, True])
+def test_one_item_that_names_something_among_many_that_do_not_is_kept(item: str, again: bool) -> None:
+    items = [*[SILENT % "x"] * 30, item, *[SILENT % "x"] * 30]
+    if again:
+        elements_of(*items)
+    assert len(elements_of(*items)) == len(items)
+
+
+@pytest.mark.parametrize("item", TWO_WAYS)
+def test_one_item_that_can_be_read_in_two_ways_among_many_is_refused_each_time(item: str) -> None:
+    for _ in range(2):
+        elements_of(SILENT % "x")
+        with pytest.raises(InvalidRequest) as caught:
+            elements_of(*[SILENT % "x"] * 30, item)
+        assert (caught.value.param or "").startswith("input[30].")
+
+
 def test_an_item_of_too_many_members_is_refused() -> None:
     def read(count: int) -> object:
         item = b'{"id":"x","type":"message","content":"a,b","padding":"%b",%b}'

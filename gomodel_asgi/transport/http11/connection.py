@@ -13,7 +13,7 @@ import select
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from ...errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTruncated
@@ -119,6 +119,8 @@ class Connection(asyncio.Protocol):
         self.uses = 0
         self.idle_since = 0.0
         self.socket = -1
+        self.poll: Any = None
+        """What tells of the socket, once that has been asked."""
         self.failure: UpstreamError | None = None
         self.closed = self.heard = self.reading_paused = self.writing_paused = False
         self.unsent: memoryview | None = None
@@ -179,11 +181,12 @@ class Connection(asyncio.Protocol):
     def quiet(self) -> bool:
         """Whether nothing has come that the event loop has not handed over yet. Asked of the system before an idle
         connection is used, since it would be read as the answer; what has not arrived by then, nobody can tell."""
-        if POLL is None or self.socket < 0:
-            return True
-        poll = POLL()
-        poll.register(self.socket, READABLE)
-        return not poll.poll(0)
+        if self.poll is None:
+            if POLL is None or self.socket < 0:
+                return True
+            self.poll = POLL()
+            self.poll.register(self.socket, READABLE)
+        return not self.poll.poll(0)
 
     @property
     def undecided(self) -> bool:

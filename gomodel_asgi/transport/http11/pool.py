@@ -55,10 +55,10 @@ class Pool:
 
     def take(self) -> Connection | None:
         """The idle connection that was used last, if it is still good."""
-        found, aside, trusted = None, [], not self.distrusted
+        found, aside, trusted = None, [], not (self.pools.suspects.until and self.distrusted)
         while self.idle and found is None:
             connection, _ = self.idle.popitem()
-            if connection.undecided or not connection.quiet:
+            if (connection.reader.after is not None and connection.undecided) or not connection.quiet:
                 aside.append(connection)  # the event loop is about to deliver what has come on it
                 continue
             del self.pools.idle[connection]
@@ -106,9 +106,9 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """Take back a connection: for whoever waits, to stay idle, or to be closed."""
-        if not connection.reusable or self.distrusted:
+        if not connection.reusable or (self.pools.suspects.until and self.distrusted):
             return self.rest(connection) if connection.undecided and not self.waiting else self.discard(connection)
-        turn = self._next()
+        turn = self._next() if self.waiting else None
         if turn is not None:
             connection.rest()
             turn.set_result(connection)
