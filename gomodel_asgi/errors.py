@@ -119,6 +119,7 @@ class MethodNotAllowed(InvalidRequest):
         self.allow = allow
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """Returns the `allow` header (RFC 9110, 15.5.6)."""
         return [(b"allow", self.allow.encode("ascii"))]
 
 
@@ -306,8 +307,10 @@ class UpstreamRejected(UpstreamError):
     passed: tuple[tuple[bytes, bytes], ...] = ()
 
     def body(self) -> bytes:
+        """Returns the upstream's own body where it is OpenAI-shaped, else the gateway's."""
         return super().body() if self.raw is None else self.raw
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """Returns the upstream's headers that a client may see, and `retry-after` where it sent none."""
         given = any(name in (b"retry-after", b"retry-after-ms") for name, _ in self.passed)
         return [*self.passed, *([] if given else super().headers())]

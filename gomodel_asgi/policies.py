@@ -35,7 +35,10 @@ async def hint(request: RoutingRequest) -> Target:
 
 
 def authenticated(policy: Policy) -> AsyncPolicy:
-    """*policy*, for authenticated users only: 401 unless `request.user` is there and `is_authenticated`."""
+    """*policy*, for authenticated users only: 401 unless `request.user` is there and `is_authenticated`.
+
+    :raises Unauthenticated: by the policy, for everybody else.
+    """
 
     async def guarded(request: RoutingRequest) -> Target:
         if not getattr(request.user, "is_authenticated", False):
@@ -50,6 +53,8 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
 
     A value is a Target, or a provider's name, which gets the model as the client wrote it. A model that no key
     matches is a 404.
+
+    :raises UnknownModel: by the policy, for a model that no key matches.
     """
     targets = {name: _target(value) for name, value in models.items()}
 
@@ -110,6 +115,8 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
 
     *resolver* is a mapping, or a plain or async function of the tenant (None for nobody's). An unknown tenant (None,
     or a missing key) is refused with 403.
+
+    :raises RoutingError: by the policy, with 403 for an unknown tenant.
     """
     look_up = resolver.get if isinstance(resolver, Mapping) else resolver
 

@@ -49,6 +49,7 @@ class OpenAIRoute(APIRoute):
     """A route whose refusals have OpenAI's form, those of its dependencies too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns FastAPI's handler, its refusals turned into OpenAI's form."""
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:

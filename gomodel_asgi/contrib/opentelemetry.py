@@ -66,12 +66,14 @@ OPERATIONS: Mapping[str, str] = MappingProxyType({"create": "chat"})
 
 
 def span_name(record: Record) -> str:
+    """Returns the name of the exchange's span: operation and model, as the conventions say."""
     operation = OPERATIONS.get(record.operation, record.operation)
     model = record.target_model or record.model
     return f"{operation} {model}" if model else operation
 
 
 def provider_attributes(record: Record) -> Attributes:
+    """Returns the provider under the conventions' name, or nothing where it is not known."""
     kind = record.context.provider_type or record.provider
     return without_none({"gen_ai.provider.name": None if kind is None else PROVIDERS.get(kind, kind)})
 
@@ -118,6 +120,7 @@ def response_attributes(record: Ended) -> Attributes:
 
 
 def error_type(record: Ended) -> str | None:
+    """Returns the value of `error.type`, or None where nothing failed."""
     return f"client_{record.reason}" if isinstance(record, Disconnected) else record.error
 
 
@@ -307,6 +310,7 @@ class PropagatingTransport:
         attach(self.transport, connections, listener)
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        """Sends *request* with the trace context of the current span; see `Transport.open`."""
         carrier: dict[str, str] = {}
         self.propagator.inject(carrier)
         if carrier:
@@ -316,4 +320,5 @@ class PropagatingTransport:
         return await self.transport.open(request)
 
     async def aclose(self) -> None:
+        """Closes the transport below."""
         await self.transport.aclose()

@@ -41,6 +41,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     @property
     def total_tokens(self) -> int:
+        """Input and output together: neither counts what the other does."""
         return self.input_tokens + self.output_tokens
 
 
@@ -111,17 +112,27 @@ class Source(Protocol):
     """A reply being read, as far as observers care (`dialects.reader.Reader` is one)."""
 
     @property
-    def response_id(self) -> str | None: ...
+    def response_id(self) -> str | None:
+        """The id of the response, or None before it is known."""
+        ...
 
     @property
-    def terminal(self) -> str | None: ...
+    def terminal(self) -> str | None:
+        """How the response ended (`"completed"`, `"incomplete"`, …), or None before it has."""
+        ...
 
     @property
-    def failure(self) -> GatewayError | None: ...
+    def failure(self) -> GatewayError | None:
+        """The failure that ended the reply, or None."""
+        ...
 
-    def final(self) -> bytes | None: ...
+    def final(self) -> bytes | None:
+        """Returns the last response object as JSON, or None where there is none."""
+        ...
 
-    def usage(self) -> Any: ...
+    def usage(self) -> Any:
+        """Returns the usage as the upstream wrote it, or None where it wrote none."""
+        ...
 
 
 class Answer(msgspec.Struct, frozen=True):

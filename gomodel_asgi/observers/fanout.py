@@ -139,6 +139,7 @@ class Worker:
         self.task = loop.create_task(self._run(), context=contextvars.Context())
 
     async def close(self) -> None:
+        """Ends the task; the sink has `farewell` seconds for what is queued. Never raises."""
         self.closing = True
         self.wake.set()
         with anyio.CancelScope(shield=True):

@@ -24,7 +24,9 @@ from ..wire.redaction import carried
 class Secret(Protocol):
     """A string that does not show itself: pydantic's `SecretStr`, known by its shape."""
 
-    def get_secret_value(self) -> str: ...
+    def get_secret_value(self) -> str:
+        """Returns the string."""
+        ...
 
 
 ApiKey = str | Secret | Callable[[], str | Secret | Awaitable[str | Secret]]

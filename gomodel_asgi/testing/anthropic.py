@@ -75,6 +75,7 @@ class Writer:
 
     @property
     def ending(self) -> Json:
+        """The members that say why the answer ends."""
         incomplete = self.said.incomplete
         reason = REASONS.get(incomplete, incomplete) if incomplete else ("tool_use" if self.said.calls else "end_turn")
         reason = "refusal" if self.said.refusal else reason
@@ -91,6 +92,7 @@ class Writer:
 
     @property
     def output_usage(self) -> Json:
+        """The usage members that count the answer, and a compaction before it."""
         thinking = {"thinking_tokens": self.said.reasoning}
         usage = {"output_tokens": self.said.output, "output_tokens_details": thinking}
         if not self.summary:
@@ -102,6 +104,10 @@ class Writer:
     # In one piece...
 
     def whole(self) -> Json:
+        """Returns the answer as one message.
+
+        :raises Unplayable: a call's arguments are no object.
+        """
         blocks: list[Json] = [{"type": "compaction", "content": self.summary}] if self.summary else []
         if self.said.thought:
             thought = "".join(self.thought)
@@ -116,6 +122,7 @@ class Writer:
     # In events...
 
     def events(self) -> Iterator[Json]:
+        """Yields the answer as the events of a stream."""
         begun: Json = {"content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
         served = {"cache_creation": UNCACHED, "output_tokens": 1, "service_tier": "standard", "inference_geo": "global"}
         usage = {**self.input_usage, **served}
@@ -280,14 +287,20 @@ class AnthropicWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {"request-id": self.request_id}
 
     def error(self, failure: Failure) -> Json:
+        """See `Wire.error`."""
         usual = TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else "invalid_request_error")
         error = {"type": failure.type or usual, "message": failure.message}
         return {"type": "error", "error": error, "request_id": self.request_id}
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: the Messages API has no error of this *form*.
+        """
         value = self.error(failure)
         if form == "body":
             return {"error": value["error"]}
@@ -296,9 +309,11 @@ class AnthropicWire:
         return value
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return event(value) if form is None else b"data: %s\n\n" % json.dumps(value).encode()
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         return event.startswith(self.terminal)
 
 
@@ -319,9 +334,14 @@ class AnthropicApi(Api):
         self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> AnthropicWire:
+        """See `Api.wire`."""
         return AnthropicWire(request_id)
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         path = unquote(request.path)
         if match := MESSAGES.fullmatch(path):
             return self._messages(request, model, counts=match["count"] is not None)

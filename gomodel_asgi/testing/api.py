@@ -79,7 +79,10 @@ def no_such_path(request: ReceivedRequest) -> Refused:
 
 
 def require_method(method: str, request: ReceivedRequest) -> None:
-    """Refuse every method but this one."""
+    """Refuse every method but this one.
+
+    :raises Refused: the request has another; 405.
+    """
     if request.method != method:
         raise Refused(405, f"Not allowed to {request.method} on {request.path}.")
 
@@ -114,7 +117,10 @@ def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) 
 
 
 def check_model(settings: Settings, name: object) -> None:
-    """Refuse a model that the provider does not have, as the OpenAI APIs do."""
+    """Refuse a model that the provider does not have, as the OpenAI APIs do.
+
+    :raises Refused: 404.
+    """
     if settings.has(name):
         return
     message = f"The model `{name}` does not exist or you do not have access to it."

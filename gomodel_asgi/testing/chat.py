@@ -41,20 +41,28 @@ class ChatWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {"x-request-id": self.request_id}
 
     def error(self, failure: Failure) -> Json:
+        """See `Wire.error`."""
         return openai_error(failure)
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: the chat API has no error of this *form*.
+        """
         if form not in (None, "body", "event"):
             raise ValueError(f"the chat API has no error of the form '{form}'")
         return openai_error(failure)
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return (b"event: error\n" if form == "event" else b"") + unnamed(value)
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         chunk = data_of(event)
         if not isinstance(chunk, Mapping) or "choices" not in chunk:
             return False
@@ -198,6 +206,7 @@ class Writer:
         self.calls = [self.call(call, number) for number, call in enumerate(self.said.calls)]
 
     def call(self, call: ToolCall, number: int) -> Json:
+        """Returns one tool call in its final form."""
         tool = self.prompt.tool(call.name)
         about: Json = {"id": call.call_id or f"call_{self.suffix}{number:02x}"}
         if call.custom and tool is not None and tool.custom:
@@ -207,12 +216,14 @@ class Writer:
 
     @property
     def finish_reason(self) -> str:
+        """Why the answer ends."""
         if self.said.incomplete is not None:
             return REASONS.get(self.said.incomplete, self.said.incomplete)
         return "tool_calls" if self.calls else "stop"
 
     @property
     def usage(self) -> Json:
+        """The token counts, in the form of this API."""
         said = self.said
         return {
             "prompt_tokens": said.input,
@@ -230,6 +241,7 @@ class Writer:
     # In one piece...
 
     def whole(self) -> Json:
+        """Returns the answer as one chat completion."""
         message: Json = {"role": "assistant", "content": "".join(self.said.text) if self.speaks else None}
         if self.said.thought:
             message["reasoning_content"] = "".join(self.said.thought)
@@ -243,6 +255,7 @@ class Writer:
     # In chunks...
 
     def chunks(self) -> Iterator[Json]:
+        """Yields the answer as chunks, the usage last where the request asks for it."""
         counted = (self.prompt.body.get("stream_options") or {}).get("include_usage") is True
         for chunk in self.choices():
             yield {**chunk, "usage": None} if counted else chunk
@@ -250,6 +263,7 @@ class Writer:
             yield {**self.chunk([]), "usage": self.usage}
 
     def choices(self) -> Iterator[Json]:
+        """Yields the chunks that hold a choice."""
         opening: Json = {"role": "assistant", "content": "" if self.speaks else None, "refusal": None}
         for number, delta in enumerate(self.deltas()):
             yield self.choice({**opening, **delta} if number == 0 else delta)
@@ -269,6 +283,7 @@ class Writer:
             yield from self.call_deltas(index, call)
 
     def call_deltas(self, index: int, call: Json) -> Iterator[Json]:
+        """Yields the deltas of one tool call: its head, then its arguments in pieces."""
         kind = call["type"]
         member = "input" if kind == "custom" else "arguments"
         value = call[kind]
@@ -277,9 +292,11 @@ class Writer:
             yield {"tool_calls": [{"index": index, kind: {member: piece}}]}
 
     def choice(self, delta: Json, finish_reason: str | None = None) -> Json:
+        """Returns a chunk with one choice."""
         return self.chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
 
     def chunk(self, choices: list[Json]) -> Json:
+        """Returns a chunk with these *choices*."""
         about = {"object": "chat.completion.chunk", "service_tier": "default", "system_fingerprint": "fp_fake"}
         return {**self.about, **about, "choices": choices}
 
@@ -299,9 +316,14 @@ class ChatApi(Api):
         self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> ChatWire:
+        """See `Api.wire`."""
         return ChatWire(request_id)
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         if COMPLETIONS.fullmatch(request.path):
             return self._complete(request, model)
         if match := MODELS.fullmatch(request.path):

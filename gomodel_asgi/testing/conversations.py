@@ -39,7 +39,10 @@ def listed(items: Sequence[Json], *, has_more: bool = False) -> Plan:
 
 
 def page(items: Sequence[Json], query: bytes) -> Plan:
-    """The page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`."""
+    """The page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`.
+
+    :raises Refused: `limit` or `after` is not valid.
+    """
     asked = query_of(query)
     ordered = items[:: 1 if asked.get("order") == "asc" else -1]
     limit = whole_number(asked.get("limit", "20"))
@@ -86,7 +89,10 @@ class Conversation:
         return new
 
     def find(self, item_id: str) -> Json:
-        """The item, or a refusal."""
+        """The item, or a refusal.
+
+        :raises Refused: there is none; 404.
+        """
         for item in self.items:
             if item["id"] == item_id:
                 return item
@@ -113,13 +119,19 @@ class Conversations:
         return made.shown()
 
     def find(self, id: str) -> Conversation:
-        """The conversation, or a refusal."""
+        """The conversation, or a refusal.
+
+        :raises Refused: there is none; 404.
+        """
         if id not in self.kept:
             raise Refused(404, f"Conversation with id '{id}' not found.")
         return self.kept[id]
 
     def named_in(self, body: Mapping[str, Any]) -> Conversation | None:
-        """The conversation that a request for a response goes on with, None where it names none."""
+        """The conversation that a request for a response goes on with, None where it names none.
+
+        :raises Refused: there is no such conversation, or a previous response is named too.
+        """
         named = body.get("conversation")
         if named is None:
             return None
@@ -132,7 +144,10 @@ class Conversations:
         return self.find(id)
 
     def answer(self, method: str, id: str, body: Mapping[str, Any]) -> Plan | None:
-        """Retrieve, update or delete; None where it is none of these."""
+        """Retrieve, update or delete; None where it is none of these.
+
+        :raises Refused: there is no such conversation, or the new metadata is missing.
+        """
         conversation = self.find(id)
         if method == "DELETE":
             del self.kept[id]
@@ -175,7 +190,10 @@ def whole(item: Json) -> Json:
 
 
 def given_items(body: Mapping[str, Any], *, least: int) -> Sequence[Json]:
-    """The items that *body* brings, at least so many, or a refusal."""
+    """The items that *body* brings, at least so many, or a refusal.
+
+    :raises Refused: they are too few, too many, or no list of objects.
+    """
     items = body.get("items")
     if items is None and least == 0:
         return []
@@ -187,7 +205,10 @@ def given_items(body: Mapping[str, Any], *, least: int) -> Sequence[Json]:
 
 
 def given_metadata(body: Mapping[str, Any]) -> Json:
-    """The metadata that *body* gives, or a refusal."""
+    """The metadata that *body* gives, or a refusal.
+
+    :raises Refused: it is no object of at most 16 strings.
+    """
     metadata = body.get("metadata")
     if metadata is None:
         return {}

@@ -109,6 +109,7 @@ class Writer:
     # In one piece...
 
     def whole(self) -> Json:
+        """Returns the answer as one GenerateContentResponse."""
         parts: list[Json] = [{"text": "".join(self.thought), "thought": True}] if self.thought else []
         if self.said.text:
             signed = {} if self.calls else self.signed("text")
@@ -120,11 +121,13 @@ class Writer:
 
     @property
     def output(self) -> int:
+        """Tokens of the answer, thoughts not counted."""
         return self.said.output - self.said.reasoning
 
     # In chunks...
 
     def chunks(self) -> Iterator[Json]:
+        """Yields the answer as the responses of a stream."""
         parts = list(self.streamed())
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -165,9 +168,11 @@ class GeminiApi(Api):
         self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> GeminiWire:
+        """See `Api.wire`."""
         return GeminiWire(unquote(request.path).endswith(":" + STREAM))
 
     def key(self, request: ReceivedRequest) -> str:
+        """Returns the key of the header, the bearer token or the query; see `Api.key`."""
         query = parse_qs(request.query.decode("latin-1")).get("key", [""])
         bearer = (request.header("authorization") or "").removeprefix("Bearer ")
         return request.header("x-goog-api-key") or bearer or query[0]
@@ -179,6 +184,10 @@ class GeminiApi(Api):
         return Refused(400, f"API key not valid. Please pass a valid API key: {given}.", code="API_KEY_INVALID")
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         path = unquote(request.path)
         if match := GENERATE.fullmatch(path):
             require_method("POST", request)

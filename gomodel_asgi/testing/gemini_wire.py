@@ -46,9 +46,11 @@ class GeminiWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {}
 
     def error(self, failure: Failure) -> Any:
+        """See `Wire.error`."""
         return [self._error(failure)] if self.listed else self._error(failure)
 
     def _error(self, failure: Failure) -> Json:
@@ -58,14 +60,20 @@ class GeminiWire:
         return {"error": {**error, "details": details} if details else error}
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: the Gemini API has no error of this *form*.
+        """
         if form not in (None, "body"):
             raise ValueError(f"the Gemini API has no error of the form '{form}'")
         return self._error(failure)
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return event(value)
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         chunk = data_of(event)
         candidates = chunk.get("candidates") if isinstance(chunk, Mapping) else None
         return candidates is not None and any(candidate.get("finishReason") for candidate in candidates)

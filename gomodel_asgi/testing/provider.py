@@ -198,7 +198,11 @@ class FakeProvider:
 
     @contextmanager
     def run_in_thread(self, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Self]:
-        """Serve from a thread of its own while the block lasts, for hosts without an event loop."""
+        """Serve from a thread of its own while the block lasts, for hosts without an event loop.
+
+        :raises OSError: the address cannot be listened on.
+        :raises BaseException: whatever the server raised in its thread.
+        """
         ready, stop, failures = Signal(), Signal(), deque[BaseException]()
 
         async def main() -> None:

@@ -166,7 +166,10 @@ class Lifecycle:
     # {base}/responses/{id}...
 
     def retrieve(self, id: str, query: bytes) -> Plan:
-        """A stored response, or its events again, those after `starting_after`."""
+        """A stored response, or its events again, those after `starting_after`.
+
+        :raises Refused: there is no such response, or `starting_after` is no number.
+        """
         stored, asked = self._find(id), query_of(query)
         if asked.get("stream") != "true":
             return json_reply(stored.advance())
@@ -184,7 +187,10 @@ class Lifecycle:
         return json_reply({"id": id, "object": "response", "deleted": True})
 
     def cancel(self, id: str) -> Plan:
-        """Stop a response that runs in the background."""
+        """Stop a response that runs in the background.
+
+        :raises Refused: there is no such response, or it does not run in the background.
+        """
         stored = self._find(id)
         if not stored.response.get("background"):
             raise Refused(400, "Only responses created with 'background: true' can be cancelled.")
@@ -256,9 +262,14 @@ class ResponsesApi(Api):
         self.lifecycle = Lifecycle(settings.name, self.conversations)
 
     def wire(self, request: ReceivedRequest, request_id: str) -> ResponsesWire:
+        """See `Api.wire`."""
         return ResponsesWire(request_id)
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         if (match := RESPONSES.fullmatch(request.path)) is not None:
             plan = self._responses(request, match["id"], match["action"], model)
         elif (match := CONVERSATIONS.fullmatch(request.path)) is not None:

@@ -34,14 +34,20 @@ NAMES = {"function_call": "function call", "custom_tool_call": "custom tool call
 
 
 def check_types(body: Mapping[str, Any]) -> None:
-    """Refuse a request whose members have a wrong type."""
+    """Refuse a request whose members have a wrong type.
+
+    :raises Refused: one has.
+    """
     for name, type in TYPES.items():
         if body.get(name) is not None and not isinstance(body[name], type):
             raise Refused(400, f"Invalid type for '{name}'.", code="invalid_type", param=name)
 
 
 def check_request(body: Mapping[str, Any]) -> None:
-    """Refuse a request for a response that nobody could answer."""
+    """Refuse a request for a response that nobody could answer.
+
+    :raises Refused: it names no model, or a member has a wrong type.
+    """
     check_types(body)
     if body.get("model") is None:
         raise Refused(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
@@ -51,6 +57,8 @@ def check_strictly(body: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) 
     """Refuse what OpenAI refuses: members that it does not know, calls without an output and outputs without a call.
 
     *items* are all that was said, history included.
+
+    :raises Refused: the request has some of these.
     """
     for name in body:
         if name not in MEMBERS:

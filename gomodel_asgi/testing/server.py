@@ -63,22 +63,30 @@ class Parser:
         return finished
 
     def on_message_begin(self) -> None:
+        """The parser begins a request."""
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
 
     def on_url(self, url: bytes) -> None:
+        """The parser has read a piece of the request target."""
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header."""
         self.headers.append((name.lower(), value))
 
     def on_body(self, body: bytes) -> None:
+        """The parser has read a piece of the body.
+
+        :raises ValueError: the body is over `MAX_BODY` bytes.
+        """
         self.body += body
         if len(self.body) > MAX_BODY:
             raise ValueError("the request's body is over the bound")
 
     def on_message_complete(self) -> None:
+        """The parser has read the end of a request."""
         path, _, query = self.url.partition(b"?")
         method = self.parser.get_method().decode("ascii")
         body = bytes(self.body)
@@ -100,7 +108,10 @@ class Server:
 
     @asynccontextmanager
     async def listen(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve until the block is left; gives the port."""
+        """Serve until the block is left; gives the port.
+
+        :raises OSError: the address cannot be listened on.
+        """
         failure: Exception | None = None
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=4096)
         async with listener, anyio.create_task_group() as tasks:

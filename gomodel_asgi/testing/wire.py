@@ -91,12 +91,18 @@ class ResponsesWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {"x-request-id": self.request_id} if self.request_id else {}
 
     def error(self, failure: Failure) -> Json:
+        """See `Wire.error`."""
         return openai_error(failure)
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: there is no such *form*, or no response that could have failed.
+        """
         flat = {"code": failure.code, "message": failure.message, "param": failure.param}
         nested = {"type": failure.type or type_of_status(failure.status), **flat}
         match form:
@@ -118,9 +124,11 @@ class ResponsesWire:
         return {**response, "status": "failed", "error": error, "output": [], "usage": None}
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return frame(value) if "type" in value else unnamed(value)
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         return event.startswith(self.terminal)
 
 

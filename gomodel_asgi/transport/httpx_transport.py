@@ -58,6 +58,10 @@ class HttpxReply:
         self._failure: GatewayError | None = None
 
     async def read(self, timeout: float) -> bytes:
+        """See `UpstreamReply.read`; a read that was cancelled cannot be repeated.
+
+        :raises GatewayError: the reply broke off, came too late or cannot be used.
+        """
         if self._failure is not None:
             raise self._failure
         # Whatever ends this read but a chunk or the end, even cancellation, leaves a stream that cannot be read on.
@@ -71,6 +75,7 @@ class HttpxReply:
         return chunk
 
     async def aclose(self) -> None:
+        """Closes the reply within `CLOSING` seconds. Never raises."""
         self._failure = UpstreamTruncated("The reply was closed.")
         await _close(self._stack)
         await _finish(self._chunks)

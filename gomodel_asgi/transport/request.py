@@ -159,6 +159,8 @@ def check(head: bytes, ends: int, request_line: bytes) -> None:
     """Refuse what would read as more lines or words than were written.
 
     The whole head is searched at once, as that is cheaper than each value: it must hold exactly *ends* line ends.
+
+    :raises ValueError: CR, LF or NUL in the head, or a space in *request_line*.
     """
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
         raise ValueError("CR, LF or NUL in a request line or header.")

@@ -57,6 +57,7 @@ class ConnectionLimit:
 
     @property
     def limit(self) -> int:
+        """Connections that may be open at once, over all event loops."""
         if self.figure is None:
             self.figure = half_of_descriptors()
         return self.figure

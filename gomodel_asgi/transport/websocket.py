@@ -314,12 +314,14 @@ class Lane:
         self.generate = generate
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        """Sends *request* on a socket where its provider has them, else by HTTP; see `Transport.open`."""
         if not request.websocket:
             return await self.http.open(request)
         context = getattr(self.http, "ssl_context", None)
         return await self.relay.ask(request, self.lane, self.generate, context)
 
     async def aclose(self) -> None:
+        """Does nothing: the sockets are the relay's."""
         return None
 
 

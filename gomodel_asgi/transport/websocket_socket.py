@@ -57,10 +57,12 @@ class WholeReply:
         self.body = body
 
     async def read(self, timeout: float) -> bytes:
+        """Returns the whole body at once, then `b""`."""
         body, self.body = self.body, b""
         return body
 
     async def aclose(self) -> None:
+        """Does nothing: a reply that came at once holds nothing."""
         return None
 
 
@@ -93,6 +95,11 @@ class LaneReply:
         return WholeReply(status if isinstance(status, int) and 400 <= status < 600 else 500, JSON, body)
 
     async def read(self, timeout: float) -> bytes:
+        """Returns the frames that have come, as server-sent events, or `b""` at the end.
+
+        :raises UpstreamTimeout: no frame came within *timeout* seconds.
+        :raises UpstreamTruncated: the socket closed before the response ended.
+        """
         with anyio.move_on_after(min(timeout, LINGER) if self.erred else timeout):
             while not self.frames and not self.ended:
                 await self._change()
@@ -103,6 +110,7 @@ class LaneReply:
         raise UpstreamTimeout("The upstream sent nothing for too long.")
 
     async def aclose(self) -> None:
+        """Leaves the lane; if the response has not ended, its socket is not used for others."""
         self.socket.leave(self, whole=self.ended)
 
     async def _change(self) -> None:

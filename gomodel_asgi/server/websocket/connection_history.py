@@ -126,9 +126,14 @@ class ConnectionContinuation:
 
     @property
     def bound(self) -> bool:
+        """Whether only the upstream that holds the conversation can be asked."""
         return self.earlier.chunks is None or (self.own is not None and self.own.bound)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """Returns the request for a native upstream, the conversation so far put before its own input.
+
+        :raises InvalidRequest: another upstream's socket holds the conversation.
+        """
         account = account_of(provider, key)
         chunks = self.earlier.chunks
         original = self.original
@@ -148,6 +153,10 @@ class ConnectionContinuation:
         return original.with_members({**members, "input": msgspec.Raw(b"[%s]" % items)})
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """Returns the request for a dialect, the conversation so far put before its own input.
+
+        :raises InvalidRequest: an upstream's socket holds the conversation.
+        """
         if self.earlier.chunks is None:
             raise unknown_previous()
         items = self._carried(self.earlier.chunks, account_of(provider, key), provider, native=False)
@@ -157,6 +166,7 @@ class ConnectionContinuation:
         return {**self.original.body, "input": items + own}
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """Returns *error* as it is: a connection does not count its items."""
         return error
 
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:

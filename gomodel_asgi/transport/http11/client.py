@@ -72,7 +72,10 @@ async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
 
 async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]], slots: Slots) -> Connection:
     """The first of *addresses* that answers; the others are given up. One has a slot, others begin beside it only where
-    there is one to spare."""
+    there is one to spare.
+
+    :raises OSError: none of them answers; the last one's error.
+    """
     untried = deque(addresses)
     running: set[asyncio.Future[Connection]] = set()
     error: BaseException = OSError("The name has no address.")
@@ -127,6 +130,12 @@ class Http11Reply:
         self.headers: Headers = connection.reader.headers
 
     async def read(self, timeout: float) -> bytes:
+        """Returns what has come, waiting for it if need be, or `b""` at the end; see `UpstreamReply.read`.
+
+        :raises UpstreamTimeout: nothing came within *timeout* seconds.
+        :raises UpstreamTruncated: the connection closed before the end, or the reply was closed.
+        :raises UpstreamProtocolError: the framing is broken.
+        """
         connection = self._connection
         if connection is None:
             raise UpstreamTruncated("The reply was closed.")
@@ -145,6 +154,7 @@ class Http11Reply:
         return reader.take()
 
     async def aclose(self) -> None:
+        """Gives the connection back to its pool. A second call does nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.pool.give_back(connection)

@@ -38,6 +38,7 @@ MOST_SUSPECTS = 1024
 
 
 def origin_of(key: Key) -> Origin:
+    """Returns the part of a pool's key that keep-alive is lost by."""
     return key[0], key[1], key[2], key[4]
 
 
@@ -217,11 +218,15 @@ class Connection(asyncio.Protocol):
     # Called by the event loop...
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
         self.transport = transport  # type: ignore[assignment]
         sock = transport.get_extra_info("socket")
         self.socket = -1 if sock is None else sock.fileno()
 
     def data_received(self, data: bytes) -> None:
+        """Feeds the reader and wakes the waiter; see `asyncio.Protocol`. Never raises: a refusal aborts the
+        connection.
+        """
         if self.closed:
             return
         reader = self.reader
@@ -249,16 +254,20 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(True)
 
     def eof_received(self) -> None:
+        """Closes the connection: half-closed ones are not used; see `asyncio.Protocol`."""
         self._end(None)
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
         self._end(exc)
 
     def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
         self.writing_paused = True
 
     def resume_writing(self) -> None:
+        """Writes the rest of the request's body; see `asyncio.BaseProtocol`."""
         self.writing_paused = False
         if self.unsent is not None:
             self._send_more()

@@ -94,14 +94,23 @@ class ReplyReader:
     # Called by the parser...
 
     def on_message_begin(self) -> None:
+        """The parser begins a message.
+
+        :raises Refused: the reply was complete, so this is another one.
+        """
         if self.done:
             raise Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header, or a trailer, which is left out."""
         if not self.status:  # else a trailer
             self.headers.append((name.lower(), value.rstrip(b" \t")))  # the parser leaves what trails
 
     def on_headers_complete(self) -> None:
+        """The parser has read the head; an interim one (RFC 9110, 15.2) is passed over.
+
+        :raises Refused: version, status or framing cannot be used.
+        """
         status = self.parser.get_status_code()
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             self._refuse("its version is not HTTP/1.1")
@@ -115,11 +124,13 @@ class ReplyReader:
         self.status = status
 
     def on_body(self, body: bytes) -> None:
+        """The parser has read a piece of the body."""
         if not self.done:
             self.chunks.append(body)
             self.size += len(body)
 
     def on_message_complete(self) -> None:
+        """The parser has read the end of a message."""
         if self.interim:
             self.interim = False
         elif not self.done:
