@@ -79,7 +79,7 @@ def provider_attributes(record: Record) -> Attributes:
 
 
 def request_attributes(record: Record) -> Attributes:
-    """What is known of an exchange at any time."""
+    """Returns the attributes of an exchange that are known from its start."""
     context = record.context
     labels = {f"gomodel.label.{name}": value for name, value in context.labels.items()}
     return provider_attributes(record) | labels | without_none(
@@ -95,7 +95,7 @@ def request_attributes(record: Record) -> Attributes:
 
 
 def response_attributes(record: Ended) -> Attributes:
-    """What is known at its end."""
+    """Returns the attributes of an exchange that are known at its end."""
     usage, cost = record.usage, record.cost
     found = {
         "gen_ai.response.id": record.response_id,
@@ -125,7 +125,7 @@ def error_type(record: Ended) -> str | None:
 
 
 def without_none(attributes: Attributes) -> Attributes:
-    """*attributes* without those that are None."""
+    """Returns *attributes* without those that are None."""
     return {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -154,11 +154,11 @@ class Meters:
         self.bounds = {name: Bounded(1000) for name in ("gen_ai.request.model", "gen_ai.response.model", "error.type")}
 
     def keepalive_lost(self, record: KeepAliveLost) -> None:
-        """Count an upstream that sent bytes after a complete reply."""
+        """Counts an upstream that sent bytes after a complete reply."""
         self.lost.add(1, {"gomodel_asgi.upstream.origin": self.origins(record.origin)})
 
     def ended(self, record: Ended) -> None:
-        """Count one exchange."""
+        """Counts one exchange that has ended."""
         attributes = self._attributes(record)
         self.duration.record(record.seconds, attributes)
         if record.context.stream and record.first_event is not None:

@@ -196,7 +196,7 @@ class Provider:
     # What it is paid with...
 
     async def credential(self, own: ApiKey | None = None) -> Credential:
-        """The credential for one request: *own* (a Target's key) if given, else the provider's.
+        """Returns the credential for one request: *own* (a Target's key) if given, else the provider's.
 
         :raises ValueError: the key is not printable ASCII; the message never holds it.
         """

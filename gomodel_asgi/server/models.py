@@ -33,7 +33,7 @@ TYPE = (b"content-type", b"application/json")
 async def list_models(
     setup: Setup, inbound: Inbound, tenant: str | None, given: ModelsOf | None, name: str | None
 ) -> Reply:
-    """The list of models, or the one called *name*.
+    """Returns the list of models, or the one called *name*.
 
     :raises GatewayError: the policy, or *given*, refuses; or there is no such model.
     """
@@ -56,7 +56,7 @@ async def list_models(
 
 
 def _exact(registry: Registry) -> list[str]:
-    """The models that providers name, each once; a pattern names none."""
+    """Returns the models that providers name, each once; a pattern names none."""
     patterns = (pattern for provider in registry.by_name.values() for pattern in provider.models)
     return list(dict.fromkeys(pattern for pattern in patterns if PATTERN.isdisjoint(pattern)))
 

@@ -57,7 +57,7 @@ def check_settings(body: Json) -> None:
 
 
 def triggers(body: Json) -> list[int]:
-    """From how many tokens on the conversation is to be compacted, for each edit that says so."""
+    """Returns the number of tokens from which on the conversation is compacted, for each edit that says so."""
     edits = objects(body.get("context_management"), "edits")
     compactions = [edit for edit in edits if edit.get("type") == "compact_20260112"]
     return [(edit.get("trigger") or {}).get("value", USUAL_TRIGGER) for edit in compactions]
@@ -129,7 +129,7 @@ NAME = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:[-.](\d{1,2})(?!\d))?")
 
 
 def version_of(model: str) -> tuple[int, int]:
-    """The version of a Claude, (0, 0) for any other model."""
+    """Returns the version of a Claude, (0, 0) for any other model."""
     found = NAME.search(model)
     return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
@@ -244,7 +244,7 @@ def named(schema: Any, holder: str) -> list[tuple[str, Any]]:
 
 
 def parts_of(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """*schema* and all schemas in it."""
+    """Yields *schema* and all schemas in it."""
     if not isinstance(schema, Mapping):
         return
     yield schema

@@ -301,7 +301,7 @@ def check_results(messages: Sequence[Json], at: int, message: Json) -> None:
 
 
 def leading_results(message: Json) -> Iterator[Any]:
-    """The ids of the results that a message begins with."""
+    """Yields the ids of the results that a message begins with."""
     for block in blocks_of(message["content"]):
         if block["type"] != "tool_result":
             return
@@ -386,10 +386,10 @@ def check_breakpoints(body: Json) -> None:
 
 
 def blocks_of(content: Any) -> Sequence[Json]:
-    """The blocks of a content, which may be a text."""
+    """Returns the blocks of a content, which may be a text."""
     return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
 
 
 def signature_of(thought: str) -> str:
-    """What proves that *thought* is the model's own and whole."""
+    """Returns what proves that *thought* is the model's own and whole."""
     return "Eo" + base64.b64encode(hashlib.sha256(b"fake thinking: " + thought.encode()).digest()).decode()

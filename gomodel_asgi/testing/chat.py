@@ -76,7 +76,7 @@ SYSTEM = ("system", "developer")
 
 
 def prompt_of(body: Mapping[str, Any]) -> Prompt:
-    """*body*, which keeps the rules. Leading system messages are its instructions."""
+    """Returns the prompt of *body*, which keeps the rules. Leading system messages are its instructions."""
     messages = objects(body, "messages")
     leading = next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), len(messages))
     tools = tuple(tools_of(body))
@@ -95,7 +95,7 @@ def prompt_of(body: Mapping[str, Any]) -> Prompt:
 
 
 def text_of(content: Any) -> str:
-    """The text in a message's content: itself, or its text parts joined."""
+    """Returns the text in a message's content: itself, or its text parts joined."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -103,7 +103,7 @@ def text_of(content: Any) -> str:
 
 
 def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
-    """Each message, its reasoning and its calls one by one."""
+    """Yields each message, its reasoning and its calls one by one."""
     names: dict[Any, str] = {}
     for message in messages:
         text = text_of(message.get("content"))
@@ -122,7 +122,7 @@ def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
 
 
 def spoken(message: Mapping[str, Any], text: str) -> Iterator[Message]:
-    """What an assistant thought and said."""
+    """Yields what an assistant thought and said."""
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
         yield Message("assistant", thought, reasoning=True)
@@ -131,14 +131,14 @@ def spoken(message: Mapping[str, Any], text: str) -> Iterator[Message]:
 
 
 def called(call: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and arguments of a call."""
+    """Returns the name and the arguments of a call."""
     if call.get("type") == "custom":
         return str(call["custom"]["name"]), str(call["custom"]["input"])
     return str(call["function"]["name"]), str(call["function"]["arguments"])
 
 
 def media_of(content: Any) -> Iterator[str]:
-    """The images and files in *content*."""
+    """Yields the images and files in *content*."""
     for part in content if isinstance(content, list) else []:
         value = part.get(part.get("type"))
         for name in ("url", "file_data", "file_id", "data"):
@@ -147,7 +147,7 @@ def media_of(content: Any) -> Iterator[str]:
 
 
 def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
-    """The names of which `tool_choice` demands one."""
+    """Returns the names of which `tool_choice` demands one."""
     if choice in ("required", "any"):
         return [tool.name for tool in tools]
     if not isinstance(choice, Mapping):
@@ -160,7 +160,7 @@ def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
 
 
 def schema_of(form: Any) -> Mapping[str, Any] | None:
-    """The schema that `response_format` gives; an empty one for JSON without a schema."""
+    """Returns the schema that `response_format` gives; an empty one for JSON without a schema."""
     kind = form.get("type") if isinstance(form, Mapping) else None
     if kind == "json_schema":
         return form["json_schema"].get("schema") or {"type": "object"}
@@ -185,7 +185,7 @@ REASONS: Mapping[str, str] = {"max_output_tokens": "length"}
 
 
 def completion(prompt: Prompt, answer: Answer, made: int, suffix: str) -> Plan:
-    """The reply in the form that the request asks for; *made* numbers it, *suffix* goes into its ids."""
+    """Returns the reply in the form that the request asks for; *made* numbers it, *suffix* goes into its ids."""
     writer = Writer(prompt, answer, made, suffix)
     value = writer.whole()
     one = unary(200, JSON, json.dumps(value).encode(), value)
@@ -270,7 +270,7 @@ class Writer:
         yield self.choice({}, self.finish_reason)
 
     def deltas(self) -> Iterator[Json]:
-        """What is said, bit by bit. The role comes with the first of it, and before a text."""
+        """Yields what is said, bit by bit. The role comes with the first of it, and before a text."""
         for word in self.said.thought:
             yield {"reasoning_content": word}
         if not self.said.thought and (self.speaks or not self.calls):

@@ -356,7 +356,7 @@ def check_choice(body: Json) -> None:
 
 
 def chosen(choice: Any) -> Iterator[Any]:
-    """The names in `tool_choice`.
+    """Yields the names in `tool_choice`.
 
     :raises Refused: `tool_choice` has no form that is known.
     """
@@ -414,12 +414,12 @@ def is_object(text: str) -> bool:
 
 
 def kind_of(tool: Mapping[str, Any]) -> Any:
-    """The type of a tool or a choice; some servers take functions that do not say so."""
+    """Returns the type of a tool or a choice; some servers take functions that do not say so."""
     return tool.get("type") or ("function" if "function" in tool else None)
 
 
 def tools_of(body: Mapping[str, Any]) -> Iterator[Tool]:
-    """The functions and custom tools of a request; those that the server would run are none."""
+    """Yields the functions and custom tools of a request; those that the server would run are none."""
     for tool in objects(body, "tools"):
         kind = kind_of(tool)
         if kind in ("function", "custom"):

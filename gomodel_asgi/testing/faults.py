@@ -19,7 +19,7 @@ class Fault(Protocol):
     """Turns the plan of a good reply into that of a bad one. Write your own with one method."""
 
     def apply(self, plan: Plan) -> Plan:
-        """The plan with the fault in it.
+        """Returns the plan with the fault in it.
 
         :raises ValueError: this reply cannot fail in this way.
         """
@@ -45,7 +45,7 @@ class Malformed:
 
 
 def Html(body: bytes = b"<!doctype html><title>502</title><h1>Bad Gateway</h1>") -> Malformed:
-    """A web page with status 200, as proxies send."""
+    """Returns a web page with status 200, as proxies send."""
     return Malformed(body, "text/html; charset=utf-8")
 
 
@@ -127,7 +127,7 @@ class ExtraHeaders:
 
 
 def SetCookie(cookie: str = "__cf_bm=scripted; path=/; HttpOnly; Secure") -> ExtraHeaders:
-    """A cookie on the reply, as providers behind a CDN set them."""
+    """Returns a cookie on the reply, as providers behind a CDN set them."""
     return ExtraHeaders([("set-cookie", cookie)])
 
 

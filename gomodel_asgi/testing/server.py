@@ -51,7 +51,7 @@ class Parser:
         self.parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> list[tuple[ReceivedRequest, bool]]:
-        """The requests that *data* completes, each with whether its connection may be kept.
+        """Returns the requests that *data* completes, each with whether its connection may be kept.
 
         :raises httptools.HttpParserError: not HTTP, or over `MAX_BODY`.
         """
@@ -108,7 +108,7 @@ class Server:
 
     @asynccontextmanager
     async def listen(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve until the block is left; gives the port.
+        """Serves until the block is left, and yields the port.
 
         :raises OSError: the address cannot be listened on.
         """
@@ -179,7 +179,7 @@ class Server:
                 return
 
     async def _play_or_notice(self, stream: SocketStream, request: ReceivedRequest, keep: bool, left: Signal) -> bool:
-        """Answer *request* to the end or until the client leaves; whether the connection may be used again."""
+        """Answers *request* to the end or until the client leaves; returns whether the connection may be used again."""
         plan = self.handler(request)
         player = Player(stream, keep, request.method == "HEAD", self.released())
         async with anyio.create_task_group() as tasks:
@@ -210,7 +210,7 @@ class Player:
         self.ended = False
 
     async def play(self, plan: Plan) -> None:
-        """Play *plan*; `ended` says that it came to its end, `keep` whether the connection is still good."""
+        """Plays *plan*; `ended` says that it came to its end, `keep` whether the connection is still good."""
         for step in plan.steps:
             match step:
                 case Head():
@@ -280,7 +280,7 @@ class ScriptedCut(ConnectionAbortedError):
 
 
 async def received(scope: Scope, receive: Receive) -> ReceivedRequest | None:
-    """The request in *scope*, None if its client left before it was whole."""
+    """Returns the request in *scope*, None if its client left before it was whole."""
     body = bytearray()
     more = True
     while more:
@@ -295,7 +295,7 @@ async def received(scope: Scope, receive: Receive) -> ReceivedRequest | None:
 
 
 async def send_plan(request: ReceivedRequest, plan: Plan, released: Signal, receive: Receive, send: Send) -> None:
-    """Answer *request* with *plan*, until its end or until the client leaves.
+    """Answers *request* with *plan*, until its end or until the client leaves.
 
     :raises ScriptedCut: the script says that the connection breaks.
     """

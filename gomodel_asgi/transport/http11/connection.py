@@ -99,7 +99,7 @@ class Owner(Protocol):
         """Its exchange is over."""
 
     def drop(self, connection: Connection) -> None:
-        """Close it while nobody uses it."""
+        """Closes it while nobody uses it."""
 
     def distrust(self) -> None:
         """Bytes that nobody asked for have come after a complete reply."""
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
     # One exchange...
 
     def send(self, head: bytes, body: bytes | None, bodiless: bool) -> None:
-        """Write a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
+        """Writes a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
 
         A peer that spoke before it was asked (a proxy's "503", say) is answering: once, and never again here.
         """
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
             self._send_more()
 
     def progress(self, deadline: float) -> asyncio.Future[bool]:
-        """A future that is True once anything has happened, False when loop time *deadline* has passed."""
+        """Returns a future that is True once anything has happened, False when loop time *deadline* has passed."""
         self.deadline = deadline
         if self.timer is None or deadline < self.timer_at:
             self._arm(deadline)
@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         return after is not None and after.open and not self.closed
 
     def end(self) -> UpstreamError:
-        """Why it was closed: given away, since the traceback that it gets when it is raised will hold us."""
+        """Returns why the connection was closed, and forgets it: once raised, the error's traceback refers to us."""
         failure, self.failure = self.failure, None
         return failure or UpstreamTruncated("The connection to the upstream was closed.")
 
@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
             self.resume_reading()
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent or read."""
+        """Closes at once, whatever is still to be sent or read."""
         self._close()
         self.unsent = None
         if self.failure is None:

@@ -39,7 +39,7 @@ class ReplyReader:
         self.begin()
 
     def begin(self, bodiless: bool = False) -> None:
-        """Expect a reply. *bodiless*: the request was a HEAD, whose reply has no body whatever its headers say."""
+        """Begins a reply. *bodiless*: the request was a HEAD, whose reply has no body, whatever its headers say."""
         self.bodiless = bodiless
         self.started = self.done = self.interim = self.keep_alive = False
         self.chunked = self.until_close = False
@@ -51,7 +51,7 @@ class ReplyReader:
         self.reason = "it is not HTTP/1.1"
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the connection.
+        """Takes the next bytes of the connection.
 
         :raises UpstreamProtocolError: this is not a reply that we accept. What came before it stays in *chunks*.
         """
@@ -85,7 +85,7 @@ class ReplyReader:
         del self.parser
 
     def take(self) -> bytes:
-        """All payload that has come, as one."""
+        """Returns all payload that has come since the last call."""
         data = b"".join(self.chunks)  # a single one is not copied
         self.chunks.clear()
         self.size = 0
@@ -171,7 +171,7 @@ class ReplyReader:
             self._refuse("it is chunked in HTTP/1.0")
 
     def _bound(self, data: bytes, in_head: bool, held: int) -> None:
-        """Limit what is not payload: heads, trailers, chunk extensions. Piece by piece, as it costs nothing so."""
+        """Limits what is not payload: heads, trailers, chunk extensions. Counted by piece, which costs nothing."""
         if not self.done and self.size == held:
             self.overhead += len(data)
             if self.overhead > MAX_HEAD:
@@ -222,7 +222,7 @@ class After:
         return self.reader is not None and not self.stray
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Takes the next bytes."""
         data = data if self.open else data.lstrip(LAST_BYTE_IS_CRLF)
         if self.stray or not data:
             return
