@@ -16,7 +16,6 @@ from ..errors import InvalidRequest, PolicyFailed, UnknownModel
 from ..exchange.job import Job, Setup
 from ..exchange.reply import Reply
 from ..pipeline import Inbound, answer_of, decide, job_of
-from ..providers.provider import Provider
 from ..routing.registry import Registry
 from ..routing.request import RoutingRequest
 from ..threads import awaitable
@@ -77,11 +76,8 @@ def _checked(name: Any) -> str:
 
 def _entry(name: str, registry: Registry) -> dict[str, Any]:
     owner = registry.serving(name)
-    return {"id": name, "object": "model", "created": UNKNOWN_TIME, "owned_by": _owner(owner)}
-
-
-def _owner(provider: Provider | None) -> str:
-    return OURS if provider is None else provider.name
+    owned_by = OURS if owner is None else owner.name
+    return {"id": name, "object": "model", "created": UNKNOWN_TIME, "owned_by": owned_by}
 
 
 def _reply(value: Any) -> Reply:

@@ -85,7 +85,8 @@ async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLConte
     try:
         if request.scheme != "https":
             return await _tcp(request, slots)
-        context = context or await _default()
+        if context is None:
+            context = await anyio.to_thread.run_sync(_shared_context)
         return await _secured(await _tcp(request, slots), request.host.rstrip("."), context)
     except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise unreachable(f"{type(error).__name__}: {error}") from error
@@ -146,10 +147,6 @@ async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
     finally:
         for stream in streams:  # all but the first, or all where we are cancelled
             await anyio.aclose_forcefully(stream)
-
-
-async def _default() -> ssl.SSLContext:
-    return await anyio.to_thread.run_sync(_shared_context)
 
 
 @lru_cache(maxsize=1)

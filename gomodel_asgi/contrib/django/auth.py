@@ -103,7 +103,8 @@ class DjangoAuth:
         return self._classes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in OURS or not self._is_ours(scope):
+        ours = scope["type"] in OURS and (self.prefix is None or match(scope, self.prefix) is not None)
+        if not ours:
             return await self.app(scope, receive, send)
         try:
             user = await self._user(scope)
@@ -114,9 +115,6 @@ class DjangoAuth:
             await self.app({**scope, "user": user}, receive, send)
         finally:
             in_thread.reset(token)
-
-    def _is_ours(self, scope: Scope) -> bool:
-        return self.prefix is None or match(scope, self.prefix) is not None
 
     async def _user(self, scope: Scope) -> Any:
         request = request_of(scope)

@@ -294,11 +294,9 @@ class ConnectionState:
     def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
         if self.earlier is not None or not self.create.generate:
             return False
-        stores = (target.params or {}).get("store", not self._says_no())
+        asked = bytes(self.create.envelope.members.get("store", b"null")) != b"false"
+        stores = (target.params or {}).get("store", asked)
         return stores is not False and (provider.keeps_state or self.has_store)
-
-    def _says_no(self) -> bool:
-        return bytes(self.create.envelope.members.get("store", b"null")) == b"false"
 
 
 def job_without_previous(job: Job) -> Job:
