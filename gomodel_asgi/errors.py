@@ -81,11 +81,11 @@ class GatewayError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def body(self) -> bytes:
-        """The payload as JSON."""
+        """Returns the payload as JSON."""
         return msgspec.json.encode(self.payload)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Response headers that belong to the error, beside the content type."""
+        """Returns the response headers of the error, beside the content type."""
         if self.retry_after is None:
             return []
         return [(b"retry-after", b"%d" % max(1, round(self.retry_after)))]
@@ -95,7 +95,7 @@ TYPES_OF_STATUS: dict[int, str] = {401: "authentication_error", 403: "permission
 
 
 def type_of_status(status: int) -> str:
-    """The `type` that OpenAI's API gives an error of this HTTP status."""
+    """Returns the `type` that OpenAI's API gives an error of this HTTP status."""
     return TYPES_OF_STATUS.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
 
 
@@ -119,6 +119,7 @@ class MethodNotAllowed(InvalidRequest):
         self.allow = allow
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """Returns the `allow` header (RFC 9110, 15.5.6)."""
         return [(b"allow", self.allow.encode("ascii"))]
 
 
@@ -306,8 +307,10 @@ class UpstreamRejected(UpstreamError):
     passed: tuple[tuple[bytes, bytes], ...] = ()
 
     def body(self) -> bytes:
+        """Returns the upstream's own body where it is OpenAI-shaped, else the gateway's."""
         return super().body() if self.raw is None else self.raw
 
     def headers(self) -> list[tuple[bytes, bytes]]:
+        """Returns the upstream's headers that a client may see, and `retry-after` where it sent none."""
         given = any(name in (b"retry-after", b"retry-after-ms") for name, _ in self.passed)
         return [*self.passed, *([] if given else super().headers())]

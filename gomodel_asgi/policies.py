@@ -30,12 +30,15 @@ Somewhere = Target | str
 
 
 async def hint(request: RoutingRequest) -> Target:
-    """Follow the client's hint, then the model, then the only provider there is. The default policy."""
+    """Follows the client's hint, then the model, then the only provider there is. The default policy."""
     return request.default()
 
 
 def authenticated(policy: Policy) -> AsyncPolicy:
-    """*policy*, for authenticated users only: 401 unless `request.user` is there and `is_authenticated`."""
+    """Returns *policy* for authenticated users only: 401 unless `request.user` is there and `is_authenticated`.
+
+    :raises Unauthenticated: by the policy, for everybody else.
+    """
 
     async def guarded(request: RoutingRequest) -> Target:
         if not getattr(request.user, "is_authenticated", False):
@@ -46,10 +49,12 @@ def authenticated(policy: Policy) -> AsyncPolicy:
 
 
 def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
-    """Route on the model's name: keys are names or patterns (`gpt-*`), exact names first, then patterns in order.
+    """Routes on the model's name: keys are names or patterns (`gpt-*`), exact names first, then patterns in order.
 
     A value is a Target, or a provider's name, which gets the model as the client wrote it. A model that no key
     matches is a 404.
+
+    :raises UnknownModel: by the policy, for a model that no key matches.
     """
     targets = {name: _target(value) for name, value in models.items()}
 
@@ -66,7 +71,7 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
 
 
 def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None) -> AsyncPolicy:
-    """Split requests by weight, deterministically: equal keys always go to the same Target, on every worker.
+    """Splits requests by weight, deterministically: equal keys always go to the same Target, on every worker.
 
     *key* is what is split on; by default the tenant, else the user's identity, else the request's `user` or
     `safety_identifier` member, so that a caller stays in one arm.
@@ -90,7 +95,7 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
 
 
 def fallback(*targets: Somewhere) -> AsyncPolicy:
-    """The first target, with the others behind it.
+    """Returns a policy for the first target, with the others as its fallbacks.
 
     :raises ValueError: no target.
     """
@@ -106,10 +111,13 @@ def fallback(*targets: Somewhere) -> AsyncPolicy:
 
 
 def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> AsyncPolicy:
-    """What *resolver* gives for the request's tenant: a Target, a provider's name, or a policy.
+    """Returns a policy that follows what *resolver* gives for the request's tenant: a Target, a provider's name, or a
+    policy.
 
     *resolver* is a mapping, or a plain or async function of the tenant (None for nobody's). An unknown tenant (None,
     or a missing key) is refused with 403.
+
+    :raises RoutingError: by the policy, with 403 for an unknown tenant.
     """
     look_up = resolver.get if isinstance(resolver, Mapping) else resolver
 
@@ -125,7 +133,7 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
 
 
 def first_of(*policies: Policy) -> AsyncPolicy:
-    """The first policy that knows: `UnknownModel` and `UnknownProvider` pass the request on to the next.
+    """Returns a policy that asks several in turn: `UnknownModel` and `UnknownProvider` pass the request on to the next.
 
     :raises ValueError: no policy.
     """
@@ -148,7 +156,7 @@ MAX_STUCK = 10_000  # keys remembered by one sticky policy: about 2 MB, and far 
 
 
 def sticky(policy: Policy, key: Key) -> AsyncPolicy:
-    """*policy*, asked once for each key: later requests of the same key get the same Target while it is configured.
+    """Returns *policy*, asked once for each key: later requests of the key get the same Target while it is configured.
 
     Remembered in this process, for the 10,000 keys that were used last.
     """
@@ -168,7 +176,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
 
 
 def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
-    """The healthy target with the lowest recent time to its first event, the others behind it as fallbacks.
+    """Returns a policy for the healthy target with the lowest recent time to its first event, the others as fallbacks.
 
     Targets that were not measured yet come first, so that each is measured.
 
@@ -205,7 +213,7 @@ def caller(request: RoutingRequest) -> Hashable:
 
 
 def _point(key: Hashable) -> float:
-    """*key* as a number in [0, 1): the same on every worker, unlike `hash`."""
+    """Returns *key* as a number in [0, 1): the same on every worker, unlike `hash`."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 

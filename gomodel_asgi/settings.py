@@ -39,7 +39,7 @@ class Inheriting:
         return self
 
     def over(self, base: Self | None) -> Self:
-        """*base* with the members that were given here put over it."""
+        """Returns *base* with the members that were given by name here."""
         if base is None or base is self:
             return self
         if not self.given:

@@ -190,7 +190,7 @@ GATEWAY = "a Gateway, or an app that has one, as `package.module:name`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line (that of the process, if None); its exit code."""
+    """Carries out a command line (that of the process, if None) and returns its exit code."""
     given = parser().parse_args(arguments)
     try:
         code: int = given.run(given)
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> ArgumentParser:
-    """The whole grammar."""
+    """Returns the parser of the whole command line."""
     whole = ArgumentParser("python -m gomodel_asgi", description=__doc__.splitlines()[0], epilog=EXIT_CODES)
     whole.add_argument("--version", action="version", version=__version__)
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")

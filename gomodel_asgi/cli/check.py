@@ -55,7 +55,7 @@ class Finding:
 
 
 async def probe(provider: Provider, transport: Transport, clock: Callable[[], float]) -> Finding:
-    """Ask *provider*, at most for `ANSWER_TIMEOUT` seconds. Never raises for what it finds."""
+    """Asks *provider*, at most for `ANSWER_TIMEOUT` seconds. Never raises for what it finds."""
     try:
         credential = await provider.credential()
     except Exception as error:
@@ -109,7 +109,7 @@ def _dialect(provider: Provider) -> str:
 
 
 def judged(provider: Provider, status: int, body: bytes) -> tuple[str, list[str]]:
-    """What an answer says of the models, and what is wrong with it."""
+    """Returns a summary of the models in an answer, and the problems with it."""
     if status in REFUSED:
         return "not shown", [f"it refused the key ({status})."]
     if status in NO_LIST:
@@ -126,7 +126,7 @@ def judged(provider: Provider, status: int, body: bytes) -> tuple[str, list[str]
 
 
 def names_in(body: bytes) -> list[str] | None:
-    """The models in a list of OpenAI's, Anthropic's or Gemini's form; None where it is none of these."""
+    """Returns the models in a list of OpenAI's, Anthropic's or Gemini's form; None where it is none of these."""
     try:
         value: Any = msgspec.json.decode(body)
     except msgspec.DecodeError:
@@ -148,7 +148,7 @@ HEAD = ("provider", "base URL", "key", "answer", "models")
 
 
 def run(given: Namespace) -> int:
-    """1 if a provider has a problem."""
+    """Prints what each provider answers; returns 1 if one has a problem."""
     gateway = load_gateway(given.gateway)
     findings = anyio.run(_probed, gateway)
     if given.json:

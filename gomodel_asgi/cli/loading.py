@@ -50,7 +50,7 @@ class Unusable(Exception):
 
 
 def load(spelling: str) -> Any:
-    """The object that `package.module:name.of.it` names.
+    """Returns the object that `package.module:name.of.it` names.
 
     :raises Unusable: there is none, or its module fails.
     """
@@ -70,7 +70,7 @@ def load(spelling: str) -> Any:
 
 
 def load_gateway(spelling: str) -> Gateway:
-    """The gateway that *spelling* names, or the one inside the app that it names.
+    """Returns the gateway that *spelling* names, or the one inside the app that it names.
 
     :raises Unusable: there is none.
     """
@@ -95,7 +95,7 @@ NOTHING = "The environment configures no provider: set OPENAI_API_KEY, OLLAMA_BA
 
 
 def run(given: Namespace) -> int:
-    """1 if there is none, or one is configured by half."""
+    """Prints the providers that the environment configures; returns 1 if there is none, or one is incomplete."""
     try:
         found, problem = from_env(), None
     except ValueError as error:
@@ -126,5 +126,5 @@ def _row(provider: Provider) -> dict[str, Any]:
 
 
 def dialect_of(provider: Provider) -> str:
-    """The name of the API that *provider* speaks."""
+    """Returns the name of the API that *provider* speaks."""
     return provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name

@@ -49,6 +49,7 @@ class OpenAIRoute(APIRoute):
     """A route whose refusals have OpenAI's form, those of its dependencies too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns FastAPI's handler, its refusals turned into OpenAI's form."""
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
@@ -63,7 +64,7 @@ class OpenAIRoute(APIRoute):
 def responses_router(
     gateway: Gateway, *, dependencies: Sequence[Depends] = (), tags: list[str | Enum] | None = None
 ) -> APIRouter:
-    """A router with every path that the gateway serves, below its prefix, WebSocket mode included.
+    """Returns a router with every path that the gateway serves, below its prefix, WebSocket mode included.
 
     *dependencies* run before the gateway reads anything: what they put into `request.state` is in
     `RoutingRequest.state`, an `HTTPException` of theirs answers the request in OpenAI's form. They see the upgrade of a
@@ -100,7 +101,7 @@ def responses_router(
 
 
 def _pattern(path: str) -> str:
-    """*path* as a route: a model's name may hold slashes."""
+    """Returns *path* as a route: a model's name may hold slashes."""
     return path.replace("{model}", "{model:path}").replace("{rest}", "{rest:path}")
 
 
@@ -113,8 +114,9 @@ def _endpoint(gateway: Gateway, path: str) -> Callable[[Request], Awaitable[Resp
 
 
 def _upgrade(gateway: Gateway, dependencies: Sequence[Depends]) -> Callable[[WebSocket], Awaitable[None]]:
-    """The endpoint of WebSocket mode. An upgrade is a GET (RFC 6455, 4.1): so the *dependencies* see it, as those that
-    guard the other paths do, and what they refuse is answered here and not by the app's own handlers."""
+    """Returns the endpoint of WebSocket mode. An upgrade is a GET (RFC 6455, 4.1): so the *dependencies* see it, as
+    those that guard the other paths do, and what they refuse is answered here and not by the app's own handlers.
+    """
 
     async def upgrade(websocket: WebSocket) -> None:
         async def converse(request: Request) -> Response:
@@ -168,7 +170,7 @@ def _refused(error: Exception, request: Request) -> Response:
 
 
 def _error_of(error: Exception) -> GatewayError:
-    """What FastAPI or a dependency refuses, as an error of ours."""
+    """Returns our error for what FastAPI or a dependency refuses."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, HTTPException):

@@ -139,7 +139,7 @@ data: {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1"
 
 
 def documentation(operation: Operation) -> tuple[dict[int | str, dict[str, Any]], Json]:
-    """What FastAPI takes as *responses* and *openapi_extra* of a route."""
+    """Returns the *responses* and *openapi_extra* of a FastAPI route."""
     answer: dict[str, Any] = {"description": "The answer."}
     if operation.model is not None:
         answer["model"] = operation.model
@@ -162,8 +162,9 @@ def _in_path(path: str) -> list[Json]:
 
 @cache
 def request_schema() -> Json:
-    """`ResponsesRequest` as JSON Schema that stands by itself: a page of the host's has components of its own, among
-    which ours could collide."""
+    """Returns `ResponsesRequest` as JSON Schema that stands by itself: a page of the host's has components of its own,
+    among which ours could collide.
+    """
     whole = ResponsesRequest.model_json_schema()
     definitions = whole.pop("$defs")
     inlined: Json = _inlined(whole, definitions, ())
@@ -171,7 +172,7 @@ def request_schema() -> Json:
 
 
 def _inlined(node: Any, definitions: Json, inside: tuple[str, ...]) -> Any:
-    """*node* with what it refers to put in its place; a definition inside itself becomes any object."""
+    """Returns *node* with what it refers to put in its place; a definition inside itself becomes any object."""
     if isinstance(node, list):
         return [_inlined(one, definitions, inside) for one in node]
     if not isinstance(node, dict):

@@ -66,18 +66,20 @@ OPERATIONS: Mapping[str, str] = MappingProxyType({"create": "chat"})
 
 
 def span_name(record: Record) -> str:
+    """Returns the name of the exchange's span: operation and model, as the conventions say."""
     operation = OPERATIONS.get(record.operation, record.operation)
     model = record.target_model or record.model
     return f"{operation} {model}" if model else operation
 
 
 def provider_attributes(record: Record) -> Attributes:
+    """Returns the provider under the conventions' name, or nothing where it is not known."""
     kind = record.context.provider_type or record.provider
     return without_none({"gen_ai.provider.name": None if kind is None else PROVIDERS.get(kind, kind)})
 
 
 def request_attributes(record: Record) -> Attributes:
-    """What is known of an exchange at any time."""
+    """Returns the attributes of an exchange that are known from its start."""
     context = record.context
     labels = {f"gomodel.label.{name}": value for name, value in context.labels.items()}
     return provider_attributes(record) | labels | without_none(
@@ -93,7 +95,7 @@ def request_attributes(record: Record) -> Attributes:
 
 
 def response_attributes(record: Ended) -> Attributes:
-    """What is known at its end."""
+    """Returns the attributes of an exchange that are known at its end."""
     usage, cost = record.usage, record.cost
     found = {
         "gen_ai.response.id": record.response_id,
@@ -118,11 +120,12 @@ def response_attributes(record: Ended) -> Attributes:
 
 
 def error_type(record: Ended) -> str | None:
+    """Returns the value of `error.type`, or None where nothing failed."""
     return f"client_{record.reason}" if isinstance(record, Disconnected) else record.error
 
 
 def without_none(attributes: Attributes) -> Attributes:
-    """*attributes* without those that are None."""
+    """Returns *attributes* without those that are None."""
     return {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -151,11 +154,11 @@ class Meters:
         self.bounds = {name: Bounded(1000) for name in ("gen_ai.request.model", "gen_ai.response.model", "error.type")}
 
     def keepalive_lost(self, record: KeepAliveLost) -> None:
-        """Count an upstream that sent bytes after a complete reply."""
+        """Counts an upstream that sent bytes after a complete reply."""
         self.lost.add(1, {"gomodel_asgi.upstream.origin": self.origins(record.origin)})
 
     def ended(self, record: Ended) -> None:
-        """Count one exchange."""
+        """Counts one exchange that has ended."""
         attributes = self._attributes(record)
         self.duration.record(record.seconds, attributes)
         if record.context.stream and record.first_event is not None:
@@ -307,6 +310,7 @@ class PropagatingTransport:
         attach(self.transport, connections, listener)
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        """Sends *request* with the trace context of the current span; see `Transport.open`."""
         carrier: dict[str, str] = {}
         self.propagator.inject(carrier)
         if carrier:
@@ -316,4 +320,5 @@ class PropagatingTransport:
         return await self.transport.open(request)
 
     async def aclose(self) -> None:
+        """Closes the transport below."""
         await self.transport.aclose()

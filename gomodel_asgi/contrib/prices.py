@@ -42,11 +42,11 @@ class Priced:
         self.observers.notify(record)
 
     async def aclose(self) -> None:
-        """Close the observers that can be closed."""
+        """Closes the observers that can be closed."""
         await self.observers.aclose()
 
     def cost(self, context: Context, usage: Usage | None, tier: str | None = None) -> Cost | None:
-        """What *usage* costs at the provider and model of *context*; None where there is nothing to be paid for."""
+        """Returns the cost of *usage* at the provider and model of *context*, or None where nothing was used."""
         if usage is None or context.provider is None:
             return None
         kind = context.provider_type or ""
@@ -58,7 +58,7 @@ class Priced:
 
 
 def price(provider: str, model: str, usage: Usage, tier: str | None = None) -> Cost | None:
-    """What *usage* costs by the list; None where it does not know the model of this provider.
+    """Returns the cost of *usage* by the price list, or None where it does not know this provider's model.
 
     Cached and cache-written tokens are a part of the input and have prices of their own; reasoning is a part of the
     output and costs what output costs, unless the list says otherwise.

@@ -159,7 +159,7 @@ class PrometheusObserver:
         return bound(value)
 
     def _model(self, record: Record) -> str:
-        """What the upstream was asked for: a refused request names no model, since a client could name any."""
+        """Returns what the upstream was asked for: a refused request names no model, since a client could name any."""
         return self._bound("model", record.target_model)
 
     def _value(self, name: str, record: Record) -> str | None:

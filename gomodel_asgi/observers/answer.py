@@ -41,12 +41,14 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     @property
     def total_tokens(self) -> int:
+        """Input and output together: neither counts what the other does."""
         return self.input_tokens + self.output_tokens
 
 
 def read_usage(raw: Any) -> Usage | None:
-    """What *raw* counts: a usage object of Responses, Chat Completions, Anthropic Messages or Gemini, recognised by its
-    members. None where it is none of them, or counts nothing."""
+    """Returns the counts of *raw*, a usage object of Responses, Chat Completions, Anthropic Messages or Gemini,
+    recognised by its members. None where it is none of them, or counts nothing.
+    """
     if not isinstance(raw, Mapping):
         return None
     try:
@@ -67,12 +69,12 @@ def read_usage(raw: Any) -> Usage | None:
 
 
 def estimate(request: int, text: int) -> Usage:
-    """A guess from *request* bytes asked and *text* bytes answered, as English would have it."""
+    """Returns a guess from *request* bytes asked and *text* bytes answered, at 4 bytes a token, as in English."""
     return Usage(input_tokens=-(-request // BYTES_PER_TOKEN), output_tokens=-(-text // BYTES_PER_TOKEN), estimated=True)
 
 
 def _in_our_form(raw: dict[str, Any]) -> Mapping[str, Any] | None:
-    """*raw* as a Responses usage object. The dialects know how; each is imported when its kind is first seen."""
+    """Returns *raw* as a Responses usage object. Each dialect that knows how is imported when it is first seen."""
     if "promptTokenCount" in raw or "candidatesTokenCount" in raw:
         from ..dialects.gemini.reply import read_usage as of_gemini
 
@@ -111,17 +113,27 @@ class Source(Protocol):
     """A reply being read, as far as observers care (`dialects.reader.Reader` is one)."""
 
     @property
-    def response_id(self) -> str | None: ...
+    def response_id(self) -> str | None:
+        """The id of the response, or None before it is known."""
+        ...
 
     @property
-    def terminal(self) -> str | None: ...
+    def terminal(self) -> str | None:
+        """How the response ended (`"completed"`, `"incomplete"`, …), or None before it has."""
+        ...
 
     @property
-    def failure(self) -> GatewayError | None: ...
+    def failure(self) -> GatewayError | None:
+        """The failure that ended the reply, or None."""
+        ...
 
-    def final(self) -> bytes | None: ...
+    def final(self) -> bytes | None:
+        """Returns the last response object as JSON, or None where there is none."""
+        ...
 
-    def usage(self) -> Any: ...
+    def usage(self) -> Any:
+        """Returns the usage as the upstream wrote it, or None where it wrote none."""
+        ...
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -172,7 +184,7 @@ def of_source(source: Source) -> Answer:
 
 
 def of_body(body: bytes) -> Answer:
-    """What a response object (JSON) says; nothing where it is none."""
+    """Returns the facts of a response object (JSON), or an empty answer where *body* is none."""
     try:
         found = _final(body)
     except UNREADABLE:
@@ -190,7 +202,7 @@ def of_body(body: bytes) -> Answer:
 
 
 def clean(text: object, limit: int = TEXT) -> str | None:
-    """*text* as it may stand in a record: cut, on one line, printable; None where it is no text."""
+    """Returns *text* for a record: at most *limit* characters, printable, on one line; None where it is no text."""
     if not isinstance(text, str):
         return None
     text = text[:limit]

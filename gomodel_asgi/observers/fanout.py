@@ -50,7 +50,7 @@ class Observers:
             self.notify(KeepAliveLost(Context(0, ""), origin=origin, seconds=seconds))
 
     async def aclose(self) -> None:
-        """Close those that can be closed. Never raises."""
+        """Closes the observers that can be closed. Never raises."""
         for observer in self.observers:
             closing: Any = getattr(observer, "aclose", None)
             if closing is not None:
@@ -109,7 +109,7 @@ class AsyncObserver:
         worker.wake.set()
 
     async def aclose(self) -> None:
-        """End the running loop's task: the sink still gets what is queued, for *farewell* seconds at the most."""
+        """Ends the running loop's task: the sink still gets what is queued, for *farewell* seconds at the most."""
         worker = self.of_loop.get(None)
         if worker is not None and not worker.closing:
             await worker.close()
@@ -128,7 +128,7 @@ class Worker:
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Run on the loop that is running, outside of any request's own context."""
+        """Starts the task on the running event loop, outside of any request's own context."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -139,6 +139,7 @@ class Worker:
         self.task = loop.create_task(self._run(), context=contextvars.Context())
 
     async def close(self) -> None:
+        """Ends the task; the sink has `farewell` seconds for what is queued. Never raises."""
         self.closing = True
         self.wake.set()
         with anyio.CancelScope(shield=True):
@@ -202,7 +203,7 @@ class LoggingObserver:
 
 
 def fields(record: Ended) -> dict[str, Any]:
-    """What a line says, by name; times in seconds."""
+    """Returns the figures of a line by name; times in seconds, cost in US dollars."""
     context, usage, cost = record.context, record.usage, record.cost
     return {
         "request_id": context.request_id,
@@ -233,7 +234,7 @@ def fields(record: Ended) -> dict[str, Any]:
 
 
 def outcome(record: Ended) -> str:
-    """How the exchange ended, in one word."""
+    """Returns how the exchange ended, in one word."""
     if isinstance(record, Disconnected):
         return f"disconnected_{record.reason}"
     return record.outcome if isinstance(record, Completed) else "ended"
@@ -243,7 +244,7 @@ QUIET: tuple[object, ...] = (None, "", 0, {}, False)
 
 
 def line(found: dict[str, Any]) -> str:
-    """`name=value` for each that says something; the detail, which quotes an upstream, stays in the extra."""
+    """Returns `name=value` for each figure that says something; `detail`, which quotes an upstream, is left out."""
     shown = {name: value for name, value in found.items() if name != "detail" and value not in QUIET}
     return " ".join(f"{name}={_shown(value)}" for name, value in shown.items())
 

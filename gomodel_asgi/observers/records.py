@@ -53,34 +53,42 @@ class Record(Struct, frozen=True):
 
     @property
     def request_id(self) -> str:
+        """The context's `request_id`."""
         return self.context.request_id
 
     @property
     def operation(self) -> str:
+        """The context's `operation`."""
         return self.context.operation
 
     @property
     def tenant(self) -> str | None:
+        """The context's `tenant`."""
         return self.context.tenant
 
     @property
     def labels(self) -> Mapping[str, str]:
+        """The context's `labels`: those of the Target."""
         return self.context.labels
 
     @property
     def model(self) -> str | None:
+        """The context's `model`: the one that the client named."""
         return self.context.model
 
     @property
     def target_model(self) -> str | None:
+        """The context's `target_model`: the one that the upstream is asked for."""
         return self.context.target_model
 
     @property
     def served_model(self) -> str | None:
+        """The context's `served_model`: the one that the upstream says it used."""
         return self.context.served_model
 
     @property
     def provider(self) -> str | None:
+        """The context's `provider`: its name."""
         return self.context.provider
 
 

@@ -81,7 +81,7 @@ class Trace:
         self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
 
     def attempt(self, provider: str, type: str, model: str | None, secrets: Iterable[str]) -> Step:
-        """A provider is about to be asked. What it says is recorded with *secrets* redacted."""
+        """Begins an attempt at a provider and returns its step. What it says is recorded with *secrets* redacted."""
         self.source = self.body = None
         self.warnings = []
         self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
@@ -139,7 +139,7 @@ class Trace:
         self.observers.notify(Completed(self.context, outcome=outcome, **ended))
 
     def answer(self) -> Answer:
-        """What is known of the answer by now."""
+        """Returns what is known of the answer by now."""
         if self.source is not None:
             return of_source(self.source)
         return Answer() if self.body is None else of_body(self.body)
@@ -170,7 +170,7 @@ class Trace:
         }
 
     def _usage(self, answer: Answer) -> Usage | None:
-        """What the upstream reported; where the answer broke off before it could, a guess that is no less."""
+        """Returns what the upstream reported, or a guess that is no less where the answer broke off before it could."""
         if self._usage_is_complete() or (self.error is not None and self.first is None):
             return answer.usage
         guess = estimate(self.size, self.measure.text)
@@ -186,7 +186,7 @@ class Trace:
         return self.source.terminal in ("completed", "incomplete") or isinstance(self.error, UpstreamRejected)
 
     def timing(self) -> bytes:
-        """The value of a `Server-Timing` header: policy, each attempt, the first event, in milliseconds."""
+        """Returns the value of a `Server-Timing` header: policy, each attempt, the first event, in milliseconds."""
         parts = [] if self.policy is None else [f"policy;dur={self.policy * 1000:.2f}"]
         for step in self.attempts:
             name = step.provider.replace("\\", "").replace('"', "")
@@ -227,12 +227,12 @@ class Step:
 
 
 def code_of(error: GatewayError) -> str:
-    """The short name of *error*: its code, else its type."""
+    """Returns the short name of *error*: its code, else its type."""
     return clean(error.code) or clean(error.type) or type_of_status(error.status)
 
 
 def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
-    """What only an operator may see of *error*, without any key that an upstream may have quoted back."""
+    """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back."""
     text = error.detail or error.message
     for secret in secrets:
         if len(secret) >= SHORTEST_SECRET:

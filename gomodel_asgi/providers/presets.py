@@ -53,7 +53,7 @@ class Preset:
     def make(
         self, base_url: str | None, name: str, api_key: ApiKey | None, environ: Mapping[str, str], options: Any
     ) -> Provider:
-        """The provider, with *options* over the vendor's own.
+        """Returns the provider, with *options* over the vendor's own.
 
         :raises ValueError: no key or no base URL; the message says which variable would give it.
         """
@@ -68,7 +68,7 @@ class Preset:
         return Provider(name, url, api_key=key, **merged)
 
     def key(self, environ: Mapping[str, str]) -> str | None:
-        """The key that the environment gives, if any."""
+        """Returns the key that the environment gives, if any."""
         return next((environ[name] for name in self.keys if environ.get(name)), None)
 
 
@@ -113,14 +113,14 @@ def _make(type: str, base_url: str | None, name: str, api_key: ApiKey | None, op
 def openai(
     base_url: str | None = None, *, name: str = "openai", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """OpenAI; key from `OPENAI_API_KEY`. An organization or project goes into *headers*."""
+    """Returns the provider OpenAI; key from `OPENAI_API_KEY`. An organization or project goes into *headers*."""
     return _make("openai", base_url, name, api_key, options)
 
 
 def azure(
     base_url: str | None = None, *, name: str = "azure", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Azure OpenAI on its v1 surface; endpoint from `AZURE_OPENAI_ENDPOINT`, key from `AZURE_OPENAI_API_KEY`.
+    """Returns Azure OpenAI on its v1 surface; endpoint from `AZURE_OPENAI_ENDPOINT`, key from `AZURE_OPENAI_API_KEY`.
 
     A callable *api_key* is taken for a token provider (Microsoft Entra ID) and sent as a bearer token.
     """
@@ -128,12 +128,12 @@ def azure(
 
 
 def azure_auth(api_key: ApiKey | None, options: Options) -> Options:
-    """*options* with bearer authentication where *api_key* is a token callable."""
+    """Returns *options* with bearer authentication where *api_key* is a token callable."""
     return {"auth": "bearer", **options} if callable(api_key) else options
 
 
 def azure_url(environ: Mapping[str, str]) -> str | None:
-    """The v1 surface of the resource that the environment names, None if it names none."""
+    """Returns the v1 surface of the resource that the environment names, None if it names none."""
     endpoint = environ.get("AZURE_OPENAI_ENDPOINT", "").rstrip("/")
     return endpoint.removesuffix("/openai/v1") + "/openai/v1" if endpoint else None
 
@@ -141,7 +141,7 @@ def azure_url(environ: Mapping[str, str]) -> str | None:
 def anthropic(
     base_url: str | None = None, *, name: str = "anthropic", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Anthropic's Messages API; key from `ANTHROPIC_API_KEY`.
+    """Returns Anthropic's Messages API; key from `ANTHROPIC_API_KEY`.
 
     Vertex AI: give its base URL (`https://aiplatform.googleapis.com/v1/projects/P/locations/L/publishers/anthropic`)
     and a token callable as *api_key*. Bedrock: `https://bedrock-mantle.REGION.api.aws/anthropic/v1` with
@@ -151,7 +151,7 @@ def anthropic(
 
 
 def vertex_options(base_url: str | None, options: Options) -> Options:
-    """*options* with what Vertex AI asks of a client, where *base_url* is its publisher `anthropic`."""
+    """Returns *options* with what Vertex AI asks of a client, where *base_url* is its publisher `anthropic`."""
     if base_url is None or not base_url.rstrip("/").endswith("/publishers/anthropic"):
         return options
     return {"type": "vertex", "auth": "bearer", **options}
@@ -160,7 +160,7 @@ def vertex_options(base_url: str | None, options: Options) -> Options:
 def gemini(
     base_url: str | None = None, *, name: str = "gemini", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Google's Gemini API; key from `GEMINI_API_KEY` or `GOOGLE_API_KEY`.
+    """Returns Google's Gemini API; key from `GEMINI_API_KEY` or `GOOGLE_API_KEY`.
 
     Vertex AI: give its base URL (`https://aiplatform.googleapis.com/v1/projects/P/locations/L/publishers/google`) and
     a token callable as *api_key*, which is then sent as a bearer token.
@@ -171,77 +171,77 @@ def gemini(
 def deepseek(
     base_url: str | None = None, *, name: str = "deepseek", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """DeepSeek, over its chat API (`dialect="responses"` for the native one); key from `DEEPSEEK_API_KEY`."""
+    """Returns DeepSeek, over its chat API (`dialect="responses"` for the native one); key from `DEEPSEEK_API_KEY`."""
     return _make("deepseek", base_url, name, api_key, options)
 
 
 def groq(
     base_url: str | None = None, *, name: str = "groq", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Groq, over its chat API (`dialect="responses"` for the native beta); key from `GROQ_API_KEY`."""
+    """Returns Groq, over its chat API (`dialect="responses"` for the native beta); key from `GROQ_API_KEY`."""
     return _make("groq", base_url, name, api_key, options)
 
 
 def openrouter(
     base_url: str | None = None, *, name: str = "openrouter", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """OpenRouter; key from `OPENROUTER_API_KEY`. `HTTP-Referer` and `X-Title` go into *headers*."""
+    """Returns OpenRouter; key from `OPENROUTER_API_KEY`. `HTTP-Referer` and `X-Title` go into *headers*."""
     return _make("openrouter", base_url, name, api_key, options)
 
 
 def xai(
     base_url: str | None = None, *, name: str = "xai", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """xAI; key from `XAI_API_KEY`."""
+    """Returns xAI; key from `XAI_API_KEY`."""
     return _make("xai", base_url, name, api_key, options)
 
 
 def mistral(
     base_url: str | None = None, *, name: str = "mistral", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Mistral, over its chat API; key from `MISTRAL_API_KEY`."""
+    """Returns Mistral, over its chat API; key from `MISTRAL_API_KEY`."""
     return _make("mistral", base_url, name, api_key, options)
 
 
 def zai(
     base_url: str | None = None, *, name: str = "zai", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Z.ai, over its chat API; key from `ZAI_API_KEY`."""
+    """Returns Z.ai, over its chat API; key from `ZAI_API_KEY`."""
     return _make("zai", base_url, name, api_key, options)
 
 
 def minimax(
     base_url: str | None = None, *, name: str = "minimax", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """MiniMax, over its chat API; key from `MINIMAX_API_KEY`."""
+    """Returns MiniMax, over its chat API; key from `MINIMAX_API_KEY`."""
     return _make("minimax", base_url, name, api_key, options)
 
 
 def oracle(
     base_url: str | None = None, *, name: str = "oracle", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Oracle's OpenAI-compatible endpoint at *base_url*; key from `ORACLE_API_KEY`."""
+    """Returns Oracle's OpenAI-compatible endpoint at *base_url*; key from `ORACLE_API_KEY`."""
     return _make("oracle", base_url or os.environ.get("ORACLE_BASE_URL"), name, api_key, options)
 
 
 def ollama(
     base_url: str | None = None, *, name: str = "ollama", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """Ollama; `dialect="chat"` for versions without the Responses API, `normalize=True` for early ones with it."""
+    """Returns Ollama; `dialect="chat"` for versions without the Responses API, `normalize=True` for early ones."""
     return _make("ollama", base_url, name, api_key, options)
 
 
 def vllm(
     base_url: str | None = None, *, name: str = "vllm", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """vLLM; `normalize=True` for versions whose events lack members, or name an item anew each time."""
+    """Returns vLLM; `normalize=True` for versions whose events lack members, or name an item anew each time."""
     return _make("vllm", base_url, name, api_key, options)
 
 
 def llamacpp(
     base_url: str | None = None, *, name: str = "llamacpp", api_key: ApiKey | None = None, **options: Unpack[Options]
 ) -> Provider:
-    """llama.cpp's server; `dialect="chat"` for versions without the Responses API."""
+    """Returns llama.cpp's server; `dialect="chat"` for versions without the Responses API."""
     return _make("llamacpp", base_url, name, api_key, options)
 
 
@@ -254,7 +254,7 @@ def bedrock(
     endpoint: Literal["runtime", "mantle"] = "runtime",
     **options: Unpack[Options],
 ) -> Provider:
-    """Amazon Bedrock with a Bedrock API key, from `AWS_BEARER_TOKEN_BEDROCK`; *region* from `AWS_REGION`.
+    """Returns Amazon Bedrock with a Bedrock API key, from `AWS_BEARER_TOKEN_BEDROCK`; *region* from `AWS_REGION`.
 
     The path depends on the model: `endpoint="mantle"` gives `/openai/v1` (gpt-5 and newer); for models that it serves
     below `/v1`, such as gpt-oss, give the whole *base_url*.
@@ -263,7 +263,7 @@ def bedrock(
 
 
 def bedrock_url(environ: Mapping[str, str], region: str | None = None, endpoint: str = "runtime") -> str | None:
-    """The regional endpoint, None where no region is known."""
+    """Returns the regional endpoint, None where no region is known."""
     region = region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     if region is None:
         return None
@@ -283,8 +283,8 @@ STANDARD_URLS = {"azure": azure_url, "bedrock": bedrock_url}
 
 
 def from_env(environ: Mapping[str, str] | None = None) -> list[Provider]:
-    """The providers that *environ* (the process's environment, if None) configures, in the order of the presets and
-    then of their suffixes.
+    """Returns the providers that *environ* (the process's environment, if None) configures, in the order of the presets
+    and then of their suffixes.
 
     :raises ValueError: one is configured by half: a key without the base URL that its vendor needs, or the reverse.
     """

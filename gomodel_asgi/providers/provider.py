@@ -25,7 +25,9 @@ from ..wire.redaction import carried
 class Secret(Protocol):
     """A string that does not show itself: pydantic's `SecretStr`, known by its shape."""
 
-    def get_secret_value(self) -> str: ...
+    def get_secret_value(self) -> str:
+        """Returns the string."""
+        ...
 
 
 ApiKey = str | Secret | Callable[[], str | Secret | Awaitable[str | Secret]]
@@ -195,7 +197,7 @@ class Provider:
     # What it is paid with...
 
     async def credential(self, own: ApiKey | None = None) -> Credential:
-        """The credential for one request: *own* (a Target's key) if given, else the provider's.
+        """Returns the credential for one request: *own* (a Target's key) if given, else the provider's.
 
         :raises ValueError: the key is not printable ASCII; the message never holds it.
         """

@@ -16,7 +16,6 @@ from ..errors import InvalidRequest, PolicyFailed, UnknownModel
 from ..exchange.job import Job, Setup
 from ..exchange.reply import Reply
 from ..pipeline import Inbound, answer_of, decide, job_of
-from ..providers.provider import Provider
 from ..routing.registry import Registry
 from ..routing.request import RoutingRequest
 from ..threads import awaitable
@@ -33,7 +32,7 @@ TYPE = (b"content-type", b"application/json")
 async def list_models(
     setup: Setup, inbound: Inbound, tenant: str | None, given: ModelsOf | None, name: str | None
 ) -> Reply:
-    """The list of models, or the one called *name*.
+    """Returns the list of models, or the one called *name*.
 
     :raises GatewayError: the policy, or *given*, refuses; or there is no such model.
     """
@@ -56,7 +55,7 @@ async def list_models(
 
 
 def _exact(registry: Registry) -> list[str]:
-    """The models that providers name, each once; a pattern names none."""
+    """Returns the models that providers name, each once; a pattern names none."""
     patterns = (pattern for provider in registry.by_name.values() for pattern in provider.models)
     return list(dict.fromkeys(pattern for pattern in patterns if PATTERN.isdisjoint(pattern)))
 
@@ -77,11 +76,8 @@ def _checked(name: Any) -> str:
 
 def _entry(name: str, registry: Registry) -> dict[str, Any]:
     owner = registry.serving(name)
-    return {"id": name, "object": "model", "created": UNKNOWN_TIME, "owned_by": _owner(owner)}
-
-
-def _owner(provider: Provider | None) -> str:
-    return OURS if provider is None else provider.name
+    owned_by = OURS if owner is None else owner.name
+    return {"id": name, "object": "model", "created": UNKNOWN_TIME, "owned_by": owned_by}
 
 
 def _reply(value: Any) -> Reply:

@@ -28,7 +28,7 @@ UNCACHED = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
 
 
 def message(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool) -> Plan:
-    """The reply, as events or whole; *suffix* goes into its ids."""
+    """Returns the reply, as events or whole; *suffix* goes into its ids."""
     writer = Writer(prompt, answer, suffix)
     many = chunked(200, STREAM, tuple(map(event, writer.events())))
     try:
@@ -75,6 +75,7 @@ class Writer:
 
     @property
     def ending(self) -> Json:
+        """The members that say why the answer ends."""
         incomplete = self.said.incomplete
         reason = REASONS.get(incomplete, incomplete) if incomplete else ("tool_use" if self.said.calls else "end_turn")
         reason = "refusal" if self.said.refusal else reason
@@ -91,6 +92,7 @@ class Writer:
 
     @property
     def output_usage(self) -> Json:
+        """The usage members that count the answer, and a compaction before it."""
         thinking = {"thinking_tokens": self.said.reasoning}
         usage = {"output_tokens": self.said.output, "output_tokens_details": thinking}
         if not self.summary:
@@ -102,6 +104,10 @@ class Writer:
     # In one piece...
 
     def whole(self) -> Json:
+        """Returns the answer as one message.
+
+        :raises Unplayable: a call's arguments are no object.
+        """
         blocks: list[Json] = [{"type": "compaction", "content": self.summary}] if self.summary else []
         if self.said.thought:
             thought = "".join(self.thought)
@@ -116,6 +122,7 @@ class Writer:
     # In events...
 
     def events(self) -> Iterator[Json]:
+        """Yields the answer as the events of a stream."""
         begun: Json = {"content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
         served = {"cache_creation": UNCACHED, "output_tokens": 1, "service_tier": "standard", "inference_geo": "global"}
         usage = {**self.input_usage, **served}
@@ -131,7 +138,7 @@ class Writer:
         yield {"type": "message_stop"}
 
     def blocks(self) -> Iterator[tuple[Json, list[Json]]]:
-        """Each block as it begins, and its deltas."""
+        """Yields each block as it begins, and its deltas."""
         if self.summary:
             yield {"type": "compaction", "content": None}, [{"type": "compaction_delta", "content": self.summary}]
         if self.said.thought:
@@ -147,7 +154,7 @@ class Writer:
 
 
 def tool_input(text: str) -> Any:
-    """The input of a whole block.
+    """Returns the input of a whole block.
 
     :raises Unplayable: it is no JSON object.
     """
@@ -164,7 +171,7 @@ def tool_input(text: str) -> Any:
 
 
 def prompt_of(body: Mapping[str, Any]) -> Prompt:
-    """*body*, which keeps the rules."""
+    """Returns the prompt of *body*, which keeps the rules."""
     tools = tuple(tools_of(body))
     return Prompt(
         model=str(body.get("model")),
@@ -180,12 +187,12 @@ def prompt_of(body: Mapping[str, Any]) -> Prompt:
 
 
 def text_of(content: Any) -> str:
-    """The texts of a content, joined."""
+    """Returns the texts of a content, joined."""
     return " ".join(str(block["text"]) for block in blocks_of(content) if block.get("type") == "text")
 
 
 def messages_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
-    """Each thing said, thought, called or put out; the texts and media of one message stand together."""
+    """Yields each thing said, thought, called or put out; the texts and media of one message stand together."""
     names: dict[Any, str] = {}
     for message in messages:
         blocks = blocks_of(message["content"])
@@ -209,7 +216,7 @@ def messages_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
 
 
 def media_of(content: Any) -> Iterator[str]:
-    """The images and documents in a content."""
+    """Yields the images and documents in a content."""
     for block in blocks_of(content):
         source = block.get("source")
         if block.get("type") not in ("image", "document") or not isinstance(source, Mapping):
@@ -221,14 +228,14 @@ def media_of(content: Any) -> Iterator[str]:
 
 
 def tools_of(body: Mapping[str, Any]) -> Iterator[Tool]:
-    """The client's own tools; those that the provider would run are none."""
+    """Yields the client's own tools; those that the provider would run are none."""
     for tool in objects(body, "tools"):
         if tool.get("type") in (None, "custom"):
             yield Tool(tool["name"], tool["input_schema"])
 
 
 def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
-    """The names of which `tool_choice` demands one."""
+    """Returns the names of which `tool_choice` demands one."""
     kind = choice.get("type") if isinstance(choice, Mapping) else None
     if kind == "any":
         return [tool.name for tool in tools]
@@ -236,7 +243,7 @@ def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
 
 
 def schema_of(config: Any) -> Mapping[str, Any] | None:
-    """The schema that `output_config.format` gives."""
+    """Returns the schema that `output_config.format` gives."""
     form = config.get("format") if isinstance(config, Mapping) else None
     return form["schema"] if isinstance(form, Mapping) else None
 
@@ -260,7 +267,7 @@ PADDING = 16
 
 
 def event(value: Mapping[str, Any]) -> bytes:
-    """*value* as an event named by its type, with spaces after the JSON as Anthropic sends them."""
+    """Returns *value* as an event named by its type, with spaces after the JSON as Anthropic sends them."""
     data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     return b"event: %s\ndata: %s%s\n\n" % (value["type"].encode(), data, b" " * (len(data) % PADDING))
 
@@ -280,14 +287,20 @@ class AnthropicWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {"request-id": self.request_id}
 
     def error(self, failure: Failure) -> Json:
+        """See `Wire.error`."""
         usual = TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else "invalid_request_error")
         error = {"type": failure.type or usual, "message": failure.message}
         return {"type": "error", "error": error, "request_id": self.request_id}
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: the Messages API has no error of this *form*.
+        """
         value = self.error(failure)
         if form == "body":
             return {"error": value["error"]}
@@ -296,9 +309,11 @@ class AnthropicWire:
         return value
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return event(value) if form is None else b"data: %s\n\n" % json.dumps(value).encode()
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         return event.startswith(self.terminal)
 
 
@@ -319,9 +334,14 @@ class AnthropicApi(Api):
         self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> AnthropicWire:
+        """See `Api.wire`."""
         return AnthropicWire(request_id)
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         path = unquote(request.path)
         if match := MESSAGES.fullmatch(path):
             return self._messages(request, model, counts=match["count"] is not None)
@@ -339,7 +359,7 @@ class AnthropicApi(Api):
         return self._answer(request, body, model, counts=counts, stream=body.get("stream") is True)
 
     def _at_vertex(self, request: ReceivedRequest, model: Model, name: str, verb: str) -> Plan:
-        """There the path names the model, the body the version of the API."""
+        """Answers at Vertex AI, where the path names the model, and the body the version of the API."""
         require_method("POST", request)
         body = object_of(request)
         if not VERSION.fullmatch(str(body.pop("anthropic_version", None))):

@@ -22,6 +22,7 @@ LONGEST_USER = 256
 
 
 def invalid(message: str) -> Refused:
+    """Returns the refusal of an invalid request."""
     return Refused(400, message)
 
 
@@ -56,13 +57,17 @@ def check_settings(body: Json) -> None:
 
 
 def triggers(body: Json) -> list[int]:
-    """From how many tokens on the conversation is to be compacted, for each edit that says so."""
+    """Returns the number of tokens from which on the conversation is compacted, for each edit that says so."""
     edits = objects(body.get("context_management"), "edits")
     compactions = [edit for edit in edits if edit.get("type") == "compact_20260112"]
     return [(edit.get("trigger") or {}).get("value", USUAL_TRIGGER) for edit in compactions]
 
 
 def check_sampling(body: Json) -> None:
+    """Checks temperature, top_p and top_k.
+
+    :raises Refused: the model does not take one, or not together, or it is out of range.
+    """
     given = [name for name in ("temperature", "top_p", "top_k") if body.get(name) is not None]
     if given and not samples(body["model"]):
         raise invalid(f"`{given[0]}` is deprecated for this model.")
@@ -74,6 +79,10 @@ def check_sampling(body: Json) -> None:
 
 
 def check_thinking(body: Json, thinking: Json) -> None:
+    """Checks `thinking`, and the settings that it excludes.
+
+    :raises Refused: the model cannot think so, or another setting forbids it.
+    """
     kind = thinking.get("type")
     if kind not in ("enabled", "adaptive", "disabled"):
         raise invalid(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags")
@@ -95,6 +104,10 @@ def check_thinking(body: Json, thinking: Json) -> None:
 
 
 def check_budget(body: Json, thinking: Json) -> None:
+    """Checks the budget of thinking, in tokens.
+
+    :raises Refused: the model takes none, or it is missing, too small, or above `max_tokens`.
+    """
     budget = thinking.get("budget_tokens")
     if not takes_budget(body["model"]):
         raise invalid(
@@ -116,7 +129,7 @@ NAME = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:[-.](\d{1,2})(?!\d))?")
 
 
 def version_of(model: str) -> tuple[int, int]:
-    """The version of a Claude, (0, 0) for any other model."""
+    """Returns the version of a Claude, (0, 0) for any other model."""
     found = NAME.search(model)
     return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
@@ -225,12 +238,13 @@ def check_references(schema: Any, where: str) -> None:
 
 
 def named(schema: Any, holder: str) -> list[tuple[str, Any]]:
+    """Returns the schemas in the object *holder* of *schema*, with their names."""
     found = schema.get(holder) if isinstance(schema, Mapping) else None
     return list(found.items()) if isinstance(found, Mapping) else []
 
 
 def parts_of(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """*schema* and all schemas in it."""
+    """Yields *schema* and all schemas in it."""
     if not isinstance(schema, Mapping):
         return
     yield schema

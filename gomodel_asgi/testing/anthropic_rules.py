@@ -64,6 +64,10 @@ def check(body: Json, *, betas: str, counts: bool) -> None:
 
 
 def check_members(body: Json, betas: str, known: frozenset[str]) -> None:
+    """Checks that the body has only *known* members, and of a beta only those that *betas* asks for.
+
+    :raises Refused: it has another.
+    """
     asked = [each.strip() for each in betas.split(",")]
     for name in body:
         if name not in known or (name in BETA and not any(each.startswith(BETA[name]) for each in asked)):
@@ -71,6 +75,10 @@ def check_members(body: Json, betas: str, known: frozenset[str]) -> None:
 
 
 def check_max_tokens(body: Json) -> None:
+    """Checks `max_tokens`.
+
+    :raises Refused: it is missing, or not a positive number.
+    """
     limit = body.get("max_tokens")
     if limit is None:
         raise invalid("max_tokens: Field required")
@@ -79,6 +87,10 @@ def check_max_tokens(body: Json) -> None:
 
 
 def check_system(system: Any) -> None:
+    """Checks the system prompt.
+
+    :raises Refused: a block of it is no text.
+    """
     for block in blocks_of(system) if isinstance(system, (str, list)) else []:
         if block.get("type") != "text":
             raise invalid("system.0.type: Input should be 'text'")
@@ -86,6 +98,10 @@ def check_system(system: Any) -> None:
 
 
 def check_text(block: Json, where: str, *, allow_empty: bool = False) -> None:
+    """Checks a block of text.
+
+    :raises Refused: it is missing, empty or nothing but whitespace.
+    """
     text = block.get("text")
     if not isinstance(text, str):
         raise invalid(f"{where}.text: Field required")
@@ -99,7 +115,10 @@ def check_text(block: Json, where: str, *, allow_empty: bool = False) -> None:
 
 
 def check_messages(messages: Any, model: str) -> None:
-    """Roles, blocks, and that each call has its result in the next message."""
+    """Roles, blocks, and that each call has its result in the next message.
+
+    :raises Refused: a message breaks a rule.
+    """
     if not isinstance(messages, list):
         raise invalid("messages: Field required")
     if not messages:
@@ -116,6 +135,10 @@ def check_messages(messages: Any, model: str) -> None:
 
 
 def check_role(message: Any, at: int, model: str) -> None:
+    """Checks the role of message *at*, and that it has no other members than it may.
+
+    :raises Refused: it has.
+    """
     role = message.get("role") if isinstance(message, Mapping) else None
     if role == "system" and not takes_system_messages(model):
         raise invalid(
@@ -130,7 +153,10 @@ def check_role(message: Any, at: int, model: str) -> None:
 
 
 def check_instructions(messages: Sequence[Json]) -> None:
-    """Instructions among the messages follow the user, and the assistant follows them."""
+    """Instructions among the messages follow the user, and the assistant follows them.
+
+    :raises Refused: they do not.
+    """
     for at, message in enumerate(messages):
         if message["role"] != "system":
             continue
@@ -142,6 +168,10 @@ def check_instructions(messages: Sequence[Json]) -> None:
 
 
 def check_content(message: Json, at: int, *, final: bool) -> None:
+    """Checks the content of message *at*; *final* says that it is the last one.
+
+    :raises Refused: it is missing, empty, or ends as it may not.
+    """
     content, assistant = message.get("content"), message["role"] == "assistant"
     if not isinstance(content, (str, list)):
         raise invalid(f"messages.{at}.content: Field required")
@@ -159,6 +189,10 @@ def check_content(message: Json, at: int, *, final: bool) -> None:
 
 
 def check_block(block: Any, role: str, path: str) -> None:
+    """Checks one block, and those inside it.
+
+    :raises Refused: it is not valid, or a message of this *role* cannot have it.
+    """
     kind = block.get("type") if isinstance(block, Mapping) else None
     if not isinstance(kind, str):
         raise invalid(f"{path}.type: Field required")
@@ -185,6 +219,10 @@ def check_block(block: Any, role: str, path: str) -> None:
 
 
 def check_source(source: Any, path: str) -> None:
+    """Checks the source of an image.
+
+    :raises Refused: its type, media type or data is not valid.
+    """
     kind = source.get("type") if isinstance(source, Mapping) else None
     if kind not in ("base64", "url", "file"):
         raise invalid(f"{path}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
@@ -196,6 +234,10 @@ def check_source(source: Any, path: str) -> None:
 
 
 def check_use(block: Json, path: str) -> None:
+    """Checks one call.
+
+    :raises Refused: its id, name or input is not valid.
+    """
     if not ID.fullmatch(str(block.get("id", ""))):
         raise invalid(f"{path}.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
     if not TOOL_NAME.fullmatch(str(block.get("name", ""))):
@@ -208,10 +250,15 @@ def check_use(block: Json, path: str) -> None:
 
 
 def of_kind(message: Json, kind: str) -> list[Json]:
+    """Returns the blocks of *message* that have the type *kind*."""
     return [block for block in blocks_of(message["content"]) if block["type"] == kind]
 
 
 def check_ids(messages: Iterable[Json]) -> None:
+    """Checks that each call has an id of its own.
+
+    :raises Refused: two have the same.
+    """
     seen: set[str] = set()
     for message in messages:
         for block in of_kind(message, "tool_use"):
@@ -221,7 +268,10 @@ def check_ids(messages: Iterable[Json]) -> None:
 
 
 def check_results(messages: Sequence[Json], at: int, message: Json) -> None:
-    """The results of a message's calls stand first in the next message; no other result is there."""
+    """The results of a message's calls stand first in the next message; no other result is there.
+
+    :raises Refused: a result is missing, twice there or of no call.
+    """
     called = [block["id"] for block in of_kind(message, "tool_use")]
     if called and at + 1 < len(messages):
         answered = list(leading_results(messages[at + 1]))
@@ -251,7 +301,7 @@ def check_results(messages: Sequence[Json], at: int, message: Json) -> None:
 
 
 def leading_results(message: Json) -> Iterator[Any]:
-    """The ids of the results that a message begins with."""
+    """Yields the ids of the results that a message begins with."""
     for block in blocks_of(message["content"]):
         if block["type"] != "tool_result":
             return
@@ -259,7 +309,10 @@ def leading_results(message: Json) -> Iterator[Any]:
 
 
 def check_open_turn(body: Json) -> None:
-    """With a budget for thinking, a turn that is still calling tools has to begin with what was thought."""
+    """With a budget for thinking, a turn that is still calling tools has to begin with what was thought.
+
+    :raises Refused: it does not.
+    """
     if (body.get("thinking") or {}).get("type") != "enabled":
         return
     messages: list[Json] = body["messages"]
@@ -284,6 +337,10 @@ def check_open_turn(body: Json) -> None:
 
 
 def check_tools(body: Json) -> None:
+    """Checks tools, strict schemas and `tool_choice`.
+
+    :raises Refused: one is not valid.
+    """
     names: list[Any] = []
     strict: list[Json] = []
     for at, tool in enumerate(objects(body, "tools")):
@@ -316,6 +373,10 @@ def check_tools(body: Json) -> None:
 
 
 def check_breakpoints(body: Json) -> None:
+    """Checks the number of cache breakpoints.
+
+    :raises Refused: there are more than `MAX_BREAKPOINTS`.
+    """
     blocks = [*objects(body, "tools"), *(block for block in listed(body, "system") if isinstance(block, Mapping))]
     for message in body["messages"]:
         blocks += blocks_of(message["content"])
@@ -325,10 +386,10 @@ def check_breakpoints(body: Json) -> None:
 
 
 def blocks_of(content: Any) -> Sequence[Json]:
-    """The blocks of a content, which may be a text."""
+    """Returns the blocks of a content, which may be a text."""
     return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
 
 
 def signature_of(thought: str) -> str:
-    """What proves that *thought* is the model's own and whole."""
+    """Returns what proves that *thought* is the model's own and whole."""
     return "Eo" + base64.b64encode(hashlib.sha256(b"fake thinking: " + thought.encode()).digest()).decode()

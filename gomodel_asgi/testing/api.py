@@ -20,7 +20,7 @@ base URL that holds the path already is a mistake, and leads nowhere."""
 
 
 def path_pattern(own: str) -> re.Pattern[str]:
-    """A pattern for the path *own* below any prefix."""
+    """Returns a pattern for the path *own* below any prefix."""
     return re.compile(PREFIX + own)
 
 
@@ -54,38 +54,41 @@ class Api(ABC):
 
     @abstractmethod
     def wire(self, request: ReceivedRequest, request_id: str) -> Wire:
-        """How the errors and events of the reply to this request are written."""
+        """Returns what writes the errors and events of the reply to this request."""
 
     @abstractmethod
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
-        """The reply; *model* is asked where the request asks for an answer.
+        """Returns the reply; *model* is asked where the request asks for an answer.
 
         :raises Refused: there is no such operation, or it cannot be done.
         """
 
     def key(self, request: ReceivedRequest) -> str:
-        """The key that the request carries, empty where it carries none."""
+        """Returns the key that the request carries, empty where it carries none."""
         bearer = (request.header("authorization") or "").removeprefix("Bearer ")
         return bearer or request.header("api-key") or request.header("x-api-key") or ""
 
     def wrong_key(self, given: str) -> Refused:
-        """The refusal of a request whose key is another than the provider's; quotes it, as some providers do."""
+        """Returns the refusal of a key that is not the provider's; quotes it, as some providers do."""
         return Refused(401, f"Incorrect API key provided: {given}.", code="invalid_api_key")
 
 
 def no_such_path(request: ReceivedRequest) -> Refused:
-    """The refusal of a path that the API does not have."""
+    """Returns the refusal of a path that the API does not have."""
     return Refused(404, f"Invalid URL ({request.method} {request.path})")
 
 
 def require_method(method: str, request: ReceivedRequest) -> None:
-    """Refuse every method but this one."""
+    """Checks the method of a request.
+
+    :raises Refused: the request has another; 405.
+    """
     if request.method != method:
         raise Refused(405, f"Not allowed to {request.method} on {request.path}.")
 
 
 def object_of(request: ReceivedRequest, *, optional: bool = False) -> dict[str, Any]:
-    """The JSON object in the body; *optional* makes one of an empty body.
+    """Returns the JSON object in the body; *optional* makes one of an empty body.
 
     :raises Refused: it is none.
     """
@@ -101,7 +104,7 @@ def object_of(request: ReceivedRequest, *, optional: bool = False) -> dict[str, 
 
 
 def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) -> Mapping[str, Any]:
-    """The list of models of the OpenAI APIs, or the model *id*.
+    """Returns the list of models of the OpenAI APIs, or the model *id*.
 
     :raises Refused: there is no such model.
     """
@@ -114,7 +117,10 @@ def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) 
 
 
 def check_model(settings: Settings, name: object) -> None:
-    """Refuse a model that the provider does not have, as the OpenAI APIs do."""
+    """Checks that the provider has the model *name*, as the OpenAI APIs do.
+
+    :raises Refused: 404.
+    """
     if settings.has(name):
         return
     message = f"The model `{name}` does not exist or you do not have access to it."
@@ -135,5 +141,5 @@ class Refused(Exception):
 
 
 def json_reply(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
-    """*value* as the reply."""
+    """Returns the reply with status 200 and *value* as JSON."""
     return unary(200, headers, json.dumps(value).encode(), value)

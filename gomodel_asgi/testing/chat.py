@@ -41,20 +41,28 @@ class ChatWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {"x-request-id": self.request_id}
 
     def error(self, failure: Failure) -> Json:
+        """See `Wire.error`."""
         return openai_error(failure)
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: the chat API has no error of this *form*.
+        """
         if form not in (None, "body", "event"):
             raise ValueError(f"the chat API has no error of the form '{form}'")
         return openai_error(failure)
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return (b"event: error\n" if form == "event" else b"") + unnamed(value)
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         chunk = data_of(event)
         if not isinstance(chunk, Mapping) or "choices" not in chunk:
             return False
@@ -68,7 +76,7 @@ SYSTEM = ("system", "developer")
 
 
 def prompt_of(body: Mapping[str, Any]) -> Prompt:
-    """*body*, which keeps the rules. Leading system messages are its instructions."""
+    """Returns the prompt of *body*, which keeps the rules. Leading system messages are its instructions."""
     messages = objects(body, "messages")
     leading = next((at for at, message in enumerate(messages) if message["role"] not in SYSTEM), len(messages))
     tools = tuple(tools_of(body))
@@ -87,7 +95,7 @@ def prompt_of(body: Mapping[str, Any]) -> Prompt:
 
 
 def text_of(content: Any) -> str:
-    """The text in a message's content: itself, or its text parts joined."""
+    """Returns the text in a message's content: itself, or its text parts joined."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -95,7 +103,7 @@ def text_of(content: Any) -> str:
 
 
 def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
-    """Each message, its reasoning and its calls one by one."""
+    """Yields each message, its reasoning and its calls one by one."""
     names: dict[Any, str] = {}
     for message in messages:
         text = text_of(message.get("content"))
@@ -114,7 +122,7 @@ def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
 
 
 def spoken(message: Mapping[str, Any], text: str) -> Iterator[Message]:
-    """What an assistant thought and said."""
+    """Yields what an assistant thought and said."""
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
         yield Message("assistant", thought, reasoning=True)
@@ -123,14 +131,14 @@ def spoken(message: Mapping[str, Any], text: str) -> Iterator[Message]:
 
 
 def called(call: Mapping[str, Any]) -> tuple[str, str]:
-    """Name and arguments of a call."""
+    """Returns the name and the arguments of a call."""
     if call.get("type") == "custom":
         return str(call["custom"]["name"]), str(call["custom"]["input"])
     return str(call["function"]["name"]), str(call["function"]["arguments"])
 
 
 def media_of(content: Any) -> Iterator[str]:
-    """The images and files in *content*."""
+    """Yields the images and files in *content*."""
     for part in content if isinstance(content, list) else []:
         value = part.get(part.get("type"))
         for name in ("url", "file_data", "file_id", "data"):
@@ -139,7 +147,7 @@ def media_of(content: Any) -> Iterator[str]:
 
 
 def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
-    """The names of which `tool_choice` demands one."""
+    """Returns the names of which `tool_choice` demands one."""
     if choice in ("required", "any"):
         return [tool.name for tool in tools]
     if not isinstance(choice, Mapping):
@@ -152,7 +160,7 @@ def demanded(choice: Any, tools: Sequence[Tool]) -> list[str]:
 
 
 def schema_of(form: Any) -> Mapping[str, Any] | None:
-    """The schema that `response_format` gives; an empty one for JSON without a schema."""
+    """Returns the schema that `response_format` gives; an empty one for JSON without a schema."""
     kind = form.get("type") if isinstance(form, Mapping) else None
     if kind == "json_schema":
         return form["json_schema"].get("schema") or {"type": "object"}
@@ -177,7 +185,7 @@ REASONS: Mapping[str, str] = {"max_output_tokens": "length"}
 
 
 def completion(prompt: Prompt, answer: Answer, made: int, suffix: str) -> Plan:
-    """The reply in the form that the request asks for; *made* numbers it, *suffix* goes into its ids."""
+    """Returns the reply in the form that the request asks for; *made* numbers it, *suffix* goes into its ids."""
     writer = Writer(prompt, answer, made, suffix)
     value = writer.whole()
     one = unary(200, JSON, json.dumps(value).encode(), value)
@@ -198,6 +206,7 @@ class Writer:
         self.calls = [self.call(call, number) for number, call in enumerate(self.said.calls)]
 
     def call(self, call: ToolCall, number: int) -> Json:
+        """Returns one tool call in its final form."""
         tool = self.prompt.tool(call.name)
         about: Json = {"id": call.call_id or f"call_{self.suffix}{number:02x}"}
         if call.custom and tool is not None and tool.custom:
@@ -207,12 +216,14 @@ class Writer:
 
     @property
     def finish_reason(self) -> str:
+        """Why the answer ends."""
         if self.said.incomplete is not None:
             return REASONS.get(self.said.incomplete, self.said.incomplete)
         return "tool_calls" if self.calls else "stop"
 
     @property
     def usage(self) -> Json:
+        """The token counts, in the form of this API."""
         said = self.said
         return {
             "prompt_tokens": said.input,
@@ -230,6 +241,7 @@ class Writer:
     # In one piece...
 
     def whole(self) -> Json:
+        """Returns the answer as one chat completion."""
         message: Json = {"role": "assistant", "content": "".join(self.said.text) if self.speaks else None}
         if self.said.thought:
             message["reasoning_content"] = "".join(self.said.thought)
@@ -243,6 +255,7 @@ class Writer:
     # In chunks...
 
     def chunks(self) -> Iterator[Json]:
+        """Yields the answer as chunks, the usage last where the request asks for it."""
         counted = (self.prompt.body.get("stream_options") or {}).get("include_usage") is True
         for chunk in self.choices():
             yield {**chunk, "usage": None} if counted else chunk
@@ -250,13 +263,14 @@ class Writer:
             yield {**self.chunk([]), "usage": self.usage}
 
     def choices(self) -> Iterator[Json]:
+        """Yields the chunks that hold a choice."""
         opening: Json = {"role": "assistant", "content": "" if self.speaks else None, "refusal": None}
         for number, delta in enumerate(self.deltas()):
             yield self.choice({**opening, **delta} if number == 0 else delta)
         yield self.choice({}, self.finish_reason)
 
     def deltas(self) -> Iterator[Json]:
-        """What is said, bit by bit. The role comes with the first of it, and before a text."""
+        """Yields what is said, bit by bit. The role comes with the first of it, and before a text."""
         for word in self.said.thought:
             yield {"reasoning_content": word}
         if not self.said.thought and (self.speaks or not self.calls):
@@ -269,6 +283,7 @@ class Writer:
             yield from self.call_deltas(index, call)
 
     def call_deltas(self, index: int, call: Json) -> Iterator[Json]:
+        """Yields the deltas of one tool call: its head, then its arguments in pieces."""
         kind = call["type"]
         member = "input" if kind == "custom" else "arguments"
         value = call[kind]
@@ -277,9 +292,11 @@ class Writer:
             yield {"tool_calls": [{"index": index, kind: {member: piece}}]}
 
     def choice(self, delta: Json, finish_reason: str | None = None) -> Json:
+        """Returns a chunk with one choice."""
         return self.chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}])
 
     def chunk(self, choices: list[Json]) -> Json:
+        """Returns a chunk with these *choices*."""
         about = {"object": "chat.completion.chunk", "service_tier": "default", "system_fingerprint": "fp_fake"}
         return {**self.about, **about, "choices": choices}
 
@@ -299,9 +316,14 @@ class ChatApi(Api):
         self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> ChatWire:
+        """See `Api.wire`."""
         return ChatWire(request_id)
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         if COMPLETIONS.fullmatch(request.path):
             return self._complete(request, model)
         if match := MODELS.fullmatch(request.path):

@@ -60,18 +60,30 @@ def check_strictly(body: Json, messages: Sequence[Json]) -> None:
 
 
 def check_known(value: Json, known: frozenset[str], path: str) -> None:
+    """Checks that *value* has only members that are *known*.
+
+    :raises Refused: it has another.
+    """
     for name in value:
         if name not in known:
             raise Refused(400, f"Unknown parameter: '{path}{name}'.", code="unknown_parameter", param=path + name)
 
 
 def check_filled(value: Json, name: str, path: str) -> None:
+    """Checks that the list *name* is not empty where it is given.
+
+    :raises Refused: it is.
+    """
     if value.get(name) == []:
         message = f"Invalid '{path}{name}': empty array. Expected an array with minimum length 1."
         raise Refused(400, message, code="empty_array", param=path + name)
 
 
 def check_format(form: Any, messages: Sequence[Json]) -> None:
+    """Checks `response_format` against the messages.
+
+    :raises Refused: JSON is wanted of messages that do not mention it, or a strict schema is open.
+    """
     kind = form.get("type") if isinstance(form, Mapping) else None
     if kind == "json_object" and "json" not in json.dumps([message.get("content") for message in messages]).lower():
         message = (
@@ -84,7 +96,10 @@ def check_format(form: Any, messages: Sequence[Json]) -> None:
 
 
 def check_schema(schema: Any, where: str, param: str, path: tuple[str, ...] = ()) -> None:
-    """A strict schema closes every object and requires all its members."""
+    """A strict schema closes every object and requires all its members.
+
+    :raises Refused: it does not.
+    """
     if not isinstance(schema, Mapping):
         return
     members = schema.get("properties")
@@ -109,6 +124,10 @@ def check_schema(schema: Any, where: str, param: str, path: tuple[str, ...] = ()
 
 
 def check_reasoning_model(body: Json) -> None:
+    """Checks the settings that reasoning models do not take.
+
+    :raises Refused: `max_tokens` or a temperature is set.
+    """
     if body.get("max_tokens") is not None:
         message = (
             "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
@@ -143,6 +162,7 @@ IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> Refused:
+    """Returns the refusal of an invalid request."""
     return Refused(400, message, code=code, param=param)
 
 
@@ -165,6 +185,10 @@ def check(body: Json, settings: Settings) -> None:
 
 
 def check_list(body: Json) -> Sequence[Json]:
+    """Returns the messages.
+
+    :raises Refused: there are none, or they are not a list of objects.
+    """
     messages = body.get("messages")
     if messages is None:
         raise invalid("Missing required parameter: 'messages'.", "messages", "missing_required_parameter")
@@ -179,7 +203,10 @@ def check_list(body: Json) -> Sequence[Json]:
 
 
 def check_message(message: Json, path: str) -> None:
-    """One message by itself."""
+    """One message by itself.
+
+    :raises Refused: its role, content or calls are not valid.
+    """
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         allowed = ", ".join(f"'{each}'" for each in ROLES)
@@ -197,6 +224,10 @@ def check_message(message: Json, path: str) -> None:
 
 
 def check_part(part: Any, role: str, path: str) -> None:
+    """Checks one part of a content.
+
+    :raises Refused: a message of this *role* cannot have it, or its member is missing.
+    """
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "image_url" and role != "user":
         raise invalid(
@@ -213,6 +244,10 @@ def check_part(part: Any, role: str, path: str) -> None:
 
 
 def check_image(image: Json, path: str) -> None:
+    """Checks an image's URL.
+
+    :raises Refused: it is no URL, or a data URL of another media type.
+    """
     url = image.get("url")
     if not isinstance(url, str):
         raise invalid(f"Missing required parameter: '{path}'.", path, "missing_required_parameter")
@@ -224,6 +259,10 @@ def check_image(image: Json, path: str) -> None:
 
 
 def check_call(call: Json, path: str) -> None:
+    """Checks one tool call.
+
+    :raises Refused: its id, type, name or arguments are missing.
+    """
     kind = call.get("type")
     if not isinstance(call.get("id"), str) or not call["id"]:
         raise invalid(f"Missing required parameter: '{path}.id'.", f"{path}.id", "missing_required_parameter")
@@ -235,7 +274,10 @@ def check_call(call: Json, path: str) -> None:
 
 
 def check_pairs(messages: Sequence[Json]) -> None:
-    """The outputs of an assistant's calls stand directly after them, one for each."""
+    """The outputs of an assistant's calls stand directly after them, one for each.
+
+    :raises Refused: they do not.
+    """
     open_ids: list[str] = []
     for at, message in enumerate(messages):
         if message["role"] == "tool":
@@ -254,6 +296,10 @@ def check_pairs(messages: Sequence[Json]) -> None:
 
 
 def check_answered(open_ids: Sequence[str], at: int) -> None:
+    """Checks that no call is open where message *at* begins.
+
+    :raises Refused: one is.
+    """
     if open_ids:
         raise invalid(
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each"
@@ -266,6 +312,10 @@ def check_answered(open_ids: Sequence[str], at: int) -> None:
 
 
 def check_tools(body: Json) -> None:
+    """Checks the list of tools.
+
+    :raises Refused: it is no list, or a tool is not valid.
+    """
     tools = body.get("tools")
     if tools is not None and not isinstance(tools, list):
         raise invalid("Invalid type for 'tools': expected an array.", "tools", "invalid_type")
@@ -274,6 +324,10 @@ def check_tools(body: Json) -> None:
 
 
 def check_tool(tool: Any, path: str) -> None:
+    """Checks one tool; OpenRouter's own pass.
+
+    :raises Refused: its type or name is not valid.
+    """
     kind = kind_of(tool) if isinstance(tool, Mapping) else None
     if str(kind).startswith(ROUTERS):
         return
@@ -287,7 +341,10 @@ def check_tool(tool: Any, path: str) -> None:
 
 
 def check_choice(body: Json) -> None:
-    """What names tools has some to name."""
+    """What names tools has some to name.
+
+    :raises Refused: there are no tools, or not the ones that are named.
+    """
     tools = body.get("tools")
     for member in ("tool_choice", "parallel_tool_calls"):
         if body.get(member) is not None and not tools:
@@ -299,7 +356,10 @@ def check_choice(body: Json) -> None:
 
 
 def chosen(choice: Any) -> Iterator[Any]:
-    """The names in `tool_choice`."""
+    """Yields the names in `tool_choice`.
+
+    :raises Refused: `tool_choice` has no form that is known.
+    """
     if choice in (None, "none", "auto", "required", "any"):  # Mistral says `any`
         return
     kind = kind_of(choice) if isinstance(choice, Mapping) else None
@@ -316,14 +376,20 @@ def chosen(choice: Any) -> Iterator[Any]:
 
 
 def check_deepseek(messages: Sequence[Json]) -> None:
-    """DeepSeek's models want back what they thought before they called a tool; an empty text will do."""
+    """DeepSeek's models want back what they thought before they called a tool; an empty text will do.
+
+    :raises Refused: a call comes without it.
+    """
     for at, message in enumerate(messages):
         if objects(message, "tool_calls") and not isinstance(message.get("reasoning_content"), str):
             raise invalid(f"Missing `reasoning_content` field in the assistant message at message index {at}.")
 
 
 def check_template(messages: Sequence[Json]) -> None:
-    """One system message, at the beginning; something that the user said; arguments that are an object."""
+    """One system message, at the beginning; something that the user said; arguments that are an object.
+
+    :raises Refused: the template would fail.
+    """
     if any(message["role"] in ("system", "developer") for message in messages[1:]):
         raise template_error("System message must be at the beginning.")
     if not any(message["role"] == "user" for message in messages):
@@ -335,10 +401,12 @@ def check_template(messages: Sequence[Json]) -> None:
 
 
 def template_error(message: str) -> Refused:
+    """Returns the refusal of a chat template, as vLLM writes it."""
     return Refused(400, message, type="BadRequestError", code=None)
 
 
 def is_object(text: str) -> bool:
+    """Whether *text* is a JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except ValueError:
@@ -346,12 +414,12 @@ def is_object(text: str) -> bool:
 
 
 def kind_of(tool: Mapping[str, Any]) -> Any:
-    """The type of a tool or a choice; some servers take functions that do not say so."""
+    """Returns the type of a tool or a choice; some servers take functions that do not say so."""
     return tool.get("type") or ("function" if "function" in tool else None)
 
 
 def tools_of(body: Mapping[str, Any]) -> Iterator[Tool]:
-    """The functions and custom tools of a request; those that the server would run are none."""
+    """Yields the functions and custom tools of a request; those that the server would run are none."""
     for tool in objects(body, "tools"):
         kind = kind_of(tool)
         if kind in ("function", "custom"):

@@ -15,7 +15,7 @@ from .plan import Plan
 
 
 def items_of(input: Any, prefix: str) -> list[Json]:
-    """*input* as items, each with an id."""
+    """Returns *input* as items, each with an id."""
     if isinstance(input, str):
         input = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": input}]}]
     items = [item for item in input or [] if isinstance(item, dict)]
@@ -23,23 +23,26 @@ def items_of(input: Any, prefix: str) -> list[Json]:
 
 
 def query_of(query: bytes) -> dict[str, str]:
-    """The members of a query, the last of each."""
+    """Returns the members of a query, the last of each."""
     return {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
 
 
 def whole_number(text: str) -> int:
-    """*text* as a number; -1 where it is none, or one that nobody counts to."""
+    """Returns *text* as a number; -1 where it is none, or one that nobody counts to."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
 
 
 def listed(items: Sequence[Json], *, has_more: bool = False) -> Plan:
-    """*items* as a list object."""
+    """Returns *items* as a list object."""
     ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
     return json_reply({"object": "list", "data": list(items), **ends, "has_more": has_more})
 
 
 def page(items: Sequence[Json], query: bytes) -> Plan:
-    """The page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`."""
+    """Returns the page of *items* (oldest first) that *query* asks for, the latest first unless `order=asc`.
+
+    :raises Refused: `limit` or `after` is not valid.
+    """
     asked = query_of(query)
     ordered = items[:: 1 if asked.get("order") == "asc" else -1]
     limit = whole_number(asked.get("limit", "20"))
@@ -73,12 +76,12 @@ class Conversation:
     added: int = 0
 
     def shown(self) -> Plan:
-        """The conversation object."""
+        """Returns the conversation object."""
         about = {"created_at": self.created_at, "metadata": self.metadata}
         return json_reply({"id": self.id, "object": "conversation", **about})
 
     def add(self, items: Any) -> list[Json]:
-        """Take in *items*, and give them as they are listed."""
+        """Adds *items*, and returns them as they are listed."""
         prefix = f"msg_{self.id.removeprefix('conv_')}n{self.added:04x}i"
         new = [whole(item) for item in items_of(items, prefix)]
         self.added += len(new)
@@ -86,7 +89,10 @@ class Conversation:
         return new
 
     def find(self, item_id: str) -> Json:
-        """The item, or a refusal."""
+        """Returns the item.
+
+        :raises Refused: there is none; 404.
+        """
         for item in self.items:
             if item["id"] == item_id:
                 return item
@@ -104,7 +110,7 @@ class Conversations:
     # {base}/conversations...
 
     def create(self, body: Mapping[str, Any]) -> Plan:
-        """A new conversation, with the first items and the metadata that *body* gives."""
+        """Returns a new conversation, with the first items and the metadata that *body* gives."""
         items, metadata = given_items(body, least=0), given_metadata(body)
         self.made += 1
         made = Conversation(f"conv_{self.name}{self.made:08x}", EPOCH + self.made, metadata, [])
@@ -113,13 +119,19 @@ class Conversations:
         return made.shown()
 
     def find(self, id: str) -> Conversation:
-        """The conversation, or a refusal."""
+        """Returns the conversation.
+
+        :raises Refused: there is none; 404.
+        """
         if id not in self.kept:
             raise Refused(404, f"Conversation with id '{id}' not found.")
         return self.kept[id]
 
     def named_in(self, body: Mapping[str, Any]) -> Conversation | None:
-        """The conversation that a request for a response goes on with, None where it names none."""
+        """Returns the conversation that a request for a response goes on with, None where it names none.
+
+        :raises Refused: there is no such conversation, or a previous response is named too.
+        """
         named = body.get("conversation")
         if named is None:
             return None
@@ -132,7 +144,10 @@ class Conversations:
         return self.find(id)
 
     def answer(self, method: str, id: str, body: Mapping[str, Any]) -> Plan | None:
-        """Retrieve, update or delete; None where it is none of these."""
+        """Returns the answer to a retrieval, update or deletion, or None for another method.
+
+        :raises Refused: there is no such conversation, or the new metadata is missing.
+        """
         conversation = self.find(id)
         if method == "DELETE":
             del self.kept[id]
@@ -147,14 +162,14 @@ class Conversations:
     # {base}/conversations/{id}/items...
 
     def items(self, method: str, id: str, query: bytes, body: Mapping[str, Any]) -> Plan | None:
-        """Items listed or added; None where it is neither."""
+        """Returns the items listed or added, or None for another method."""
         conversation = self.find(id)
         if method == "POST":
             return listed(conversation.add(given_items(body, least=1)))
         return page(conversation.items, query) if method == "GET" else None
 
     def item(self, method: str, id: str, item_id: str) -> Plan | None:
-        """One item retrieved or deleted; None where it is neither."""
+        """Returns one item retrieved or deleted, or None for another method."""
         conversation = self.find(id)
         item = conversation.find(item_id)
         if method == "DELETE":
@@ -164,7 +179,7 @@ class Conversations:
 
 
 def whole(item: Json) -> Json:
-    """*item* as lists show it: with a type, a message with parts and a status."""
+    """Returns *item* as lists show it: with a type, a message with parts and a status."""
     if item.get("type", "message") != "message":
         return item
     content = item.get("content")
@@ -175,7 +190,10 @@ def whole(item: Json) -> Json:
 
 
 def given_items(body: Mapping[str, Any], *, least: int) -> Sequence[Json]:
-    """The items that *body* brings, at least so many, or a refusal."""
+    """Returns the items that *body* brings, at least *least*.
+
+    :raises Refused: they are too few, too many, or no list of objects.
+    """
     items = body.get("items")
     if items is None and least == 0:
         return []
@@ -187,7 +205,10 @@ def given_items(body: Mapping[str, Any], *, least: int) -> Sequence[Json]:
 
 
 def given_metadata(body: Mapping[str, Any]) -> Json:
-    """The metadata that *body* gives, or a refusal."""
+    """Returns the metadata that *body* gives, or an empty object.
+
+    :raises Refused: it is no object of at most 16 strings.
+    """
     metadata = body.get("metadata")
     if metadata is None:
         return {}
@@ -199,7 +220,7 @@ def given_metadata(body: Mapping[str, Any]) -> Json:
 
 
 def remember(kept: dict[str, Any], id: str, value: object) -> None:
-    """Put *value* under *id*; the oldest make room."""
+    """Puts *value* under *id*; the oldest make room."""
     kept[id] = value
     while len(kept) > MOST:
         del kept[next(iter(kept))]

@@ -19,7 +19,7 @@ class Fault(Protocol):
     """Turns the plan of a good reply into that of a bad one. Write your own with one method."""
 
     def apply(self, plan: Plan) -> Plan:
-        """The plan with the fault in it.
+        """Returns the plan with the fault in it.
 
         :raises ValueError: this reply cannot fail in this way.
         """
@@ -40,11 +40,12 @@ class Malformed:
     content_type: str = "application/json"
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         return plan.instead(unary(200, ((b"content-type", self.content_type.encode()),), self.body))
 
 
 def Html(body: bytes = b"<!doctype html><title>502</title><h1>Bad Gateway</h1>") -> Malformed:
-    """A web page with status 200, as proxies send."""
+    """Returns a web page with status 200, as proxies send."""
     return Malformed(body, "text/html; charset=utf-8")
 
 
@@ -61,6 +62,7 @@ class MalformedEvent:
     data: bytes = b"data: {not json\n\n"
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         return plan.insert(self.after_events, Body(self.data))
 
 
@@ -71,6 +73,10 @@ class ContentType:
     content_type: str
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`.
+
+        :raises ValueError: the reply has no headers.
+        """
         head = _head(plan)
         others = tuple((name, value) for name, value in head.headers if name != b"content-type")
         return plan.with_head(replace(head, headers=((b"content-type", self.content_type.encode()), *others)))
@@ -81,6 +87,10 @@ class Swapped:
     """JSON though a stream was asked for, or a stream though it was not."""
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`.
+
+        :raises ValueError: the reply has no other form.
+        """
         if plan.swapped is None:
             raise ValueError("only an answer of the model has another form")
         return plan.instead(plan.swapped)
@@ -93,6 +103,7 @@ class NoTerminal:
     done: bool = False
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         kept = tuple(step for step in plan.steps if not (isinstance(step, Body) and self._ends(plan, step.data)))
         return replace(plan, steps=kept)
 
@@ -107,12 +118,16 @@ class ExtraHeaders:
     headers: HeaderList
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`.
+
+        :raises ValueError: the reply has no headers.
+        """
         head = _head(plan)
         return plan.with_head(replace(head, headers=head.headers + encoded(self.headers)))
 
 
 def SetCookie(cookie: str = "__cf_bm=scripted; path=/; HttpOnly; Secure") -> ExtraHeaders:
-    """A cookie on the reply, as providers behind a CDN set them."""
+    """Returns a cookie on the reply, as providers behind a CDN set them."""
     return ExtraHeaders([("set-cookie", cookie)])
 
 
@@ -124,6 +139,10 @@ class Oversize:
     after_events: int = 1
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`.
+
+        :raises ValueError: the reply has no headers.
+        """
         if plan.streamed:
             opening, closing = plan.wire.endless
             return plan.insert(self.after_events, Body(opening), Fill(self.size), Body(closing))
@@ -163,6 +182,7 @@ class Status:
     content_type: str = "application/json"
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         headers: Headers = ((b"content-type", self.content_type.encode()), *encoded(self.headers))
         if self.retry_after is not None:
             headers += ((b"retry-after", str(self.retry_after).encode("latin-1")),)
@@ -193,6 +213,10 @@ class ErrorInside:
     status: int = 500
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`.
+
+        :raises ValueError: the API that answers has no such form.
+        """
         failure = Failure(status=self.status, message=self.message, type=self.type, code=self.code)
         event = plan.wire.error_inside(failure, self.form, self.after_events, plan.response)
         if plan.streamed:
@@ -222,6 +246,10 @@ class Cut:
     reset: bool = False
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`.
+
+        :raises ValueError: no place was given, or the reply has no such place.
+        """
         if self.before_head:
             return replace(plan, steps=(Close(self.reset),))
         if self.after_events is not None:
@@ -265,6 +293,7 @@ class Garbage:
     data: bytes = b"\x16\x03\x01\x00\xff\xfe not HTTP\r\n\r\n"
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         return replace(plan, steps=(Raw(self.data),))
 
 
@@ -275,6 +304,7 @@ class Trailing:
     data: bytes = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         return replace(plan, steps=(*plan.steps, Raw(self.data)))
 
 
@@ -289,6 +319,7 @@ class Stall:
     after_events: int | None = None
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         if self.after_events is None:
             return replace(plan, steps=(Hold(), *plan.steps))
         return plan.insert(self.after_events, Hold())
@@ -302,6 +333,7 @@ class Slow:
     pause: float = 0.0
 
     def apply(self, plan: Plan) -> Plan:
+        """See `Fault.apply`."""
         return replace(plan, steps=tuple(piece for step in plan.steps for piece in self._pieces(step)))
 
     def _pieces(self, step: Step) -> tuple[Step, ...]:

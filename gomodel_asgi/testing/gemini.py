@@ -26,7 +26,7 @@ CALLED = "Model generated function call(s)."
 
 
 def generated(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool, sse: bool) -> Plan:
-    """The reply, as a stream or whole; *suffix* goes into its ids. A stream without *sse* is one JSON list."""
+    """Returns the reply, as a stream or whole; *suffix* goes into its ids. A stream without *sse* is one JSON list."""
     writer = Writer(prompt, answer, suffix)
     value, chunks = writer.whole(), list(writer.chunks())
     one = unary(200, JSON, json.dumps(value).encode(), value)
@@ -35,7 +35,7 @@ def generated(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool, sse:
 
 
 def as_list(chunks: list[Json]) -> Iterator[bytes]:
-    """*chunks* as the pieces of one JSON list."""
+    """Yields *chunks* as the pieces of one JSON list."""
     for number, chunk in enumerate(chunks):
         end = b"]\r\n" if number == len(chunks) - 1 else b""
         yield (b"," if number else b"[") + json.dumps(chunk).encode() + end
@@ -55,7 +55,7 @@ class Writer:
     # The parts...
 
     def function_calls(self) -> Iterator[Json]:
-        """A part for each call. Arguments come as an object: what is none ends the answer as malformed."""
+        """Yields a part for each call. Arguments come as an object: what is none ends the answer as malformed."""
         for number, call in enumerate(self.said.calls):
             try:
                 arguments = json.loads(as_function(self.prompt, call))
@@ -70,7 +70,7 @@ class Writer:
             yield {"functionCall": value, **(self.signed("call") if number == 0 else {})}
 
     def signed(self, mark: str) -> Json:
-        """The signature of a part; older models sign what they have thought about only."""
+        """Returns the signature of a part; older models sign what they have thought about only."""
         wanted = signs(self.prompt.model) or self.said.thought
         return {"thoughtSignature": signature_of(self.suffix + mark)} if wanted else {}
 
@@ -93,7 +93,7 @@ class Writer:
         return {"finishReason": "STOP", **({"finishMessage": CALLED} if self.calls else {})}
 
     def usage(self, output: int) -> Json:
-        """The counts so far: thoughts apart from the answer, cached tokens among those of the prompt."""
+        """Returns the counts so far: thoughts apart from the answer, cached tokens among those of the prompt."""
         said = self.said
         counts = {
             "promptTokenCount": said.input,
@@ -109,6 +109,7 @@ class Writer:
     # In one piece...
 
     def whole(self) -> Json:
+        """Returns the answer as one GenerateContentResponse."""
         parts: list[Json] = [{"text": "".join(self.thought), "thought": True}] if self.thought else []
         if self.said.text:
             signed = {} if self.calls else self.signed("text")
@@ -120,11 +121,13 @@ class Writer:
 
     @property
     def output(self) -> int:
+        """Tokens of the answer, thoughts not counted."""
         return self.said.output - self.said.reasoning
 
     # In chunks...
 
     def chunks(self) -> Iterator[Json]:
+        """Yields the answer as the responses of a stream."""
         parts = list(self.streamed())
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
@@ -134,7 +137,7 @@ class Writer:
             yield {"candidates": [{"content": content, **ending, "index": 0}], "usageMetadata": usage, **self.about}
 
     def streamed(self) -> Iterator[Json]:
-        """The parts, bit by bit; the signature of a text stands on an empty one at its end."""
+        """Yields the parts, bit by bit; the signature of a text stands on an empty one at its end."""
         for word in self.thought:
             yield {"text": word, "thought": True}
         for word in self.said.text:
@@ -165,20 +168,26 @@ class GeminiApi(Api):
         self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> GeminiWire:
+        """See `Api.wire`."""
         return GeminiWire(unquote(request.path).endswith(":" + STREAM))
 
     def key(self, request: ReceivedRequest) -> str:
+        """Returns the key of the header, the bearer token or the query; see `Api.key`."""
         query = parse_qs(request.query.decode("latin-1")).get("key", [""])
         bearer = (request.header("authorization") or "").removeprefix("Bearer ")
         return request.header("x-goog-api-key") or bearer or query[0]
 
     def wrong_key(self, given: str) -> Refused:
-        """A key that is wrong is an argument that is wrong here; one that is missing, a caller without permission."""
+        """Returns the refusal of a key: 403 for one that is missing, 400 for a wrong one, which is an argument here."""
         if not given:
             return Refused(403, "Method doesn't allow unregistered callers (callers without established identity).")
         return Refused(400, f"API key not valid. Please pass a valid API key: {given}.", code="API_KEY_INVALID")
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         path = unquote(request.path)
         if match := GENERATE.fullmatch(path):
             require_method("POST", request)
@@ -223,7 +232,7 @@ class GeminiApi(Api):
 
 
 def described(name: str) -> Mapping[str, Any]:
-    """One entry of the list of models."""
+    """Returns one entry of the list of models."""
     limits = {"inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536}
     methods = ["generateContent", "countTokens"]
     about = {"name": f"models/{name}", "version": "001", "displayName": name}
@@ -231,7 +240,7 @@ def described(name: str) -> Mapping[str, Any]:
 
 
 def counted(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is to be counted: contents, or a whole request.
+    """Returns what is to be counted: contents, or a whole request.
 
     :raises Refused: both are there.
     """

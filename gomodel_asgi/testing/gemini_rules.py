@@ -49,6 +49,7 @@ IMAGES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif")
 
 
 def invalid(message: str, field: str | None = None) -> Refused:
+    """Returns the refusal of an invalid argument."""
     return Refused(400, message, param=field)
 
 
@@ -77,6 +78,10 @@ def check(model: str, body: Json, *, public: bool) -> None:
 
 
 def known(value: Json, names: frozenset[str], path: str) -> None:
+    """Checks that *value* has only members with these *names*.
+
+    :raises Refused: it has another.
+    """
     for name in value:
         if name not in names:
             where = f" at '{path}'" if path else ""
@@ -87,6 +92,10 @@ def known(value: Json, names: frozenset[str], path: str) -> None:
 
 
 def check_parts(content: Json, path: str) -> None:
+    """Checks the parts of a content, each by itself.
+
+    :raises Refused: one is not valid.
+    """
     known(content, frozenset({"role", "parts"}), path)
     parts = objects(content, "parts")
     if not parts:
@@ -104,6 +113,10 @@ def check_parts(content: Json, path: str) -> None:
 
 
 def check_held(kind: str, value: Any, where: str) -> None:
+    """Checks what a part holds: data, a function call or its response.
+
+    :raises Refused: it is not valid.
+    """
     if kind == "inlineData":
         check_inline(value, where)
     elif kind == "functionCall":
@@ -119,11 +132,19 @@ def check_held(kind: str, value: Any, where: str) -> None:
 
 
 def check_name(value: Json, where: str) -> None:
+    """Checks the name of a function that is called or answered.
+
+    :raises Refused: it is missing.
+    """
     if not value.get("name"):
         raise invalid(f"* GenerateContentRequest.{where}.name: Name cannot be empty.\n")
 
 
 def check_inline(data: Json, where: str) -> None:
+    """Checks data in a part.
+
+    :raises Refused: it is not base64, or an image of another media type than the API takes.
+    """
     kind = str(data.get("mimeType"))
     plain = data.get("data")
     if isinstance(plain, str):
@@ -135,11 +156,15 @@ def check_inline(data: Json, where: str) -> None:
 
 
 def held(content: Json, kind: str) -> list[Json]:
+    """Returns what the parts of *content* hold under *kind*."""
     return [part[kind] for part in objects(content, "parts") if kind in part]
 
 
 def check_turns(contents: Sequence[Json]) -> None:
-    """A turn that calls follows the user or responses, and as many responses follow it."""
+    """A turn that calls follows the user or responses, and as many responses follow it.
+
+    :raises Refused: one does not.
+    """
     for at, content in enumerate(contents):
         calls, responses = held(content, "functionCall"), held(content, "functionResponse")
         before = contents[at - 1] if at else {}
@@ -162,7 +187,10 @@ def check_turns(contents: Sequence[Json]) -> None:
 
 
 def check_matched(calls: Sequence[Json], responses: Iterable[Json]) -> None:
-    """Each response names a call by its id, or where one of them has none, by the name of the function."""
+    """Each response names a call by its id, or where one of them has none, by the name of the function.
+
+    :raises Refused: they do not.
+    """
     waiting = list(calls)
     for response in responses:
         answered = next((call for call in waiting if answers(response, call)), None)
@@ -172,13 +200,17 @@ def check_matched(calls: Sequence[Json], responses: Iterable[Json]) -> None:
 
 
 def answers(response: Json, call: Json) -> bool:
+    """Whether *response* belongs to *call*: by id where both have one, else by name."""
     member = "id" if "id" in response and "id" in call else "name"
     same: bool = response[member] == call[member]
     return same
 
 
 def check_signatures(contents: Sequence[Json]) -> None:
-    """Each step of the current turn has the signature on its first call."""
+    """Each step of the current turn has the signature on its first call.
+
+    :raises Refused: one is missing, or is none of ours.
+    """
     begin = 0
     for at, content in enumerate(contents):
         if content.get("role") != "model" and not held(content, "functionResponse"):
@@ -201,6 +233,10 @@ def check_signatures(contents: Sequence[Json]) -> None:
 
 
 def check_tools(model: str, body: Json, config: Json, *, public: bool) -> None:
+    """Checks tools, their configuration, and what the *model* can combine.
+
+    :raises Refused: a declaration is not valid, twice there, or cannot be combined.
+    """
     functions: list[Json] = []
     hosted: list[str] = []
     for at, tool in enumerate(objects(body, "tools")):
@@ -226,6 +262,10 @@ def check_tools(model: str, body: Json, config: Json, *, public: bool) -> None:
 
 
 def check_combination(model: str, functions: bool, hosted: bool, config: Json) -> None:
+    """Checks that the *model* takes functions, hosted tools and JSON together.
+
+    :raises Refused: it does not.
+    """
     if combines(model):
         return
     if functions and hosted:
@@ -236,6 +276,10 @@ def check_combination(model: str, functions: bool, hosted: bool, config: Json) -
 
 
 def check_function(function: Json, path: str) -> None:
+    """Checks one function declaration.
+
+    :raises Refused: a member is unknown, or its name or schema is not valid.
+    """
     known(function, DECLARATION, path)
     if not FUNCTION_NAME.fullmatch(str(function.get("name", ""))):
         raise invalid(
@@ -249,6 +293,10 @@ def check_function(function: Json, path: str) -> None:
 
 
 def check_schema(schema: Any, path: str) -> None:
+    """Checks a schema in OpenAPI's form, and those inside it.
+
+    :raises Refused: a member is unknown, or an object has no properties.
+    """
     if not isinstance(schema, Mapping):
         return
     known(schema, SCHEMA, path)
@@ -263,6 +311,10 @@ def check_schema(schema: Any, path: str) -> None:
 
 
 def check_calling(config: Json, names: Sequence[str]) -> None:
+    """Checks the configuration of function calling against the declared *names*.
+
+    :raises Refused: it contradicts them.
+    """
     allowed = listed(config, "allowedFunctionNames")
     if allowed and config.get("mode") not in ("ANY", "VALIDATED"):
         raise invalid("Allowed function names should be set only when function calling mode is ANY.")
@@ -277,6 +329,10 @@ def check_calling(config: Json, names: Sequence[str]) -> None:
 
 
 def check_config(model: str, config: Json) -> None:
+    """Checks `generationConfig`.
+
+    :raises Refused: a member is unknown or out of its range.
+    """
     known(config, CONFIG, "generation_config")
     check_schema(config.get("responseSchema"), "generation_config.response_schema")
     schema = config.get("responseSchema") or config.get("responseJsonSchema")
@@ -292,6 +348,10 @@ def check_config(model: str, config: Json) -> None:
 
 
 def check_thinking(model: str, thinking: Json) -> None:
+    """Checks `thinkingConfig` against what the *model* can do.
+
+    :raises Refused: it cannot.
+    """
     budget, level = thinking.get("thinkingBudget"), thinking.get("thinkingLevel")
     if thinking and version_of(model) < (2, 5):
         raise invalid(f"Thinking is not enabled for models/{model}")

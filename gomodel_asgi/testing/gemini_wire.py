@@ -28,7 +28,7 @@ STATUSES: Mapping[int, str] = {
 
 
 def event(value: Mapping[str, Any]) -> bytes:
-    """*value* as an event, with the line ends that Google sends."""
+    """Returns *value* as an event, with the line ends that Google sends."""
     return b"data: %s\r\n\r\n" % json.dumps(value, ensure_ascii=False).encode()
 
 
@@ -46,9 +46,11 @@ class GeminiWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {}
 
     def error(self, failure: Failure) -> Any:
+        """See `Wire.error`."""
         return [self._error(failure)] if self.listed else self._error(failure)
 
     def _error(self, failure: Failure) -> Json:
@@ -58,21 +60,27 @@ class GeminiWire:
         return {"error": {**error, "details": details} if details else error}
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: the Gemini API has no error of this *form*.
+        """
         if form not in (None, "body"):
             raise ValueError(f"the Gemini API has no error of the form '{form}'")
         return self._error(failure)
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return event(value)
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         chunk = data_of(event)
         candidates = chunk.get("candidates") if isinstance(chunk, Mapping) else None
         return candidates is not None and any(candidate.get("finishReason") for candidate in candidates)
 
 
 def details_of(failure: Failure) -> list[Json]:
-    """What else the error says: its reason, the field, when to try again."""
+    """Returns what else the error says: its reason, the field, when to try again."""
     details: list[Json] = []
     if failure.code is not None:
         about = {"reason": failure.code, "domain": "googleapis.com"}
@@ -94,7 +102,7 @@ NEWEST = (99, 0)
 
 
 def version_of(model: str) -> tuple[int, int]:
-    """The version of *model*; one without a number, such as `gemini-flash-latest`, is the newest."""
+    """Returns the version of *model*; one without a number, such as `gemini-flash-latest`, is the newest."""
     found = NAME.search(model)
     return (int(found[1]), int(found[2] or 0)) if found else NEWEST
 
@@ -124,12 +132,12 @@ UNDERSCORE = re.compile(r"_([a-z])")
 
 
 def camel(name: str) -> str:
-    """*name* in camel case."""
+    """Returns *name* in camel case."""
     return UNDERSCORE.sub(lambda found: found[1].upper(), name)
 
 
 def normal(value: Any) -> Any:
-    """*value* with all names of members in camel case."""
+    """Returns *value* with all names of members in camel case."""
     if isinstance(value, list):
         return [normal(each) for each in value]
     if not isinstance(value, dict):
@@ -144,7 +152,7 @@ Object = Mapping[str, Any]
 
 
 def prompt_of(model: str, body: Object) -> Prompt:
-    """*body*, which keeps the rules."""
+    """Returns the prompt of *body*, which keeps the rules."""
     config = body.get("generationConfig") or {}
     tools = tuple(tools_of(body))
     return Prompt(
@@ -161,12 +169,12 @@ def prompt_of(model: str, body: Object) -> Prompt:
 
 
 def text_of(parts: Sequence[Object]) -> str:
-    """The texts of *parts*, thoughts left out, joined."""
+    """Returns the texts of *parts*, thoughts left out, joined."""
     return " ".join(str(part["text"]) for part in parts if part.get("text") and not part.get("thought"))
 
 
 def messages_of(contents: Sequence[Object]) -> Iterator[Message]:
-    """Each thing said, thought, called or put out; the texts and media of one content stand together."""
+    """Yields each thing said, thought, called or put out; the texts and media of one content stand together."""
     for content in contents:
         parts = objects(content, "parts")
         for part in parts:
@@ -185,7 +193,7 @@ def messages_of(contents: Sequence[Object]) -> Iterator[Message]:
 
 
 def output_of(response: Any) -> str:
-    """The output of a tool: the text in it, if there is nothing else."""
+    """Returns the output of a tool: the text in it, if there is nothing else."""
     if isinstance(response, Mapping) and len(response) == 1:
         (value,) = response.values()
         if isinstance(value, str):
@@ -194,7 +202,7 @@ def output_of(response: Any) -> str:
 
 
 def media_of(parts: Sequence[Object]) -> Iterator[str]:
-    """The images and files in *parts*."""
+    """Yields the images and files in *parts*."""
     for part in parts:
         if inline := part.get("inlineData"):
             yield f"data:{inline['mimeType']};base64,{inline['data']}"
@@ -203,14 +211,14 @@ def media_of(parts: Sequence[Object]) -> Iterator[str]:
 
 
 def tools_of(body: Object) -> Iterator[Tool]:
-    """The functions that may be called; the provider's own tools are none."""
+    """Yields the functions that may be called; the provider's own tools are none."""
     for tool in objects(body, "tools"):
         for function in objects(tool, "functionDeclarations"):
             yield Tool(function["name"], function.get("parametersJsonSchema") or function.get("parameters") or {})
 
 
 def demanded(config: Any, tools: Sequence[Tool]) -> list[str]:
-    """The names of which the tool configuration demands one."""
+    """Returns the names of which the tool configuration demands one."""
     calling = (config or {}).get("functionCallingConfig") or {}
     if calling.get("mode") != "ANY":
         return []
@@ -218,7 +226,7 @@ def demanded(config: Any, tools: Sequence[Tool]) -> list[str]:
 
 
 def schema_of(config: Object) -> Object | None:
-    """The schema of the answer; an empty one for JSON without a schema."""
+    """Returns the schema of the answer; an empty one for JSON without a schema."""
     if config.get("responseMimeType") != "application/json":
         return None
     return config.get("responseJsonSchema") or config.get("responseSchema") or {}
@@ -237,7 +245,7 @@ STAND_INS = ("skip_thought_signature_validator", "context_engineering_is_the_way
 
 
 def signature_of(mark: str) -> str:
-    """A thought signature."""
+    """Returns a thought signature."""
     return base64.b64encode(OWN + mark.encode()).decode()
 
 

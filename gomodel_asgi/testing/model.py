@@ -51,7 +51,7 @@ class Tool:
     namespace: str | None = None
 
     def wrapped(self, text: str) -> Json:
-        """Free text as the arguments of a function: its first parameter that is a string."""
+        """Returns free text as the arguments of a function: its first parameter that is a string."""
         members = self.parameters.get("properties")
         found = members.items() if isinstance(members, Mapping) else ()
         return {next((name for name, schema in found if is_string(schema)), "input"): text}
@@ -98,8 +98,9 @@ class Prompt:
         return tuple(reversed(found))
 
     def tool(self, name: str) -> Tool | None:
-        """The tool of this name, None where it is not offered. One that was in a namespace is found by its own name
-        too, where a gateway has made one name of both (`crm__lookup`)."""
+        """Returns the tool of this name, None where it is not offered. One that was in a namespace is found by its own
+        name too, where a gateway has made one name of both (`crm__lookup`).
+        """
         exact = next((tool for tool in self.tools if tool.name == name), None)
         joined = [tool for tool in self.tools if tool.name.endswith(f"__{name}")]
         return exact or (joined[0] if len(joined) == 1 else None)
@@ -117,23 +118,23 @@ PIECE = 8
 
 
 def words(text: str) -> list[str]:
-    """*text* in the pieces in which it is streamed and counted: words with the space before them."""
+    """Returns *text* in the pieces in which it is streamed and counted: words with the space before them."""
     return WORD.findall(text)
 
 
 def listed(holder: Any, name: str) -> list[Any]:
-    """The list *name* in *holder*, empty where it is none."""
+    """Returns the list *name* in *holder*, empty where it is none."""
     value = holder.get(name) if isinstance(holder, Mapping) else None
     return value if isinstance(value, list) else []
 
 
 def objects(holder: Any, name: str) -> list[Mapping[str, Any]]:
-    """The objects in the list *name* of *holder*."""
+    """Returns the objects in the list *name* of *holder*."""
     return [each for each in listed(holder, name) if isinstance(each, Mapping)]
 
 
 def count(prompt: Prompt) -> int:
-    """How long a prompt is, in words."""
+    """Returns how long a prompt is, in words."""
     texts = [prompt.instructions, *(message.text for message in prompt.messages)]
     return max(1, sum(len(words(text)) for text in texts))
 
@@ -142,7 +143,7 @@ def count(prompt: Prompt) -> int:
 
 
 def default_answer(prompt: Prompt) -> Answer:
-    """What the model says when the test has not scripted anything."""
+    """Returns what the model says when the test has not scripted anything."""
     reasoning = "The user wants an answer." if prompt.thinks else None
     wanted = [tool for tool in prompt.tools if tool.name in prompt.demanded]
     if wanted and prompt.last.role != "tool":
@@ -151,7 +152,7 @@ def default_answer(prompt: Prompt) -> Answer:
 
 
 def default_text(prompt: Prompt) -> str:
-    """The echo of what was said last, or an example of the schema that the request gives."""
+    """Returns the echo of what was said last, or an example of the schema that the request gives."""
     said = prompt.last.text
     if prompt.schema is not None:
         return json.dumps(example(prompt.schema, said) if prompt.schema else {"said": said})
@@ -159,15 +160,16 @@ def default_text(prompt: Prompt) -> str:
 
 
 def call_of(tool: Tool) -> ToolCall:
-    """A call of *tool*."""
+    """Returns a call of *tool*."""
     if tool.custom:
         return ToolCall(tool.name, "as you wish", custom=True)
     return ToolCall(tool.name, json.dumps(example(tool.parameters, "Paris")))
 
 
 def example(schema: Any, text: str, root: Any = None, depth: int = 8) -> Any:
-    """A value that fits a JSON Schema of the common kind; *text* stands where any string may. References are looked up
-    in *root*, the schema itself if None."""
+    """Returns a value that fits a JSON Schema of the common kind; *text* stands where any string may. References are
+    looked up in *root*, the schema itself if None.
+    """
     root = schema if root is None else root
     if not isinstance(schema, Mapping) or depth == 0:
         return {}
@@ -197,7 +199,7 @@ def example(schema: Any, text: str, root: Any = None, depth: int = 8) -> Any:
 
 
 def referred(root: Any, reference: str) -> Any:
-    """What *reference* (`#/$defs/City`) names in *root*."""
+    """Returns what *reference* (`#/$defs/City`) names in *root*."""
     for name in reference.removeprefix("#").strip("/").split("/"):
         root = root.get(name) if isinstance(root, Mapping) else None
     return root
@@ -229,7 +231,7 @@ class Speech:
 
 
 def speech(prompt: Prompt, answer: Answer) -> Speech:
-    """*answer* to *prompt*, at most as long as it allows."""
+    """Returns *answer* to *prompt*, at most as long as it allows."""
     thought = words(answer.reasoning or "")
     most = prompt.max_output_tokens
     answer, short = limited(answer, None if most is None else max(0, most - len(thought)))
@@ -249,13 +251,13 @@ def speech(prompt: Prompt, answer: Answer) -> Speech:
 
 
 def as_offered(prompt: Prompt, call: ToolCall) -> ToolCall:
-    """*call* by the name under which its tool is offered."""
+    """Returns *call* by the name under which its tool is offered."""
     tool = prompt.tool(call.name)
     return call if tool is None else replace(call, name=tool.name)
 
 
 def limited(answer: Answer, most: int | None) -> tuple[Answer, bool]:
-    """*answer* with a text of at most *most* words, and whether some are missing."""
+    """Returns *answer* with a text of at most *most* words, and whether some are missing."""
     said = words(answer.text or "")
     if most is None or len(said) <= most:
         return answer, False
@@ -263,13 +265,13 @@ def limited(answer: Answer, most: int | None) -> tuple[Answer, bool]:
 
 
 def pieces(text: str) -> Iterator[str]:
-    """*text* in the pieces in which arguments are streamed."""
+    """Yields *text* in the pieces in which arguments are streamed."""
     for start in range(0, len(text), PIECE):
         yield text[start : start + PIECE]
 
 
 def as_function(prompt: Prompt, call: ToolCall) -> str:
-    """The arguments of *call* as JSON text; free text is wrapped as the function that was offered takes it."""
+    """Returns the arguments of *call* as JSON text; free text is wrapped as the function that was offered takes it."""
     if not call.custom:
         return call.text()
     tool = prompt.tool(call.name) or Tool(call.name)
@@ -291,7 +293,7 @@ def is_base64(data: object) -> bool:
 
 
 def media_type_of(url: str) -> str | None:
-    """The media type of a `data:` URL with sound base64 in it, None for any other URL."""
+    """Returns the media type of a `data:` URL with sound base64 in it, None for any other URL."""
     head, comma, data = url.partition(",")
     if not head.startswith("data:") or not head.endswith(";base64") or not comma or not is_base64(data):
         return None

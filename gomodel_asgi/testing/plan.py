@@ -56,7 +56,7 @@ class Fill:
     byte: bytes = b"x"
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes, 64 KiB at a time."""
+        """Yields the bytes, 64 KiB at a time."""
         piece = self.byte * min(self.size, 1 << 16)
         for start in range(0, self.size, 1 << 16):
             yield piece[: self.size - start]
@@ -128,7 +128,7 @@ class Plan:
         return tuple(step.data for step in self.steps if isinstance(step, Body))
 
     def position(self, events: int) -> int:
-        """Where in `steps` the head and the first *events* pieces of the body end."""
+        """Returns where in `steps` the head and the first *events* pieces of the body end."""
         seen = -1
         for index, step in enumerate(self.steps):
             seen += isinstance(step, Head | Body)
@@ -137,25 +137,25 @@ class Plan:
         return len(self.steps) - isinstance(self.steps[-1], End)
 
     def insert(self, events: int, *steps: Step) -> Plan:
-        """The plan with *steps* after the first *events* pieces."""
+        """Returns the plan with *steps* after the first *events* pieces."""
         at = self.position(events)
         return replace(self, steps=self.steps[:at] + steps + self.steps[at:])
 
     def cut(self, events: int, *steps: Step) -> Plan:
-        """The plan up to and with the first *events* pieces, ended by *steps*."""
+        """Returns the plan up to and with the first *events* pieces, ended by *steps*."""
         return replace(self, steps=self.steps[: self.position(events)] + steps)
 
     def instead(self, other: Plan) -> Plan:
-        """*other* in place of this plan, from the same API."""
+        """Returns *other* as a plan of the same API, to stand in place of this one."""
         return replace(other, wire=self.wire)
 
     def with_head(self, head: Head) -> Plan:
-        """The plan with another status or other headers."""
+        """Returns the plan with another status or other headers."""
         return replace(self, steps=tuple(head if isinstance(step, Head) else step for step in self.steps))
 
 
 def unary(status: int, headers: Headers, body: bytes, response: Mapping[str, Any] | None = None) -> Plan:
-    """A reply of one piece, with its length."""
+    """Returns a reply of one piece, with its length."""
     return Plan((Head(status, headers, len(body)), *((Body(body),) if body else ()), End()), response)
 
 
@@ -173,7 +173,7 @@ HeaderList = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 def encoded(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:
-    """*headers* as pairs of bytes, names in lower case."""
+    """Returns *headers* as pairs of bytes, names in lower case."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs)
 
@@ -196,7 +196,7 @@ class ToolCall:
     custom: bool = False
 
     def text(self) -> str:
-        """The arguments as text."""
+        """Returns the arguments as text."""
         return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
 
 
@@ -236,7 +236,7 @@ class Reply:
     raw: bytes | None = field(default=None)
 
     def plan(self) -> Plan:
-        """The reply as steps."""
+        """Returns the reply as steps."""
         if self.raw is not None:
             return Plan((Raw(self.raw),))
         headers = ((b"content-type", self.content_type.encode("latin-1")), *encoded(self.headers))
@@ -247,14 +247,14 @@ class Reply:
         return unary(self.status, headers, self.data())
 
     def data(self) -> bytes:
-        """The body as bytes."""
+        """Returns the body as bytes."""
         if isinstance(self.body, bytes):
             return self.body
         return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
 
 
 def events_of(stream: bytes) -> tuple[bytes, ...]:
-    """*stream* cut after each blank line, whichever line ends it uses."""
+    """Returns *stream* cut after each blank line, whichever line ends it uses."""
     ends = b"\r\n\r\n" if b"\r\n\r\n" in stream else b"\n\n"
     pieces = stream.split(ends)
     whole = tuple(piece + ends for piece in pieces[:-1])

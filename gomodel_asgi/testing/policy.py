@@ -45,7 +45,7 @@ def run_policy(
     response_id: str | None = None,
     previous: PreviousResponse | None = None,
 ) -> Decision:
-    """The Target that *policy* gives for a request.
+    """Returns the Target that *policy* gives for a request.
 
     *body* is JSON, or what to write as JSON; *headers* are the client's; *user* and *state* are what the host's
     middlewares would have put into *scope*, which may hold more. *providers* are the configured ones; a string stands

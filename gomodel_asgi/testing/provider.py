@@ -102,7 +102,7 @@ class FakeProvider:
     # Scripting...
 
     def script(self, *steps: Said | Scripted | Iterable[Said | Scripted]) -> None:
-        """Queue what the next requests get, one step each; what comes after them is answered as usual.
+        """Queues what the next requests get, one step each; what comes after them is answered as usual.
 
         A step may be a function of the `Prompt` that gives the `Answer`: for replies that depend on what was sent. An
         exception in it (a failed assertion) is a 500 to the client, and is raised again when serving ends.
@@ -116,16 +116,16 @@ class FakeProvider:
                 self.script(*step)
 
     def fail_next(self, *faults: Fault) -> None:
-        """Queue one request that goes wrong; several *faults* all happen to it, in this order."""
+        """Queues one request that goes wrong; several *faults* all happen to it, in this order."""
         self._queue.append(Scripted(None, faults))
 
     def release(self) -> None:
-        """Let every reply that has been begun go on past its `Stall`; later requests stall anew."""
+        """Lets every reply that has been begun go on past its `Stall`; later requests stall anew."""
         released, self._released = self._released, Signal()
         released.set()
 
     def clear(self) -> None:
-        """Forget the journal, the queue, failures of scripted functions, all stored responses and conversations."""
+        """Forgets the journal, the queue, failures of scripted functions, all stored responses and conversations."""
         self.requests.clear()
         self._queue.clear()
         self._failures.clear()
@@ -134,7 +134,7 @@ class FakeProvider:
     # Watching...
 
     async def received(self, count: int = 1) -> ReceivedRequest:
-        """Wait until *count* requests have come in all, and give the last of these; bound it with `fail_after`."""
+        """Waits until *count* requests have come in all, and returns the last of these. Bound it with `fail_after`."""
         arrived = Signal()
         self._expected.append((count, arrived))
         self._announce()
@@ -181,7 +181,7 @@ class FakeProvider:
 
     @asynccontextmanager
     async def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Self]:
-        """Serve on a real socket while the block lasts, by default on loopback and a free port.
+        """Serves on a real socket while the block lasts, by default on loopback and a free port.
 
         :raises Exception: what a scripted function raised meanwhile.
         """
@@ -198,7 +198,11 @@ class FakeProvider:
 
     @contextmanager
     def run_in_thread(self, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Self]:
-        """Serve from a thread of its own while the block lasts, for hosts without an event loop."""
+        """Serves from a thread of its own while the block lasts, for hosts without an event loop.
+
+        :raises OSError: the address cannot be listened on.
+        :raises BaseException: whatever the server raised in its thread.
+        """
         ready, stop, failures = Signal(), Signal(), deque[BaseException]()
 
         async def main() -> None:
@@ -273,7 +277,7 @@ class FakeProvider:
             return failed(wire, Failure(status=400, message=f"The request is malformed: {error!r}"))
 
     def _asked(self, said: Answer | Model | None) -> Model:
-        """The model for one request."""
+        """Returns the model for one request."""
 
         def ask(prompt: Prompt) -> Answer:
             if isinstance(said, Answer):
@@ -308,12 +312,12 @@ class FakeProvider:
 
 
 def failed(wire: Wire, failure: Failure) -> Plan:
-    """An error status, in the form of the API."""
+    """Returns an error status, in the form of the API."""
     return unary(failure.status, JSON, json.dumps(wire.error(failure)).encode())
 
 
 def _identified(plan: Plan, wire: Wire) -> Plan:
-    """*plan* with the headers that every reply of the API has."""
+    """Returns *plan* with the headers that every reply of the API has."""
     head = plan.head
     if head is None:
         return plan

@@ -31,12 +31,12 @@ class Signal:
         return self._set
 
     def set(self) -> None:
-        """Make it happen; again does nothing."""
+        """Makes it happen. A second call does nothing."""
         self._set = True
         self._wake()
 
     async def wait(self) -> None:
-        """Wait in an event loop, asyncio or trio; bound it with `anyio.fail_after`."""
+        """Waits in an event loop, asyncio or trio; bound it with `anyio.fail_after`."""
         event = anyio.Event()
         waiter = thread_safe(event.set)
         self._register(waiter)
@@ -46,7 +46,7 @@ class Signal:
             self._unregister(waiter)
 
     def wait_in_thread(self, timeout: float) -> bool:
-        """Wait at most *timeout* seconds in a thread without an event loop; whether it has happened."""
+        """Waits at most *timeout* seconds in a thread without an event loop; returns whether it has happened."""
         event = threading.Event()
         waiter = event.set
         self._register(waiter)
@@ -80,7 +80,7 @@ class Signal:
 
 
 def backend() -> Literal["asyncio", "trio"] | None:
-    """The kind of event loop that runs in this thread, None where none does."""
+    """Returns the kind of event loop that runs in this thread, None where none does."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return "trio"
@@ -92,7 +92,7 @@ def backend() -> Literal["asyncio", "trio"] | None:
 
 
 def thread_safe(wake: Callable[[], object]) -> Callable[[], None]:
-    """*wake* as a call that any thread may make, into the loop that runs now."""
+    """Returns *wake* as a call that any thread may make, into the loop that runs now."""
     if backend() == "trio":
         trio = sys.modules["trio"]
         token = trio.lowlevel.current_trio_token()
@@ -136,16 +136,16 @@ class ReceivedRequest:
     """Set when the reply has gone out as scripted, to its end or to its cut."""
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Returns the body as JSON."""
         return json.loads(self.body)
 
     def values(self, name: str) -> list[str]:
-        """All values of the header *name*, in order; none is an empty list."""
+        """Returns all values of the header *name*, in order; none is an empty list."""
         wanted = name.lower().encode()
         return [value.decode("latin-1") for key, value in self.headers if key == wanted]
 
     def header(self, name: str) -> str | None:
-        """The first value of the header *name*, None where it was not sent."""
+        """Returns the first value of the header *name*, None where it was not sent."""
         return next(iter(self.values(name)), None)
 
     def __contains__(self, secret: str | bytes) -> bool:

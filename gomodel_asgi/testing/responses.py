@@ -34,7 +34,7 @@ from .wire import ResponsesWire
 
 
 def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
-    """Say *answer*, word by word, and end the response with its usage at Unix time *at*."""
+    """Says *answer*, word by word, and ends the response with its usage at Unix time *at* (seconds)."""
     said = speech(prompt, answer)
     if compacts(prompt, said.input):
         said_before = "\n".join(message.text for message in prompt.messages)
@@ -109,7 +109,7 @@ class Stored:
         return output
 
     def advance(self) -> Json:
-        """The response now; of one in the background, its next state from then on."""
+        """Returns the response now; of one in the background, its next state from then on."""
         now = self.response
         if self.upcoming:
             self.response = self.upcoming.pop(0)
@@ -128,7 +128,7 @@ class Lifecycle:
     # POST {base}/responses and its kin...
 
     def create(self, body: Mapping[str, Any], model: Model, *, strict: bool = False) -> Plan:
-        """A new response, in the form that *body* asks for; *strict* refuses what only OpenAI itself would."""
+        """Returns a new response, in the form that *body* asks for; *strict* refuses what only OpenAI itself would."""
         self.made += 1
         id = f"resp_{self.name}{self.made:08x}"
         conversation = self.conversations.named_in(body)
@@ -146,7 +146,7 @@ class Lifecycle:
         return self._delivered(stored, body.get("stream") is True)
 
     def compact(self, body: Mapping[str, Any]) -> Plan:
-        """A conversation in compact form: what the user said, and the rest as one opaque item."""
+        """Returns a conversation in compact form: what the user said, and the rest as one opaque item."""
         check_types(body)
         self.made += 1
         prefix = f"{self.name}{self.made:08x}"
@@ -159,7 +159,7 @@ class Lifecycle:
         return json_reply({**value, "output": [*kept, compaction], "usage": used})
 
     def input_tokens(self, body: Mapping[str, Any]) -> Plan:
-        """How long an input is."""
+        """Returns the number of tokens of an input."""
         check_types(body)
         items = self._history(body, self.conversations.named_in(body)) + items_of(body.get("input"), "msg_")
         return json_reply({"object": "response.input_tokens", "input_tokens": count(prompt_of(body, items))})
@@ -167,7 +167,10 @@ class Lifecycle:
     # {base}/responses/{id}...
 
     def retrieve(self, id: str, query: bytes) -> Plan:
-        """A stored response, or its events again, those after `starting_after`."""
+        """Returns a stored response, or its events again, those after `starting_after`.
+
+        :raises Refused: there is no such response, or `starting_after` is no number.
+        """
         stored, asked = self._find(id), query_of(query)
         if asked.get("stream") != "true":
             return json_reply(stored.advance())
@@ -179,13 +182,16 @@ class Lifecycle:
         return chunked(200, STREAM, stored.events[after + 1 :], stored.response)
 
     def delete(self, id: str) -> Plan:
-        """Forget a response."""
+        """Forgets a response, and returns the confirmation."""
         self._find(id)
         del self.stored[id]
         return json_reply({"id": id, "object": "response", "deleted": True})
 
     def cancel(self, id: str) -> Plan:
-        """Stop a response that runs in the background."""
+        """Stops a response that runs in the background, and returns it.
+
+        :raises Refused: there is no such response, or it does not run in the background.
+        """
         stored = self._find(id)
         if not stored.response.get("background"):
             raise Refused(400, "Only responses created with 'background: true' can be cancelled.")
@@ -195,7 +201,7 @@ class Lifecycle:
         return json_reply(stored.response)
 
     def input_items(self, id: str, query: bytes) -> Plan:
-        """One page of what a response was given, the latest first unless `order=asc`."""
+        """Returns one page of what a response was given, the latest first unless `order=asc`."""
         return page(self._find(id).input, query)
 
     # Inside...
@@ -257,9 +263,14 @@ class ResponsesApi(Api):
         self.lifecycle = Lifecycle(settings.name, self.conversations)
 
     def wire(self, request: ReceivedRequest, request_id: str) -> ResponsesWire:
+        """See `Api.wire`."""
         return ResponsesWire(request_id)
 
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
+        """See `Api.answer`.
+
+        :raises Refused: the request breaks a rule, or the path is not this API's.
+        """
         if (match := RESPONSES.fullmatch(request.path)) is not None:
             plan = self._responses(request, match["id"], match["action"], model)
         elif (match := CONVERSATIONS.fullmatch(request.path)) is not None:

@@ -34,23 +34,31 @@ NAMES = {"function_call": "function call", "custom_tool_call": "custom tool call
 
 
 def check_types(body: Mapping[str, Any]) -> None:
-    """Refuse a request whose members have a wrong type."""
+    """Checks the types of the members.
+
+    :raises Refused: one has.
+    """
     for name, type in TYPES.items():
         if body.get(name) is not None and not isinstance(body[name], type):
             raise Refused(400, f"Invalid type for '{name}'.", code="invalid_type", param=name)
 
 
 def check_request(body: Mapping[str, Any]) -> None:
-    """Refuse a request for a response that nobody could answer."""
+    """Checks that a request for a response could be answered.
+
+    :raises Refused: it names no model, or a member has a wrong type.
+    """
     check_types(body)
     if body.get("model") is None:
         raise Refused(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
 
 
 def check_strictly(body: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> None:
-    """Refuse what OpenAI refuses: members that it does not know, calls without an output and outputs without a call.
+    """Checks what OpenAI checks: no unknown members, no calls without an output, no outputs without a call.
 
     *items* are all that was said, history included.
+
+    :raises Refused: the request has some of these.
     """
     for name in body:
         if name not in MEMBERS:
@@ -79,7 +87,7 @@ ROLES: Mapping[Any, Role] = {"assistant": "assistant", "system": "system", "deve
 
 
 def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Prompt:
-    """*body* with all that was said, history included, as *items*."""
+    """Returns the prompt of *body*; *items* are all that was said, history included."""
     bearers = [item for item in items if item.get("type") in TOOL_BEARERS]
     tools = tuple(tool for holder in (body, *bearers) for tool in tools_of(holder))
     limit = body.get("max_output_tokens")
@@ -100,7 +108,7 @@ def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Pr
 
 
 def text_of(content: Any) -> str:
-    """The text in a message's content: itself, or its text parts joined."""
+    """Returns the text in a message's content: itself, or its text parts joined."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -108,7 +116,7 @@ def text_of(content: Any) -> str:
 
 
 def message_of(item: Mapping[str, Any]) -> Message:
-    """One item."""
+    """Returns one item as a message."""
     kind = str(item.get("type", "message"))
     content = item.get("content") if "content" in item else item.get("output") or item.get("arguments")
     text, media = text_of(content), tuple(media_of(content))
@@ -126,12 +134,12 @@ def message_of(item: Mapping[str, Any]) -> Message:
 
 
 def opaque_content(text: str) -> str:
-    """*text* as what only the provider itself can read."""
+    """Returns *text* as opaque content, which only the provider itself reads."""
     return SEAL + base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def content_of_opaque(value: Any) -> str:
-    """What was sealed; empty where another provider did it."""
+    """Returns the text in *value*, or an empty one where another provider made it."""
     if not isinstance(value, str) or not value.startswith(SEAL):
         return ""
     try:
@@ -141,7 +149,7 @@ def content_of_opaque(value: Any) -> str:
 
 
 def media_of(content: Any) -> Iterator[str]:
-    """The images and files in *content*."""
+    """Yields the images and files in *content*."""
     for part in content if isinstance(content, list) else []:
         for name in ("image_url", "file_data", "file_url", "file_id"):
             if isinstance(part, Mapping) and isinstance(part.get(name), str):
@@ -152,7 +160,7 @@ def media_of(content: Any) -> Iterator[str]:
 
 
 def tools_of(body: Mapping[str, Any], namespace: str | None = None) -> Iterator[Tool]:
-    """The functions and custom tools of a request, those in namespaces too."""
+    """Yields the functions and custom tools of a request, those in namespaces too."""
     for tool in objects(body, "tools"):
         if tool.get("type") == "namespace":
             yield from tools_of(tool, str(tool.get("name")))
@@ -161,7 +169,7 @@ def tools_of(body: Mapping[str, Any], namespace: str | None = None) -> Iterator[
 
 
 def demanded(choice: Any, tools: Sequence[Tool]) -> Iterator[str]:
-    """The names of which `tool_choice` demands one."""
+    """Yields the names of which `tool_choice` demands one."""
     named = choice if isinstance(choice, Mapping) else {}
     if named.get("type") == "allowed_tools":
         allowed = [tool.get("name") for tool in objects(named, "tools")]
@@ -184,7 +192,7 @@ def thinks(reasoning: Any) -> bool:
 
 
 def schema_of(options: Any) -> Mapping[str, Any] | None:
-    """The schema that `text.format` gives; an empty one for JSON without a schema."""
+    """Returns the schema that `text.format` gives; an empty one for JSON without a schema."""
     form = options.get("format") if isinstance(options, Mapping) else None
     kind = form.get("type") if isinstance(form, Mapping) else None
     if kind == "json_schema" and isinstance(form, Mapping):

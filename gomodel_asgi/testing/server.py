@@ -51,7 +51,7 @@ class Parser:
         self.parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes) -> list[tuple[ReceivedRequest, bool]]:
-        """The requests that *data* completes, each with whether its connection may be kept.
+        """Returns the requests that *data* completes, each with whether its connection may be kept.
 
         :raises httptools.HttpParserError: not HTTP, or over `MAX_BODY`.
         """
@@ -63,22 +63,30 @@ class Parser:
         return finished
 
     def on_message_begin(self) -> None:
+        """The parser begins a request."""
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
 
     def on_url(self, url: bytes) -> None:
+        """The parser has read a piece of the request target."""
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header."""
         self.headers.append((name.lower(), value))
 
     def on_body(self, body: bytes) -> None:
+        """The parser has read a piece of the body.
+
+        :raises ValueError: the body is over `MAX_BODY` bytes.
+        """
         self.body += body
         if len(self.body) > MAX_BODY:
             raise ValueError("the request's body is over the bound")
 
     def on_message_complete(self) -> None:
+        """The parser has read the end of a request."""
         path, _, query = self.url.partition(b"?")
         method = self.parser.get_method().decode("ascii")
         body = bytes(self.body)
@@ -100,7 +108,10 @@ class Server:
 
     @asynccontextmanager
     async def listen(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve until the block is left; gives the port."""
+        """Serves until the block is left, and yields the port.
+
+        :raises OSError: the address cannot be listened on.
+        """
         failure: Exception | None = None
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port, backlog=4096)
         async with listener, anyio.create_task_group() as tasks:
@@ -168,7 +179,7 @@ class Server:
                 return
 
     async def _play_or_notice(self, stream: SocketStream, request: ReceivedRequest, keep: bool, left: Signal) -> bool:
-        """Answer *request* to the end or until the client leaves; whether the connection may be used again."""
+        """Answers *request* to the end or until the client leaves; returns whether the connection may be used again."""
         plan = self.handler(request)
         player = Player(stream, keep, request.method == "HEAD", self.released())
         async with anyio.create_task_group() as tasks:
@@ -199,7 +210,7 @@ class Player:
         self.ended = False
 
     async def play(self, plan: Plan) -> None:
-        """Play *plan*; `ended` says that it came to its end, `keep` whether the connection is still good."""
+        """Plays *plan*; `ended` says that it came to its end, `keep` whether the connection is still good."""
         for step in plan.steps:
             match step:
                 case Head():
@@ -269,7 +280,7 @@ class ScriptedCut(ConnectionAbortedError):
 
 
 async def received(scope: Scope, receive: Receive) -> ReceivedRequest | None:
-    """The request in *scope*, None if its client left before it was whole."""
+    """Returns the request in *scope*, None if its client left before it was whole."""
     body = bytearray()
     more = True
     while more:
@@ -284,7 +295,7 @@ async def received(scope: Scope, receive: Receive) -> ReceivedRequest | None:
 
 
 async def send_plan(request: ReceivedRequest, plan: Plan, released: Signal, receive: Receive, send: Send) -> None:
-    """Answer *request* with *plan*, until its end or until the client leaves.
+    """Answers *request* with *plan*, until its end or until the client leaves.
 
     :raises ScriptedCut: the script says that the connection breaks.
     """

@@ -42,11 +42,11 @@ class Wire(Protocol):
         ...
 
     def error(self, failure: Failure) -> Any:
-        """The JSON body of an error status."""
+        """Returns the JSON body of an error status."""
         ...
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
-        """The error as the event of this *number*, or as a unary body behind a status of 200.
+        """Returns the error as the event of this *number*, or as a unary body behind a status of 200.
 
         *form* None is the API's own. *response* is what the reply is about, if it is about something.
 
@@ -55,7 +55,7 @@ class Wire(Protocol):
         ...
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
-        """What `error_inside` gave for this *form*, as an event of a stream."""
+        """Returns what `error_inside` gave for this *form*, as an event of a stream."""
         ...
 
     def ends(self, event: bytes) -> bool:
@@ -64,7 +64,7 @@ class Wire(Protocol):
 
 
 def data_of(event: bytes) -> Any:
-    """The JSON of an event's `data:` line, None where there is none."""
+    """Returns the JSON of an event's `data:` line, None where there is none."""
     for line in event.splitlines():
         if line.startswith(b"data:"):
             try:
@@ -75,7 +75,7 @@ def data_of(event: bytes) -> Any:
 
 
 def openai_error(failure: Failure) -> Json:
-    """The error envelope of the OpenAI APIs."""
+    """Returns the error envelope of the OpenAI APIs."""
     kind = failure.type or type_of_status(failure.status)
     return {"error": {"message": failure.message, "type": kind, "param": failure.param, "code": failure.code}}
 
@@ -91,12 +91,18 @@ class ResponsesWire:
 
     @property
     def headers(self) -> Mapping[str, str]:
+        """See `Wire.headers`."""
         return {"x-request-id": self.request_id} if self.request_id else {}
 
     def error(self, failure: Failure) -> Json:
+        """See `Wire.error`."""
         return openai_error(failure)
 
     def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
+        """See `Wire.error_inside`.
+
+        :raises ValueError: there is no such *form*, or no response that could have failed.
+        """
         flat = {"code": failure.code, "message": failure.message, "param": failure.param}
         nested = {"type": failure.type or type_of_status(failure.status), **flat}
         match form:
@@ -118,12 +124,14 @@ class ResponsesWire:
         return {**response, "status": "failed", "error": error, "output": [], "usage": None}
 
     def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
+        """See `Wire.error_event`."""
         return frame(value) if "type" in value else unnamed(value)
 
     def ends(self, event: bytes) -> bool:
+        """See `Wire.ends`."""
         return event.startswith(self.terminal)
 
 
 def unnamed(value: Mapping[str, Any]) -> bytes:
-    """*value* as an event without a name."""
+    """Returns *value* as an event without a name."""
     return b"data: %s\n\n" % json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

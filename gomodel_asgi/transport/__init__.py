@@ -53,9 +53,11 @@ class DefaultTransport:
             attach(made, connections, listener)
 
     def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamReply]:
+        """See `Transport.open`."""
         return self._chosen().open(request)
 
     def aclose(self) -> Coroutine[Any, Any, None]:
+        """Closes the transport of the running event loop; see `Transport.aclose`."""
         return self._chosen().aclose()
 
     def _chosen(self) -> Transport:

@@ -109,7 +109,7 @@ DISCONNECTED = "Server disconnected"
 
 
 def meaning_of(error: Exception, *, reading: bool) -> GatewayError | None:
-    """Our error for *error*, or None where it is neither of these libraries nor a timeout or OSError."""
+    """Returns our error for *error*, or None where it is of neither library and no timeout or OSError."""
     meaning = _look_up(error)
     if meaning is None:
         return None

@@ -32,7 +32,7 @@ CLOSING = 2.0
 
 
 def library_of(transport: object) -> ModuleType:
-    """httpx or httpx2, whichever *transport* is an `AsyncBaseTransport` of.
+    """Returns httpx or httpx2, whichever *transport* is an `AsyncBaseTransport` of.
 
     :raises TypeError: it is of neither.
     """
@@ -58,6 +58,10 @@ class HttpxReply:
         self._failure: GatewayError | None = None
 
     async def read(self, timeout: float) -> bytes:
+        """See `UpstreamReply.read`; a read that was cancelled cannot be repeated.
+
+        :raises GatewayError: the reply broke off, came too late or cannot be used.
+        """
         if self._failure is not None:
             raise self._failure
         # Whatever ends this read but a chunk or the end, even cancellation, leaves a stream that cannot be read on.
@@ -71,6 +75,7 @@ class HttpxReply:
         return chunk
 
     async def aclose(self) -> None:
+        """Closes the reply within `CLOSING` seconds. Never raises."""
         self._failure = UpstreamTruncated("The reply was closed.")
         await _close(self._stack)
         await _finish(self._chunks)
@@ -135,11 +140,13 @@ class HttpxTransport:
         self._connections = of_process()
 
     def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
-        """Work for a gateway that has a limit of *connections*; it bounds those of a transport that we make."""
+        """Adopts a gateway's limit of *connections*, which bounds those that are made here, not those of a transport
+        given.
+        """
         self._connections = self._connections.lower(connections)
 
     async def open(self, request: UpstreamRequest) -> HttpxReply:
-        """Send *request* and wait for the reply's headers; see `Transport`.
+        """Sends *request* and waits for the reply's headers; see `Transport`.
 
         :raises ValueError: a header, the method or the target would break the framing.
         :raises Overloaded: the pool of a transport that was given has no connection free.
@@ -159,7 +166,7 @@ class HttpxTransport:
             _reraise(error, reading=False)
 
     async def aclose(self) -> None:
-        """Close the transport that was given; without one there is nothing to close."""
+        """Closes the transport that was given; without one there is nothing to close."""
         if self._given is not None:
             stack = AsyncExitStack()
             stack.push_async_callback(self._given.aclose)
@@ -180,7 +187,9 @@ class HttpxTransport:
         return response
 
     async def _first(self, transport: Any, request: UpstreamRequest) -> Any:
-        """The response of the first address that answers; where any will do the library chooses."""
+        """Returns the response of the first address that answers; with `allow_private` the library itself looks them
+        up.
+        """
         if request.allow_private:
             return await transport.handle_async_request(self._translate(request, request.host))
         addresses = await addresses_of(request)
@@ -194,7 +203,7 @@ class HttpxTransport:
         raise unreachable("The name has no address.")
 
     def _translate(self, request: UpstreamRequest, host: str) -> Any:
-        """*request*, to be sent to *host*: its own, or an address of it."""
+        """Returns *request* in the library's form, to be sent to *host*: its own, or an address of it."""
         library = self._library or import_module("httpx")
         own = authority(request.scheme, request.host, request.port)
         headers = [(b"host", own), *request.headers, (b"accept-encoding", b"identity")]
@@ -232,7 +241,7 @@ class HttpxTransport:
 
 
 def _extensions(request: UpstreamRequest, by_proxy: bool) -> dict[str, Any]:
-    """httpcore's per-request options. `target`: the path exactly as it came; `sni_hostname`: whose certificate."""
+    """Returns httpcore's per-request options. `target`: the path as it came; `sni_hostname`: whose certificate."""
     timeouts = {"connect": request.timeouts.connect, "pool": request.timeouts.pool, "read": None, "write": None}
     extensions: dict[str, Any] = {"timeout": timeouts, "target": request.target}
     if by_proxy:
@@ -262,7 +271,7 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _reraise(error: Exception, *, reading: bool) -> NoReturn:
-    """Raise what *error* means to us, or itself where that is nothing of the network's."""
+    """Raises our error for *error*, or *error* itself where it does not come from the network."""
     ours = meaning_of(error, reading=reading)
     if ours is None:
         raise error

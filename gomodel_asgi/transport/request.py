@@ -64,7 +64,7 @@ MOST_ADDRESSES = 8
 
 
 async def addresses_of(request: UpstreamRequest) -> list[str]:
-    """Numeric addresses of the request's host, the families by turns, the resolver's favourite first.
+    """Returns the numeric addresses of the request's host, IPv6 and IPv4 by turns, the resolver's first one first.
 
     With `allow_private=False` one that is not public refuses the name, whatever its others are: no provider's name has
     one, and where it has, somebody else decides which is tried first.
@@ -82,7 +82,7 @@ async def addresses_of(request: UpstreamRequest) -> list[str]:
 
 
 def unreachable(detail: str) -> UpstreamUnreachable:
-    """The error that says no more to the client than that; *detail* is for the operator."""
+    """Returns the error of an upstream without a connection; *detail* is for the operator, not for the client."""
     return UpstreamUnreachable("No connection to the upstream could be made.", detail=detail)
 
 
@@ -113,7 +113,7 @@ EXPECTS_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
 def authority(scheme: str, host: str, port: int) -> bytes:
-    """The value of the `host` header: brackets around IPv6, no default port.
+    """Returns the value of the `host` header: brackets around IPv6, no default port.
 
     :raises ValueError: *scheme* is neither http nor https, or *host* is not ASCII (an internationalised name must come
         in its `xn--` form).
@@ -125,7 +125,8 @@ def authority(scheme: str, host: str, port: int) -> bytes:
 
 
 def request_head(request: UpstreamRequest, host: bytes) -> bytes:
-    """Request line and headers of *request*, with the empty line, for the `host` header *host*.
+    """Returns the request line and headers of *request* with the empty line (RFC 9112, 2.1), *host* as its `host`
+    header.
 
     :raises ValueError: CR, LF or NUL anywhere, a space in method or target, or a header that is the transport's own.
     """
@@ -133,7 +134,7 @@ def request_head(request: UpstreamRequest, host: bytes) -> bytes:
 
 
 def opening(request: UpstreamRequest, host: bytes) -> bytes:
-    """All of the head but the body's length and the empty line: what two requests of one kind have in common.
+    """Returns the head without the body's length and the empty line: what two requests of one kind have in common.
 
     :raises ValueError: as `request_head`.
     """
@@ -149,16 +150,18 @@ def opening(request: UpstreamRequest, host: bytes) -> bytes:
 
 
 def finished(opening: bytes, request: UpstreamRequest) -> bytes:
-    """The head that begins with *opening*."""
+    """Returns the whole head that begins with *opening*."""
     if request.body is not None:
         return b"%bcontent-length: %d\r\n\r\n" % (opening, len(request.body))
     return opening + (b"content-length: 0\r\n\r\n" if request.method in EXPECTS_BODY else b"\r\n")
 
 
 def check(head: bytes, ends: int, request_line: bytes) -> None:
-    """Refuse what would read as more lines or words than were written.
+    """Checks that *head* reads as no more lines and words than were written.
 
     The whole head is searched at once, as that is cheaper than each value: it must hold exactly *ends* line ends.
+
+    :raises ValueError: CR, LF or NUL in the head, or a space in *request_line*.
     """
     if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
         raise ValueError("CR, LF or NUL in a request line or header.")

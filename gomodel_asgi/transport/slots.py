@@ -28,7 +28,7 @@ UNKNOWN = 1024
 
 
 def half_of_descriptors() -> int:
-    """Half of what the process may open: the other half is for clients, files and stores."""
+    """Returns half of the process's descriptors; the other half is for clients, files and stores."""
     if sys.platform == "win32":
         return UNKNOWN
     import resource
@@ -41,7 +41,7 @@ class Idle(Protocol):
     """Who has connections that nobody uses."""
 
     def close_oldest(self) -> bool:
-        """Close the one that has been idle longest, which gives its slot back; False where there is none."""
+        """Closes the one that has been idle longest, which gives its slot back; returns False where there is none."""
         ...
 
 
@@ -57,6 +57,7 @@ class ConnectionLimit:
 
     @property
     def limit(self) -> int:
+        """Connections that may be open at once, over all event loops."""
         if self.figure is None:
             self.figure = half_of_descriptors()
         return self.figure
@@ -75,13 +76,13 @@ class ConnectionLimit:
         return self.open >= self.limit
 
     def lower(self, other: ConnectionLimit) -> ConnectionLimit:
-        """This one or *other*, whichever was given the lower figure."""
+        """Returns this one or *other*, whichever was given the lower figure."""
         if other.given is None or (self.given is not None and self.given <= other.given):
             return self
         return other
 
     def here(self) -> Slots:
-        """Those of the running event loop."""
+        """Returns the slots of the running event loop."""
         loop, recent = running_loop(), self.recent
         if recent is None or recent.loop is not loop:
             with self.lock:
@@ -93,7 +94,7 @@ class ConnectionLimit:
         return recent
 
     def others(self, slots: Slots) -> list[Slots]:
-        """Those of the other event loops."""
+        """Returns the slots of the other event loops."""
         return [other for other in list(self.of_loops.values()) if other is not slots]
 
     def _forget_closed(self) -> None:
@@ -114,7 +115,7 @@ class Slots:
         self.waiting: OrderedDict[object, Callable[[], bool]] = OrderedDict()
 
     def take(self) -> bool:
-        """Take a slot, if there is one and nobody waits for it. Pair with `give`."""
+        """Takes a slot and returns True, if there is one and nobody waits for it. Pair with `give`."""
         if self.waiting:
             self.serve()  # who has stopped waiting is not in the way
         if self.waiting:
@@ -122,11 +123,11 @@ class Slots:
         return self._take() or (self._make_room() and self._take())
 
     def spare(self) -> bool:
-        """Take a slot that nobody else has a use for. Pair with `give`."""
+        """Takes a slot and returns True, if nobody else has a use for it. Pair with `give`."""
         return not self.waiting and self._take()
 
     def give(self) -> None:
-        """Give a slot back: to whoever has waited longest on this loop, else on another."""
+        """Gives a slot back: to whoever has waited longest on this loop, else on another."""
         self.open -= 1
         self.serve()
         for other in self.limit.others(self):
@@ -134,20 +135,21 @@ class Slots:
                 soon(other.loop, other.serve)
 
     def serve(self) -> None:
-        """Give free slots to who waits."""
+        """Gives free slots to those who wait, first come first served."""
         while self.waiting and self._take():
             _, grant = self.waiting.popitem(last=False)
             if not grant():
                 self.open -= 1
 
     def wait(self, key: object, grant: Callable[[], bool]) -> None:
-        """Have *grant* called when it is *key*'s turn, perhaps at once: another loop that was asked for room may have
-        made it before anybody waited here."""
+        """Has *grant* called when it is *key*'s turn, perhaps at once: another loop that was asked for room may have
+        made it before anybody waited here.
+        """
         self.waiting[key] = grant
         self.serve()
 
     async def enter(self, seconds: float) -> None:
-        """Take a slot, or wait for one. Pair with `give`.
+        """Takes a slot, or waits for one. Pair with `give`.
 
         :raises Overloaded: there is none within *seconds*.
         """
@@ -173,7 +175,7 @@ class Slots:
             raise too_many()
 
     def close_idle(self) -> bool:
-        """Have the connection closed that has been idle longest; False where there is none."""
+        """Closes the connection that has been idle longest; returns False where there is none."""
         return any(holder.close_oldest() for holder in list(self.idle))
 
     def _take(self) -> bool:
@@ -184,7 +186,9 @@ class Slots:
             return True
 
     def _make_room(self) -> bool:
-        """Have an idle connection closed; on other loops that takes a moment, in which one has to wait."""
+        """Closes an idle connection of this loop and returns True, or asks the other loops to close one and returns
+        False.
+        """
         if self.close_idle():
             return True
         for other in self.limit.others(self):
@@ -194,18 +198,18 @@ class Slots:
 
 
 def too_many() -> Overloaded:
-    """The error of whoever found no slot."""
+    """Returns the error for a request that found no slot."""
     return Overloaded("Too many connections to upstreams at once.")
 
 
 @lru_cache(maxsize=1)
 def of_process() -> ConnectionLimit:
-    """The limit of all who were given none: a process has its descriptors in common."""
+    """Returns the limit of those that were given none: they share the process's descriptors."""
     return ConnectionLimit()
 
 
 def running_loop() -> Any:
-    """The running event loop, or what stands for it on trio."""
+    """Returns the running event loop, or what stands for it on trio."""
     if on_trio():
         import trio
 
@@ -214,7 +218,7 @@ def running_loop() -> Any:
 
 
 def soon(loop: Any, function: Callable[[], object]) -> None:
-    """Call *function* on *loop*, from any thread; not at all where it is over."""
+    """Calls *function* on *loop*, from any thread; does nothing where the loop has ended."""
     call = loop.call_soon_threadsafe if isinstance(loop, asyncio.AbstractEventLoop) else loop.run_sync_soon
     try:
         call(function)

@@ -50,7 +50,7 @@ SILENT.setLevel(logging.CRITICAL + 1)
 async def connect(
     request: UpstreamRequest, limits: Limits, unclaimed: Unclaimed, slots: Slots, context: ssl.SSLContext | None = None
 ) -> Socket | WholeReply:
-    """Open a socket for *request*, or give the reply by which the upstream refused it.
+    """Returns an open socket for *request*, or the reply by which the upstream refused it.
 
     It has one of the *slots* while it is open. *context* is for https; by default one that trusts certifi's roots.
 
@@ -85,7 +85,8 @@ async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLConte
     try:
         if request.scheme != "https":
             return await _tcp(request, slots)
-        context = context or await _default()
+        if context is None:
+            context = await anyio.to_thread.run_sync(_shared_context)
         return await _secured(await _tcp(request, slots), request.host.rstrip("."), context)
     except (OSError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError) as error:
         raise unreachable(f"{type(error).__name__}: {error}") from error
@@ -108,8 +109,8 @@ async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
 
 
 async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
-    """A connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC 8305),
-    which begins beside it where there is a slot to spare.
+    """Returns a connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC
+    8305), which begins beside it where there is a slot to spare.
 
     :raises OSError: none does.
     """
@@ -148,13 +149,9 @@ async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
             await anyio.aclose_forcefully(stream)
 
 
-async def _default() -> ssl.SSLContext:
-    return await anyio.to_thread.run_sync(_shared_context)
-
-
 @lru_cache(maxsize=1)
 def _shared_context() -> ssl.SSLContext:
-    """Made once, in a thread: it reads files."""
+    """Returns the context of all sockets: made once, in a thread, since that reads files."""
     from .http11.client import default_context
 
     return default_context()
@@ -199,7 +196,7 @@ async def _read(stream: ByteStream, protocol: ClientProtocol) -> None:
 
 
 def _refusal(events: list[Any]) -> WholeReply:
-    """The HTTP response that came instead of an upgrade, as a reply."""
+    """Returns the HTTP response that came instead of an upgrade, as a reply."""
     if not events:
         raise _unanswered()
     response = events[0]
@@ -222,7 +219,7 @@ Key = tuple[str, str, int, str | None, bytes, str]
 
 
 def key_of(request: UpstreamRequest) -> Key:
-    """What a socket must have been made for to carry *request*."""
+    """Returns the key of the sockets that can carry *request*."""
     return request.scheme, request.host, request.port, request.uds, request.target, request.credential
 
 
@@ -240,7 +237,7 @@ class Relay:
         self.opening: dict[Key, anyio.Lock] = {}
 
     def transport(self, http: Transport, lane: str | None, generate: bool) -> Transport:
-        """The transport of one create: sockets for upstreams that have them, *http* for the others."""
+        """Returns the transport of one create: a socket for upstreams that have one, *http* for the others."""
         return Lane(self, http, lane, generate)
 
     async def ask(
@@ -262,7 +259,7 @@ class Relay:
         raise UpstreamTimeout("The upstream did not answer in time.")
 
     async def steer(self, steer: Steer) -> bool:
-        """Hand *steer* to the socket that its response came from; False where there is none."""
+        """Sends *steer* on the socket that its response came from; returns False where there is none."""
         for socket in self.sockets.values():
             if steer.target in socket.response_ids and not socket.closed:
                 await socket.send(steer.raw)
@@ -270,13 +267,13 @@ class Relay:
         return False
 
     async def aclose(self) -> None:
-        """Close every socket."""
+        """Closes every socket."""
         for socket in self.sockets.values():
             await socket.aclose()
         self.sockets.clear()
 
     async def _socket(self, request: UpstreamRequest, context: ssl.SSLContext | None) -> Socket | WholeReply:
-        """The socket for *request*: lanes that need the same one open it once, others do not wait for it."""
+        """Returns the socket for *request*: lanes that need the same one open it once, others do not wait for it."""
         key = key_of(request)
         lock = self.opening.setdefault(key, anyio.Lock())
         try:
@@ -314,12 +311,14 @@ class Lane:
         self.generate = generate
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        """Sends *request* on a socket where its provider has them, else by HTTP; see `Transport.open`."""
         if not request.websocket:
             return await self.http.open(request)
         context = getattr(self.http, "ssl_context", None)
         return await self.relay.ask(request, self.lane, self.generate, context)
 
     async def aclose(self) -> None:
+        """Does nothing: the sockets are the relay's."""
         return None
 
 

@@ -57,10 +57,12 @@ class WholeReply:
         self.body = body
 
     async def read(self, timeout: float) -> bytes:
+        """Returns the whole body at once, then `b""`."""
         body, self.body = self.body, b""
         return body
 
     async def aclose(self) -> None:
+        """Does nothing: a reply that came at once holds nothing."""
         return None
 
 
@@ -81,7 +83,7 @@ class LaneReply:
         self.changed = anyio.Event()
 
     async def first(self) -> LaneReply | WholeReply:
-        """This reply once it has a frame; an error that comes instead of a response is a reply with its status."""
+        """Returns this reply once it has a frame, or a reply with a status where the first frame is an error."""
         while not self.frames:
             await self._change()
         error = _error(self.frames[0])
@@ -93,6 +95,11 @@ class LaneReply:
         return WholeReply(status if isinstance(status, int) and 400 <= status < 600 else 500, JSON, body)
 
     async def read(self, timeout: float) -> bytes:
+        """Returns the frames that have come, as server-sent events, or `b""` at the end.
+
+        :raises UpstreamTimeout: no frame came within *timeout* seconds.
+        :raises UpstreamTruncated: the socket closed before the response ended.
+        """
         with anyio.move_on_after(min(timeout, LINGER) if self.erred else timeout):
             while not self.frames and not self.ended:
                 await self._change()
@@ -103,6 +110,7 @@ class LaneReply:
         raise UpstreamTimeout("The upstream sent nothing for too long.")
 
     async def aclose(self) -> None:
+        """Leaves the lane; if the response has not ended, its socket is not used for others."""
         self.socket.leave(self, whole=self.ended)
 
     async def _change(self) -> None:
@@ -148,7 +156,7 @@ def _error(frame: bytes) -> dict[str, Any] | None:
 
 
 def _one_line(frame: bytes) -> bytes:
-    """*frame* without line ends: JSON has them only between its tokens."""
+    """Returns *frame* without line ends: JSON has them only between its tokens."""
     return frame.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in frame or b"\r" in frame else frame
 
 
@@ -194,7 +202,7 @@ class Socket:
         return not self.closed and not self.abandoned
 
     async def ask(self, frame: bytes, lane: str | None) -> LaneReply | WholeReply:
-        """Send *frame*, and wait for the first frame of its reply.
+        """Sends *frame* and returns its reply once the first frame of it has come.
 
         :raises UpstreamProtocolError: of kind `"closed"`, the socket closed before that.
         """
@@ -212,7 +220,7 @@ class Socket:
             raise
 
     async def send(self, frame: bytes) -> None:
-        """Send one text frame.
+        """Sends one text frame.
 
         :raises UpstreamTruncated: the socket is closed.
         """
@@ -230,7 +238,7 @@ class Socket:
         self.drained.set()
 
     async def aclose(self) -> None:
-        """Close it; it takes a second at the most."""
+        """Closes the socket, within `CLOSING` seconds. Never raises."""
         if not self.closed:
             self.closed = True
             with anyio.move_on_after(CLOSING, shield=True):
@@ -244,7 +252,7 @@ class Socket:
     # Reading...
 
     async def run(self) -> None:
-        """Read until it closes. Never raises but when cancelled."""
+        """Reads until it closes. Never raises but when cancelled."""
         try:
             for event in self.early:
                 await self._frame(event)
@@ -265,7 +273,7 @@ class Socket:
             await self._close_stream()
 
     async def _close_stream(self) -> None:
-        """Close the stream, whatever state it is in."""
+        """Closes the stream, whatever state it is in."""
         with anyio.CancelScope(shield=True):
             try:
                 await anyio.aclose_forcefully(self.stream)
@@ -275,7 +283,7 @@ class Socket:
                     on_close()
 
     async def _received(self) -> bytes:
-        """The next bytes, `b""` at the end; a silent upstream is asked whether it is still there."""
+        """Returns the next bytes, or `b""` at the end. A silent upstream gets a ping."""
         for asked in (False, True):
             with anyio.move_on_after(PING):
                 try:
@@ -330,7 +338,7 @@ class Socket:
             await self.unclaimed(frame)
 
     def _replies(self, lane: str | None, type: str) -> list[LaneReply]:
-        """Whose frame it is; an error of the connection is everybody's."""
+        """Returns the replies that a frame belongs to: an error without a lane belongs to all of them."""
         found = self.replies.get(lane)
         if found is not None:
             return [found]
@@ -344,7 +352,7 @@ class Socket:
             reply.end()
 
     async def _drained(self) -> None:
-        """Wait until something has been read, or a reply has been left."""
+        """Waits until something has been read, or a reply has been left."""
         self.drained = anyio.Event()
         await self.drained.wait()
 

@@ -70,10 +70,10 @@ class TestCheck:
         provider.script(Reply(MODELS))
         serving(east(provider, models=["gpt-5", "gpt-5-m*"]), policy=cli_host.guarded)
         assert main(["check", f"{HOST}:gateway"]) == 0
-        told = capsys.readouterr().out
-        assert "No problem was found." in told
-        assert "2 of 2 found" in told
-        assert "…6789" in told and KEY not in told
+        printed = capsys.readouterr().out
+        assert "No problem was found." in printed
+        assert "2 of 2 found" in printed
+        assert "…6789" in printed and KEY not in printed
         assert provider.requests[0].path == "/v1/models"
         assert provider.requests[0].header("authorization") == f"Bearer {KEY}"
 
@@ -89,14 +89,14 @@ class TestCheck:
                 Provider("bad-key", provider.base_url, api_key="two words"),
             )
             assert main(["check", f"{HOST}:gateway", "--json"]) == 1
-        told = json.loads(capsys.readouterr().out)
-        problems = {each["provider"]: each["problems"] for each in told["providers"]}
+        printed = json.loads(capsys.readouterr().out)
+        problems = {each["provider"]: each["problems"] for each in printed["providers"]}
         assert problems["east"] == ["it does not list the model gpt-6."]
         assert problems["west"] == ["it refused the key (401)."]
         assert len(problems["gone"]) == 1 and problems["gone"][0]
         assert "printable ASCII" in problems["bad-key"][0]
-        assert "two words" not in json.dumps(told)
-        assert KEY not in json.dumps(told)
+        assert "two words" not in json.dumps(printed)
+        assert KEY not in json.dumps(printed)
 
     def test_bytes_that_are_not_http_are_a_problem(
         self, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
@@ -123,14 +123,14 @@ class TestCheck:
         assert (asked.query, asked.header("x-api-key"), asked.header("a")) == (b"limit=1000&v=1", KEY, "b")
 
     @pytest.mark.parametrize(
-        "policy, told", [(cli_host.route, "route, on the event loop"), (cli_host.plain, "plain, in a worker thread")]
+        "policy, printed", [(cli_host.route, "route, on the event loop"), (cli_host.plain, "plain, in a worker thread")]
     )
     def test_it_says_which_policy_runs_and_where(
-        self, provider: FakeProvider, capsys: pytest.CaptureFixture[str], policy: Any, told: str
+        self, provider: FakeProvider, capsys: pytest.CaptureFixture[str], policy: Any, printed: str
     ) -> None:
         serving(east(provider), policy=policy)
         main(["check", f"{HOST}:gateway"])
-        assert f"{HOST}.{told}" in capsys.readouterr().out
+        assert f"{HOST}.{printed}" in capsys.readouterr().out
 
     @pytest.mark.parametrize("wrap", ["middleware", "starlette", "wrapped"])
     def test_the_gateway_is_found_inside_the_app(self, provider: FakeProvider, wrap: str) -> None:
@@ -183,9 +183,9 @@ class TestExplain:
         assert lines[-2].split()[:3] == ["1", "east", "large"]
         assert lines[-1].split()[:4] == ["2", "west", "small", "chat"]
         assert main([*arguments, "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert [each["provider"] for each in told["candidates"]] == ["east", "west"]
-        assert told["problem"] is None
+        printed = json.loads(capsys.readouterr().out)
+        assert [each["provider"] for each in printed["candidates"]] == ["east", "west"]
+        assert printed["problem"] is None
         assert not provider.requests
 
     @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ class TestExplain:
         serving(east(provider), Provider("west", provider.base_url))
         hinted = ["--header", "x-gomodel-provider: west", "--json"]
         assert main(["explain", f"{HOST}:gateway", body(tmp_path), *hinted]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert (told["hint"], told["candidates"][0]["provider"]) == ("west", "west")
+        printed = json.loads(capsys.readouterr().out)
+        assert (printed["hint"], printed["candidates"][0]["provider"]) == ("west", "west")
 
     def test_the_body_may_come_on_standard_input(self) -> None:
         done = spawn("explain", f"{HOST}:small", "-", said='{"model": "tiny"}')
@@ -263,9 +263,9 @@ def test_what_cannot_be_carried_out_ends_in_2_and_says_why_in_one_line(
 ) -> None:
     serving(Provider("east", "http://127.0.0.1:9/v1"))
     assert main(arguments) == 2
-    told = capsys.readouterr()
-    assert not told.out
-    assert message in told.err and len(told.err.splitlines()) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert message in printed.err and len(printed.err.splitlines()) == 1
 
 
 def test_a_port_that_is_taken_ends_in_2(provider: FakeProvider, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,10 +289,10 @@ class TestProviders:
             "GROQ_EAST_API_KEY": "short",
             "OLLAMA_BASE_URL": f"http://gpu:11434/v1?key={KEY}",
         }
-        done, told = spawn("providers", **environ), json.loads(spawn("providers", "--json", **environ).stdout)
+        done, printed = spawn("providers", **environ), json.loads(spawn("providers", "--json", **environ).stdout)
         assert done.returncode == 0
-        assert KEY not in done.stdout and KEY not in json.dumps(told)
-        rows = {row["name"]: row for row in told["providers"]}
+        assert KEY not in done.stdout and KEY not in json.dumps(printed)
+        rows = {row["name"]: row for row in printed["providers"]}
         assert rows["openai"]["key"] == "…6789"
         assert rows["openai"]["models"] == ["gpt-5", "gpt-5-*"]
         assert (rows["groq-east"]["key"], rows["groq-east"]["dialect"]) == ("set", "chat")

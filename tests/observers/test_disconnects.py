@@ -88,7 +88,7 @@ async def test_leaving_before_the_first_byte_gives_a_record(provider: FakeProvid
 
 
 async def test_what_the_upstream_had_counted_is_kept(provider: FakeProvider) -> None:
-    """Anthropic tells the input at the start: only the rest is guessed."""
+    """Anthropic reports the input at the start: only the rest is guessed."""
     start = {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 1234}}}
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "word " * 20}}
@@ -165,7 +165,7 @@ async def test_leaving_in_the_middle_of_a_large_answer_is_a_disconnect(provider:
     assert isinstance(seen.ended, Disconnected) and seen.ended.reason == "gone"
 
 
-async def test_a_client_that_takes_nothing_of_a_large_answer_is_told_as_stalled(provider: FakeProvider) -> None:
+async def test_a_client_that_takes_nothing_of_a_large_answer_is_recorded_as_stalled(provider: FakeProvider) -> None:
     provider.script(Reply({"id": "resp_1", "object": "response", "output": [], "x": "y" * 1_000_000}))
     seen = Seen()
     caller = Caller(scope_of(), [b'{"model":"m"}'], stalled=anyio.Event())
@@ -202,7 +202,7 @@ async def test_a_server_whose_send_fails_has_lost_its_client(provider: FakeProvi
     assert isinstance(ended, Disconnected) and ended.reason == "gone"
 
 
-async def test_a_cancellation_by_the_server_is_told(provider: FakeProvider) -> None:
+async def test_a_cancellation_by_the_server_is_recorded(provider: FakeProvider) -> None:
     provider.fail_next(Stall())
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
@@ -216,7 +216,7 @@ async def test_a_cancellation_by_the_server_is_told(provider: FakeProvider) -> N
     assert isinstance(ended, Disconnected) and ended.reason == "cancelled"
 
 
-async def test_a_client_that_stops_reading_is_told_as_stalled(provider: FakeProvider) -> None:
+async def test_a_client_that_stops_reading_is_recorded_as_stalled(provider: FakeProvider) -> None:
     provider.script(stalled(talk(), 10))
     seen = Seen()
     async with gateway_of(provider, seen, timeouts=Timeouts(stalled_client=0.05)) as gateway:

@@ -50,7 +50,7 @@ async def test_failures_open_a_breaker_that_is_shown_without_its_credential(prov
     assert "canary" not in repr(health)
 
 
-async def test_what_is_under_way_is_counted(provider: FakeProvider) -> None:
+async def test_what_is_in_flight_is_counted(provider: FakeProvider) -> None:
     provider.fail_next(Stall(after_events=3))
     async with gateway_of(provider) as gateway:
         caller = Caller(scope_of(), [json.dumps(HELLO | {"stream": True}).encode()])

@@ -1,4 +1,4 @@
-"""An upstream that sends bytes after a complete reply is told of, to whoever observes."""
+"""An upstream that sends bytes after a complete reply is reported to whoever observes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def gateway_of(upstream: Upstream, *observers: object, **options: object) -> Gat
     return Gateway(providers=[provider], observers=observers, **options)  # type: ignore[arg-type]
 
 
-async def test_it_is_told_once_and_belongs_to_no_exchange(upstream: Upstream) -> None:
+async def test_it_is_recorded_once_and_belongs_to_no_exchange(upstream: Upstream) -> None:
     seen = Seen()
     async with gateway_of(upstream, seen) as gateway:
         for _ in range(3):
@@ -62,7 +62,7 @@ async def test_it_is_told_once_and_belongs_to_no_exchange(upstream: Upstream) ->
     assert KEY not in repr(lost)
 
 
-async def test_every_gateway_of_a_transport_is_told_also_through_one_that_wraps_it(upstream: Upstream) -> None:
+async def test_every_gateway_of_a_transport_is_notified_also_through_one_that_wraps_it(upstream: Upstream) -> None:
     one, other, transport = Seen(), Seen(), PropagatingTransport(Http11Transport())
     gateways = [gateway_of(upstream, seen, transport=transport) for seen in (one, other)]
 
@@ -73,8 +73,8 @@ async def test_every_gateway_of_a_transport_is_told_also_through_one_that_wraps_
     await transport.aclose()
 
 
-def test_a_sink_that_waits_is_told_too(upstream: Upstream) -> None:
-    """It needs a task to be told in, and an event loop's callback has none."""
+def test_a_sink_that_waits_is_notified_too(upstream: Upstream) -> None:
+    """It needs a task to be notified in, and an event loop's callback has none."""
     kept: list[Record] = []
 
     async def sink(record: Record) -> None:

@@ -126,7 +126,7 @@ def test_estimated_tokens_are_counted_apart_and_cost_is_added_up() -> None:
     assert found['gomodel_cost_usd_total{model="m",provider="p"}'] == 1.0
 
 
-def test_what_is_under_way_is_shown() -> None:
+def test_what_is_in_flight_is_shown() -> None:
     registry = CollectorRegistry()
     observer = PrometheusObserver(registry)
     observer(RequestStarted(Context(1, "r")))

@@ -74,7 +74,7 @@ async def test_usage_and_cost_are_those_of_the_recording(
 
 
 async def replayed(upstream: FakeProvider, dialect: str, exchange: Json) -> Ended:
-    """What observers are told when the recorded reply answers a request."""
+    """What observers see when the recorded reply answers a request."""
     reply, stream = exchange["reply"], "event-stream" in exchange["content_type"]
     body = reply.encode() if isinstance(reply, str) else reply
     upstream.clear()

@@ -91,7 +91,7 @@ async def test_every_record_says_whose_request_it_was_and_what_was_asked(provide
 JSON_TYPE = (b"content-type", b"application/json")
 
 
-async def test_two_exchanges_of_one_request_id_are_told_apart(provider: FakeProvider) -> None:
+async def test_two_exchanges_of_one_request_id_are_distinguished(provider: FakeProvider) -> None:
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
         for _ in range(2):
@@ -115,7 +115,7 @@ async def test_records_cannot_be_changed(provider: FakeProvider) -> None:
             record.labels["team"] = "red"  # type: ignore[index]
 
 
-async def test_without_observers_there_is_no_trail(provider: FakeProvider) -> None:
+async def test_without_observers_there_is_no_trace(provider: FakeProvider) -> None:
     async with gateway_of(provider) as gateway:
         assert gateway.trace() is None
         assert (await ask(gateway, HELLO)).status == 200
@@ -163,7 +163,7 @@ CONFLICT = [JSON_TYPE, (b"x-gomodel-provider", b"one")]
     ],
     ids=["not JSON", "conflict", "a wrong type", "no content-type", "wrong method", "malformed id", "too large"],
 )
-async def test_a_request_refused_before_the_policy_is_told_with_its_tenant(
+async def test_a_request_refused_before_the_policy_is_recorded_with_its_tenant(
     provider: FakeProvider, body: Any, options: Json, status: int
 ) -> None:
     seen = Seen()
@@ -175,7 +175,7 @@ async def test_a_request_refused_before_the_policy_is_told_with_its_tenant(
     assert seen.ended.error is not None
 
 
-async def test_a_client_that_leaves_while_it_sends_is_told_with_its_tenant(provider: FakeProvider) -> None:
+async def test_a_client_that_leaves_while_it_sends_is_recorded_with_its_tenant(provider: FakeProvider) -> None:
     seen, caller = Seen(), Caller(scope_of(), [b"{", b""])
     caller.incoming.pop()
     caller.leave()
@@ -185,7 +185,7 @@ async def test_a_client_that_leaves_while_it_sends_is_told_with_its_tenant(provi
     assert isinstance(seen.ended, Disconnected) and seen.ended.tenant == "acme"
 
 
-async def test_a_tenant_that_cannot_be_told_leaves_the_refusal_as_it_is(provider: FakeProvider) -> None:
+async def test_a_tenant_that_is_unknown_leaves_the_refusal_as_it_is(provider: FakeProvider) -> None:
     def broken(scope: Scope) -> str:
         raise RuntimeError(f"no {KEY}")
 
@@ -196,7 +196,9 @@ async def test_a_tenant_that_cannot_be_told_leaves_the_refusal_as_it_is(provider
     assert (caller.status, caller.raised, seen.ended.tenant) == (400, None, None)
 
 
-async def test_a_request_of_the_hosts_own_code_that_is_refused_is_told_with_its_tenant(provider: FakeProvider) -> None:
+async def test_a_refused_request_of_the_hosts_own_code_is_recorded_with_its_tenant(
+    provider: FakeProvider,
+) -> None:
     seen = Seen()
     async with gateway_of(provider, seen, tenant=tenant_in_time) as gateway:
         for options in ({"tenant": "acme"}, {"scope": scope_of()}):
@@ -206,7 +208,7 @@ async def test_a_request_of_the_hosts_own_code_that_is_refused_is_told_with_its_
     assert [one.tenant for one in seen.of(Ended)] == ["acme", "acme"]
 
 
-async def test_a_frame_that_is_refused_before_the_policy_is_told_with_its_tenant(provider: FakeProvider) -> None:
+async def test_a_frame_that_is_refused_before_the_policy_is_recorded_with_its_tenant(provider: FakeProvider) -> None:
     seen = Seen()
     gateway = gateway_of(provider, seen, tenant=tenant_in_time)
     async with gateway, connected(gateway, headers=[(b"host", b"x"), (b"x-gomodel-provider", b"fake")]) as client:
@@ -233,7 +235,7 @@ async def test_a_repeated_header_is_refused_with_a_request_id_of_its_own(provide
     assert seen.ended.request_id == caller.headers["x-request-id"] != ""
 
 
-async def test_a_refusal_of_the_policy_is_told(provider: FakeProvider) -> None:
+async def test_a_refusal_of_the_policy_is_recorded(provider: FakeProvider) -> None:
     def route(request: RoutingRequest) -> Target:
         raise RateLimited("Slow down.", code="slow")
 
@@ -247,7 +249,7 @@ async def test_a_refusal_of_the_policy_is_told(provider: FakeProvider) -> None:
     assert (seen.ended.status, seen.ended.error, seen.ended.attempts) == (429, "slow", 0)
 
 
-async def test_a_policy_that_raises_is_told_without_what_it_said(provider: FakeProvider) -> None:
+async def test_a_policy_that_raises_is_recorded_without_what_it_said(provider: FakeProvider) -> None:
     def route(request: RoutingRequest) -> Target:
         raise ValueError(f"the key is {KEY}")
 
@@ -260,7 +262,7 @@ async def test_a_policy_that_raises_is_told_without_what_it_said(provider: FakeP
     assert "canary" not in texts(seen.records)
 
 
-async def test_each_attempt_is_told_with_what_came_of_it(provider: FakeProvider) -> None:
+async def test_each_attempt_is_recorded_with_what_came_of_it(provider: FakeProvider) -> None:
     provider.fail_next(Status(503))
     providers = [native(provider, "first"), native(provider, "second")]
 
@@ -296,7 +298,7 @@ async def test_a_failed_exchange_says_what_failed(provider: FakeProvider) -> Non
     assert not seen.of(FirstEvent)
 
 
-async def test_no_provider_within_reach_is_told(provider: FakeProvider) -> None:
+async def test_no_provider_within_reach_is_recorded(provider: FakeProvider) -> None:
     seen = Seen()
     nowhere = Provider("fake", "http://127.0.0.1:9/v1", api_key=KEY)
     async with gateway_of(provider, seen, providers=[nowhere]) as gateway:
@@ -305,7 +307,7 @@ async def test_no_provider_within_reach_is_told(provider: FakeProvider) -> None:
     assert (seen.ended.status, seen.ended.error) == (502, "upstream_unreachable")
 
 
-async def test_a_refused_key_is_told_to_operators_without_the_key() -> None:
+async def test_a_refused_key_is_shown_to_operators_without_the_key() -> None:
     """The provider quotes the key that it refuses; the detail says that it did, not what."""
     with FakeProvider(api_key="another").run_in_thread() as provider:
         seen = Seen()
@@ -382,7 +384,7 @@ async def test_a_stream_that_breaks_off_has_its_usage_estimated(provider: FakePr
     assert ended.usage is not None and ended.usage.estimated and ended.usage.output_tokens > 0
 
 
-async def test_an_error_inside_an_answer_is_told(provider: FakeProvider) -> None:
+async def test_an_error_inside_an_answer_is_recorded(provider: FakeProvider) -> None:
     provider.fail_next(ErrorInside(after_events=6))
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
@@ -406,7 +408,7 @@ async def test_looking_at_a_response_is_not_using_tokens(provider: FakeProvider)
     assert retrieved.response_id == made["id"]
 
 
-async def test_what_the_upstream_cannot_carry_is_told_as_a_warning(provider: FakeProvider) -> None:
+async def test_what_the_upstream_cannot_carry_is_recorded_as_a_warning(provider: FakeProvider) -> None:
     provider.script(Reply(CHAT))
     chat = native(provider, dialect="chat", unsupported="drop")
     seen = Seen()
@@ -426,7 +428,7 @@ CHAT: Json = {
 }
 
 
-async def test_what_no_event_can_carry_is_told_as_a_warning(provider: FakeProvider) -> None:
+async def test_what_no_event_can_carry_is_recorded_as_a_warning(provider: FakeProvider) -> None:
     provider.script(Reply(CHAT))
     seen = Seen()
     async with gateway_of(provider, seen, providers=[native(provider, dialect="chat")]) as gateway:
@@ -461,7 +463,7 @@ async def test_text_that_others_chose_is_cut_and_printable(provider: FakeProvide
     assert (seen.ended.model or "").isprintable()
 
 
-async def test_a_client_that_leaves_before_its_body_has_come_is_told(provider: FakeProvider) -> None:
+async def test_a_client_that_leaves_before_its_body_has_come_is_recorded(provider: FakeProvider) -> None:
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
         caller = Caller(scope_of(), [])
@@ -507,7 +509,7 @@ async def test_a_stream_dropped_by_the_host_is_a_disconnect(provider: FakeProvid
     assert isinstance(seen.ended, Disconnected)
 
 
-async def test_a_failure_told_to_the_host_is_told_to_observers(provider: FakeProvider) -> None:
+async def test_a_failure_raised_to_the_host_is_recorded(provider: FakeProvider) -> None:
     for _ in range(3):
         provider.fail_next(Status(500))
     seen = Seen()
@@ -520,7 +522,7 @@ async def test_a_failure_told_to_the_host_is_told_to_observers(provider: FakePro
     assert [one.error is not None for one in seen.of(Completed)] == [True, True]
 
 
-async def test_an_answer_cancelled_by_the_host_is_told(provider: FakeProvider) -> None:
+async def test_an_answer_cancelled_by_the_host_is_recorded(provider: FakeProvider) -> None:
     from gomodel_asgi.testing import Stall
 
     provider.fail_next(Stall())
@@ -557,7 +559,7 @@ async def test_a_reply_from_the_hosts_own_route_leaves_the_same_records(provider
     assert (bad.status, bad.error) == (400, "invalid_json")
 
 
-async def test_explaining_sends_nothing_and_tells_nothing(provider: FakeProvider) -> None:
+async def test_explaining_sends_nothing_and_records_nothing(provider: FakeProvider) -> None:
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
         await gateway.explain(HELLO)
@@ -565,7 +567,7 @@ async def test_explaining_sends_nothing_and_tells_nothing(provider: FakeProvider
     assert not seen.records
 
 
-async def test_a_drain_is_told_as_a_failure(provider: FakeProvider) -> None:
+async def test_a_drain_is_recorded_as_a_failure(provider: FakeProvider) -> None:
     from gomodel_asgi.testing import Stall
 
     provider.fail_next(Stall(after_events=5))
@@ -582,7 +584,7 @@ async def test_a_drain_is_told_as_a_failure(provider: FakeProvider) -> None:
     assert (seen.ended.outcome, seen.ended.error) == ("failed", "server_shutdown")
 
 
-async def test_a_gateway_of_several_observers_tells_each(provider: FakeProvider) -> None:
+async def test_a_gateway_of_several_observers_notifies_each(provider: FakeProvider) -> None:
     first, second = Seen(), Seen()
     async with Gateway(providers=[native(provider)], observers=[first, second]) as gateway:
         await ask(gateway, HELLO)

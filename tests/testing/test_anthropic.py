@@ -325,7 +325,7 @@ def picture(media_type: str, data: str) -> dict[str, Any]:
 
 
 async def refusal(body: dict[str, Any], path: str = "/messages", **headers: str) -> str:
-    """What *body* is told, empty if it is answered."""
+    """The message that refuses *body*, empty if it is answered."""
     whole = {"model": MODEL, "max_tokens": 100, "messages": [USER], **body}
     whole = {name: value for name, value in whole.items() if value is not None}
     async with FakeProvider(dialect="anthropic").serve() as provider, httpx.AsyncClient() as http:
@@ -373,9 +373,9 @@ MESSAGES: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("messages", "told"), MESSAGES)
-async def test_turns_and_pairs_that_the_api_refuses_are_a_400(messages: Any, told: str) -> None:
-    assert told in await refusal({"messages": messages})
+@pytest.mark.parametrize(("messages", "reason"), MESSAGES)
+async def test_turns_and_pairs_that_the_api_refuses_are_a_400(messages: Any, reason: str) -> None:
+    assert reason in await refusal({"messages": messages})
 
 
 @pytest.mark.parametrize(
@@ -455,9 +455,9 @@ MEMBERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "told"), MEMBERS)
-async def test_members_that_the_api_refuses_are_a_400(body: dict[str, Any], told: str) -> None:
-    assert told in await refusal(body)
+@pytest.mark.parametrize(("body", "reason"), MEMBERS)
+async def test_members_that_the_api_refuses_are_a_400(body: dict[str, Any], reason: str) -> None:
+    assert reason in await refusal(body)
 
 
 @pytest.mark.parametrize(
@@ -479,7 +479,7 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 
 
 @pytest.mark.parametrize(
-    ("messages", "told"),
+    ("messages", "reason"),
     [
         ([USER, SYSTEM], ""),
         ([USER, SYSTEM, said(TEXT), USER], ""),
@@ -491,10 +491,10 @@ SYSTEM = {"role": "system", "content": "Be brief."}
         ([USER, said(USE), SYSTEM, asked(RESULT)], "must follow a user message"),
     ],
 )
-async def test_new_models_take_instructions_after_the_user(messages: Any, told: str) -> None:
+async def test_new_models_take_instructions_after_the_user(messages: Any, reason: str) -> None:
     refused = await refusal({"model": "claude-opus-4-8", "messages": messages})
 
-    assert (told in refused) if told else refused == ""
+    assert (reason in refused) if reason else refused == ""
 
 
 async def test_a_conversation_is_compacted_from_50000_tokens_on_and_not_before() -> None:

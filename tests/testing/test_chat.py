@@ -65,10 +65,10 @@ async def test_a_stream_and_a_unary_reply_say_the_same(provider: FakeProvider, c
     ) as stream:
         streamed = await stream.get_final_completion()
 
-    said, told = unary.choices[0].message, streamed.choices[0].message
-    assert (said.content, said.model_extra) == (told.content, told.model_extra)
+    said, reason = unary.choices[0].message, streamed.choices[0].message
+    assert (said.content, said.model_extra) == (reason.content, reason.model_extra)
     assert said.model_extra == {"reasoning_content": "Two cities."}
-    for message in (said, told):
+    for message in (said, reason):
         calls = [call for call in message.tool_calls or [] if call.type == "function"]
         assert [json.loads(call.function.arguments)["city"] for call in calls] == ["Oslo", "Bergen"]
         assert calls[1].id == "call_own"
@@ -244,7 +244,7 @@ async def refusal(body: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "reason"),
     [
         ({}, "Missing required parameter: 'messages'"),
         ({"model": None, "messages": [USER]}, "you must provide a model"),
@@ -289,10 +289,10 @@ async def refusal(body: dict[str, Any], **options: Any) -> dict[str, Any]:
         ({"model": "deepseek-chat", "messages": [USER, CALLS, OUTPUT]}, "Missing `reasoning_content`"),
     ],
 )
-async def test_what_openai_and_most_others_refuse_is_a_400(body: dict[str, Any], told: str) -> None:
+async def test_what_openai_and_most_others_refuse_is_a_400(body: dict[str, Any], reason: str) -> None:
     error = await refusal(body)
 
-    assert told in error["message"]
+    assert reason in error["message"]
     assert error["type"] == "invalid_request_error"
 
 
@@ -369,7 +369,7 @@ async def test_a_strict_provider_answers_what_keeps_openais_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "told"),
+    ("messages", "reason"),
     [
         ([USER, DEVELOPER], "must be at the beginning"),
         ([DEVELOPER, DEVELOPER, USER], "must be at the beginning"),
@@ -378,8 +378,8 @@ async def test_a_strict_provider_answers_what_keeps_openais_rules() -> None:
         ([USER, {**CALLS, "tool_calls": [{**CALL, "function": {"name": "f", "arguments": "1"}}]}, OUTPUT], "mapping"),
     ],
 )
-async def test_what_chat_templates_refuse_is_a_400_with_a_template(messages: list[Any], told: str) -> None:
-    assert told in (await refusal({"messages": messages}, template=True))["message"]
+async def test_what_chat_templates_refuse_is_a_400_with_a_template(messages: list[Any], reason: str) -> None:
+    assert reason in (await refusal({"messages": messages}, template=True))["message"]
     assert await refusal({"messages": messages}) == {}
 
 

@@ -547,8 +547,8 @@ async def test_a_script_of_calls_is_played_the_same_through_the_gateway(
     cities = [ToolCall("weather", {"city": "Oslo"}), ToolCall("weather", {"city": "Bergen"})]
 
     def answer(prompt: Prompt) -> Answer:
-        told = {message.text for message in prompt.outputs}
-        assert told == {"rain", "sun"}
+        texts = {message.text for message in prompt.outputs}
+        assert texts == {"rain", "sun"}
         assert [message.name for message in prompt.messages if message.role == "assistant" and message.name] == [
             "weather",
             "weather",

@@ -258,7 +258,7 @@ def user(*parts: Any) -> dict[str, Any]:
 
 
 def refusal(provider: FakeProvider, body: dict[str, Any], name: str = OLD, prefix: str = "/v1beta") -> str:
-    """What *body* is told, empty if it is answered."""
+    """The message that refuses *body*, empty if it is answered."""
     whole = {"contents": [USER], **body}
     reply = httpx.post(f"{provider.origin}{prefix}/models/{name}:generateContent", json=whole)
     if reply.status_code == 200:
@@ -291,9 +291,9 @@ TURNS: list[tuple[list[Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("contents", "told"), TURNS)
-def test_turns_that_the_api_refuses_are_a_400(provider: FakeProvider, contents: list[Any], told: str) -> None:
-    assert told in refusal(provider, {"contents": contents})
+@pytest.mark.parametrize(("contents", "reason"), TURNS)
+def test_turns_that_the_api_refuses_are_a_400(provider: FakeProvider, contents: list[Any], reason: str) -> None:
+    assert reason in refusal(provider, {"contents": contents})
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_turns_that_keep_the_rules_are_answered(provider: FakeProvider, contents
 
 
 @pytest.mark.parametrize(
-    ("contents", "told"),
+    ("contents", "reason"),
     [
         ([USER, model(call()), user(response())], "missing a thought_signature"),
         ([USER, model(call(signature=STAND_IN)), user(response()), model(call()), user(response())], "position 4"),
@@ -323,11 +323,11 @@ def test_turns_that_keep_the_rules_are_answered(provider: FakeProvider, contents
     ],
 )
 def test_a_new_model_wants_the_signature_of_each_step_of_the_current_turn(
-    provider: FakeProvider, contents: list[Any], told: str
+    provider: FakeProvider, contents: list[Any], reason: str
 ) -> None:
     refused = refusal(provider, {"contents": contents}, NEW)
 
-    assert (told in refused) if told else refused == ""
+    assert (reason in refused) if reason else refused == ""
 
 
 FUNCTIONS = {"functionDeclarations": [{"name": "f", "parametersJsonSchema": SCHEMA}]}
@@ -375,9 +375,9 @@ MEMBERS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "told"), MEMBERS)
-def test_members_that_the_api_refuses_are_a_400(provider: FakeProvider, body: dict[str, Any], told: str) -> None:
-    assert told in refusal(provider, body)
+@pytest.mark.parametrize(("body", "reason"), MEMBERS)
+def test_members_that_the_api_refuses_are_a_400(provider: FakeProvider, body: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(provider, body)
 
 
 def test_new_models_combine_functions_and_search_if_they_are_asked_to(provider: FakeProvider) -> None:
@@ -392,10 +392,10 @@ def test_new_models_combine_functions_and_search_if_they_are_asked_to(provider: 
 
 
 def test_thinking_is_set_as_the_model_takes_it(provider: FakeProvider) -> None:
-    def told(name: str, **config: Any) -> str:
+    def reason(name: str, **config: Any) -> str:
         return refusal(provider, {"generationConfig": {"thinkingConfig": config}}, name)
 
-    assert told(OLD, thinkingBudget=0) == told(NEW, thinkingLevel="LOW") == ""
-    assert "only works in thinking mode" in told("gemini-2.5-pro", thinkingBudget=0)
-    assert "only one of thinking budget and thinking level" in told(NEW, thinkingBudget=5, thinkingLevel="LOW")
-    assert "Thinking is not enabled" in told("gemini-2.0-flash", includeThoughts=True)
+    assert reason(OLD, thinkingBudget=0) == reason(NEW, thinkingLevel="LOW") == ""
+    assert "only works in thinking mode" in reason("gemini-2.5-pro", thinkingBudget=0)
+    assert "only one of thinking budget and thinking level" in reason(NEW, thinkingBudget=5, thinkingLevel="LOW")
+    assert "Thinking is not enabled" in reason("gemini-2.0-flash", includeThoughts=True)

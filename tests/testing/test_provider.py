@@ -533,7 +533,7 @@ OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "problem"),
     [
         ({"top_k": 3}, "Unknown parameter: 'top_k'"),
         ({"input": [OUTPUT]}, "No tool call found for function call output with call_id call_1"),
@@ -541,7 +541,7 @@ OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
         ({"input": [{**CALL, "type": "custom_tool_call"}, OUTPUT]}, "No tool call found"),
     ],
 )
-async def test_what_only_openai_refuses_is_a_400_when_strict(body: dict[str, Any], told: str) -> None:
+async def test_what_only_openai_refuses_is_a_400_when_strict(body: dict[str, Any], problem: str) -> None:
     whole = {"model": "m", "input": "hi", **body}
     async with (
         FakeProvider(strict=True).serve() as strict,
@@ -552,7 +552,7 @@ async def test_what_only_openai_refuses_is_a_400_when_strict(body: dict[str, Any
         taken = await http.post(f"{lenient.base_url}/responses", json=whole)
 
     assert (refused.status_code, taken.status_code) == (400, 200)
-    assert told in refused.json()["error"]["message"]
+    assert problem in refused.json()["error"]["message"]
 
 
 async def test_a_strict_provider_finds_calls_in_what_was_said_before() -> None:

@@ -29,7 +29,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 
 
-class Told:
+class Reported:
     """A listener that remembers."""
 
     def __init__(self) -> None:
@@ -65,11 +65,11 @@ class Odd:
                 return
 
 
-def listening(transport: Http11Transport) -> Told:
-    told = Told()
-    listener: Listener = told
+def listening(transport: Http11Transport) -> Reported:
+    reported = Reported()
+    listener: Listener = reported
     transport.attach(ConnectionLimit(100), listener)
-    return told
+    return reported
 
 
 async def asked(transport: Http11Transport, port: int, *who: str) -> list[bytes]:
@@ -94,10 +94,10 @@ async def test_bytes_right_behind_a_reply_cost_the_origin_its_keepalive(
     serve: Serve, sent: bytes, framed: bytes
 ) -> None:
     transport = patient()
-    told, port = listening(transport), serve(Odd(sent, first=framed)).port
+    reported, port = listening(transport), serve(Odd(sent, first=framed)).port
 
     assert await asked(transport, port, "a", "a", "a", "b", "b") == [b"connection %d" % one for one in range(1, 6)]
-    assert told.lost == [f"http://127.0.0.1:{port}"]
+    assert reported.lost == [f"http://127.0.0.1:{port}"]
     assert not transport._pools().idle
     await transport.aclose()
 
@@ -115,14 +115,14 @@ LATER = {
 @pytest.mark.parametrize("sent", LATER.values(), ids=LATER)
 async def test_bytes_on_an_idle_connection_cost_the_origin_its_keepalive(serve: Serve, sent: tuple[bytes, ...]) -> None:
     transport, odd = patient(), Odd(b"", *sent)
-    told, port = listening(transport), serve(odd).port
+    reported, port = listening(transport), serve(odd).port
     await asked(transport, port, "a")
 
     odd.go_on.set()
     await until(lambda: transport._suspects.until)
 
     assert await asked(transport, port, "a", "a", "b", "b") == [b"connection %d" % one for one in range(2, 6)]
-    assert told.lost == [f"http://127.0.0.1:{port}"]
+    assert reported.lost == [f"http://127.0.0.1:{port}"]
     await transport.aclose()
 
 
@@ -142,14 +142,14 @@ HARMLESS = {
 @pytest.mark.parametrize("sent", HARMLESS.values(), ids=HARMLESS)
 async def test_what_a_server_says_when_it_closes_costs_it_nothing(serve: Serve, sent: tuple[bytes, ...]) -> None:
     transport, odd = patient(), Odd(b"", *sent, closes=True)
-    told, port = listening(transport), serve(odd).port
+    reported, port = listening(transport), serve(odd).port
     await asked(transport, port, "a")
 
     odd.go_on.set()
     await until(lambda: not transport._pools().idle)
 
     assert await asked(transport, port, "a", "a", "b", "b") == [b"connection %d" % one for one in (2, 2, 3, 3)]
-    assert told.lost == []
+    assert reported.lost == []
     await transport.aclose()
 
 
@@ -158,20 +158,20 @@ async def test_the_beginning_of_something_that_is_no_408_costs_keepalive_when_it
     serve: Serve, sent: bytes
 ) -> None:
     transport, odd = patient(), Odd(b"", sent, closes=True)
-    told, port = listening(transport), serve(odd).port
+    reported, port = listening(transport), serve(odd).port
     await asked(transport, port, "a")
 
     odd.go_on.set()
     await until(lambda: not transport._pools().idle)
 
     assert await asked(transport, port, "a", "a") == [b"connection 2", b"connection 3"]
-    assert len(told.lost) == 1
+    assert len(reported.lost) == 1
     await transport.aclose()
 
 
 async def test_a_connection_that_said_it_would_close_is_not_used_meanwhile(serve: Serve) -> None:
     transport, odd = patient(), Odd(b"", CLOSING_408)
-    told, port = listening(transport), serve(odd).port
+    reported, port = listening(transport), serve(odd).port
     await asked(transport, port, "a")
     (connection,) = transport._pools().idle
 
@@ -179,7 +179,7 @@ async def test_a_connection_that_said_it_would_close_is_not_used_meanwhile(serve
     await until(lambda: connection.undecided)
 
     assert await asked(transport, port, "a", "a") == [b"connection 2", b"connection 2"]
-    assert told.lost == []
+    assert reported.lost == []
     assert connection in transport._pools().idle
     await transport.aclose()
     assert not transport._pools().pools
@@ -187,14 +187,14 @@ async def test_a_connection_that_said_it_would_close_is_not_used_meanwhile(serve
 
 async def test_a_server_that_says_it_closes_and_does_not_loses_keepalive(serve: Serve) -> None:
     transport, odd = Http11Transport(keepalive=0.1), Odd(b"", CLOSING_408)
-    told, port = listening(transport), serve(odd).port
+    reported, port = listening(transport), serve(odd).port
     await asked(transport, port, "a")
     odd.go_on.set()
 
     await until(lambda: transport._suspects.until)
 
     assert await asked(transport, port, "a", "a") == [b"connection 2", b"connection 3"]
-    assert len(told.lost) == 1
+    assert len(reported.lost) == 1
 
 
 async def test_idle_connections_of_others_to_the_same_origin_are_closed(serve: Serve) -> None:
@@ -250,14 +250,14 @@ async def test_bytes_that_come_after_the_next_request_are_seen_by_its_own_creden
             peer.send(reply(b"connection %d" % peer.number))
 
     transport = patient()
-    told, port = listening(transport), serve(script).port
+    reported, port = listening(transport), serve(script).port
     await asked(transport, port, "a", "b")
     second: Answer = await fetch(transport, post(port, credential="a", target=b"/second"))
 
     assert second.body == b"somebody else's"
     await until(lambda: transport._suspects.until)
     assert await asked(transport, port, "a", "b", "b") == [b"connection %d" % one for one in (3, 4, 5)]
-    assert len(told.lost) == 1
+    assert len(reported.lost) == 1
     await transport.aclose()
 
 
@@ -298,9 +298,9 @@ class Clock:
 
 
 def test_ten_minutes_after_the_last_such_byte_an_origin_is_trusted_again() -> None:
-    clock, told, origin = Clock(), Told(), ("https", "api.example", 443, None)
+    clock, reported, origin = Clock(), Reported(), ("https", "api.example", 443, None)
     suspects = Suspects(clock)
-    suspects.listeners.add(told)
+    suspects.listeners.add(reported)
 
     suspects.add(origin)
     assert suspects.has(origin)
@@ -310,11 +310,11 @@ def test_ten_minutes_after_the_last_such_byte_an_origin_is_trusted_again() -> No
     assert suspects.has(origin)
     clock.now = 600.0 + 599.0
     assert not suspects.has(origin)
-    assert told.lost == ["https://api.example:443"]
+    assert reported.lost == ["https://api.example:443"]
 
     suspects.add(origin)
     assert suspects.has(origin)
-    assert len(told.lost) == 2
+    assert len(reported.lost) == 2
 
 
 def test_origins_are_told_apart_by_all_that_makes_one() -> None:
@@ -326,19 +326,19 @@ def test_origins_are_told_apart_by_all_that_makes_one() -> None:
 
 
 def test_no_more_than_a_thousand_are_remembered() -> None:
-    suspects, told = Suspects(Clock()), Told()
-    suspects.listeners.add(told)
+    suspects, reported = Suspects(Clock()), Reported()
+    suspects.listeners.add(reported)
     for number in range(3 * MOST_SUSPECTS):
         suspects.add(("http", f"h{number}", 80, None))
 
     assert len(suspects.until) == len(suspects.unreported) == MOST_SUSPECTS
     assert not suspects.has(("http", "h0", 80, None))
-    assert len(told.lost) == MOST_SUSPECTS and not suspects.unreported
+    assert len(reported.lost) == MOST_SUSPECTS and not suspects.unreported
 
 
 def test_a_listener_that_is_gone_is_not_kept() -> None:
     suspects = Suspects(Clock())
-    suspects.listeners.add(Told())
+    suspects.listeners.add(Reported())
     suspects.add(("http", "h", 80, None))
 
     assert suspects.has(("http", "h", 80, None))

@@ -78,8 +78,8 @@ def test_events_become_frames_wherever_the_stream_is_cut(cut: int) -> None:
     ]
     stream = b": heartbeat\n\n" + b"".join(map(frame, events)) + DONE
     frames = Frames("a", limit=LIMIT)
-    told = frames.feed(stream[:cut]) + frames.feed(stream[cut:])
-    assert [json.loads(one) for one in told] == [{**event, "stream_id": "a"} for event in events]
+    written = frames.feed(stream[:cut]) + frames.feed(stream[cut:])
+    assert [json.loads(one) for one in written] == [{**event, "stream_id": "a"} for event in events]
     assert (frames.response_id, frames.terminal) == ("resp_1", "response.completed")
     assert [json.loads(item) for item in frames.output] == [ITEM]
 
@@ -97,8 +97,8 @@ def test_a_stream_id_that_the_upstream_has_echoed_is_not_told_twice() -> None:
 def test_what_the_connection_continues_is_said_in_the_response() -> None:
     frames = Frames(None, limit=LIMIT, continues="resp_0")
     event = {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "previous_response_id": None}}
-    [told] = frames.feed(frame(event))
-    assert json.loads(told)["response"]["previous_response_id"] == "resp_0"
+    [written] = frames.feed(frame(event))
+    assert json.loads(written)["response"]["previous_response_id"] == "resp_0"
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_what_the_connection_continues_is_said_in_the_response() -> None:
     ],
 )
 def test_an_error_has_the_nested_form_and_a_status_however_it_came(event: Any) -> None:
-    [told] = Frames("a", limit=LIMIT).feed(frame({"type": "error", **event}), 503)
-    error = json.loads(told)
+    [written] = Frames("a", limit=LIMIT).feed(frame({"type": "error", **event}), 503)
+    error = json.loads(written)
     assert (error["type"], error["status"], error["stream_id"]) == ("error", 503, "a")
     assert error["error"] == {"type": "server_error", "code": "c", "message": "m", "param": None}
 
@@ -119,8 +119,8 @@ def test_an_error_has_the_nested_form_and_a_status_however_it_came(event: Any) -
 def test_an_error_instead_of_a_response_keeps_what_the_upstream_said() -> None:
     error = UpstreamRejected("m", status=409)
     error.raw = b'{"error":{"message":"m","type":"t","param":"p","code":"c","more":1}}'
-    told = json.loads(error_frame(error, None))
-    assert told == {
+    written = json.loads(error_frame(error, None))
+    assert written == {
         "type": "error",
         "status": 409,
         "error": {"message": "m", "type": "t", "param": "p", "code": "c", "more": 1},

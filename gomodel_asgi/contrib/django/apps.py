@@ -15,6 +15,7 @@ class GoModelConfig(AppConfig):
     verbose_name = "gomodel_asgi"
 
     def ready(self) -> None:
+        """Registers the check and the signal; see `AppConfig.ready`."""
         from .configuration import check_settings, forget
 
         checks.register(check_settings, "gomodel")

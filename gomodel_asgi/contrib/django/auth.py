@@ -33,7 +33,9 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 async def in_django_thread(function: Callable[[], Any]) -> Any:
-    """Call *function* in a thread. Cancelled, it returns at once; the call is then left to end by itself."""
+    """Calls *function* in a thread of asgiref's and returns what it does. A cancelled caller leaves at once; the call
+    goes on.
+    """
     task = asyncio.get_running_loop().create_task(_call(function))
     _running.add(task)
     task.add_done_callback(_ended)
@@ -52,7 +54,7 @@ async def _call(function: Callable[[], Any]) -> Any:
 
 
 async def with_fresh_connections_around(look_up: Callable[[], Awaitable[Any]]) -> Any:
-    """Await *look_up*, whose queries share one thread, as Django's request handler does at a request's two ends."""
+    """Awaits *look_up*, whose queries share one thread, as Django's request handler does at a request's two ends."""
     async with ThreadSensitiveContext():
         close = sync_to_async(close_old_connections, thread_sensitive=True)
         await close()
@@ -63,7 +65,7 @@ async def with_fresh_connections_around(look_up: Callable[[], Awaitable[Any]]) -
 
 
 def with_fresh_connections(function: Callable[[], Any]) -> Any:
-    """Call *function* between two rounds of closing what is broken or past its age."""
+    """Calls *function* between two rounds of closing what is broken or past its age."""
     close_old_connections()
     try:
         return function()
@@ -101,7 +103,8 @@ class DjangoAuth:
         return self._classes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in OURS or not self._is_ours(scope):
+        ours = scope["type"] in OURS and (self.prefix is None or match(scope, self.prefix) is not None)
+        if not ours:
             return await self.app(scope, receive, send)
         try:
             user = await self._user(scope)
@@ -112,9 +115,6 @@ class DjangoAuth:
             await self.app({**scope, "user": user}, receive, send)
         finally:
             in_thread.reset(token)
-
-    def _is_ours(self, scope: Scope) -> bool:
-        return self.prefix is None or match(scope, self.prefix) is not None
 
     async def _user(self, scope: Scope) -> Any:
         request = request_of(scope)
@@ -128,7 +128,7 @@ class DjangoAuth:
 
 
 def anonymous() -> Any:
-    """Nobody, as Django has it."""
+    """Returns Django's user for a request without one."""
     # Importing a model needs apps that are ready, and an asgi.py imports us before they are.
     from django.contrib.auth.models import AnonymousUser
 
@@ -173,7 +173,7 @@ def _meta(scope: Scope) -> dict[str, str]:
 
 
 def _prefix(app: Any) -> str | None:
-    """The prefix of the gateway in *app*; None, which means every path, where there is none to be found."""
+    """Returns the prefix of the gateway in *app*, or None, for every path, where it has no gateway."""
     gateway = app if isinstance(app, Gateway) else getattr(app, "gateway", None)
     return gateway.prefix if isinstance(gateway, Gateway) else None
 

@@ -37,7 +37,7 @@ MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS")  # what a function may b
 
 @cache
 def get_gateway() -> Gateway:
-    """The project's gateway: the same object at each call.
+    """Returns the project's gateway, the same object at each call.
 
     :raises ImproperlyConfigured: `GOMODEL` is missing or wrong; the message names the key.
     """
@@ -48,13 +48,13 @@ def get_gateway() -> Gateway:
 
 
 def forget(*, setting: str, **signal: Any) -> None:
-    """Build the gateway anew when it is next asked for, after *setting* has changed."""
+    """Builds the gateway anew when it is next asked for, after *setting* has changed."""
     if setting == "GOMODEL":
         get_gateway.cache_clear()
 
 
 def build(given: Any) -> Gateway:
-    """The gateway of a `GOMODEL` dict.
+    """Returns the gateway of a `GOMODEL` dict.
 
     :raises ImproperlyConfigured: it is wrong; the message names the key.
     """
@@ -76,7 +76,7 @@ def build(given: Any) -> Gateway:
 
 
 def authentication() -> list[Any]:
-    """The REST framework authentication classes under `AUTHENTICATION`, made ready.
+    """Returns the REST framework authentication classes under `AUTHENTICATION`, made ready.
 
     :raises ImproperlyConfigured: one cannot be imported.
     """
@@ -137,7 +137,9 @@ SESSIONS = "django.contrib.sessions"
 
 
 def check_settings(app_configs: Any = None, **options: Any) -> Sequence[CheckMessage]:
-    """`gomodel.E001` for a setting that is wrong, `gomodel.W001` where nobody could ever be authenticated."""
+    """Returns the messages of Django's system check: `gomodel.E001` for a wrong setting, `gomodel.W001` where nobody
+    could ever be authenticated.
+    """
     given = getattr(settings, "GOMODEL", None)
     if given is None:
         return []

@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 def token_user(authenticators: Iterable[Any], request: HttpRequest) -> Any:
-    """The user whom the first of *authenticators* that knows its kind of credential finds; None where none does.
+    """Returns the user found by the first of *authenticators* that knows the kind of credential, or None.
 
     :raises Refused: that one does not accept it.
     """

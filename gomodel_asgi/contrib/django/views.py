@@ -34,7 +34,8 @@ _working: set[asyncio.Task[None]] = set()
 
 
 async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-    """Answer *request* with the gateway of `settings.GOMODEL`; the policy sees the user whom Django's middleware found.
+    """Answers *request* with the gateway of `settings.GOMODEL`. The policy sees the user that Django's middleware
+    found.
 
     Exempt from Django's CSRF check, as API clients have no token: the gateway takes no content type that a browser
     sends across sites unasked. Where a session may call, keep `SESSION_COOKIE_SAMESITE` at its `Lax`. The body is
@@ -79,7 +80,7 @@ class Work:
         self.task.add_done_callback(self._ended)
 
     async def receive(self) -> Message:
-        """What the gateway receives: the body that Django has read, then that the client has left."""
+        """The gateway's `receive`: returns the body that Django has read, then that the client has left."""
         if self.body is not None:
             body, self.body = self.body, None
             return {"type": "http.request", "body": body, "more_body": False}
@@ -92,7 +93,7 @@ class Work:
             await self.messages.put(message)
 
     async def next(self) -> Message:
-        """The next message.
+        """Returns the next message of the gateway's.
 
         :raises ConnectionAbortedError: the gateway has ended before its reply had.
         """

@@ -88,7 +88,7 @@ async def admitted(gateway: Served, scope: Scope) -> Admission:
 
 
 async def _let_in(gateway: Served, inbound: Inbound, tenant: str | None) -> None:
-    """Ask the policy. Which model it will be is not known yet, so a policy that misses one has refused nobody."""
+    """Asks the policy. No model is known yet, so a policy that only misses one has refused nobody."""
     try:
         await decide(job_of(gateway.setup, inbound, tenant))
     except (InvalidRequest, RoutingError) as error:
@@ -97,8 +97,8 @@ async def _let_in(gateway: Served, inbound: Inbound, tenant: str | None) -> None
 
 
 def check_origin(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse a page of another origin. Programs send no `Origin`; a proxy in front may tell the host by
-    `X-Forwarded-Host`, which a page cannot set.
+    """Refuses a page of another origin (RFC 6455, 10.2). Programs send no `Origin`. A proxy in front may pass the host
+    in `X-Forwarded-Host`, which a page cannot set.
 
     :raises Denied: 403.
     """
@@ -111,12 +111,12 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
 
 
 def nowhere() -> InvalidRequest:
-    """The answer to an upgrade at a path that has none."""
+    """Returns the error for an upgrade at a path that has no WebSocket."""
     return InvalidRequest("There is no WebSocket at this path.", status=404, code="not_found")
 
 
 async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:
-    """Answer an upgrade with *error*: as an HTTP response where the server can send one, else as its bare refusal."""
+    """Answers an upgrade with *error*: as an HTTP response where the server can send one, else as its bare refusal."""
     if RESPONSE not in (scope.get("extensions") or {}):
         return await send({"type": "websocket.close", "code": 1008, "reason": ""})
     reply = failed(error)
@@ -188,7 +188,7 @@ class Connection:
             self._end("drained")
 
     def stop(self, reason: Literal["gone", "stalled", "shutdown"]) -> None:
-        """End now."""
+        """Ends the connection now, for *reason*."""
         self._end(reason)
 
     def _end(self, ending: Ending) -> None:
@@ -234,7 +234,7 @@ class Connection:
                 await self.relay.aclose()
 
     async def _read(self) -> None:
-        """Read frames until the client leaves, or nothing has happened for too long."""
+        """Reads frames until the client leaves, or nothing has happened for too long."""
         while self.ending is None:
             message = None
             with anyio.CancelScope(deadline=self._deadline()) as self.deadline_timer:
@@ -248,7 +248,7 @@ class Connection:
                 await self._pace()
 
     def _deadline(self) -> float:
-        """When to give up waiting, on the event loop's clock; idle time counts only between responses."""
+        """Returns when to stop waiting, on the event loop's clock; idle time counts only between responses."""
         left = self.until - time.monotonic()
         return anyio.current_time() + (left if self.lanes.busy else min(left, self.timeouts.connection_idle))
 
@@ -291,7 +291,7 @@ class Connection:
             await self._send_frame(error_frame(error, lane))
 
     async def _steer(self, steer: Steer) -> None:
-        """Hand input to the response that is to take it up; only upstreams with a socket of their own can."""
+        """Hands input to the response that is to take it up; only upstreams with a socket of their own can."""
         if await self.relay.steer(steer):
             return
         known = self.memory.find(steer.target) is not None

@@ -81,7 +81,7 @@ class Memory:
         return found
 
     def keep(self, response_id: str, remembered: Remembered) -> None:
-        """Remember a response, in place of one of the same id; what no longer fits is forgotten."""
+        """Remembers a response, in place of one of the same id; what no longer fits is forgotten."""
         self.evict(response_id)
         self.responses[response_id] = remembered
         for chunk in remembered.chunks or ():
@@ -91,7 +91,7 @@ class Memory:
             self.evict(next(iter(self.responses)))
 
     def evict(self, response_id: str | None) -> None:
-        """Forget one response; the conversations that go on from it keep their chunks."""
+        """Forgets one response; the conversations that go on from it keep their chunks."""
         forgotten = None if response_id is None else self.responses.pop(response_id, None)
         chunks = () if forgotten is None else forgotten.chunks or ()
         for chunk in chunks:
@@ -106,7 +106,7 @@ NULL = msgspec.Raw(b"null")
 
 
 def account_of(provider: Provider, key: str | None) -> str:
-    """Whose a response is, at which upstream; *key* is a Target's own. For this process alone."""
+    """Returns what identifies the account that a response belongs to, in this process; *key* is a Target's own."""
     return f"{provider.name} {provider.base_url} {fingerprint(key)}"
 
 
@@ -124,9 +124,14 @@ class ConnectionContinuation:
 
     @property
     def bound(self) -> bool:
+        """Whether only the upstream that holds the conversation can be asked."""
         return self.earlier.chunks is None or (self.own is not None and self.own.bound)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """Returns the request for a native upstream, the conversation so far put before its own input.
+
+        :raises InvalidRequest: another upstream's socket holds the conversation.
+        """
         account = account_of(provider, key)
         chunks = self.earlier.chunks
         original = self.original
@@ -146,6 +151,10 @@ class ConnectionContinuation:
         return original.with_members({**members, "input": msgspec.Raw(b"[%s]" % items)})
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """Returns the request for a dialect, the conversation so far put before its own input.
+
+        :raises InvalidRequest: an upstream's socket holds the conversation.
+        """
         if self.earlier.chunks is None:
             raise unknown_previous()
         items = self._carried(self.earlier.chunks, account_of(provider, key), provider, native=False)
@@ -155,6 +164,7 @@ class ConnectionContinuation:
         return {**self.original.body, "input": items + own}
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """Returns *error* as it is: a connection does not count its items."""
         return error
 
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
@@ -166,7 +176,7 @@ class ConnectionContinuation:
 
 
 def own_items(envelope: Envelope) -> bytes:
-    """The items of a request's own `input`, separated by commas; a string is the user's message.
+    """Returns the items of a request's own `input`, separated by commas; a string is the user's message.
 
     :raises InvalidRequest: it is neither a string nor a list.
     """
@@ -226,7 +236,7 @@ class ConnectionState:
             await self.gateways.recall(job)
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Look at what the create itself brings: it has to be the tenant's own here as anywhere."""
+        """Checks that what the create itself names is the tenant's own; see `exchange.job.State`."""
         await self.gateways.admit(self.own or job, target)
         if self.own is not None and isinstance(job.continuation, ConnectionContinuation):
             job.continuation.own = self.own.continuation
@@ -256,7 +266,7 @@ class ConnectionState:
         return await self.gateways.is_anothers(job, provider, id)
 
     async def remember(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
-        """Keep a response that has ended well, unless the gateway or the upstream does."""
+        """Keeps a response that has ended well, unless the gateway or the upstream does."""
         if self.answered is None:
             return
         job, target = self.answered
@@ -286,15 +296,13 @@ class ConnectionState:
     def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
         if self.earlier is not None or not self.create.generate:
             return False
-        stores = (target.params or {}).get("store", not self._says_no())
+        asked = bytes(self.create.envelope.members.get("store", b"null")) != b"false"
+        stores = (target.params or {}).get("store", asked)
         return stores is not False and (provider.keeps_state or self.has_store)
-
-    def _says_no(self) -> bool:
-        return bytes(self.create.envelope.members.get("store", b"null")) == b"false"
 
 
 def job_without_previous(job: Job) -> Job:
-    """*job* as it would be if it continued nothing that a connection remembers."""
+    """Returns *job* as it would be if it continued nothing that a connection remembers."""
     envelope = job.request.envelope
     members = {name: raw for name, raw in envelope.members.items() if name != "previous_response_id"}
     return replace(job, request=replace(job.request, envelope=envelope.with_members(members)))
@@ -308,7 +316,7 @@ def _key(target: Target) -> str | None:
 
 
 async def warmed(job: Job, target: Target) -> Reply:
-    """The reply to a request that is to generate nothing, without an upstream: an id, and no output.
+    """Returns the reply to a request that is to generate nothing, without an upstream: an id, and no output.
 
     :raises InvalidRequest: it could not be sent as it is.
     """

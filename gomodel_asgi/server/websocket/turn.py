@@ -61,7 +61,7 @@ class Lanes:
         return bool(self.queues)
 
     def add(self, create: Create) -> None:
-        """Put *create* at the end of its lane.
+        """Puts *create* at the end of its lane.
 
         :raises InvalidRequest: one name too many, or too much waits already.
         """
@@ -117,7 +117,7 @@ class Outbox:
         self.turn = anyio.Lock()
 
     async def text(self, frame: str) -> None:
-        """Send one frame.
+        """Sends one frame.
 
         :raises ClientGone: the client has left, or has not read for too long.
         """
@@ -140,7 +140,7 @@ class Outbox:
             raise ClientGone("gone") from error
 
     async def error(self, error: GatewayError, lane: str | None = None) -> None:
-        """Send the frame of a failure that comes instead of a response.
+        """Sends the frame of a failure that comes instead of a response.
 
         :raises ClientGone: as `text`.
         """
@@ -189,7 +189,7 @@ class Turn:
             self.trace.know(request_id=self.request_id, operation="create", tenant=connection.tenant)
 
     async def run(self) -> None:
-        """Answer it; every failure becomes a frame. Call `over` afterwards, or once it has been cancelled.
+        """Answers the create; every failure becomes a frame. Call `over` afterwards, also after a cancellation.
 
         :raises ClientGone: the client has left.
         """
@@ -291,7 +291,7 @@ class Turn:
         self.connection.memory.evict(self.create.envelope.text("previous_response_id"))
 
     async def over(self) -> None:
-        """Release what it has used."""
+        """Releases the reply and ends the trace."""
         if self.reply is not None:
             with anyio.CancelScope(shield=True):
                 await self.reply.aclose()

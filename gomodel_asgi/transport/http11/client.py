@@ -26,14 +26,14 @@ STAGGER = 0.25
 
 
 def default_context() -> ssl.SSLContext:
-    """Certificates checked against certifi's roots, hostnames checked, HTTP/1.1 by ALPN. Reads files: about 10 ms."""
+    """Returns a context that checks hostnames and, by certifi's roots, certificates. Reads files: about 10 ms."""
     context = ssl.create_default_context(cafile=certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 async def connect(pool: Pool, request: UpstreamRequest, context: ssl.SSLContext | None) -> Connection:
-    """A fresh connection for *request*, with TLS if *context* is given.
+    """Returns a fresh connection for *request*, with TLS if *context* is given.
 
     :raises UpstreamUnreachable: nobody there, no such name, TLS refused, or an address that is not public.
     """
@@ -71,8 +71,11 @@ async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
 
 
 async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]], slots: Slots) -> Connection:
-    """The first of *addresses* that answers; the others are given up. One has a slot, others begin beside it only where
-    there is one to spare."""
+    """Returns a connection to the first of *addresses* that answers (RFC 8305); the others are cancelled. The first one
+    has a slot; others begin beside it only where there is one to spare.
+
+    :raises OSError: none of them answers; the last one's error.
+    """
     untried = deque(addresses)
     running: set[asyncio.Future[Connection]] = set()
     error: BaseException = OSError("The name has no address.")
@@ -127,6 +130,12 @@ class Http11Reply:
         self.headers: Headers = connection.reader.headers
 
     async def read(self, timeout: float) -> bytes:
+        """Returns what has come, waiting for it if need be, or `b""` at the end; see `UpstreamReply.read`.
+
+        :raises UpstreamTimeout: nothing came within *timeout* seconds.
+        :raises UpstreamTruncated: the connection closed before the end, or the reply was closed.
+        :raises UpstreamProtocolError: the framing is broken.
+        """
         connection = self._connection
         if connection is None:
             raise UpstreamTruncated("The reply was closed.")
@@ -145,13 +154,14 @@ class Http11Reply:
         return reader.take()
 
     async def aclose(self) -> None:
+        """Gives the connection back to its pool. A second call does nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.pool.give_back(connection)
 
 
 def key_of(request: UpstreamRequest) -> Key:
-    """What a connection must have been made for to carry *request*."""
+    """Returns the key of the pool whose connections can carry *request*."""
     return request.scheme, request.host, request.port, request.credential, request.uds, request.allow_private
 
 
@@ -190,7 +200,7 @@ class Http11Transport:
         return self._ssl_context
 
     async def open(self, request: UpstreamRequest) -> Http11Reply:
-        """Send *request* and wait for the reply's headers; see `Transport`.
+        """Sends *request* and waits for the reply's headers; see `Transport`.
 
         :raises ValueError: a header, the method or the target would break the framing.
         :raises Overloaded: no connection became free within `timeouts.pool`.
@@ -218,7 +228,7 @@ class Http11Transport:
             raise
 
     async def aclose(self) -> None:
-        """Close the idle connections of the running loop; one in use is closed by its reply."""
+        """Closes the idle connections of the running loop; one in use is closed by its reply."""
         pools = self._loops.get(asyncio.get_running_loop())
         if pools is not None:
             pools.close_idle()

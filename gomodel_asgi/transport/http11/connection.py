@@ -38,6 +38,7 @@ MOST_SUSPECTS = 1024
 
 
 def origin_of(key: Key) -> Origin:
+    """Returns the part of a pool's key that keep-alive is lost by."""
     return key[0], key[1], key[2], key[4]
 
 
@@ -98,7 +99,7 @@ class Owner(Protocol):
         """Its exchange is over."""
 
     def drop(self, connection: Connection) -> None:
-        """Close it while nobody uses it."""
+        """Closes it while nobody uses it."""
 
     def distrust(self) -> None:
         """Bytes that nobody asked for have come after a complete reply."""
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
     # One exchange...
 
     def send(self, head: bytes, body: bytes | None, bodiless: bool) -> None:
-        """Write a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
+        """Writes a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
 
         A peer that spoke before it was asked (a proxy's "503", say) is answering: once, and never again here.
         """
@@ -153,7 +154,7 @@ class Connection(asyncio.Protocol):
             self._send_more()
 
     def progress(self, deadline: float) -> asyncio.Future[bool]:
-        """A future that is True once anything has happened, False when loop time *deadline* has passed."""
+        """Returns a future that is True once anything has happened, False when loop time *deadline* has passed."""
         self.deadline = deadline
         if self.timer is None or deadline < self.timer_at:
             self._arm(deadline)
@@ -195,7 +196,7 @@ class Connection(asyncio.Protocol):
         return after is not None and after.open and not self.closed
 
     def end(self) -> UpstreamError:
-        """Why it was closed: given away, since the traceback that it gets when it is raised will hold us."""
+        """Returns why the connection was closed, and forgets it: once raised, the error's traceback refers to us."""
         failure, self.failure = self.failure, None
         return failure or UpstreamTruncated("The connection to the upstream was closed.")
 
@@ -208,7 +209,7 @@ class Connection(asyncio.Protocol):
             self.resume_reading()
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent or read."""
+        """Closes at once, whatever is still to be sent or read."""
         self._close()
         self.unsent = None
         if self.failure is None:
@@ -220,11 +221,15 @@ class Connection(asyncio.Protocol):
     # Called by the event loop...
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.BaseProtocol`."""
         self.transport = transport  # type: ignore[assignment]
         sock = transport.get_extra_info("socket")
         self.socket = -1 if sock is None else sock.fileno()
 
     def data_received(self, data: bytes) -> None:
+        """Feeds the reader and wakes the waiter; see `asyncio.Protocol`. Never raises: a refusal aborts the
+        connection.
+        """
         if self.closed:
             return
         reader = self.reader
@@ -252,16 +257,20 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(True)
 
     def eof_received(self) -> None:
+        """Closes the connection: half-closed ones are not used; see `asyncio.Protocol`."""
         self._end(None)
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
         self._end(exc)
 
     def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
         self.writing_paused = True
 
     def resume_writing(self) -> None:
+        """Writes the rest of the request's body; see `asyncio.BaseProtocol`."""
         self.writing_paused = False
         if self.unsent is not None:
             self._send_more()

@@ -39,7 +39,7 @@ class ReplyReader:
         self.begin()
 
     def begin(self, bodiless: bool = False) -> None:
-        """Expect a reply. *bodiless*: the request was a HEAD, whose reply has no body whatever its headers say."""
+        """Begins a reply. *bodiless*: the request was a HEAD, whose reply has no body, whatever its headers say."""
         self.bodiless = bodiless
         self.started = self.done = self.interim = self.keep_alive = False
         self.chunked = self.until_close = False
@@ -51,7 +51,7 @@ class ReplyReader:
         self.reason = "it is not HTTP/1.1"
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the connection.
+        """Takes the next bytes of the connection.
 
         :raises UpstreamProtocolError: this is not a reply that we accept. What came before it stays in *chunks*.
         """
@@ -85,7 +85,7 @@ class ReplyReader:
         del self.parser
 
     def take(self) -> bytes:
-        """All payload that has come, as one."""
+        """Returns all payload that has come since the last call."""
         data = b"".join(self.chunks)  # a single one is not copied
         self.chunks.clear()
         self.size = 0
@@ -94,14 +94,23 @@ class ReplyReader:
     # Called by the parser...
 
     def on_message_begin(self) -> None:
+        """The parser begins a message.
+
+        :raises Refused: the reply was complete, so this is another one.
+        """
         if self.done:
             raise Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser has read a header, or a trailer, which is left out."""
         if not self.status:  # else a trailer
             self.headers.append((name.lower(), value.rstrip(b" \t")))  # the parser leaves what trails
 
     def on_headers_complete(self) -> None:
+        """The parser has read the head; an interim one (RFC 9110, 15.2) is passed over.
+
+        :raises Refused: version, status or framing cannot be used.
+        """
         status = self.parser.get_status_code()
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             self._refuse("its version is not HTTP/1.1")
@@ -115,11 +124,13 @@ class ReplyReader:
         self.status = status
 
     def on_body(self, body: bytes) -> None:
+        """The parser has read a piece of the body."""
         if not self.done:
             self.chunks.append(body)
             self.size += len(body)
 
     def on_message_complete(self) -> None:
+        """The parser has read the end of a message."""
         if self.interim:
             self.interim = False
         elif not self.done:
@@ -160,7 +171,7 @@ class ReplyReader:
             self._refuse("it is chunked in HTTP/1.0")
 
     def _bound(self, data: bytes, in_head: bool, held: int) -> None:
-        """Limit what is not payload: heads, trailers, chunk extensions. Piece by piece, as it costs nothing so."""
+        """Limits what is not payload: heads, trailers, chunk extensions. Counted by piece, which costs nothing."""
         if not self.done and self.size == held:
             self.overhead += len(data)
             if self.overhead > MAX_HEAD:
@@ -211,7 +222,7 @@ class After:
         return self.reader is not None and not self.stray
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Takes the next bytes."""
         data = data if self.open else data.lstrip(LAST_BYTE_IS_CRLF)
         if self.stray or not data:
             return

@@ -41,7 +41,7 @@ class Pool:
         self.openings: dict[object, bytes] = {}
 
     def head(self, request: UpstreamRequest) -> bytes:
-        """The head of *request*; what it has in common with others is put together once.
+        """Returns the head of *request*; what it has in common with others is put together once.
 
         :raises ValueError: as `request_head`.
         """
@@ -54,7 +54,7 @@ class Pool:
         return finished(begun, request)
 
     def take(self) -> Connection | None:
-        """The idle connection that was used last, if it is still good."""
+        """Returns the idle connection that was used last, or None where none is good."""
         found, aside, trusted = None, [], not (self.pools.suspects.until and self.distrusted)
         while self.idle and found is None:
             connection, _ = self.idle.popitem()
@@ -72,7 +72,7 @@ class Pool:
         return found
 
     def reserve(self) -> bool:
-        """Take the right to open one connection, if the limit allows it."""
+        """Takes the right to open one connection; returns False where the limits do not allow it."""
         if self.open >= self.pools.limit or not self.pools.slots.take():
             return False
         self.pools.pools.setdefault(self.key, self)  # it may have been forgotten with its last connection
@@ -80,7 +80,7 @@ class Pool:
         return True
 
     async def turn(self, until: float, deadline: float) -> Connection | None:
-        """Wait, first come first served, for a connection or (None) for the right to open one.
+        """Waits its turn, and returns a connection or, as None, the right to open one.
 
         :raises Overloaded: loop time *until* has come.
         :raises UpstreamTimeout: it was the request's *deadline*.
@@ -105,7 +105,7 @@ class Pool:
             self.pools.settle(self)
 
     def give_back(self, connection: Connection) -> None:
-        """Take back a connection: for whoever waits, to stay idle, or to be closed."""
+        """Takes back a connection: it goes to who waits longest, stays idle, or is closed."""
         if not connection.reusable or (self.pools.suspects.until and self.distrusted):
             return self.rest(connection) if connection.undecided and not self.waiting else self.discard(connection)
         turn = self._next() if self.waiting else None
@@ -118,18 +118,18 @@ class Pool:
             self.rest(connection)
 
     def rest(self, connection: Connection) -> None:
-        """Let *connection* be idle."""
+        """Puts *connection* among the idle ones."""
         connection.rest()
         self.idle[connection] = None
         self.pools.keep(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection that is not idle."""
+        """Closes a connection that is not idle."""
         connection.abort()
         self.vacate()
 
     def vacate(self) -> None:
-        """Pass on the right to a connection that was closed or could not be made."""
+        """Passes on the right to a connection that was closed or could not be made."""
         turn = self._next()
         if turn is not None:
             turn.set_result(None)
@@ -144,7 +144,7 @@ class Pool:
             self.drop(connection)
 
     def drop(self, connection: Connection) -> None:
-        """Close an idle connection."""
+        """Closes an idle connection."""
         del self.idle[connection], self.pools.idle[connection]
         self.discard(connection)
 
@@ -168,7 +168,7 @@ class Pool:
         return None
 
     def _granted(self, turn: Turn) -> bool:
-        """A slot has become free for *turn*; False where it is no longer wanted."""
+        """Gives *turn* the slot that has become free; returns False where it is no longer wanted."""
         if turn.done():
             return False
         self.waiting.pop(turn, None)
@@ -219,7 +219,7 @@ class Pools:
         self.timer: asyncio.TimerHandle | None = None
 
     def of(self, key: Key) -> Pool:
-        """The pool of *key*, made if need be.
+        """Returns the pool of *key*, made if need be.
 
         :raises Overloaded: MAX_POOLS are in use, none of them idle.
         """
@@ -231,26 +231,26 @@ class Pools:
         return pool
 
     def keep(self, connection: Connection) -> None:
-        """Count *connection* as idle from now on."""
+        """Counts *connection* as idle from now on."""
         connection.idle_since = self.loop.time()
         self.idle[connection] = None
         if self.timer is None:
             self.timer = self.loop.call_later(self.keepalive, self._sweep)
 
     def settle(self, pool: Pool) -> None:
-        """Forget *pool* if nothing is left of it."""
+        """Forgets *pool* if nothing is left of it."""
         if not pool.open and not pool.waiting and self.pools.get(pool.key) is pool:
             del self.pools[pool.key]
 
     def close_oldest(self) -> bool:
-        """Close the connection that has been idle longest; False where there is none."""
+        """Closes the connection that has been idle longest; returns False where there is none."""
         if not self.idle:
             return False
         self._drop(next(iter(self.idle)))
         return True
 
     def close_idle(self) -> None:
-        """Close every idle connection."""
+        """Closes every idle connection."""
         while self.idle:
             self._drop(next(iter(self.idle)))
         if self.timer is not None:

@@ -634,11 +634,11 @@ async def test_a_server_that_goes_down_ends_a_response_in_band(make: Make, provi
 
 
 async def test_observers_are_told_of_each_create(make: Make, provider: FakeProvider) -> None:
-    told: list[Any] = []
+    observed: list[Any] = []
 
     def watching(record: Record) -> None:
         if isinstance(record, Completed):
-            told.append((record.context.operation, record.status, record.outcome))
+            observed.append((record.context.operation, record.status, record.outcome))
 
     provider.script(Answer(text="hi"), Scripted(None, (Status(422),)))
     async with connected(make(provider, observers=[watching])) as client:
@@ -646,4 +646,4 @@ async def test_observers_are_told_of_each_create(make: Make, provider: FakeProvi
         await client.create("two")
         await client.error()
         await client.talk("three", generate=False)
-    assert told == [("create", 200, "completed"), ("create", 422, "failed"), ("create", 200, "completed")]
+    assert observed == [("create", 200, "completed"), ("create", 422, "failed"), ("create", 200, "completed")]

@@ -100,10 +100,10 @@ async def test_an_id_of_another_tenants_is_not_continued_by_the_socket_that_was_
     make: Make, tenant_of_it: str
 ) -> None:
     """An upstream that lets clients choose ids gives it to whoever asks; that socket knows it then."""
-    told: list[Any] = []
+    observed: list[Any] = []
     with running() as upstream:
         provider = Provider("up", upstream.base_url, websocket=True)
-        gateway = make(provider, tenant=tenant, observers=[told.append])
+        gateway = make(provider, tenant=tenant, observers=[observed.append])
         records = gateway.state.records
         await records.claims.keep(tenant_of_it, records.accounts.upstream(provider), "resp_up1")
         async with connected(gateway, headers=[HOST, (b"x-tenant", b"acme")]) as client:
@@ -115,4 +115,4 @@ async def test_an_id_of_another_tenants_is_not_continued_by_the_socket_that_was_
             await client.create("more", store=False, previous_response_id="resp_up1")
             assert (await client.error())["error"]["code"] == "previous_response_not_found"
         assert len(upstream.frames) == 1
-        assert [record for record in told if isinstance(record, Warned)]
+        assert [record for record in observed if isinstance(record, Warned)]

@@ -89,16 +89,16 @@ async def test_no_query_of_a_client_makes_the_upgrade_tell_the_key_in_ours(
 ) -> None:
     """A library that parses the URL once more names it, whole, where it does not like it."""
     caplog.set_level(logging.DEBUG)
-    told: list[Any] = []
+    observed: list[Any] = []
     provider = Provider("up", f"{upstream.base_url}?key={KEY}", websocket=True)
-    async with connected(make(provider, observers=[told.append]), query=query) as client:
+    async with connected(make(provider, observers=[observed.append]), query=query) as client:
         await client.talk("hello")
     [upgrade] = upstream.upgrades
 
     assert upgrade[":path"] == f"/v1/responses?{query.decode()}&key={KEY}"
     assert client.raised is None
     logged = [entry.getMessage() for entry in caplog.records if entry.name != "websockets.server"]  # the upstream's own
-    assert KEY not in f"{logged} {client.messages} {told}"
+    assert KEY not in f"{logged} {client.messages} {observed}"
 
 
 async def test_one_upstream_connection_carries_all_turns_and_lanes(client: Client, upstream: Upstream) -> None:
@@ -304,8 +304,8 @@ async def test_a_socket_that_stalls_within_a_response_is_an_idle_timeout(make: M
 async def test_an_error_within_a_response_is_followed_by_its_failure(client: Client, upstream: Upstream) -> None:
     error = {"code": "server_error", "message": "broken", "param": None, "type": "server_error"}
     response = {"id": "resp_up1", "object": "response", "status": "failed", "output": [], "error": error}
-    told = {"type": "error", "sequence_number": 3, "status": 500, "error": error}
-    upstream.plays.append(failed(3, told, {"type": "response.failed", "sequence_number": 4, "response": response}))
+    observed = {"type": "error", "sequence_number": 3, "status": 500, "error": error}
+    upstream.plays.append(failed(3, observed, {"type": "response.failed", "sequence_number": 4, "response": response}))
     await client.create("hello", stream_id="a")
     events = await client.until(*ENDS)
     assert [event["type"] for event in events[-2:]] == ["error", "response.failed"]
@@ -313,14 +313,14 @@ async def test_an_error_within_a_response_is_followed_by_its_failure(client: Cli
     await client.talk("hello")
 
 
-@pytest.mark.parametrize(("status", "told"), [(401, 502), (404, 404), (429, 429), (302, 502)])
+@pytest.mark.parametrize(("status", "observed"), [(401, 502), (404, 404), (429, 429), (302, 502)])
 async def test_an_upgrade_that_is_refused_is_an_error_as_over_http(
-    make: Make, upstream: Upstream, status: int, told: int
+    make: Make, upstream: Upstream, status: int, observed: int
 ) -> None:
     upstream.refusal = (status, b'{"error":{"message":"no","type":"x","param":null,"code":"y"}}')
     async with connected(make(provider_of(upstream), retries=Retries(attempts=1))) as client:
         await client.create("hello")
-        assert (await client.error())["status"] == told
+        assert (await client.error())["status"] == observed
 
 
 async def test_an_upstream_that_is_not_there_is_fallen_back_from(
