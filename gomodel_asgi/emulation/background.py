@@ -39,7 +39,7 @@ from ..routing.request import Target
 from ..tasks import Task, Tasks
 from ..upstream.resolve import longest, resolve
 from ..wire.event_writer import response_object
-from .background_worker import Prepare, Worker
+from .background_worker import Ask, Prepare, Worker
 from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
 
 Json = dict[str, Any]
@@ -60,11 +60,12 @@ class Background:
     """Works on responses behind their requests. *enqueue*, if set, gives the work to a task queue of the host's: it is
     called with a ticket (text), and some worker calls `Gateway.run_background(ticket)`."""
 
-    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare) -> None:
+    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare, ask: Ask) -> None:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
         self.prepare = prepare
+        self.ask = ask
         self.leases = Leases(records)
         self.log = EventLog(records)
         self.allowance = Allowance()
@@ -173,7 +174,7 @@ class Background:
         """
         tenant, concurrency = job.request.tenant, job.setup.concurrency
         until = job.started + longest(target, job)
-        worker = Worker(self.records, self.leases, self.log, self.prepare, job, id, until)
+        worker = Worker(self.records, self.leases, self.log, self.prepare, self.ask, job, id, until)
         held = await concurrency.enter_work(tenant, until - clock(), background=True)
         try:
             if await worker.claimed():
@@ -185,7 +186,7 @@ class Background:
         """Work on the response *id*, which this process has queued, when its turn comes."""
         tenant = job.request.tenant
         try:
-            await Worker(self.records, self.leases, self.log, self.prepare, job, id, until).whole(target)
+            await Worker(self.records, self.leases, self.log, self.prepare, self.ask, job, id, until).whole(target)
         finally:
             self._here.pop((tenant, id), None)
             self.allowance.give_back(tenant)

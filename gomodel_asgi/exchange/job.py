@@ -92,6 +92,14 @@ class State(Protocol):
         """
         ...
 
+    async def asked(self, job: Job, target: Target) -> Reply:
+        """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
+
+        :raises GatewayError: nothing answered.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        ...
+
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
 

@@ -70,7 +70,9 @@ class Quotas:
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
         """Make room for *turn*, which is about to be kept; False where no room would be enough."""
-        return await self.admit_size(tenant, id, len(turn.input) + len(turn.output) + len(turn.response))
+        return await self.admit_size(
+            tenant, id, len(turn.input) + len(turn.output) + len(turn.response) + len(turn.told)
+        )
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
         """Make room for a record of *size* bytes, in place of what *id* had; False too for an id that no request could

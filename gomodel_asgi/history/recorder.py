@@ -93,10 +93,10 @@ class Recorder:
             return
         if not is_stored(job, candidate.target):
             return await self._learn_names(job, reply, candidate)
-        held = not candidate.provider.keeps_state
+        held = not candidate.provider.keeps_state or reply.told is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
-        recording = Recording(self, job, candidate, job.request.tenant, account, held, kept)
+        recording = Recording(self, job, candidate, job.request.tenant, account, held, kept, reply.told)
         if reply.stream is None and self.records.immediate:
             return await self._tried(job, recording.of(reply))
         if reply.stream is None:
@@ -206,6 +206,8 @@ class Recording(msgspec.Struct):
     held: bool
     is_kept: bool
     """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+    told: Callable[[], bytes] | None = None
+    """What hosted tools told the model, where the host runs some."""
     is_owned: bool | None = None
     """Whether the response is the tenant's own; None: the store has not said."""
 
@@ -227,7 +229,9 @@ class Recording(msgspec.Struct):
             time.time(),
             type=provider.type,
             held=self.held,
-            upstream=HERE if self.candidate.dialect is not None else records.accounts.upstream(provider),
+            upstream=HERE
+            if self.candidate.dialect is not None or self.told is not None
+            else records.accounts.upstream(provider),
         )
         self.is_owned = await records.owners.remember(self.tenant, id, owner)
         if not self.is_owned:
@@ -292,6 +296,7 @@ class Recording(msgspec.Struct):
             response=response if self.held else b"",
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
+            told=b"" if self.told is None else self.told(),
         )
         if not await self.recorder.quotas.admit(self.tenant, said.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])

@@ -26,7 +26,8 @@ LONGEST = 1000
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """*input* and *output* are JSON as it came: a string or items, and items. *account* and *type* are those of the
     provider that answered. *response* is the whole response object where the upstream keeps none, else empty.
-    *previous* is the response that was continued, *request* a request that has yet to run in the background."""
+    *previous* is the response that was continued, *request* a request that has yet to run in the background. *told* is
+    what a model was told by hosted tools, as `emulation.tools` has it."""
 
     input: bytes
     output: bytes
@@ -36,6 +37,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     previous: str | None = None
     conversation: str | None = None
     request: bytes = b""
+    told: bytes = b""
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -21,9 +21,10 @@ from .records import (
     PolicyDecided,
     Record,
     RequestStarted,
+    ToolCalled,
     Warned,
 )
-from .trace import Trace
+from .trace import RoundTrace, Trace
 
 __all__ = [
     "AsyncObserver",
@@ -42,6 +43,8 @@ __all__ = [
     "PolicyDecided",
     "Record",
     "RequestStarted",
+    "RoundTrace",
+    "ToolCalled",
     "Trace",
     "Usage",
     "Warned",

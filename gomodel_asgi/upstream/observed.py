@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import GatewayError
 from ..exchange.reply import Broken, Reply
 from ..observers import Trace
 from .stream import Stream
+
+
+@runtime_checkable
+class Told(Protocol):
+    """A stream that leaves a trail; *on_over*, if set, is called once when nothing more will come."""
+
+    on_over: Callable[[], None] | None
 
 
 class ToldStream(Stream):
@@ -62,7 +69,7 @@ async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
         trace.end(None, "cancelled")
         raise
     stream = reply.stream
-    if isinstance(stream, ToldStream):
+    if isinstance(stream, Told):
         stream.on_over = lambda: _over(trace, reply)
     else:
         trace.sent(reply.body or b"")

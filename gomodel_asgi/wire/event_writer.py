@@ -14,12 +14,13 @@ object whether it was streamed or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from ..errors import GatewayError
+from .declared_tools import scrubbed
 from .items import (
     CLASSES,
     CLIENT_CALLS,
@@ -126,8 +127,11 @@ def response_error(error: GatewayError) -> Json:
     return {"code": error.code if error.code in CODES else "server_error", "message": error.message}
 
 
-def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None) -> Json:
-    """A response that has just begun, with every member that Open Responses requires."""
+def response_object(
+    id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None, public: Collection[str] = ()
+) -> Json:
+    """A response that has just begun, with every member that Open Responses requires. *public* are the labels of those
+    servers of tools whose whole address may be shown."""
     repeated = {name: echo[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if echo.get(name) is not None}
     response: Json = {"provider": stamp} if stamp else {}
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
@@ -135,7 +139,7 @@ def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any
     response |= DEFAULTS | repeated | {"usage": None}
     response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
     response["text"] = _echoed_text(response["text"])
-    response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
+    response["tools"] = [_echoed_tool(tool, public) for tool in response["tools"]]
     return response
 
 
@@ -149,9 +153,9 @@ def _echoed_text(text: Any) -> Any:
     return {**text, "format": format}
 
 
-def _echoed_tool(tool: Any) -> Any:
+def _echoed_tool(tool: Any, public: Collection[str]) -> Any:
     if not isinstance(tool, dict) or tool.get("type") != "function":
-        return tool
+        return scrubbed(tool, public)
     return {"description": None, "parameters": None, "strict": None, **tool}
 
 
@@ -172,7 +176,7 @@ class Emitter:
     name put first into each response object, None for no stamp. Events up to the number *after* are left out: the
     client has them. *single_call*: only the first call of a client's tool is written, as `parallel_tool_calls: false`
     promises. *leading* are items that stand before all that the upstream says, *spent* is what they have cost. *event*
-    are, in all verbs, more members of the event that is written.
+    are, in all verbs, more members of the event that is written. *public* is that of `response_object`.
     """
 
     def __init__(
@@ -188,6 +192,7 @@ class Emitter:
         single_call: bool = False,
         leading: Iterable[Json] = (),
         spent: Json | None = None,
+        public: Collection[str] = (),
     ) -> None:
         self.after = after
         self.leading = list(leading)
@@ -220,7 +225,7 @@ class Emitter:
         self.renamed = 0
         """How many ids were taken already."""
         self.out: list[bytes] = []
-        self.response = response_object(response_id, created_at, model, echo, stamp)
+        self.response = response_object(response_id, created_at, model, echo, stamp, public)
 
     def take(self) -> bytes:
         """The events written since the last call."""

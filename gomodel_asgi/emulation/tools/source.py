@@ -34,8 +34,8 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a call gave: *text* is what model and client read, *images* are for a model that sees. *error* is the `error`
-    of a failed `mcp_call` (see `failed` and its kin), None where the call succeeded."""
+    """What a call gave: *text* is what model and client read, *images* are for a model that sees. *error* is that of a
+    failed `mcp_call` (see `failed` and its kin), None where the call succeeded."""
 
     text: str
     images: Sequence[Image] = ()
