@@ -3,9 +3,9 @@
     Gateway(tools=[tools.web_search(search), tools.mcp({"crm": [lookup_order]})], …)
 
 A client declares a tool of OpenAI's; where no upstream runs it, the model is shown a function, the host's own function
-is called, and the client gets what OpenAI would have sent. A function is `async def`, or `def` (which runs in a thread).
-It may return a `str`, which is what the model reads, and may raise `ToolError`, whose text the model and the client get.
-Any other exception is told to observers alone.
+is called, and the client gets what OpenAI would have sent. A function is `async def`, or `def` (which runs in a
+thread). It may return a `str`, which is what the model reads, and may raise `ToolError`, whose text model and client
+get. Any other exception is told to observers alone.
 """
 
 from __future__ import annotations
