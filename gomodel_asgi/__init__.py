@@ -1,5 +1,8 @@
 """The OpenAI Responses API inside your own ASGI app, routed per request by your own Python."""
 
+from importlib import import_module
+from typing import Any
+
 from .errors import Denied, ProviderConflict, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .exchange.reply import Reply
 from .gateway import Gateway
@@ -37,4 +40,12 @@ __all__ = [
     "__version__",
     "policies",
     "providers",
+    "tools",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Hosted tools are imported by those who use them."""
+    if name == "tools":
+        return import_module(".tools", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
     GatewayError
     ├── InvalidRequest              the client: 400 and its kin (404, 405, 408, 413, 415)
+    │   └── ToolsUnlisted           424  an MCP server could not list its tools
     ├── RoutingError                the policy's own answer; any status
     │   ├── Unauthenticated         401
     │   ├── Denied                  403
@@ -133,6 +134,15 @@ class RequestTimeout(InvalidRequest):
 
     def __init__(self, message: str = "The request's body came too slowly.") -> None:
         super().__init__(message)
+
+
+class ToolsUnlisted(InvalidRequest):
+    """A server of tools could not be asked what it has (OpenAI, "MCP and connectors": HTTP 424)."""
+
+    status = 424
+    code = "http_error"
+    param = "tools"
+    type = "external_connector_error"
 
 
 # The policy says no...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from starlette.requests import Request
@@ -39,6 +39,9 @@ from .transport.slots import ConnectionLimit, of_process
 from .upstream.stream import followed
 from .wire.headers import read, request_id
 
+if TYPE_CHECKING:
+    from .tools import FileSource, Tool
+
 
 class Gateway:
     """Serves `{prefix}/responses` and below, and `{prefix}/models`, with *providers*, as *policy* decides.
@@ -49,8 +52,11 @@ class Gateway:
     *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
     names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
     name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
+    *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`), *files* reads the files that
+    an input names.
 
-    :raises ValueError: no provider, two of one name, or a malformed prefix.
+    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label.
+    :raises TypeError: something else than a tool is among *tools*.
     """
 
     def __init__(
@@ -70,6 +76,8 @@ class Gateway:
         expose_timing: bool = False,
         models: ModelsOf | None = None,
         tenant_required: bool = False,
+        tools: Iterable[Tool] = (),
+        files: FileSource | None = None,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -81,7 +89,13 @@ class Gateway:
         self.in_flight = InFlight()
         self.abandoned = Allowance()
         """What clients have left running."""
-        self.state = GatewayState(self.store, tenant_entries=limits.tenant_entries, tenant_bytes=limits.tenant_bytes)
+        self.state = GatewayState(
+            self.store,
+            tenant_entries=limits.tenant_entries,
+            tenant_bytes=limits.tenant_bytes,
+            tools=tools,
+            files=files,
+        )
         self.state.lookups.has_tenants = tenant is not None
         self.setup = Setup(
             registry=Registry(providers),

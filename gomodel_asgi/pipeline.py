@@ -6,7 +6,7 @@
     admit     all else that it brings and names, each checked against its tenant
     emulated  what the upstream lacks: stored responses, conversations, background work, compaction, token counts
     adapted   the request as the upstream is to get it: with its context compacted, if that is due
-    run       one Target in, one Reply out
+    asked     one Target in, one Reply out, with the hosted tools that the host runs
     record    whose the answer is, and what was said; the end of a stream waits for it, never its beginning
 
 Every door goes through `answer`: HTTP, WebSocket, `respond()`, the router and the host's own routes. `explain()` and
@@ -32,7 +32,6 @@ from .operations import Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
-from .upstream.chain import Exchange
 from .wire.ambiguity import check_names
 from .wire.json_body import Envelope
 
@@ -95,7 +94,7 @@ async def _answered(job: Job) -> Reply:
         if emulated is not None:
             return emulated
         job, target = await state.adapted(job, target)
-    reply = await Exchange(job, target).run()
+    reply = await state.asked(job, target)
     await state.record(job, target, reply)
     return reply
 

@@ -53,7 +53,8 @@ class Timeouts(Inheriting):
 
     *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it. *body*
     is the time to the first byte of a request's body and the longest pause in it; so long may it also be behind the
-    16 KiB a second that it must average. These three are the gateway's alone.
+    16 KiB a second that it must average. *tool* is what one call of a hosted tool may take that the host runs. These
+    four are the gateway's alone.
     """
 
     connect: float = 5.0
@@ -70,6 +71,7 @@ class Timeouts(Inheriting):
     body: float = 60.0
     connection: float = 3600.0
     connection_idle: float = 1800.0
+    tool: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,10 @@ class Limits:
     together: work that finds *tenant_concurrency* used up is queued, what would be more is refused with 429.
     *tenant_abandoned* is how many `background` requests go on without their clients; further ones end when their client
     leaves, as all others do. To both, all requests without a tenant are one tenant's; None: unlimited.
+
+    Of hosted tools that the host runs: *tool_rounds* is how often a model may call some before it has to answer,
+    *tool_parallel* how many calls of one response run at a time, *tool_result* how many bytes of one result the model
+    is told (its head and its tail), *tool_bytes* how many of all results of a response.
     """
 
     body: int = 32 * MIB
@@ -103,6 +109,10 @@ class Limits:
     tenant_abandoned: int | None = 20
     tenant_entries: int | None = None
     tenant_bytes: int | None = Default(256 * MIB)
+    tool_rounds: int = 10
+    tool_parallel: int = 4
+    tool_result: int = 64 * KIB
+    tool_bytes: int = 4 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ import gomodel_asgi
 NAMES = (
     "Gateway GoModelMiddleware RoutingRequest Target Provider Policy Reply Explanation RoutingError Unauthenticated "
     "Denied RateLimited UnknownProvider UnknownModel ProviderConflict Timeouts Limits Retries Store MemoryStore "
-    "NoStore Observer providers policies __version__"
+    "NoStore Observer providers policies tools __version__"
 ).split()
 
 
-def test_the_package_exports_exactly_these_25_names() -> None:
-    assert len(NAMES) == 25
+def test_the_package_exports_exactly_these_26_names() -> None:
+    assert len(NAMES) == 26
     assert sorted(gomodel_asgi.__all__) == sorted(NAMES)
 
 

@@ -11,7 +11,9 @@ somebody else's is nowhere known, and cannot be told.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
@@ -35,6 +37,7 @@ from ..seams.store import Store
 from ..stores.circuit_breaker import guarded
 from ..stores.shared import available
 from ..tasks import Tasks
+from ..upstream.chain import Exchange
 from ..wire.ambiguity import brings
 from . import token_count
 from .background import Background
@@ -43,6 +46,10 @@ from .context_management import managed
 from .conversations import Conversations
 from .stored import StoredResponses
 
+if TYPE_CHECKING:
+    from ..tools import FileSource, Tool
+    from .tools.host import HostTools
+
 # Seconds that the gateway's own work is given to end when it is closed.
 FAREWELL = 5.0
 
@@ -50,7 +57,15 @@ FAREWELL = 5.0
 class GatewayState:
     """The state of one gateway in *store*. *tenant_entries* and *tenant_bytes* are the quotas of each tenant."""
 
-    def __init__(self, store: Store, *, tenant_entries: int | None = None, tenant_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        tenant_entries: int | None = None,
+        tenant_bytes: int | None = None,
+        tools: Iterable[Tool] = (),
+        files: FileSource | None = None,
+    ) -> None:
         self.tasks = Tasks()
         self.records = Records(guarded(store))
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
@@ -59,7 +74,9 @@ class GatewayState:
         self.lookups = Lookups(self.records, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked)
+        self.tools = _host_tools([*tools], files, self.records, self.tasks)
+        """None where the host runs no hosted tools: then nothing of them is imported."""
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""
@@ -128,6 +145,14 @@ class GatewayState:
         :raises GatewayError: the conversation could not be summed up.
         """
         return await self._managed(job, target), target
+
+    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+        """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs.
+
+        :raises GatewayError: nothing answered.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return Exchange(job, target).run() if self.tools is None else self.tools.answer(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""
@@ -253,3 +278,12 @@ class GatewayState:
         """Let the work behind replies end, then close what this event loop has open of the store."""
         await self.tasks.aclose(FAREWELL)
         await self.records.store.aclose()
+
+
+def _host_tools(tools: list[Tool], files: FileSource | None, records: Records, tasks: Tasks) -> HostTools | None:
+    if not tools and files is None:
+        return None
+    from .tools.host import HostTools
+    from .tools.toolbox import Toolbox
+
+    return HostTools(Toolbox(tools, files), records, tasks)

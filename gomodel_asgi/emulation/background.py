@@ -39,7 +39,7 @@ from ..routing.request import Target
 from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
 from ..wire.response import response_object
-from .background_worker import Prepare, Worker
+from .background_worker import Ask, Prepare, Worker
 from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
 
 Json = dict[str, Any]
@@ -60,11 +60,12 @@ class Background:
     """Works on responses behind their requests. *enqueue*, if set, gives the work to a task queue of the host's: it is
     called with a ticket (text), and some worker calls `Gateway.run_background(ticket)`."""
 
-    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare) -> None:
+    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare, ask: Ask) -> None:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
         self.prepare = prepare
+        self.ask = ask
         self.leases = Leases(records)
         self.log = EventLog(records)
         self.allowance = Allowance()
@@ -192,7 +193,7 @@ class Background:
             self.allowance.give_back(tenant)
 
     def _worker(self, job: Job, id: str, until: float) -> Worker:
-        return Worker(self.records, self.quotas, self.leases, self.log, self.prepare, job, id, until)
+        return Worker(self.records, self.quotas, self.leases, self.log, self.prepare, self.ask, job, id, until)
 
     # Looking at it...
 

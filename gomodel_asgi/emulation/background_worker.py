@@ -22,7 +22,6 @@ from ..history.turns import Turn
 from ..observers import Trace
 from ..resilience.concurrency import Held
 from ..routing.request import Target
-from ..upstream.chain import Exchange
 from ..upstream.stream import followed
 from .event_log import EventLog, Leases, ended, ended_by, is_under_way, marked, standing, with_status
 
@@ -34,11 +33,12 @@ FAREWELL = 2.0
 
 
 Prepare = Callable[[Job, Target], Awaitable[Job]]
+Ask = Callable[[Job, Target], Awaitable[Reply]]
 
 
 class Worker:
     """Works on one response, which has to be answered by *until* on the clock. *prepare* is asked for each request as
-    its upstream is to get it."""
+    its upstream is to get it, *ask* for the reply."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Worker:
         leases: Leases,
         log: EventLog,
         prepare: Prepare,
+        ask: Ask,
         job: Job,
         id: str,
         until: float,
@@ -55,6 +56,7 @@ class Worker:
         self.leases = leases
         self.log = log
         self.prepare = prepare
+        self.ask = ask
         self.turns = records.turns
         self.job = job
         self.tenant = job.request.tenant
@@ -164,6 +166,7 @@ class Worker:
 
     async def _read(self, target: Target) -> None:
         response: bytes | None = None
+        told = b""
         try:
             asked = self._asked(target)
             async with await (asked if self.job.trace is None else followed(asked, self.job.trace)) as reply:
@@ -171,11 +174,12 @@ class Worker:
                     self.pending.append(data)
                     response = data if reply.stream is None else None
                 response = response if reply.stream is None else reply.stream.reader.final()
+                told = b"" if reply.told is None else reply.told()
         except GatewayError as error:
             return await self._ended(ended_by(self.turn, error))
         except LookupError:
             return await self._ended(ended_by(self.turn, GatewayFault("The gateway could not route this request.")))
-        await self._finished(response)
+        await self._finished(response, told)
 
     async def _asked(self, target: Target) -> Reply:
         """The upstream's reply; a stream is bounded by the same time itself.
@@ -183,17 +187,17 @@ class Worker:
         :raises GatewayError: there is none, or none in time.
         """
         with anyio.move_on_after(self.until - clock()):
-            return await Exchange(await self.prepare(self.job, target), target).run()
+            return await self.ask(await self.prepare(self.job, target), target)
         raise UpstreamTimeout("The response took longer than allowed.")
 
-    async def _finished(self, response: bytes | None) -> None:
+    async def _finished(self, response: bytes | None, told: bytes) -> None:
         if response is not None and not response.startswith(b"{"):
             response = last_response(response)  # events that came in one piece
         assert self.turn is not None
         if response is None:
             return await self._ended(ended_by(self.turn, GatewayFault("The upstream gave no response.")))
-        output = msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"]
-        turn = msgspec.structs.replace(self.turn, response=marked(response), output=bytes(output), request=b"")
+        output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
+        turn = msgspec.structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
         if not await self.quotas.admit(self.tenant, self.id, turn):
             return await self._ended(ended(self.turn, "failed", too_large()))
         await self._ended(turn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -94,6 +94,14 @@ class State(Protocol):
         """The request as it is to be asked, and of whom.
 
         :raises GatewayError: it cannot be brought into that form.
+        """
+        ...
+
+    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+        """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
+
+        :raises GatewayError: nothing answered.
+        :raises LookupError: the policy named an unknown provider.
         """
         ...
 

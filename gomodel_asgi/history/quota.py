@@ -72,8 +72,8 @@ class Quotas:
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
         """Makes room for *turn*, which is about to be kept. Returns False where no room would be enough."""
-        links = sum(map(len, turn.ancestors))
-        return await self.admit_size(tenant, id, len(turn.input) + len(turn.output) + len(turn.response) + links)
+        size = len(turn.input) + len(turn.output) + len(turn.response) + len(turn.told)
+        return await self.admit_size(tenant, id, size + sum(map(len, turn.ancestors)))
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
         """Makes room for a record of *size* bytes, in place of what *id* had. Returns False where no room would be

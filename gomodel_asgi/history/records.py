@@ -96,7 +96,7 @@ class Records:
         return await self.owners.forget(tenant, response_id)
 
 
-COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leases", "usage"]
+COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leases", "usage", "approvals"]
 
 
 # The answers to ids that are unknown, expired, deleted, somebody else's, or one too many: one for each kind.

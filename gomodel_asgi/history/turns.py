@@ -42,7 +42,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     """*input* and *output* are JSON as it came: a string or items, and items. *account* and *type* are those of the
     provider that answered. *response* is the whole response object where the upstream keeps none, else empty.
     *previous* is the response that was continued, *request* a request that has yet to run in the background. *depth*
-    turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`)."""
+    turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`).
+    *told* is what a model was told by hosted tools, as `emulation.tools` has it."""
 
     input: bytes
     output: bytes
@@ -54,6 +55,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     request: bytes = b""
     depth: int = 0
     ancestors: tuple[str, ...] = ()
+    told: bytes = b""
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -20,9 +20,10 @@ from .records import (
     PolicyDecided,
     Record,
     RequestStarted,
+    ToolCalled,
     Warned,
 )
-from .trace import Trace
+from .trace import RoundTrace, Trace
 
 __all__ = [
     "AsyncObserver",
@@ -41,6 +42,8 @@ __all__ = [
     "PolicyDecided",
     "Record",
     "RequestStarted",
+    "RoundTrace",
+    "ToolCalled",
     "Trace",
     "Usage",
     "Warned",

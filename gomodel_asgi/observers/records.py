@@ -2,6 +2,8 @@
 
     RequestStarted → PolicyDecided → ( AttemptStarted → AttemptEnded )+ → FirstEvent → Completed | Disconnected
 
+`ToolCalled` comes between, and further attempts behind it, where the host runs hosted tools.
+
 Each exchange ends with exactly one `Completed` or `Disconnected`, also where it was refused or failed; whatever comes
 before is sent only if it happened. `Warned` may come at any time between; `KeepAliveLost` belongs to no exchange. No
 record holds a key, a header, a prompt or an answer; but a `detail` is the upstream's own error message, which may quote
@@ -133,6 +135,22 @@ class FirstEvent(Record, frozen=True, kw_only=True):
     """The first event, or the unary body, is on its way to the client, *seconds* after the request came in."""
 
     seconds: float
+
+
+class ToolCalled(Record, frozen=True, kw_only=True):
+    """A model has called a hosted tool that the host runs. *tool* is its kind (`web_search`, …, `mcp`), *label* the MCP
+    server's, *name* the tool's own. *outcome* is `completed`, `failed`, `timeout`, or `refused` where it was not run.
+    *bytes_in* are those of the arguments, *bytes_out* of what the model is told. *detail* is what an exception of the
+    host's own function said."""
+
+    tool: str
+    label: str | None
+    name: str
+    seconds: float
+    outcome: Literal["completed", "failed", "timeout", "refused"]
+    bytes_in: int
+    bytes_out: int
+    detail: str | None = None
 
 
 class Cost(Struct, frozen=True, kw_only=True):

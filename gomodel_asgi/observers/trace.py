@@ -196,11 +196,50 @@ class Trace:
         return ", ".join(parts).encode("ascii", "replace")
 
 
+class RoundTrace(Trace):
+    """The trail of one round of an exchange that takes several: its attempts and warnings are told as the exchange's
+    own, its answer and its bytes are not. *first* says that it is the exchange's first."""
+
+    def __init__(self, exchange: Trace, *, first: bool) -> None:
+        super().__init__(exchange.observers)
+        self.context = exchange.context
+        self.exchange = exchange
+        self.is_first = first
+
+    def know(self, **facts: Any) -> None:
+        self.exchange.know(**facts)
+        self.context = self.exchange.context
+
+    def attempt(self, provider: str, type: str, model: str | None, secrets: Iterable[str]) -> Step:
+        self.source = self.body = None
+        exchange = self.exchange
+        source, warnings = exchange.source, exchange.warnings
+        step = exchange.attempt(provider, type, model, secrets)
+        exchange.source, exchange.warnings = source, warnings
+        step.read = self
+        return step
+
+    def first_event(self) -> None:
+        if self.is_first:
+            self.exchange.first_event()
+
+    def warn(self, message: str) -> None:
+        self.exchange.warn(message)
+
+    def failed(self, error: GatewayError | None) -> None:
+        """Whether the exchange has failed with it, the exchange says."""
+
+    def end(self, status: int | None, reason: Reason | None = None) -> None:
+        """The exchange goes on."""
+
+
 class Step:
     """One attempt of a trace."""
 
     def __init__(self, trace: Trace, number: int, provider: str, secrets: tuple[str, ...]) -> None:
         self.trace = trace
+        self.read = trace
+        """The trail that knows the answer."""
         self.number = number
         self.provider = provider
         self.secrets = secrets
@@ -215,8 +254,8 @@ class Step:
         """It has not: *error* says why."""
         if not isinstance(error, GatewayError):
             return self._end(status=None, error="cancelled", detail=None)
-        usage = self.trace.answer().usage if self.trace.context.operation in BILLED else None
-        self.trace.flush_warnings()
+        usage = self.read.answer().usage if self.trace.context.operation in BILLED else None
+        self.read.flush_warnings()
         detail = redacted(error, self.secrets)
         self._end(status=error.status, error=code_of(error), detail=detail, usage=usage)
 

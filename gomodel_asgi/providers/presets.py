@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     forward_headers: Iterable[str]
     normalize: bool
     stateful: bool
+    hosted_tools: Iterable[str] | None
     unsupported: Literal["auto", "reject", "drop"]
     websocket: bool
     allow_private: bool
@@ -92,15 +93,15 @@ PRESETS: dict[str, Preset] = {
         ),
         _preset("deepseek", "https://api.deepseek.com", dialect="chat", stateful=False),
         _preset("groq", "https://api.groq.com/openai/v1", dialect="chat", stateful=False),
-        _preset("openrouter", "https://openrouter.ai/api/v1", stateful=False),
+        _preset("openrouter", "https://openrouter.ai/api/v1", stateful=False, hosted_tools=("web_search",)),
         _preset("xai", "https://api.x.ai/v1"),
         _preset("mistral", "https://api.mistral.ai/v1", dialect="chat"),
         _preset("zai", "https://api.z.ai/api/paas/v4", dialect="chat"),
         _preset("minimax", "https://api.minimax.io/v1", dialect="chat", reasoning_tags=("<think>", "</think>")),
         _preset("oracle", None),
-        _preset("ollama", "http://localhost:11434/v1", needs_key=False, stateful=False),
-        _preset("vllm", "http://localhost:8000/v1", needs_key=False, stateful=False),
-        _preset("llamacpp", "http://localhost:8080/v1", needs_key=False, stateful=False),
+        _preset("ollama", "http://localhost:11434/v1", needs_key=False, stateful=False, hosted_tools=()),
+        _preset("vllm", "http://localhost:8000/v1", needs_key=False, stateful=False, hosted_tools=()),
+        _preset("llamacpp", "http://localhost:8080/v1", needs_key=False, stateful=False, hosted_tools=()),
         _preset("bedrock", None, "AWS_BEARER_TOKEN_BEDROCK", "BEDROCK_API_KEY"),
     )
 }

@@ -38,6 +38,14 @@ KEY = re.compile(r"[\x21-\x7e]+")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 DIALECTS = ("responses", "chat", "anthropic", "gemini")
+HOSTED = frozenset({"web_search", "file_search", "code_interpreter", "image_generation", "mcp"})
+HOSTED_OF: Mapping[str, frozenset[str]] = {
+    "responses": HOSTED,
+    "chat": frozenset(),
+    "anthropic": frozenset({"web_search", "code_interpreter", "mcp"}),
+    "gemini": frozenset({"web_search", "code_interpreter"}),
+}
+"""The families of hosted tools that an API has, by its dialect."""
 PORTS = {"http": 80, "https": 443, "http+unix": 0}
 DEMANDED: Mapping[str, Mapping[str, str]] = {"anthropic": {"anthropic-version": "2023-06-01"}}
 """Headers without which an API answers nothing, by dialect; a provider may give them other values."""
@@ -65,9 +73,11 @@ class Provider:
     *headers* and *query* go out with every request and win over the client's; *forward_headers* names client headers
     that are passed on. *models* are patterns (`gpt-*`) of the models that a request without a hint finds here.
     *normalize* reads replies leniently, of upstreams that are not quite the Responses API. *stateful* False says
-    that an upstream which speaks that API keeps no responses: the gateway does. *unsupported* says what happens to
-    what a translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and
-    refuses the rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out.
+    that an upstream which speaks that API keeps no responses: the gateway does. *hosted_tools* are those that the
+    upstream runs itself (`web_search`, `file_search`, `code_interpreter`, `image_generation`, `mcp`); None: all where
+    it speaks the Responses API, else those that its dialect has. *unsupported* says what happens to what a
+    translated upstream cannot carry: `"auto"` leaves preferences out, emulates what can be emulated and refuses the
+    rest with 400, `"reject"` refuses all of these, `"drop"` leaves all of them out.
     *allow_private=False* refuses to connect to addresses that are not public: for base URLs that tenants supply.
     *max_concurrency* bounds the requests in flight. *estimate_tokens* says whether `input_tokens` of an upstream
     that cannot count is answered with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API
@@ -90,6 +100,7 @@ class Provider:
     forward_headers: Iterable[str] = ()
     normalize: bool = False
     stateful: bool = True
+    hosted_tools: Iterable[str] | None = None
     unsupported: Literal["auto", "reject", "drop"] = "auto"
     websocket: bool = False
     allow_private: bool = True
@@ -107,6 +118,8 @@ class Provider:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "headers", read_only(dict(self.headers)))
         object.__setattr__(self, "query", read_only(dict(self.query)))
+        if self.hosted_tools is not None:
+            object.__setattr__(self, "hosted_tools", _families(self.hosted_tools))
         object.__setattr__(self, "type", self.type or self.name)
         self._check()
 
@@ -143,6 +156,15 @@ class Provider:
     def native(self) -> bool:
         """Whether the upstream speaks the Responses API itself."""
         return self.dialect == "responses"
+
+    @cached_property
+    def runs(self) -> frozenset[str]:
+        """Returns the families of hosted tools that the upstream runs itself."""
+        if self.hosted_tools is not None:
+            return frozenset(self.hosted_tools)
+        if isinstance(self.dialect, str):
+            return HOSTED_OF[self.dialect]
+        return frozenset(getattr(self.dialect, "hosted_tools", ()))
 
     @cached_property
     def keeps_state(self) -> bool:
@@ -243,6 +265,13 @@ _salt = secrets.token_bytes(16)
 def fingerprint(key: str | None) -> str:
     """Returns a digest that identifies a credential without revealing it, keyed with a secret of this process."""
     return "" if key is None else hashlib.blake2b(key.encode(), key=_salt, digest_size=12).hexdigest()
+
+
+def _families(given: Iterable[str]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if isinstance(given, str) or not HOSTED.issuperset(names):
+        raise ValueError(f"hosted_tools: give a list of some of {', '.join(sorted(HOSTED))}.")
+    return names
 
 
 def _are_tags(value: Any) -> bool:

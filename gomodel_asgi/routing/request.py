@@ -39,6 +39,7 @@ class Options(Struct, frozen=True, kw_only=True):
     api_key: ApiKey | None = None
     headers: Mapping[str, str] | None = None
     params: Mapping[str, Any] | None = None
+    tools: Iterable[Mapping[str, Any]] = ()
     fallbacks: Iterable[Target] = ()
     timeouts: Timeouts | None = None
     retries: Retries | None = None
@@ -53,11 +54,12 @@ class Target(Options, frozen=True):
 
     *provider* is a configured name or a `Provider` built for this request; *model* None sends the client's model.
     *api_key* replaces the provider's own and is used for this Target alone. *headers* go out over the provider's.
-    *params* sets top-level members of the body, None removing one. *fallbacks* are tried in order when this one fails
-    before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given are
-    inherited. *labels* go to observers and metrics. Mappings are copied: nothing changes a Target once it is made.
+    *params* sets top-level members of the body, None removing one. *tools* are declarations of hosted tools that are
+    added to the client's, where the gateway runs them; it is not told of them. *fallbacks* are tried in order when this
+    one fails before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given
+    are inherited. *labels* go to observers and metrics. Mappings are copied: nothing changes a Target once it is made.
 
-    :raises ValueError: *params* names `model`, `stream` or `background`.
+    :raises ValueError: *params* names `model`, `stream` or `background`, or *tools* holds something else.
     """
 
     provider: str | Provider
@@ -65,6 +67,8 @@ class Target(Options, frozen=True):
     def __post_init__(self) -> None:
         if self.fallbacks:
             force_setattr(self, "fallbacks", tuple(self.fallbacks))
+        if self.tools:
+            self._check_tools(self.tools)
         if self.params is not None:
             self._check_params(self.params)
             force_setattr(self, "params", read_only(dict(self.params)))
@@ -72,6 +76,12 @@ class Target(Options, frozen=True):
             force_setattr(self, "headers", read_only(dict(self.headers)))
         if self.labels is not None:
             force_setattr(self, "labels", read_only(dict(self.labels)))
+
+    def _check_tools(self, tools: Iterable[Mapping[str, Any]]) -> None:
+        force_setattr(self, "tools", tuple(tools))
+        for tool in self.tools:
+            if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
+                raise ValueError("tools: give declarations, such as {'type': 'mcp', 'server_label': 'crm'}.")
 
     def _check_params(self, params: Mapping[str, Any]) -> None:
         for name in RESERVED_PARAMS:

@@ -14,7 +14,7 @@ object whether it was streamed or not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..errors import GatewayError
@@ -48,7 +48,7 @@ class Emitter:
     name put first into each response object, None for no stamp. Events up to the number *after* are left out: the
     client has them. *single_call*: only the first call of a client's tool is written, as `parallel_tool_calls: false`
     promises. *leading* are items that stand before all that the upstream says, *spent* is what they have cost. *event*
-    are, in all verbs, more members of the event that is written.
+    are, in all verbs, more members of the event that is written. *public* is that of `response_object`.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Emitter:
         single_call: bool = False,
         leading: Iterable[Json] = (),
         spent: Json | None = None,
+        public: Collection[str] = (),
     ) -> None:
         self.after = after
         self.leading = list(leading)
@@ -96,7 +97,7 @@ class Emitter:
         self.renames = 0
         """How many ids were taken already."""
         self.out: list[bytes] = []
-        self.response = response_object(response_id, created_at, model, echo, stamp)
+        self.response = response_object(response_id, created_at, model, echo, stamp, public)
 
     def take(self) -> bytes:
         """Returns the events that were written since the last call."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from ..errors import GatewayError, UpstreamRejected
+from .declared_tools import scrubbed
 
 Json = dict[str, Any]
 
@@ -107,8 +108,11 @@ def response_error(error: GatewayError) -> Json:
     return {"code": error.code if error.code in CODES else "server_error", "message": error.message}
 
 
-def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None) -> Json:
-    """Returns a response that has just begun, with every member that Open Responses requires."""
+def response_object(
+    id: str, created_at: int, model: str, echo: Mapping[str, Any], stamp: str | None, public: Collection[str] = ()
+) -> Json:
+    """Returns a response that has just begun, with every member that Open Responses requires. *public* are the labels
+    of those servers of tools whose whole address may be shown."""
     repeated = {name: echo[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if echo.get(name) is not None}
     response: Json = {"provider": stamp} if stamp else {}
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
@@ -116,7 +120,7 @@ def response_object(id: str, created_at: int, model: str, echo: Mapping[str, Any
     response |= DEFAULTS | repeated | {"usage": None}
     response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
     response["text"] = _echoed_text(response["text"])
-    response["tools"] = [_echoed_tool(tool) for tool in response["tools"]]
+    response["tools"] = [_echoed_tool(tool, public) for tool in response["tools"]]
     return response
 
 
@@ -130,9 +134,9 @@ def _echoed_text(text: Any) -> Any:
     return {**text, "format": format}
 
 
-def _echoed_tool(tool: Any) -> Any:
+def _echoed_tool(tool: Any, public: Collection[str]) -> Any:
     if not isinstance(tool, dict) or tool.get("type") != "function":
-        return tool
+        return scrubbed(tool, public)
     return {"description": None, "parameters": None, "strict": None, **tool}
 
 

@@ -425,7 +425,7 @@ async def test_a_forgotten_tenant_leaves_no_books_behind(open_atomic: Open) -> N
 def test_a_quarter_of_a_gigabyte_is_the_default() -> None:
     assert Limits().tenant_bytes == 256 * MIB
     assert isinstance(Limits().tenant_bytes, Default)
-    assert repr(Limits()).endswith("tenant_bytes=268435456)")
+    assert "tenant_bytes=268435456," in repr(Limits())
 
 
 def made(store: Store, **given: Any) -> Quotas:

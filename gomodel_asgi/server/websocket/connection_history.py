@@ -254,6 +254,10 @@ class ConnectionState:
             target = replace(target, fallbacks=())
         return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
 
+    async def asked(self, job: Job, target: Target) -> Reply:
+        """See `exchange.job.State`."""
+        return await self.gateways.asked(job, target)
+
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """See `exchange.job.State`; what goes on from the connection's own memory is the connection's affair."""
         named = (one for one in target.chain() if provider_of(one, job).name == reply.provider)

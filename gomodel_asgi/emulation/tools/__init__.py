@@ -1,0 +1,27 @@
+"""Hosted tools that the host's own functions run: the model is shown functions, the client gets OpenAI's items.
+
+    toolbox.py       what the host has configured, looked up by family and label
+    declarations.py  the tools that a request declares, read once
+    plan.py          which of them run here for one Target, and what the model is shown in their place
+    families.py      the kinds of tools: function, item and events, result in words
+    ledger.py        what the calls of one response have come to: limits, repetitions, how much was told
+    rewriter.py      the events of all rounds as those of one response
+    citations.py     links and marks in the model's text as annotations
+
+    host.py          the way in
+    loop.py          a round through `upstream.chain`, the host's functions, the next round
+    work.py          what the parts of one response share
+    calls.py         the calls of one round
+    servers.py       the lists of MCP servers
+    resume.py        what the client has approved, and what it has yet to
+
+    memory.py        what the model was told, kept for the next turn
+    replay.py        the request of a round
+    approvals.py     the ids of requests, and which requests an input answers
+    outlet.py        the stream of a response that takes several rounds
+    source.py        what the loop asks of an MCP server: the seam for functions, in-process and remote servers
+    functions.py     a list of plain functions as such a server
+    sessions.py      open servers, each in a task of its own
+
+The first group is values in, values out; only the second waits.
+"""

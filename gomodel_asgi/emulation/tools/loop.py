@@ -1,0 +1,296 @@
+"""The loop: a round through the upstream, the host's functions, the next round, until the model has answered.
+
+A stream's loop is a task of its own, which alone opens and closes what the response needs; who reads the stream reads
+what it has written. A unary request is worked on by whoever asked. Both are the same walk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from msgspec import structs
+
+from ...deadline import clock
+from ...errors import GatewayError, GatewayFault, UpstreamProtocolError, UpstreamTimeout
+from ...exchange.job import Job, provider_of
+from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, named, parsed
+from ...exchange.resolved_target import ResolvedTarget
+from ...observers import RoundTrace
+from ...routing.request import Target
+from ...tasks import Tasks
+from ...upstream.chain import Exchange
+from ...upstream.stream import detached, fed
+from ...wire.headers import UNSUPPORTED, Headers, unsupported
+from .approvals import Approval
+from .calls import run_calls
+from .memory import encode
+from .plan import Plan
+from .replay import Replay
+from .request import Candidate
+from .resume import request_approval, resume
+from .rewriter import Round
+from .servers import open_servers, tell_lists
+from .source import Json
+from .work import Work, whole_number
+
+LEAST = 16
+"""Tokens below which an upstream is not asked for more (OpenAI: `max_output_tokens` is at least 16)."""
+REASONS = ("max_output_tokens", "content_filter")
+ANEW = frozenset({b"cache-control", UNSUPPORTED})
+"""Headers of the first round's reply that the response has its own of."""
+
+
+class Loop:
+    """The walk of one response. *secret* signs requests for approval, *consume* makes an approval count once, and
+    *continuing* gives the request with what items of our tools stand for."""
+
+    def __init__(
+        self,
+        work: Work,
+        secret: bytes,
+        consume: Callable[[Approval], Awaitable[None]],
+        continuing: Callable[[], Job],
+    ) -> None:
+        self.work = work
+        self.secret = secret
+        self.consume = consume
+        self.continuing = continuing
+        self.asked: Job = work.job
+        """The request as the rounds ask it."""
+        self.targets: list[Target] = []
+        """The chain as the round under way has it."""
+        self.answerer: ResolvedTarget | None = None
+        self.first: Reply | None = None
+        self.error: GatewayError | None = None
+        """Why nothing came of it, where nothing has been told."""
+        self.fault: Exception | None = None
+        """What is wrong with the gateway, the policy or the host."""
+        if work.job.trace is not None:
+            work.job.trace.reads(work.reader, work.emitter.warnings)
+
+    # From outside...
+
+    async def reply(self, tasks: Tasks) -> Reply:
+        """The response, or its stream once the first round has begun to answer.
+
+        :raises GatewayError: it failed before anything could be told of it.
+        """
+        outlet = self.work.outlet
+        if outlet is None:
+            await self._worked()
+        else:
+            outlet.task = tasks.spawn(self._worked)
+            try:
+                await self.work.begun.wait()
+            except BaseException:
+                await outlet.aclose()
+                raise
+        failure = self.fault or self.error
+        if failure is not None and not self._is_told:
+            if outlet is not None:
+                await outlet.aclose()
+            raise failure
+        return self._reply()
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether a failure is told in the response: a stream's once it has begun, else once a tool has been called."""
+        return self.work.emitter.begun if self.work.outlet is not None else self.work.ran
+
+    async def _worked(self) -> None:
+        """Walk to the end. A failure ends the response, or is kept where nothing has been told of it."""
+        work = self.work
+        try:
+            with anyio.move_on_after(work.until - clock()) as scope:
+                await self._walked()
+            if scope.cancelled_caught:
+                await self._fail(UpstreamTimeout("The response took longer than allowed."))
+        except GatewayError as error:
+            await self._fail(error)
+        except Exception as error:
+            self.fault = error
+            await self._fail(GatewayFault("The gateway failed to work on this response."))
+        finally:
+            work.begun.set()
+            if work.outlet is not None:
+                work.outlet.end()
+
+    async def _fail(self, error: GatewayError) -> None:
+        self.error = detached(error)
+        if not self._is_told:
+            return
+        if self.work.job.trace is not None:
+            self.work.job.trace.failed(error)
+        usage = self.work.rewriter.usage
+        self.work.emitter.usage(usage, usage)
+        self.work.emitter.fail(error)
+        await self.work.flush(last=True)
+
+    def _reply(self) -> Reply:
+        work, first = self.work, self.first
+        provider = provider_of(work.target, work.job).name
+        model = work.target.model or work.job.request.model
+        made = Reply(
+            status=200,
+            raw_headers=self._headers(provider, model),
+            provider=provider,
+            model=model,
+            attempts=0,
+            body=None if work.outlet is not None else work.reader.final(),
+            stream=work.outlet,
+            candidate=self.answerer,
+            response_id=None if work.outlet is not None else work.id,
+            told=lambda: encode(work.told),
+        )
+        if first is not None:
+            made.provider, made.model, made.attempts, made.labels = (
+                first.provider, first.model, first.attempts, first.labels
+            )  # fmt: skip
+        return made
+
+    def _headers(self, provider: str, model: str | None) -> Headers:
+        left_out = [path for plan in self.work.plans[:1] for path in plan.left_out]
+        if self.first is None:
+            kind = [STREAM_TYPE, *STREAM_HEADERS] if self.work.outlet is not None else [JSON_TYPE]
+            headers = [*kind, *named(provider, (model or "")[:257], 0)]
+        else:
+            headers = [one for one in self.first.raw_headers if one[0] not in ANEW]
+            told = dict(self.first.raw_headers).get(UNSUPPORTED, b"").decode("ascii")
+            left_out += [path.strip() for path in told.split(",") if path.strip()]
+        if left_out:
+            headers.append((UNSUPPORTED, unsupported(tuple(dict.fromkeys(left_out)))))
+        return headers
+
+    # The walk...
+
+    async def _walked(self) -> None:
+        async with self.work.sessions:
+            await open_servers(self.work)
+            pairs = await resume(self.work, self.secret, self.consume)
+            self.asked = self.continuing()
+            replay = self.asked.continuation
+            assert isinstance(replay, Replay)
+            replay.said += pairs
+            await self._rounds(replay, resumed=bool(pairs))
+
+    async def _rounds(self, replay: Replay, resumed: bool) -> None:
+        work, number = self.work, 1 if resumed else 0
+        most = work.job.setup.limits.tool_rounds
+        while True:
+            last = number >= most or (number > 0 and work.ledger.spent)
+            left = self._left()
+            if left is not None and left < LEAST and number:
+                return await self._end("max_output_tokens", early=True)
+            round = await self._round(number, last=last, left=left, listed=resumed)
+            if round.failure is not None or round.status == "failed":
+                raise round.failure or UpstreamProtocolError("The upstream's response failed.")
+            if round.status != "completed":
+                work.rewriter.cut_off()
+                return await self._end(round.reason if round.reason in REASONS else None, early=True)
+            outputs = await run_calls(work, round)
+            waits = [call for call in round.calls if call.approves]
+            for call in waits:
+                request_approval(work, call, self.secret, round.number)
+            if not round.calls or waits or round.client_calls or last:
+                return await self._end(None)
+            replay.said += [*round.output, *outputs]
+            number += 1
+
+    async def _end(self, reason: Any, *, early: bool = False) -> None:
+        emitter, usage = self.work.emitter, self.work.rewriter.usage
+        emitter.usage(usage, usage)
+        await self.work.flush()
+        if early:
+            emitter.incomplete(reason)
+        else:
+            emitter.complete(int(time.time()))
+        await self.work.flush(last=True)
+
+    # One round...
+
+    async def _round(self, number: int, *, last: bool, left: int | None, listed: bool) -> Round:
+        work = self.work
+        trace = None if work.job.trace is None else RoundTrace(work.job.trace, first=self.first is None)
+        job, target = self._asking(number, trace), self._target(number, last=last, left=left)
+        reply = await Exchange(job, target).run()
+        try:
+            is_first = self.first is None
+            plan = self._answered(reply)
+            work.rewriter.begin(plan, last=last, alone=work.body.get("parallel_tool_calls") is False)
+            if is_first and not listed:
+                await tell_lists(work)
+            if job.stream:
+                await self._read(reply)
+            else:
+                work.rewriter.whole(await parsed(reply.body or b"null"))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reply.aclose()
+            if trace is not None:
+                trace.flush_warnings()
+        if work.rewriter.round.status is None and work.rewriter.round.failure is None:
+            raise UpstreamProtocolError("The upstream's stream ended without a response.")
+        return work.rewriter.round
+
+    async def _read(self, reply: Reply) -> None:
+        while data := await reply.next():
+            await self.work.give(await fed(self.work.reader, data))
+
+    def _asking(self, number: int, trace: RoundTrace | None) -> Job:
+        """The request of a round: under an id of its own, so that a native reply is read as any other is."""
+        id = f"{self.work.id}r{number:02x}"
+        started = clock() if number else self.work.job.started
+        return structs.replace(self.asked, response_id=id, leading=(), spent=None, trace=trace, started=started)
+
+    def _target(self, number: int, *, last: bool, left: int | None) -> Target:
+        """The chain as a round has it: behind the first the one that has answered, and those behind it only where
+        nothing that was said is bound to its model."""
+        chain = self.work.chain
+        self.targets = [
+            structs.replace(one.target, params=_params(one, plan, number, last, left), tools=(), fallbacks=())
+            for one, plan in zip(chain, self.work.plans, strict=True)
+        ]
+        if self.answerer is not None:
+            at = next(at for at, one in enumerate(chain) if one.target is self._chosen)
+            replay = self.asked.continuation
+            bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.said)
+            self.targets = self.targets[at : at + 1] if bound else self.targets[at:]
+        self.targets[0] = structs.replace(self.targets[0], fallbacks=tuple(self.targets[1:]))
+        return self.targets[0]
+
+    @property
+    def _chosen(self) -> Target | None:
+        return None if self.answerer is None else self.answerer.target
+
+    def _answered(self, reply: Reply) -> Plan:
+        """The plan by which *reply* was asked for; who gave it serves the rounds to come."""
+        candidate, work = reply.candidate, self.work
+        assert candidate is not None
+        at = next(at for at, one in enumerate(self.targets) if one is candidate.target)
+        at += len(work.chain) - len(self._behind())
+        if self.first is None:
+            self.first = reply
+            if work.job.setup.stamp:
+                work.emitter.response["provider"] = reply.provider
+        self.answerer = structs.replace(candidate, target=work.chain[at].target)
+        return work.plans[at]
+
+    def _behind(self) -> list[Candidate]:
+        """The part of the chain that begins with who answered last; all of it before anybody has."""
+        chain = [*self.work.chain]
+        at = next((at for at, one in enumerate(chain) if one.target is self._chosen), 0)
+        return chain[at:]
+
+    def _left(self) -> int | None:
+        """Output tokens that the response may yet have; None: as many as the upstream gives."""
+        most = whole_number(self.work.body.get("max_output_tokens"))
+        used = (self.work.rewriter.usage or {}).get("output_tokens")
+        return None if most is None else most - (used if isinstance(used, int) else 0)
+
+
+def _params(one: Candidate, plan: Plan, number: int, last: bool, left: int | None) -> Json:
+    params = {**(one.target.params or {}), **plan.params(number, last=last)}
+    return params | {"max_output_tokens": left} if number and left is not None else params

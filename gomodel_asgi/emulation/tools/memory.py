@@ -1,0 +1,181 @@
+"""What the model was told, kept with the response and told again in later turns.
+
+An item of a hosted tool does not say what the model read: a search names its query and no page. So each is kept with
+the call and the answer as the model had them, and where an item comes back (by `previous_response_id`, in a
+conversation, by reference, or echoed) the model gets exactly that: a function call and its output. Of an item that
+nothing is known of, what it holds itself is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from ...dialects.content import Opaque
+from ...dialects.emulations import item_as_text
+from ...dialects.unsupported import Unsupported
+from ...history.records import Records
+from ...history.references import response_of
+from .source import Json
+
+HOSTED = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"}
+)
+APPROVALS = frozenset({"mcp_approval_request", "mcp_approval_response"})
+OURS = HOSTED | APPROVALS | {"mcp_list_tools"}
+CALLS = frozenset({"function_call", "custom_tool_call"})
+OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
+
+DENIED = "The user has refused this call."
+UNANSWERED = "The user has not allowed this call, and so it was not run."
+LOST = "Nothing is known any more of what came of this call."
+
+
+class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One call as the model had it: the function's *name*, its *arguments* and *output*; *round* tells which calls were
+    made at once. Of a request for an approval: *label* and *tool* are the server's, and *forced* says that the host
+    demands it."""
+
+    name: str
+    arguments: str
+    output: str = ""
+    round: int = 0
+    label: str = ""
+    tool: str = ""
+    forced: bool = False
+
+
+_decode = msgspec.json.Decoder(dict[str, Remembered]).decode
+encode = msgspec.json.Encoder().encode
+
+
+class Memory:
+    """Finds what is remembered of items, in *records*."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    async def of(self, tenant: str | None, items: Iterable[Any]) -> dict[str, Remembered]:
+        """What is remembered of those among *items* that are ours, by id.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        found: dict[str, Remembered] = {}
+        seen: set[str] = set()
+        for id in ids_in(items):
+            response_id = response_of(id)
+            if response_id is None or response_id in seen:
+                continue
+            seen.add(response_id)
+            turn = await self.records.turns.find(tenant, response_id)
+            if turn is not None and turn.told:
+                found |= _decode(turn.told)
+        return found
+
+
+def ids_in(items: Iterable[Any]) -> Iterator[str]:
+    """The ids of the items of hosted tools, and of what approvals and references name."""
+    for item in items:
+        if not isinstance(item, dict):
+            continue
+        name = "approval_request_id" if item.get("type") == "mcp_approval_response" else "id"
+        is_named = item.get("type") in OURS or item.get("type") in (None, "item_reference")
+        if is_named and isinstance(item.get(name), str):
+            yield item[name]
+
+
+def told_again(
+    items: Iterable[Any], known: Mapping[str, Remembered], rebuilt: frozenset[str], answers: Mapping[str, Any]
+) -> list[Any]:
+    """*items* with those of our tools as calls and outputs: what is *known* of them, by id, else, of the families
+    *rebuilt*, what they hold themselves. Outputs stand behind all calls that were made at once. *answers* are those to
+    requests for approval (see `answers_in`)."""
+    made: list[Any] = []
+    waiting: list[Json] = []
+    last: int | None = None
+    for item in items:
+        pair = _pair(item, known, rebuilt, answers)
+        kind = item.get("type") if isinstance(item, dict) else None
+        if pair is not None:
+            if waiting and pair[2] != last:
+                made, waiting = made + waiting, []
+            last = pair[2]
+            made.append(pair[0])
+            waiting.append(pair[1])
+        elif kind in APPROVALS and _is_handled(item, known, answers):
+            continue
+        elif kind == "mcp_list_tools" and item.get("id") in known:
+            continue
+        else:
+            if kind not in CALLS:
+                made, waiting = made + waiting, []
+            made.append(item)
+    return made + waiting
+
+
+def answers_in(items: Iterable[Any]) -> dict[str, Any]:
+    """What became of requests for approval, by id: the call that was made, or the client's answer."""
+    found: dict[str, Any] = {}
+    for item in items:
+        if isinstance(item, dict) and isinstance(id := item.get("approval_request_id"), str):
+            if item.get("type") == "mcp_call" or id not in found:
+                found[id] = item
+    return found
+
+
+def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
+    """Whether an approval, or a request for one, is told of by another item."""
+    id = item.get("approval_request_id") if item.get("type") == "mcp_approval_response" else item.get("id")
+    return id in known or answers.get(str(id), {}).get("type") == "mcp_call"
+
+
+def _pair(
+    item: Any, known: Mapping[str, Remembered], rebuilt: frozenset[str], answers: Mapping[str, Any]
+) -> tuple[Json, Json, int] | None:
+    if not isinstance(item, dict):
+        return None
+    kind, id = item.get("type"), item.get("id")
+    if kind == "mcp_approval_request":
+        return _unapproved(item, known, answers)
+    if kind not in HOSTED:
+        return None
+    found = known.get(id) if isinstance(id, str) else None
+    if found is None and str(kind).removesuffix("_call") not in rebuilt:
+        return None
+    if found is None:
+        words = item_as_text(Opaque("input", str(kind), item), Unsupported("drop"))
+        name = item.get("name") if kind == "mcp_call" else str(kind).removesuffix("_call")
+        found = Remembered(str(name), _arguments(item), words.text if words is not None else LOST)
+    return pair_of(f"call_{id}" if isinstance(id, str) else f"call_{kind}", found)
+
+
+def pair_of(call_id: str, call: Remembered) -> tuple[Json, Json, int]:
+    """*call* and its output, and when it was made."""
+    made = {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": call.arguments or "{}"}
+    return made, {"type": "function_call_output", "call_id": call_id, "output": call.output}, call.round
+
+
+def _unapproved(
+    item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]
+) -> tuple[Json, Json, int] | None:
+    """A request of ours that was not allowed, or that nobody has answered."""
+    id = item.get("id")
+    found = known.get(id) if isinstance(id, str) else None
+    answer = answers.get(str(id))
+    if found is None or (answer is not None and (answer.get("type") == "mcp_call" or answer.get("approve") is True)):
+        return None
+    reason = answer.get("reason") if answer is not None else None
+    output = UNANSWERED if answer is None else f"{DENIED} {reason}" if isinstance(reason, str) else DENIED
+    return pair_of(f"call_{id}", msgspec.structs.replace(found, output=output))
+
+
+def _arguments(item: Json) -> str:
+    if isinstance(item.get("arguments"), str):
+        return str(item["arguments"])
+    action = item.get("action") if isinstance(item.get("action"), dict) else {}
+    assert isinstance(action, dict)
+    given: Json = {"query": action.get("query"), "queries": item.get("queries"), "code": item.get("code")}
+    given["prompt"] = item.get("revised_prompt")
+    return encode({name: value for name, value in given.items() if value}).decode()

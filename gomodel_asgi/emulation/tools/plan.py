@@ -1,0 +1,279 @@
+"""What one Target is asked for: which declared tools run here, and what the model is shown in their place.
+
+Values in, values out. A plan is the same for the same request in every round and turn, or prompt caches would miss: the
+functions stand behind the tools that stay, in the order of the declarations and of each server's list.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...dialects.tools import family_of, flatten_name
+from ...dialects.unsupported import expect, string
+from ...errors import InvalidRequest
+from ...tools import HostTool
+from .declarations import Declared
+from .families import FAMILY, Family
+from .source import Json, Listed
+from .toolbox import Toolbox
+
+AUTO, NONE, REQUIRED = "auto", "none", "required"
+PREFIX = "hosted"
+"""Stands before the name of a family's function where a function of the client's has that name."""
+SEALED = "reasoning.encrypted_content"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What matters of a Target's upstream: the families that it *runs* itself, whether it is *native*, whether it
+    *combines* functions with its own tools, and whether it *sees* images in outputs."""
+
+    runs: frozenset[str]
+    native: bool = False
+    combines: bool = True
+    sees: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One function that the model is shown for a tool that runs here."""
+
+    name: str
+    declared: Declared = field(repr=False)
+    family: Family
+    listed: Listed | None = None
+    approval: bool = False
+    """Whether a call waits for the client's word."""
+    forced: bool = False
+    """Whether it is the host that demands it."""
+
+    @property
+    def label(self) -> str:
+        return self.declared.label
+
+    @property
+    def called(self) -> str:
+        """The name that the client knows: the server's own, or the family's."""
+        return self.listed.name if self.listed is not None else self.declared.family
+
+    def tool(self) -> Json:
+        """The declaration of the function."""
+        description, parameters = self.family.function(self.declared.shown, self.listed)
+        return {
+            "type": "function", "name": self.name, "description": description, "parameters": parameters,
+            "strict": False,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One Target's rounds: *shown* by the name that the model knows, *tools* as all rounds have them, *choice* as the
+    first has it and *later* as the others have it. *left_out* are the paths of tools that nobody may run, *functions*
+    the names of the client's own (None: there may be others), *include* what the upstream is asked to add."""
+
+    upstream: Upstream
+    shown: Mapping[str, Shown]
+    tools: tuple[Json, ...]
+    choice: Any
+    later: Any
+    left_out: tuple[str, ...] = ()
+    functions: frozenset[str] | None = frozenset()
+    include: tuple[str, ...] = ()
+    wants: bool = True
+    """Whether anything of the request is the host's; else the upstream gets it as it is."""
+
+    def params(self, round: int, *, last: bool = False) -> Json:
+        """The members of the body of a *round*, counted from 0; None removes one."""
+        if not self.wants:
+            return {"store": False}
+        choice = NONE if last else self.choice if round == 0 else self.later
+        return {
+            "tools": [*self.tools] or None, "tool_choice": choice if self.tools else None,
+            "include": [*self.include] or None, "max_tool_calls": None, "store": False,
+        }  # fmt: skip
+
+
+def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool) -> bool:
+    """Whether the host runs the tool *one*, for a request that has functions *beside* it."""
+    if one.family == "mcp":
+        return one.label in toolbox.servers
+    host = toolbox.hosts.get(one.family)
+    if host is None:
+        return False
+    lacks = one.family not in upstream.runs or (beside and not upstream.combines)
+    return host.use == "always" or lacks
+
+
+def is_live(one: Declared, host: HostTool | None) -> bool:
+    """Whether *host* searches live where *one* forbids it."""
+    forbids = one.family == "web_search" and one.value.get("external_web_access") not in (None, True)
+    return forbids and host is not None and host.live
+
+
+def plan(
+    body: Mapping[str, Any],
+    declared: Sequence[Declared],
+    lists: Mapping[str, Sequence[Listed]],
+    toolbox: Toolbox,
+    upstream: Upstream,
+    *,
+    brought: frozenset[str] = frozenset(),
+) -> Plan | None:
+    """The plan for *body*, whose hosted tools are *declared*; *lists* are those of the servers, by label, and *brought*
+    the names of functions that its items bring along. None where nothing runs here.
+
+    :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
+    """
+    values = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
+    own = {one.path for one in declared}
+    functions = frozenset(_functions(values)) | brought
+    mapped = any(one.family == "mcp" and one.label in toolbox.servers for one in declared)
+    beside = bool(functions) or mapped
+    here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
+    unwanted = [one for one in here if is_live(one, toolbox.hosts.get(one.family)) and upstream.native]
+    running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]
+    if not running and not unwanted:
+        return None
+    gone = {one.path for one in (*running, *unwanted)}
+    stays = [value for index, value in enumerate(values) if f"tools[{index}]" not in gone]
+    stays += [one.value for one in declared if one.added and one.path not in gone and one.path in own]
+    shown = _named(_shown(running, lists, toolbox), functions)
+    tools = (*stays, *(one.tool() for one in shown))
+    choice = _choice(body.get("tool_choice"), shown, declared)
+    families = {one.family for one in running}
+    include = [value for value in _strings(body.get("include")) if family_of_include(value) not in families]
+    if upstream.native and SEALED not in include:
+        include.append(SEALED)
+    return Plan(
+        upstream,
+        {one.name: one for one in shown},
+        tools,
+        choice,
+        relaxed(choice),
+        tuple(f"{one.path}.external_web_access" for one in unwanted),
+        functions,
+        tuple(include),
+    )
+
+
+def family_of_include(value: str) -> str:
+    """`web_search_call.action.sources` is about web searches."""
+    return value.partition(".")[0].removesuffix("_call")
+
+
+def relaxed(choice: Any) -> Any:
+    """*choice* as it stands behind the first round: what it forced has been called."""
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        return {**choice, "mode": AUTO} if choice.get("mode") == REQUIRED else choice
+    return choice if choice in (None, NONE, AUTO) else AUTO
+
+
+def _shown(declared: Sequence[Declared], lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox) -> list[Shown]:
+    """The functions of the tools that run here, under names that may yet clash."""
+    found = []
+    for one in declared:
+        family = FAMILY[one.family]
+        if one.family != "mcp":
+            found.append(Shown(one.family, one, family))
+            continue
+        server = toolbox.servers.get(one.label)
+        for listed in lists.get(one.label, ()):
+            demanded = server is not None and "always" in (server.approval, listed.approval)
+            waived = server is not None and "never" in (server.approval, listed.approval)
+            approval = demanded or (not waived and one.approval_of(listed) == "always")
+            if not (one.added and demanded):  # the client could not answer: it does not know of the server
+                found.append(Shown(listed.name, one, family, listed, approval, demanded))
+    return found
+
+
+def _named(shown: Sequence[Shown], functions: frozenset[str]) -> list[Shown]:
+    """*shown* under names that any upstream takes and that nobody else has: its own where it is the only one, else with
+    its label before it, for all that clash. They depend on the names alone, not on their order."""
+    plain = [flatten_name(one.name) for one in shown]
+    uses = Counter([*plain, *functions])
+    named: list[Shown] = []
+    for one, name in zip(shown, plain, strict=True):
+        if uses[name] > 1:
+            name = flatten_name(one.name, one.label or PREFIX)
+        while name in functions or any(name == other.name for other in named):
+            name = flatten_name(f"{name}.", one.label or PREFIX)
+        named.append(Shown(name, one.declared, one.family, one.listed, one.approval, one.forced))
+    return named
+
+
+def _functions(tools: Sequence[Any]) -> list[str]:
+    """The names of the client's own functions, as the client calls them and as a target may call them."""
+    found: list[str] = []
+    for tool in tools:
+        if not isinstance(tool, dict):
+            continue
+        if tool.get("type") == "namespace":
+            inner = tool.get("tools")
+            names = _functions(inner) if isinstance(inner, list) else []
+            found += [*names, *(flatten_name(name, str(tool.get("name"))) for name in names)]
+        elif isinstance(tool.get("name"), str):
+            found.append(tool["name"])
+        elif tool.get("type") == "tool_search":
+            found.append("tool_search")
+    return found
+
+
+def brought_by(items: Any) -> frozenset[str]:
+    """The names of the functions that the *items* of an input bring along."""
+    found: list[str] = []
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and isinstance(item.get("tools"), list) and item.get("type") != "mcp_list_tools":
+            found += _functions(item["tools"])
+    return frozenset(found)
+
+
+# `tool_choice`...
+
+
+def _choice(value: Any, shown: Sequence[Shown], declared: Sequence[Declared]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.get("type") == "allowed_tools":
+        listed = expect(value.get("tools"), list, "tool_choice.tools")
+        tools: list[Any] = []
+        for index, one in enumerate(listed):
+            place = f"tool_choice.tools[{index}]"
+            names = _chosen(expect(one, dict, place), place, shown, declared)
+            tools += [one] if names is None else [_function(name) for name in names]
+        return {**value, "tools": tools} if tools else NONE
+    names = _chosen(value, "tool_choice", shown, declared)
+    if names is None:
+        return value
+    if len(names) == 1:
+        return _function(names[0])
+    return {"type": "allowed_tools", "mode": REQUIRED, "tools": [_function(name) for name in names]} if names else AUTO
+
+
+def _function(name: str) -> Json:
+    return {"type": "function", "name": name}
+
+
+def _chosen(value: Json, path: str, shown: Sequence[Shown], declared: Sequence[Declared]) -> list[str] | None:
+    """The functions that *value* means, None where it is about a tool that does not run here."""
+    family = family_of(string(value, "type", path))
+    if family not in FAMILY:
+        return None
+    label, name = value.get("server_label"), value.get("name")
+    meant = [one for one in declared if one.family == family and (label is None or one.label == label)]
+    if not meant:
+        what = f"{family}:{label}" if label else str(value["type"])
+        message = f"Tool choice '{what[:64]}' not found in 'tools' parameter."
+        raise InvalidRequest(message, code="invalid_value", param="tool_choice")
+    names = [one.name for one in shown if one.declared in meant and name in (None, one.called)]
+    if name is not None and not names and any(one.declared in meant for one in shown):
+        message = f"Tool choice '{str(name)[:64]}' not found in 'tools' parameter."
+        raise InvalidRequest(message, code="invalid_value", param="tool_choice")
+    runs = any(one.declared in meant for one in shown)
+    return names if runs else None
+
+
+def _strings(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

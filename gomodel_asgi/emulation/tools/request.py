@@ -1,0 +1,127 @@
+"""What a request asks of the host's tools, read before anything is asked of an upstream: values in, values out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ...dialects.gemini.models import combines
+from ...exchange.job import Job, provider_of
+from ...history.continuation import Continuation
+from ...providers.provider import Provider
+from ...routing.request import Target
+from .declarations import Declared, read_declarations
+from .memory import OURS
+from .plan import Plan, Upstream, brought_by, plan
+from .source import Json, Listed
+from .toolbox import Toolbox
+
+BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
+"""What an input holds that may bring items of ours along."""
+SEEING = ("anthropic", "gemini", "responses")
+"""Dialects whose models mostly see images in the outputs of functions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One Target of the chain: its *body* as the upstream would get it, its *declared* tools and its *upstream*."""
+
+    target: Target
+    body: Mapping[str, Any] = field(repr=False)
+    declared: Sequence[Declared] = field(repr=False)
+    upstream: Upstream
+
+
+def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]:
+    """The chain of *target*, as far as tools are concerned.
+
+    :raises InvalidRequest: a declaration is malformed.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    envelope, found = job.request.envelope, []
+    names = ("tools", "tool_choice", "include", "input", "max_tool_calls", "max_output_tokens", "parallel_tool_calls")
+    given = envelope.values(names)
+    for one in target.chain():
+        body = {name: value for name, value in {**given, **(one.params or {})}.items() if value is not None}
+        declared = read_declarations(body.get("tools"), one.tools, toolbox.public)
+        found.append(Candidate(one, body, declared, upstream_of(one, provider_of(one, job), job)))
+    return found
+
+
+def upstream_of(target: Target, provider: Provider, job: Job) -> Upstream:
+    """What *provider* can do by itself, with the Target's model."""
+    model = target.model if target.model is not None else job.request.model
+    name = provider.dialect if isinstance(provider.dialect, str) else ""
+    return Upstream(provider.runs, provider.native, _combines(name, model or ""), name in SEEING)
+
+
+def _combines(dialect: str, model: str) -> bool:
+    """Whether *model* takes functions beside tools of the upstream's own."""
+    return dialect != "gemini" or combines(model)
+
+
+def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox, keeps: bool) -> Plan:
+    """The plan of *one*; *keeps* says that the upstream may know of functions that this request does not name.
+
+    :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
+    """
+    found = plan(one.body, one.declared, lists, toolbox, one.upstream, brought=brought_by(one.body.get("input")))
+    if found is None:
+        return Plan(one.upstream, {}, (), None, None, functions=None, wants=False)
+    return replace(found, functions=None) if keeps else found
+
+
+def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Declared]:
+    """The servers that have to be asked what they have, by label, in the order of the declarations."""
+    found: dict[str, Declared] = {}
+    for one in candidates:
+        for declared in one.declared:
+            if declared.family == "mcp" and declared.label in toolbox.servers:
+                found.setdefault(declared.label, declared)
+    return found
+
+
+def said_before(job: Job) -> list[Json]:
+    """The items of the turns that the request continues, as far as they are known here."""
+    continuation = job.continuation
+    lines = continuation.lines if isinstance(continuation, Continuation) else None
+    return [item for line in lines or () for item in line.items]
+
+
+def referred_to(job: Job) -> list[Json]:
+    """The items that the request refers to by id."""
+    continuation = job.continuation
+    if not isinstance(continuation, Continuation):
+        return []
+    return [one.item for one in continuation.referred.values() if one.item is not None]
+
+
+def own_items(job: Job) -> list[Any]:
+    """The items of the request's own input, as far as some may be of ours."""
+    raw = job.request.envelope.members.get("input")
+    if raw is None or not BROUGHT.search(bytes(raw)):
+        return []
+    items = job.request.envelope.values(("input",))["input"]
+    return items if isinstance(items, list) else []
+
+
+def are_ours(items: Iterable[Any]) -> bool:
+    """Whether one of *items* may be of a hosted tool."""
+    return any(isinstance(item, dict) and item.get("type") in OURS for item in items)
+
+
+def last_container(items: Sequence[Any]) -> str | None:
+    """The container in which code was run last."""
+    for item in reversed(items):
+        if isinstance(item, dict) and item.get("type") == "code_interpreter_call":
+            container = item.get("container_id")
+            return container if isinstance(container, str) else None
+    return None
+
+
+def labels_listed(items: Iterable[Any]) -> set[str]:
+    """The servers whose tools the client has been told of."""
+    listed = (item for item in items if isinstance(item, dict) and item.get("type") == "mcp_list_tools")
+    return {str(item.get("server_label")) for item in listed}
