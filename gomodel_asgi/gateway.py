@@ -82,7 +82,7 @@ class Gateway:
         self.abandoned = Allowance()
         """What clients have left running."""
         self.state = GatewayState(self.store, tenant_entries=limits.tenant_entries, tenant_bytes=limits.tenant_bytes)
-        self.state.lookups.has_tenants = tenant is not None
+        self.state.admission.has_tenants = tenant is not None
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),
