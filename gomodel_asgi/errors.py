@@ -193,6 +193,9 @@ class UnknownModel(RoutingError):
     code = "model_not_found"
     param = "model"
 
+    def __init__(self, message: str = "This model is not offered here.", **options: object) -> None:
+        super().__init__(message, **options)  # type: ignore[arg-type]
+
 
 class ProviderConflict(RoutingError):
     """Two explicit hints disagree."""

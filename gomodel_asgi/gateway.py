@@ -96,7 +96,7 @@ class Gateway:
             tools=tools,
             files=files,
         )
-        self.state.lookups.has_tenants = tenant is not None
+        self.state.admission.has_tenants = tenant is not None
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),

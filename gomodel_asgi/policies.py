@@ -65,7 +65,7 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
         for pattern, target in targets.items():
             if fnmatchcase(model, pattern):
                 return target
-        raise UnknownModel("This model is not offered here.")
+        raise UnknownModel
 
     return mapped
 

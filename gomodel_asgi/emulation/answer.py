@@ -5,8 +5,8 @@
     emulated  the reply to what the upstream lacks
     record    whose the upstream's answer is, and what was said
 
-Everything that a request names is found under keys that only its tenant has (`keys.py`), so whether an id is unknown or
-somebody else's is nowhere known, and cannot be told.
+Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so whether an id is
+unknown or somebody else's is nowhere known, and cannot be told.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import Reply
+from ..history.admission import Admission
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recall import Lookups
+from ..history.recall import Recall
 from ..history.recorder import Recorder, conversation_of
 from ..history.records import (
     COLLECTIONS,
@@ -71,7 +72,8 @@ class GatewayState:
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records, self.quotas)
-        self.lookups = Lookups(self.records, self.compactor.opened)
+        self.lookups = Recall(self.records)
+        self.admission = Admission(self.records, self.lookups, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked)
@@ -80,10 +82,10 @@ class GatewayState:
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""
-        request, lookups = job.request, self.lookups
+        request, admission = job.request, self.admission
         if request.operation != "create" or request.envelope.names_state or job.continuation is not None:
             return False
-        lookups.has_tenants = lookups.has_tenants or request.tenant is not None
+        admission.has_tenants = admission.has_tenants or request.tenant is not None
         return not brings(BODY, request.envelope.members)
 
     # Before the policy...
@@ -108,7 +110,7 @@ class GatewayState:
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
         """
-        await self.lookups.admit(job, target)
+        await self.admission.admit(job, target)
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
         """The reply to what *target* lacks, or from the store; None where it is to be asked.
@@ -203,7 +205,7 @@ class GatewayState:
             continuation.lines = await self.records.turns.history(request.tenant, previous)
         elif (conversation := conversation_of(request.envelope.members.get("conversation"))) is not None:
             continuation.lines = await self.records.conversations.lines(request.tenant, conversation)
-        await self.lookups.open_last(request.tenant, continuation)
+        await self.admission.open_last(request.tenant, continuation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.

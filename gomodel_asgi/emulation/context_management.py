@@ -15,7 +15,7 @@ import msgspec
 
 from ..exchange.job import Job
 from ..history.continuation import Continuation
-from ..history.recall import Lookups
+from ..history.recall import Recall
 from ..routing.request import Target
 from ..threads import beside, paced
 from ..upstream.upstream_request import refusing_depth, resolve
@@ -32,7 +32,7 @@ INSTRUCTING = ("system", "developer")
 encode = msgspec.json.encode
 
 
-async def managed(job: Job, target: Target, lookups: Lookups, compactor: Compactor) -> Job:
+async def managed(job: Job, target: Target, lookups: Recall, compactor: Compactor) -> Job:
     """*job* as *target* is to be asked: with its context compacted, if that is asked for and due.
 
     :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.

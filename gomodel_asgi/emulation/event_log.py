@@ -13,12 +13,13 @@ import msgspec
 from ..deadline import clock
 from ..dialects.native import NativeReader
 from ..errors import GatewayError, UpstreamTimeout
-from ..exchange.reply import STREAM_HEADERS, STREAM_TYPE, Reply, named
+from ..exchange.reply import STREAM_HEADERS, STREAM_TYPE, Reply
 from ..history.records import Records
 from ..history.turns import Turn
 from ..seams.transport import Headers
 from ..settings import Limits
 from ..upstream.stream import Stream
+from ..wire.headers import named
 from ..wire.json_scan import parsed
 from ..wire.response import DONE, frame, response_error
 from ..wire.sse import parse, split

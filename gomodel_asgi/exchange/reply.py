@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import lru_cache
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -13,7 +12,7 @@ from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamProtocolError
 from ..settings import Limits
 from ..threads import paced
-from ..wire.headers import CACHE_CONTROL, CACHE_CONTROL_OF_STREAMS, Headers, is_safe
+from ..wire.headers import CACHE_CONTROL, CACHE_CONTROL_OF_STREAMS, Headers, named
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import counted, tree
 from ..wire.sse import Decoder
@@ -206,14 +205,6 @@ STREAM_TYPE = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
 STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
-
-
-@lru_cache(maxsize=4096)
-def named(provider: str, model: str, attempts: int) -> Headers:
-    """The headers that say who answered; without the model where that cannot stand in a header."""
-    value = model.encode()
-    served = [(b"x-gomodel-model", value)] if value and is_safe(value, 256) else []
-    return [(b"x-gomodel-provider", provider.encode("ascii")), *served, (b"x-gomodel-attempts", b"%d" % attempts)]
 
 
 # Replies that no upstream was asked for.

@@ -6,7 +6,8 @@ once and never reaches the request. For sinks that wait there is `AsyncObserver`
 """
 
 from .answer import Usage
-from .fanout import AsyncObserver, LoggingObserver, Observer, Observers
+from .fanout import AsyncObserver, Observer, Observers
+from .logging import LoggingObserver
 from .records import (
     AttemptEnded,
     AttemptStarted,

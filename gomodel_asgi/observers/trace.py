@@ -15,6 +15,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from ..errors import GatewayError, UpstreamRejected, type_of_status
+from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
 from .records import (
@@ -272,11 +273,8 @@ def code_of(error: GatewayError) -> str:
 
 def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
     """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back."""
-    text = error.detail or error.message
-    for secret in secrets:
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, "[redacted]")
+    known = [secret for secret in secrets if len(secret) >= SHORTEST]
+    text = without_secrets(known, (error.detail or error.message).encode("utf-8", "replace")).decode("utf-8", "replace")
+    for secret in known:  # also one that is a word, and that clients may read
+        text = text.replace(secret, REDACTED.decode())
     return clean(text, DETAIL)
-
-
-SHORTEST_SECRET = 6  # anything shorter is no key, and would redact ordinary words

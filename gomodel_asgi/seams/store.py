@@ -1,7 +1,7 @@
 """What a store is: named collections of versioned bytes that expire.
 
-A store knows nothing of tenants, responses or JSON. Keys arrive scoped and hashed (`keys.py`), values arrive encoded
-(`codec.py`), so that every engine keeps the same thing: bytes under a name, for a time.
+A store knows nothing of tenants, responses or JSON. Keys arrive scoped and hashed, values arrive encoded, so that
+every engine keeps the same thing: bytes under a name, for a time.
 
 A *version* is an opaque number that every write draws afresh. It is random, or counted for the whole store, and not for
 each record: one that was deleted and added again would otherwise carry the version of its predecessor, and a `swap`

@@ -26,7 +26,7 @@ from ..seams.store import Store
 from ..settings import Timeouts
 from ..transport.slots import ConnectionLimit
 from ..upstream.stream import detached
-from ..wire.headers import HINT, Headers, read, request_id
+from ..wire.headers import ATTEMPTS, HINT, Headers, read, request_id
 from ..wire.json_body import Envelope
 from ..wire.json_pieces import SMALL
 from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
@@ -281,7 +281,7 @@ def failed(error: GatewayError) -> Reply:
         headers = [header for header in headers if header[0] != b"x-should-retry"]
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if error.attempts:
-        headers.append((b"x-gomodel-attempts", b"%d" % error.attempts))
+        headers.append((ATTEMPTS, b"%d" % error.attempts))
     return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))
 
 

@@ -50,7 +50,7 @@ async def list_models(
         return _reply({"object": "list", "data": entries})
     found = next((entry for entry in entries if entry["id"] == name), None)
     if found is None:
-        raise UnknownModel("This model is not offered here.", param="model")
+        raise UnknownModel
     return _reply(found)
 
 

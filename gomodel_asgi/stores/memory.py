@@ -1,7 +1,7 @@
 """The default store: a bounded LRU cache in this process, which its tenants share.
 
 Each tenant's records lie on a shelf of their own, in the order of last use; whose a record is says its key, before the
-last dot (`keys.py`). When room is needed, the largest share gives way, its least recently used record first: so nobody
+last dot. When room is needed, the largest share gives way, its least recently used record first: so nobody
 can push out what those have who have less. Only among shares of less than a thousandth of the store, which happens
 where very many tenants are, the one goes first whose owner has been idle longest: else those who left would keep the
 room from those who come.

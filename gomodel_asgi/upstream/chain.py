@@ -17,7 +17,7 @@ from msgspec import Struct
 from ..deadline import clock
 from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
 from ..exchange.job import Job, Setup, provider_of
-from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply, named
+from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
 from ..exchange.resolved_target import ResolvedTarget
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
@@ -25,7 +25,7 @@ from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
 from ..routing.request import Target
 from ..settings import AUTH
-from ..wire.headers import UNSUPPORTED, Headers, for_client, unsupported
+from ..wire.headers import UNSUPPORTED, Headers, for_client, named, unsupported
 from .attempt import BUSY, Answer, Attempt
 from .stream import Stream, ToldStream, detached
 from .upstream_request import kept, resolve

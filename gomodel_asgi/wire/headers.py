@@ -7,12 +7,16 @@ import hmac
 import random
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from ..errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 
-HINT = b"x-gomodel-provider"
+# Who answered, and after how many attempts; a client's own header of the provider's name is a hint.
+PROVIDER = HINT = b"x-gomodel-provider"
+MODEL = b"x-gomodel-model"
+ATTEMPTS = b"x-gomodel-attempts"
 
 UPSTREAM_ID = b"x-upstream-request-id"
 TO_CLIENT = {
@@ -122,3 +126,11 @@ def for_client(upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[byte
 def header(headers: Headers, name: bytes) -> bytes | None:
     """The first header of this (lower-case) name."""
     return next((value for key, value in headers if key == name), None)
+
+
+@lru_cache(maxsize=4096)
+def named(provider: str, model: str, attempts: int) -> Headers:
+    """Returns the headers that say who answered; without the model where that cannot stand in a header."""
+    value = model.encode()
+    served = [(MODEL, value)] if value and is_safe(value, 256) else []
+    return [(PROVIDER, provider.encode("ascii")), *served, (ATTEMPTS, b"%d" % attempts)]

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from gomodel_asgi.observers import Completed, Context, Cost, Disconnected, FirstEvent, LoggingObserver, Usage, Warned
-from gomodel_asgi.observers.fanout import fields
+from gomodel_asgi.observers.logging import fields
 from gomodel_asgi.testing import FakeProvider
 
 from ..support.driving import ask

@@ -1,0 +1,187 @@
+"""Admits what a request brings, once its policy has let the caller in, and before an upstream sees anything of it:
+every element of `input` and `items`, and every other id, is found in the store and held against the caller's tenant.
+
+Nothing is passed over because it cannot be read: what cannot be examined is refused. The verdict on what was found, for
+each upstream in turn, is `Continuation`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import islice
+from typing import Any
+from urllib.parse import unquote_plus
+
+from ..errors import InvalidRequest
+from ..exchange.job import Job, provider_of
+from ..operations import ROWS, Row
+from ..routing.request import Target
+from ..stores.shared import available
+from ..threads import paced
+from ..wire.ambiguity import brings
+from .compaction_item import is_ours, items_in
+from .continuation import Continuation, Referred
+from .mentions import MOST_REFERENCES, Mentions, lists_of, marked, mentions_of
+from .ownership import HERE
+from .recall import Recall
+from .records import Records, unknown_item
+from .references import response_of
+from .turns import items_of
+
+Json = dict[str, Any]
+NOTHING = Mentions()
+
+# Compaction items of a history that are tried, the latest first: what an older one stands for is in the next one too.
+MOST_TRIED = 10
+
+Open = Callable[[str | None, str], Awaitable[bytes | None]]
+"""What gives the text that the content of a tenant's compaction item stands for, None where it does not open."""
+
+
+class Admission:
+    """Finds what requests mention, in *records*. *open* opens compaction items."""
+
+    def __init__(self, records: Records, recall: Recall, open: Open) -> None:
+        self.records = records
+        self.recall = recall
+        self.open = open
+        self.has_tenants = False
+        """Whether any caller may have a tenant, as far as is known here."""
+
+    async def admit(self, job: Job, target: Target) -> None:
+        """Find what else the request mentions, for *target* to be asked.
+
+        :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
+        :raises StoreUnavailable: the store does not answer.
+        :raises LookupError: *target* names an unknown provider.
+        """
+        request, row = job.request, ROWS[job.request.operation]
+        mentions = NOTHING
+        self.has_tenants = self.has_tenants or request.tenant is not None
+        if row.body is not None and brings(row.body, request.envelope.members):
+            envelope, strict, tenants = request.envelope, request.tenant is not None, self.has_tenants
+            lists = await paced(lists_of(row.body, envelope.members, envelope.commas))
+            if self.records.keeps:
+                looking = mentions_of(row.body, envelope.members, envelope.raw, lists, strict=strict, tenants=tenants)
+                mentions = await paced(looking)
+            contents = marked(lists)
+            if contents:
+                await available(partial(self._open_own, job, self._of(job), contents))
+        items = items_named(row, request.item_id, job.query) if self.records.keeps else []
+        if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.trusted):
+            continuation = self._of(job)
+            upstreams = self._upstreams(job, target)
+            await available(partial(self._find, job, continuation, mentions, items, upstreams))
+
+    def _upstreams(self, job: Job, target: Target) -> set[str]:
+        """Where *target* and its fallbacks lead, those that could look an id up."""
+        providers = [provider_of(one, job) for one in target.chain()]
+        return {self.records.accounts.upstream(provider) for provider in providers if provider.keeps_state}
+
+    def _of(self, job: Job) -> Continuation:
+        """Returns what is known of the request's past, from here on."""
+        job.continuation = found = self.recall.continuation_of(job)
+        return found
+
+    # Compaction items...
+
+    async def open_last(self, tenant: str | None, continuation: Continuation) -> None:
+        """Open the last compaction item that does of what was said before.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        items = (item for line in reversed(continuation.lines or ()) for item in reversed(line.items))
+        for item in islice(filter(is_ours, items), MOST_TRIED):
+            text = await self._opened(tenant, continuation, item["encrypted_content"])
+            if text is not None:
+                return
+
+    async def _open_own(self, job: Job, continuation: Continuation, contents: list[str]) -> None:
+        """Open those that the request brings or refers to: one that is kept is small, and may stand for much."""
+        continuation.compacted = True
+        if len(contents) > MOST_REFERENCES:
+            raise InvalidRequest(f"'input' holds more than {MOST_REFERENCES} compaction items.", param="input")
+        limit, sizes = job.setup.limits.body, dict[str, int]()
+        for content in contents:
+            if content not in sizes:
+                text = await self._opened(job.request.tenant, continuation, content)
+                sizes[content] = 0 if text is None else len(text)
+        if sum(sizes[content] for content in contents) > limit:
+            message = f"The compaction items of 'input' stand for more than {limit} bytes."
+            raise InvalidRequest(message, status=413, code="request_too_large", param="input")
+
+    async def _opened(self, tenant: str | None, continuation: Continuation, content: str) -> bytes | None:
+        text = await self.open(tenant, content)
+        items = None if text is None else items_in(text)
+        continuation.opened[content] = items
+        return None if items is None else text
+
+    # In the store...
+
+    async def _find(
+        self, job: Job, continuation: Continuation, mentions: Mentions, items: list[str], upstreams: set[str]
+    ) -> None:
+        tenant = job.request.tenant
+        continuation.references = mentions.references
+        for one in mentions.references:
+            # Without tenants reasoning goes on as it is, whoever issued it.
+            if one.id not in continuation.referred and not (continuation.trusted and one.kind == "reasoning"):
+                found = await self._referred(tenant, one.id, upstreams)
+                if found is not None:
+                    continuation.referred[one.id] = found
+        items_referred = [found.item for found in continuation.referred.values() if found.item is not None]
+        contents = [item["encrypted_content"] for item in items_referred if is_ours(item)]
+        if contents:
+            await self._open_own(job, continuation, contents)
+        await self.recall.name(tenant, continuation, mentions.others)
+        if continuation.trusted:
+            await self._find_foreign(continuation, [*mentions.below, *items], upstreams)
+        elif continuation.owner is not None and not continuation.owner.held:
+            await self._check_listed(tenant, job.request.response_id or "", items, upstreams)
+
+    async def _check_listed(self, tenant: str | None, container: str, items: list[str], upstreams: set[str]) -> None:
+        """Items that path and query name are the tenant's own like any other: it has seen them in the list, or got
+        them as output."""
+        for id in items:
+            if not await self.records.is_listed(tenant, container, id):
+                if await self.records.placed(tenant, id, upstreams) is None:
+                    raise unknown_item()
+
+    async def _find_foreign(self, continuation: Continuation, strangers: list[str], upstreams: set[str]) -> None:
+        """Find which ids of a caller without a tenant are a tenant's: of *strangers* none may be."""
+        ids = {one.id for one in continuation.named if one.owner is None and one.id is not None}
+        ids |= {one.id for one in continuation.references if one.id not in continuation.referred} | {*strangers}
+        for upstream in upstreams if ids else ():
+            continuation.foreign[upstream] = {id for id in ids if await self._is_a_tenants(upstream, id)}
+            if not continuation.foreign[upstream].isdisjoint(strangers):
+                raise unknown_item()
+
+    async def _is_a_tenants(self, upstream: str, id: str) -> bool:
+        claims, ours = self.records.claims, response_of(id) or id
+        return await claims.is_anothers(None, upstream, id) or await claims.is_anothers(None, HERE, ours)
+
+    async def _referred(self, tenant: str | None, item_id: str, upstreams: set[str]) -> Referred | None:
+        response_id = response_of(item_id)
+        if response_id is None:
+            place = await self.records.placed(tenant, item_id, upstreams)
+            if place is None or place.account:
+                return None if place is None else Referred(None, place.account, place.type)
+            response_id = place.response
+        turn = await self.records.turns.find(tenant, response_id)
+        if turn is None:
+            owner = await self.records.owners.find(tenant, response_id)
+            return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
+        said = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
+        item = next((item for item in said if item.get("id") == item_id), None)
+        return None if item is None else Referred(item, turn.account, turn.type)
+
+
+def items_named(row: Row, item_id: str | None, query: str) -> list[str]:
+    """The ids of items in a path and a *query* of the kind *row*."""
+    found = [] if item_id is None else [item_id]
+    if query and row.query:
+        members = [part.partition("=") for part in re.split("[&;]", query)]
+        found += [unquote_plus(value) for name, _, value in members if unquote_plus(name).casefold() in row.query]
+    return found
