@@ -39,8 +39,8 @@ class Call:
     """One call of a tool by a model.
 
     *tool* is the client's declaration without its credentials, *arguments* what the model asks for: web_search
-    `{"query"}`, file_search `{"queries": [...]}`, code_interpreter `{"code"}`, image_generation `{"prompt"}`, a function
-    its own. *request* is the request as the policy saw it: tenant, user, state, app. *container_id* is set for a code
+    `{"query"}`, file_search `{"queries": [...]}`, code_interpreter `{"code"}`, image_generation `{"prompt"}`, a
+    function its own. *request* is the request as the policy saw it: tenant, user, state, app. *container_id* is set for a code
     interpreter: the one that the client named, else the conversation's last, else a new one. All that the client sent,
     this id among it, is the client's word. *deadline* is in seconds of the monotonic clock.
     """
@@ -221,8 +221,8 @@ def file_search(function: Callable[..., Any], *, use: Use = "missing") -> HostTo
 
 
 def code_interpreter(function: Callable[..., Any], *, use: Use = "missing") -> HostTool:
-    """Runs `call.arguments["code"]` in the host's own sandbox, in the container `call.container_id`: *function* gives an
-    `Execution`. The gateway never runs code itself.
+    """Runs `call.arguments["code"]` in the host's own sandbox, in the container `call.container_id`: *function* gives
+    an `Execution`. The gateway never runs code itself.
 
     :raises TypeError: *function* is none.
     :raises ValueError: *use* is neither `missing` nor `always`.

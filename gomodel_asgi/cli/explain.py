@@ -13,7 +13,7 @@ import anyio
 
 from ..errors import GatewayError
 from ..gateway import Gateway
-from ..routing.request import Explanation
+from ..routing.request import Candidate, Explanation
 from .loading import Unusable, load, load_gateway, write_json, write_pairs, write_table
 
 HEAD = ("", "provider", "model", "dialect", "base URL", "why")
@@ -35,9 +35,17 @@ def run(given: Namespace) -> int:
     else:
         write_pairs({"model": explanation.model or "none named", "hint": explanation.hint or "none"})
         print()
-        rows = [(one.provider, one.model or "", one.dialect, one.url, one.why) for one in explanation.candidates]
+        found = explanation.candidates
+        rows = [(one.provider, one.model or "", one.dialect, one.url, one.why) for one in found]
         write_table(HEAD, [(number, *row) for number, row in enumerate(rows, 1)])
+        if any(one.tools for one in found):
+            print()
+            write_pairs({f"tools of {number}": _tools(one) for number, one in enumerate(found, 1)})
     return 0
+
+
+def _tools(candidate: Candidate) -> str:
+    return ", ".join(f"{name} {place}" for name, place in candidate.tools.items())
 
 
 async def _explained(gateway: Gateway, body: bytes, scope: dict[str, Any], tenant: str | None) -> Explanation:

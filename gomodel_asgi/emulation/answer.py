@@ -127,9 +127,14 @@ class GatewayState:
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
             return await token_count.answer(job, target, provider)
-        if envelope.flag("background") and not provider.keeps_state:
+        if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
         return None
+
+    def _works_here(self, job: Job, target: Target, provider: Provider) -> bool:
+        """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
+        host's."""
+        return not provider.keeps_state or (self.tools is not None and self.tools.runs(job, target))
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """The request as it is to be asked: with its context compacted, if that is asked for and due.

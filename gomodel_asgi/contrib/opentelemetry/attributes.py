@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry import metrics
 
-from ...observers import Completed, Disconnected, Ended, KeepAliveLost, Record
+from ...observers import Completed, Disconnected, Ended, KeepAliveLost, Record, ToolCalled
 from ..cardinality import Bounded
 
 Attributes = dict[str, Any]
@@ -54,6 +54,23 @@ def asked(record: Record) -> Attributes:
     )  # fmt: skip
 
 
+def called(record: ToolCalled) -> Attributes:
+    """What is known of the call of a tool."""
+    failed = record.outcome != "completed"
+    return dropped(
+        {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": record.name,
+            "gen_ai.tool.type": "extension",
+            "gomodel.tool": record.tool,
+            "gomodel.tool.label": record.label,
+            "gomodel.tool.bytes_in": record.bytes_in,
+            "gomodel.tool.bytes_out": record.bytes_out,
+            "error.type": record.outcome if failed else None,
+        }
+    )
+
+
 def answered(record: Ended) -> Attributes:
     """What is known at its end."""
     usage, cost = record.usage, record.cost
@@ -94,6 +111,7 @@ def dropped(attributes: Attributes) -> Attributes:
 DURATIONS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 FIRST_CHUNKS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]
 CHUNKS = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5]
+CALLED = frozenset({"gen_ai.operation.name", "gen_ai.tool.type", "gomodel.tool", "error.type"})
 TOKENS = [float(4**power) for power in range(14)]
 
 
@@ -109,12 +127,19 @@ class Meters:
         self.chunk = histogram("gen_ai.client.operation.time_per_output_chunk", "s", CHUNKS)
         self.tokens = histogram("gen_ai.client.token.usage", "{token}", TOKENS)
         self.lost = meter.create_counter("gomodel_asgi.upstream.keepalive_lost", "{upstream}")
+        self.tools = histogram("gen_ai.execute_tool.duration", "s", DURATIONS)
         self.origins = Bounded(1000)
+        self.names = Bounded(1000)
         self.bounds = {name: Bounded(1000) for name in ("gen_ai.request.model", "gen_ai.response.model", "error.type")}
 
     def keepalive_lost(self, record: KeepAliveLost) -> None:
         """Count an upstream that sent bytes after a complete reply."""
         self.lost.add(1, {"gomodel_asgi.upstream.origin": self.origins(record.origin)})
+
+    def called(self, record: ToolCalled) -> None:
+        """Count one call of a tool."""
+        attributes = {name: value for name, value in called(record).items() if name in CALLED}
+        self.tools.record(record.seconds, attributes | {"gen_ai.tool.name": self.names(record.name)})
 
     def ended(self, record: Ended) -> None:
         """Count one exchange."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ...observers import (
     PolicyDecided,
     Record,
     RequestStarted,
+    ToolCalled,
     Warned,
 )
 from ...seams.transport import Listener
@@ -29,7 +31,7 @@ from ...transport import Transport, UpstreamReply, UpstreamRequest
 from ...transport.default import DefaultTransport, attach
 from ...transport.slots import ConnectionLimit
 from ...version import __version__
-from .attributes import Meters, answered, asked, dropped, name_of, provider_of
+from .attributes import Meters, answered, asked, called, dropped, name_of, provider_of
 
 MOST_OPEN = 100_000  # spans of exchanges that never ended, because a host dropped a reply, do not pile up beyond this
 
@@ -62,6 +64,7 @@ class OpenTelemetryObserver:
             AttemptStarted: self._attempt,
             AttemptEnded: self._attempted,
             FirstEvent: self._first,
+            ToolCalled: self._tool,
             Completed: self._ended,
             Disconnected: self._ended,
             Warned: self._warned,
@@ -96,6 +99,22 @@ class OpenTelemetryObserver:
         found = self.open.get(record.context.exchange)
         if found is not None and record.context.stream:
             found.span.set_attribute("gen_ai.response.time_to_first_chunk", record.seconds)
+
+    def _tool(self, record: ToolCalled) -> None:
+        """One call, as a span that has ended."""
+        self.meters.called(record)
+        found = self.open.get(record.context.exchange)
+        if found is None:
+            return
+        ended = time.time_ns()
+        began = ended - int(record.seconds * 1e9)
+        parent = trace.set_span_in_context(found.span)
+        span = self.tracer.start_span(
+            f"execute_tool {record.name}", parent, attributes=called(record), start_time=began
+        )
+        if record.outcome != "completed":
+            span.set_status(trace.Status(trace.StatusCode.ERROR, record.outcome))
+        span.end(ended)
 
     def _warned(self, record: Warned) -> None:
         found = self.open.get(record.context.exchange)

@@ -22,7 +22,7 @@ from .approvals import Approval, unknown
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
 from .replay import Replay
-from .request import are_ours, candidates_of, labels_of, own_items, plan_of, referred_to, said_before
+from .request import are_ours, candidates_of, labels_of, own_items, places_of, plan_of, referred_to, said_before
 from .source import Json
 from .toolbox import Toolbox
 from .work import Work
@@ -65,6 +65,22 @@ class HostTools:
         work = Work(self.toolbox, job, target, chain, labels, known, own, before)
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
+
+    def runs(self, job: Job, target: Target) -> bool:
+        """Whether a tool of the request runs here, at any Target of the chain.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return any("here" in places.values() for places in self.places(job, target))
+
+    def places(self, job: Job, target: Target) -> list[dict[str, str]]:
+        """Where the declared tools would run, for each Target of the chain: `here`, `upstream` or `nowhere`.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return [places_of(one, self.toolbox) for one in candidates_of(job, target, self.toolbox)]
 
     async def _consume(self, tenant: str | None, approval: Approval) -> None:
         """Take the client's word on a request, which counts once.

@@ -197,6 +197,7 @@ class Loop:
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
             replay.said += [*round.output, *outputs]
+            replay.latest = outputs
             number += 1
 
     async def _end(self, reason: Any, *, early: bool = False) -> None:

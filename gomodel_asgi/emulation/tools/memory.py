@@ -18,6 +18,7 @@ from ...dialects.item_text import in_words
 from ...dialects.unsupported import Unsupported
 from ...history.records import Records
 from ...history.references import response_of
+from ...wire.json_scan import parsed
 from .source import Json
 
 HOSTED = frozenset(
@@ -113,6 +114,14 @@ def told_again(
                 made, waiting = made + waiting, []
             made.append(item)
     return made + waiting
+
+
+def told_again_from(told: bytes, output: Iterable[bytes]) -> list[bytes]:
+    """The items of *output*, each as JSON, those of our tools as *told*, which was kept with them, has them. The client
+    answers requests for approval yet: they stay as they are."""
+    known = {id: one for id, one in _decode(told).items() if not one.label}
+    items = [parsed(item) for item in output]
+    return [encode(item) for item in told_again(items, known, frozenset(), answers_in(items))]
 
 
 def answers_in(items: Iterable[Any]) -> dict[str, Any]:

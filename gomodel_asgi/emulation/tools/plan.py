@@ -107,6 +107,14 @@ def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool)
     return host.use == "always" or lacks
 
 
+def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox) -> bool:
+    """Whether the model is shown functions beside what its upstream runs: the client's, or those of a server here."""
+    if any(one.label in toolbox.servers for one in declared if one.family == "mcp"):
+        return True
+    values = body.get("tools")
+    return bool(_functions(values)) if isinstance(values, list) else False
+
+
 def is_live(one: Declared, host: HostTool | None) -> bool:
     """Whether *host* searches live where *one* forbids it."""
     forbids = one.family == "web_search" and one.value.get("external_web_access") not in (None, True)
@@ -130,8 +138,7 @@ def plan(
     values = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
     own = {one.path for one in declared}
     functions = frozenset(_functions(values)) | brought
-    mapped = any(one.family == "mcp" and one.label in toolbox.servers for one in declared)
-    beside = bool(functions) or mapped
+    beside = bool(brought) or has_functions(body, declared, toolbox)
     here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
     unwanted = [one for one in here if is_live(one, toolbox.hosts.get(one.family)) and upstream.native]
     running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]

@@ -22,13 +22,15 @@ Transform = Callable[[list[Any]], list[Any]]
 
 class Replay:
     """See `exchange.job.Continuation`. *base* is the request's own, None where it names nothing. *transform* is applied
-    to the items of the input, *said* are those of the rounds so far."""
+    to the items of the input, *said* are those of the rounds so far. *latest* are those of them that answer the last
+    round: all that an upstream needs which keeps the conversation itself."""
 
     def __init__(self, envelope: Envelope, base: Continuation | None, transform: Transform) -> None:
         self.original = envelope
         self.base = base
         self.transform = transform
         self.said: list[Json] = []
+        self.latest: list[Json] = []
 
     @property
     def bound(self) -> bool:
@@ -40,6 +42,8 @@ class Replay:
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         given = self.original if self.base is None else self.base.envelope(provider, key)
         members = {name: raw for name, raw in given.members.items() if name not in DROPPED}
+        if self.latest and given.has("conversation"):
+            return given.with_members({**members, "input": Raw(encoded(self.latest))})
         items = given.body.get("input")
         made = self._input(items)
         if made is not items:

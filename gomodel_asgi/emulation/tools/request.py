@@ -14,7 +14,7 @@ from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
 from .memory import OURS
-from .plan import Plan, Upstream, brought_by, plan
+from .plan import Plan, Upstream, brought_by, has_functions, is_live, plan, runs_here
 from .source import Json, Listed
 from .toolbox import Toolbox
 
@@ -71,6 +71,19 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
     if found is None:
         return Plan(one.upstream, {}, (), None, None, functions=None, wants=False)
     return replace(found, functions=None) if keeps else found
+
+
+def places_of(one: Candidate, toolbox: Toolbox) -> dict[str, str]:
+    """Where each declared tool would run: `here`, `upstream`, or `nowhere`."""
+    found: dict[str, str] = {}
+    beside = has_functions(one.body, one.declared, toolbox)
+    for declared in one.declared:
+        host = toolbox.hosts.get(declared.family)
+        here = runs_here(declared, toolbox, one.upstream, beside) and not is_live(declared, host)
+        upstream = one.upstream.native or declared.family in one.upstream.runs
+        name = f"{declared.family}:{declared.label}" if declared.label else declared.family
+        found[name] = "here" if here else "upstream" if upstream else "nowhere"
+    return found
 
 
 def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Declared]:

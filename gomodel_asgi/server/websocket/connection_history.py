@@ -261,11 +261,13 @@ class Recall:
             return
         job, target = self.answered
         provider = provider_of(target, job)
-        if self._kept_elsewhere(target, provider):
+        if self._kept_elsewhere(target, provider, reply.told is not None):
             return
         account = account_of(provider, _key(target))
         chunks: tuple[Chunk, ...] | None = None
-        if not provider.websocket:
+        if reply.told is not None:
+            output = _as_told(reply.told(), output)
+        if not provider.websocket or reply.told is not None:
             earlier = self.earlier.chunks or () if self.earlier is not None else ()
             type = provider.type or provider.name
             own = Chunk(own_items(job.request.envelope), account, type)
@@ -283,14 +285,22 @@ class Recall:
             job.warn([NOT_OWN])
         return own
 
-    def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
+    def _kept_elsewhere(self, target: Target, provider: Provider, told: bool) -> bool:
+        """Whether the gateway, or the upstream where no tools of the host's have *told* it anything, keeps it."""
         if self.earlier is not None or not self.create.generate:
             return False
         stores = (target.params or {}).get("store", not self._says_no())
-        return stores is not False and (provider.keeps_state or self.lasting)
+        return stores is not False and ((provider.keeps_state and not told) or self.lasting)
 
     def _says_no(self) -> bool:
         return bytes(self.create.envelope.members.get("store", b"null")) == b"false"
+
+
+def _as_told(told: bytes, output: Iterable[bytes]) -> list[bytes]:
+    """The items of *output*, those of the host's tools as the model had them."""
+    from ...emulation.tools.memory import told_again_from
+
+    return told_again_from(told, output)
 
 
 def job_without_previous(job: Job) -> Job:
