@@ -40,9 +40,9 @@ class Call:
 
     *tool* is the client's declaration without its credentials, *arguments* what the model asks for: web_search
     `{"query"}`, file_search `{"queries": [...]}`, code_interpreter `{"code"}`, image_generation `{"prompt"}`, a
-    function its own. *request* is the request as the policy saw it: tenant, user, state, app. *container_id* is set for a code
-    interpreter: the one that the client named, else the conversation's last, else a new one. All that the client sent,
-    this id among it, is the client's word. *deadline* is in seconds of the monotonic clock.
+    function its own. *request* is the request as the policy saw it: tenant, user, state, app. *container_id* is set for
+    a code interpreter: the one that the client named, else the conversation's last, else a new one. All that the client
+    sent, this id among it, is the client's word. *deadline* is in seconds of the monotonic clock.
     """
 
     tool: Mapping[str, Any] = field(repr=False)

@@ -353,6 +353,17 @@ async def test_a_large_result_is_cut_with_a_note(hosting: Hosting) -> None:
     assert len(output) < 1100 and output.endswith("end") and "characters were left out" in output
 
 
+async def test_half_a_character_in_a_result_breaks_nothing(hosting: Hosting) -> None:
+    def odd(call: tools.Call) -> list[tools.Page]:
+        return [tools.Page("https://example.com/a", "A \ud800", "B \udfff")]
+
+    house = hosting(tools.web_search(odd))
+    house.fake.script(calls(call("web_search", query="a")), Answer(text="See [A](https://example.com/a)."))
+    response = await house.ask({"input": "Weather?", "tools": [WEB]})
+    assert response["output"][-1]["content"][0]["annotations"][0]["title"] == "A ?"
+    assert "B ?" in house.outputs()[0]
+
+
 async def test_no_more_is_told_than_a_response_may_hold(hosting: Hosting) -> None:
     limits = Limits(tool_result=600, tool_bytes=1000)
     house = hosting(tools.web_search(lambda call: "a" * 5000), limits=limits)

@@ -16,7 +16,7 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, Execution, ToolError
 from ...wire.json_scan import tree
-from .families import FAILED, Asked, Told, data_url
+from .families import FAILED, Asked, Told, data_url, sound
 from .ledger import BROKEN, cut
 from .memory import Remembered
 from .plan import Shown
@@ -156,8 +156,9 @@ def _finish(work: Work, one: Running) -> None:
     except Exception as error:  # the host's function has given what it cannot give
         one.outcome, one.detail = "failed", f"{type(error).__name__}: {error}"
         told = shown.family.failed(asked, FAILED)
-    text = work.ledger.fit(told.text)
-    members = {**told.members, "output": text} if isinstance(told.members.get("output"), str) else told.members
+    text, members = sound(work.ledger.fit(told.text)), sound(told.members)
+    if isinstance(members.get("output"), str):
+        members["output"] = text
     told = replace(told, text=text, members=members)
     failed = told.status == "failed"
     work.ledger.ended(shown, failed=failed)

@@ -343,6 +343,15 @@ def normal_schema(schema: Any) -> Json:
 # Values...
 
 
+def sound(value: Any) -> Any:
+    """*value* as JSON can hold it: half a surrogate pair, which a host's function may have in a text, is none."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {sound(name): sound(member) for name, member in value.items()}
+    return [sound(member) for member in value] if isinstance(value, list) else value
+
+
 def data_url(image: Image) -> str:
     """*image* as a `data:` URL."""
     kind = "svg+xml" if image.format == "svg" else image.format
