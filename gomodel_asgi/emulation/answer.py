@@ -11,7 +11,7 @@ somebody else's is nowhere known, and cannot be told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -143,13 +143,13 @@ class GatewayState:
         """
         return await self._managed(job, target), target
 
-    async def asked(self, job: Job, target: Target) -> Reply:
+    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         """The reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs.
 
         :raises GatewayError: nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
-        return await run(job, target) if self.tools is None else await self.tools.answer(job, target)
+        return run(job, target) if self.tools is None else self.tools.answer(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""

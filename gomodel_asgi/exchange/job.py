@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,7 +92,7 @@ class State(Protocol):
         """
         ...
 
-    async def asked(self, job: Job, target: Target) -> Reply:
+    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
 
         :raises GatewayError: nothing answered.

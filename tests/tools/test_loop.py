@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Limits, Timeouts, tools
+from gomodel_asgi import Limits, Target, Timeouts, tools
+from gomodel_asgi.dialects.gemini.contents import STAND_IN
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.testing import Answer, ToolCall
 from gomodel_asgi.testing.faults import Cut, Status
 
+from ..lab import ONCE
 from .hosting import (
     CLIENTS,
     CODE,
@@ -531,3 +533,66 @@ async def test_inner_rounds_keep_nothing_at_the_upstream(hosting: Hosting) -> No
     second = await house.ask({"input": "And?", "previous_response_id": response["id"], "tools": [WEB]})
     assert text_of(second) == "Again." and "previous_response_id" not in house.sent[-1]
     assert "Found for a" in house.outputs()[0]
+
+
+async def test_a_round_at_the_border_falls_back_where_nothing_is_bound(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    other = hosting(dialect="anthropic")
+    first = Target(house.provider, fallbacks=[Target(other.provider, model="claude-sonnet-4-5")])
+    both = hosting(*ALL, policy=lambda request: first, retries=ONCE)
+    house.fake.script(calls(call("web_search", query="a")))
+    house.fake.fail_next(Status(503))
+    other.fake.script(Answer(text="Done."))
+    response = await both.ask({"input": "Weather?", "tools": [WEB]})
+    assert text_of(response) == "Done." and "Found for a" in other.outputs()[0]
+
+
+async def test_a_round_that_is_bound_to_its_model_falls_back_nowhere(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="anthropic")
+    other = hosting()
+    first = Target(house.provider, fallbacks=[Target(other.provider)])
+    both = hosting(*ALL, dialect="anthropic", policy=lambda request: first, retries=ONCE)
+    house.fake.script(calls(call("web_search", query="a"), reasoning="Hm."))
+    house.fake.fail_next(Status(503))
+    body = {"input": "Weather?", "tools": [WEB], "reasoning": {"effort": "low"}}
+    response = await both.ask(body)
+    assert response["status"] == "failed" and other.sent == []
+
+
+async def test_a_budget_is_kept_beside_thinking_in_every_round(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="anthropic")
+    said = " ".join(["word"] * 300)
+    house.fake.script(calls(call("web_search", query="a"), text=said), Answer(text="Done."))
+    body = {"input": "Weather?", "tools": [WEB], "reasoning": {"effort": "medium"}, "max_output_tokens": 1500}
+    assert (await house.ask(body))["status"] == "completed"
+    for sent in house.sent:
+        assert sent.get("thinking", {}).get("budget_tokens", 0) < sent["max_tokens"]
+
+
+async def test_a_geminis_signature_stays_on_its_call_in_every_round(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="gemini")
+    house.fake.script(calls(call("web_search", query="a"), reasoning="Hm."), Answer(text="Done."))
+    first = await house.ask({"input": "Weather?", "tools": [WEB]})
+    await house.ask({"input": "And?", "tools": [WEB], "previous_response_id": first["id"]})
+    for sent in house.sent[1:]:
+        parts = [part for one in sent["contents"] for part in one["parts"] if "functionCall" in part]
+        assert [part["thoughtSignature"] not in ("", STAND_IN) for part in parts] == [True]
+
+
+async def test_reasoning_whose_call_the_client_has_not_seen_is_not_replayed_alone(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="responses")
+    body = {"input": "Weather?", "tools": [WEB], "reasoning": {"effort": "low"}}
+    house.fake.script(calls(call("made_up"), reasoning="Hm."), Answer(text="Done.", reasoning="So."))
+    first = await house.ask(body)
+    await house.ask({**body, "input": "And?", "previous_response_id": first["id"]})
+    kinds = [item["type"] for item in house.sent[-1]["input"]]
+    assert kinds == ["message", "reasoning", "message", "message"]
+
+
+async def test_an_item_that_is_in_the_history_already_is_told_once(hosting: Hosting, dialect: str) -> None:
+    house = hosting(*ALL, dialect=dialect)
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    first = await house.ask({"input": "Weather?", "tools": [WEB]})
+    again = [item_of(first, "web_search_call"), {"role": "user", "content": "And?"}]
+    await house.ask({"input": again, "previous_response_id": first["id"], "tools": [WEB]})
+    assert len(house.outputs()) == 1

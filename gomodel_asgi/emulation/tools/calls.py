@@ -171,7 +171,7 @@ def _output(work: Work, call: HostedCall, number: int) -> Json:
     """What the model is told of *call*, and will be in later turns."""
     text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
     if call.item is not None:
-        work.told[call.item.value["id"]] = Remembered(call.name, call.arguments, text, max(number, 0))
+        work.told[call.item.value["id"]] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
     images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
     output: Any = text
     if images and work.plans[0].upstream.sees:

@@ -21,7 +21,7 @@ from ...upstream.chain import run
 from .approvals import Approval, unknown
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
-from .replay import Replay
+from .replay import Replay, has_loose
 from .request import are_ours, candidates_of, labels_of, own_items, places_of, plan_of, referred_to, said_before
 from .source import Json
 from .toolbox import Toolbox
@@ -56,7 +56,7 @@ class HostTools:
         labels = labels_of(chain, self.toolbox)
         wants = bool(labels) or any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
         mentioned = [*before, *own, *referred_to(job)]
-        if not wants and not are_ours(mentioned):
+        if not wants and not are_ours(mentioned) and not has_loose(before):
             return await run(job, target)
         known = await self.memory.of(tenant, mentioned)
         if not wants:
@@ -119,5 +119,6 @@ def continuing(
         if base.lines is not None:
             told = [told_again(line.items, known, frozenset(), answers) for line in base.lines]
             base.lines = [Line(items, one.account, one.type) for items, one in zip(told, base.lines, strict=True)]
-    transform = partial(told_again, known=known, rebuilt=rebuilt, answers=answers)
+    twice = frozenset(str(item.get("id")) for item in before)
+    transform = partial(told_again, known=known, rebuilt=rebuilt, answers=answers, twice=twice)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))

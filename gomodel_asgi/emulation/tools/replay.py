@@ -46,6 +46,8 @@ class Replay:
             return given.with_members({**members, "input": Raw(encoded(self.latest))})
         items = given.body.get("input")
         made = self._input(items)
+        if isinstance(made, list) and has_loose(made):
+            made = paired(made)
         if made is not items:
             members["input"] = Raw(encoded(made))
         return given.with_members(members)
@@ -72,6 +74,27 @@ class Replay:
         if not self.said and len(made) == len(items) and all(map(_is, made, items)):
             return items
         return made + self.said
+
+
+def has_loose(items: list[Any]) -> bool:
+    """Whether there is reasoning that nothing follows."""
+    return any(map(_is_loose, items, [*items[1:], None]))
+
+
+def paired(items: list[Any]) -> list[Any]:
+    """*items* without reasoning that nothing follows: what did was a call that the client has not seen. OpenAI refuses
+    reasoning without "its required following item"."""
+    following = [*items[1:], None]
+    return [one for one, after in zip(items, following, strict=True) if not _is_loose(one, after)]
+
+
+def _is_loose(item: Any, after: Any) -> bool:
+    """Whether *item* is reasoning, and *after* is not what it led to: something that the assistant said or called."""
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    kind = after.get("type", "message") if isinstance(after, dict) else None
+    led = kind == "message" and after.get("role") == "assistant" or str(kind).endswith("_call")
+    return not led
 
 
 def _is(one: Any, other: Any) -> bool:

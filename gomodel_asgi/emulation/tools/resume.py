@@ -63,5 +63,11 @@ def request_approval(work: Work, call: HostedCall, secret: bytes, number: int) -
     item = {"id": id, "type": "mcp_approval_request", "server_label": shown.label, "name": shown.called}
     work.emitter.item({**item, "arguments": call.arguments})
     work.told[id] = Remembered(
-        call.name, call.arguments, round=number, label=shown.label, tool=shown.called, forced=shown.forced
+        call.name,
+        call.arguments,
+        round=number,
+        call_id=call.call_id,
+        label=shown.label,
+        tool=shown.called,
+        forced=shown.forced,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -240,9 +240,9 @@ class Recall:
             target = replace(target, fallbacks=())
         return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
 
-    async def asked(self, job: Job, target: Target) -> Reply:
+    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         """See `exchange.job.State`."""
-        return await self.gateways.asked(job, target)
+        return self.gateways.asked(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """See `exchange.job.State`; what goes on from the connection's own memory is the connection's affair."""
