@@ -6,10 +6,11 @@ import pytest
 
 from gomodel_asgi import Limits
 from gomodel_asgi.emulation.tools.declarations import Declared, Filter, read_declarations
-from gomodel_asgi.emulation.tools.families import FAMILY, normal_schema, plain
+from gomodel_asgi.emulation.tools.families import FAMILY
 from gomodel_asgi.emulation.tools.ledger import ASKED, DOWN, EMPTY, Ledger, cut
 from gomodel_asgi.emulation.tools.plan import Shown, relaxed
 from gomodel_asgi.emulation.tools.source import Listed
+from gomodel_asgi.emulation.tools.values import normal_schema, plain
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.wire.declared_tools import credentials_of, scrubbed
 

@@ -16,12 +16,13 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, Execution, ToolError
 from ...wire.json_scan import tree
-from .families import FAILED, Asked, Told, data_url, sound
+from .families import FAILED, Asked, Told
 from .ledger import BROKEN, cut
 from .memory import Remembered
 from .plan import Shown
-from .rewriter import HostedCall, Round
+from .rounds import HostedCall, Round
 from .source import Json, Outcome, unreachable
+from .values import data_url, sound
 from .work import Work
 
 LATE = "The tool took too long."

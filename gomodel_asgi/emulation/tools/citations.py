@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ...tools import Page, Passage
-from .families import SANDBOX, sound
+from .families import SANDBOX
 from .source import Json
+from .values import sound
 
 LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\(((?:https?://|sandbox:)[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)\)")
 """A markdown link; the address may hold one pair of parentheses, as Wikipedia's do."""

@@ -8,8 +8,10 @@ from copy import copy
 from functools import partial
 from typing import Any
 
+import anyio
 from msgspec import structs
 
+from ...errors import GatewayError, InvalidRequest, PolicyFailed
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Continuation
@@ -17,12 +19,25 @@ from ...history.records import Records
 from ...history.turns import Line
 from ...routing.request import Target
 from ...tasks import Tasks
+from ...threads import call as called
+from ...tools import FileReference, ToolError
 from ...upstream.chain import run
 from .approvals import Approval, unknown
+from .files import NAMING, Found, read_files, references_in, with_files
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
 from .replay import Replay, has_loose
-from .request import are_ours, candidates_of, labels_of, own_items, places_of, plan_of, referred_to, said_before
+from .request import (
+    Candidate,
+    are_ours,
+    candidates_of,
+    labels_of,
+    own_items,
+    places_of,
+    plan_of,
+    referred_to,
+    said_before,
+)
 from .source import Json
 from .toolbox import Toolbox
 from .work import Work
@@ -56,13 +71,14 @@ class HostTools:
         labels = labels_of(chain, self.toolbox)
         wants = bool(labels) or any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
         mentioned = [*before, *own, *referred_to(job)]
-        if not wants and not are_ours(mentioned) and not has_loose(before):
+        files = await self._files(job, chain, before)
+        if not wants and not files and not are_ours(mentioned) and not has_loose(before):
             return await run(job, target)
         known = await self.memory.of(tenant, mentioned)
         if not wants:
             rebuilt = frozenset(self.toolbox.hosts) - chain[0].upstream.runs
-            return await run(continuing(job, known, own, before, rebuilt), target)
-        work = Work(self.toolbox, job, target, chain, labels, known, own, before)
+            return await run(continuing(job, known, own, before, rebuilt, files), target)
+        work = Work(self.toolbox, job, target, chain, labels, known, own, before, files)
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
 
@@ -81,6 +97,34 @@ class HostTools:
         :raises LookupError: the policy named an unknown provider.
         """
         return [places_of(one, self.toolbox) for one in candidates_of(job, target, self.toolbox)]
+
+    async def _files(self, job: Job, chain: Sequence[Candidate], before: Sequence[Json]) -> Found:
+        """The files that the request names, where an upstream of the chain cannot look for them.
+
+        :raises InvalidRequest: the host has no such file, or they are too many or too large.
+        :raises PolicyFailed: the host's function failed; the cause goes to the host.
+        """
+        source = self.toolbox.files
+        if source is None or all(one.upstream.native for one in chain):
+            return {}
+        raw = bytes(job.request.envelope.members.get("input", b""))
+        own = job.request.envelope.values(("input",))["input"] if any(mark in raw for mark in NAMING) else []
+        references = references_in([*before, *(own if isinstance(own, list) else [])])
+        if not references:
+            return {}
+
+        async def read(reference: FileReference) -> Any:
+            with anyio.fail_after(job.setup.timeouts.tool):
+                return await called(source, reference, job.request)
+
+        try:
+            return await read_files(references, read, job.setup.limits.body)
+        except ToolError as error:
+            raise InvalidRequest(str(error), param="input", code="file_not_found") from None
+        except GatewayError:
+            raise
+        except Exception as error:
+            raise PolicyFailed("A file of the input could not be read.") from error
 
     async def _consume(self, tenant: str | None, approval: Approval) -> None:
         """Take the client's word on a request, which counts once.
@@ -103,14 +147,19 @@ class HostTools:
 def _again(work: Work) -> Job:
     """The request of *work* as its rounds ask it."""
     families = {one.declared.family for plan in work.plans for one in plan.shown.values()}
-    return continuing(work.job, work.known, work.own, work.before, frozenset(families))
+    return continuing(work.job, work.known, work.own, work.before, frozenset(families), work.files)
 
 
 def continuing(
-    job: Job, known: Mapping[str, Remembered], own: Sequence[Any], before: Sequence[Json], rebuilt: frozenset[str]
+    job: Job,
+    known: Mapping[str, Remembered],
+    own: Sequence[Any],
+    before: Sequence[Json],
+    rebuilt: frozenset[str],
+    files: Found,
 ) -> Job:
     """*job* with the items of our tools as the model had them: what is *known* of them, by id, else, of the families
-    *rebuilt*, what they hold themselves."""
+    *rebuilt*, what they hold themselves; and for upstreams of another API with the *files* that it names."""
     answers = answers_in([*before, *own])
     base = job.continuation
     if isinstance(base, Continuation):
@@ -118,7 +167,9 @@ def continuing(
         base.references = [one for one in base.references if one.kind != "approval" or one.id not in known]
         if base.lines is not None:
             told = [told_again(line.items, known, frozenset(), answers) for line in base.lines]
+            told = [with_files(items, files) for items in told] if files else told
             base.lines = [Line(items, one.account, one.type) for items, one in zip(told, base.lines, strict=True)]
     twice = frozenset(str(item.get("id")) for item in before)
     transform = partial(told_again, known=known, rebuilt=rebuilt, answers=answers, twice=twice)
-    return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
+    translated = partial(with_files, found=files) if files else None
+    return structs.replace(job, continuation=Replay(job.request.envelope, base, transform, translated))

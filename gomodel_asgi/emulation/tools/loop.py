@@ -31,7 +31,7 @@ from .plan import Plan
 from .replay import Replay
 from .request import Candidate
 from .resume import request_approval, resume
-from .rewriter import Round
+from .rounds import Round
 from .servers import open_servers, tell_lists
 from .source import Json
 from .work import Work, whole_number

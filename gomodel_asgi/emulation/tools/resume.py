@@ -10,7 +10,7 @@ from .approvals import Approval, answered, id_of, unknown
 from .calls import run_calls
 from .memory import Remembered, pair_of
 from .plan import Shown
-from .rewriter import HostedCall, Round
+from .rounds import HostedCall, Round
 from .servers import tell_lists
 from .source import Json
 from .work import Work

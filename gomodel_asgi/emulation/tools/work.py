@@ -17,6 +17,7 @@ from ...upstream.resolve import longest
 from ...wire.event_writer import DEFAULTS, OPTIONAL_ECHO, Emitter
 from ...wire.redaction import without
 from .declarations import Declared
+from .files import Found
 from .ledger import Ledger
 from .memory import Remembered
 from .outlet import Outlet
@@ -30,7 +31,8 @@ from .toolbox import Toolbox
 
 class Work:
     """One response. *chain* is that of *target*, *labels* are the servers to be listed, *known* is what is remembered
-    of items, *own* are the items of the request's own input and *before* those of the turns that it continues."""
+    of items, *own* are the items of the request's own input and *before* those of the turns that it continues. *files*
+    are those that they name, as far as the host has read them."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Work:
         known: dict[str, Remembered],
         own: Sequence[Any],
         before: Sequence[Json],
+        files: Found,
     ) -> None:
         self.toolbox = toolbox
         self.job = job
@@ -51,6 +54,7 @@ class Work:
         self.known = known
         self.own = own
         self.before = before
+        self.files = files
         self.body = chain[0].body
         self.id = job.response_id or "resp_" + secrets.token_hex(24)
         self.until = job.started + longest(target, job)
