@@ -263,3 +263,50 @@ async def test_a_partial_answer_is_no_answer_to_another_tenant(hosting: Hosting)
         await house.ask({"input": "And?", "previous_response_id": response["id"], "tools": [WEB]}, tenant="other")
     assert refused.value.status == 400
     assert text_of(response) == "Sunny."
+
+
+async def test_what_was_finished_when_the_client_left_is_kept(hosting: Hosting) -> None:
+    entered = anyio.Event()
+    runs = 0
+
+    async def second_hangs(call: tools.Call) -> str:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            entered.set()
+            await anyio.sleep_forever()
+        return "Found it."
+
+    house = hosting(tools.web_search(second_hangs))
+    house.fake.script([calls(call("web_search", query=str(at))) for at in range(2)])
+    caller = Caller(scope_of(), [encoded({"model": "m", "input": "Hi", "tools": [WEB], "stream": True})])
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(caller.run, house.gateway)
+            await entered.wait()
+            caller.leave()
+    id = caller.events()[0]["response"]["id"]
+    found = await get(house, f"/v1/responses/{id}")
+    assert found["status"] == "cancelled"
+    assert [item["status"] for item in found["output"]] == ["completed", "incomplete"]
+
+
+async def test_a_failed_response_is_kept_with_the_work_so_far(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    for stream in (False, True):
+        house.fake.script(calls(call("web_search", query="a")))
+        house.fake.fail_next(Status(400))
+        caller = await ask(house.gateway, {"model": "m", "input": "Hi", "tools": [WEB], "stream": stream})
+        response = caller.events()[-1]["response"] if stream else caller.json()
+        assert (await get(house, f"/v1/responses/{response['id']}"))["output"] == response["output"]
+
+
+async def test_a_hosts_code_interpreter_does_not_bind_a_chain_to_its_first_target(hosting: Hosting) -> None:
+    house, other = hosting(dialect="anthropic"), hosting()
+    target = Target(house.provider, fallbacks=[Target(other.provider)])
+    both = hosting(
+        tools.code_interpreter(lambda call: "4"), dialect="anthropic", policy=lambda request: target, retries=ONCE
+    )
+    house.fake.fail_next(Status(503))
+    other.fake.script(calls(call("code_interpreter", code="2+2")), Answer(text="4."))
+    assert text_of(await both.ask({"input": "Hi", "tools": [CODE]})) == "4."

@@ -147,7 +147,12 @@ class HostTools:
 def _again(work: Work) -> Job:
     """The request of *work* as its rounds ask it."""
     families = {one.declared.family for plan in work.plans for one in plan.shown.values()}
-    return continuing(work.job, work.known, work.own, work.before, frozenset(families), work.files)
+    envelope = work.job.request.envelope
+    # Each Target of the chain gets tools of its own; what the client's say of a container binds nobody.
+    members = {name: raw for name, raw in envelope.members.items() if name != "tools"}
+    request = structs.replace(work.job.request, envelope=envelope.with_members(members))
+    job = structs.replace(work.job, request=request)
+    return continuing(job, work.known, work.own, work.before, frozenset(families), work.files)
 
 
 def continuing(

@@ -88,11 +88,12 @@ class Plan:
     def params(self, round: int, *, last: bool = False) -> Json:
         """The members of the body of a *round*, counted from 0; None removes one."""
         if not self.wants:
-            return {"store": False}
+            return {"store": False, "tools": [*self.tools] or None}
         choice = NONE if last else self.choice if round == 0 else self.later
         return {
             "tools": [*self.tools] or None, "tool_choice": choice if self.tools else None,
             "include": [*self.include] or None, "max_tool_calls": None, "store": False,
+            **({"metadata": None} if round else {}),
         }  # fmt: skip
 
 

@@ -69,7 +69,9 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
     """
     found = plan(one.body, one.declared, lists, toolbox, one.upstream, brought=brought_by(one.body.get("input")))
     if found is None:
-        return Plan(one.upstream, {}, (), None, None, functions=None, wants=False)
+        tools = one.body.get("tools")
+        stays = tuple(tools) if isinstance(tools, list) else ()
+        return Plan(one.upstream, {}, stays, None, None, functions=None, wants=False)
     return replace(found, functions=None) if keeps else found
 
 
