@@ -126,6 +126,7 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
+            target = target if self.tools is None else self.tools.counted(job, target)
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
@@ -149,7 +150,11 @@ class GatewayState:
         :raises GatewayError: nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
-        return run(job, target) if self.tools is None else self.tools.answer(job, target)
+        if self.tools is not None:
+            return self.tools.answer(job, target)
+        if target.tools:
+            raise LookupError("The policy added hosted tools to a Target, and the gateway runs none.")
+        return run(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""

@@ -310,3 +310,22 @@ async def test_a_hosts_code_interpreter_does_not_bind_a_chain_to_its_first_targe
     house.fake.fail_next(Status(503))
     other.fake.script(calls(call("code_interpreter", code="2+2")), Answer(text="4."))
     assert text_of(await both.ask({"input": "Hi", "tools": [CODE]})) == "4."
+
+
+@pytest.mark.parametrize("given", [(), ALL])
+async def test_a_tool_that_the_policy_adds_and_nobody_runs_is_told_to_the_host(hosting: Hosting, given: Any) -> None:
+    target = Target("fake", tools=[{"type": "image_generation"}])
+    house = hosting(*given, policy=lambda request: target)
+    with pytest.raises(GatewayError) as failed:
+        await house.ask({"input": "Hi"})
+    assert failed.value.status == 500 and isinstance(failed.value.__cause__, LookupError) and house.sent == []
+
+
+async def test_the_tokens_of_a_request_with_hosted_tools_can_be_counted(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    counts = []
+    for declared in ([], [WEB]):
+        body = encoded({"model": "m", "input": "Hi", "tools": declared})
+        caller = await Caller(scope_of("/v1/responses/input_tokens"), [body]).run(house.gateway)
+        counts.append(caller.json()["input_tokens"])
+    assert counts[0] < counts[1]

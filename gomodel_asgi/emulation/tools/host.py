@@ -82,6 +82,28 @@ class HostTools:
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
 
+    def counted(self, job: Job, target: Target) -> Target:
+        """*target* as its tokens are counted: with the functions that stand for tools which run here. What MCP servers
+        have is not asked for that.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        chain = candidates_of(job, target, self.toolbox)
+        plans = [plan_of(one, {}, self.toolbox, keeps=False) for one in chain]
+        made = [
+            structs.replace(
+                one.target,
+                params={**(one.target.params or {}), "tools": [*plan.tools] or None, "tool_choice": None}
+                if plan.wants
+                else one.target.params,
+                tools=(),
+                fallbacks=(),
+            )
+            for one, plan in zip(chain, plans, strict=True)
+        ]
+        return structs.replace(made[0], fallbacks=tuple(made[1:]))
+
     def runs(self, job: Job, target: Target) -> bool:
         """Whether a tool of the request runs here, at any Target of the chain.
 

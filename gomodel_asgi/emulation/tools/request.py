@@ -38,7 +38,7 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
     """The chain of *target*, as far as tools are concerned.
 
     :raises InvalidRequest: a declaration is malformed.
-    :raises LookupError: the policy named an unknown provider.
+    :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
     """
     envelope, found = job.request.envelope, []
     names = ("tools", "tool_choice", "include", "input", "max_tool_calls", "max_output_tokens", "parallel_tool_calls")
@@ -46,8 +46,19 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
     for one in target.chain():
         body = {name: value for name, value in {**given, **(one.params or {})}.items() if value is not None}
         declared = read_declarations(body.get("tools"), one.tools, toolbox.public)
+        _check_added(declared, toolbox)
         found.append(Candidate(one, body, declared, upstream_of(one, provider_of(one, job), job)))
     return found
+
+
+def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
+    """See that what the policy has added is there.
+
+    :raises LookupError: it is not: a programming error, told to the host.
+    """
+    for one in declared:
+        if one.added and one.family not in toolbox.hosts and one.label not in toolbox.servers:
+            raise LookupError(f"The policy added the tool {one.label or one.family!r}, which no function here runs.")
 
 
 def upstream_of(target: Target, provider: Provider, job: Job) -> Upstream:
