@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import pytest
 
-from gomodel_asgi import MemoryStore, NoStore, Target, Timeouts, tools
+from gomodel_asgi import Limits, MemoryStore, NoStore, Target, Timeouts, tools
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.testing import Answer, Status
 
@@ -329,3 +330,28 @@ async def test_the_tokens_of_a_request_with_hosted_tools_can_be_counted(hosting:
         caller = await Caller(scope_of("/v1/responses/input_tokens"), [body]).run(house.gateway)
         counts.append(caller.json()["input_tokens"])
     assert counts[0] < counts[1]
+
+
+async def test_a_tenants_one_place_is_enough_for_all_rounds(hosting: Hosting) -> None:
+    house = hosting(*ALL, limits=Limits(tenant_concurrency=1))
+    for more in ({}, {"stream": True}, {"background": True}):
+        house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+        response = await house.ask({"input": "Weather?", "tools": [WEB], **more}, tenant="acme")
+        await until(lambda: not house.gateway.background._here)
+        assert response["status"] in ("completed", "queued") and not house.fake.pending
+
+
+async def test_a_function_sees_the_context_of_its_request(hosting: Hosting) -> None:
+    current: ContextVar[str] = ContextVar("current", default="nobody")
+    seen: list[str] = []
+
+    async def look(call: tools.Call) -> str:
+        seen.append(current.get())
+        return "x"
+
+    house = hosting(tools.web_search(look))
+    current.set("acme")
+    for stream in (False, True):
+        house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+        await house.ask({"input": "Weather?", "tools": [WEB], "stream": stream})
+    assert seen == ["acme", "acme"]

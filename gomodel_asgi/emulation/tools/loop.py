@@ -112,6 +112,7 @@ class Loop:
             await self._fail(error)
         except Exception as error:
             self.fault = error
+            work.job.warn([f"hosted tools: {type(error).__name__}"])
             await self._fail(GatewayFault("The gateway failed to work on this response."))
         finally:
             work.begun.set()
