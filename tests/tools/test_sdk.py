@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import agents
 import openai
 import pytest
 
@@ -72,3 +73,61 @@ def test_a_server_that_cannot_be_listed_is_a_424(client: Any, stage: Stage) -> N
     with pytest.raises(openai.APIStatusError) as failed:
         client.responses.create(model="m", input="Hi", tools=[CRM])
     assert failed.value.status_code == 424 and "'crm'" in failed.value.message
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def hosted() -> list[Any]:
+    """The Agents SDK's own hosted tools, with its defaults."""
+    crm: Any = {"type": "mcp", "server_label": "crm", "require_approval": "never"}
+    code: Any = {"type": "code_interpreter", "container": {"type": "auto"}}
+    return [
+        agents.WebSearchTool(),
+        agents.FileSearchTool(vector_store_ids=["vs_1"], include_search_results=True),
+        agents.CodeInterpreterTool(tool_config=code),
+        agents.ImageGenerationTool(tool_config={"type": "image_generation"}),
+        agents.HostedMCPTool(tool_config=crm),
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_agent_uses_its_hosted_tools_and_goes_on(client: Any, stage: Stage, streamed: bool) -> None:
+    agents.set_tracing_disabled(True)
+    stage.provider.script(SCRIPT, Answer(text="In Rome."))
+    async with openai.AsyncOpenAI(api_key="k", base_url=f"{stage.origin}/v1", max_retries=0) as spoken:
+        model = agents.OpenAIResponsesModel("m", spoken)
+        agent = agents.Agent(name="Ada", tools=hosted(), model=model)
+        if streamed:
+            first: Any = agents.Runner.run_streamed(agent, "Weather?")
+            async for _ in first.stream_events():
+                pass
+        else:
+            first = await agents.Runner.run(agent, "Weather?")
+        second = await agents.Runner.run(agent, [*first.to_input_list(), {"role": "user", "content": "Where?"}])
+    assert first.final_output.startswith("Sunny") and second.final_output == "In Rome."
+    kinds = [item.type for response in first.raw_responses for item in response.output]
+    assert [kind for kind in kinds if kind != "reasoning"] == KINDS
+    assert "Found for rome" in stage.provider.requests[-1].body.decode()
+
+
+@pytest.mark.anyio
+async def test_an_agent_approves_a_call(client: Any, stage: Stage) -> None:
+    agents.set_tracing_disabled(True)
+    asked: list[str] = []
+
+    def approve(request: agents.MCPToolApprovalRequest) -> agents.MCPToolApprovalFunctionResult:
+        asked.append(request.data.name)
+        return {"approve": True}
+
+    config: Any = {"type": "mcp", "server_label": "crm", "require_approval": "always"}
+    tool = agents.HostedMCPTool(tool_config=config, on_approval_request=approve)
+    stage.provider.script(calls(call("lookup", order="7")), Answer(text="On its way."))
+    async with openai.AsyncOpenAI(api_key="k", base_url=f"{stage.origin}/v1", max_retries=0) as spoken:
+        agent = agents.Agent(name="Ada", tools=[tool], model=agents.OpenAIResponsesModel("m", spoken))
+        result = await agents.Runner.run(agent, "Order 7?")
+    assert result.final_output == "On its way." and asked == ["lookup"]
+    assert len(stage.provider.requests) == 2
