@@ -11,7 +11,7 @@ import pytest
 from gomodel_asgi import Limits, Target, Timeouts, tools
 from gomodel_asgi.dialects.gemini.contents import STAND_IN
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.testing import Answer, ToolCall
+from gomodel_asgi.testing import Answer, Reply, ToolCall
 from gomodel_asgi.testing.faults import Cut, Status
 
 from ..lab import ONCE
@@ -527,7 +527,6 @@ async def test_inner_rounds_keep_nothing_at_the_upstream(hosting: Hosting) -> No
     response = await house.ask({"input": "Hi", "tools": [WEB], "max_tool_calls": 3})
     assert [body["store"] for body in house.sent] == [False, False]
     assert all("max_tool_calls" not in body for body in house.sent)
-    assert all("reasoning.encrypted_content" in body["include"] for body in house.sent)
     assert response["store"] is True and response["max_tool_calls"] == 3
     house.fake.script(Answer(text="Again."))
     second = await house.ask({"input": "And?", "previous_response_id": response["id"], "tools": [WEB]})
@@ -596,3 +595,40 @@ async def test_an_item_that_is_in_the_history_already_is_told_once(hosting: Host
     again = [item_of(first, "web_search_call"), {"role": "user", "content": "And?"}]
     await house.ask({"input": again, "previous_response_id": first["id"], "tools": [WEB]})
     assert len(house.outputs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, False),
+        ({"reasoning": {"effort": "low"}}, True),
+        ({"model": "gpt-5.1"}, True),
+        ({"model": "o4-mini"}, True),
+        ({"model": "gpt-4.1"}, False),
+        ({"model": "gpt-5-chat-latest"}, False),
+        ({"model": "gpt-4.1", "include": ["reasoning.encrypted_content"]}, True),
+    ],
+)
+async def test_reasoning_is_asked_for_in_a_form_that_can_be_sent_back_where_there_is_some(
+    hosting: Hosting, more: Json, asked: bool
+) -> None:
+    house = hosting(*ALL, dialect="responses")
+    await house.ask({"input": "Hi", "tools": [WEB], **more})
+    assert ("reasoning.encrypted_content" in house.sent[0].get("include", [])) is asked
+
+
+async def test_reasoning_that_nobody_could_look_up_is_not_sent_back(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="responses", provider={"stateful": True})
+    item = {"type": "reasoning", "id": "rs_1", "summary": []}
+    called = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "web_search", "arguments": '{"query":"a"}'}
+    answer = {"id": "resp_1", "object": "response", "status": "completed", "output": [item, called]}
+    house.fake.script(Reply(answer), Answer(text="Done."), Answer(text="Yes."))
+    first = await house.ask({"input": "Hi", "tools": [WEB]})
+    sent = house.sent[1]["input"]
+    assert [one["type"] for one in sent] == ["message", "function_call", "function_call_output"] and "id" not in sent[1]
+    await house.ask({"input": "And?", "previous_response_id": first["id"], "tools": [WEB]})
+    assert "reasoning" not in [one["type"] for one in house.sent[2]["input"]]
+    house.fake.script(Answer(text="Referred."))
+    references = [{"type": "item_reference", "id": item["id"]} for item in first["output"] if item["type"] == "message"]
+    await house.ask({"input": [*references, {"role": "user", "content": "So?"}], "tools": [WEB]})
+    assert "item_reference" not in [one.get("type") for one in house.sent[3]["input"]]

@@ -26,7 +26,7 @@ from .approvals import Approval, unknown
 from .files import NAMING, Found, read_files, references_in, with_files
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
-from .replay import Replay, has_loose
+from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
     are_ours,
@@ -195,6 +195,8 @@ def continuing(
         if base.lines is not None:
             told = [told_again(line.items, known, frozenset(), answers) for line in base.lines]
             told = [with_files(items, files) for items in told] if files else told
+            ours = [any(item.get("id") in known for item in line.items) for line in base.lines]
+            told = [readable(items) if mine else items for items, mine in zip(told, ours, strict=True)]
             base.lines = [Line(items, one.account, one.type) for items, one in zip(told, base.lines, strict=True)]
     twice = frozenset(str(item.get("id")) for item in before)
     transform = partial(told_again, known=known, rebuilt=rebuilt, answers=answers, twice=twice)

@@ -6,6 +6,7 @@ functions stand behind the tools that stay, in the order of the declarations and
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +25,17 @@ AUTO, NONE, REQUIRED = "auto", "none", "required"
 PREFIX = "hosted"
 """Stands before the name of a family's function where a function of the client's has that name."""
 SEALED = "reasoning.encrypted_content"
+REASONERS = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
+"""Models that give reasoning to be sent back: OpenAI refuses others that are asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What matters of a Target's upstream: the families that it *runs* itself, whether it is *native*, whether it
-    *combines* functions with its own tools, and whether it *sees* images in outputs."""
+    """What matters of a Target's upstream: the families that it *runs* itself, its *model*, whether it is *native*,
+    whether it *combines* functions with its own tools, and whether it *sees* images in outputs."""
 
     runs: frozenset[str]
+    model: str = ""
     native: bool = False
     combines: bool = True
     sees: bool = False
@@ -153,7 +157,7 @@ def plan(
     choice = _choice(body.get("tool_choice"), shown, declared)
     families = {one.family for one in running}
     include = [value for value in _strings(body.get("include")) if family_of_include(value) not in families]
-    if upstream.native and SEALED not in include:
+    if upstream.native and SEALED not in include and (body.get("reasoning") or REASONERS.match(upstream.model)):
         include.append(SEALED)
     return Plan(
         upstream,

@@ -83,7 +83,23 @@ class Replay:
         made = self.transform(items)
         if not self.said and len(made) == len(items) and all(map(_is, made, items)):
             return items
-        return made + self.said
+        return made + readable(self.said)
+
+
+def readable(items: list[Any]) -> list[Any]:
+    """*items* of rounds that no upstream has kept: without reasoning that brings nothing along, which an upstream would
+    look up, and without the ids of what was said after it (OpenAI: "was provided without its required 'reasoning'
+    item")."""
+    made: list[Any] = []
+    behind = False
+    for item in items:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
+            behind = True
+            continue
+        behind = behind and kind is not None and not kind.endswith("_output")
+        made.append({name: value for name, value in item.items() if name != "id"} if behind else item)
+    return made
 
 
 def has_loose(items: list[Any]) -> bool:

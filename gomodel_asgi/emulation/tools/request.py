@@ -20,6 +20,11 @@ from .toolbox import Toolbox
 
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
 """What an input holds that may bring items of ours along."""
+MEMBERS = (
+    "tools", "tool_choice", "include", "input", "reasoning", "max_tool_calls", "max_output_tokens",
+    "parallel_tool_calls",
+)  # fmt: skip
+"""What of a request the loop looks at."""
 SEEING = ("anthropic", "gemini", "responses")
 """Dialects whose models mostly see images in the outputs of functions."""
 
@@ -41,8 +46,7 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
     :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
     """
     envelope, found = job.request.envelope, []
-    names = ("tools", "tool_choice", "include", "input", "max_tool_calls", "max_output_tokens", "parallel_tool_calls")
-    given = envelope.values(names)
+    given = envelope.values(MEMBERS)
     for one in target.chain():
         body = {name: value for name, value in {**given, **(one.params or {})}.items() if value is not None}
         declared = read_declarations(body.get("tools"), one.tools, toolbox.public)
@@ -65,7 +69,8 @@ def upstream_of(target: Target, provider: Provider, job: Job) -> Upstream:
     """What *provider* can do by itself, with the Target's model."""
     model = target.model if target.model is not None else job.request.model
     name = provider.dialect if isinstance(provider.dialect, str) else ""
-    return Upstream(provider.runs, provider.native, _combines(name, model or ""), name in SEEING)
+    name_of_model = (model or "").rpartition("/")[2]
+    return Upstream(provider.runs, name_of_model, provider.native, _combines(name, model or ""), name in SEEING)
 
 
 def _combines(dialect: str, model: str) -> bool:
