@@ -215,8 +215,11 @@ class Gateway:
             target = await decide(job)
         except GatewayError as error:
             return Explanation(model, hint, None, error=error)
+        tools = self.state.tools
+        places = [{}] * len(target.chain()) if tools is None else tools.places(job, target)
         candidates = tuple(
-            self._candidate(one, provider_of(one, job), model, number) for number, one in enumerate(target.chain())
+            replace(self._candidate(one, provider_of(one, job), model, number), tools=places[number])
+            for number, one in enumerate(target.chain())
         )
         return Explanation(model, hint, target, candidates)
 

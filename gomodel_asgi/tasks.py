@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -84,7 +85,7 @@ def start(run: Callable[[], Awaitable[None]], task: Task) -> None:
     if on_trio():
         import trio
 
-        trio.lowlevel.spawn_system_task(run)
+        trio.lowlevel.spawn_system_task(run, context=contextvars.copy_context())  # as asyncio's tasks have it
         return
     running = asyncio.ensure_future(run())
     assert isinstance(running, asyncio.Task)

@@ -18,7 +18,7 @@ import anyio
 
 from ..errors import GatewayError
 from ..gateway import Gateway
-from ..routing.request import Explanation
+from ..routing.request import Candidate, Explanation
 from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malformed, NoTerminal, Slow, Stall, Status
 from ..testing.provider import APIS, FakeProvider, Scripted
 from ..version import __version__
@@ -125,9 +125,17 @@ def run_explain(given: Namespace) -> int:
     else:
         write_pairs({"model": explanation.model or "none named", "hint": explanation.hint or "none"})
         print()
-        rows = [(one.provider, one.model or "", one.dialect, one.url, one.why) for one in explanation.candidates]
+        found = explanation.candidates
+        rows = [(one.provider, one.model or "", one.dialect, one.url, one.why) for one in found]
         write_table(EXPLAINED, [(number, *row) for number, row in enumerate(rows, 1)])
+        if any(one.tools for one in found):
+            print()
+            write_pairs({f"tools of {number}": _tools(one) for number, one in enumerate(found, 1)})
     return 0
+
+
+def _tools(candidate: Candidate) -> str:
+    return ", ".join(f"{name} {place}" for name, place in candidate.tools.items())
 
 
 async def _explained(gateway: Gateway, body: bytes, scope: dict[str, Any], tenant: str | None) -> Explanation:

@@ -11,6 +11,7 @@ Conventions: https://github.com/open-telemetry/semantic-conventions-genai (statu
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from ..observers import (
     PolicyDecided,
     Record,
     RequestStarted,
+    ToolCalled,
     Warned,
 )
 from ..seams.transport import Listener
@@ -94,6 +96,22 @@ def request_attributes(record: Record) -> Attributes:
     )  # fmt: skip
 
 
+def tool_attributes(record: ToolCalled) -> Attributes:
+    """Returns the attributes of one call of a tool."""
+    return without_none(
+        {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": record.name,
+            "gen_ai.tool.type": "extension",
+            "gomodel.tool": record.tool,
+            "gomodel.tool.label": record.label,
+            "gomodel.tool.bytes_in": record.bytes_in,
+            "gomodel.tool.bytes_out": record.bytes_out,
+            "error.type": record.outcome if record.outcome != "completed" else None,
+        }
+    )
+
+
 def response_attributes(record: Ended) -> Attributes:
     """Returns the attributes of an exchange that are known at its end."""
     usage, cost = record.usage, record.cost
@@ -135,6 +153,7 @@ def without_none(attributes: Attributes) -> Attributes:
 DURATIONS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 FIRST_CHUNKS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]
 CHUNKS = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5]
+CALLED = frozenset({"gen_ai.operation.name", "gen_ai.tool.type", "gomodel.tool", "error.type"})
 TOKENS = [float(4**power) for power in range(14)]
 
 
@@ -150,12 +169,19 @@ class Meters:
         self.chunk = histogram("gen_ai.client.operation.time_per_output_chunk", "s", CHUNKS)
         self.tokens = histogram("gen_ai.client.token.usage", "{token}", TOKENS)
         self.lost = meter.create_counter("gomodel_asgi.upstream.keepalive_lost", "{upstream}")
+        self.tools = histogram("gen_ai.execute_tool.duration", "s", DURATIONS)
         self.origins = Bounded(1000)
+        self.names = Bounded(1000)
         self.bounds = {name: Bounded(1000) for name in ("gen_ai.request.model", "gen_ai.response.model", "error.type")}
 
     def keepalive_lost(self, record: KeepAliveLost) -> None:
         """Counts an upstream that sent bytes after a complete reply."""
         self.lost.add(1, {"gomodel_asgi.upstream.origin": self.origins(record.origin)})
+
+    def called(self, record: ToolCalled) -> None:
+        """Counts one call of a tool."""
+        attributes = {name: value for name, value in tool_attributes(record).items() if name in CALLED}
+        self.tools.record(record.seconds, attributes | {"gen_ai.tool.name": self.names(record.name)})
 
     def ended(self, record: Ended) -> None:
         """Counts one exchange that has ended."""
@@ -214,6 +240,7 @@ class OpenTelemetryObserver:
             AttemptStarted: self._attempt,
             AttemptEnded: self._attempted,
             FirstEvent: self._first,
+            ToolCalled: self._tool,
             Completed: self._ended,
             Disconnected: self._ended,
             Warned: self._warned,
@@ -250,6 +277,20 @@ class OpenTelemetryObserver:
         found = self.open.get(record.context.exchange)
         if found is not None and record.context.stream:
             found.span.set_attribute("gen_ai.response.time_to_first_chunk", record.seconds)
+
+    def _tool(self, record: ToolCalled) -> None:
+        """One call, as a span that has ended."""
+        self.meters.called(record)
+        found = self.open.get(record.context.exchange)
+        if found is None:
+            return
+        ended = time.time_ns()
+        began = ended - int(record.seconds * 1e9)
+        parent, attributes = trace.set_span_in_context(found.span), tool_attributes(record)
+        span = self.tracer.start_span(f"execute_tool {record.name}", parent, attributes=attributes, start_time=began)
+        if record.outcome != "completed":
+            span.set_status(trace.Status(trace.StatusCode.ERROR, record.outcome))
+        span.end(ended)
 
     def _warned(self, record: Warned) -> None:
         found = self.open.get(record.context.exchange)

@@ -20,6 +20,7 @@ from ..observers import (
     PolicyDecided,
     Record,
     RequestStarted,
+    ToolCalled,
     Warned,
 )
 from . import Bounded
@@ -54,6 +55,7 @@ class PrometheusObserver:
             PolicyDecided: self._decided,
             AttemptEnded: self._attempted,
             FirstEvent: self._first,
+            ToolCalled: self._tool,
             Completed: self._ended,
             Disconnected: self._ended,
             Warned: self._warned,
@@ -88,6 +90,10 @@ class PrometheusObserver:
             "gomodel_first_event_seconds", "From a request to its first event.", ("provider", "model"),
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
+        self.tools = Histogram(
+            "gomodel_tool_seconds", "Calls of hosted tools that the host runs.", ("tool", "name", "outcome"),
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
         self.warnings = Counter("gomodel_warnings", "Things left out or gone wrong.", ("provider",), registry=registry)
         self.keepalive_lost = Counter(
             "gomodel_keepalive_lost", "Upstreams that sent bytes after a complete reply.", ("origin",),
@@ -114,6 +120,9 @@ class PrometheusObserver:
 
     def _first(self, record: FirstEvent) -> None:
         self.first_event.labels(self._bound("provider", record.provider), self._model(record)).observe(record.seconds)
+
+    def _tool(self, record: ToolCalled) -> None:
+        self.tools.labels(record.tool, self._bound("name", record.name), record.outcome).observe(record.seconds)
 
     def _warned(self, record: Warned) -> None:
         self.warnings.labels(self._bound("provider", record.provider)).inc()

@@ -136,10 +136,16 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
+            target = target if self.tools is None else self.tools.counted(job, target)
             return await token_count.answer(job, target, provider)
-        if envelope.flag("background") and not provider.keeps_state:
+        if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
         return None
+
+    def _works_here(self, job: Job, target: Target, provider: Provider) -> bool:
+        """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
+        host's."""
+        return not provider.keeps_state or (self.tools is not None and self.tools.runs(job, target))
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """The request as it is to be asked: with its context compacted, if that is asked for and due.
@@ -154,7 +160,11 @@ class GatewayState:
         :raises GatewayError: nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
-        return Exchange(job, target).run() if self.tools is None else self.tools.answer(job, target)
+        if self.tools is not None:
+            return self.tools.answer(job, target)
+        if target.tools:
+            raise LookupError("The policy added hosted tools to a Target, and the gateway runs none.")
+        return Exchange(job, target).run()
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""

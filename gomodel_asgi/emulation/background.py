@@ -38,6 +38,7 @@ from ..resilience.concurrency import Allowance
 from ..routing.request import Target
 from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
+from ..wire.declared_tools import scrubbed
 from ..wire.response import response_object
 from .background_worker import Ask, Prepare, Worker
 from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
@@ -121,7 +122,7 @@ class Background:
             type=provider.type or provider.name,
             response=msgspec.json.encode(response),
             previous=job.request.envelope.text("previous_response_id"),
-            request=job.request.envelope.raw if self.enqueue is not None else b"",
+            request=kept(job) if self.enqueue is not None else b"",
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
@@ -240,6 +241,22 @@ class Background:
         """Returns the events of a response behind the number *after*, up to its end, as they come."""
         tenant, seconds = job.request.tenant, job.setup.timeouts.total
         return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
+
+
+def kept(job: Job) -> bytes:
+    """The request as it may lie in a store until a worker takes it: without the credentials in its tools, which live
+    no longer than the request; what needs them fails then."""
+    envelope = job.request.envelope
+    if not envelope.has("tools"):
+        return envelope.raw
+    tools = envelope.values(("tools",))["tools"]
+    if not isinstance(tools, list):
+        return envelope.raw
+    labels = {str(tool.get("server_label")) for tool in tools if isinstance(tool, dict)}
+    shown = [scrubbed(tool, labels) for tool in tools]
+    if shown == tools:
+        return envelope.raw
+    return envelope.with_members({**envelope.members, "tools": msgspec.Raw(msgspec.json.encode(shown))}).raw
 
 
 def _input(job: Job) -> msgspec.Raw:

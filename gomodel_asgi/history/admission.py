@@ -175,7 +175,8 @@ class Admission:
             return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
         said = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
         item = next((item for item in said if item.get("id") == item_id), None)
-        return None if item is None else Referred(item, turn.account, turn.type)
+        # What is kept here lies nowhere else, also where an upstream that keeps responses has said it.
+        return None if item is None else Referred(item, "" if turn.response else turn.account, turn.type)
 
 
 def items_named(row: Row, item_id: str | None, query: str) -> list[str]:

@@ -7,7 +7,7 @@ of the host (user, state, app) is there. `Target` is the answer, and it is final
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -299,13 +299,16 @@ def _path(location: tuple[int | str, ...], value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands."""
+    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands. *tools*
+    says of each hosted tool that is declared (`web_search`, `mcp:crm`) where it would run: `here`, `upstream`, or
+    `nowhere`; empty where the gateway runs none."""
 
     provider: str
     model: str | None
     url: str
     dialect: str
     why: str
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,6 +246,13 @@ class Emitter:
         self.response |= {"status": "failed", "output": self._output(), "error": given or response_error(self.failure)}
         self._finish("response.failed", event)
 
+    def cancel(self) -> None:
+        """Nobody waits for the response any more: it is `cancelled`, with what has come. Nothing is told of it."""
+        for item in self.items:
+            item.settle()
+        self.terminal = "cancelled"
+        self.rest("cancelled")
+
     def rest(self, status: str) -> None:
         """Puts a response that came whole into *status*, which need not be an end, without an event."""
         self._add_leading()

@@ -3,9 +3,11 @@
     toolbox.py       what the host has configured, looked up by family and label
     declarations.py  the tools that a request declares, read once
     plan.py          which of them run here for one Target, and what the model is shown in their place
-    families.py      the kinds of tools: function, item and events, result in words
+    families.py      the kinds of tools: function, item and events, result in words (with values.py)
     ledger.py        what the calls of one response have come to: limits, repetitions, how much was told
     rewriter.py      the events of all rounds as those of one response
+    rounds.py        what one round has come to
+    files.py         files that an input names, as what a target takes
     citations.py     links and marks in the model's text as annotations
 
     host.py          the way in

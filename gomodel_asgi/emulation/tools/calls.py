@@ -16,12 +16,13 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, Execution, ToolError
 from ...wire.json_scan import tree
-from .families import FAILED, Asked, Told, data_url
+from .families import FAILED, Asked, Told
 from .ledger import BROKEN, cut
 from .memory import Remembered
 from .plan import Shown
-from .rewriter import HostedCall, Round
+from .rounds import HostedCall, Round
 from .source import Json, Outcome, unreachable
+from .values import data_url, sound
 from .work import Work
 
 LATE = "The tool took too long."
@@ -156,8 +157,9 @@ def _finish(work: Work, one: Running) -> None:
     except Exception as error:  # the host's function has given what it cannot give
         one.outcome, one.detail = "failed", f"{type(error).__name__}: {error}"
         told = shown.family.failed(asked, FAILED)
-    text = work.ledger.fit(told.text)
-    members = {**told.members, "output": text} if isinstance(told.members.get("output"), str) else told.members
+    text, members = sound(work.ledger.fit(told.text)), sound(told.members)
+    if isinstance(members.get("output"), str):
+        members["output"] = text
     told = replace(told, text=text, members=members)
     failed = told.status == "failed"
     work.ledger.ended(shown, failed=failed)
@@ -170,7 +172,7 @@ def _output(work: Work, call: HostedCall, number: int) -> Json:
     """What the model is told of *call*, and will be in later turns."""
     text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
     if call.item is not None:
-        work.told[call.item.value["id"]] = Remembered(call.name, call.arguments, text, max(number, 0))
+        work.told[call.item.value["id"]] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
     images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
     output: Any = text
     if images and work.plans[0].upstream.sees:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from ...tools import Page, Passage
 from .families import SANDBOX
 from .source import Json
+from .values import sound
 
 LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\(((?:https?://|sandbox:)[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)\)")
 """A markdown link; the address may hold one pair of parentheses, as Wikipedia's do."""
@@ -95,10 +96,8 @@ class Citer:
                 continue
             yield from self._linked(text[at : match.start()])
             passage = self.found.passages[number - 1]
-            yield {
-                "type": "file_citation", "file_id": passage.file_id, "filename": passage.filename,
-                "index": self.length,
-            }  # fmt: skip
+            citation = {"type": "file_citation", "file_id": passage.file_id, "filename": passage.filename}
+            yield sound({**citation, "index": self.length})
             at = match.end()
         yield from self._linked(text[at:])
 
@@ -143,7 +142,6 @@ class Citer:
         first, last, text = match.start(), match.end(), match.string
         if text[first - 1 : first] == "(" and text[last : last + 1] == ")" and first:
             first, last = first - 1, last + 1
-        return {
-            "type": "url_citation", "start_index": start + first, "end_index": start + last, "title": page.title,
-            "url": page.url,
-        }  # fmt: skip
+        place = {"start_index": start + first, "end_index": start + last}
+        cited: Json = sound({"type": "url_citation", **place, "title": page.title, "url": page.url})
+        return cited

@@ -66,13 +66,13 @@ class Ledger:
         """*text* as the model is told it: no longer than one result may be, nor than what is left of all."""
         room = min(self.limits.tool_result, self.limits.tool_bytes - self.told)
         fitting = cut(text, room) if room > 0 else EMPTY
-        self.told += len(fitting.encode("utf-8", "surrogatepass"))
+        self.told += len(fitting.encode("utf-8", "replace"))
         return fitting
 
 
 def cut(text: str, most: int) -> str:
     """*text* in at most about *most* bytes: its head and its tail, and between them how much is missing."""
-    data = text.encode("utf-8", "surrogatepass") if len(text) > most // 4 else b""
+    data = text.encode("utf-8", "replace") if len(text) > most // 4 else b""
     if len(data) <= most:
         return text
     half = most // 2

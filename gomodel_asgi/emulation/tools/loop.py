@@ -16,14 +16,14 @@ from msgspec import structs
 from ...deadline import clock
 from ...errors import GatewayError, GatewayFault, UpstreamProtocolError, UpstreamTimeout
 from ...exchange.job import Job, provider_of
-from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, named, parsed
+from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
 from ...exchange.resolved_target import ResolvedTarget
 from ...observers import RoundTrace
 from ...routing.request import Target
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
 from ...upstream.stream import detached, fed
-from ...wire.headers import UNSUPPORTED, Headers, unsupported
+from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
 from .approvals import Approval
 from .calls import run_calls
 from .memory import encode
@@ -31,7 +31,7 @@ from .plan import Plan
 from .replay import Replay
 from .request import Candidate
 from .resume import request_approval, resume
-from .rewriter import Round
+from .rounds import Round
 from .servers import open_servers, tell_lists
 from .source import Json
 from .work import Work, whole_number
@@ -112,6 +112,7 @@ class Loop:
             await self._fail(error)
         except Exception as error:
             self.fault = error
+            work.job.warn([f"hosted tools: {type(error).__name__}"])
             await self._fail(GatewayFault("The gateway failed to work on this response."))
         finally:
             work.begun.set()
@@ -197,6 +198,7 @@ class Loop:
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
             replay.said += [*round.output, *outputs]
+            replay.latest = outputs
             number += 1
 
     async def _end(self, reason: Any, *, early: bool = False) -> None:

@@ -18,6 +18,7 @@ from ...dialects.emulations import item_as_text
 from ...dialects.unsupported import Unsupported
 from ...history.records import Records
 from ...history.references import response_of
+from ...wire.json_scan import parsed
 from .source import Json
 
 HOSTED = frozenset(
@@ -34,14 +35,15 @@ LOST = "Nothing is known any more of what came of this call."
 
 
 class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One call as the model had it: the function's *name*, its *arguments* and *output*; *round* tells which calls were
-    made at once. Of a request for an approval: *label* and *tool* are the server's, and *forced* says that the host
-    demands it."""
+    """One call as the model had it: the function's *name*, its *arguments* and *output*, and the *call_id*, by which
+    some upstreams know what they signed; *round* tells which calls were made at once. Of a request for an approval:
+    *label* and *tool* are the server's, and *forced* says that the host demands it."""
 
     name: str
     arguments: str
     output: str = ""
     round: int = 0
+    call_id: str = ""
     label: str = ""
     tool: str = ""
     forced: bool = False
@@ -87,15 +89,21 @@ def ids_in(items: Iterable[Any]) -> Iterator[str]:
 
 
 def told_again(
-    items: Iterable[Any], known: Mapping[str, Remembered], rebuilt: frozenset[str], answers: Mapping[str, Any]
+    items: Iterable[Any],
+    known: Mapping[str, Remembered],
+    rebuilt: frozenset[str],
+    answers: Mapping[str, Any],
+    twice: frozenset[str] = frozenset(),
 ) -> list[Any]:
     """*items* with those of our tools as calls and outputs: what is *known* of them, by id, else, of the families
     *rebuilt*, what they hold themselves. Outputs stand behind all calls that were made at once. *answers* are those to
-    requests for approval (see `answers_in`)."""
+    requests for approval (see `answers_in`); the ids in *twice* were told of before, and are left out here."""
     made: list[Any] = []
     waiting: list[Json] = []
     last: int | None = None
     for item in items:
+        if twice and isinstance(item, dict) and item.get("type") in OURS and item.get("id") in twice:
+            continue
         pair = _pair(item, known, rebuilt, answers)
         kind = item.get("type") if isinstance(item, dict) else None
         if pair is not None:
@@ -113,6 +121,14 @@ def told_again(
                 made, waiting = made + waiting, []
             made.append(item)
     return made + waiting
+
+
+def told_again_from(told: bytes, output: Iterable[bytes]) -> list[bytes]:
+    """The items of *output*, each as JSON, those of our tools as *told*, which was kept with them, has them. The client
+    answers requests for approval yet: they stay as they are."""
+    known = {id: one for id, one in _decode(told).items() if not one.label}
+    items = [parsed(item) for item in output]
+    return [encode(item) for item in told_again(items, known, frozenset(), answers_in(items))]
 
 
 def answers_in(items: Iterable[Any]) -> dict[str, Any]:
@@ -152,7 +168,8 @@ def _pair(
 
 
 def pair_of(call_id: str, call: Remembered) -> tuple[Json, Json, int]:
-    """*call* and its output, and when it was made."""
+    """*call* and its output, and when it was made; under *call_id*, unless it had one."""
+    call_id = call.call_id or call_id
     made = {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": call.arguments or "{}"}
     return made, {"type": "function_call_output", "call_id": call_id, "output": call.output}, call.round
 

@@ -21,10 +21,12 @@ FAREWELL = 5.0
 
 
 class Outlet:
-    """See `exchange.reply.Stream`. At most about *most* bytes wait in it."""
+    """See `exchange.reply.Stream`. At most about *most* bytes wait in it. *cancelled* ends the response of which the
+    client has let go; whether there is anything of it to be kept."""
 
-    def __init__(self, reader: Reader, most: int, trace: Trace | None) -> None:
+    def __init__(self, reader: Reader, most: int, trace: Trace | None, cancelled: Callable[[], bool]) -> None:
         self.reader = reader
+        self.cancelled = cancelled
         self.most = most
         self.trace = trace
         self.ended = False
@@ -100,9 +102,13 @@ class Outlet:
 
     async def aclose(self) -> None:
         """See `Stream.aclose`."""
-        self.before_end = None
+        before_end, self.before_end = self.before_end, None
         self.ended = True
+        was_under_way = self.task is not None and not self.over
         await self._stopped()
+        if was_under_way and before_end is not None and self.cancelled():
+            with anyio.move_on_after(FAREWELL, shield=True):
+                await before_end()
         self._told_over()
 
     async def _stopped(self) -> None:

@@ -6,6 +6,7 @@ functions stand behind the tools that stay, in the order of the declarations and
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,14 +25,17 @@ AUTO, NONE, REQUIRED = "auto", "none", "required"
 PREFIX = "hosted"
 """Stands before the name of a family's function where a function of the client's has that name."""
 SEALED = "reasoning.encrypted_content"
+REASONERS = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
+"""Models that give reasoning to be sent back: OpenAI refuses others that are asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What matters of a Target's upstream: the families that it *runs* itself, whether it is *native*, whether it
-    *combines* functions with its own tools, and whether it *sees* images in outputs."""
+    """What matters of a Target's upstream: the families that it *runs* itself, its *model*, whether it is *native*,
+    whether it *combines* functions with its own tools, and whether it *sees* images in outputs."""
 
     runs: frozenset[str]
+    model: str = ""
     native: bool = False
     combines: bool = True
     sees: bool = False
@@ -88,11 +92,12 @@ class Plan:
     def params(self, round: int, *, last: bool = False) -> Json:
         """The members of the body of a *round*, counted from 0; None removes one."""
         if not self.wants:
-            return {"store": False}
+            return {"store": False, "tools": [*self.tools] or None}
         choice = NONE if last else self.choice if round == 0 else self.later
         return {
             "tools": [*self.tools] or None, "tool_choice": choice if self.tools else None,
             "include": [*self.include] or None, "max_tool_calls": None, "store": False,
+            **({"metadata": None} if round else {}),
         }  # fmt: skip
 
 
@@ -105,6 +110,14 @@ def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool)
         return False
     lacks = one.family not in upstream.runs or (beside and not upstream.combines)
     return host.use == "always" or lacks
+
+
+def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox) -> bool:
+    """Whether the model is shown functions beside what its upstream runs: the client's, or those of a server here."""
+    if any(one.label in toolbox.servers for one in declared if one.family == "mcp"):
+        return True
+    values = body.get("tools")
+    return bool(_functions(values)) if isinstance(values, list) else False
 
 
 def is_live(one: Declared, host: HostTool | None) -> bool:
@@ -130,8 +143,7 @@ def plan(
     values = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
     own = {one.path for one in declared}
     functions = frozenset(_functions(values)) | brought
-    mapped = any(one.family == "mcp" and one.label in toolbox.servers for one in declared)
-    beside = bool(functions) or mapped
+    beside = bool(brought) or has_functions(body, declared, toolbox)
     here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
     unwanted = [one for one in here if is_live(one, toolbox.hosts.get(one.family)) and upstream.native]
     running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]
@@ -145,7 +157,7 @@ def plan(
     choice = _choice(body.get("tool_choice"), shown, declared)
     families = {one.family for one in running}
     include = [value for value in _strings(body.get("include")) if family_of_include(value) not in families]
-    if upstream.native and SEALED not in include:
+    if upstream.native and SEALED not in include and (body.get("reasoning") or REASONERS.match(upstream.model)):
         include.append(SEALED)
     return Plan(
         upstream,

@@ -22,13 +22,23 @@ Transform = Callable[[list[Any]], list[Any]]
 
 class Replay:
     """See `exchange.job.Continuation`. *base* is the request's own, None where it names nothing. *transform* is applied
-    to the items of the input, *said* are those of the rounds so far."""
+    to the items of the input, *translated* to those for an upstream of another API; *said* are those of the rounds so
+    far, and *latest* those of them that answer the last round: all that an upstream needs which keeps the conversation
+    itself."""
 
-    def __init__(self, envelope: Envelope, base: Continuation | None, transform: Transform) -> None:
+    def __init__(
+        self,
+        envelope: Envelope,
+        base: Continuation | None,
+        transform: Transform,
+        translated: Transform | None = None,
+    ) -> None:
         self.original = envelope
         self.base = base
         self.transform = transform
+        self.translated = translated
         self.said: list[Json] = []
+        self.latest: list[Json] = []
 
     @property
     def bound(self) -> bool:
@@ -40,8 +50,12 @@ class Replay:
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         given = self.original if self.base is None else self.base.envelope(provider, key)
         members = {name: raw for name, raw in given.members.items() if name not in DROPPED}
+        if self.latest and given.has("conversation"):
+            return given.with_members({**members, "input": Raw(encoded(self.latest))})
         items = given.body.get("input")
         made = self._input(items)
+        if isinstance(made, list) and has_loose(made):
+            made = paired(made)
         if made is not items:
             members["input"] = Raw(encoded(made))
         return given.with_members(members)
@@ -51,6 +65,8 @@ class Replay:
         made = {name: value for name, value in given.items() if name not in DROPPED}
         if "input" in made or self.said:
             made["input"] = self._input(made.get("input"))
+        if self.translated is not None and isinstance(made.get("input"), list):
+            made["input"] = self.translated(made["input"])
         return made
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
@@ -67,7 +83,44 @@ class Replay:
         made = self.transform(items)
         if not self.said and len(made) == len(items) and all(map(_is, made, items)):
             return items
-        return made + self.said
+        return made + readable(self.said)
+
+
+def readable(items: list[Any]) -> list[Any]:
+    """*items* of rounds that no upstream has kept: without reasoning that brings nothing along, which an upstream would
+    look up, and without the ids of what was said after it (OpenAI: "was provided without its required 'reasoning'
+    item")."""
+    made: list[Any] = []
+    behind = False
+    for item in items:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == "reasoning" and not item.get("encrypted_content") and not item.get("content"):
+            behind = True
+            continue
+        behind = behind and kind is not None and not kind.endswith("_output")
+        made.append({name: value for name, value in item.items() if name != "id"} if behind else item)
+    return made
+
+
+def has_loose(items: list[Any]) -> bool:
+    """Whether there is reasoning that nothing follows."""
+    return any(map(_is_loose, items, [*items[1:], None]))
+
+
+def paired(items: list[Any]) -> list[Any]:
+    """*items* without reasoning that nothing follows: what did was a call that the client has not seen. OpenAI refuses
+    reasoning without "its required following item"."""
+    following = [*items[1:], None]
+    return [one for one, after in zip(items, following, strict=True) if not _is_loose(one, after)]
+
+
+def _is_loose(item: Any, after: Any) -> bool:
+    """Whether *item* is reasoning, and *after* is not what it led to: something that the assistant said or called."""
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    kind = after.get("type", "message") if isinstance(after, dict) else None
+    led = kind == "message" and after.get("role") == "assistant" or str(kind).endswith("_call")
+    return not led
 
 
 def _is(one: Any, other: Any) -> bool:

@@ -14,12 +14,17 @@ from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
 from .memory import OURS
-from .plan import Plan, Upstream, brought_by, plan
+from .plan import Plan, Upstream, brought_by, has_functions, is_live, plan, runs_here
 from .source import Json, Listed
 from .toolbox import Toolbox
 
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
 """What an input holds that may bring items of ours along."""
+MEMBERS = (
+    "tools", "tool_choice", "include", "input", "reasoning", "max_tool_calls", "max_output_tokens",
+    "parallel_tool_calls",
+)  # fmt: skip
+"""What of a request the loop looks at."""
 SEEING = ("anthropic", "gemini", "responses")
 """Dialects whose models mostly see images in the outputs of functions."""
 
@@ -38,23 +43,34 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
     """The chain of *target*, as far as tools are concerned.
 
     :raises InvalidRequest: a declaration is malformed.
-    :raises LookupError: the policy named an unknown provider.
+    :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
     """
     envelope, found = job.request.envelope, []
-    names = ("tools", "tool_choice", "include", "input", "max_tool_calls", "max_output_tokens", "parallel_tool_calls")
-    given = envelope.values(names)
+    given = envelope.values(MEMBERS)
     for one in target.chain():
         body = {name: value for name, value in {**given, **(one.params or {})}.items() if value is not None}
         declared = read_declarations(body.get("tools"), one.tools, toolbox.public)
+        _check_added(declared, toolbox)
         found.append(Candidate(one, body, declared, upstream_of(one, provider_of(one, job), job)))
     return found
+
+
+def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
+    """See that what the policy has added is there.
+
+    :raises LookupError: it is not: a programming error, told to the host.
+    """
+    for one in declared:
+        if one.added and one.family not in toolbox.hosts and one.label not in toolbox.servers:
+            raise LookupError(f"The policy added the tool {one.label or one.family!r}, which no function here runs.")
 
 
 def upstream_of(target: Target, provider: Provider, job: Job) -> Upstream:
     """What *provider* can do by itself, with the Target's model."""
     model = target.model if target.model is not None else job.request.model
     name = provider.dialect if isinstance(provider.dialect, str) else ""
-    return Upstream(provider.runs, provider.native, _combines(name, model or ""), name in SEEING)
+    name_of_model = (model or "").rpartition("/")[2]
+    return Upstream(provider.runs, name_of_model, provider.native, _combines(name, model or ""), name in SEEING)
 
 
 def _combines(dialect: str, model: str) -> bool:
@@ -69,8 +85,23 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
     """
     found = plan(one.body, one.declared, lists, toolbox, one.upstream, brought=brought_by(one.body.get("input")))
     if found is None:
-        return Plan(one.upstream, {}, (), None, None, functions=None, wants=False)
+        tools = one.body.get("tools")
+        stays = tuple(tools) if isinstance(tools, list) else ()
+        return Plan(one.upstream, {}, stays, None, None, functions=None, wants=False)
     return replace(found, functions=None) if keeps else found
+
+
+def places_of(one: Candidate, toolbox: Toolbox) -> dict[str, str]:
+    """Where each declared tool would run: `here`, `upstream`, or `nowhere`."""
+    found: dict[str, str] = {}
+    beside = has_functions(one.body, one.declared, toolbox)
+    for declared in one.declared:
+        host = toolbox.hosts.get(declared.family)
+        here = runs_here(declared, toolbox, one.upstream, beside) and not is_live(declared, host)
+        upstream = one.upstream.native or declared.family in one.upstream.runs
+        name = f"{declared.family}:{declared.label}" if declared.label else declared.family
+        found[name] = "here" if here else "upstream" if upstream else "nowhere"
+    return found
 
 
 def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Declared]:

@@ -10,7 +10,7 @@ from .approvals import Approval, answered, id_of, unknown
 from .calls import run_calls
 from .memory import Remembered, pair_of
 from .plan import Shown
-from .rewriter import HostedCall, Round
+from .rounds import HostedCall, Round
 from .servers import tell_lists
 from .source import Json
 from .work import Work
@@ -63,5 +63,11 @@ def request_approval(work: Work, call: HostedCall, secret: bytes, number: int) -
     item = {"id": id, "type": "mcp_approval_request", "server_label": shown.label, "name": shown.called}
     work.emitter.item({**item, "arguments": call.arguments})
     work.told[id] = Remembered(
-        call.name, call.arguments, round=number, label=shown.label, tool=shown.called, forced=shown.forced
+        call.name,
+        call.arguments,
+        round=number,
+        call_id=call.call_id,
+        label=shown.label,
+        tool=shown.called,
+        forced=shown.forced,
     )

@@ -9,20 +9,19 @@ dialects: events in, verbs of the writer out, no I/O.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ...dialects.failure import reported_failure
-from ...errors import GatewayError
 from ...wire.calls import Call as WrittenCall, StringMember
 from ...wire.event_writer import Emitter
-from ...wire.items import TEXT_OF_ITEM, Item, Part, Parted
+from ...wire.items import TEXT_OF_ITEM, Part, Parted
 from ...wire.json_scan import parsed
 from ...wire.response import added, encode
 from .citations import Citer, Found
 from .families import Asked, Begun, Told
 from .ledger import ALONE, LIMIT, UNKNOWN, Ledger
 from .plan import Plan, Shown
+from .rounds import HostedCall, Round, Slot
 from .source import Json
 
 STATES = frozenset({"response.created", "response.queued", "response.in_progress"})
@@ -40,54 +39,6 @@ ARGUMENTS = {kind.delta.rpartition(".")[0]: kind.field for kind in TEXT_OF_ITEM.
 INDEX = {"content": "content_index", "summary": "summary_index"}
 PLACED = frozenset({"item_id", "output_index", "sequence_number", "type"})
 CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
-
-
-@dataclass(slots=True, eq=False)
-class HostedCall:
-    """One call of a hosted tool. *answer* is what the model is told instead of a result, where it is known already;
-    *item* is None for a call that the client does not see."""
-
-    call_id: str
-    name: str
-    shown: Shown | None = None
-    item: Item | None = None
-    answer: str | None = None
-    pieces: list[str] = field(default_factory=list)
-    reader: StringMember | None = None
-    approves: bool = False
-    """Whether it waits for the client's word."""
-    approved: str | None = None
-    """The request that the client has approved."""
-    begun: Begun | None = None
-    told: Told | None = None
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self.pieces)
-
-
-@dataclass(slots=True)
-class Round:
-    """What one round has come to. *output* are its items as the upstream has them, to be told to it again."""
-
-    number: int
-    calls: list[HostedCall] = field(default_factory=list)
-    output: list[Json] = field(default_factory=list)
-    status: str | None = None
-    reason: Any = None
-    usage: Json | None = None
-    failure: GatewayError | None = None
-    client_calls: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """An item of a round that is being told: one of the client's (*item*), or a hosted *call*."""
-
-    item: Item | None = None
-    call: HostedCall | None = None
-    parts: dict[tuple[str, int], Part] = field(default_factory=dict)
-    citers: dict[tuple[str, int], Citer] = field(default_factory=dict)
 
 
 class Rewriter:

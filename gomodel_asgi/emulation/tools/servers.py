@@ -41,9 +41,8 @@ async def open_servers(work: Work) -> None:
 async def tell_lists(work: Work) -> None:
     """The lists that the client has not been told of yet stand before all else."""
     known = labels_listed([*work.before, *work.own])
-    keeps = provider_of(work.target, work.job).keeps_state
-    if not work.before and keeps and work.job.request.envelope.has("previous_response_id"):
-        return
+    if not work.before and work.job.request.envelope.has("previous_response_id"):
+        return  # an upstream or a connection knows what was said: in a turn before this the list was told
     for label, declared in work.labels.items():
         if not declared.added and label not in known:
             item = work.emitter.open(_begun(label))

@@ -18,6 +18,7 @@ from ...wire.event_writer import Emitter
 from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO
 from .declarations import Declared
+from .files import Found
 from .ledger import Ledger
 from .memory import Remembered
 from .outlet import Outlet
@@ -31,7 +32,8 @@ from .toolbox import Toolbox
 
 class Work:
     """One response. *chain* is that of *target*, *labels* are the servers to be listed, *known* is what is remembered
-    of items, *own* are the items of the request's own input and *before* those of the turns that it continues."""
+    of items, *own* are the items of the request's own input and *before* those of the turns that it continues. *files*
+    are those that they name, as far as the host has read them."""
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Work:
         known: dict[str, Remembered],
         own: Sequence[Any],
         before: Sequence[Json],
+        files: Found,
     ) -> None:
         self.toolbox = toolbox
         self.job = job
@@ -52,6 +55,7 @@ class Work:
         self.known = known
         self.own = own
         self.before = before
+        self.files = files
         self.body = chain[0].body
         self.id = job.response_id or "resp_" + secrets.token_hex(24)
         self.until = job.started + longest(target, job)
@@ -70,7 +74,7 @@ class Work:
         self.ledger = Ledger(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
         self.rewriter = Rewriter(self.emitter, self.ledger, self._container)
         self.reader = TranslatedReader(self.rewriter, self.emitter, job.setup.limits, self.secrets)
-        self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace) if job.stream else None
+        self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace, self._cancel) if job.stream else None
         self.begun = anyio.Event()
         """Set once there is something to be read of the stream."""
         self._containers: dict[str, str] = {}
@@ -85,6 +89,15 @@ class Work:
             if events:
                 self.begun.set()
             await self.outlet.give(events, last=last)
+
+    def _cancel(self) -> bool:
+        """The client has left: the response ends with what was finished, if a tool has run."""
+        if not self.ran or self.emitter.terminal is not None:
+            return False
+        usage = self.rewriter.usage
+        self.emitter.usage(usage, usage)
+        self.emitter.cancel()
+        return True
 
     def redacted(self, text: str) -> str:
         """*text* as observers may have it: without the credentials of the declarations."""

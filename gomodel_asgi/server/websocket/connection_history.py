@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -254,9 +254,9 @@ class ConnectionState:
             target = replace(target, fallbacks=())
         return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
 
-    async def asked(self, job: Job, target: Target) -> Reply:
+    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         """See `exchange.job.State`."""
-        return await self.gateways.asked(job, target)
+        return self.gateways.asked(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """See `exchange.job.State`; what goes on from the connection's own memory is the connection's affair."""
@@ -275,11 +275,13 @@ class ConnectionState:
             return
         job, target = self.answered
         provider = provider_of(target, job)
-        if self._kept_elsewhere(target, provider):
+        if self._kept_elsewhere(target, provider, reply.told is not None):
             return
         account = account_of(provider, _key(target))
         chunks: tuple[Chunk, ...] | None = None
-        if not provider.websocket:
+        if reply.told is not None:
+            output = _as_told(reply.told(), output)
+        if not provider.websocket or reply.told is not None:
             earlier = self.earlier.chunks or () if self.earlier is not None else ()
             type = provider.type or provider.name
             own = Chunk(own_items(job.request.envelope), account, type)
@@ -297,12 +299,20 @@ class ConnectionState:
             job.warn([NOT_OWN])
         return own
 
-    def _kept_elsewhere(self, target: Target, provider: Provider) -> bool:
+    def _kept_elsewhere(self, target: Target, provider: Provider, told: bool) -> bool:
+        """Whether the gateway, or the upstream where no tools of the host's have *told* it anything, keeps it."""
         if self.earlier is not None or not self.create.generate:
             return False
         asked = bytes(self.create.envelope.members.get("store", b"null")) != b"false"
         stores = (target.params or {}).get("store", asked)
-        return stores is not False and (provider.keeps_state or self.has_store)
+        return stores is not False and ((provider.keeps_state and not told) or self.has_store)
+
+
+def _as_told(told: bytes, output: Iterable[bytes]) -> list[bytes]:
+    """The items of *output*, those of the host's tools as the model had them."""
+    from ...emulation.tools.memory import told_again_from
+
+    return told_again_from(told, output)
 
 
 def job_without_previous(job: Job) -> Job:

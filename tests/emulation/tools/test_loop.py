@@ -8,10 +8,12 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Limits, Timeouts, tools
+from gomodel_asgi import Limits, Target, Timeouts, tools
+from gomodel_asgi.dialects.gemini.contents import ANY_SIGNATURE
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.testing import Answer, ToolCall
+from gomodel_asgi.testing import Answer, Reply, ToolCall
 from gomodel_asgi.testing.faults import Cut, Status
+from tests.support.lab import ONCE
 
 from .hosting import (
     CLIENTS,
@@ -353,6 +355,17 @@ async def test_a_large_result_is_cut_with_a_note(hosting: Hosting) -> None:
     assert len(output) < 1100 and output.endswith("end") and "characters were left out" in output
 
 
+async def test_half_a_character_in_a_result_breaks_nothing(hosting: Hosting) -> None:
+    def odd(call: tools.Call) -> list[tools.Page]:
+        return [tools.Page("https://example.com/a", "A \ud800", "B \udfff")]
+
+    house = hosting(tools.web_search(odd))
+    house.fake.script(calls(call("web_search", query="a")), Answer(text="See [A](https://example.com/a)."))
+    response = await house.ask({"input": "Weather?", "tools": [WEB]})
+    assert response["output"][-1]["content"][0]["annotations"][0]["title"] == "A ?"
+    assert "B ?" in house.outputs()[0]
+
+
 async def test_no_more_is_told_than_a_response_may_hold(hosting: Hosting) -> None:
     limits = Limits(tool_result=600, tool_bytes=1000)
     house = hosting(tools.web_search(lambda call: "a" * 5000), limits=limits)
@@ -514,9 +527,108 @@ async def test_inner_rounds_keep_nothing_at_the_upstream(hosting: Hosting) -> No
     response = await house.ask({"input": "Hi", "tools": [WEB], "max_tool_calls": 3})
     assert [body["store"] for body in house.sent] == [False, False]
     assert all("max_tool_calls" not in body for body in house.sent)
-    assert all("reasoning.encrypted_content" in body["include"] for body in house.sent)
     assert response["store"] is True and response["max_tool_calls"] == 3
     house.fake.script(Answer(text="Again."))
     second = await house.ask({"input": "And?", "previous_response_id": response["id"], "tools": [WEB]})
     assert text_of(second) == "Again." and "previous_response_id" not in house.sent[-1]
     assert "Found for a" in house.outputs()[0]
+
+
+async def test_a_round_at_the_border_falls_back_where_nothing_is_bound(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    other = hosting(dialect="anthropic")
+    first = Target(house.provider, fallbacks=[Target(other.provider, model="claude-sonnet-4-5")])
+    both = hosting(*ALL, policy=lambda request: first, retries=ONCE)
+    house.fake.script(calls(call("web_search", query="a")))
+    house.fake.fail_next(Status(503))
+    other.fake.script(Answer(text="Done."))
+    response = await both.ask({"input": "Weather?", "tools": [WEB]})
+    assert text_of(response) == "Done." and "Found for a" in other.outputs()[0]
+
+
+async def test_a_round_that_is_bound_to_its_model_falls_back_nowhere(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="anthropic")
+    other = hosting()
+    first = Target(house.provider, fallbacks=[Target(other.provider)])
+    both = hosting(*ALL, dialect="anthropic", policy=lambda request: first, retries=ONCE)
+    house.fake.script(calls(call("web_search", query="a"), reasoning="Hm."))
+    house.fake.fail_next(Status(503))
+    body = {"input": "Weather?", "tools": [WEB], "reasoning": {"effort": "low"}}
+    response = await both.ask(body)
+    assert response["status"] == "failed" and other.sent == []
+
+
+async def test_a_budget_is_kept_beside_thinking_in_every_round(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="anthropic")
+    said = " ".join(["word"] * 300)
+    house.fake.script(calls(call("web_search", query="a"), text=said), Answer(text="Done."))
+    body = {"input": "Weather?", "tools": [WEB], "reasoning": {"effort": "medium"}, "max_output_tokens": 1500}
+    assert (await house.ask(body))["status"] == "completed"
+    for sent in house.sent:
+        assert sent.get("thinking", {}).get("budget_tokens", 0) < sent["max_tokens"]
+
+
+async def test_a_geminis_signature_stays_on_its_call_in_every_round(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="gemini")
+    house.fake.script(calls(call("web_search", query="a"), reasoning="Hm."), Answer(text="Done."))
+    first = await house.ask({"input": "Weather?", "tools": [WEB]})
+    await house.ask({"input": "And?", "tools": [WEB], "previous_response_id": first["id"]})
+    for sent in house.sent[1:]:
+        parts = [part for one in sent["contents"] for part in one["parts"] if "functionCall" in part]
+        assert [part["thoughtSignature"] not in ("", ANY_SIGNATURE) for part in parts] == [True]
+
+
+async def test_reasoning_whose_call_the_client_has_not_seen_is_not_replayed_alone(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="responses")
+    body = {"input": "Weather?", "tools": [WEB], "reasoning": {"effort": "low"}}
+    house.fake.script(calls(call("made_up"), reasoning="Hm."), Answer(text="Done.", reasoning="So."))
+    first = await house.ask(body)
+    await house.ask({**body, "input": "And?", "previous_response_id": first["id"]})
+    kinds = [item["type"] for item in house.sent[-1]["input"]]
+    assert kinds == ["message", "reasoning", "message", "message"]
+
+
+async def test_an_item_that_is_in_the_history_already_is_told_once(hosting: Hosting, dialect: str) -> None:
+    house = hosting(*ALL, dialect=dialect)
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    first = await house.ask({"input": "Weather?", "tools": [WEB]})
+    again = [item_of(first, "web_search_call"), {"role": "user", "content": "And?"}]
+    await house.ask({"input": again, "previous_response_id": first["id"], "tools": [WEB]})
+    assert len(house.outputs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({}, False),
+        ({"reasoning": {"effort": "low"}}, True),
+        ({"model": "gpt-5.1"}, True),
+        ({"model": "o4-mini"}, True),
+        ({"model": "gpt-4.1"}, False),
+        ({"model": "gpt-5-chat-latest"}, False),
+        ({"model": "gpt-4.1", "include": ["reasoning.encrypted_content"]}, True),
+    ],
+)
+async def test_reasoning_is_asked_for_in_a_form_that_can_be_sent_back_where_there_is_some(
+    hosting: Hosting, more: Json, asked: bool
+) -> None:
+    house = hosting(*ALL, dialect="responses")
+    await house.ask({"input": "Hi", "tools": [WEB], **more})
+    assert ("reasoning.encrypted_content" in house.sent[0].get("include", [])) is asked
+
+
+async def test_reasoning_that_nobody_could_look_up_is_not_sent_back(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="responses", provider={"stateful": True})
+    item = {"type": "reasoning", "id": "rs_1", "summary": []}
+    called = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "web_search", "arguments": '{"query":"a"}'}
+    answer = {"id": "resp_1", "object": "response", "status": "completed", "output": [item, called]}
+    house.fake.script(Reply(answer), Answer(text="Done."), Answer(text="Yes."))
+    first = await house.ask({"input": "Hi", "tools": [WEB]})
+    sent = house.sent[1]["input"]
+    assert [one["type"] for one in sent] == ["message", "function_call", "function_call_output"] and "id" not in sent[1]
+    await house.ask({"input": "And?", "previous_response_id": first["id"], "tools": [WEB]})
+    assert "reasoning" not in [one["type"] for one in house.sent[2]["input"]]
+    house.fake.script(Answer(text="Referred."))
+    references = [{"type": "item_reference", "id": item["id"]} for item in first["output"] if item["type"] == "message"]
+    await house.ask({"input": [*references, {"role": "user", "content": "So?"}], "tools": [WEB]})
+    assert "item_reference" not in [one.get("type") for one in house.sent[3]["input"]]

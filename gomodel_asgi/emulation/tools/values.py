@@ -1,0 +1,74 @@
+"""Values of hosts and servers, as a model and a client may have them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...tools import File, Image
+from .source import Json
+
+MOST_DESCRIBED = 4096
+"""Characters of what a server says about itself or a tool."""
+
+
+def plain(text: str) -> str:
+    """*text* of a server's that a model is to read: not too long, without control and invisible characters."""
+    kept = (char for char in text[:MOST_DESCRIBED] if char in "\n\t" or char.isprintable())
+    return "".join(kept)
+
+
+def normal_schema(schema: Any) -> Json:
+    """*schema* as the schema of an object, which every upstream takes."""
+    if not isinstance(schema, dict):
+        return {"type": "object", "properties": {}}
+    kept = {name: value for name, value in schema.items() if name != "$schema"}
+    properties = kept.get("properties")
+    return kept | {"type": "object", "properties": properties if isinstance(properties, dict) else {}}
+
+
+def sound(value: Any) -> Any:
+    """*value* as JSON can hold it: half a surrogate pair, which a host's function may have in a text, is none."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {sound(name): sound(member) for name, member in value.items()}
+    return [sound(member) for member in value] if isinstance(value, list) else value
+
+
+def data_url(image: Image) -> str:
+    """*image* as a `data:` URL."""
+    kind = "svg+xml" if image.format == "svg" else image.format
+    return f"data:image/{kind};base64,{base64_of(image.data)}"
+
+
+def base64_of(data: bytes) -> str:
+    """*data* in base64, as text."""
+    return b64encode(data).decode("ascii")
+
+
+def file_id(file: File) -> str:
+    """The id of *file*; one that has none gets one of its name."""
+    return file.file_id or f"cfile_{file.filename}"
+
+
+def image_error(text: str) -> Json:
+    """The `error` of an image that was not drawn (openai 3.54.0, `ImageGenerationCall.error`)."""
+    return {
+        "type": "image_generation_error", "code": "image_generation_failed", "message": text, "param": None,
+        "moderation_details": None,
+    }  # fmt: skip
+
+
+def all_of(result: Any, kind: Callable[..., Any], name: str) -> tuple[Any, ...]:
+    """*result* as those that the host's function was to give.
+
+    :raises TypeError: it is something else.
+    """
+    if not isinstance(result, Sequence) or isinstance(result, str | bytes):
+        raise TypeError(f"a list of {name} or text was expected, not {type(result).__name__}")
+    for one in result:
+        if not isinstance(one, kind):  # type: ignore[arg-type]
+            raise TypeError(f"a list of {name} was expected, with a {type(one).__name__} in it")
+    return tuple(result)
