@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -171,8 +172,12 @@ async def answer_of(
 
     :raises GatewayError: it refused, failed, or took too long.
     """
+    # The function gets an envelope of its own: whatever it does to it, what is sent stays as it came, and a plain
+    # policy that has overrun shares nothing with the request that goes on.
+    envelope = job.request.envelope
+    request = replace(job.request, envelope=replace(envelope, members=envelope.members.copy(), parsed=None))
     try:
-        answer = await within(job.setup.timeouts.policy, function(job.request.for_host()))
+        answer = await within(job.setup.timeouts.policy, function(request))
         if not isinstance(answer, kind):
             raise TypeError(f"The policy returned {type(answer).__name__}, not a {kind.__name__}.")
         return answer

@@ -46,7 +46,7 @@ BESIDE = {
     ("__main__", "cli"),
     ("tasks", "deadline"),
 }
-DEEPEST = 35
+DEEPEST = 32
 
 
 def name_of(path: Path) -> str:

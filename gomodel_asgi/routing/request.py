@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
@@ -136,11 +136,6 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
     previous: PreviousResponse | None = None
     connection: object | None = None
     health_of: Callable[[str | Provider, str | None], ProviderHealth] | None = None
-
-    def for_host(self) -> RoutingRequest:
-        """The same request over an envelope of its own: whatever is done to it, what is sent stays as it came, and a
-        plain policy that has overrun shares nothing with the request that goes on."""
-        return replace(self, envelope=self.envelope.copied())
 
     def __repr__(self) -> str:
         return f"<RoutingRequest {self.operation} model={self.model!r} provider={self.provider!r}>"

@@ -207,10 +207,6 @@ class Envelope(msgspec.Struct, eq=False):
         """The body of a request that has none."""
         return cls(b"", {})
 
-    def copied(self) -> Envelope:
-        """The same, with nothing in common with this one that can be changed."""
-        return structs.replace(self, members=self.members.copy(), parsed=None)
-
     def with_members(self, members: Members) -> Envelope:
         """The same request with other *members*; what routing has read of it stays."""
         new = (value for name, value in members.items() if value is not self.members.get(name))

@@ -267,12 +267,17 @@ async def test_what_goes_around_the_methods_changes_nothing_of_what_is_sent_eith
     assert await sent(upstreams, dialect, spoiling) == due
 
 
-def test_a_body_is_copied_only_when_it_is_touched() -> None:
-    envelope = Envelope.parse(json.dumps(BODY).encode())
-    copied = envelope.copied()
+async def test_a_body_is_parsed_only_for_a_policy_that_touches_it(upstreams: dict[str, FakeProvider]) -> None:
+    seen: list[RoutingRequest] = []
 
-    assert copied.parsed is None and copied.raw is envelope.raw
-    assert copied.members == envelope.members and copied.members is not envelope.members
+    def policy(request: RoutingRequest) -> Target:
+        seen.append(request)
+        return Target("up")
+
+    await sent(upstreams, "responses", policy)
+    assert seen[0].envelope.parsed is None
+    assert seen[0].body["model"]
+    assert seen[0].envelope.parsed is not None
 
 
 def test_a_payload_cannot_be_assigned_to() -> None:
