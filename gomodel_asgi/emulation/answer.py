@@ -79,6 +79,7 @@ class GatewayState:
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked)
         self.tools = _host_tools([*tools], files, self.records, self.tasks)
         """None where the host runs no hosted tools: then nothing of them is imported."""
+        self.recorder.keeps_all = self.tools is not None
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""

@@ -83,6 +83,8 @@ class Recorder:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
+        self.keeps_all = False
+        """Whether what native upstreams say is kept in any case: where a later turn may have to be told here."""
 
     async def learn(self, job: Job, reply: Reply) -> None:
         """Attend to *reply*: what it tells is kept by the time the client has all of it."""
@@ -94,7 +96,8 @@ class Recorder:
             return await self._learn_names(job, reply, candidate)
         held = not candidate.provider.keeps_state or reply.told is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
-        kept = held or job.setup.registry.only is None or getattr(job.request.previous, "held", False)
+        kept = held or self.keeps_all or job.setup.registry.only is None
+        kept = kept or getattr(job.request.previous, "held", False)
         placed = candidate.dialect is None and (kept or job.request.tenant is not None)
         tenant = job.request.tenant
         recording = Recording(self, job, candidate, tenant, account, held, kept, placed, reply.told)

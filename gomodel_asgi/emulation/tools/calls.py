@@ -22,7 +22,7 @@ from .memory import Remembered
 from .plan import Shown
 from .rounds import HostedCall, Round
 from .source import Json, Outcome, unreachable
-from .values import data_url, sound
+from .values import data_url, mended, sound
 from .work import Work
 
 LATE = "The tool took too long."
@@ -140,6 +140,7 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
     except InvalidRequest as error:
         refusal = f"Not run: {error.message}"
     if refusal is None:
+        given = given if shown.listed is None else mended(given, shown.listed.input_schema)
         return Running(work, call, shown, given)
     work.rewriter.started(call)
     told = shown.family.failed(work.rewriter.asked(call, arguments or {}, work.included), refusal)

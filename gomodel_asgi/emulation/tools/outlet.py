@@ -104,9 +104,8 @@ class Outlet:
         """See `Stream.aclose`."""
         before_end, self.before_end = self.before_end, None
         self.ended = True
-        was_under_way = self.task is not None and not self.over
         await self._stopped()
-        if was_under_way and before_end is not None and self.cancelled():
+        if before_end is not None and (self.reader.terminal is not None or self.cancelled()):
             with anyio.move_on_after(FAREWELL, shield=True):
                 await before_end()
         self._told_over()

@@ -86,6 +86,8 @@ class Plan:
     left_out: tuple[str, ...] = ()
     functions: frozenset[str] | None = frozenset()
     include: tuple[str, ...] = ()
+    limits: bool = False
+    """Whether the upstream too runs tools, and is to be told of `max_tool_calls`."""
     wants: bool = True
     """Whether anything of the request is the host's; else the upstream gets it as it is."""
 
@@ -96,8 +98,8 @@ class Plan:
         choice = NONE if last else self.choice if round == 0 else self.later
         return {
             "tools": [*self.tools] or None, "tool_choice": choice if self.tools else None,
-            "include": [*self.include] or None, "max_tool_calls": None, "store": False,
-            **({"metadata": None} if round else {}),
+            "include": [*self.include] or None, "store": False,
+            **({} if self.limits else {"max_tool_calls": None}), **({"metadata": None} if round else {}),
         }  # fmt: skip
 
 
@@ -168,6 +170,7 @@ def plan(
         tuple(f"{one.path}.external_web_access" for one in unwanted),
         functions,
         tuple(include),
+        limits=upstream.native and any(one.path not in gone for one in declared),
     )
 
 

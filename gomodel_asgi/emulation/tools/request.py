@@ -21,7 +21,7 @@ from .toolbox import Toolbox
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
 """What an input holds that may bring items of ours along."""
 MEMBERS = (
-    "tools", "tool_choice", "include", "input", "reasoning", "max_tool_calls", "max_output_tokens",
+    "tool_choice", "include", "input", "reasoning", "max_tool_calls", "max_output_tokens",
     "parallel_tool_calls",
 )  # fmt: skip
 """What of a request the loop looks at."""
@@ -45,13 +45,18 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
     :raises InvalidRequest: a declaration is malformed.
     :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
     """
-    envelope, found = job.request.envelope, []
-    given = envelope.values(MEMBERS)
-    for one in target.chain():
+    envelope, chain = job.request.envelope, target.chain()
+    given = envelope.values(("tools",))
+    tools = [(one.params or {}).get("tools", given.get("tools")) for one in chain]
+    declared = [read_declarations(own, one.tools, toolbox.public) for own, one in zip(tools, chain, strict=True)]
+    for each in declared:
+        _check_added(each, toolbox)
+    if any(declared):  # mostly there is nothing of ours, and the input may be long
+        given |= envelope.values(MEMBERS)
+    found = []
+    for one, each in zip(chain, declared, strict=True):
         body = {name: value for name, value in {**given, **(one.params or {})}.items() if value is not None}
-        declared = read_declarations(body.get("tools"), one.tools, toolbox.public)
-        _check_added(declared, toolbox)
-        found.append(Candidate(one, body, declared, upstream_of(one, provider_of(one, job), job)))
+        found.append(Candidate(one, body, each, upstream_of(one, provider_of(one, job), job)))
     return found
 
 

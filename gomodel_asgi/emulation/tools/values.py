@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...tools import File, Image
+from ...wire.json_scan import tree
 from .source import Json
 
 MOST_DESCRIBED = 4096
@@ -26,6 +27,27 @@ def normal_schema(schema: Any) -> Json:
     kept = {name: value for name, value in schema.items() if name != "$schema"}
     properties = kept.get("properties")
     return kept | {"type": "object", "properties": properties if isinstance(properties, dict) else {}}
+
+
+def mended(arguments: Json, schema: Json) -> Json:
+    """*arguments* with those members that *schema* says are objects or lists, and that a model has written as text of
+    such (Gemini does), as what they are."""
+    properties = schema.get("properties")
+    return {
+        name: _mended(value, properties.get(name)) if isinstance(value, str) and isinstance(properties, dict) else value
+        for name, value in arguments.items()
+    }
+
+
+def _mended(text: str, schema: Any) -> Any:
+    kind = {"object": dict, "array": list}.get(str(schema.get("type"))) if isinstance(schema, dict) else None
+    if kind is None:
+        return text
+    try:
+        value = tree(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, kind) else text
 
 
 def sound(value: Any) -> Any:

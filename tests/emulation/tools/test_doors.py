@@ -355,3 +355,14 @@ async def test_a_function_sees_the_context_of_its_request(hosting: Hosting) -> N
         house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
         await house.ask({"input": "Weather?", "tools": [WEB], "stream": stream})
     assert seen == ["acme", "acme"]
+
+
+async def test_what_ended_before_its_client_had_read_it_is_kept(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    async with await house.gateway.respond({"model": "m", "input": "Hi", "tools": [WEB], "stream": True}) as reply:
+        stream: Any = reply.stream
+        await reply.next()
+        await until(lambda: stream.over)
+        id = stream.reader.response_id
+    assert (await get(house, f"/v1/responses/{id}"))["status"] == "completed"

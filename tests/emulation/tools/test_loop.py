@@ -632,3 +632,10 @@ async def test_reasoning_that_nobody_could_look_up_is_not_sent_back(hosting: Hos
     references = [{"type": "item_reference", "id": item["id"]} for item in first["output"] if item["type"] == "message"]
     await house.ask({"input": [*references, {"role": "user", "content": "So?"}], "tools": [WEB]})
     assert "item_reference" not in [one.get("type") for one in house.sent[3]["input"]]
+
+
+async def test_an_upstream_that_runs_tools_too_is_held_to_the_limit(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="responses", provider={"hosted_tools": ["file_search"]})
+    for declared, told in (([WEB], False), ([WEB, FILES], True)):
+        await house.ask({"input": "Hi", "tools": declared, "max_tool_calls": 2})
+        assert ("max_tool_calls" in house.sent[-1]) is told

@@ -100,6 +100,17 @@ async def test_a_name_that_no_upstream_takes_is_mapped_and_mapped_back(hosting: 
     assert item_of(response, "mcp_call")["name"] == long
 
 
+async def test_an_object_that_a_model_has_written_as_text_is_one(hosting: Hosting) -> None:
+    def note(lines: list[str], about: dict[str, int], text: str) -> list[Any]:
+        """Keep a note."""
+        return [lines, about, text]
+
+    house = hosting(tools.mcp({"crm": [note]}))
+    house.fake.script(calls(call("note", lines='["a"]', about='{"b": 1}', text='["c"]')), Answer(text="Done."))
+    response = await house.ask({"input": "Hi", "tools": [CRM]})
+    assert json.loads(item_of(response, "mcp_call")["output"]) == [["a"], {"b": 1}, '["c"]']
+
+
 async def test_a_builtin_only_request_shows_no_list(hosting: Hosting) -> None:
     house = hosting(tools.mcp({"crm": [lookup]}), tools.web_search(search))
     response = await house.ask({"input": "Hi", "tools": [WEB]})

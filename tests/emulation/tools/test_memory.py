@@ -130,3 +130,13 @@ async def test_a_hosted_item_of_another_provider_never_refuses_a_request(hosting
     ]
     await house.ask({"input": [*items, {"role": "user", "content": "Hi"}], "tools": [WEB]})
     assert len(house.sent) == 1
+
+
+async def test_a_turn_without_tools_is_told_to_a_native_upstream_once_tools_have_run(hosting: Hosting) -> None:
+    house = hosting(*ALL, dialect="responses", provider={"stateful": True})
+    plain = await house.ask({"input": "My name is Ada."})
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    second = await house.ask({"input": "Weather?", "tools": [WEB], "previous_response_id": plain["id"]})
+    third = await house.ask({"input": "Who am I?", "previous_response_id": second["id"]})
+    assert third["status"] == "completed"
+    assert "My name is Ada." in str(house.sent[-1]) and "Found for rome" in house.outputs()[0]
