@@ -31,13 +31,15 @@ from ..seams.transport import Headers, Transport, UpstreamReply, UpstreamRequest
 from ..settings import CLOSED, MIB
 from ..version import __version__
 from ..wire.redaction import redactor_of
-from ..wire.sse import Framer
+from ..wire.sse import Framer, split
 
 STAND_IN = "http://server.invalid/"
 """What the SDK takes for the server's URL (RFC 6761: no such name is ever found)."""
 MOST_REPLY = 4 * MIB
 """Bytes of one reply, all events of a stream together. The SDK bounds the events of a stream alone, and 4 MiB are what
 a response may tell the model of its tools in all."""
+MOST_EVENTS = 1000
+"""Of one stream. Nobody here asks for progress or logs, and the SDK takes a quarter of a millisecond for each."""
 MOST_REDIRECTS = 3
 UNASKED = 2.0
 """Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
@@ -255,7 +257,7 @@ class Events(httpx2.AsyncByteStream):
         self.redacted = redacted
         self.current = current
         self.framer = Framer(buffer=MOST_REPLY, limit=MOST_REPLY)
-        self.size = 0
+        self.size = self.events = 0
         self.over = False
 
     def __aiter__(self) -> Events:
@@ -279,7 +281,11 @@ class Events(httpx2.AsyncByteStream):
         self.size += len(data)
         if self.size > MOST_REPLY:
             raise _too_large()
-        return self.framer.feed(data) if data else bytes(self.framer.pending)
+        events = self.framer.feed(data) if data else bytes(self.framer.pending)
+        self.events += sum(1 for _ in split(events))
+        if self.events > MOST_EVENTS:
+            raise Broken(502, f"The server's reply is a stream of more than {MOST_EVENTS} events.")
+        return events
 
     def _fail(self, failure: Failure) -> None:
         self.over = True

@@ -186,6 +186,7 @@ class Raw:
         self.handlers = {"initialize": INITIALIZED, "tools/list": {"tools": []}}
         self.handlers |= {name.replace("_", "/"): handler for name, handler in handlers.items()}
         self.asked: list[str] = []
+        self.capabilities: Any = None
         self.paths: list[str] = []
         self.heads: list[dict[str, str]] = []
 
@@ -200,6 +201,8 @@ class Raw:
         message = json.loads(await request.body() or b"{}")
         method = message.get("method", request.method)
         self.asked.append(method)
+        if method == "initialize":
+            self.capabilities = message["params"]["capabilities"]
         if "id" not in message and method != "DELETE":
             return Response(status_code=202)
         handler = self.handlers.get(method)
@@ -210,7 +213,7 @@ class Raw:
             result = await result
         if isinstance(result, Response):
             return result
-        headers = {"mcp-session-id": "canary-session"} if method == "initialize" and self.handlers.get("DELETE") else {}
+        headers = {"mcp-session-id": "session-1"} if method == "initialize" and self.handlers.get("DELETE") else {}
         return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=headers)
 
 

@@ -31,7 +31,7 @@ def within(key: str, part: Any) -> dict[str, Any]:
 DEEP: Any = {"type": "string"}
 for _ in range(DEEPEST + 1):
     DEEP = {"items": DEEP}
-WIDE = {"properties": {f"p{number}": {} for number in range(MOST_NODES + 1)}}
+WIDE: dict[str, Any] = {"properties": {f"p{number}": {} for number in range(MOST_NODES + 1)}}
 EITHER = {"type": "object", "properties": {"a": {}, "b": {}}}
 NESTED: Any = []
 for _ in range(5000):

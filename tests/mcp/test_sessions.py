@@ -38,7 +38,7 @@ class Stand:
 
 @pytest.fixture(params=["in-process", "json", "stream", "stateless"])
 def served(request: pytest.FixtureRequest, serve: Served) -> Stand:
-    """Served before an event loop of the test's runs: uvicorn does not start beside a trio that does."""
+    """Made outside of any event loop: an app of the SDK that is made on trio does not run on uvicorn's."""
     return Stand(request.param, serve)
 
 
