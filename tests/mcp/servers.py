@@ -24,6 +24,7 @@ from gomodel_asgi.routing.registry import Registry
 from gomodel_asgi.routing.request import RoutingRequest
 from gomodel_asgi.seams.transport import Transport
 from gomodel_asgi.wire.json_body import Envelope
+from tests.transport.upstream import Peer, reply
 
 LONG = 30.0
 """Seconds: never reached by a test that passes."""
@@ -31,6 +32,7 @@ TOOLS, PAGE = 200, 30
 PIXEL = b"\x89PNG pixel"
 OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
 SPECIAL = ("echo", "fails", "raises", "slow", "structured", "image", "asks")
+DONE = {"content": [{"type": "text", "text": "done"}]}
 HEADERS = {"authorization": "Bearer canary-host-token"}
 
 
@@ -231,3 +233,41 @@ def error_of(message: dict[str, Any], code: int, text: str) -> dict[str, Any]:
 def tool(name: str, schema: Any = None, **members: Any) -> dict[str, Any]:
     """A tool as it stands in a raw list."""
     return {"name": name, "inputSchema": OBJECT if schema is None else schema, **members}
+
+
+def result_of(message: dict[str, Any], result: Any = DONE) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+# One by hand, on plain sockets...
+
+
+def by_hand(end: Callable[[Peer], object] | None = None, *, seen: list[bytes] | None = None, keep: bool = True) -> Any:
+    """The script of a server with one tool, `t`. A call is left to *end* where there is one, which ends the connection;
+    without *keep* every reply does. *seen* gets all requests."""
+
+    def script(peer: Peer) -> None:
+        while (request := peer.request()) is not None:
+            if seen is not None:
+                seen.append(request)
+            message = json.loads(request.partition(b"\r\n\r\n")[2] or b"{}")
+            if end is not None and message.get("method") == "tools/call":
+                end(peer)
+                return
+            peer.send(answer_of(message, () if keep else (b"connection: close",)))
+            if not keep:
+                return
+
+    return script
+
+
+RESULTS = {"initialize": INITIALIZED, "tools/list": {"tools": [tool("t")]}, "tools/call": DONE}
+
+
+def answer_of(message: dict[str, Any], headers: tuple[bytes, ...]) -> bytes:
+    if message.get("method") == "server/discover":
+        return reply(b"", *headers, status=b"404 Not Found")
+    if "id" not in message:
+        return reply(b"", *headers, status=b"202 Accepted")
+    body = json.dumps(result_of(message, RESULTS[message["method"]])).encode()
+    return reply(body, b"content-type: application/json", *headers)

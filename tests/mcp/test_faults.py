@@ -15,15 +15,14 @@ from gomodel_asgi.emulation.tools.source import Json, Listed, Outcome, Unlisted
 from gomodel_asgi.transport.default import DefaultTransport
 from gomodel_asgi.transport.mcp_http import MOST_REPLY
 from tests.serving import Served
-from tests.transport.upstream import Peer, Upstream, reply
+from tests.transport.upstream import Upstream
 
-from .servers import HEADERS, INITIALIZED, OBJECT, Notes, Raw, call_of, error_of, opened, tool
+from .servers import DONE, HEADERS, OBJECT, Notes, Raw, by_hand, call_of, error_of, opened, result_of, tool
 
 # The generator in which the SDK reads a stream of events is one that it leaves unfinished; trio reports that.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 METADATA = "http://169.254.169.254/latest/meta-data"
-DONE = {"content": [{"type": "text", "text": "done"}]}
 
 
 class Bench:
@@ -83,10 +82,6 @@ def stream(*events: dict[str, Any] | bytes) -> Response:
     """A stream of server-sent events."""
     pieces = [one if isinstance(one, bytes) else b"data: %s\n\n" % json.dumps(one).encode() for one in events]
     return StreamingResponse(iter(pieces), media_type="text/event-stream")
-
-
-def result_of(message: dict[str, Any], result: Any = DONE) -> dict[str, Any]:
-    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
 
 
 NOTIFICATION = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}
@@ -334,29 +329,6 @@ def upstream() -> Iterator[list[Upstream]]:
         assert one.errors == []
 
 
-def answered(body: dict[str, Any], result: Any) -> bytes:
-    return reply(json.dumps(result_of(body, result)).encode(), b"content-type: application/json")
-
-
-def script_of(end: Any) -> Any:
-    """A server by hand, which answers all but a call; with that *end* is left alone."""
-
-    def script(peer: Peer) -> None:
-        while (request := peer.request()) is not None:
-            message = json.loads(request.partition(b"\r\n\r\n")[2] or b"{}")
-            if message.get("method") == "tools/call":
-                end(peer)
-                return
-            if message.get("method") == "server/discover":
-                peer.send(reply(b"", status=b"404 Not Found"))
-            elif "id" not in message:
-                peer.send(reply(b"", status=b"202 Accepted"))
-            else:
-                peer.send(answered(message, INITIALIZED if message["method"] == "initialize" else {"tools": []}))
-
-    return script
-
-
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: 1000\r\n\r\n"
 ENDS = {
     "at once": lambda peer: None,
@@ -372,7 +344,7 @@ ENDS = {
 async def test_a_server_that_dies_in_a_call_costs_that_call_alone(
     bench: Bench, upstream: list[Upstream], end: Any
 ) -> None:
-    upstream.append(Upstream(script_of(end)))
+    upstream.append(Upstream(by_hand(end)))
     bench.url = f"http://127.0.0.1:{upstream[0].port}/mcp"
 
     assert (await bench.error())["type"] == "http_error"
@@ -380,7 +352,7 @@ async def test_a_server_that_dies_in_a_call_costs_that_call_alone(
 
 async def test_a_call_is_never_sent_twice(bench: Bench, upstream: list[Upstream]) -> None:
     calls: list[int] = []
-    upstream.append(Upstream(script_of(lambda peer: calls.append(peer.number))))
+    upstream.append(Upstream(by_hand(lambda peer: calls.append(peer.number))))
     bench.url = f"http://127.0.0.1:{upstream[0].port}/mcp"
 
     await bench.error()
