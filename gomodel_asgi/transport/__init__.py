@@ -4,6 +4,7 @@
     head, addresses     no I/O: request heads, which addresses are public
     http11/             our own HTTP/1.1, for asyncio
     httpx_transport     a transport of httpx or httpx2, for the rest: trio, proxies, HTTP/2
+    mcp_http            a client of httpx2 for the mcp SDK, which goes through any of these
 
 The transports, and the libraries below them, are imported when they are first asked for.
 """

@@ -48,7 +48,10 @@ OWN = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"cookie", b"user-agent"}
 )
 """Headers of httpx2 that do not go out: the Transport has its own, and cookies are not kept."""
-KEPT = (b"content-type", b"mcp-session-id")
+SESSION = b"mcp-session-id"
+STAND_IN_SESSION = b"kept-elsewhere"
+"""What the SDK, which logs it, takes for the session's id: whoever knows that may speak in the session."""
+KEPT = (b"content-type", SESSION)
 """Headers of a reply that the SDK reads. None else passes: no cookie, no redirect, no content coding."""
 REDIRECTS = (301, 302, 303, 307, 308)
 SAME_METHOD = (307, 308)
@@ -138,12 +141,13 @@ class ErrorReply(msgspec.Struct):
 
 
 class Through(httpx2.AsyncBaseTransport):
-    """See above. *target* changes where the server redirects within itself."""
+    """See above. *target* changes where the server redirects within itself, *session* is the id that it gave."""
 
     def __init__(self, place: Place, transport: Transport) -> None:
         self.place = place
         self.transport = transport
         self.target = place.target
+        self.session = b""
         self.redactor = redactor_of(place.secrets)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -168,13 +172,13 @@ class Through(httpx2.AsyncBaseTransport):
     ) -> httpx2.Response:
         reply = await self._open(request, body, message, current)
         if reply.status == 200 and _content_type(reply) == b"text/event-stream":
-            return httpx2.Response(200, headers=_kept(reply), stream=Events(reply, self.redactor.of, current))
+            return httpx2.Response(200, headers=self._kept(reply), stream=Events(reply, self.redactor.of, current))
         data = self.redactor.of(await _whole(reply, current))
         if reply.status >= 300:
             self._judge(reply, data, current)
         elif message.expects_reply and _content_type(reply) != b"application/json":
             raise Broken(502, "The server's reply is neither JSON nor a stream of events.")
-        return httpx2.Response(reply.status, headers=_kept(reply), content=data)
+        return httpx2.Response(reply.status, headers=self._kept(reply), content=data)
 
     def _judge(self, reply: UpstreamReply, data: bytes, current: Asking) -> None:
         """A status other than of success: the SDK reads a JSON-RPC error where there is one, and we the status where
@@ -217,6 +221,11 @@ class Through(httpx2.AsyncBaseTransport):
             raise Broken(reply.status, "The server redirects to another place, which is not followed.")
         return target
 
+    def _kept(self, reply: UpstreamReply) -> Headers:
+        kept = [(name, value) for name, value in reply.headers if name in KEPT]
+        self.session = next((value for name, value in kept if name == SESSION), self.session)
+        return [(name, STAND_IN_SESSION if name == SESSION else value) for name, value in kept]
+
     async def _sent(self, request: httpx2.Request, body: bytes, message: Message, current: Asking) -> UpstreamReply:
         try:
             return await self.transport.open(self._translated(request, body, current))
@@ -232,6 +241,7 @@ class Through(httpx2.AsyncBaseTransport):
         given = {name for name, _ in place.headers}
         headers = [(name.lower(), value) for name, value in request.headers.raw]
         headers = [(name, value) for name, value in headers if name not in OWN and name not in given]
+        headers = [(name, self.session if name == SESSION else value) for name, value in headers]
         if b"user-agent" not in given:
             headers.append((b"user-agent", f"gomodel-asgi/{__version__}".encode()))
         return UpstreamRequest(
@@ -363,7 +373,3 @@ def _names(request: httpx2.Request) -> set[bytes]:
 def _content_type(reply: UpstreamReply) -> bytes:
     value = next((value for name, value in reply.headers if name == b"content-type"), b"")
     return value.partition(b";")[0].strip().lower()
-
-
-def _kept(reply: UpstreamReply) -> Headers:
-    return [(name, value) for name, value in reply.headers if name in KEPT]

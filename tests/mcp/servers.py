@@ -121,7 +121,7 @@ class Shop:
                 self.cancelled.append(params.name)
                 raise
         if params.name == "raises":
-            raise RuntimeError("canary in an exception of the server's")
+            raise RuntimeError("the vault is sealed")
         if params.name == "asks":
             await context.session.elicit_form("Who?", OBJECT)
         return answer(params.name, params.arguments or {})
@@ -215,7 +215,7 @@ class Raw:
             result = await result
         if isinstance(result, Response):
             return result
-        headers = {"mcp-session-id": "session-1"} if method == "initialize" and self.handlers.get("DELETE") else {}
+        headers = {"mcp-session-id": "raw-session"} if method == "initialize" and self.handlers.get("DELETE") else {}
         return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=headers)
 
 

@@ -148,3 +148,20 @@ async def test_a_call_that_is_cancelled_is_given_up_by_the_server(through: Trans
             group.cancel_scope.cancel()
 
         assert shop.cancelled == ["slow"]
+
+
+async def test_a_session_that_is_cancelled_ends_although_its_server_hangs(serve: Served, through: Transport) -> None:
+    async def never(message: Any) -> None:
+        await anyio.sleep(60)
+
+    raw = Raw(tools_call=DONE, DELETE=never)
+    url = serve(raw) + "/mcp"
+    before = tasks()
+
+    with anyio.CancelScope() as scope:
+        async with opened(url, through, headers=HEADERS) as session:
+            await session.call_tool("t", {}, call_of())
+            scope.cancel()
+
+    assert raw.asked[-1] == "DELETE"
+    assert await settled(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -105,13 +106,16 @@ async def test_a_stream_of_events_is_read_to_its_answer(bench: Bench) -> None:
     assert await bench.call() == Outcome("done")
 
 
-async def test_a_session_that_has_an_id_is_ended_with_it(bench: Bench) -> None:
+async def test_a_session_that_has_an_id_is_ended_with_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     server = bench.raw(tools_call=DONE, DELETE=Response())
 
     await bench.call()
 
     assert server.asked[-1] == "DELETE"
-    assert server.heads[-1]["mcp-session-id"] == "session-1"
+    assert {head.get("mcp-session-id") for head in server.heads[2:]} == {"raw-session"}
+    assert "GET" not in server.asked
+    said = [record.getMessage() for record in caplog.records if record.name.startswith(("mcp", "httpx2"))]
+    assert said and not any("raw-session" in text for text in said)
     assert server.heads[-1]["authorization"] == HEADERS["authorization"]
 
 
@@ -144,6 +148,49 @@ async def test_a_server_that_quotes_its_credentials_does_not_show_them(bench: Be
     bench.raw("/canary-path-0123456789?k=canary-q", tools_call=handler)
 
     assert await bench.call() == Outcome("[redacted] at /[redacted]?k=[redacted]")
+
+
+QUOTED = f"{HEADERS['authorization']} canary-path-0123456789"
+
+
+@pytest.mark.parametrize(
+    "handlers",
+    [
+        {"initialize": lambda message: JSONResponse(error_of(message, -32600, QUOTED))},
+        {"initialize": PlainTextResponse(QUOTED, 401)},
+        {"initialize": Response(b"{}", media_type=f"text/{QUOTED}")},
+        {"initialize": Response(status_code=307, headers={"location": f"https://other.example/{QUOTED}"})},
+        {"tools_list": lambda message: JSONResponse(error_of(message, -32600, QUOTED), 500)},
+        {"tools_list": lambda message: stream(b"data: %s\n\n" % QUOTED.encode())},
+        {"tools_list": Response(QUOTED.encode(), media_type="application/json")},
+        {"tools_list": {"tools": QUOTED}},
+    ],
+)
+async def test_a_server_that_quotes_them_where_it_cannot_be_listed_does_not_show_them(
+    bench: Bench, handlers: dict[str, Any]
+) -> None:
+    bench.raw("/canary-path-0123456789", **handlers)
+
+    assert await bench.unlisted()
+
+
+async def test_a_server_that_quotes_them_in_its_list_does_not_show_them(bench: Bench) -> None:
+    bench.raw(tools_list={"tools": [tool("t", description=QUOTED, inputSchema={"description": QUOTED})]})
+
+    (listed,) = await bench.list()
+
+    assert "canary-host-token" not in str(listed)
+    assert listed.description is not None and listed.description.startswith("[redacted]")
+
+
+async def test_a_reply_in_a_coding_that_nobody_asked_for_is_not_decoded(bench: Bench) -> None:
+    def handler(message: dict[str, Any]) -> Response:
+        coded = gzip.compress(json.dumps(result_of(message)).encode())
+        return Response(coded, media_type="application/json", headers={"content-encoding": "gzip"})
+
+    bench.raw(tools_call=handler)
+
+    assert (await bench.error())["type"] == "mcp_protocol_error"
 
 
 @pytest.mark.parametrize(
@@ -261,6 +308,15 @@ async def test_a_server_that_does_not_answer_is_unlisted_at_the_deadline(bench: 
     bench.raw(initialize=never)
 
     assert await bench.unlisted(seconds=0.5) == "The server did not answer in time."
+
+
+async def test_what_is_said_is_about_the_last_that_was_tried(bench: Bench) -> None:
+    def handler(message: dict[str, Any]) -> Response:
+        return JSONResponse(error_of(message, -32600, "Not today."))
+
+    bench.raw(server_discover=PlainTextResponse("?", 500), initialize=handler)
+
+    assert await bench.unlisted() == "Not today."
 
 
 async def test_a_list_that_does_not_come_is_unlisted_at_the_deadline(bench: Bench) -> None:

@@ -10,7 +10,7 @@ would check results against the server's own schemas, whose patterns may take fo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from inspect import signature
 from types import TracebackType
@@ -24,7 +24,7 @@ from ...settings import KIB, MIB
 from ...tools import Call
 from ...version import __version__
 from .listing import Unfit, mended, plain
-from .owner import LATE, Notice
+from .owner import LATE, Notice, apart
 from .results import outcome_of
 from .source import Json, Listed, Outcome, Session, Unlisted, Visit, refused, unreachable
 
@@ -80,7 +80,9 @@ def asked(deadline: float) -> Iterator[Asking]:
 
 
 def error_of(error: Exception, current: Asking) -> Json:
-    """The `error` of an `mcp_call` that failed with *error*."""
+    """The `error` of an `mcp_call` that failed with *error*, which task groups may have wrapped."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, TimeoutError):
         return unreachable(504, LATE)
     if current.failure is not None:
@@ -101,11 +103,21 @@ def _told(error: MCPError) -> Json:
     return refused(error.code, plain(error.message, MOST_MESSAGE))
 
 
-class McpSession:
-    """See `source.Session`."""
+Work = Callable[[], Awaitable[Any]]
+Run = Callable[[Work], Awaitable[Any]]
 
-    def __init__(self, client: Client, visit: Visit, notice: Notice) -> None:
+
+async def here(work: Work) -> Any:
+    """What *work* gives, in the task that waits for it: work that ends when it is cancelled."""
+    return await work()
+
+
+class McpSession:
+    """See `source.Session`. Calls are made by *run*."""
+
+    def __init__(self, client: Client, run: Run, visit: Visit, notice: Notice) -> None:
         self.client = client
+        self.run = run
         self.visit = visit
         self.notice = notice
 
@@ -125,7 +137,7 @@ class McpSession:
         with asked(call.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
-                    result = await self.client.session.send_request(request, RESULT)
+                    result = await self.run(lambda: self.client.session.send_request(request, RESULT))
                 if isinstance(result, mcp_types.CallToolResult):
                     return outcome_of(result)
                 error = refused(mcp_types.INTERNAL_ERROR, ASKS)
@@ -206,7 +218,7 @@ async def in_process(server: Any, visit: Visit, notice: Notice) -> AsyncIterator
 
     :raises Unlisted: it cannot be opened.
     """
-    async with _opened(server, visit, notice) as session:
+    async with _opened(server, apart, visit, notice) as session:
         yield session
 
 
@@ -218,19 +230,19 @@ async def over_http(place: Place, transport: Transport, visit: Visit, notice: No
     """
     async with client_of(place, transport) as http:
         streams = streamable_http_client(STAND_IN, http_client=http, **BOUND)
-        async with _opened(Mended(streams, visit, notice), visit, notice) as session:
+        async with _opened(Mended(streams, visit, notice), here, visit, notice) as session:
             yield session
 
 
 @asynccontextmanager
-async def _opened(server: Any, visit: Visit, notice: Notice) -> AsyncIterator[Session]:
+async def _opened(server: Any, run: Run, visit: Visit, notice: Notice) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
         with asked(visit.deadline) as current:
             try:
                 client = await stack.enter_async_context(Client(server, cache=None, client_info=INFO))
             except Exception as error:
                 raise unlisted(error, current, visit, notice) from None
-        yield McpSession(client, visit, notice)
+        yield McpSession(client, run, visit, notice)
 
 
 class Mended(AbstractAsyncContextManager[Any]):

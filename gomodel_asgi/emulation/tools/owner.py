@@ -7,9 +7,10 @@ it in one task and leave it in another, or open several at the same time; it nev
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import Any
 
 import anyio
 
@@ -90,3 +91,29 @@ class Owned:
             self.task.cancel()
             if not await self.task.wait(GIVEN_UP):
                 logger.warning("An MCP session does not end although it was cancelled.")
+
+
+async def apart(work: Callable[[], Awaitable[Any]]) -> Any:
+    """What *work* gives, in a task of its own. Who waits can be cancelled although the work does not end, as where a
+    server runs a plain function in a thread: its result is dropped then."""
+    given: list[Any] = []
+    failed: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            given.append(await work())
+        except Exception as error:
+            failed.append(error)
+
+    task = Task(run)
+    start(task.run, task)
+    try:
+        await task.over.wait()
+    except BaseException:
+        task.cancel()
+        with anyio.CancelScope(shield=True):
+            await task.wait(GIVEN_UP)
+        raise
+    if not given:
+        raise failed[0] if failed else RuntimeError("The work was given up.")
+    return given[0]
