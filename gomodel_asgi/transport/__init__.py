@@ -5,6 +5,7 @@
     http11/             our own HTTP/1.1, for asyncio
     httpx_transport     a transport of httpx or httpx2, for the rest: trio, proxies, HTTP/2
     websocket           the WebSockets to upstreams of one client's connection
+    mcp_http            a client of httpx2 for the mcp SDK, which goes through any of these
 
 The transports, and the libraries below them, are imported when they are first asked for.
 """

@@ -24,6 +24,11 @@
     source.py        what the loop asks of an MCP server: the seam for functions, in-process and remote servers
     functions.py     a list of plain functions as such a server
     sessions.py      open servers, each in a task of its own
+    remote.py        which servers need the mcp SDK, where they are, and what a client may say of its own
+    mcp_client.py    sessions by the SDK, imported when the first is opened
+    owner.py         such a session in a task of its own
+    listing.py       what a server says of its tools, made fit to be shown
+    results.py       what a call gave, as text and images
 
 The first group is values in, values out; only the second waits.
 """

@@ -1,0 +1,214 @@
+"""What an MCP server says of its tools, made fit to be shown to a model: bounded, cleaned, its schemas mended.
+
+One bad schema has upstreams refuse a whole request, and what a server writes is read by a model. So a tool is shown as
+it should have been written, or not at all. Values in, values out.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from ...settings import KIB
+from .source import Json
+
+MOST_NAME = 128
+"""Characters (the protocol's own bound, revision 2025-11-25)."""
+MOST_DESCRIPTION = 4 * KIB
+"""Characters: four times what OpenAI once allowed a function."""
+MOST_SCHEMA = 64 * KIB
+"""Bytes of one tool's schema, as JSON."""
+MOST_NODES = 2000
+"""Schemas within a schema."""
+DEEPEST = 32
+
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""Categories of characters that nobody sees: controls, joiners, marks of direction, tags, private use."""
+BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Letters and marks that nobody sees either; some carry whole hidden messages."""
+TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+ONE = frozenset(
+    "additionalItems additionalProperties contains else if not propertyNames then unevaluatedItems"
+    " unevaluatedProperties".split()
+)
+"""Members of a schema (JSON Schema 2020-12) that are schemas themselves."""
+SEVERAL = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+BY_NAME = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+WORDS = frozenset({"description", "title"})
+LEFT_OUT = frozenset({"$schema", "$comment", "$id", "$anchor", "$vocabulary", "x-mcp-header"})
+COMBINED = ("allOf", "anyOf", "oneOf")
+MOST_REFERENCES = 8
+
+
+class Unfit(Exception):
+    """A tool that cannot be shown. The message says why, and quotes nothing of the server's."""
+
+
+def plain(text: str, most: int) -> str:
+    """*text* without what nobody sees, and cut to *most* characters."""
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(char for char in BLANK.sub("", text) if char in "\n\t" or _is_seen(char))
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _is_seen(char: str) -> bool:
+    return unicodedata.category(char) not in HIDDEN
+
+
+def mended(tool: Any) -> Json:
+    """A tool of `tools/list` as it may be shown: its name, description, schema and whether it only reads.
+
+    :raises Unfit: it has no usable name, or a schema that cannot be mended.
+    """
+    if not isinstance(tool, Mapping):
+        raise Unfit("it is no object")
+    shown: Json = {"name": _name(tool.get("name")), "inputSchema": _of_arguments(tool.get("inputSchema"))}
+    description = tool.get("description")
+    if isinstance(description, str) and (said := plain(description, MOST_DESCRIPTION).strip()):
+        shown["description"] = said
+    annotations = tool.get("annotations")
+    if isinstance(annotations, Mapping) and annotations.get("readOnlyHint") is True:
+        shown["annotations"] = {"readOnlyHint": True}
+    return shown
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name or len(name) > MOST_NAME:
+        raise Unfit(f"its name is not of 1 to {MOST_NAME} characters")
+    if plain(name, MOST_NAME) != name or not name.isprintable():
+        raise Unfit("its name has characters that nobody sees")
+    return name
+
+
+# Its arguments...
+
+
+def _of_arguments(given: Any) -> Json:
+    """A schema of type object, from what the server gave."""
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        raise Unfit("its schema is no object")
+    schema = Cleaner().schema(given, 0)
+    assert isinstance(schema, dict)
+    schema = _flattened(_referred(schema))
+    kinds = schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        raise Unfit("its schema is not of an object")
+    return _copied({**schema, "type": "object", "properties": schema.get("properties", {})})
+
+
+def _referred(schema: Json) -> Json:
+    """*schema*, where all of it is a reference to one of its own definitions: with that in its place."""
+    for _ in range(MOST_REFERENCES):
+        if "$ref" not in schema:
+            return schema
+        found: Any = schema
+        for step in schema["$ref"].removeprefix("#").split("/")[1:]:
+            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            break
+        rest = {name: value for name, value in schema.items() if name != "$ref"}
+        schema = {**rest, **found}
+    raise Unfit("its schema refers to nothing")
+
+
+def _flattened(schema: Json) -> Json:
+    """*schema* without alternatives at its top, which Anthropic and OpenAI refuse there: the properties of all of them
+    are offered, and the server says what does not go together."""
+    properties = dict(schema.get("properties", {}))
+    for name in COMBINED:
+        for branch in schema.get(name, ()):
+            if isinstance(branch, dict):
+                for key, value in branch.get("properties", {}).items():
+                    properties.setdefault(key, value)
+    kept = {name: value for name, value in schema.items() if name not in (*COMBINED, "not", "enum", "const")}
+    return {**kept, "properties": properties}
+
+
+def _copied(schema: Json) -> Json:
+    """*schema* as other readers of JSON will see it."""
+    try:
+        written = msgspec.json.encode(schema)
+        if len(written) > MOST_SCHEMA:
+            raise Unfit(f"its schema is larger than {MOST_SCHEMA // KIB} KiB")
+        copied: Json = msgspec.json.decode(written)
+    except (TypeError, ValueError, RecursionError):
+        raise Unfit("its schema is no JSON") from None
+    return copied
+
+
+class Cleaner:
+    """Goes through one schema: cleans its words, mends what can be, and refuses the rest."""
+
+    def __init__(self) -> None:
+        self.nodes = 0
+
+    def schema(self, given: Any, depth: int) -> Json | bool:
+        """*given* cleaned.
+
+        :raises Unfit: it is no schema.
+        """
+        self.nodes += 1
+        if depth > DEEPEST or self.nodes > MOST_NODES:
+            raise Unfit("its schema is too deep or too large")
+        if isinstance(given, bool):
+            return given
+        if not isinstance(given, dict):
+            raise Unfit("its schema has a part that is none")
+        cleaned = {}
+        for name, value in given.items():
+            if name not in LEFT_OUT and (kept := self._member(name, value, depth + 1)) is not UNSET:
+                cleaned[name] = kept
+        return cleaned
+
+    def _member(self, name: str, value: Any, depth: int) -> Any:
+        """The member *name*; UNSET where it is to be left out."""
+        if name in WORDS:
+            return plain(value, MOST_DESCRIPTION) if isinstance(value, str) else UNSET
+        if name in ONE:
+            return self.schema(value, depth)
+        if name in SEVERAL or (name == "items" and isinstance(value, list)):
+            return [self.schema(one, depth) for one in self._list(value)]
+        if name == "items":
+            return self.schema(value, depth)
+        if name in BY_NAME:
+            return {key: self.schema(one, depth) for key, one in self._dict(value).items()}
+        return self._value(name, value)
+
+    def _value(self, name: str, value: Any) -> Any:
+        if name == "required":
+            return self._required(value)
+        if name == "type":
+            kinds = value if isinstance(value, list) else [value]
+            if not kinds or not all(isinstance(kind, str) and kind in TYPES for kind in kinds):
+                raise Unfit("its schema has a type that is none")
+        if name == "enum" and not self._list(value):
+            raise Unfit("its schema allows no value")
+        if name in ("$ref", "$dynamicRef") and not (isinstance(value, str) and value.startswith("#")):
+            raise Unfit("its schema refers to another document")
+        if name == "pattern" and not isinstance(value, str):
+            raise Unfit("its schema has a pattern that is none")
+        return value
+
+    def _required(self, value: Any) -> list[str] | UnsetType:
+        if isinstance(value, bool):
+            return UNSET  # as drafts before 4 wrote it
+        if not all(isinstance(one, str) for one in self._list(value)):
+            raise Unfit("its schema requires what has no name")
+        return list(value)
+
+    def _list(self, value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise Unfit("its schema has no list where one must be")
+        return value
+
+    def _dict(self, value: Any) -> Json:
+        if not isinstance(value, dict):
+            raise Unfit("its schema has no object where one must be")
+        return value

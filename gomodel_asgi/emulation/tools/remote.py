@@ -1,0 +1,293 @@
+"""The MCP servers that need the official SDK: those of it in this process, those that the host has mapped by URL, and
+those that only a client names. The SDK, half a second of imports, is imported when the first is opened.
+
+A server that only a client names is a stranger's: what the client gives for it goes there and nowhere else, and nothing
+of ours does; its address must be public, whatever its name stands for when a connection is made.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import ModuleType
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from anyio.to_thread import run_sync
+
+from ...errors import GatewayError, InvalidRequest
+from ...providers.provider import HEADER_NAME, HEADER_VALUE, PORTS, fingerprint
+from ...seams.transport import Headers, Transport
+from ...settings import KIB
+from ...threads import call as called
+from ...tools import Remote, Server
+from ...wire.headers import NEVER_FORWARDED
+from ...wire.redaction import carried
+from .owner import Notice, Owned, unheard
+from .source import Json, Session, Source, Unlisted, Visit
+
+MOST_URL = 2 * KIB
+"""Characters of a client's URL."""
+MOST_HEADERS = 32
+MOST_OF_HEADERS = 16 * KIB
+"""Characters of all names and values of a client's headers: what servers take as one head, with room for ours."""
+LONG = 16
+"""Characters of a part of a path that may be a token: what is longer is not shown, should the server quote it."""
+
+CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+"""What a client may give for its own server, although it is never forwarded elsewhere."""
+PROTOCOL = re.compile(r"mcp-.*|last-event-id|accept|forwarded|via|x-forwarded-.*|x-real-ip|proxy-.*|sec-.*")
+"""Headers that say what is asked, and on whose behalf: the SDK's to set, and a proxy's."""
+NEEDED = "mcp: a server by URL, or of the mcp SDK, needs mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'."
+
+
+def source_of(label: str, server: Server, transport: Transport, notice: Notice = unheard) -> Source:
+    """How *server* is opened, which is no list of functions.
+
+    :raises TypeError: it is neither a URL nor a server of the `mcp` SDK.
+    :raises ValueError: the URL or a header cannot be used; the message quotes neither.
+    :raises ImportError: the extra is not installed.
+    """
+    if not isinstance(server.source, str) and not _is_of_sdk(server.source):
+        what = "a list of functions, a URL or a server of the mcp SDK"
+        raise TypeError(f"mcp: {label!r} must be {what}, not {type(server.source).__name__}.")
+    _demand_extra()
+    if not isinstance(server.source, str):
+        return InProcess(server.source, notice)
+    try:
+        return Mapped(server, transport, notice)
+    except ValueError as error:
+        raise ValueError(f"mcp: {label!r}: {error}") from None
+
+
+def client_named(remote: Remote, transport: Transport, notice: Notice = unheard) -> Source:
+    """How servers are opened that only a client names, where *remote* admits them.
+
+    :raises ImportError: the extra is not installed.
+    """
+    _demand_extra()
+    return ClientNamed(remote, transport, notice)
+
+
+def _is_of_sdk(source: Any) -> bool:
+    return any(f"{kind.__module__}.".startswith("mcp.server.") for kind in type(source).__mro__)
+
+
+def _demand_extra() -> None:
+    if importlib.util.find_spec("mcp") is None:
+        raise ImportError(NEEDED)
+
+
+async def _sdk() -> ModuleType:
+    """The module that knows the SDK, imported beside the event loop."""
+    return await run_sync(importlib.import_module, f"{__package__}.mcp_client", abandon_on_cancel=True)
+
+
+class InProcess:
+    """A server of the SDK in this process; see `source.Source`."""
+
+    def __init__(self, server: Any, notice: Notice) -> None:
+        self.server = server
+        self.notice = notice
+
+    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
+        return Owned(lambda: self._connect(visit), visit.deadline)
+
+    @asynccontextmanager
+    async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
+        sdk = await _sdk()
+        async with sdk.in_process(self.server, visit, self.notice) as session:
+            yield session
+
+
+class Mapped:
+    """A server at a URL of the host's; see `source.Source`. The host's headers go there and nowhere else; what a client
+    says of the server is not looked at.
+
+    :raises ValueError: the URL or a header cannot be used.
+    """
+
+    def __init__(self, server: Server, transport: Transport, notice: Notice) -> None:
+        self.url = split(server.source, ("http", "https"))
+        self.headers = server.headers
+        self.transport = transport
+        self.notice = notice
+        if isinstance(self.headers, Mapping):
+            checked(self.headers)
+
+    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
+        return Owned(lambda: self._connect(visit), visit.deadline)
+
+    @asynccontextmanager
+    async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
+        sdk = await _sdk()
+        place = placed(sdk.Place, self.url, await self._given(visit), visit, allow_private=True)
+        async with sdk.over_http(place, self.transport, visit, self.notice) as session:
+            yield session
+
+    async def _given(self, visit: Visit) -> Mapping[str, str]:
+        """The headers for this request.
+
+        :raises Unlisted: the host's function failed, or gave what is none.
+        """
+        if self.headers is None:
+            return {}
+        if isinstance(self.headers, Mapping):
+            return self.headers
+        try:
+            given = await called(self.headers, visit.call)
+            checked(given)
+        except Exception as error:
+            self.notice(visit, f"The function of the headers failed: {type(error).__name__}.")
+            raise Unlisted("The credentials for the server could not be had.") from None
+        return dict(given)
+
+
+class ClientNamed:
+    """A server that only the client names; see `source.Source`. *remote* is asked whether it may be."""
+
+    def __init__(self, remote: Remote, transport: Transport, notice: Notice) -> None:
+        self.remote = remote
+        self.transport = transport
+        self.notice = notice
+
+    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
+        return Owned(lambda: self._connect(visit), visit.deadline)
+
+    @asynccontextmanager
+    async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
+        try:
+            url, headers = declared(visit.url, visit.authorization, visit.headers)
+        except InvalidRequest as error:
+            raise Unlisted(error.message) from None
+        if not await self._admitted(visit):
+            raise Unlisted("This server is not one that may be asked.")
+        sdk = await _sdk()
+        place = placed(sdk.Place, url, headers, visit, allow_private=False)
+        async with sdk.over_http(place, self.transport, visit, self.notice) as session:
+            yield session
+
+    async def _admitted(self, visit: Visit) -> bool:
+        try:
+            return await called(self.remote, visit.url, visit.call) is True
+        except GatewayError as error:
+            self.notice(visit, f"The function that admits servers could not be asked: {type(error).__name__}.")
+        except Exception as error:
+            self.notice(visit, f"The function that admits servers failed: {type(error).__name__}.")
+        return False
+
+
+# What is written where...
+
+
+def declared(url: Any, authorization: Any, headers: Any) -> tuple[SplitResult, dict[str, str]]:
+    """Where a server is that a client names, and what the client has sent to it: the members `server_url`,
+    `authorization` and `headers` of its declaration.
+
+    :raises InvalidRequest: one of them may not be used; the message names it and quotes nothing.
+    """
+    try:
+        if not isinstance(url, str) or len(url) > MOST_URL:
+            raise ValueError(f"a URL has at most {MOST_URL} characters.")
+        place = split(url, ("https",))
+    except ValueError as error:
+        raise InvalidRequest(f"The `server_url` of an MCP server cannot be used: {error}", param="tools") from None
+    try:
+        given = _of_client(headers)
+        if authorization is not None:
+            given = {**given, "authorization": _bearer(authorization, given)}
+    except ValueError as error:
+        raise InvalidRequest(f"The `headers` of an MCP server cannot be used: {error}", param="tools") from None
+    return place, given
+
+
+def _of_client(headers: Any) -> dict[str, str]:
+    if headers is None:
+        return {}
+    checked(headers)
+    given = {name.lower(): value for name, value in headers.items()}
+    if len(given) < len(headers):
+        raise ValueError("one is there twice.")
+    if len(given) > MOST_HEADERS or sum(len(name) + len(value) for name, value in given.items()) > MOST_OF_HEADERS:
+        raise ValueError(f"there are more than {MOST_HEADERS}, or more than {MOST_OF_HEADERS // KIB} KiB of them.")
+    for name in given:
+        if (name in NEVER_FORWARDED and name not in CREDENTIALS) or PROTOCOL.fullmatch(name):
+            raise ValueError(f"{name!r} belongs to the protocol, or to one hop.")
+    return given
+
+
+def _bearer(authorization: Any, given: Json) -> str:
+    """The header that carries an OAuth token: `authorization` is that alone (OpenAI's guide to MCP)."""
+    if "authorization" in given:
+        raise ValueError("`authorization` says the same as one of them; give one of the two.")
+    if not isinstance(authorization, str) or len(authorization) > MOST_OF_HEADERS:
+        raise ValueError("`authorization` is no token.")
+    value = authorization if authorization.lower().startswith("bearer ") else f"Bearer {authorization}"
+    checked({"authorization": value})
+    return value
+
+
+def checked(headers: Any) -> None:
+    """Refuse headers that cannot be written, or are the transport's own.
+
+    :raises ValueError: there is one; no value is quoted.
+    """
+    if not isinstance(headers, Mapping):
+        raise ValueError("headers are a mapping of names to values.")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not HEADER_NAME.fullmatch(name):
+            raise ValueError("the name of a header is none.")
+        if not isinstance(value, str) or not HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the value of {name[:64]!r} cannot stand in a header.")
+        if name.lower() in ("host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade"):
+            raise ValueError(f"{name!r} is not for you to set.")
+
+
+def split(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """*url* in parts.
+
+    :raises ValueError: it has another scheme, no host, userinfo, or what no URL may have; nothing of it is quoted.
+    """
+    if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ValueError("it must be printable ASCII, names in their `xn--` form and the rest percent-encoded.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("it is no URL.") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"it must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+    if not parts.hostname or port == 0:
+        raise ValueError("it names no host.")
+    if "@" in parts.netloc:
+        raise ValueError("it must not hold a name or password; use headers.")
+    return parts
+
+
+def placed(
+    made: Callable[..., Any], url: SplitResult, headers: Mapping[str, str], visit: Visit, *, allow_private: bool
+) -> Any:
+    """The `Place` of a server. Its connections are shared only within a tenant, and with the same credentials."""
+    host, port = url.hostname or "", url.port or PORTS[url.scheme]
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    whose = repr((visit.call.request.tenant, visit.label, target, sorted(headers.items()), allow_private))
+    pairs: Headers = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    return made(
+        scheme=url.scheme,
+        host=host,
+        port=port,
+        target=target.encode("ascii"),
+        headers=pairs,
+        credential=fingerprint(whose),
+        allow_private=allow_private,
+        secrets=secrets_of(url, headers),
+    )
+
+
+def secrets_of(url: SplitResult, headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What is taken out of all that the server says: the credentials in headers, and what in the URL may be one."""
+    query = [value for _, value in parse_qsl(url.query)]
+    path = [part for part in url.path.split("/") if len(part) > LONG]
+    return tuple(dict.fromkeys((*carried(headers), *query, *path)))

@@ -1,0 +1,375 @@
+"""HTTP for the official `mcp` SDK: an `httpx2.AsyncClient` whose requests go through a `Transport` of ours.
+
+Strategy: the SDK learns neither the server's address nor what opens its door. It talks to a stand-in URL; here the real
+one and the credentials are put in, and taken out of what comes back, so that no log and no exception of the SDK or of
+httpx2 can hold them. Which addresses may be connected to is the Transport's rule (`allow_private`), as for upstreams.
+
+A request that fails gets a reply all the same: an exception would end the SDK's session, and all its other calls. What
+went wrong is left with the `Asking` of whoever asked, which the SDK carries along as the context of its tasks.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+import msgspec
+
+from ..deadline import clock
+from ..errors import (
+    GatewayError,
+    Overloaded,
+    UpstreamProtocolError,
+    UpstreamStale,
+    UpstreamTimeout,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from ..seams.transport import Headers, Transport, UpstreamReply, UpstreamRequest
+from ..settings import CLOSED, MIB
+from ..version import __version__
+from ..wire.redaction import redactor_of
+from ..wire.sse import Framer, split
+
+STAND_IN = "http://server.invalid/"
+"""What the SDK takes for the server's URL (RFC 6761: no such name is ever found)."""
+MOST_REPLY = 4 * MIB
+"""Bytes of one reply, all events of a stream together. The SDK bounds the events of a stream alone, and 4 MiB are what
+a response may tell the model of its tools in all."""
+MOST_EVENTS = 1000
+"""Of one stream. Nobody here asks for progress or logs, and the SDK takes a quarter of a millisecond for each."""
+MOST_REDIRECTS = 3
+UNASKED = 2.0
+"""Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
+
+OWN = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"cookie", b"user-agent"}
+)
+"""Headers of httpx2 that do not go out: the Transport has its own, and cookies are not kept."""
+SESSION = b"mcp-session-id"
+STAND_IN_SESSION = b"kept-elsewhere"
+"""What the SDK, which logs it, takes for the session's id: whoever knows that may speak in the session."""
+KEPT = (b"content-type", SESSION)
+"""Headers of a reply that the SDK reads. None else passes: no cookie, no redirect, no content coding."""
+REDIRECTS = (301, 302, 303, 307, 308)
+SAME_METHOD = (307, 308)
+PORTS = {"http": 80, "https": 443}
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a server is, and what each request to it carries; see `UpstreamRequest`. *secrets* are taken out of what
+    it says."""
+
+    scheme: str
+    host: str
+    port: int
+    target: bytes
+    headers: Headers
+    credential: str
+    allow_private: bool
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Place {self.scheme}://{self.host}:{self.port}>"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a request came to nothing: an HTTP status, or the one that fits. *message* may be read by clients, *detail*
+    is for the operator; neither holds the URL."""
+
+    code: int
+    message: str
+    detail: str | None = None
+
+
+class Asking:
+    """One thing that is asked of a server, perhaps by several requests, before *deadline* (monotonic seconds).
+    *failure* is that of the last of them."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.failure: Failure | None = None
+
+    @property
+    def remaining(self) -> float:
+        return max(0.0, self.deadline - clock())
+
+
+asking: ContextVar[Asking | None] = ContextVar("gomodel_asgi_mcp_asking", default=None)
+"""What is being asked by the task that looks."""
+
+
+def client_of(place: Place, transport: Transport) -> httpx2.AsyncClient:
+    """A client for one session with the server at *place*; whatever URL it is given, that is where it goes."""
+    return httpx2.AsyncClient(transport=Through(place, transport), trust_env=False)
+
+
+class Broken(Exception):
+    """A reply that cannot be used."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.failure = Failure(code, message)
+
+
+class Message(msgspec.Struct):
+    """What is asked for, as far as it matters here (JSON-RPC 2.0)."""
+
+    method: str | None = None
+    id: int | str | None = None
+
+    @property
+    def expects_reply(self) -> bool:
+        return self.method is not None and self.id is not None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again where nobody knows whether it arrived."""
+        return self.method != "tools/call"
+
+
+class RpcError(msgspec.Struct):
+    code: int
+    message: str
+
+
+class ErrorReply(msgspec.Struct):
+    """A JSON-RPC error, which may come with any HTTP status."""
+
+    error: RpcError
+
+
+class Through(httpx2.AsyncBaseTransport):
+    """See above. *target* changes where the server redirects within itself, *session* is the id that it gave."""
+
+    def __init__(self, place: Place, transport: Transport) -> None:
+        self.place = place
+        self.transport = transport
+        self.target = place.target
+        self.session = b""
+        self.redactor = redactor_of(place.secrets)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET" and b"last-event-id" not in _names(request):
+            return httpx2.Response(405)  # what a server says of itself is not listened to, and costs a connection
+        body = await request.aread()
+        message = _message(body)
+        current = (asking.get() if message.expects_reply else None) or Asking(clock() + UNASKED)
+        current.failure = None
+        try:
+            return await self._answered(request, body, message, current)
+        except Broken as error:
+            current.failure = error.failure
+        except GatewayError as error:
+            current.failure = failure_of(error)
+        except ValueError:
+            current.failure = Failure(502, "The request cannot be written: a header is not one.")
+        return httpx2.Response(502)
+
+    async def _answered(
+        self, request: httpx2.Request, body: bytes, message: Message, current: Asking
+    ) -> httpx2.Response:
+        reply = await self._open(request, body, message, current)
+        if reply.status == 200 and _content_type(reply) == b"text/event-stream":
+            return httpx2.Response(200, headers=self._kept(reply), stream=Events(reply, self.redactor.of, current))
+        data = self.redactor.of(await _whole(reply, current))
+        if reply.status >= 300:
+            self._judge(reply, data, current)
+        elif message.expects_reply and _content_type(reply) != b"application/json":
+            raise Broken(502, "The server's reply is neither JSON nor a stream of events.")
+        return httpx2.Response(reply.status, headers=self._kept(reply), content=data)
+
+    def _judge(self, reply: UpstreamReply, data: bytes, current: Asking) -> None:
+        """A status other than of success: the SDK reads a JSON-RPC error where there is one, and we the status where
+        there is none."""
+        try:
+            msgspec.json.decode(data, type=ErrorReply)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            current.failure = Failure(reply.status, f"The server answered with HTTP status {reply.status}.")
+
+    async def _open(self, request: httpx2.Request, body: bytes, message: Message, current: Asking) -> UpstreamReply:
+        """The reply, redirects within the server followed."""
+        for _ in range(MOST_REDIRECTS + 1):
+            reply = await self._sent(request, body, message, current)
+            if reply.status not in REDIRECTS:
+                return reply
+            await reply.aclose()
+            self.target = self._moved(reply, request.method)
+        raise Broken(502, "The server redirects without an end.")
+
+    def _moved(self, reply: UpstreamReply, method: str) -> bytes:
+        """The target that a redirect names.
+
+        :raises Broken: it is not of the same origin, or the method would have to change.
+        """
+        place = self.place
+        host = f"[{place.host}]" if ":" in place.host else place.host
+        base = f"{place.scheme}://{host}:{place.port}"
+        location = next((value for name, value in reply.headers if name == b"location"), b"")
+        try:
+            url = urlsplit(urljoin(base + self.target.decode("latin-1"), location.decode("ascii")))
+            same = (url.scheme, url.hostname, url.port or PORTS.get(url.scheme)) == (
+                place.scheme,
+                place.host,
+                place.port,
+            )
+            target = target_of(url.path, url.query)
+        except ValueError:
+            same, target = False, b""
+        if not same or "@" in url.netloc or (reply.status not in SAME_METHOD and method != "GET"):
+            raise Broken(reply.status, "The server redirects to another place, which is not followed.")
+        return target
+
+    def _kept(self, reply: UpstreamReply) -> Headers:
+        kept = [(name, value) for name, value in reply.headers if name in KEPT]
+        self.session = next((value for name, value in kept if name == SESSION), self.session)
+        return [(name, STAND_IN_SESSION if name == SESSION else value) for name, value in kept]
+
+    async def _sent(self, request: httpx2.Request, body: bytes, message: Message, current: Asking) -> UpstreamReply:
+        try:
+            return await self.transport.open(self._translated(request, body, current))
+        except UpstreamStale:
+            if not message.repeatable:
+                raise
+            return await self.transport.open(self._translated(request, body, current, fresh=True))
+
+    def _translated(
+        self, request: httpx2.Request, body: bytes, current: Asking, *, fresh: bool = False
+    ) -> UpstreamRequest:
+        place = self.place
+        given = {name for name, _ in place.headers}
+        headers = [(name.lower(), value) for name, value in request.headers.raw]
+        headers = [(name, value) for name, value in headers if name not in OWN and name not in given]
+        headers = [(name, self.session if name == SESSION else value) for name, value in headers]
+        if b"user-agent" not in given:
+            headers.append((b"user-agent", f"gomodel-asgi/{__version__}".encode()))
+        return UpstreamRequest(
+            method=request.method.encode("ascii"),
+            scheme=place.scheme,
+            host=place.host,
+            port=place.port,
+            target=self.target,
+            headers=[*headers, *place.headers],
+            body=body or None,
+            credential=place.credential,
+            deadline=current.remaining,
+            allow_private=place.allow_private,
+            fresh=fresh,
+        )
+
+
+class Events(httpx2.AsyncByteStream):
+    """A stream of events, given whole one by one, so that no credential passes in two halves."""
+
+    def __init__(self, reply: UpstreamReply, redacted: Any, current: Asking) -> None:
+        self.reply = reply
+        self.redacted = redacted
+        self.current = current
+        self.framer = Framer(buffer=MOST_REPLY, limit=MOST_REPLY)
+        self.size = self.events = 0
+        self.over = False
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self.over:
+            try:
+                data = await self._next()
+            except GatewayError as error:
+                self._fail(failure_of(error))
+            except Broken as error:
+                self._fail(error.failure)
+            if data:
+                return bytes(self.redacted(data))
+        raise StopAsyncIteration
+
+    async def _next(self) -> bytes:
+        data = await self.reply.read(self.current.remaining)
+        self.over = not data
+        self.size += len(data)
+        if self.size > MOST_REPLY:
+            raise _too_large()
+        events = self.framer.feed(data) if data else bytes(self.framer.pending)
+        self.events += sum(1 for _ in split(events))
+        if self.events > MOST_EVENTS:
+            raise Broken(502, f"The server's reply is a stream of more than {MOST_EVENTS} events.")
+        return events
+
+    def _fail(self, failure: Failure) -> None:
+        self.over = True
+        self.current.failure = failure
+        raise httpx2.ReadError(failure.message) from None
+
+    async def aclose(self) -> None:
+        self.over = True
+        await self.reply.aclose()
+
+
+async def _whole(reply: UpstreamReply, current: Asking) -> bytes:
+    """The body of *reply*, which is closed.
+
+    :raises Broken: it is too large.
+    """
+    chunks, size = [], 0
+    try:
+        while chunk := await reply.read(current.remaining):
+            size += len(chunk)
+            if size > MOST_REPLY:
+                raise _too_large()
+            chunks.append(chunk)
+    finally:
+        await reply.aclose()
+    return b"".join(chunks)
+
+
+def _too_large() -> Broken:
+    return Broken(502, f"The server's reply is larger than {MOST_REPLY // MIB} MiB.")
+
+
+WITHOUT_REPLY = "The server closed the connection without a reply."
+MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
+    (UpstreamUnreachable, "No connection to the server could be made."),
+    (UpstreamTimeout, "The server did not answer in time."),
+    (UpstreamStale, WITHOUT_REPLY),
+    (UpstreamTruncated, "The server closed the connection before the end of its reply."),
+    (UpstreamProtocolError, "The server's reply is not proper HTTP."),
+    (Overloaded, "Too many connections are open."),
+)
+"""What a failure of the Transport is called where there is no upstream."""
+
+
+def failure_of(error: GatewayError) -> Failure:
+    """What *error* means to whoever asked."""
+    closed = getattr(error, "kind", None) == CLOSED
+    found = (said for kind, said in MEANINGS if isinstance(error, kind))
+    message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")
+    return Failure(error.status, message, error.detail)
+
+
+def target_of(path: str, query: str) -> bytes:
+    """Path and query as they go on the wire.
+
+    :raises ValueError: they are not ASCII, or hold what no target may.
+    """
+    target = (path or "/") + (f"?{query}" if query else "")
+    if not target.isascii() or not target.isprintable() or " " in target:
+        raise ValueError("The path of a URL must be printable ASCII, the rest percent-encoded.")
+    return target.encode("ascii")
+
+
+def _message(body: bytes) -> Message:
+    try:
+        return msgspec.json.decode(body, type=Message)
+    except msgspec.MsgspecError:
+        return Message()
+
+
+def _names(request: httpx2.Request) -> set[bytes]:
+    return {name.lower() for name, _ in request.headers.raw}
+
+
+def _content_type(reply: UpstreamReply) -> bytes:
+    value = next((value for name, value in reply.headers if name == b"content-type"), b"")
+    return value.partition(b";")[0].strip().lower()
