@@ -26,7 +26,7 @@ def run_policy() -> Callable[..., Decision]:
 
 @pytest.fixture
 def run_tool() -> Callable[..., Ran]:
-    """`gomodel_asgi.testing.run_tool`: runs a hosted tool without network and model."""
+    """`gomodel_asgi.testing.run_tool`: runs a hosted tool without a model."""
     from . import run_tool
 
     return run_tool

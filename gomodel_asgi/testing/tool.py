@@ -1,4 +1,4 @@
-"""Runs one hosted tool as the gateway does, without network and model: what the model reads, what the client gets.
+"""Runs one hosted tool as the gateway does, without a model: what the model reads, what the client gets.
 
 A gateway of its own answers one request, whose model calls the tool once and then cites all that it was shown. So the
 arguments are checked, results are cut, time is limited and failures are worded as in earnest.
@@ -24,8 +24,7 @@ from ..errors import GatewayError, ToolsUnlisted
 from ..gateway import Gateway
 from ..observers import Record, ToolCalled
 from ..providers.provider import Provider
-from ..seams.transport import UpstreamRequest
-from ..settings import Limits, Timeouts
+from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ..tools import McpTool, Tool
 from .model import Prompt
 from .plan import Answer, HeaderList, ToolCall
@@ -37,6 +36,9 @@ Json = dict[str, Any]
 
 INCLUDED = ("web_search_call.action.sources", "file_search_call.results", "code_interpreter_call.outputs")
 SANDBOX_FILE = re.compile(rf"{re.escape(SANDBOX)}([^\]\n]+)")
+HOST = "model.invalid"
+MODEL = Provider("model", f"http://{HOST}/v1", hosted_tools=(), stateful=False)
+"""The only upstream: nothing is ever sent there."""
 REQUIRED: Mapping[str, Json] = {
     "file_search": {"vector_store_ids": []},
     "code_interpreter": {"container": {"type": "auto"}},
@@ -95,6 +97,7 @@ def run_tool(
     declares: filters, `vector_store_ids`, `partial_images`. The other arguments are those of `run_policy`.
 
     Where the host demands the client's approval, the client gives it. A failure of the tool is a result, not raised.
+    Nothing goes over a network, but to an MCP server at a URL.
 
     A plain test gets the result; inside an event loop the call is awaited: `result = await run_tool(…)`.
 
@@ -114,10 +117,8 @@ class Run:
     def __init__(
         self, given: Gateway | Tool, name: str, arguments: Mapping[str, Any] | str, declaration: Mapping[str, Any]
     ) -> None:
-        limits, timeouts, tenant_of = Limits(), Timeouts(), None
-        if isinstance(given, Gateway):
-            limits, timeouts, tenant_of = given.setup.limits, given.setup.timeouts, given.tenant
-        toolbox = toolbox_of(given)
+        host = given if isinstance(given, Gateway) else Gateway(providers=[MODEL], tools=[given])
+        toolbox = toolbox_of(host)
         self.name = name
         self.arguments = arguments
         self.declared = {**declared(toolbox, name), **declaration}
@@ -125,12 +126,12 @@ class Run:
         self.record: ToolCalled | None = None
         self.model = FakeProvider(name="model")
         self.gateway = Gateway(
-            providers=[Provider("model", "http://127.0.0.1/v1", hosted_tools=(), stateful=False)],
-            transport=InProcess(self.model),
+            providers=[MODEL],
+            transport=InProcess(self.model, host.setup.transport),
             tools=[*toolbox.hosts.values(), McpTool(toolbox.servers, toolbox.remote)],
-            limits=limits,
-            timeouts=timeouts,
-            tenant=tenant_of,
+            limits=host.setup.limits,
+            timeouts=host.setup.timeouts,
+            tenant=host.tenant,
             observers=[self._observe],
         )
 
@@ -200,16 +201,14 @@ class Run:
             self.record = record
 
 
-def toolbox_of(given: Gateway | Tool) -> Toolbox:
-    """Returns the tools of a gateway, or one tool as such.
+def toolbox_of(gateway: Gateway) -> Toolbox:
+    """Returns the tools of a gateway.
 
-    :raises LookupError: the gateway has none.
+    :raises LookupError: it has none.
     """
-    if not isinstance(given, Gateway):
-        return Toolbox([given])
-    if given.state.tools is None:
+    if gateway.state.tools is None:
         raise LookupError("The gateway has no tools: Gateway(tools=[…]).")
-    return given.state.tools.toolbox
+    return gateway.state.tools.toolbox
 
 
 def declared(toolbox: Toolbox, name: str) -> Json:
@@ -263,12 +262,15 @@ def about(event: Json) -> Any:
 
 
 class InProcess:
-    """A transport to *model* that opens no connection. See `seams.transport.Transport`."""
+    """A transport to *model* without a connection; *others* reaches MCP servers. See `seams.transport.Transport`."""
 
-    def __init__(self, model: FakeProvider) -> None:
+    def __init__(self, model: FakeProvider, others: Transport) -> None:
         self.model = model
+        self.others = others
 
-    async def open(self, request: UpstreamRequest) -> Played:
+    async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        if request.host != HOST:
+            return await self.others.open(request)
         path, _, query = request.target.partition(b"?")
         method = request.method.decode("ascii")
         asked = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
@@ -277,7 +279,7 @@ class InProcess:
         return Played(plan.head.status, list(plan.head.headers), [*plan.bodies])
 
     async def aclose(self) -> None:
-        """There is nothing to close."""
+        await self.others.aclose()
 
 
 class Played:
