@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -149,6 +150,63 @@ def test_an_agent_works_through_the_gateway_with_its_tool(provider: FakeProvider
         done = subprocess.run(command, cwd=EXAMPLES, env=environ, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["tool_called", "tool_output", "message_output_created", "answer: Take one."]
     assert "Oslo: rain until noon." in provider.requests[1]
+
+
+def printed_lines(printed: str) -> list[str]:
+    """The curl lines of an example that print their replies, of which one is a stream."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    lines = [line for line in printed.splitlines() if line.startswith("curl ")]
+    return [subprocess.run(line, shell=True, capture_output=True, text=True, timeout=20).stdout for line in lines]
+
+
+def said(response: dict[str, Any]) -> str:
+    return str(response["output"][-1]["content"][0]["text"])
+
+
+def test_hosted_tools_are_run_by_the_host_as_its_curl_lines_show() -> None:
+    with running("hosted_tools.py") as (origin, printed):
+        refuses_strangers(f"{origin}/v1/responses")
+        web, stream, code, order = printed_lines(printed)
+        cited = json.loads(web)["output"][-1]["content"][0]["annotations"][0]
+        page = httpx.get(cited["url"])
+    assert "no sandbox" in printed
+    assert [item["type"] for item in json.loads(web)["output"]] == ["web_search_call", "message"]
+    assert (cited["type"], page.status_code) == ("url_citation", 200) and cited["title"] in page.text
+    events = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: {")]
+    assert events[-1]["type"] == "response.completed"
+    annotations = events[-1]["response"]["output"][-1]["content"][0]["annotations"]
+    assert {note["type"] for note in annotations} == {"file_citation"}
+    assert "response.file_search_call.searching" in [event["type"] for event in events]
+    assert "42" in json.loads(code)["output"][-1]["content"][0]["text"]
+    called = json.loads(order)["output"][1]
+    assert (called["type"], called["output"]) == ("mcp_call", "Order 7 is on its way.")
+
+
+def test_hosted_tools_wait_for_the_approval_that_the_host_demands() -> None:
+    with running("hosted_tools.py") as (_, printed):
+        snippet = printed[printed.index("from openai") : printed.index("WARNING")]
+        for last in ("Order 8 has been paid back.", "Order 8 has been paid back already."):
+            done = subprocess.run([sys.executable, "-c", snippet], capture_output=True, text=True, timeout=30)
+            assert done.stdout.splitlines() == ['May it call refund {"number": 8}', last], done.stderr
+
+
+def test_hosted_tools_see_the_orders_of_their_tenant_and_stop_code_that_does_not_end() -> None:
+    orders = {"type": "mcp", "server_label": "orders", "require_approval": "never"}
+    code = {"type": "code_interpreter", "container": {"type": "auto"}}
+    with running("hosted_tools.py") as (origin, _):
+        url = f"{origin}/v1/responses"
+        asked = {"model": "any", "input": "Order 7?", "tools": [orders]}
+        foreign = httpx.post(url, json=asked, headers=token("bob")).json()["output"][1]
+        asked = {"model": "any", "input": "print('x' * 10**9)", "tools": [code]}
+        large = httpx.post(url, json=asked, headers=token("bob")).json()
+        asked = {"model": "any", "input": "while True: pass", "tools": [code]}
+        endless = httpx.post(url, json=asked, headers=token("bob"), timeout=30).json()
+        asked = {"model": "any", "input": "import time; time.sleep(60)", "tools": [code]}
+        idle = httpx.post(url, json=asked, headers=token("bob"), timeout=30).json()
+    assert (foreign["status"], foreign["error"]["content"][0]["text"]) == ("failed", "There is no order 7.")
+    assert [said(response) for response in (endless, idle)] == ["[It ended with status -9.]", "[The time is up.]"]
+    assert "[It ended with status" in said(large) and len(said(large)) < 70_000
 
 
 class Inhouse:

@@ -1,4 +1,4 @@
-"""For the tests of your app: a fake provider on a real socket, faults to script it with, a harness for policies.
+"""For the tests of your app: a fake provider on a real socket, faults for it, harnesses for policies and tools.
 
     with FakeProvider().run_in_thread() as provider:
         provider.script(Answer(text="Hello"), Answer(calls=[ToolCall("weather", {"city": "Oslo"})]))
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .policy import run_policy
     from .provider import FakeProvider, Scripted
     from .received import ReceivedRequest, Signal
+    from .tool import ToolResult, run_tool
 
 __all__ = [
     "Answer",
@@ -71,8 +72,10 @@ __all__ = [
     "Swapped",
     "Tool",
     "ToolCall",
+    "ToolResult",
     "Trailing",
     "run_policy",
+    "run_tool",
 ]
 
 MODULES = {
@@ -86,7 +89,9 @@ MODULES = {
     "Tool": "model",
     "ReceivedRequest": "received",
     "Signal": "received",
+    "ToolResult": "tool",
     "run_policy": "policy",
+    "run_tool": "tool",
 }
 """Where each name lives; what is not here is a fault."""
 

@@ -205,6 +205,18 @@ def referred(root: Any, reference: str) -> Any:
     return root
 
 
+def check_shown(prompt: Prompt, answer: Answer) -> None:
+    """Compares the outputs of tools in *prompt* with those that *answer* expects.
+
+    :raises AssertionError: there are more or fewer, or one does not hold its text.
+    """
+    if answer.shown is None:
+        return
+    found = [output.text for output in prompt.outputs]
+    if len(found) != len(answer.shown) or not all(map(str.__contains__, found, answer.shown)):
+        raise AssertionError(f"The model was shown {found}, and expects {list(answer.shown)}.")
+
+
 # Saying it...
 
 

@@ -208,6 +208,9 @@ class Answer:
     *incomplete* ends it early: `"max_output_tokens"` and `"content_filter"` are written as each API does, any other
     reason as it is (`"pause_turn"`, `"MALFORMED_FUNCTION_CALL"`). *cached* says how many tokens of the input came from
     a cache: each API has its own way of counting those.
+
+    *shown* is what the outputs of tools must hold that came since the model spoke last: a text for each, in order.
+    Where one does not, the script fails as a function's assertion does.
     """
 
     text: str | None = None
@@ -216,6 +219,7 @@ class Answer:
     calls: Sequence[ToolCall] = ()
     incomplete: str | None = None
     cached: int = 0
+    shown: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, there as soon as the package is installed: `fake_provider` and `run_policy`.
+"""Fixtures for pytest, there as soon as the package is installed: `fake_provider`, `run_policy`, `run_tool`.
 
 The plugin is loaded by every run of pytest, so everything but pytest is imported inside the fixtures.
 """
@@ -13,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from . import FakeProvider
     from .policy import Decision
+    from .tool import Ran
 
 
 @pytest.fixture
@@ -21,6 +22,14 @@ def run_policy() -> Callable[..., Decision]:
     from . import run_policy
 
     return run_policy
+
+
+@pytest.fixture
+def run_tool() -> Callable[..., Ran]:
+    """`gomodel_asgi.testing.run_tool`: runs a hosted tool without a model."""
+    from . import run_tool
+
+    return run_tool
 
 
 @pytest.fixture

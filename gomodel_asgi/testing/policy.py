@@ -61,7 +61,7 @@ def run_policy(
     :raises TimeoutError: the policy took longer than the gateway would wait by default.
     """
     registry = Registry(_provider(each) for each in (("fake",) if providers is None else providers))
-    whole_scope = _scope(headers, user, state, scope)
+    whole_scope = scope_of(headers, user, state, scope)
     envelope = Envelope.parse(body if isinstance(body, bytes) else _json(body))
     hint = agreed(envelope.hint, whole_scope["headers"], split_query(whole_scope["query_string"])[1])
     provider, model = split_model(envelope.model, hint, registry)
@@ -93,9 +93,10 @@ async def _decide(policy: Policy, request: RoutingRequest, known: Registry | Non
     return target
 
 
-def _scope(
+def scope_of(
     headers: HeaderList, user: object, state: Mapping[str, Any] | State | None, scope: Scope | None
 ) -> dict[str, Any]:
+    """Returns the ASGI scope of a request that the host's middlewares have seen."""
     whole: dict[str, Any] = {"type": "http", "method": "POST", "path": "/v1/responses", "query_string": b""}
     whole |= {"headers": [], "state": {}, **(scope or {})}
     whole["headers"] = [*whole["headers"], *encoded(headers)]

@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from .api import JSON, Api, Refused, Settings
 from .faults import Fault
-from .model import Model, Prompt, default_answer
+from .model import Model, Prompt, check_shown, default_answer
 from .plan import Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
 from .received import ReceivedRequest, Signal
 from .server import Server, received, send_plan
@@ -97,7 +97,7 @@ class FakeProvider:
         self._queue: deque[Scripted] = deque()
         self._released = Signal()
         self._expected: deque[tuple[int, Signal]] = deque()
-        self._server = Server(self._handle, lambda: self._released)
+        self._server = Server(self.planned, lambda: self._released)
 
     # Scripting...
 
@@ -105,7 +105,8 @@ class FakeProvider:
         """Queues what the next requests get, one step each; what comes after them is answered as usual.
 
         A step may be a function of the `Prompt` that gives the `Answer`: for replies that depend on what was sent. An
-        exception in it (a failed assertion) is a 500 to the client, and is raised again when serving ends.
+        exception in it (a failed assertion), or an `Answer` that was *shown* something else, is a 500 to the client,
+        and is raised again when serving ends.
         """
         for step in steps:
             if isinstance(step, Scripted):
@@ -237,7 +238,7 @@ class FakeProvider:
         elif scope["type"] == "http":
             request = await received(scope, receive)
             if request is not None:
-                await send_plan(request, self._handle(request), self._released, receive, send)
+                await send_plan(request, self.planned(request), self._released, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
@@ -248,7 +249,13 @@ class FakeProvider:
         api: Api = getattr(module, APIS[self.dialect])(self._settings)
         return api
 
-    def _handle(self, request: ReceivedRequest) -> Plan:
+    @property
+    def failures(self) -> tuple[Exception, ...]:
+        """What scripted functions have raised."""
+        return tuple(self._failures)
+
+    def planned(self, request: ReceivedRequest) -> Plan:
+        """Returns what *request* gets, and notes it in the journal."""
         self.requests.append(request)
         self._announce()
         try:
@@ -280,10 +287,10 @@ class FakeProvider:
         """Returns the model for one request."""
 
         def ask(prompt: Prompt) -> Answer:
-            if isinstance(said, Answer):
-                return said
             try:
-                return (said or self._model)(prompt)
+                answer = said if isinstance(said, Answer) else (said or self._model)(prompt)
+                check_shown(prompt, answer)
+                return answer
             except Exception as error:
                 self._failures.append(error)
                 raise Unplayable(f"it raised {type(error).__name__}: {error}") from error

@@ -33,9 +33,10 @@ from gomodel_asgi import (
     Timeouts,
     policies,
     providers,
+    tools,
 )
 from gomodel_asgi.schema import ResponsesRequest
-from gomodel_asgi.testing import FakeProvider, run_policy
+from gomodel_asgi.testing import FakeProvider, ToolResult, run_policy, run_tool
 
 
 async def route(request: RoutingRequest) -> Target:
@@ -102,4 +103,6 @@ async def doors(request: Request) -> None:
 
 def test(fake_provider: FakeProvider) -> None:
     target: Target = run_policy(route, {"model": "m"}, user="ada")
+    result: ToolResult = run_tool(tools.web_search(print), "web_search", {"query": "cats"}, tenant="acme")
+    print(result.text)
     assert_type(target.model, str | None)

@@ -1,0 +1,201 @@
+"""`run_tool` runs one configured tool as the gateway does: what the model reads, what the client gets, what failed."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from starlette.authentication import SimpleUser
+
+from gomodel_asgi import Gateway, Limits, Provider, Timeouts, tools
+from gomodel_asgi.emulation.tools import toolbox
+from gomodel_asgi.errors import InvalidRequest, ToolsUnlisted
+from gomodel_asgi.testing import ToolResult, run_tool
+
+UPSTREAM = Provider("main", "http://127.0.0.1:9/v1")
+
+
+async def search(call: tools.Call) -> list[tools.Page]:
+    return [tools.Page("https://example.com/a", "A page", f"About {call.arguments['query']}.")]
+
+
+def find(call: tools.Call) -> list[tools.Passage]:
+    stores = ",".join(call.tool["vector_store_ids"])
+    return [tools.Passage("file_1", "a.txt", f"{query} in {stores}", 0.5) for query in call.arguments["queries"]]
+
+
+def execute(call: tools.Call) -> tools.Execution:
+    return tools.Execution("4\n", images=[tools.Image(b"png")], files=[tools.File(b"x", "plot.csv")])
+
+
+async def draw(call: tools.Call) -> tools.Image:
+    await call.partial(b"draft")
+    return tools.Image(b"png", revised_prompt="A red cat")
+
+
+def lookup(order: str, call: tools.Call) -> str:
+    """Look an order up."""
+    return f"Order {order} of {call.request.tenant}, asked by {call.request.user.display_name}."
+
+
+def refund(order: str) -> str:
+    """Pay an order back."""
+    if order == "0":
+        raise tools.ToolError("There is no order 0.")
+    return str(1 / (int(order) - 1))
+
+
+CRM = tools.mcp({"crm": [lookup, tools.function(refund, approval="always")], "shop": [tools.function(refund)]})
+
+
+def gateway_with(*given: tools.Tool, **options: Any) -> Gateway:
+    return Gateway(providers=[UPSTREAM], tools=given, **options)
+
+
+def test_a_web_search_gives_a_framed_text_its_sources_and_a_citation() -> None:
+    result = run_tool(tools.web_search(search), "web_search", {"query": "cats"})
+    assert result.text.endswith("[A page](https://example.com/a)\nAbout cats.")
+    assert "no instructions to you" in result.text
+    assert (result.item["type"], result.item["status"]) == ("web_search_call", "completed")
+    assert result.item["action"]["sources"] == [{"type": "url", "url": "https://example.com/a"}]
+    assert [(one["type"], one["url"]) for one in result.citations] == [("url_citation", "https://example.com/a")]
+    assert (result.outcome, result.error, result.detail, result.approval) == ("completed", None, None, None)
+
+
+def test_a_file_search_is_declared_as_the_test_says_and_gives_its_results() -> None:
+    stores = {"vector_store_ids": ["vs_1", "vs_2"]}
+    result = run_tool(tools.file_search(find), "file_search", {"queries": ["x", "y"]}, declaration=stores)
+    assert [one["text"] for one in result.item["results"]] == ["x in vs_1,vs_2", "y in vs_1,vs_2"]
+    assert [one["file_id"] for one in result.citations] == ["file_1", "file_1"]
+
+
+def test_code_gives_logs_images_and_files_that_can_be_cited() -> None:
+    result = run_tool(tools.code_interpreter(execute), "code_interpreter", {"code": "print(2 + 2)"})
+    assert result.item["code"] == "print(2 + 2)"
+    assert [one["type"] for one in result.item["outputs"]] == ["logs", "image"]
+    assert result.images == ("data:image/png;base64,cG5n",)
+    assert [one["filename"] for one in result.citations] == ["plot.csv"]
+
+
+def test_an_image_comes_whole_with_those_that_were_not_finished_among_the_events() -> None:
+    result = run_tool(
+        tools.image_generation(draw), "image_generation", {"prompt": "a cat"}, declaration={"partial_images": 1}
+    )
+    assert base64.b64decode(result.item["result"]) == b"png"
+    assert result.item["revised_prompt"] == "A red cat"
+    partial = [event["partial_image_b64"] for event in result.events if event["type"].endswith("partial_image")]
+    assert [base64.b64decode(one) for one in partial] == [b"draft"]
+
+
+@pytest.mark.parametrize("name", ["lookup", "crm.lookup"])
+def test_a_function_is_called_for_the_tenant_and_the_user_of_the_test(name: str) -> None:
+    result = run_tool(CRM, name, {"order": "7"}, tenant="acme", user=SimpleUser("ada"))
+    assert result.text == result.item["output"] == "Order 7 of acme, asked by ada."
+
+
+def test_the_label_names_the_only_function_of_a_server() -> None:
+    assert run_tool(CRM, "shop", {"order": "3"}).text == "0.5"
+
+
+def test_what_has_to_be_approved_is_approved_and_the_request_is_in_the_result() -> None:
+    result = run_tool(CRM, "crm.refund", {"order": "2"})
+    assert result.text == "1.0"
+    assert result.approval is not None
+    assert result.item["approval_request_id"] == result.approval["id"]
+    assert run_tool(CRM, "shop.refund", {"order": "2"}).approval is None
+    asking = run_tool(CRM, "shop.refund", {"order": "2"}, declaration={"require_approval": "always"})
+    assert asking.approval is not None
+
+
+def test_a_known_failure_is_told_and_any_other_is_in_the_detail_alone() -> None:
+    known = run_tool(CRM, "shop", {"order": "0"})
+    assert (known.outcome, known.error, known.detail) == ("failed", "There is no order 0.", None)
+    other = run_tool(CRM, "shop", {"order": "1"})
+    assert (other.item["status"], other.error) == ("failed", "The tool has failed.")
+    assert other.detail == "ZeroDivisionError: division by zero"
+
+
+def test_arguments_are_checked_as_those_of_a_model() -> None:
+    wrong = run_tool(CRM, "shop", {"order": 7})
+    assert (wrong.outcome, wrong.error) == (
+        "failed",
+        "The arguments do not fit:\norder: Input should be a valid string",
+    )
+    assert run_tool(CRM, "shop", '{"order"').outcome == "refused"
+    assert run_tool(tools.web_search(search), "web_search", {}).outcome == "refused"
+
+
+def test_the_limits_and_time_outs_of_a_gateway_hold() -> None:
+    async def never(call: tools.Call) -> str:
+        import anyio
+
+        await anyio.sleep_forever()
+        return ""
+
+    gateway = gateway_with(
+        tools.web_search(never),
+        tools.code_interpreter(lambda call: "x" * 10_000),
+        limits=Limits(tool_result=100),
+        timeouts=Timeouts(tool=0.01),
+    )
+    late = run_tool(gateway, "web_search", {"query": "x"})
+    assert (late.outcome, late.error) == ("timeout", "The tool took too long.")
+    assert len(run_tool(gateway, "code_interpreter", {"code": ""}).text) < 200
+
+
+def test_the_tenant_is_the_one_that_the_gateway_knows_the_user_by() -> None:
+    gateway = gateway_with(CRM, tenant=lambda scope: f"tenant of {scope['user'].display_name}")
+    assert "of tenant of ada," in run_tool(gateway, "lookup", {"order": "7"}, user=SimpleUser("ada")).text
+
+
+def test_the_gateway_itself_is_left_as_it_was() -> None:
+    seen: list[Any] = []
+    gateway = gateway_with(CRM, observers=[seen.append])
+    run_tool(gateway, "shop", {"order": "3"})
+    assert not seen and list(gateway.setup.registry.by_name) == ["main"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("refund", "Several tools are called 'refund': crm.refund, shop.refund"),
+        ("crm", "'crm' means 2 tools, and must mean one: lookup, refund"),
+        ("crm.pay", "'crm.pay' means 0 tools, and must mean one: none"),
+        ("web_search", "No tool 'web_search' is configured; there are: crm, shop"),
+    ],
+)
+def test_a_name_that_means_no_tool_or_several_is_refused_with_what_there_is(name: str, message: str) -> None:
+    with pytest.raises(LookupError, match=message):
+        run_tool(CRM, name, {"order": "7"})
+
+
+def test_a_gateway_without_tools_says_so() -> None:
+    with pytest.raises(LookupError, match="has no tools"):
+        run_tool(gateway_with(), "web_search")
+
+
+def test_a_malformed_declaration_is_refused_as_a_clients_is() -> None:
+    with pytest.raises(InvalidRequest, match="require_approval"):
+        run_tool(CRM, "lookup", {"order": "7"}, declaration={"require_approval": "maybe"})
+
+
+def test_a_server_that_cannot_be_listed_raises_what_a_client_would_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def open(self, visit: Any) -> Any:
+            raise RuntimeError("sk-canary")
+
+    monkeypatch.setattr(toolbox, "source_of", lambda *_: Broken())
+    gateway = gateway_with(tools.mcp({"crm": [lookup]}))
+    with pytest.raises(ToolsUnlisted, match="Error retrieving tool list from MCP server: 'crm'"):
+        run_tool(gateway, "crm.lookup", {"order": "7"})
+
+
+@pytest.mark.anyio
+async def test_inside_an_event_loop_the_result_is_awaited(anyio_backend: str) -> None:
+    result = await run_tool(tools.web_search(search), "web_search", {"query": "cats"})
+    assert isinstance(result, ToolResult) and result.outcome == "completed"
+
+
+def test_the_fixture_is_the_same_function(run_tool: Any) -> None:
+    assert run_tool(CRM, "shop", {"order": "3"}).text == "0.5"
