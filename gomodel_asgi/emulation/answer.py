@@ -135,9 +135,13 @@ class GatewayState:
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
             return await token_count.answer(job, target, provider)
-        if envelope.flag("background") and not provider.keeps_state:
+        if envelope.flag("background") and (not provider.keeps_state or self._runs_tools(job, target)):
             return await self.background.begin(job, target, provider)
         return None
+
+    def _runs_tools(self, job: Job, target: Target) -> bool:
+        """Whether the host runs tools of the request: its own background does not wait for those."""
+        return self.tools is not None and self.tools.runs(job, target)
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """The request as it is to be asked: with its context compacted, if that is asked for and due.

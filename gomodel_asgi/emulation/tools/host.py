@@ -22,7 +22,7 @@ from .approvals import Approval, unknown
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
 from .replay import Replay
-from .request import are_ours, candidates_of, labels_of, own_items, plan_of, referred_to, said_before
+from .request import Candidate, are_ours, candidates_of, labels_of, own_items, plan_of, referred_to, said_before
 from .source import Json
 from .toolbox import Toolbox
 from .work import Work
@@ -48,13 +48,11 @@ class HostTools:
         :raises GatewayError: nothing answered, or the request cannot be answered as it is.
         :raises LookupError: the policy named an unknown provider.
         """
-        envelope, tenant = job.request.envelope, job.request.tenant
-        if job.request.operation != "create" or bytes(envelope.members.get("generate", b"")) == UNTOLD:
+        if not asks_model(job):
             return await Exchange(job, target).run()
-        chain = candidates_of(job, target, self.toolbox)
+        tenant, chain = job.request.tenant, candidates_of(job, target, self.toolbox)
+        wants = self._wanted(chain)
         own, before = own_items(job), said_before(job)
-        labels = labels_of(chain, self.toolbox)
-        wants = bool(labels) or any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
         mentioned = [*before, *own, *referred_to(job)]
         if not wants and not are_ours(mentioned):
             return await Exchange(job, target).run()
@@ -62,9 +60,23 @@ class HostTools:
         if not wants:
             rebuilt = frozenset(self.toolbox.hosts) - chain[0].upstream.runs
             return await Exchange(continuing(job, known, own, before, rebuilt), target).run()
-        work = Work(self.toolbox, job, target, chain, labels, known, own, before)
+        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before)
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
+
+    def runs(self, job: Job, target: Target) -> bool:
+        """Whether the request declares what the host runs for one of the chain.
+
+        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return asks_model(job) and self._wanted(candidates_of(job, target, self.toolbox))
+
+    def _wanted(self, chain: Sequence[Candidate]) -> bool:
+        """Whether one of *chain* is to be asked with tools that the host runs."""
+        if labels_of(chain, self.toolbox):
+            return True
+        return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
 
     async def _consume(self, tenant: str | None, approval: Approval) -> None:
         """Take the client's word on a request, which counts once.
@@ -82,6 +94,12 @@ class HostTools:
             raise unknown()
         else:
             await store.put(USED, key, b"1")
+
+
+def asks_model(job: Job) -> bool:
+    """Whether the request is one that a model answers."""
+    envelope = job.request.envelope
+    return job.request.operation == "create" and bytes(envelope.members.get("generate", b"")) != UNTOLD
 
 
 def _again(work: Work) -> Job:

@@ -16,7 +16,6 @@ from ...providers.provider import Provider
 from ...wire.json_body import Envelope
 from .source import Json
 
-DROPPED = ("background",)
 Transform = Callable[[list[Any]], list[Any]]
 
 
@@ -39,7 +38,7 @@ class Replay:
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         given = self.original if self.base is None else self.base.envelope(provider, key)
-        members = {name: raw for name, raw in given.members.items() if name not in DROPPED}
+        members = dict(given.members)
         items = given.body.get("input")
         made = self._input(items)
         if made is not items:
@@ -48,7 +47,7 @@ class Replay:
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
         given = self.original.body if self.base is None else self.base.body(provider, key)
-        made = {name: value for name, value in given.items() if name not in DROPPED}
+        made = dict(given)
         if "input" in made or self.said:
             made["input"] = self._input(made.get("input"))
         return made
