@@ -11,9 +11,9 @@ somebody else's is nowhere known, and cannot be told.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
@@ -74,7 +74,7 @@ class GatewayState:
         self.lookups = Lookups(self.records, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
         self.tools = _host_tools([*tools], files, self.records, self.tasks)
         """None where the host runs no hosted tools: then nothing of them is imported."""
 
@@ -138,6 +138,10 @@ class GatewayState:
         if envelope.flag("background") and (not provider.keeps_state or self._runs_tools(job, target)):
             return await self.background.begin(job, target, provider)
         return None
+
+    def _shown(self, job: Job, target: Target) -> Mapping[str, Any]:
+        """The declarations of tools that the host runs, by path, without their credentials, which nobody needs."""
+        return {} if self.tools is None else self.tools.shown(job, target)
 
     def _runs_tools(self, job: Job, target: Target) -> bool:
         """Whether the host runs tools of the request: its own background does not wait for those."""

@@ -21,6 +21,7 @@ from ...upstream.chain import Exchange
 from .approvals import Approval, unknown
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
+from .plan import runs_here
 from .replay import Replay
 from .request import Candidate, are_ours, candidates_of, labels_of, own_items, plan_of, referred_to, said_before
 from .source import Json
@@ -71,6 +72,14 @@ class HostTools:
         :raises LookupError: the policy named an unknown provider.
         """
         return asks_model(job) and self._wanted(candidates_of(job, target, self.toolbox))
+
+    def shown(self, job: Job, target: Target) -> dict[str, Json]:
+        """The declarations that run here whoever of the chain answers, by path, without their credentials."""
+        found: dict[str, Json] | None = None
+        for one in candidates_of(job, target, self.toolbox):
+            here = [each for each in one.declared if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            found = {each.path: each.shown for each in here if found is None or each.path in found}
+        return found or {}
 
     def _wanted(self, chain: Sequence[Candidate]) -> bool:
         """Whether one of *chain* is to be asked with tools that the host runs."""
