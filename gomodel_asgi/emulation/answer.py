@@ -11,9 +11,9 @@ unknown or somebody else's is nowhere known, and cannot be told.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
 from ..exchange.job import Job, provider_of
@@ -76,7 +76,7 @@ class GatewayState:
         self.admission = Admission(self.records, self.lookups, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
         self.tools = _host_tools([*tools], files, self.records, self.tasks)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
@@ -147,6 +147,10 @@ class GatewayState:
         """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
         host's."""
         return not provider.keeps_state or (self.tools is not None and self.tools.runs(job, target))
+
+    def _shown(self, job: Job, target: Target) -> Mapping[str, Any]:
+        """Returns the declarations of tools that the host runs, by path, without their credentials."""
+        return {} if self.tools is None else self.tools.shown(job, target)
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """The request as it is to be asked: with its context compacted, if that is asked for and due.

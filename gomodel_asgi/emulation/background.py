@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -38,13 +38,14 @@ from ..resilience.concurrency import Allowance
 from ..routing.request import Target
 from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
-from ..wire.declared_tools import scrubbed
+from ..wire.declared_tools import credentials_of
 from ..wire.response import response_object
 from .background_worker import Ask, Prepare, Worker
 from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
 
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]
+ShownTools = Callable[[Job, Target], Mapping[str, Any]]
 
 # Seconds after which a tenant whose background is full may look again: a response takes some.
 FULL = 5.0
@@ -59,14 +60,18 @@ class Ticket(msgspec.Struct):
 
 class Background:
     """Works on responses behind their requests. *enqueue*, if set, gives the work to a task queue of the host's: it is
-    called with a ticket (text), and some worker calls `Gateway.run_background(ticket)`."""
+    called with a ticket (text), and some worker calls `Gateway.run_background(ticket)`. *shown* gives the declarations
+    of tools that run here, by path, without their credentials."""
 
-    def __init__(self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare, ask: Ask) -> None:
+    def __init__(
+        self, records: Records, quotas: Quotas, tasks: Tasks, prepare: Prepare, ask: Ask, shown: ShownTools
+    ) -> None:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
         self.prepare = prepare
         self.ask = ask
+        self.shown = shown
         self.leases = Leases(records)
         self.log = EventLog(records)
         self.allowance = Allowance()
@@ -122,7 +127,7 @@ class Background:
             type=provider.type or provider.name,
             response=msgspec.json.encode(response),
             previous=job.request.envelope.text("previous_response_id"),
-            request=kept(job) if self.enqueue is not None else b"",
+            request=b"" if self.enqueue is None else body_to_keep(job, self.shown(job, target)),
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
@@ -243,20 +248,24 @@ class Background:
         return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
 
 
-def kept(job: Job) -> bytes:
-    """The request as it may lie in a store until a worker takes it: without the credentials in its tools, which live
-    no longer than the request; what needs them fails then."""
+def body_to_keep(job: Job, shown: Mapping[str, Any]) -> bytes:
+    """Returns the body of *job* as it may lie in a store until another worker takes it: without the credentials of its
+    tools. *shown* are those of them that need none, by path, without what they were given.
+
+    :raises InvalidRequest: the work would need one.
+    """
     envelope = job.request.envelope
-    if not envelope.has("tools"):
-        return envelope.raw
-    tools = envelope.values(("tools",))["tools"]
+    tools = envelope.values(("tools",)).get("tools")
     if not isinstance(tools, list):
         return envelope.raw
-    labels = {str(tool.get("server_label")) for tool in tools if isinstance(tool, dict)}
-    shown = [scrubbed(tool, labels) for tool in tools]
-    if shown == tools:
+    kept = [shown.get(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
+    for index, tool in enumerate(kept):
+        if credentials_of(tool):
+            message = "Background work waits in a store here, which keeps no credentials of tools; leave them out."
+            raise InvalidRequest(message, code="unsupported_parameter", param=f"tools[{index}]")
+    if all(one is other for one, other in zip(kept, tools, strict=True)):
         return envelope.raw
-    return envelope.with_members({**envelope.members, "tools": msgspec.Raw(msgspec.json.encode(shown))}).raw
+    return envelope.with_members({**envelope.members, "tools": msgspec.Raw(msgspec.json.encode(kept))}).raw
 
 
 def _input(job: Job) -> msgspec.Raw:

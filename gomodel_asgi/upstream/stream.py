@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ..deadline import clock
 from ..dialects.base import Outgoing
@@ -222,6 +222,13 @@ class Rounds:
 # Streams and replies that leave a trail. Used only where somebody observes, so that others pay nothing for it.
 
 
+@runtime_checkable
+class Ending(Protocol):
+    """A stream that tells when it is over: *on_over*, if set, is called once when nothing more will come."""
+
+    on_over: Callable[[], None] | None
+
+
 class ToldStream(Stream):
     """A stream that counts what it gives; *on_over*, if set, is called once when nothing more will come."""
 
@@ -273,7 +280,7 @@ async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
         trace.end(None, "cancelled")
         raise
     stream = reply.stream
-    if isinstance(stream, ToldStream):
+    if isinstance(stream, Ending):
         stream.on_over = lambda: _over(trace, reply)
     else:
         trace.sent(reply.body or b"")

@@ -26,7 +26,24 @@ CITY = {"name": "Oslo", "inhabitants": 709037}
 TOLD = "The word is lantern. Remember it."
 ASKED = "What is the word?"
 
+HOSTED: Mapping[str, tuple[ToolCall, str]] = {
+    "web search": (
+        ToolCall("web_search", {"query": "Oslo"}),
+        "It rains ([Oslo](https://example.com/oslo)).",
+    ),
+    "file search": (ToolCall("file_search", {"queries": ["lamp"]}), "It is lit【1†lamp.txt】."),
+    "code interpreter": (
+        ToolCall("code_interpreter", {"code": "print(2+2)"}),
+        "See [the plot](sandbox:/mnt/data/plot.csv).",
+    ),
+    "image generation": (ToolCall("image_generation", {"prompt": "a lantern"}), "Here it is."),
+    "mcp": (ToolCall("lookup", {"order": "7"}), "It is on its way."),
+    "mcp approval": (ToolCall("lookup", {"order": "7"}), "It is on its way."),
+}
+"""The call of each hosted tool, and what the model says once it has the answer."""
+
 FACTS: Mapping[str, object] = {
+    **{name: text.replace("【1†lamp.txt】", "") for name, (_, text) in HOSTED.items()},
     "text": TEXT,
     "thought": THOUGHT,
     "pixel": PIXEL,
@@ -61,6 +78,30 @@ def _weather(prompt: Prompt, *cities: str) -> Answer:
     if prompt.outputs:
         return Answer(text=" / ".join(output.text.strip('"') for output in prompt.outputs))
     return Answer(calls=[ToolCall("get_weather", {"city": city}) for city in cities])
+
+
+def call_hosted(name: str) -> Callable[[Prompt], Answer]:
+    """Calls a hosted tool by the function that stands for it; speaks once that has answered."""
+    call, text = HOSTED[name]
+
+    def model(prompt: Prompt) -> Answer:
+        if not prompt.outputs:
+            return Answer(text="Let me look.", calls=[call])
+        told = prompt.outputs[0].text
+        return Answer(text=text if told.count(TOLD_BY_TOOLS[name]) == 1 else f"The tool said {told!r}.")
+
+    return model
+
+
+TOLD_BY_TOOLS = {
+    "web search": "Rain at 7 degrees.",
+    "file search": "The lantern is lit.",
+    "code interpreter": "4",
+    "image generation": "drawn",
+    "mcp": "Order 7 is on its way.",
+    "mcp approval": "Order 7 is on its way.",
+}
+"""What the model has to be told by each tool of the scene."""
 
 
 def fill_in(prompt: Prompt) -> Answer:
@@ -125,6 +166,7 @@ FEATURES = (
     Feature("compaction", remember),
     Feature("cancel", say, JOB),
     Feature("abort", go_on, {"": (Stall(after_events=9),)}, left),
+    *(Feature(name, call_hosted(name)) for name in HOSTED),
 )
 """`patch` is Codex's own, `turns` sends the history again, `cancel` is of a response in the background and `abort` of a
 stream."""

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, providers
+from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, providers, tools
 from gomodel_asgi.testing import Answer, FakeProvider, Prompt, Scripted
 from gomodel_asgi.testing.provider import Dialect
 
@@ -29,6 +29,40 @@ MODELS: dict[Dialect, str] = {
 """What the policy makes of whatever model a client names."""
 SHOWN = 1500
 """Characters of a body in a report."""
+
+
+# The hosted tools of the scene, run here whatever the upstream has...
+
+
+def search(call: tools.Call) -> list[tools.Page]:
+    return [tools.Page("https://example.com/oslo", "Oslo", "Rain at 7 degrees.")]
+
+
+def find(call: tools.Call) -> list[tools.Passage]:
+    return [tools.Passage("file_1", "lamp.txt", "The lantern is lit.", 0.5)]
+
+
+def execute(call: tools.Call) -> tools.Execution:
+    return tools.Execution("4\n", files=[tools.File(b"x", "plot.csv", file_id="cfile_1")])
+
+
+async def draw(call: tools.Call) -> tools.Image:
+    await call.partial(b"draft")
+    return tools.Image(b"png")
+
+
+def lookup(order: str) -> str:
+    """Look an order up."""
+    return f"Order {order} is on its way."
+
+
+TOOLS = (
+    tools.web_search(search, use="always"),
+    tools.file_search(find, use="always"),
+    tools.code_interpreter(execute, use="always"),
+    tools.image_generation(draw, use="always"),
+    tools.mcp({"crm": [lookup]}),
+)
 
 
 @dataclass
@@ -120,7 +154,7 @@ def set_up(dialect: Dialect, feature: Feature, options: Mapping[str, Any]) -> It
         dialect=dialect, api_key=KEY, model=model, strict=dialect == "responses", template=dialect == "chat"
     )
     with fake.run_in_thread(), serve_with_uvicorn() as serve:
-        gateway = Gateway(providers=[provider_of(fake, options)], policy=policy_of(dialect))
+        gateway = Gateway(providers=[provider_of(fake, options)], policy=policy_of(dialect), tools=TOOLS)
         recorder = Recorder(GoModelMiddleware(Starlette(), gateway=gateway))
         scene = Scene(dialect, f"{serve(recorder)}/v1", fake, recorder, feature)
         yield scene

@@ -26,6 +26,7 @@ from .approvals import Approval, unknown
 from .files import NAMING, Found, read_files, references_in, with_files
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
+from .plan import runs_here
 from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
@@ -63,13 +64,11 @@ class HostTools:
         :raises GatewayError: nothing answered, or the request cannot be answered as it is.
         :raises LookupError: the policy named an unknown provider.
         """
-        envelope, tenant = job.request.envelope, job.request.tenant
-        if job.request.operation != "create" or bytes(envelope.members.get("generate", b"")) == UNTOLD:
+        if not asks_model(job):
             return await Exchange(job, target).run()
-        chain = candidates_of(job, target, self.toolbox)
+        tenant, chain = job.request.tenant, candidates_of(job, target, self.toolbox)
+        wants = self._wanted(chain)
         own, before = own_items(job), said_before(job)
-        labels = labels_of(chain, self.toolbox)
-        wants = bool(labels) or any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
         mentioned = [*before, *own, *referred_to(job)]
         files = await self._files(job, chain, before)
         if not wants and not files and not are_ours(mentioned) and not has_loose(before):
@@ -78,7 +77,7 @@ class HostTools:
         if not wants:
             rebuilt = frozenset(self.toolbox.hosts) - chain[0].upstream.runs
             return await Exchange(continuing(job, known, own, before, rebuilt, files), target).run()
-        work = Work(self.toolbox, job, target, chain, labels, known, own, before, files)
+        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, files)
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
 
@@ -148,6 +147,24 @@ class HostTools:
         except Exception as error:
             raise PolicyFailed("A file of the input could not be read.") from error
 
+    def shown(self, job: Job, target: Target) -> dict[str, Json]:
+        """Returns the declarations that run here whoever of the chain answers, by path, without their credentials.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        found: dict[str, Json] | None = None
+        for one in candidates_of(job, target, self.toolbox):
+            here = [each for each in one.declared if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            found = {each.path: each.shown for each in here if found is None or each.path in found}
+        return found or {}
+
+    def _wanted(self, chain: Sequence[Candidate]) -> bool:
+        """Whether one of *chain* is to be asked with tools that the host runs."""
+        if labels_of(chain, self.toolbox):
+            return True
+        return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
+
     async def _consume(self, tenant: str | None, approval: Approval) -> None:
         """Take the client's word on a request, which counts once.
 
@@ -164,6 +181,12 @@ class HostTools:
             raise unknown()
         else:
             await store.put(USED, key, b"1")
+
+
+def asks_model(job: Job) -> bool:
+    """Whether the request is one that a model answers."""
+    envelope = job.request.envelope
+    return job.request.operation == "create" and bytes(envelope.members.get("generate", b"")) != UNTOLD
 
 
 def _again(work: Work) -> Job:

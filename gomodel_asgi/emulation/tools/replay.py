@@ -16,8 +16,9 @@ from ...providers.provider import Provider
 from ...wire.json_body import Envelope
 from .source import Json
 
-DROPPED = ("background",)
 Transform = Callable[[list[Any]], list[Any]]
+DROPPED = ("background",)
+"""Members of the client's request that no round has."""
 
 
 class Replay:

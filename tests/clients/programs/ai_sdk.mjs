@@ -20,7 +20,69 @@ async function loop(prompt) {
   return [result.text, result.steps[0].toolCalls.length];
 }
 
+/** What a stream and a whole reply with a hosted tool come to: text, sources, calls and results; both must be one. */
+async function use(tools, prompt = "Look it up.") {
+  let problem;
+  const stream = streamText({ model, prompt, tools, maxRetries, onError: ({ error }) => (problem = error) });
+  await stream.consumeStream();
+  if (problem) throw problem;
+  const whole = await generateText({ model, prompt, tools, maxRetries });
+  const found = [];
+  for (const result of [stream, whole]) {
+    const parts = await result.content;
+    const said = parts.filter((part) => part.type === "text").map((part) => part.text);
+    const sources = (await result.sources).map((source) => source.url ?? source.filename);
+    const calls = parts.filter((part) => part.type === "tool-call").map((part) => part.toolName);
+    const results = parts.filter((part) => part.type === "tool-result").slice(-1); // images before it are drafts
+    found.push([said.at(-1), sources, calls, results.map((part) => part.output)]);
+  }
+  want(found[0], found[1]);
+  return found[0];
+}
+
 serve({
+  async "web search"(facts) {
+    const [text, sources, calls, results] = await use({ web_search: openai.tools.webSearch({}) });
+    want([text, sources, calls], [facts["web search"], ["https://example.com/oslo"], ["web_search"]]);
+    want(results[0].action, { type: "search", query: "Oslo", queries: ["Oslo"] });
+    want(results[0].sources, [{ type: "url", url: "https://example.com/oslo" }]);
+  },
+  async "file search"(facts) {
+    const [text, sources, calls, results] = await use({
+      file_search: openai.tools.fileSearch({ vectorStoreIds: ["vs_1"] }),
+    });
+    want([text, sources, calls], [facts["file search"], ["lamp.txt"], ["file_search"]]);
+    want(results[0].queries, ["lamp"]);
+  },
+  async "code interpreter"(facts) {
+    const [text, sources, calls, results] = await use({ code_interpreter: openai.tools.codeInterpreter({}) });
+    want([text, sources, calls], [facts["code interpreter"], ["plot.csv"], ["code_interpreter"]]);
+    want(results[0].outputs, [{ type: "logs", logs: "4\n" }]);
+  },
+  async "image generation"(facts) {
+    const [text, , calls, results] = await use({ image_generation: openai.tools.imageGeneration({ partialImages: 1 }) });
+    want([text, calls, results], [facts["image generation"], ["image_generation"], [{ result: "cG5n" }]]);
+  },
+  async mcp(facts) {
+    const crm = openai.tools.mcp({ serverLabel: "crm", serverUrl: "https://crm.example.com/mcp" });
+    const [text, , calls, results] = await use({ mcp: crm });
+    want([text, calls], [facts.mcp, ["mcp.lookup"]]);
+    want([results[0].serverLabel, results[0].output], ["crm", "Order 7 is on its way."]);
+  },
+  async "mcp approval"(facts) {
+    const crm = openai.tools.mcp({
+      serverLabel: "crm",
+      serverUrl: "https://crm.example.com/mcp",
+      requireApproval: "always",
+    });
+    const messages = [{ role: "user", content: "Look it up." }];
+    const first = await generateText({ model, messages, tools: { mcp: crm }, maxRetries });
+    const asked = first.content.find((part) => part.type === "tool-approval-request");
+    messages.push(...first.response.messages);
+    const approval = { approvalId: asked.approvalId, approved: true, providerExecuted: true };
+    messages.push({ role: "tool", content: [{ type: "tool-approval-response", ...approval }] });
+    want((await generateText({ model, messages, tools: { mcp: crm }, maxRetries })).text, facts["mcp approval"]);
+  },
   async text(facts) {
     want((await generateText({ model, prompt: "Is it lit?", maxRetries })).text, facts.text);
   },

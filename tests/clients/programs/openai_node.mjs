@@ -37,7 +37,68 @@ async function loop(question) {
   throw new Error("it never stopped calling");
 }
 
+const server = { type: "mcp", server_label: "crm", server_url: "https://crm.example.com/mcp" };
+
+/** The response to a stream that declares `tool`, and the types of its events, each once in a row. */
+async function hosted(tool, more = {}) {
+  const stream = client.responses.stream({ model, input: "Look it up.", tools: [tool], ...more });
+  const types = [];
+  for await (const event of stream) if (types.at(-1) !== event.type) types.push(event.type);
+  return [await stream.finalResponse(), types.filter((type) => !/output_text|content_part|reasoning/.test(type))];
+}
+
+/** What a response says in the end, with what it cites, and the types of its items. */
+function told(response) {
+  const part = response.output.findLast((item) => item.type === "message").content[0];
+  const cited = part.annotations.map((one) => one.url ?? one.file_id);
+  const types = response.output.map((item) => item.type).filter((type) => type !== "reasoning");
+  return [part.text, cited, types];
+}
+
+/** Fail unless the tool of `type` is used as OpenAI's own would be. */
+async function use(tool, type, text, cited, phases, before = []) {
+  const [response, types] = await hosted(tool);
+  want(told(response), [text, cited, [...before, "message", type, "message"]]);
+  want(types.filter((one) => one.startsWith(`response.${type}`)), phases.map((phase) => `response.${type}${phase}`));
+  const unary = await client.responses.create({ model, input: "Look it up.", tools: [tool] });
+  want(told(unary), told(response));
+}
+
 serve({
+  async "web search"(facts) {
+    const cited = ["https://example.com/oslo"];
+    const phases = [".in_progress", ".searching", ".completed"];
+    await use({ type: "web_search" }, "web_search_call", facts["web search"], cited, phases);
+  },
+  async "file search"(facts) {
+    const tool = { type: "file_search", vector_store_ids: ["vs_1"] };
+    const phases = [".in_progress", ".searching", ".completed"];
+    await use(tool, "file_search_call", facts["file search"], ["file_1"], phases);
+  },
+  async "code interpreter"(facts) {
+    const tool = { type: "code_interpreter", container: { type: "auto" } };
+    const phases = [".in_progress", "_code.delta", "_code.done", ".interpreting", ".completed"];
+    await use(tool, "code_interpreter_call", facts["code interpreter"], ["cfile_1"], phases);
+  },
+  async "image generation"(facts) {
+    const tool = { type: "image_generation", partial_images: 1 };
+    const phases = [".in_progress", ".generating", ".partial_image", ".completed"];
+    await use(tool, "image_generation_call", facts["image generation"], [], phases);
+  },
+  async mcp(facts) {
+    const tool = { ...server, require_approval: "never" };
+    const phases = [".in_progress", "_arguments.delta", "_arguments.done", ".completed"];
+    await use(tool, "mcp_call", facts.mcp, [], phases, ["mcp_list_tools"]);
+  },
+  async "mcp approval"(facts) {
+    const [first] = await hosted(server);
+    const request = first.output.at(-1);
+    want([first.status, request.type, request.name], ["completed", "mcp_approval_request", "lookup"]);
+    const input = [{ type: "mcp_approval_response", approval_request_id: request.id, approve: true }];
+    const [second] = await hosted(server, { input, previous_response_id: first.id });
+    want(told(second), [facts["mcp approval"], [], ["mcp_call", "message"]]);
+    want(second.output[0].approval_request_id, request.id);
+  },
   async text(facts) {
     want((await client.responses.create({ model, input: "Is it lit?" })).output_text, facts.text);
   },
