@@ -5,9 +5,9 @@
 It needs no key: the model is a fake one that calls whatever tools it is offered, in this process but on a real socket.
 With OPENAI_API_KEY set it is OpenAI. PORT chooses another port than 8000. Tokens of callers are in `accounts.py`.
 
-WARNING: `execute` below is no sandbox. It bounds time, memory and output of code that a model writes, and nothing else:
-the code may read this machine's files and use its network as the user who started this. Before anybody but you can call
-your app, run code in a container or a virtual machine of its own.
+WARNING: `execute` below is no sandbox. It bounds time, memory (on Linux) and output of code that a model writes, and
+nothing else: as the user who started this, the code may read this machine's files, use its network and leave processes
+behind. Before anybody but you can call your app, run code in a container or a virtual machine of its own.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ class Orders:
 SECONDS = 5
 LIMITED = """
 import resource, sys
-for name, most in (("CPU", 2), ("AS", 512 << 20), ("FSIZE", 64 << 10), ("NOFILE", 32), ("CORE", 0)):
+limits = {"CPU": 2, "FSIZE": 64 << 10, "NOFILE": 32, "CORE": 0}
+if sys.platform == "linux":  # elsewhere a process may not be given less memory than it has mapped
+    limits["AS"] = 512 << 20
+for name, most in limits.items():
     resource.setrlimit(getattr(resource, "RLIMIT_" + name), (most, most))
 exec(compile(sys.argv[1], "code", "exec"), {"__name__": "__main__"})
 """

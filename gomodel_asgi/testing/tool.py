@@ -269,6 +269,7 @@ class InProcess:
         self.others = others
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
+        """Has the model answer at once."""
         if request.host != HOST:
             return await self.others.open(request)
         path, _, query = request.target.partition(b"?")
@@ -279,6 +280,7 @@ class InProcess:
         return Played(plan.head.status, list(plan.head.headers), [*plan.bodies])
 
     async def aclose(self) -> None:
+        """Closes what MCP servers have left open."""
         await self.others.aclose()
 
 
@@ -293,6 +295,7 @@ class Played:
         self.pieces = iter(pieces)
 
     async def read(self, timeout: float) -> bytes:
+        """Returns the next piece, empty at the end."""
         return next(self.pieces, b"")
 
     async def aclose(self) -> None:

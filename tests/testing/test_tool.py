@@ -149,6 +149,18 @@ def test_the_tenant_is_the_one_that_the_gateway_knows_the_user_by() -> None:
     assert "of tenant of ada," in run_tool(gateway, "lookup", {"order": "7"}, user=SimpleUser("ada")).text
 
 
+def test_a_function_sees_state_headers_and_scope_as_the_hosts_middlewares_leave_them() -> None:
+    def seen(call: tools.Call) -> str:
+        """What the request holds."""
+        request = call.request
+        return f"{request.state.plan} {request.headers['x-plan']} {request.app}"
+
+    told = run_tool(
+        tools.mcp({"crm": [seen]}), "seen", state={"plan": "gold"}, headers={"X-Plan": "pro"}, scope={"app": "the app"}
+    )
+    assert told.text == "gold pro the app"
+
+
 def test_the_gateway_itself_is_left_as_it_was() -> None:
     seen: list[Any] = []
     gateway = gateway_with(CRM, observers=[seen.append])
