@@ -17,8 +17,6 @@ from ...wire.json_body import Envelope
 from .source import Json
 
 Transform = Callable[[list[Any]], list[Any]]
-DROPPED = ("background",)
-"""Members of the client's request that no round has."""
 
 
 class Replay:
@@ -50,7 +48,7 @@ class Replay:
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         given = self.original if self.base is None else self.base.envelope(provider, key)
-        members = {name: raw for name, raw in given.members.items() if name not in DROPPED}
+        members = dict(given.members)
         if self.latest and given.has("conversation"):
             return given.with_members({**members, "input": Raw(encoded(self.latest))})
         items = given.body.get("input")
@@ -63,7 +61,7 @@ class Replay:
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
         given = self.original.body if self.base is None else self.base.body(provider, key)
-        made = {name: value for name, value in given.items() if name not in DROPPED}
+        made = dict(given)
         if "input" in made or self.said:
             made["input"] = self._input(made.get("input"))
         if self.translated is not None and isinstance(made.get("input"), list):
