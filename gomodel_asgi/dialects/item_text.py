@@ -7,12 +7,10 @@ is left out, whatever it holds in its place: these are the client's own words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import msgspec
 
 from .base import payload_of
 from .content import Audio, Content, File, Image, Json, Opaque, Text
+from .hosted_items import CALLS, compact, objects, string, strings, words
 from .unsupported import FOREIGN_COMPACTION, MEDIA_OF_TOOLS, TOLD_ITEMS, UNKNOWN_ITEM, Unsupported
 
 SILENT = frozenset(
@@ -31,12 +29,12 @@ def in_words(part: Opaque, unsupported: Unsupported) -> Text | None:
     """
     if part.type in COMPACTIONS:
         return _compaction(part, unsupported)
-    words = WORDS.get(part.type)
-    if words is None and part.type not in SILENT:
+    tell = WORDS.get(part.type)
+    if tell is None and part.type not in SILENT:
         if not unsupported.emulates(UNKNOWN_ITEM, f"{part.path}.type", f"items of type `{part.type[:64]}`"):
             return None
-        words = _unknown
-    text = words(part.value) if words is not None else ""
+        tell = _unknown
+    text = tell(part.value) if tell is not None else ""
     if not text:
         unsupported.leave_out(TOLD_ITEMS, part.path)
     return Text(part.path, f"[{text}]") if text else None
@@ -58,60 +56,27 @@ def stand_in(part: Content, path: str, what: str, unsupported: Unsupported) -> T
 # One function for each type: a sentence without its full stop, empty where there is nothing to tell...
 
 
-def _web_search(item: Json) -> str:
-    action = _object(item, "action")
-    if action.get("type") == "open_page":
-        return _labelled("Web page opened", _string(action, "url"))
-    if action.get("type") == "find_in_page":
-        return _labelled("Searched in a web page", f"{_string(action, 'url')} for {_string(action, 'pattern')}")
-    queries = _strings(action.get("queries")) or _strings([action.get("query")])
-    urls = [_string(source, "url") for source in _objects(action.get("sources"))]
-    return _labelled("Web search", "; ".join(queries)) + _found("Sources", filter(None, urls))
-
-
-def _file_search(item: Json) -> str:
-    found = [f"{_string(result, 'filename')}: {_string(result, 'text')}" for result in _objects(item.get("results"))]
-    return _labelled("File search", "; ".join(_strings(item.get("queries")))) + _found("Results", found)
-
-
-def _code_interpreter(item: Json) -> str:
-    outputs = _objects(item.get("outputs"))
-    logs = [_string(output, "logs") or ("an image" if output.get("type") == "image" else "") for output in outputs]
-    return _labelled("Code that was run", f"\n{_string(item, 'code')}") + _found("Output", filter(None, logs))
-
-
-def _image_generation(item: Json) -> str:
-    return "An image was generated" + _found("Prompt", filter(None, [_string(item, "revised_prompt")]))
-
-
-def _mcp_call(item: Json) -> str:
-    called = f"{_string(item, 'name')} of the MCP server {_string(item, 'server_label')} with {_arguments(item)}"
-    failed = item.get("error")
-    came = [_string(item, "output")] if not failed else [failed if isinstance(failed, str) else _compact(failed)]
-    return f"Called {called}" + _found("Failed" if failed else "Result", filter(None, came))
-
-
-def _approval_request(item: Json) -> str:
-    called = f"{_string(item, 'name')} of the MCP server {_string(item, 'server_label')} with {_arguments(item)}"
-    return f"Asked to be allowed to call {called}"
-
-
 def _action(label: str) -> Callable[[Json], str]:
     """An item whose `action` or `operation` says what was done."""
 
     def words(item: Json) -> str:
         action = item.get("action") or item.get("actions") or item.get("operation")
         command = action.get("command") or action.get("commands") if isinstance(action, dict) else None
-        lines = _strings(command) if isinstance(command, list) else []
-        return _labelled(label, " ".join(lines) or _compact(action)) if action else ""
+        lines = strings(command) if isinstance(command, list) else []
+        return _labelled(label, " ".join(lines) or compact(action)) if action else ""
 
     return words
 
 
+def _text_of(label: str, member: str) -> Callable[[Json], str]:
+    """An item that tells all in one member."""
+    return lambda item: _labelled(label, f"\n{string(item, member)}" if string(item, member).strip() else "")
+
+
 def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
     """The summary, if it was made through this gateway; else only that there was one."""
-    blocks = _objects((payload_of(part.value.get("encrypted_content")) or {}).get("blocks"))
-    texts = (_string(block, "content") for block in blocks if block.get("type") == "compaction")
+    blocks = objects((payload_of(part.value.get("encrypted_content")) or {}).get("blocks"))
+    texts = (string(block, "content") for block in blocks if block.get("type") == "compaction")
     if summary := "\n".join(filter(None, texts)):
         return Text(part.path, f"[The conversation so far, in compact form:\n{summary}]")
     unsupported.leave_out(FOREIGN_COMPACTION, part.path)
@@ -120,16 +85,13 @@ def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
 
 def _unknown(item: Json) -> str:
     shown = {name: value for name, value in item.items() if name not in HIDDEN and value not in (None, "", [], {})}
-    return _labelled(f"Item of type {item['type']}", _compact(shown)) if shown else ""
+    return _labelled(f"Item of type {item['type']}", compact(shown)) if shown else ""
 
 
 WORDS: dict[str, Callable[[Json], str]] = {
-    "web_search_call": _web_search,
-    "file_search_call": _file_search,
-    "code_interpreter_call": _code_interpreter,
-    "image_generation_call": _image_generation,
-    "mcp_call": _mcp_call,
-    "mcp_approval_request": _approval_request,
+    **dict.fromkeys(CALLS, words),
+    "program": _text_of("Program that was run", "code"),
+    "program_output": _text_of("Output of the program", "result"),
     "computer_call": _action("Used the computer"),
     "local_shell_call": _action("Ran a shell command"),
     "shell_call": _action("Ran shell commands"),
@@ -143,10 +105,10 @@ def answer_text(item: Json) -> str:
     """An output that answers to one of the calls above, or an approval, as the user's text."""
     if item.get("type") == "mcp_approval_response":
         verdict = "allowed" if item.get("approve") is True else "refused"
-        return f"[The call was {verdict}{_found('Reason', filter(None, [_string(item, 'reason')]))}]"
+        return f"[The call was {verdict}{_found('Reason', filter(None, [string(item, 'reason')]))}]"
     output = item.get("output")
     if isinstance(output, list):
-        streams = [[_string(part, name) for name in ("stdout", "stderr", "text")] for part in _objects(output)]
+        streams = [[string(part, name) for name in ("stdout", "stderr", "text")] for part in objects(output)]
         output = "\n".join(text for texts in streams for text in texts if text)
     return f"[Output of {item['type'].removesuffix('_output')}:]\n{output if isinstance(output, str) else ''}".strip()
 
@@ -161,29 +123,3 @@ def _labelled(label: str, text: str) -> str:
 def _found(label: str, texts: Iterable[str]) -> str:
     joined = "\n".join(texts)
     return f"\n{label}:\n{joined}" if joined else ""
-
-
-def _arguments(item: Json) -> str:
-    return _string(item, "arguments") or "{}"
-
-
-def _string(item: Json, name: str) -> str:
-    value = item.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _strings(value: Any) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
-def _object(item: Json, name: str) -> Json:
-    value = item.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from ..dialects.hosted_items import NOTHING_SHOWN, Shown
 from ..errors import InvalidRequest
 from ..observers import Observers, Trace
 from ..providers.provider import Provider
@@ -153,6 +154,8 @@ class Job(Struct):
     """Items of the gateway's own that the response begins with."""
     spent: dict[str, Any] | None = None
     """The usage of what was asked for them."""
+    shown: Shown = NOTHING_SHOWN
+    """The functions that the model is shown in place of tools that the host runs."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 

@@ -133,6 +133,7 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
         unsupported=provider.unsupported,
         depth=job.setup.limits.depth,
         reasoning_tags=provider.reasoning_tags,
+        shown=job.shown,
     )
 
 

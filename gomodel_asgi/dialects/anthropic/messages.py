@@ -62,7 +62,7 @@ class Blocks:
     def block(self, part: Part, told: bool = False) -> Json | None:
         """One part, None where nothing is left of it."""
         if isinstance(part, CONTENT) and (lack := _lack(part)) is not None:
-            if told:
+            if told or (isinstance(part, Image) and part.told):
                 text = stand_in(part, part.path, lack, self.unsupported)
                 return None if text is None else self.block(text)
             self.unsupported.leave_out(MEDIA, part.path, lack)

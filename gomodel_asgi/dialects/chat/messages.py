@@ -25,6 +25,7 @@ from ..content import (
     Turn,
 )
 from ..conversation import arguments_json
+from ..hosted_items import picture_of
 from ..item_text import in_words, stand_in
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
@@ -121,6 +122,9 @@ class _Writer:
         if isinstance(part, Text):
             return self.marked({"type": "text", "text": part.text}, part)
         if (lack := self.lack(part)) is not None:
+            if isinstance(part, Image) and part.told:
+                text = stand_in(part, *lack, self.unsupported)
+                return None if text is None else self.part(text)
             self.unsupported.leave_out(MEDIA, *lack)
             return None
         if isinstance(part, Audio):
@@ -208,7 +212,7 @@ class _Writer:
 
     def is_own_picture(self, part: Opaque) -> bool:
         """Whether *part* is an image that the router made, which takes it back."""
-        is_picture = part.type == "image_generation_call" and bool(part.value.get("result"))
+        is_picture = part.type == "image_generation_call" and picture_of(part.value) is not None
         return is_picture and self.call.type == "openrouter"
 
     def pictures(self, parts: Sequence[Part]) -> Json:

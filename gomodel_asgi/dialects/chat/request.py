@@ -48,7 +48,7 @@ class _Writer:
         self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, unsupported)
 
     def body(self) -> Json:
-        talk = read_conversation(self.call.body, self.unsupported)
+        talk = read_conversation(self.call.body, self.unsupported, self.call.shown)
         tools = read_tools(self.call.body, self.unsupported, more=talk.tools)
         body: Json = {"model": self.call.model}
         body["messages"] = render_messages(talk.turns, self.call, self.flavor, tools, self.unsupported)
