@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from starlette.requests import Request
@@ -40,6 +40,10 @@ from .transport.slots import ConnectionLimit, of_process
 from .upstream.observed import followed
 from .wire.headers import read, request_id
 
+if TYPE_CHECKING:
+    from .emulation.files import HostFiles
+    from .tools import FileSource
+
 
 class Gateway:
     """Serves `{prefix}/responses` and below, and `{prefix}/models`, with *providers*, as *policy* decides.
@@ -49,9 +53,12 @@ class Gateway:
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
     *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
     names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
-    name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
+    name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked. *files* gives the
+    bytes of files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of
+    a `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
 
     :raises ValueError: no provider, two of one name, or a malformed prefix.
+    :raises TypeError: *files* is no function.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Gateway:
         expose_timing: bool = False,
         models: ModelsOf | None = None,
         tenant_required: bool = False,
+        files: FileSource | None = None,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -98,6 +106,7 @@ class Gateway:
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
             tenant_required=tenant_required,
+            files=None if files is None else _host_files(files),
         )
 
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
@@ -297,3 +306,10 @@ class Gateway:
             elif message["type"] == "lifespan.shutdown":
                 await self.aclose()
                 return await send({"type": "lifespan.shutdown.complete"})
+
+
+def _host_files(source: FileSource) -> HostFiles:
+    """What reads the host's files, imported where there are any."""
+    from .emulation.files import HostFiles
+
+    return HostFiles(source)

@@ -133,7 +133,10 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
         health_of=setup.health_of,
     )
     started, stream = inbound.started, inbound.envelope.stream
-    return Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trace)
+    job = Job(request, setup, inbound.request_id, inbound.headers, inbound.query, started, stream, inbound.trace)
+    if setup.files is not None:
+        job.files = setup.files.of_request()
+    return job
 
 
 def decide(job: Job) -> Awaitable[Target]:

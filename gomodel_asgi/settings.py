@@ -53,7 +53,8 @@ class Timeouts(Inheriting):
 
     *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it. *body*
     is the time to the first byte of a request's body and the longest pause in it; so long may it also be behind the
-    16 KiB a second that it must average. These three are the gateway's alone.
+    16 KiB a second that it must average. These three are the gateway's alone. *tool* is how long one call of a function
+    of the host's may take, a file's included.
     """
 
     connect: float = 5.0
@@ -70,6 +71,7 @@ class Timeouts(Inheriting):
     body: float = 60.0
     connection: float = 3600.0
     connection_idle: float = 1800.0
+    tool: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ FLOORS = (
     ("providers", "observers"),
     ("resilience",),
     ("routing", "policies"),
-    ("exchange",),
+    ("exchange", "tools"),
     ("upstream", "history"),
     ("emulation",),
     ("pipeline",),

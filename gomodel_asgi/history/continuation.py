@@ -61,7 +61,8 @@ class Continuation:
     says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
     *foreign*, by upstream, which are a tenant's. *expand* gives items that stand for others (our compactions) as those;
     *compacted* says that the request's own are among them. *whole*, where it is set, is all that was said and is said
-    now, in place of all that the request names.
+    now, in place of all that the request names. *files* says that the host gives the bytes of files
+    that were named before.
     """
 
     def __init__(
@@ -73,12 +74,14 @@ class Continuation:
         *,
         warn: Warn,
         trusted: bool = False,
+        files: bool = False,
     ) -> None:
         self.original = envelope
         self.row = row
         self.accounts = accounts
         self.warn = warn
         self.trusted = trusted
+        self.files = files
         self.expand = expand
         self.compacted = False
         self.whole: list[Json] | None = None
@@ -295,7 +298,7 @@ class Continuation:
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(self._said(left), account, type, native, left)
+        items = carried(self._said(left), account, type, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)

@@ -24,25 +24,28 @@ UNTOLD = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item
 """Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
 
 
-def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: set[str]) -> list[Json]:
+def carried(
+    lines: Iterable[Line], account: str, type: str, native: bool, left: set[str], files: bool = False
+) -> list[Json]:
     """The items of *lines* for the upstream *account* of this provider *type*; what is left out is added to *left*.
 
-    *native* upstreams know the items that they issued; the others read those of their type.
+    *native* upstreams know the items that they issued; the others read those of their type. *files*: the host gives the
+    bytes of files, so that an id means something beyond who issued it.
     """
     items: list[Json] = []
     for line in lines:
         at_home = line.account == account if native else line.type == type
-        items += line.items if at_home else abroad(line.items, native, left)
+        items += line.items if at_home else abroad(line.items, native, left, files)
     return items
 
 
-def abroad(items: Iterable[Json], native: bool, left: set[str]) -> list[Json]:
+def abroad(items: Iterable[Json], native: bool, left: set[str], files: bool = False) -> list[Json]:
     """Those *items* that any upstream can be given."""
     taken = []
     for item in items:
         kind = item.get("type")
         if not native:
-            taken.append(_without_files(item, left))
+            taken.append(item if files else _without_files(item, left))
         elif kind in CARRIED:
             taken.append(_without_files({name: value for name, value in item.items() if name != "id"}, left))
         elif (told := _told(item)) is not None:

@@ -116,7 +116,8 @@ class Lookups:
         request = job.request
         row, trusted = ROWS[request.operation], request.tenant is None
         expand = partial(self.expand, request.tenant)
-        return Continuation(request.envelope, row, self.records.accounts, expand, warn=job.warn, trusted=trusted)
+        accounts, files = self.records.accounts, job.files is not None
+        return Continuation(request.envelope, row, accounts, expand, warn=job.warn, trusted=trusted, files=files)
 
     # In the store...
 

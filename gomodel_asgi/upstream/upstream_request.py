@@ -106,7 +106,7 @@ def refusing_depth() -> Iterator[None]:
 async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:
     """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
 
-    :raises InvalidRequest: it cannot be parsed, names no model, or names state that is not to be had.
+    :raises InvalidRequest: it cannot be parsed, names no model, or names state or a file that is not to be had.
     """
     envelope, target = job.request.envelope, candidate.target
     if body is None:
@@ -123,7 +123,7 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
     if candidate.model is None:
         raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
     provider = candidate.provider
-    return Call(
+    call = Call(
         operation=job.request.operation,
         body={**merged, "model": candidate.model},
         model=candidate.model,
@@ -135,6 +135,7 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
         reasoning_tags=provider.reasoning_tags,
         shown=job.shown,
     )
+    return call if job.files is None else await job.files.put_in(call, candidate, job)
 
 
 async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoing:

@@ -28,7 +28,7 @@ from ..conversation import arguments_json
 from ..hosted_items import picture_of
 from ..item_text import in_words, stand_in
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, MEDIA, STORED_MEDIA, Unsupported, malformed
 from .flavors import Flavor
 from .opaque_state import MESSAGE, Memory
 
@@ -125,7 +125,7 @@ class _Writer:
             if isinstance(part, Image) and part.told:
                 text = stand_in(part, *lack, self.unsupported)
                 return None if text is None else self.part(text)
-            self.unsupported.leave_out(MEDIA, *lack)
+            self.unsupported.leave_out(MEDIA if lack[0].endswith(".type") else STORED_MEDIA, *lack)
             return None
         if isinstance(part, Audio):
             return self.marked({"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}, part)

@@ -11,6 +11,7 @@ from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing
 from ..content import Json
 from ..conversation import offered_tools, read_conversation
+from ..files import Named
 from ..members import LOGPROBS, boolean, carried_members, included, integer, mapping, number, reasoning_of
 from ..tool_choice import Choice, read_choice
 from ..tools import FunctionTool, Tools, read_tools
@@ -21,6 +22,8 @@ from .output import read_error
 from .reply import ChatTranslator
 
 PATH = "/chat/completions"
+OWN_FILE = "file-"
+"""How the ids of files begin that OpenAI gives out."""
 NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 SAME_NAME = frozenset({"stop", "seed", "logit_bias", "reasoning_effort"})
 """Members of Chat Completions that the Responses API lacks: a Target's `params` may give them."""
@@ -163,6 +166,20 @@ class ChatDialect:
     """Speaks Chat Completions. What a server of a certain `Call.type` does differently is in `flavors`."""
 
     name = "chat"
+    takes_text_files = False
+    """Servers that take files take documents with pages; a text is a part of the message."""
+
+    def reads_file(self, call: Call, named: Named) -> bool:
+        """Whether the server reads the file that *named* names. An image that no image may be sent for is left to be
+        refused."""
+        flavor = flavor_of(call.type)
+        if named.is_image:
+            return "image" not in flavor.media or named.file_id is None
+        if "file" not in flavor.media:
+            return False
+        if named.url:
+            return flavor.file_urls
+        return flavor.file_ids and (named.file_id or "").startswith(OWN_FILE)
 
     def request(self, call: Call) -> Outgoing:
         """*call* as a POST of `/chat/completions`; see `Dialect.request`."""

@@ -17,7 +17,7 @@ from ..conversation import arguments_object
 from ..hosted_items import objects, picture_of, string, told
 from ..item_text import in_words, stand_in
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, MEDIA, TOLD_ITEMS, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, STORED_MEDIA, TOLD_ITEMS, Unsupported, malformed
 from . import output
 from .models import generation
 
@@ -69,7 +69,7 @@ def render_content(part: Part, unsupported: Unsupported, *, told: bool = False) 
     member = "file_id" if part.file_id else "image_url" if isinstance(part, Image) else "file_url"
     path, what = f"{part.path}.{member}", "files that are stored elsewhere"
     if not told and not (isinstance(part, Image) and part.told):
-        unsupported.leave_out(MEDIA, path, what)
+        unsupported.leave_out(STORED_MEDIA, path, what)
         return None
     text = stand_in(part, path, what, unsupported)
     return None if text is None else {"text": text.text}

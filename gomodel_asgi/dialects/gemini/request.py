@@ -13,6 +13,7 @@ from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing, Translator
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
+from ..files import Named
 from ..members import LOGPROBS, boolean, carried_members, included, integer, mapping, number, reasoning_of
 from ..tool_choice import read_choice
 from ..tools import read_tools
@@ -32,7 +33,7 @@ from ..unsupported import (
     string,
 )
 from . import errors, request
-from .contents import render_contents, resolution
+from .contents import ADDRESSES, render_contents, resolution
 from .models import combines, path_of, thinking
 from .reply import CountReply, Reply
 from .tools import HOSTED, must_be_told, render_tools, shown_tools
@@ -217,6 +218,10 @@ class GeminiDialect:
 
     name = "gemini"
     counts_tokens = True
+
+    def reads_file(self, call: Call, named: Named) -> bool:
+        """Whether Gemini fetches the file that *named* names: it reads addresses, those of its own Files API too."""
+        return (named.url or named.file_id or "").startswith(ADDRESSES)
 
     def request(self, call: Call) -> Outgoing:
         """Translate *call*: `input_tokens` is a countTokens, all else a generateContent.

@@ -114,13 +114,16 @@ def account_of(provider: Provider, key: str | None) -> str:
 
 class Remembering:
     """What a create continues, where the connection knows it; see `exchange.job.Continuation`. *own* is what its own
-    input names of what others know, None where it names nothing."""
+    input names of what others know, None where it names nothing. *files* says that the host gives files' bytes."""
 
-    def __init__(self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any) -> None:
+    def __init__(
+        self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any, files: bool = False
+    ) -> None:
         self.original = envelope
         self.earlier = earlier
         self.own = own
         self.warn = warn
+        self.files = files
 
     @property
     def bound(self) -> bool:
@@ -160,7 +163,7 @@ class Remembering:
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
         left: set[str] = set()
         lines = [Line(parsed(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
-        items = carried(lines, account, provider.type or provider.name, native, left)
+        items = carried(lines, account, provider.type or provider.name, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         return items
 
@@ -214,7 +217,9 @@ class Recall:
             return await self._recall(job)
         self.own = own = job_without_previous(job)
         await self._recall(own)
-        job.continuation = Remembering(job.request.envelope, self.earlier, own.continuation, job.warn)
+        job.continuation = Remembering(
+            job.request.envelope, self.earlier, own.continuation, job.warn, job.files is not None
+        )
         job.request = replace(job.request, previous=self.earlier)
 
     async def _recall(self, job: Job) -> None:
