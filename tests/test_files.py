@@ -522,3 +522,54 @@ def office(folder: str) -> bytes:
 )
 def test_the_media_type_is_what_the_bytes_begin_like(data: bytes, media_type: str) -> None:
     assert sniffed(data) == media_type
+
+
+# Native upstreams that keep nothing...
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+async def test_a_native_upstream_that_keeps_nothing_gets_the_bytes_of_what_is_named_by_id(
+    fakes: dict[str, FakeProvider], host: Host, normalize: bool
+) -> None:
+    provider = Provider("vllm", fakes["responses"].base_url, stateful=False, normalize=normalize)
+    url = {"type": "input_image", "image_url": "https://a.example/b.png"}
+    async with Gateway(providers=[provider], files=host.read) as gateway:
+        assert (
+            await say(gateway, message(by_id("img", "input_image", detail="low"), by_id("note"), url))
+        ).status == 200
+
+    _, image, note, last = fakes["responses"].requests[-1].json()["input"][0]["content"]
+    assert image == {"detail": "low", "type": "input_image", "image_url": f"data:image/png;base64,{encoded(PNG)}"}
+    assert note["type"] == "input_text" and "heron" in note["text"] and last == url
+
+
+async def test_a_lenient_upstream_is_told_of_hosted_tools_in_messages(fakes: dict[str, FakeProvider]) -> None:
+    provider = Provider("vllm", fakes["responses"].base_url, stateful=False, normalize=True)
+    search = {
+        "type": "web_search_call",
+        "id": "ws",
+        "status": "completed",
+        "action": {"type": "search", "query": "cats"},
+    }
+    listed = {"type": "mcp_list_tools", "id": "mcpl", "server_label": "crm", "tools": []}
+    async with Gateway(providers=[provider]) as gateway:
+        assert (await say(gateway, message(), search, listed, message())).status == 200
+
+    items = fakes["responses"].requests[-1].json()["input"]
+    assert [item.get("role") for item in items] == ["user", "assistant", "user"]
+    assert "cats" in items[1]["content"][0]["text"]
+
+
+async def test_any_other_native_upstream_gets_the_items_of_hosted_tools_as_they_are(
+    fakes: dict[str, FakeProvider],
+) -> None:
+    search = {
+        "type": "web_search_call",
+        "id": "ws",
+        "status": "completed",
+        "action": {"type": "search", "query": "cats"},
+    }
+    async with Gateway(providers=[Provider("up", fakes["responses"].base_url)]) as gateway:
+        assert (await say(gateway, message(), search, message())).status == 200
+
+    assert fakes["responses"].requests[-1].json()["input"][1] == search

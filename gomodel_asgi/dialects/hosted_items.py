@@ -32,7 +32,10 @@ FAMILIES = {
 REQUEST, RESPONSE = "mcp_approval_request", "mcp_approval_response"
 CALLS = frozenset({*FAMILIES, "mcp_call", REQUEST})
 """Items that are read here."""
-BESIDE = CALLS | {RESPONSE, "mcp_list_tools", "function_call", "custom_tool_call", "tool_search_call", "item_reference"}
+HOSTED = CALLS | {RESPONSE, "mcp_list_tools"}
+MARK = re.compile(b'"(?:%s)"' % "|".join(sorted(HOSTED)).encode())
+"""What stands in JSON that holds such an item."""
+BESIDE = HOSTED | {"function_call", "custom_tool_call", "tool_search_call", "item_reference"}
 """Items that end no turn: calls that follow each other were made in one."""
 UNFINISHED = frozenset({"queued", "in_progress", "searching", "interpreting", "generating", "calling", "incomplete"})
 BASE64 = re.compile("[A-Za-z0-9+/_-]+={0,2}")
@@ -123,6 +126,11 @@ def replayed(items: Sequence[Any], shown: Shown = NOTHING_SHOWN) -> Iterator[tup
         results.append((index, result))
         yield index, call
     yield from results
+
+
+def is_hosted(item: Any) -> bool:
+    """Whether *item* tells of a hosted tool."""
+    return _kind(item) in HOSTED
 
 
 def _kind(item: Any) -> str:

@@ -7,10 +7,23 @@ is left out, whatever it holds in its place: these are the client's own words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from .base import payload_of
 from .content import Audio, Content, File, Image, Json, Opaque, Text
-from .hosted_items import CALLS, compact, objects, string, strings, words
+from .hosted_items import (
+    CALLS,
+    NOTHING_SHOWN,
+    RESPONSE,
+    Shown,
+    compact,
+    is_hosted,
+    objects,
+    replayed,
+    string,
+    strings,
+    words,
+)
 from .unsupported import FOREIGN_COMPACTION, MEDIA_OF_TOOLS, TOLD_ITEMS, UNKNOWN_ITEM, Unsupported
 
 SILENT = frozenset(
@@ -51,6 +64,30 @@ def stand_in(part: Content, path: str, what: str, unsupported: Unsupported) -> T
     kind = "image" if isinstance(part, Image) else "audio" if isinstance(part, Audio) else "file"
     name = part.url if isinstance(part, (Image, File)) and part.url else getattr(part, "filename", None)
     return Text(part.path, f"[{kind}{f' {name}' if name else ''}: cannot be shown to this model]")
+
+
+def in_messages(items: list[Any], shown: Shown = NOTHING_SHOWN) -> list[Any]:
+    """*items* for an upstream that reads items itself, but none of hosted tools: these as messages, or as calls of the
+    functions that are *shown*."""
+    found = []
+    for _, item in replayed(items, shown):
+        told = item if not is_hosted(item) else as_message(item)
+        if told is not None:
+            found.append(told)
+    return found
+
+
+def as_message(item: Json) -> Json | None:
+    """A message that tells of *item*, whose type is a string; None where there is nothing to tell."""
+    kind = item["type"]
+    if kind.endswith("_output") or kind == RESPONSE:
+        return _message("user", "input_text", answer_text(item))
+    words = in_words(Opaque("input", kind, item), Unsupported("auto"))
+    return None if words is None else _message("assistant", "output_text", words.text)
+
+
+def _message(role: str, type: str, text: str) -> Json:
+    return {"type": "message", "role": role, "content": [{"type": type, "text": text}]}
 
 
 # One function for each type: a sentence without its full stop, empty where there is nothing to tell...

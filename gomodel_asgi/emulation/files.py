@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -66,14 +66,29 @@ class RequestFiles:
         if reads is None:
             return call
         unread = [named for named in named_in(call.body) if not reads(call, named)]
+        text_files = getattr(candidate.dialect, "takes_text_files", True)
+        return replace(call, body=await self._filled(call.body, unread, candidate, job, text_files))
+
+    async def put_into(self, items: list[Any], candidate: ResolvedTarget, job: Job) -> list[Any]:
+        """*items* of an input with the bytes of those files that they name by id.
+
+        :raises GatewayError: as `put_in`.
+        """
+        body: Mapping[str, Any] = {"input": items}
+        unread = [named for named in named_in(body) if named.file_id is not None]
+        filled: list[Any] = (await self._filled(body, unread, candidate, job, text_files=False))["input"]
+        return filled
+
+    async def _filled(
+        self, body: Mapping[str, Any], unread: list[Named], candidate: ResolvedTarget, job: Job, text_files: bool
+    ) -> Mapping[str, Any]:
         if not unread:
-            return call
+            return body
         room = job.setup.limits.body - len(job.request.envelope.raw)
         await self._fetch(unread, job.request, candidate.timeouts.tool, room)
         _check_room(unread, self._known, room)
         contents = {named.path: self._known[named.key] for named in unread}
-        text_files = getattr(candidate.dialect, "takes_text_files", True)
-        return replace(call, body=put_in(call.body, contents, text_files=text_files))
+        return put_in(body, contents, text_files=text_files)
 
     async def _fetch(self, unread: Iterable[Named], request: RoutingRequest, seconds: float, room: int) -> None:
         """Read those that are not known yet, a few at a time; the first failure ends all."""

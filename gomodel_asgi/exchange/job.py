@@ -147,6 +147,13 @@ class Files(Protocol):
         """
         ...
 
+    async def put_into(self, items: list[Any], candidate: ResolvedTarget, job: Job) -> list[Any]:
+        """*items* of an input with the bytes of those that they name by id.
+
+        :raises GatewayError: they are not to be had.
+        """
+        ...
+
 
 class HostFiles(Protocol):
     """The files of the host's."""

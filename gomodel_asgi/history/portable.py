@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..dialects.content import Opaque
-from ..dialects.item_text import answer_text, in_words
-from ..dialects.unsupported import Unsupported
+from ..dialects.item_text import as_message
 from .turns import Line
 
 Json = dict[str, Any]
@@ -60,14 +58,7 @@ def _told(item: Json) -> Json | None:
     kind = item.get("type")
     if not isinstance(kind, str) or kind in UNTOLD:
         return None
-    if kind.endswith("_output") or kind == "mcp_approval_response":
-        return _message("user", "input_text", answer_text(item))
-    words = in_words(Opaque("input", kind, item), Unsupported("auto"))
-    return None if words is None else _message("assistant", "output_text", words.text)
-
-
-def _message(role: str, type: str, text: str) -> Json:
-    return {"type": "message", "role": role, "content": [{"type": type, "text": text}]}
+    return as_message(item)
 
 
 def _without_files(item: Json, left: set[str]) -> Json:

@@ -32,7 +32,7 @@ from . import unary
 from .classify import ANSWERS, media_type, refusal, rejection
 from .stream import Rounds, fed
 from .unary import decoded
-from .upstream_request import call_of, native, outgoing_of, translated
+from .upstream_request import call_of, native, outgoing_of, retold, translated
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
 JSON_TYPES = (b"application/json", b"text/json", b"")
@@ -113,7 +113,10 @@ class Attempt(Struct):
 
     async def _request(self) -> UpstreamRequest:
         if self.candidate.dialect is None:
-            return native(self.candidate, self.job, self.deadline - clock())
+            request = native(self.candidate, self.job, self.deadline - clock())
+            if self.candidate.provider.normalize or self.job.files is not None:
+                request = await retold(request, self.candidate, self.job)
+            return request
         self.call = await call_of(self.candidate, self.job)
         outgoing = await outgoing_of(self.candidate, self.job, self.call)
         self.job.warn(f"{path}: left out, since the upstream cannot carry it" for path in outgoing.dropped)

@@ -97,8 +97,8 @@ class Exchange(Struct):
         for other in others:
             provider_of(other, self.job)
         if self.job.files is not None and FILE_MARK in self.job.request.envelope.raw:
-            # The host gives a file's bytes to dialects; to another native upstream its id means nothing.
-            others = [other for other in others if not provider_of(other, self.job).native]
+            # The others are given the file's bytes; to another native upstream that keeps files its id means nothing.
+            others = [other for other in others if not provider_of(other, self.job).keeps_state]
         return others
 
     # One attempt...

@@ -14,11 +14,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
+import msgspec
 from msgspec.structs import replace
 
 from ..dialects.base import PREFIX, Call, Outgoing, unpacked
+from ..dialects.hosted_items import MARK
+from ..dialects.item_text import in_messages
 from ..errors import InvalidRequest
-from ..exchange.job import Job
+from ..exchange.job import FILE_MARK, Job
 from ..exchange.resolved_target import ResolvedTarget
 from ..operations import BODIED, PLACEHOLDER, ROWS
 from ..providers.provider import Provider
@@ -30,7 +33,7 @@ from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_body import invalid_json
 from ..wire.json_pieces import SMALL
-from ..wire.json_scan import Unreadable, check, counted
+from ..wire.json_scan import Unreadable, check, counted, parsed
 
 # JSON inside the strings of a request: a call's arguments, and what we have packed into `encrypted_content`.
 #
@@ -77,6 +80,9 @@ def strings_of(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if isinstance(packed, str) and packed.startswith(PREFIX):
                 yield f"{name}[{index}].{PACKED}", packed
 
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+encode = msgspec.json.Encoder().encode
 
 USER_AGENT = f"gomodel-asgi/{__version__}".encode()
 JSON = (b"content-type", b"application/json")
@@ -179,6 +185,26 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
             candidate.forms[kind] = form
     # A transport of the host's may add headers to the request that it is given: to its own copy.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
+
+
+async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
+    """*request* for a native upstream that is not quite the Responses API: without items of hosted tools, which such
+    servers refuse, and (of one that keeps nothing) with the bytes of files in place of their ids."""
+    body, files = request.body, None if candidate.provider.stateful else job.files
+    has_files = files is not None and body is not None and FILE_MARK in body
+    has_items = candidate.provider.normalize and body is not None and MARK.search(body) is not None
+    if body is None or not (has_files or has_items):
+        return request
+    with refusing_depth():
+        members = await beside(len(body), partial(_members, body))
+        items: Any = await beside(len(body), partial(parsed, members.get("input", b"null")))
+        if not isinstance(items, list):
+            return request
+        if has_items:
+            items = in_messages(items, job.shown)
+        if files is not None and has_files:
+            items = await files.put_into(items, candidate, job)
+        return replace(request, body=await beside(len(body), partial(encode, {**members, "input": items})))
 
 
 def _adds(job: Job, provider: Provider) -> bool:

@@ -30,9 +30,9 @@ class Flavor:
 
     *members* are top-level members that go through under their own name, *always* those that every request has unless
     the client gives another value; *effort* says where `reasoning.effort` goes, *breakpoint* what a cache breakpoint is
-    called, *media* which parts a user may send, *files* how a file is sent. *file_urls*, *file_ids*: it fetches files, or
-    stores them. *developer*: the role is known. *systems*: system messages may stand anywhere; else there is one, at
-    the start, and somebody who spoke as the user.
+    called, *media* which parts a user may send, *files* how a file is sent, *file_urls* and *file_ids* that files are
+    fetched, or stored, there. *developer*: the role is known. *systems*: system messages may stand anywhere; else there
+    is one, at the start, and somebody who spoke as the user.
     *text_parts*: lists of text parts are taken from everyone, not only from users. *allowed_tools*, *json_schema*,
     *verbosity*, *refusals*, *stream_options*: members of that meaning are known. *short_ids*: ids of calls are nine
     letters or digits. *longest_id*: how many characters they may have. *any_arguments*: those of a call in the history
