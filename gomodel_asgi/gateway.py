@@ -40,6 +40,7 @@ from .upstream.stream import followed
 from .wire.headers import read, request_id
 
 if TYPE_CHECKING:
+    from .emulation.files import HostFiles
     from .tools import FileSource, Tool
 
 
@@ -52,11 +53,12 @@ class Gateway:
     *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
     names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
     name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
-    *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`), *files* reads the files that
-    an input names.
+    *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
+    files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
+    `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label.
-    :raises TypeError: something else than a tool is among *tools*.
+    :raises TypeError: something else than a tool is among *tools*, or *files* is no function.
     """
 
     def __init__(
@@ -94,7 +96,6 @@ class Gateway:
             tenant_entries=limits.tenant_entries,
             tenant_bytes=limits.tenant_bytes,
             tools=tools,
-            files=files,
         )
         self.state.admission.has_tenants = tenant is not None
         self.setup = Setup(
@@ -111,6 +112,7 @@ class Gateway:
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
             tenant_required=tenant_required,
+            files=None if files is None else _host_files(files),
         )
 
         self.tells = bool(self.setup.observers) or expose_timing
@@ -316,3 +318,10 @@ class Gateway:
             elif message["type"] == "lifespan.shutdown":
                 await self.aclose()
                 return await send({"type": "lifespan.shutdown.complete"})
+
+
+def _host_files(source: FileSource) -> HostFiles:
+    """What reads the host's files, imported where there are any."""
+    from .emulation.files import HostFiles
+
+    return HostFiles(source)

@@ -141,7 +141,10 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
         health_of=setup.health_of,
     )
     id, started, trace = inbound.request_id, inbound.started, inbound.trace
-    return Job(request, setup, id, inbound.headers, inbound.query, started, envelope.stream, trace)
+    job = Job(request, setup, id, inbound.headers, inbound.query, started, envelope.stream, trace)
+    if setup.files is not None:
+        job.files = setup.files.of_request()
+    return job
 
 
 async def decide(job: Job) -> Target:

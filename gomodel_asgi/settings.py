@@ -53,8 +53,8 @@ class Timeouts(Inheriting):
 
     *connection* is how old a client's WebSocket may become, *connection_idle* how long nothing may happen on it. *body*
     is the time to the first byte of a request's body and the longest pause in it; so long may it also be behind the
-    16 KiB a second that it must average. *tool* is what one call of a hosted tool may take that the host runs. These
-    four are the gateway's alone.
+    16 KiB a second that it must average. *tool* is how long one call of a function of the host's may take: of a hosted
+    tool, or for a file. These four are the gateway's alone.
     """
 
     connect: float = 5.0

@@ -19,6 +19,7 @@ import msgspec
 from ..errors import GatewayError
 from ..wire.event_writer import Emitter
 from ..wire.json_scan import parser
+from .hosted_items import NOTHING_SHOWN, Shown
 
 Json = dict[str, Any]
 
@@ -31,7 +32,7 @@ class Call:
     what names stored state (`previous_response_id`, `item_reference`) has been resolved into `input`. *provider* and
     *type* name the upstream, *unsupported* says what happens to what it cannot carry (see the module `unsupported`):
     `InvalidRequest` naming it, or it is left out and listed in `Outgoing.dropped`. *reasoning_tags* stand around
-    reasoning that the upstream writes into its text.
+    reasoning that the upstream writes into its text. *shown* are the functions that stand for tools that the host runs.
     """
 
     operation: str
@@ -43,6 +44,7 @@ class Call:
     unsupported: Literal["auto", "reject", "drop"] = "auto"
     depth: int = 128
     reasoning_tags: tuple[str, str] | None = None
+    shown: Shown = NOTHING_SHOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One of *url* (https), *data* (base64, with its *media_type*) and *file_id* is given."""
+    """One of *url* (https), *data* (base64, with its *media_type*) and *file_id* is given. *from_tool* says that a
+    client's machine sent it back for a tool: nobody can leave it out."""
 
     path: str
     url: str | None = None
@@ -51,6 +52,7 @@ class Image:
     file_id: str | None = None
     detail: str | None = None
     breakpoint: Json | None = None
+    from_tool: bool = False
 
     @property
     def as_url(self) -> str:
@@ -199,7 +201,11 @@ def _refusal(part: Json, path: str) -> Refusal:
     return Refusal(path, string(part, "refusal", path))
 
 
-def _image(part: Json, path: str) -> Image:
+def read_image(part: Json, path: str) -> Image:
+    """An image by `file_id` or `image_url`; the former wins.
+
+    :raises InvalidRequest: there is none.
+    """
     url, file_id = optional_string(part, "image_url", path), optional_string(part, "file_id", path)
     detail, mark = optional_string(part, "detail", path), breakpoint_of(part)
     if file_id is not None:
@@ -259,7 +265,7 @@ TEXT_TYPES = ("input_text", "output_text", "text")
 ReadPart: TypeAlias = Callable[[Json, str], Content | Refusal]
 READERS: dict[str, ReadPart] = {
     "refusal": _refusal,
-    "input_image": _image,
+    "input_image": read_image,
     "input_file": _file,
     "input_audio": _audio,
 }

@@ -8,7 +8,7 @@ machine sent back for such an item is the user's.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import msgspec
@@ -16,8 +16,22 @@ import msgspec
 from ..wire.json_scan import tree
 from .arrangement import Entry, ListedOutput, arrange
 from .base import Call
-from .content import CONTENT, Json, Opaque, Part, Reasoning, Role, Text, ToolCall, ToolKind, Turn, read_content
+from .content import (
+    CONTENT,
+    Json,
+    Opaque,
+    Part,
+    Reasoning,
+    Role,
+    Text,
+    ToolCall,
+    ToolKind,
+    Turn,
+    read_content,
+    read_image,
+)
 from .emulations import output_as_text
+from .hosted_items import NOTHING_SHOWN, Shown, replayed
 from .tools import SEARCH, Tools, read_tools, searches_by_client
 from .unsupported import ITEMS_AS_TEXT, Unsupported, expect, malformed, optional_string, string
 
@@ -36,12 +50,14 @@ class Conversation:
     tools: tuple[tuple[str, Json], ...] = ()
 
 
-def read_conversation(body: Mapping[str, Any], unsupported: Unsupported) -> Conversation:
+def read_conversation(body: Mapping[str, Any], unsupported: Unsupported, shown: Shown = NOTHING_SHOWN) -> Conversation:
     """Returns the turns of a request body, none of them empty; `instructions` come first, as a `system` turn.
+
+    *shown* are the functions that stand for hosted tools.
 
     :raises InvalidRequest: an item is malformed, or there is none; *param* is the path of the value.
     """
-    reader = _Reader(unsupported, searches_by_client(body))
+    reader = _Reader(unsupported, searches_by_client(body), shown)
     reader.instructions(body.get("instructions"))
     reader.input(body.get("input"))
     turns = arrange(reader.entries)
@@ -63,8 +79,15 @@ def _carried_tools(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
         for index, item in enumerate(_list(body.get(name))):
             if isinstance(item, dict) and item.get("type") in TOOL_CARRIERS:
                 path = f"{name}[{index}].tools"
-                found += [(f"{path}[{at}]", tool) for at, tool in enumerate(_list(item.get("tools")))]
+                tools = _list(item.get("tools"))
+                if item["type"] == "tool_search_output":
+                    tools = [tool for tool in tools if _is_carried(tool)]
+                found += [(f"{path}[{at}]", tool) for at, tool in enumerate(tools)]
     return found
+
+
+def _is_carried(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") in ("function", "custom", "namespace")
 
 
 def _list(value: Any) -> list[Any]:
@@ -72,8 +95,9 @@ def _list(value: Any) -> list[Any]:
 
 
 class _Reader:
-    def __init__(self, unsupported: Unsupported, searches: bool) -> None:
+    def __init__(self, unsupported: Unsupported, searches: bool, shown: Shown) -> None:
         self.unsupported = unsupported
+        self.shown = shown
         self.searches = searches
         """Whether the client runs the searches for tools: then they are calls like others."""
         self.entries: list[Entry] = []
@@ -95,7 +119,7 @@ class _Reader:
             raise malformed("input", "is required" if value is None else "must be a string or an array of items")
 
     def items(self, values: list[Any], path: str) -> None:
-        for index, value in enumerate(values):
+        for index, value in replayed(values, self.shown):
             at = f"{path}[{index}]"
             item = expect(value, dict, at)
             READERS.get(self.kind(item, at), _Reader.opaque)(self, item, at)
@@ -165,8 +189,9 @@ class _Reader:
         self.add("assistant", ToolCall(path, call_id, SEARCH, _json_text(item.get("arguments")), "search"))
 
     def searched(self, item: Json, path: str) -> None:
-        if item.get("tools") is None:
-            item = {**item, "tools": []}  # a search that failed
+        # A search may have failed, or found what only its provider has: neither is a reason to refuse the conversation.
+        found = [tool for tool in _list(item.get("tools")) if _is_carried(tool)]
+        item = {**item, "tools": found}
         self.carrier(item, path)
         call_id = self.search_id(item)
         if call_id is None:
@@ -184,10 +209,9 @@ class _Reader:
     def answer(self, item: Json, path: str) -> None:
         """What a client's own machine sent back for an item that has no common form."""
         output = item.get("output")
-        if isinstance(output, dict) and isinstance(output.get("image_url"), str):
-            screenshot = {"type": "input_image", "image_url": output["image_url"]}
-            image = read_content([screenshot], f"{path}.output")
-            self.add("user", Text(path, "[A screenshot:]"), *image)
+        if isinstance(output, dict) and any(isinstance(output.get(name), str) for name in ("image_url", "file_id")):
+            image = read_image(output, f"{path}.output")
+            self.add("user", Text(path, "[A screenshot:]"), replace(image, from_tool=True))
         else:
             self.add("user", Text(path, output_as_text(item)))
 

@@ -6,10 +6,21 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-import msgspec
-
 from .base import Call, payload_in
 from .content import Audio, Content, File, Image, Json, Opaque, Text
+from .hosted_items import (
+    CALLS,
+    NOTHING_SHOWN,
+    RESPONSE,
+    Shown,
+    compact,
+    is_hosted,
+    objects,
+    replayed,
+    string,
+    strings,
+    words,
+)
 from .members import Choice
 from .unsupported import FOREIGN_COMPACTION, ITEMS_AS_TEXT, MEDIA_OF_TOOLS, UNKNOWN_ITEM, Unsupported
 
@@ -130,12 +141,12 @@ def item_as_text(part: Opaque, unsupported: Unsupported) -> Text | None:
     """
     if part.type in COMPACTIONS:
         return _compaction(part, unsupported)
-    words = DESCRIPTIONS.get(part.type)
-    if words is None and part.type not in SILENT:
+    describe = DESCRIPTIONS.get(part.type)
+    if describe is None and part.type not in SILENT:
         if not unsupported.emulates(UNKNOWN_ITEM, f"{part.path}.type", f"items of type `{part.type[:64]}`"):
             return None
-        words = _unknown
-    text = words(part.value) if words is not None else ""
+        describe = _unknown
+    text = describe(part.value) if describe is not None else ""
     if not text:
         unsupported.leave_out(ITEMS_AS_TEXT, part.path)
     return Text(part.path, f"[{text}]") if text else None
@@ -155,45 +166,33 @@ def placeholder(part: Content, path: str, what: str, unsupported: Unsupported) -
     return Text(part.path, f"[{kind}{f' {name}' if name else ''}: cannot be shown to this model]")
 
 
+def in_messages(items: list[Any], shown: Shown = NOTHING_SHOWN) -> list[Any]:
+    """Returns *items* for an upstream that reads items itself, but none of hosted tools.
+
+    These become messages, or calls of the functions that are *shown*.
+    """
+    found = []
+    for _, item in replayed(items, shown):
+        told = item if not is_hosted(item) else as_message(item)
+        if told is not None:
+            found.append(told)
+    return found
+
+
+def as_message(item: Json) -> Json | None:
+    """Returns a message that tells of *item*, whose type is a string; None where it says nothing."""
+    kind = item["type"]
+    if kind.endswith("_output") or kind == RESPONSE:
+        return _message("user", "input_text", output_as_text(item))
+    words = item_as_text(Opaque("input", kind, item), Unsupported("auto"))
+    return None if words is None else _message("assistant", "output_text", words.text)
+
+
+def _message(role: str, type: str, text: str) -> Json:
+    return {"type": "message", "role": role, "content": [{"type": type, "text": text}]}
+
+
 # One function for each type: a sentence without its full stop, empty where there is nothing to tell...
-
-
-def _web_search(item: Json) -> str:
-    action = _object(item, "action")
-    if action.get("type") == "open_page":
-        return _labelled("Web page opened", _string(action, "url"))
-    if action.get("type") == "find_in_page":
-        return _labelled("Searched in a web page", f"{_string(action, 'url')} for {_string(action, 'pattern')}")
-    queries = _strings(action.get("queries")) or _strings([action.get("query")])
-    urls = [_string(source, "url") for source in _objects(action.get("sources"))]
-    return _labelled("Web search", "; ".join(queries)) + _found("Sources", filter(None, urls))
-
-
-def _file_search(item: Json) -> str:
-    found = [f"{_string(result, 'filename')}: {_string(result, 'text')}" for result in _objects(item.get("results"))]
-    return _labelled("File search", "; ".join(_strings(item.get("queries")))) + _found("Results", found)
-
-
-def _code_interpreter(item: Json) -> str:
-    outputs = _objects(item.get("outputs"))
-    logs = [_string(output, "logs") or ("an image" if output.get("type") == "image" else "") for output in outputs]
-    return _labelled("Code that was run", f"\n{_string(item, 'code')}") + _found("Output", filter(None, logs))
-
-
-def _image_generation(item: Json) -> str:
-    return "An image was generated" + _found("Prompt", filter(None, [_string(item, "revised_prompt")]))
-
-
-def _mcp_call(item: Json) -> str:
-    called = f"{_string(item, 'name')} of the MCP server {_string(item, 'server_label')} with {_arguments(item)}"
-    failed = item.get("error")
-    came = [_string(item, "output")] if not failed else [failed if isinstance(failed, str) else _compact(failed)]
-    return f"Called {called}" + _found("Failed" if failed else "Result", filter(None, came))
-
-
-def _approval_request(item: Json) -> str:
-    called = f"{_string(item, 'name')} of the MCP server {_string(item, 'server_label')} with {_arguments(item)}"
-    return f"Asked to be allowed to call {called}"
 
 
 def _action(label: str) -> Callable[[Json], str]:
@@ -202,16 +201,21 @@ def _action(label: str) -> Callable[[Json], str]:
     def words(item: Json) -> str:
         action = item.get("action") or item.get("actions") or item.get("operation")
         command = action.get("command") or action.get("commands") if isinstance(action, dict) else None
-        lines = _strings(command) if isinstance(command, list) else []
-        return _labelled(label, " ".join(lines) or _compact(action)) if action else ""
+        lines = strings(command) if isinstance(command, list) else []
+        return _labelled(label, " ".join(lines) or compact(action)) if action else ""
 
     return words
 
 
+def _text_of(label: str, member: str) -> Callable[[Json], str]:
+    """An item that tells all in one member."""
+    return lambda item: _labelled(label, f"\n{string(item, member)}" if string(item, member).strip() else "")
+
+
 def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
     """The summary, if it was made through this gateway; else only that there was one."""
-    blocks = _objects((payload_in(part.value.get("encrypted_content")) or {}).get("blocks"))
-    texts = (_string(block, "content") for block in blocks if block.get("type") == "compaction")
+    blocks = objects((payload_in(part.value.get("encrypted_content")) or {}).get("blocks"))
+    texts = (string(block, "content") for block in blocks if block.get("type") == "compaction")
     if summary := "\n".join(filter(None, texts)):
         return Text(part.path, f"[The conversation so far, in compact form:\n{summary}]")
     unsupported.leave_out(FOREIGN_COMPACTION, part.path)
@@ -220,16 +224,13 @@ def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
 
 def _unknown(item: Json) -> str:
     shown = {name: value for name, value in item.items() if name not in HIDDEN and value not in (None, "", [], {})}
-    return _labelled(f"Item of type {item['type']}", _compact(shown)) if shown else ""
+    return _labelled(f"Item of type {item['type']}", compact(shown)) if shown else ""
 
 
 DESCRIPTIONS: dict[str, Callable[[Json], str]] = {
-    "web_search_call": _web_search,
-    "file_search_call": _file_search,
-    "code_interpreter_call": _code_interpreter,
-    "image_generation_call": _image_generation,
-    "mcp_call": _mcp_call,
-    "mcp_approval_request": _approval_request,
+    **dict.fromkeys(CALLS, words),
+    "program": _text_of("Program that was run", "code"),
+    "program_output": _text_of("Output of the program", "result"),
     "computer_call": _action("Used the computer"),
     "local_shell_call": _action("Ran a shell command"),
     "shell_call": _action("Ran shell commands"),
@@ -243,10 +244,10 @@ def output_as_text(item: Json) -> str:
     """Returns the output of such a call, or an approval, as the user's text."""
     if item.get("type") == "mcp_approval_response":
         verdict = "allowed" if item.get("approve") is True else "refused"
-        return f"[The call was {verdict}{_found('Reason', filter(None, [_string(item, 'reason')]))}]"
+        return f"[The call was {verdict}{_found('Reason', filter(None, [string(item, 'reason')]))}]"
     output = item.get("output")
     if isinstance(output, list):
-        streams = [[_string(part, name) for name in ("stdout", "stderr", "text")] for part in _objects(output)]
+        streams = [[string(part, name) for name in ("stdout", "stderr", "text")] for part in objects(output)]
         output = "\n".join(text for texts in streams for text in texts if text)
     return f"[Output of {item['type'].removesuffix('_output')}:]\n{output if isinstance(output, str) else ''}".strip()
 
@@ -261,29 +262,3 @@ def _labelled(label: str, text: str) -> str:
 def _found(label: str, texts: Iterable[str]) -> str:
     joined = "\n".join(texts)
     return f"\n{label}:\n{joined}" if joined else ""
-
-
-def _arguments(item: Json) -> str:
-    return _string(item, "arguments") or "{}"
-
-
-def _string(item: Json, name: str) -> str:
-    value = item.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _strings(value: Any) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
-def _object(item: Json, name: str) -> Json:
-    value = item.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _compact(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

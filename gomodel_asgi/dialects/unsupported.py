@@ -262,6 +262,12 @@ MEDIA = Feature(
     "promise",
     "an answer would be about something that the model has not seen",
 )
+STORED_MEDIA = Feature(
+    "images and files in a message that are named by an id or a URL which the upstream cannot read",
+    "promise",
+    "an answer would be about something that the model has not seen",
+    way_out="Send its bytes, or have the gateway read it: `Gateway(files=...)`.",
+)
 UNKNOWN_MEMBER = Feature(
     "every other member",
     "promise",

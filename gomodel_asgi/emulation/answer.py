@@ -48,7 +48,7 @@ from .conversations import Conversations
 from .stored import StoredResponses
 
 if TYPE_CHECKING:
-    from ..tools import FileSource, Tool
+    from ..tools import Tool
     from .tools.host import HostTools
 
 # Seconds that the gateway's own work is given to end when it is closed.
@@ -65,7 +65,6 @@ class GatewayState:
         tenant_entries: int | None = None,
         tenant_bytes: int | None = None,
         tools: Iterable[Tool] = (),
-        files: FileSource | None = None,
     ) -> None:
         self.tasks = Tasks()
         self.records = Records(guarded(store))
@@ -77,7 +76,7 @@ class GatewayState:
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
-        self.tools = _host_tools([*tools], files, self.records, self.tasks)
+        self.tools = _host_tools([*tools], self.records, self.tasks)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
 
@@ -297,10 +296,10 @@ class GatewayState:
         await self.records.store.aclose()
 
 
-def _host_tools(tools: list[Tool], files: FileSource | None, records: Records, tasks: Tasks) -> HostTools | None:
-    if not tools and files is None:
+def _host_tools(tools: list[Tool], records: Records, tasks: Tasks) -> HostTools | None:
+    if not tools:
         return None
     from .tools.host import HostTools
     from .tools.toolbox import Toolbox
 
-    return HostTools(Toolbox(tools, files), records, tasks)
+    return HostTools(Toolbox(tools), records, tasks)

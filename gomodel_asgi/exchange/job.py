@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from ..dialects.base import Call
+from ..dialects.hosted_items import NOTHING_SHOWN, Shown
 from ..errors import InvalidRequest
 from ..observers import Observers, Trace
 from ..providers.provider import Provider
@@ -43,6 +45,7 @@ class Setup:
     concurrency: ConcurrencyLimits
     state: State
     tenant_required: bool = False
+    files: HostFiles | None = None
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
@@ -147,6 +150,32 @@ class Continuation(Protocol):
         ...
 
 
+class Files(Protocol):
+    """The files of the host's that one request names."""
+
+    async def put_in(self, call: Call, candidate: ResolvedTarget, job: Job) -> Call:
+        """*call* with the bytes of those that *candidate* cannot read.
+
+        :raises GatewayError: they are not to be had.
+        """
+        ...
+
+    async def put_into(self, items: list[Any], job: Job) -> list[Any]:
+        """*items* of an input with the bytes of those that they name by id.
+
+        :raises GatewayError: they are not to be had.
+        """
+        ...
+
+
+class HostFiles(Protocol):
+    """The files of the host's."""
+
+    def of_request(self) -> Files:
+        """What one request has read of them."""
+        ...
+
+
 class Job(Struct):
     """One request on its way: *headers* are the client's (lower-case, first of each), *query* its raw query without
     the hint, *started* on the monotonic clock."""
@@ -166,6 +195,10 @@ class Job(Struct):
     """Items of the gateway's own that the response begins with."""
     spent: dict[str, Any] | None = None
     """The usage of what was asked for them."""
+    shown: Shown = NOTHING_SHOWN
+    """The functions that the model is shown in place of tools that the host runs."""
+    files: Files | None = None
+    """The host's files, where it gives any."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 
@@ -187,16 +220,18 @@ class Job(Struct):
     def bound(self) -> bool:
         """Whether the request names state that lives at one upstream."""
         envelope = self.request.envelope
+        marks = BOUND_MARKS if self.files is None else tuple(mark for mark in BOUND_MARKS if mark != FILE_MARK)
         if self.continuation is not None:
-            return self.continuation.bound or any(mark in envelope.raw for mark in BOUND_MARKS[1:])
+            return self.continuation.bound or any(mark in envelope.raw for mark in marks[1:])
         return (
             self.request.response_id is not None
             or any(envelope.has(name) for name in ("previous_response_id", "conversation"))
-            or any(mark in envelope.raw for mark in BOUND_MARKS)
+            or any(mark in envelope.raw for mark in marks)
         )
 
 
-BOUND_MARKS = (b'"item_reference"', b'"file_id"', b'"encrypted_content"', b'"container"')
+FILE_MARK = b'"file_id"'
+BOUND_MARKS = (b'"item_reference"', FILE_MARK, b'"encrypted_content"', b'"container"')
 """Members inside the input that only the upstream which issued them understands."""
 
 

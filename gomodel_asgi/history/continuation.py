@@ -59,7 +59,8 @@ class Continuation:
     says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
     *foreign*, by upstream, which are a tenant's. *opened* are the items that compaction items of ours stand for, by
     their content, None for one that does not open; *compacted* says that the request's own are among them. *whole*,
-    where it is set, is all that was said and is said now, in place of all that the request names.
+    where it is set, is all that was said and is said now, in place of all that the request names. *files* says that the
+    host gives the bytes of files that were named before.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Continuation:
         *,
         warn: Warn,
         trusted: bool = False,
+        files: bool = False,
     ) -> None:
         self.original = envelope
         self.row = row
         self.accounts = accounts
         self.warn = warn
         self.trusted = trusted
+        self.files = files
         self.opened: dict[str, list[Json] | None] = {}
         self.compacted = False
         self.whole: list[Json] | None = None
@@ -292,7 +295,7 @@ class Continuation:
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(said(self.lines or (), self._expanded, left), account, type, native, left)
+        items = carried(said(self.lines or (), self._expanded, left), account, type, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)

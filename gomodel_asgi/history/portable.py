@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..dialects.content import Opaque
-from ..dialects.emulations import item_as_text, output_as_text
-from ..dialects.unsupported import Unsupported
+from ..dialects.emulations import as_message
 from ..errors import InvalidRequest
 from .compaction_item import is_ours
 from .turns import Line
@@ -46,26 +44,29 @@ def said(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[
     return kept
 
 
-def carried(lines: Iterable[Line], account: str, type: str, native: bool, left: set[str]) -> list[Json]:
+def carried(
+    lines: Iterable[Line], account: str, type: str, native: bool, left: set[str], files: bool = False
+) -> list[Json]:
     """Returns the items of *lines* for the upstream *account* of this provider *type*; what is left out is added to
     *left*.
 
-    *native* upstreams know the items that they issued; the others read those of their type.
+    *native* upstreams know the items that they issued; the others read those of their type. *files*: the host gives the
+    bytes of files, so that an id means something beyond who issued it.
     """
     items: list[Json] = []
     for line in lines:
         at_home = line.account == account if native else line.type == type
-        items += line.items if at_home else abroad(line.items, native, left)
+        items += line.items if at_home else abroad(line.items, native, left, files)
     return items
 
 
-def abroad(items: Iterable[Json], native: bool, left: set[str]) -> list[Json]:
+def abroad(items: Iterable[Json], native: bool, left: set[str], files: bool = False) -> list[Json]:
     """Returns those *items* that any upstream can be given."""
     taken = []
     for item in items:
         kind = item.get("type")
         if not native:
-            taken.append(_without_files(item, left))
+            taken.append(item if files else _without_files(item, left))
         elif kind in CARRIED:
             taken.append(_without_files({name: value for name, value in item.items() if name != "id"}, left))
         elif (told := _told(item)) is not None:
@@ -80,14 +81,7 @@ def _told(item: Json) -> Json | None:
     kind = item.get("type")
     if not isinstance(kind, str) or kind in UNTOLD:
         return None
-    if kind.endswith("_output") or kind == "mcp_approval_response":
-        return _message("user", "input_text", output_as_text(item))
-    words = item_as_text(Opaque("input", kind, item), Unsupported("auto"))
-    return None if words is None else _message("assistant", "output_text", words.text)
-
-
-def _message(role: str, type: str, text: str) -> Json:
-    return {"type": "message", "role": role, "content": [{"type": type, "text": text}]}
+    return as_message(item)
 
 
 def _without_files(item: Json, left: set[str]) -> Json:

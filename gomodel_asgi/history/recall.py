@@ -55,7 +55,8 @@ class Recall:
     def _continuation(self, job: Job) -> Continuation:
         request = job.request
         row, trusted = ROWS[request.operation], request.tenant is None
-        return Continuation(request.envelope, row, self.records.accounts, warn=job.warn, trusted=trusted)
+        accounts, files = self.records.accounts, job.files is not None
+        return Continuation(request.envelope, row, accounts, warn=job.warn, trusted=trusted, files=files)
 
     async def name(
         self, tenant: str | None, continuation: Continuation, named: Iterable[tuple[str, str | None]]

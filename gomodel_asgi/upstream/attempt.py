@@ -43,7 +43,7 @@ from ..wire.redaction import redacted
 from . import unary
 from .stream import Rounds, fed
 from .unary import decoded
-from .upstream_request import call_of, native, outgoing_of, translated
+from .upstream_request import call_of, native, outgoing_of, retold, translated
 
 # Reads an upstream's status and content type: an answer, or which failure.
 
@@ -145,6 +145,8 @@ class Attempt(Struct):
         candidate = self.candidate
         if candidate.dialect is None:
             request = native(candidate, self.job, self.deadline - clock())
+            if candidate.provider.normalize or self.job.files is not None:
+                request = await retold(request, candidate, self.job)
         else:
             request = await self._request()
         upstream, streams = await self._opened(request)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from ..deadline import clock
 from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
-from ..exchange.job import Job, Setup, provider_of
+from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
 from ..exchange.resolved_target import ResolvedTarget
 from ..operations import ROWS
@@ -86,6 +86,9 @@ class Exchange(Struct):
         others = self.target.chain()[1:]
         for other in others:
             provider_of(other, self.job)
+        if self.job.files is not None and FILE_MARK in self.job.request.envelope.raw:
+            # The others are given the file's bytes; to another native upstream that keeps files its id means nothing.
+            others = [other for other in others if not provider_of(other, self.job).keeps_state]
         return others
 
     # One attempt...

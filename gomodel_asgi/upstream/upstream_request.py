@@ -14,11 +14,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
+import msgspec
 from msgspec.structs import replace
 
 from ..dialects.base import PREFIX, Call, Dialect, Outgoing, built_in, packed_json
+from ..dialects.emulations import in_messages
+from ..dialects.hosted_items import MARK
 from ..errors import GatewayError, InvalidRequest, PolicyFailed
-from ..exchange.job import Job, Setup, provider_of
+from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.resolved_target import ResolvedTarget
 from ..operations import BODIED, PLACEHOLDER, ROWS
 from ..providers.provider import Credential, Provider
@@ -30,7 +33,7 @@ from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_body import invalid_json
 from ..wire.json_pieces import SMALL
-from ..wire.json_scan import Unreadable, check, counted
+from ..wire.json_scan import Unreadable, check, counted, parsed
 from ..wire.redaction import carried, redactor_of
 
 # JSON inside the strings of a request: a call's arguments, and what we have packed into `encrypted_content`.
@@ -81,6 +84,9 @@ def strings_of(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"{name}[{index}].{PACKED}", packed
 
 
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+encode = msgspec.json.Encoder().encode
+
 USER_AGENT = f"gomodel-asgi/{__version__}".encode()
 JSON = (b"content-type", b"application/json")
 ACCEPT_JSON = (b"accept", b"application/json")
@@ -109,7 +115,7 @@ def refusing_depth() -> Iterator[None]:
 async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:
     """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
 
-    :raises InvalidRequest: it cannot be parsed, names no model, or names state that is not to be had.
+    :raises InvalidRequest: it cannot be parsed, names no model, or names state or a file that is not to be had.
     """
     envelope, target = job.request.envelope, candidate.target
     if body is None:
@@ -126,7 +132,7 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
     if candidate.model is None:
         raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
     provider = candidate.provider
-    return Call(
+    call = Call(
         operation=job.request.operation,
         body={**merged, "model": candidate.model},
         model=candidate.model,
@@ -136,7 +142,9 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
         unsupported=provider.unsupported,
         depth=job.setup.limits.depth,
         reasoning_tags=provider.reasoning_tags,
+        shown=job.shown,
     )
+    return call if job.files is None else await job.files.put_in(call, candidate, job)
 
 
 async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoing:
@@ -183,6 +191,26 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
             candidate.forms[kind] = form
     # A transport of the host's may add headers to the request that it is given: to its own copy.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
+
+
+async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
+    """*request* for a native upstream that is not quite the Responses API: without items of hosted tools, which such
+    servers refuse, and (of one that keeps nothing) with the bytes of files in place of their ids."""
+    body, files = request.body, None if candidate.provider.stateful else job.files
+    has_files = files is not None and body is not None and FILE_MARK in body
+    has_items = candidate.provider.normalize and body is not None and MARK.search(body) is not None
+    if body is None or not (has_files or has_items):
+        return request
+    with refusing_depth():
+        members = await beside(len(body), partial(_members, body))
+        items: Any = await beside(len(body), partial(parsed, members.get("input", b"null")))
+        if not isinstance(items, list):
+            return request
+        if has_items:
+            items = in_messages(items, job.shown)
+        if files is not None and has_files:
+            items = await files.put_into(items, job)
+        return replace(request, body=await beside(len(body), partial(encode, {**members, "input": items})))
 
 
 def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:

@@ -63,7 +63,7 @@ class Blocks:
     def block(self, part: Part, as_text: bool = False) -> Json | None:
         """One part, None where nothing is left of it."""
         if isinstance(part, CONTENT) and (lack := _lack(part)) is not None:
-            if as_text:
+            if as_text or (isinstance(part, Image) and part.from_tool):
                 text = placeholder(part, part.path, lack, self.unsupported)
                 return None if text is None else self.block(text)
             self.unsupported.leave_out(MEDIA, part.path, lack)

@@ -96,7 +96,7 @@ class _Request:
         """Instructions that stand for what the API has no member for."""
         self.members: Mapping[str, Any] = carried_members(call.body, CARRIED, self.unsupported)
         included(call.body, INCLUDED, self.unsupported)
-        conversation = read_conversation(self.members, self.unsupported)
+        conversation = read_conversation(self.members, self.unsupported, call.shown)
         self.tools: Tools = read_tools(self.members, self.unsupported, hosted=FAMILIES, more=conversation.tools)
         self.choice = self.possible(read_choice(self.members, self.tools))
         max_uses = integer(self.members, "max_tool_calls")

@@ -6,17 +6,36 @@ from ...errors import GatewayError
 from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing
 from ..conversation import offered_tools
+from ..files import Named
+from .flavors import flavor_of
 from .output import read_error
 from .reply import ChatTranslator
 from .request import chat_request
 
 __all__ = ["ChatDialect"]
 
+OWN_FILE = "file-"
+"""How the ids of files begin that OpenAI gives out."""
+
 
 class ChatDialect:
     """Speaks Chat Completions. What a server of a certain `Call.type` does differently is in `flavors`."""
 
     name = "chat"
+    takes_text_files = False
+    """Servers that take files take documents with pages; a text is a part of the message."""
+
+    def reads_file(self, call: Call, named: Named) -> bool:
+        """Whether the server reads the file that *named* names. An image that no image may be sent for is left to be
+        refused."""
+        flavor = flavor_of(call.type)
+        if named.is_image:
+            return "image" not in flavor.media or named.file_id is None
+        if "file" not in flavor.media:
+            return False
+        if named.url:
+            return flavor.file_urls
+        return flavor.file_ids and (named.file_id or "").startswith(OWN_FILE)
 
     def request(self, call: Call) -> Outgoing:
         """*call* as a POST of `/chat/completions`; see `Dialect.request`."""

@@ -30,8 +30,9 @@ class Flavor:
 
     *members* are top-level members that go through under their own name, *always* those that every request has unless
     the client gives another value; *effort* says where `reasoning.effort` goes, *breakpoint* what a cache breakpoint is
-    called, *media* which parts a user may send, *files* how a file is sent. *developer*: the role is known. *systems*:
-    system messages may stand anywhere; else there is one, at the start, and somebody who spoke as the user.
+    called, *media* which parts a user may send, *files* how a file is sent, *file_urls* and *file_ids* that files are
+    fetched, or stored, there. *developer*: the role is known. *systems*: system messages may stand anywhere; else there
+    is one, at the start, and somebody who spoke as the user.
     *text_parts*: lists of text parts are taken from everyone, not only from users. *allowed_tools*, *json_schema*,
     *verbosity*, *refusals*, *stream_options*: members of that meaning are known. *short_ids*: ids of calls are nine
     letters or digits. *longest_id*: how many characters they may have. *any_arguments*: those of a call in the history
@@ -49,6 +50,7 @@ class Flavor:
     media: frozenset[str] = MEDIA
     files: Literal["file", "document_url"] = "file"
     file_urls: bool = False
+    file_ids: bool = False
     stream_options: bool = True
     developer: bool = False
     systems: bool = False
@@ -77,6 +79,7 @@ OPENAI = Flavor(
     text_parts=True,
     longest_id=40,  # "string too long. Expected a string with maximum length 40"
     any_arguments=True,
+    file_ids=True,
     allowed_tools=True,
     verbosity=True,
     refusals=True,

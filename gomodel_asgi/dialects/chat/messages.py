@@ -26,8 +26,9 @@ from ..content import (
 )
 from ..conversation import arguments_json
 from ..emulations import item_as_text, placeholder
+from ..hosted_items import picture_of
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, MEDIA, STORED_MEDIA, Unsupported, malformed
 from .flavors import Flavor
 from .opaque_state import MESSAGE, Memory
 
@@ -121,7 +122,10 @@ class _Writer:
         if isinstance(part, Text):
             return self.marked({"type": "text", "text": part.text}, part)
         if (lack := self.lack(part)) is not None:
-            self.unsupported.leave_out(MEDIA, *lack)
+            if isinstance(part, Image) and part.from_tool:
+                text = placeholder(part, *lack, self.unsupported)
+                return None if text is None else self.part(text)
+            self.unsupported.leave_out(MEDIA if lack[0].endswith(".type") else STORED_MEDIA, *lack)
             return None
         if isinstance(part, Audio):
             return self.marked({"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}, part)
@@ -208,7 +212,7 @@ class _Writer:
 
     def is_own_picture(self, part: Opaque) -> bool:
         """Whether *part* is an image that the router made, which takes it back."""
-        is_picture = part.type == "image_generation_call" and bool(part.value.get("result"))
+        is_picture = part.type == "image_generation_call" and picture_of(part.value) is not None
         return is_picture and self.call.type == "openrouter"
 
     def pictures(self, parts: Sequence[Part]) -> Json:

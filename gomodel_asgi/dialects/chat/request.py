@@ -54,7 +54,7 @@ class _Writer:
         self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, unsupported)
 
     def body(self) -> Json:
-        conversation = read_conversation(self.call.body, self.unsupported)
+        conversation = read_conversation(self.call.body, self.unsupported, self.call.shown)
         tools = read_tools(self.call.body, self.unsupported, more=conversation.tools)
         body: Json = {"model": self.call.model}
         body["messages"] = render_messages(conversation.turns, self.call, self.flavor, tools, self.unsupported)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...errors import GatewayError
 from ...wire.event_writer import Emitter
 from ..base import Call, Outgoing, Translator
+from ..files import Named
+from .contents import ADDRESSES
 from .errors import read_body
 from .reply import CountReply, Reply
 from .request import count, generate
@@ -17,6 +19,10 @@ class GeminiDialect:
 
     name = "gemini"
     counts_tokens = True
+
+    def reads_file(self, call: Call, named: Named) -> bool:
+        """Whether Gemini fetches the file that *named* names: it reads addresses, those of its own Files API too."""
+        return (named.url or named.file_id or "").startswith(ADDRESSES)
 
     def request(self, call: Call) -> Outgoing:
         """Translate *call*: `input_tokens` is a countTokens, all else a generateContent.

@@ -15,8 +15,9 @@ from ..base import Call
 from ..content import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..conversation import arguments_object
 from ..emulations import item_as_text, placeholder
+from ..hosted_items import objects, picture_of, string, told
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, ITEMS_AS_TEXT, MEDIA, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, ITEMS_AS_TEXT, STORED_MEDIA, Unsupported, malformed
 from . import output
 from .models import generation
 
@@ -67,8 +68,8 @@ def render_content(part: Part, unsupported: Unsupported, *, as_text: bool = Fals
         return rendered
     member = "file_id" if part.file_id else "image_url" if isinstance(part, Image) else "file_url"
     path, what = f"{part.path}.{member}", "files that are stored elsewhere"
-    if not as_text:
-        unsupported.leave_out(MEDIA, path, what)
+    if not as_text and not (isinstance(part, Image) and part.from_tool):
+        unsupported.leave_out(STORED_MEDIA, path, what)
         return None
     text = placeholder(part, path, what, unsupported)
     return None if text is None else {"text": text.text}
@@ -116,6 +117,11 @@ MADE_ID = "call_"
 
 SEARCHES = ("web_search_call", "file_search_call")
 """Items whose parts are in the opaque state where Gemini searched itself."""
+
+IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
+
+SERVED = frozenset({"toolCall", "toolResponse"})
+"""Parts in which Gemini tells of its own searches."""
 
 NESTED = ("image/", "application/pdf", "text/plain")
 """Media that a functionResponse may hold, from Gemini 3 on; others follow it as a content of the user's."""
@@ -239,7 +245,6 @@ class _ModelTurn:
 
     def recall(self, entries: list[Json]) -> None:
         """Puts the parts of the opaque state back."""
-        self.served = self.served or bool(entries)
         spans = [entry for entry in entries if "text" in entry]
         if spans:
             last = self.parts.pop() if self.parts and self.parts[-1].keys() == {"text"} else {"text": ""}
@@ -248,6 +253,7 @@ class _ModelTurn:
             if "part" in entry:
                 self.parts.append(entry["part"])
                 self.coded = self.coded or "executableCode" in entry["part"]
+                self.served = self.served or not SERVED.isdisjoint(entry["part"])
             elif "call" in entry:
                 self.signatures[entry["call"]] = entry["signature"]
             elif "image" in entry:
@@ -261,8 +267,9 @@ class _ModelTurn:
         self.parts.append(part)
 
     def opaque(self, part: Opaque) -> None:
-        if part.type == "image_generation_call" and isinstance(data := part.value.get("result"), str) and data:
-            self.image(part, data)
+        picture = picture_of(part.value) if part.type == "image_generation_call" else None
+        if picture is not None and picture[0] in IMAGES:
+            self.image(*picture)
         elif part.type == "code_interpreter_call" and self.coded:
             return
         elif part.type == "code_interpreter_call" and isinstance(part.value.get("code"), str):
@@ -272,10 +279,8 @@ class _ModelTurn:
         elif (text := item_as_text(part, self.writer.unsupported)) is not None:
             self.parts.append({"text": text.text})
 
-    def image(self, part: Opaque, data: str) -> None:
-        format = part.value.get("output_format")
-        media_type = f"image/{format}" if isinstance(format, str) and format else "image/png"
-        rendered: Json = {"inlineData": {"mimeType": media_type, "data": data}}
+    def image(self, media_type: str, data: str) -> None:
+        rendered = inline(media_type, data)
         if self.image_signature is not None:
             rendered["thoughtSignature"], self.image_signature = self.image_signature, None
         self.parts.append(rendered)
@@ -283,10 +288,9 @@ class _ModelTurn:
 
 def _code(item: Json) -> list[Json]:
     """Code that another provider ran, and what it printed."""
-    outputs = item.get("outputs")
-    logs = [output.get("logs") for output in outputs if isinstance(output, dict)] if isinstance(outputs, list) else []
-    text = "".join(log for log in logs if isinstance(log, str))
-    return [
-        {"executableCode": {"language": "PYTHON", "code": item["code"]}},
-        {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": text}},
-    ]
+    ended = item.get("status") in (None, "completed")
+    logs = (string(output, "logs") for output in objects(item.get("outputs")))
+    result: Json = {"outcome": "OUTCOME_OK", "output": "".join(logs)}
+    if not ended:
+        result = {"outcome": "OUTCOME_FAILED", "output": told(item).result}
+    return [{"executableCode": {"language": "PYTHON", "code": item["code"]}}, {"codeExecutionResult": result}]

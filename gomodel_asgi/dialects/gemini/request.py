@@ -103,7 +103,7 @@ def render(call: Call, unsupported: Unsupported) -> Json:
     """The body of a generateContent request."""
     members = carried_members(call.body, CARRIED, unsupported)
     include = included(call.body, INCLUDED, unsupported)
-    conversation = read_conversation(call.body, unsupported)
+    conversation = read_conversation(call.body, unsupported, call.shown)
     tools = read_tools(call.body, unsupported, hosted=HOSTED, more=conversation.tools)
     choice = read_choice(call.body, tools)
     shown = shown_tools(tools, choice, call.model, unsupported)

@@ -7,7 +7,6 @@
     ledger.py        what the calls of one response have come to: limits, repetitions, how much was told
     rewriter.py      the events of all rounds as those of one response
     rounds.py        what one round has come to
-    files.py         files that an input names, as what a target takes
     citations.py     links and marks in the model's text as annotations
 
     host.py          the way in

@@ -8,10 +8,8 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-import anyio
 from msgspec import structs
 
-from ...errors import GatewayError, InvalidRequest, PolicyFailed
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Continuation
@@ -19,11 +17,8 @@ from ...history.records import Records
 from ...history.turns import Line
 from ...routing.request import Target
 from ...tasks import Tasks
-from ...threads import call as called
-from ...tools import FileReference, ToolError
 from ...upstream.chain import Exchange
 from .approvals import Approval, unknown
-from .files import NAMING, Found, read_files, references_in, with_files
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
 from .plan import runs_here
@@ -70,14 +65,13 @@ class HostTools:
         wants = self._wanted(chain)
         own, before = own_items(job), said_before(job)
         mentioned = [*before, *own, *referred_to(job)]
-        files = await self._files(job, chain, before)
-        if not wants and not files and not are_ours(mentioned) and not has_loose(before):
+        if not wants and not are_ours(mentioned) and not has_loose(before):
             return await Exchange(job, target).run()
         known = await self.memory.of(tenant, mentioned)
         if not wants:
             rebuilt = frozenset(self.toolbox.hosts) - chain[0].upstream.runs
-            return await Exchange(continuing(job, known, own, before, rebuilt, files), target).run()
-        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, files)
+            return await Exchange(continuing(job, known, own, before, rebuilt), target).run()
+        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before)
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
 
@@ -118,34 +112,6 @@ class HostTools:
         :raises LookupError: the policy named an unknown provider.
         """
         return [places_of(one, self.toolbox) for one in candidates_of(job, target, self.toolbox)]
-
-    async def _files(self, job: Job, chain: Sequence[Candidate], before: Sequence[Json]) -> Found:
-        """The files that the request names, where an upstream of the chain cannot look for them.
-
-        :raises InvalidRequest: the host has no such file, or they are too many or too large.
-        :raises PolicyFailed: the host's function failed; the cause goes to the host.
-        """
-        source = self.toolbox.files
-        if source is None or all(one.upstream.native for one in chain):
-            return {}
-        raw = bytes(job.request.envelope.members.get("input", b""))
-        own = job.request.envelope.values(("input",))["input"] if any(mark in raw for mark in NAMING) else []
-        references = references_in([*before, *(own if isinstance(own, list) else [])])
-        if not references:
-            return {}
-
-        async def read(reference: FileReference) -> Any:
-            with anyio.fail_after(job.setup.timeouts.tool):
-                return await called(source, reference, job.request)
-
-        try:
-            return await read_files(references, read, job.setup.limits.body)
-        except ToolError as error:
-            raise InvalidRequest(str(error), param="input", code="file_not_found") from None
-        except GatewayError:
-            raise
-        except Exception as error:
-            raise PolicyFailed("A file of the input could not be read.") from error
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
         """Returns the declarations that run here whoever of the chain answers, by path, without their credentials.
@@ -197,7 +163,7 @@ def _again(work: Work) -> Job:
     members = {name: raw for name, raw in envelope.members.items() if name != "tools"}
     request = structs.replace(work.job.request, envelope=envelope.with_members(members))
     job = structs.replace(work.job, request=request)
-    return continuing(job, work.known, work.own, work.before, frozenset(families), work.files)
+    return continuing(job, work.known, work.own, work.before, frozenset(families))
 
 
 def continuing(
@@ -206,10 +172,9 @@ def continuing(
     own: Sequence[Any],
     before: Sequence[Json],
     rebuilt: frozenset[str],
-    files: Found,
 ) -> Job:
     """*job* with the items of our tools as the model had them: what is *known* of them, by id, else, of the families
-    *rebuilt*, what they hold themselves; and for upstreams of another API with the *files* that it names."""
+    *rebuilt*, what they hold themselves."""
     answers = answers_in([*before, *own])
     base = job.continuation
     if isinstance(base, Continuation):
@@ -217,11 +182,9 @@ def continuing(
         base.references = [one for one in base.references if one.kind != "approval" or one.id not in known]
         if base.lines is not None:
             told = [told_again(line.items, known, frozenset(), answers) for line in base.lines]
-            told = [with_files(items, files) for items in told] if files else told
             ours = [any(item.get("id") in known for item in line.items) for line in base.lines]
             told = [readable(items) if mine else items for items, mine in zip(told, ours, strict=True)]
             base.lines = [Line(items, one.account, one.type) for items, one in zip(told, base.lines, strict=True)]
     twice = frozenset(str(item.get("id")) for item in before)
     transform = partial(told_again, known=known, rebuilt=rebuilt, answers=answers, twice=twice)
-    translated = partial(with_files, found=files) if files else None
-    return structs.replace(job, continuation=Replay(job.request.envelope, base, transform, translated))
+    return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))

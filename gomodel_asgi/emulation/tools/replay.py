@@ -21,21 +21,18 @@ Transform = Callable[[list[Any]], list[Any]]
 
 class Replay:
     """See `exchange.job.Continuation`. *base* is the request's own, None where it names nothing. *transform* is applied
-    to the items of the input, *translated* to those for an upstream of another API; *said* are those of the rounds so
-    far, and *latest* those of them that answer the last round: all that an upstream needs which keeps the conversation
-    itself."""
+    to the items of the input; *said* are those of the rounds so far, and *latest* those of them that answer the last
+    round: all that an upstream needs which keeps the conversation itself."""
 
     def __init__(
         self,
         envelope: Envelope,
         base: Continuation | None,
         transform: Transform,
-        translated: Transform | None = None,
     ) -> None:
         self.original = envelope
         self.base = base
         self.transform = transform
-        self.translated = translated
         self.said: list[Json] = []
         self.latest: list[Json] = []
 
@@ -64,8 +61,6 @@ class Replay:
         made = dict(given)
         if "input" in made or self.said:
             made["input"] = self._input(made.get("input"))
-        if self.translated is not None and isinstance(made.get("input"), list):
-            made["input"] = self.translated(made["input"])
         return made
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:

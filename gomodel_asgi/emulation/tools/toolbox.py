@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...tools import FileSource, HostTool, McpTool, Remote, Server, Tool
+from ...tools import HostTool, McpTool, Remote, Server, Tool
 from .functions import FunctionSource
 from .source import Source
 
@@ -12,14 +12,11 @@ from .source import Source
 class Toolbox:
     """The host's tools: *hosts* by family, *servers* and their *sources* by label.
 
-    :raises TypeError: something else than a tool is among *tools*, or *files* is no function.
+    :raises TypeError: something else than a tool is among *tools*.
     :raises ValueError: two tools of one family, or two servers of one label.
     """
 
-    def __init__(self, tools: Iterable[Tool], files: FileSource | None = None) -> None:
-        if files is not None and not callable(files):
-            raise TypeError(f"files: give a function of a tools.FileReference, not {type(files).__name__}.")
-        self.files = files
+    def __init__(self, tools: Iterable[Tool]) -> None:
         self.hosts: dict[str, HostTool] = {}
         self.servers: dict[str, Server] = {}
         self.sources: dict[str, Source] = {}

@@ -18,7 +18,6 @@ from ...wire.event_writer import Emitter
 from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO
 from .declarations import Declared
-from .files import Found
 from .ledger import Ledger
 from .memory import Remembered
 from .outlet import Outlet
@@ -32,8 +31,7 @@ from .toolbox import Toolbox
 
 class Work:
     """One response. *chain* is that of *target*, *labels* are the servers to be listed, *known* is what is remembered
-    of items, *own* are the items of the request's own input and *before* those of the turns that it continues. *files*
-    are those that they name, as far as the host has read them."""
+    of items, *own* are the items of the request's own input and *before* those of the turns that it continues."""
 
     def __init__(
         self,
@@ -45,7 +43,6 @@ class Work:
         known: dict[str, Remembered],
         own: Sequence[Any],
         before: Sequence[Json],
-        files: Found,
     ) -> None:
         self.toolbox = toolbox
         self.job = job
@@ -55,7 +52,6 @@ class Work:
         self.known = known
         self.own = own
         self.before = before
-        self.files = files
         self.body = chain[0].body
         self.id = job.response_id or "resp_" + secrets.token_hex(24)
         self.until = job.started + longest(target, job)

@@ -113,14 +113,18 @@ def account_of(provider: Provider, key: str | None) -> str:
 class ConnectionContinuation:
     """A continuation of what the connection itself remembers; see `exchange.job.Continuation`.
 
-    *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing.
+    *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing. *files*
+    says that the host gives the bytes of files.
     """
 
-    def __init__(self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any) -> None:
+    def __init__(
+        self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any, files: bool = False
+    ) -> None:
         self.original = envelope
         self.earlier = earlier
         self.own = own
         self.warn = warn
+        self.files = files
 
     @property
     def bound(self) -> bool:
@@ -170,7 +174,7 @@ class ConnectionContinuation:
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
         left: set[str] = set()
         lines = [Line(parsed(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
-        items = carried(lines, account, provider.type or provider.name, native, left)
+        items = carried(lines, account, provider.type or provider.name, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         return items
 
@@ -228,7 +232,8 @@ class ConnectionState:
             return await self._recall(job)
         self.own = own = job_without_previous(job)
         await self._recall(own)
-        job.continuation = ConnectionContinuation(job.request.envelope, self.earlier, own.continuation, job.warn)
+        files = job.files is not None
+        job.continuation = ConnectionContinuation(job.request.envelope, self.earlier, own.continuation, job.warn, files)
         job.request = replace(job.request, previous=self.earlier)
 
     async def _recall(self, job: Job) -> None:

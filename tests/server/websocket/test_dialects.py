@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi import Provider, Retries
+from gomodel_asgi import Provider, Retries, RoutingRequest
 from gomodel_asgi.testing import FakeProvider, Reply
+from gomodel_asgi.tools import FileReference
 
 from ...support.gateways import Make
 from ...support.websocket_client import ENDS, Client, connected
@@ -202,3 +203,23 @@ async def test_after_a_reconnect_the_whole_conversation_recovers(house: House, m
         await again.create("two", store=False, previous_response_id=first["id"])
         assert (await again.error())["error"]["code"] == "previous_response_not_found"
         await again.talk([{"role": "user", "content": "one"}, {"role": "user", "content": "two"}], store=False)
+
+
+async def test_a_file_of_an_earlier_turn_is_given_to_an_upstream_that_cannot_read_its_id(
+    make: Make, provider: FakeProvider
+) -> None:
+    asked = []
+
+    async def read(reference: FileReference, request: RoutingRequest) -> bytes:
+        asked.append(reference.file_id)
+        return b"The word is heron."
+
+    with FakeProvider(dialect="gemini").run_in_thread() as other:
+        given = [Provider("up", provider.base_url), Provider("gemini", other.base_url, dialect="gemini")]
+        async with connected(make(*given, files=read)) as client:
+            content = [{"type": "input_file", "file_id": "f1"}]
+            first = await client.talk([{"role": "user", "content": content}], store=False, model="up/m")
+            await client.talk("And now?", store=False, previous_response_id=first["id"], model="gemini/m")
+        parts = other.requests[-1].json()["contents"][0]["parts"]
+
+    assert asked == ["f1"] and parts[0]["inlineData"]["mimeType"] == "text/plain"

@@ -1,0 +1,336 @@
+"""Items of hosted tools in a conversation, from us or from another provider, for a model that has no such tool.
+
+Strategy: what an item holds is read in one place, `told`: what was asked, and what came of it. A tool that the host
+runs is a function to the model: its items become calls of that function, each with its result. All others are told as
+text, since a model would call again what it has seen called, and a client knows no function that it never declared.
+
+History must never refuse a request, and a model that is not told what it has found searches again. What an item lacks
+is left out, whatever it holds in its place: these are the client's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from .arrangement import NO_OUTPUT, digest
+
+Json = dict[str, Any]
+Key = tuple[str, ...]
+"""What a function stands for: a family (`("web_search",)`), or `("mcp", label, name)`."""
+
+FAMILIES = {
+    "web_search_call": "web_search",
+    "file_search_call": "file_search",
+    "code_interpreter_call": "code_interpreter",
+    "image_generation_call": "image_generation",
+}
+REQUEST, RESPONSE = "mcp_approval_request", "mcp_approval_response"
+CALLS = frozenset({*FAMILIES, "mcp_call", REQUEST})
+"""Items that are read here."""
+HOSTED = CALLS | {RESPONSE, "mcp_list_tools"}
+MARK = re.compile(b'"(?:%s)"' % "|".join(sorted(HOSTED)).encode())
+"""What stands in JSON that holds such an item."""
+BESIDE = HOSTED | {"function_call", "custom_tool_call", "tool_search_call", "item_reference"}
+"""Items that end no turn: calls that follow each other were made in one."""
+UNFINISHED = frozenset({"queued", "in_progress", "searching", "interpreting", "generating", "calling", "incomplete"})
+BASE64 = re.compile("[A-Za-z0-9+/_-]+={0,2}")
+NOT_APPROVED = "The user did not approve this call."
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the model is shown in place of hosted tools: the *names* of functions, by what they stand for. *sees* says
+    that it can be shown images."""
+
+    names: Mapping[Key, str] = field(default_factory=dict)
+    sees: bool = False
+
+
+NOTHING_SHOWN = Shown()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an item holds: *asked* in words, and as the *arguments* of a function; *found* is what came of it, each with
+    a label, and *end* says that it failed or was not finished. *label* is what kind of call it is. *arguments* are JSON
+    text where that came from a model."""
+
+    label: str
+    asked: str
+    arguments: Json | str
+    found: tuple[str, ...] = ()
+    end: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it, empty where there is nothing to tell."""
+        if not (self.asked or self.found or self.end):
+            return ""
+        begun = f"{self.label}: {self.asked}" if self.asked and self.label else self.asked or self.label
+        return "\n".join([begun, *self.found, *filter(None, [self.end])])
+
+    @property
+    def result(self) -> str:
+        """What came of it, never empty."""
+        return "\n".join([*self.found, *filter(None, [self.end])]) or NO_OUTPUT
+
+
+def told(item: Json) -> Told:
+    """What *item* holds; its type is one of `CALLS`."""
+    return READERS[item["type"]](item)
+
+
+def words(item: Json) -> str:
+    """*item* in words, empty where there is nothing to tell."""
+    return told(item).text
+
+
+def key_of(item: Json) -> Key:
+    """What a function must stand for to be called in place of *item*."""
+    family = FAMILIES.get(item["type"])
+    return (family,) if family else ("mcp", string(item, "server_label"), string(item, "name"))
+
+
+# A conversation with calls of functions in place of such items...
+
+
+def replayed(items: Sequence[Any], shown: Shown = NOTHING_SHOWN) -> Iterator[tuple[int, Any]]:
+    """*items*, each with its place among them: an approval told with the request that it answers, and calls of tools
+    that are *shown* as calls of their functions. The results stand behind all calls of the turn."""
+    if not any(map(_is_told, items)):
+        yield from enumerate(items)
+        return
+    verdicts, requests, called = _approvals(items)
+    results: list[tuple[int, Json]] = []
+    for index, item in enumerate(items):
+        kind = _kind(item)
+        if kind not in BESIDE:
+            yield from results
+            results.clear()
+        if kind == RESPONSE and item.get("approval_request_id") in requests:
+            continue
+        if kind == REQUEST:
+            if item.get("id") in called:
+                continue  # the call tells all of it
+            item = _decided(item, verdicts.get(string(item, "id")))
+        name = shown.names.get(key_of(item)) if kind in CALLS else None
+        if name is None:
+            yield index, item
+            continue
+        call, result = _pair(item, name, shown.sees)
+        results.append((index, result))
+        yield index, call
+    yield from results
+
+
+def is_hosted(item: Any) -> bool:
+    """Whether *item* tells of a hosted tool."""
+    return _kind(item) in HOSTED
+
+
+def _kind(item: Any) -> str:
+    kind = item.get("type") if isinstance(item, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _is_told(item: Any) -> bool:
+    kind = _kind(item)
+    return kind in CALLS or kind == RESPONSE
+
+
+def _approvals(items: Sequence[Any]) -> tuple[dict[str, Json], set[str], set[str]]:
+    """Verdicts by the ids of their requests; the ids of all requests; those of requests that led to a call."""
+    verdicts: dict[str, Json] = {}
+    requests, called = set(), set()
+    for item in items:
+        match _kind(item):
+            case "mcp_approval_response":
+                verdicts.setdefault(string(item, "approval_request_id"), item)
+            case "mcp_approval_request":
+                requests.add(string(item, "id"))
+            case "mcp_call":
+                called.add(string(item, "approval_request_id"))
+    return verdicts, requests - {""}, called - {""}
+
+
+def _decided(request: Json, verdict: Json | None) -> Json:
+    """*request* with what came of it: one that nobody answered counts as denied, since every call has a result."""
+    verdict = verdict or {"approve": False}
+    return {**request, "approve": verdict.get("approve") is True, "reason": verdict.get("reason")}
+
+
+def _pair(item: Json, name: str, sees: bool) -> tuple[Json, Json]:
+    """*item* as a call of the function *name*, and its result."""
+    found = told(item)
+    arguments = found.arguments if isinstance(found.arguments, str) else compact(found.arguments)
+    id = string(item, "id") or f"{item['type']}_{digest(compact(item), 24)}"
+    call = {"type": "function_call", "call_id": f"call_{id}", "name": name, "arguments": arguments}
+    output: Any = found.result
+    if sees and (picture := picture_of(item)):
+        url = f"data:{picture[0]};base64,{picture[1]}"
+        output = [{"type": "input_text", "text": output}, {"type": "input_image", "image_url": url}]
+    return call, {"type": "function_call_output", "call_id": f"call_{id}", "output": output}
+
+
+def picture_of(item: Json) -> tuple[str, str] | None:
+    """Media type and base64 data of the image that *item* holds, None where it holds none that can be one."""
+    data = string(item, "result") if item["type"] == "image_generation_call" else ""
+    if not data or len(data) % 4 or not BASE64.fullmatch(data):
+        return None
+    return f"image/{string(item, 'output_format') or 'png'}", data
+
+
+# One reader for each type of item...
+
+
+def _web_search(item: Json) -> Told:
+    action = mapping(item, "action")
+    kind, url, pattern = action.get("type"), string(action, "url"), string(action, "pattern")
+    results = [_result(each, "title", "url") for each in objects(item.get("results"))]
+    found = (*_found("Results", results), *_end_of(item))
+    if kind == "open_page":
+        return Told("Web page opened", url, {"query": url}, found)
+    if kind == "find_in_page":
+        asked = f"{url} for {pattern}" if url or pattern else ""
+        return Told("Searched in a web page", asked, {"query": f"{pattern} {url}".strip()}, found)
+    asked = "; ".join(strings(action.get("queries")) or strings([action.get("query")]))
+    others = {name: value for name, value in action.items() if name not in ("type", "query", "queries", "sources")}
+    if not asked and any(value not in (None, "", [], {}) for value in others.values()):
+        asked = compact(others)
+    sources = [string(source, "url") or string(source, "name") for source in objects(action.get("sources"))]
+    return Told("Web search", asked, {"query": asked}, (*_found("Sources", sources), *found))
+
+
+def _file_search(item: Json) -> Told:
+    queries = strings(item.get("queries"))
+    results = [_result(each, "filename") for each in objects(item.get("results"))]
+    return Told("File search", "; ".join(queries), {"queries": queries}, (*_found("Results", results), *_end_of(item)))
+
+
+def _code_interpreter(item: Json) -> Told:
+    code = string(item, "code")
+    logs = [string(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in _outputs(item)]
+    found = (*_found("Output", logs), *_end_of(item))
+    return Told("Code that was run", f"\n{code}" if code.strip() else "", {"code": code}, found)
+
+
+def _outputs(item: Json) -> list[Json]:
+    return objects(item.get("outputs"))
+
+
+def _image_generation(item: Json) -> Told:
+    prompt, error = string(item, "revised_prompt"), mapping(item, "error")
+    if item.get("status") == "failed" or error:
+        end = _labelled("Failed", string(error, "message") or string(error, "code"))
+        return Told("An image was to be generated", prompt, {"prompt": prompt}, end=end)
+    if item.get("status") in UNFINISHED and not string(item, "result"):
+        return Told("An image was to be generated", prompt, {"prompt": prompt}, end="Not finished")
+    return Told("", "An image was generated", {"prompt": prompt}, ("The user sees it.", *_found("Prompt", [prompt])))
+
+
+def _mcp_call(item: Json) -> Told:
+    error, output = item.get("error"), string(item, "output")
+    found = _found("Result", [output])
+    if error or item.get("status") == "failed":
+        return Told("", _called(item), _arguments(item), found, _labelled("Failed", _error(error)))
+    return Told("", _called(item), _arguments(item), (*found, *_end_of(item)))
+
+
+def _approval_request(item: Json) -> Told:
+    verdict = ""
+    if item.get("approve") is True:
+        verdict = "The user approved this call, but what came of it was not recorded."
+    elif "approve" in item:
+        verdict = NOT_APPROVED
+    found = (*filter(None, [verdict]), *_found("Reason", [string(item, "reason")]))
+    return Told("", f"Asked to be allowed to call {_named(item)}", _arguments(item), found)
+
+
+READERS: dict[str, Callable[[Json], Told]] = {
+    "web_search_call": _web_search,
+    "file_search_call": _file_search,
+    "code_interpreter_call": _code_interpreter,
+    "image_generation_call": _image_generation,
+    "mcp_call": _mcp_call,
+    REQUEST: _approval_request,
+}
+
+
+def _called(item: Json) -> str:
+    return f"Called {_named(item)}"
+
+
+def _named(item: Json) -> str:
+    return f"{string(item, 'name')} of the MCP server {string(item, 'server_label')} with {_arguments(item)}"
+
+
+def _arguments(item: Json) -> str:
+    given = item.get("arguments")
+    return compact(given) if isinstance(given, dict) else string(item, "arguments") or "{}"
+
+
+def _error(error: Any) -> str:
+    """The text of an `error` in any of its forms: a string, as it once was, what the server said, or a message."""
+    if not isinstance(error, dict):
+        return error if isinstance(error, str) else ""
+    said = "\n".join(string(part, "text") or compact(part) for part in objects(error.get("content")))
+    message, code = said or string(error, "message"), error.get("code")
+    if not message:
+        return compact(error) if error else ""
+    return f"{message} ({code})" if isinstance(code, int) else message
+
+
+def _end_of(item: Json) -> tuple[str, ...]:
+    status = item.get("status")
+    return ("Failed",) if status == "failed" else ("Not finished",) if status in UNFINISHED else ()
+
+
+def _result(result: Json, *names: str) -> str:
+    """One thing that was found: its text behind its *names*."""
+    named = " ".join(filter(None, (string(result, name) for name in names)))
+    text = string(result, "text") or string(result, "snippet")
+    return f"{named}: {text}" if named and text else named or text
+
+
+# Values of any shape...
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label}:\n{text}" if text else label
+
+
+def _found(label: str, texts: Iterable[str]) -> tuple[str, ...]:
+    joined = "\n".join(filter(None, texts))
+    return (f"{label}:\n{joined}",) if joined else ()
+
+
+def string(item: Json, name: str) -> str:
+    """The string *name* of *item*, empty where there is none."""
+    value = item.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def strings(value: Any) -> list[str]:
+    """The strings in a list, none where *value* is something else."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def mapping(item: Json, name: str) -> Json:
+    """The object *name* of *item*, empty where there is none."""
+    value = item.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: Any) -> list[Json]:
+    """The objects in a list, none where *value* is something else."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def compact(value: Any) -> str:
+    """*value* as JSON."""
+    return msgspec.json.encode(value).decode()
