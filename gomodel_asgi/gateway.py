@@ -89,6 +89,8 @@ class Gateway:
         self.expose_timing = expose_timing
         self.models = models
         self.in_flight = InFlight()
+        if not isinstance(tools, Iterable):
+            raise TypeError("tools: give a list of tools, not one tool.")
         self.abandoned = Allowance()
         """What clients have left running."""
         self.state = GatewayState(

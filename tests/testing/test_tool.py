@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from typing import Any
 
 import pytest
@@ -211,3 +212,54 @@ async def test_inside_an_event_loop_the_result_is_awaited(anyio_backend: str) ->
 
 def test_the_fixture_is_the_same_function(run_tool: Any) -> None:
     assert run_tool(CRM, "shop", {"order": "3"}).text == "0.5"
+
+
+def test_a_function_that_returns_nothing_says_so_in_words() -> None:
+    def forget(order: str) -> None:
+        """Forget an order."""
+
+    result = run_tool(tools.mcp({"crm": [forget]}), "forget", {"order": "7"})
+    assert result.text == "Done; there is nothing to return."
+
+
+def test_what_cannot_be_written_as_json_is_a_failure_and_no_text() -> None:
+    async def stream(order: str) -> Any:
+        """Stream an order."""
+        return object()
+
+    result = run_tool(tools.mcp({"crm": [stream]}), "stream", {"order": "7"})
+    assert result.outcome == "failed" and "object at" not in result.text
+    assert "cannot be written as JSON" in str(result.detail)
+
+
+def test_a_call_may_be_annotated_as_optional_and_a_function_may_be_partial() -> None:
+    def greet(name: str, greeting: str = "Hi", call: tools.Call | None = None) -> str:
+        """Greet somebody."""
+        assert call is not None
+        return f"{greeting}, {name} of {call.request.tenant}."
+
+    polite = tools.function(functools.partial(greet, greeting="Good day"), name="greet")
+    assert run_tool(tools.mcp({"a": [polite]}), "greet", {"name": "B"}, tenant="acme").text == "Good day, B of acme."
+
+
+def test_a_page_with_brackets_in_its_title_and_a_file_with_a_space_in_its_name_are_cited() -> None:
+    def bracketed(call: tools.Call) -> list[tools.Page]:
+        return [tools.Page("https://example.com/a", "A [draft] page", "Text.")]
+
+    def spaced(call: tools.Call) -> tools.Execution:
+        return tools.Execution(files=[tools.File(b"x", "my plot.csv")])
+
+    found = run_tool(tools.web_search(bracketed), "web_search", {"query": "x"})
+    assert [one["title"] for one in found.citations] == ["A [draft] page"]
+    made = run_tool(tools.code_interpreter(spaced), "code_interpreter", {"code": "x"})
+    assert [one["filename"] for one in made.citations] == ["my plot.csv"]
+
+
+def test_an_image_tool_may_answer_in_words() -> None:
+    result = run_tool(tools.image_generation(lambda call: "Not of persons."), "image_generation", {"prompt": "x"})
+    assert (result.text, result.outcome, result.item["result"]) == ("Not of persons.", "completed", None)
+
+
+def test_one_tool_in_place_of_a_list_is_refused_in_words() -> None:
+    with pytest.raises(TypeError, match="give a list of tools"):
+        Gateway(providers=[UPSTREAM], tools=tools.web_search(search))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from ...tools import Page, Passage
 from .families import SANDBOX
@@ -127,13 +127,14 @@ class Citer:
     def _cited(self, match: re.Match[str], start: int) -> Json | None:
         url = match[1]
         if url.startswith(SANDBOX):
-            known = self.found.files.get(url.removeprefix(SANDBOX))
+            name = unquote(url.removeprefix(SANDBOX))
+            known = self.found.files.get(name)
             if known is None:
                 return None
             container, id = known
             return {
                 "type": "container_file_citation", "container_id": container, "file_id": id,
-                "filename": url.removeprefix(SANDBOX), "start_index": start + match.start(1),
+                "filename": name, "start_index": start + match.start(1),
                 "end_index": start + match.end(1),
             }  # fmt: skip
         page = self.found.pages.get(same_address(url))

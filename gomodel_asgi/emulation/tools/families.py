@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+from urllib.parse import quote
 
 from ...dialects.unsupported import expect
 from ...tools import Execution, Image, Page, Passage
@@ -113,6 +114,10 @@ def _text_parameter(name: str, description: str) -> Json:
     }  # fmt: skip
 
 
+UNBRACKETED = str.maketrans("[]", "()")
+"""A title in a markdown link has no brackets of its own: the model repeats it, and it would be no link."""
+
+
 class WebSearch:
     """Searches the web."""
 
@@ -134,7 +139,10 @@ class WebSearch:
         if isinstance(result, str):
             return Told("completed", result, self._members(asked, ()))
         pages = all_of(result, Page, "tools.Page")
-        found = "\n\n".join(f"[{page.title}]({page.url})\n{page.text}" for page in pages) or "Nothing was found."
+        found = (
+            "\n\n".join(f"[{page.title.translate(UNBRACKETED)}]({page.url})\n{page.text}" for page in pages)
+            or "Nothing was found."
+        )
         text = FRAME.format(what="Results of a web search") + found
         return Told("completed", text, self._members(asked, pages), sources=pages)
 
@@ -233,7 +241,7 @@ class CodeInterpreter:
         container = asked.begun.container_id or ""
         files = tuple((container, file_id(one), one.filename) for one in run.files if one.filename)
         notes = [run.logs, *(f"[An image, {one.format}]" for one in run.images)]
-        notes += [f"[A file: {SANDBOX}{name}]" for _, _, name in files]
+        notes += [f"[A file: {SANDBOX}{quote(name)}]" for _, _, name in files]
         text = "\n".join(note for note in notes if note) or "The code has run and printed nothing."
         outputs = [{"type": "logs", "logs": run.logs}] if run.logs else []
         outputs += [{"type": "image", "url": data_url(one)} for one in run.images]
@@ -266,6 +274,8 @@ class ImageGeneration:
         return {"type": "image_generation_call"}
 
     def told(self, asked: Asked, result: Any) -> Told:
+        if isinstance(result, str):  # words in place of an image
+            return Told("completed", result, {"result": None})
         image = result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
         if not isinstance(image, Image):
             raise TypeError(f"a tools.Image was expected, not {type(image).__name__}")

@@ -6,6 +6,7 @@ the annotations; what is wrong with it is told to the model, which can mend it.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Plain:
         where = f"mcp: {label}.{function.name}"
         hints = _hints(function.call, where)
         parameters = inspect.signature(function.call).parameters.values()
-        self.injected = [one.name for one in parameters if hints.get(one.name) is Call]
+        self.injected = [one.name for one in parameters if _is_call(hints.get(one.name))]
         shown = [one for one in parameters if one.name not in self.injected]
         fields: dict[str, Any] = {one.name: _field(one, hints, where) for one in shown}
         self.names = list(fields)
@@ -94,14 +95,21 @@ class FunctionSession:
 
 
 def outcome_of(result: Any) -> Outcome:
-    """What a function gave back: text as it is, an image as such, all else as JSON."""
+    """Returns what a function gave back: text as it is, an image as such, all else as JSON.
+
+    :raises TypeError: it cannot be written as JSON.
+    """
     if isinstance(result, str):
         return Outcome(result)
     if isinstance(result, Image):
         return Outcome(f"An image ({result.format}).", (result,))
     if result is None:
-        return Outcome("null")
-    return Outcome(pydantic.TypeAdapter(Any).dump_json(result, fallback=str).decode())
+        return Outcome("Done; there is nothing to return.")
+    try:
+        return Outcome(pydantic.TypeAdapter(Any).dump_json(result).decode())
+    except ValueError:
+        message = f"the function returned {type(result).__name__}, which cannot be written as JSON; return text or data"
+        raise TypeError(message) from None
 
 
 def _bound(function: Any, given: Json) -> Any:
@@ -116,11 +124,17 @@ def _bound(function: Any, given: Json) -> Any:
 
 
 def _hints(function: Any, where: str) -> dict[str, Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
     target = function if inspect.isroutine(function) else type(function).__call__
     try:
         return typing.get_type_hints(target, include_extras=True)
     except NameError as error:
         raise TypeError(f"{where}: an annotation names what cannot be found: {error}") from None
+
+
+def _is_call(annotation: Any) -> bool:
+    return annotation is Call or Call in typing.get_args(annotation)
 
 
 def _field(parameter: inspect.Parameter, hints: dict[str, Any], where: str) -> Any:

@@ -68,7 +68,7 @@ def _visit(work: Work, label: str, declared: Declared, deadline: float) -> Visit
 def _unlisted(work: Work, label: str, held: Held) -> ToolsUnlisted:
     """The failure of a server that could not be listed."""
     why, cause = held.error or "", held.cause
-    message = f"Error retrieving tool list from MCP server: '{label}'. {why[:1].upper()}{why[1:]}."
+    message = f"Error retrieving tool list from MCP server: '{label}'. {why[:1].upper()}{why[1:].rstrip('.')}."
     if work.outlet is not None:
         item = work.emitter.open(_begun(label))
         item.progress("in_progress")
