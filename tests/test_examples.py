@@ -205,7 +205,8 @@ def test_hosted_tools_see_the_orders_of_their_tenant_and_stop_code_that_does_not
         asked = {"model": "any", "input": "import time; time.sleep(60)", "tools": [code]}
         idle = httpx.post(url, json=asked, headers=token("bob"), timeout=30).json()
     assert (foreign["status"], foreign["error"]["content"][0]["text"]) == ("failed", "There is no order 7.")
-    assert [said(response) for response in (endless, idle)] == ["[It ended with status -9.]", "[The time is up.]"]
+    assert said(endless) in ("[It ended with status -9.]", "[The time is up.]")  # whichever bound it meets first
+    assert said(idle) == "[The time is up.]"
     assert "[It ended with status" in said(large) and len(said(large)) < 70_000
 
 
