@@ -19,7 +19,7 @@ import msgspec
 from ..errors import GatewayError
 from ..wire.event_writer import Emitter
 from ..wire.json_scan import parser
-from .hosted_items import NOTHING_SHOWN, Shown
+from .hosted_items import NOTHING_SHOWN, ShownFunctions
 
 Json = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Call:
     unsupported: Literal["auto", "reject", "drop"] = "auto"
     depth: int = 128
     reasoning_tags: tuple[str, str] | None = None
-    shown: Shown = NOTHING_SHOWN
+    shown: ShownFunctions = NOTHING_SHOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from .content import (
     read_image,
 )
 from .emulations import output_as_text
-from .hosted_items import NOTHING_SHOWN, Shown, replayed
+from .hosted_items import NOTHING_SHOWN, ShownFunctions, replayed
 from .tools import SEARCH, Tools, read_tools, searches_by_client
 from .unsupported import ITEMS_AS_TEXT, Unsupported, expect, malformed, optional_string, string
 
@@ -50,7 +50,9 @@ class Conversation:
     tools: tuple[tuple[str, Json], ...] = ()
 
 
-def read_conversation(body: Mapping[str, Any], unsupported: Unsupported, shown: Shown = NOTHING_SHOWN) -> Conversation:
+def read_conversation(
+    body: Mapping[str, Any], unsupported: Unsupported, shown: ShownFunctions = NOTHING_SHOWN
+) -> Conversation:
     """Returns the turns of a request body, none of them empty; `instructions` come first, as a `system` turn.
 
     *shown* are the functions that stand for hosted tools.
@@ -95,7 +97,7 @@ def _list(value: Any) -> list[Any]:
 
 
 class _Reader:
-    def __init__(self, unsupported: Unsupported, searches: bool, shown: Shown) -> None:
+    def __init__(self, unsupported: Unsupported, searches: bool, shown: ShownFunctions) -> None:
         self.unsupported = unsupported
         self.shown = shown
         self.searches = searches

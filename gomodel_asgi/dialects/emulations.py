@@ -9,12 +9,14 @@ from typing import Any, Literal
 from .base import Call, payload_in
 from .content import Audio, Content, File, Image, Json, Opaque, Text
 from .hosted_items import (
-    CALLS,
+    ALL,
+    FAMILY_OF,
+    HOSTED_CALLS,
     NOTHING_SHOWN,
     RESPONSE,
-    Shown,
+    ShownFunctions,
     compact,
-    is_hosted,
+    kind_of,
     objects,
     replayed,
     string,
@@ -166,14 +168,14 @@ def placeholder(part: Content, path: str, what: str, unsupported: Unsupported) -
     return Text(part.path, f"[{kind}{f' {name}' if name else ''}: cannot be shown to this model]")
 
 
-def in_messages(items: list[Any], shown: Shown = NOTHING_SHOWN) -> list[Any]:
-    """Returns *items* for an upstream that reads items itself, but none of hosted tools.
+def in_messages(items: list[Any], shown: ShownFunctions = NOTHING_SHOWN, unread: frozenset[str] = ALL) -> list[Any]:
+    """Returns *items* for an upstream that reads items itself, but none of hosted tools of the families *unread*.
 
-    These become messages, or calls of the functions that are *shown*.
+    These become messages, and those of tools that are *shown* calls of their functions.
     """
     found = []
-    for _, item in replayed(items, shown):
-        told = item if not is_hosted(item) else as_message(item)
+    for _, item in replayed(items, shown, unread):
+        told = as_message(item) if FAMILY_OF.get(kind_of(item)) in unread else item
         if told is not None:
             found.append(told)
     return found
@@ -228,7 +230,7 @@ def _unknown(item: Json) -> str:
 
 
 DESCRIPTIONS: dict[str, Callable[[Json], str]] = {
-    **dict.fromkeys(CALLS, words),
+    **dict.fromkeys(HOSTED_CALLS, words),
     "program": _text_of("Program that was run", "code"),
     "program_output": _text_of("Output of the program", "result"),
     "computer_call": _action("Used the computer"),

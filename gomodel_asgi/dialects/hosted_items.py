@@ -30,20 +30,25 @@ FAMILIES = {
     "image_generation_call": "image_generation",
 }
 REQUEST, RESPONSE = "mcp_approval_request", "mcp_approval_response"
-CALLS = frozenset({*FAMILIES, "mcp_call", REQUEST})
+FAMILY_OF = {**FAMILIES, **dict.fromkeys(("mcp_call", "mcp_list_tools", REQUEST, RESPONSE), "mcp")}
+ALL = frozenset(FAMILY_OF.values())
+HOSTED_CALLS = frozenset({*FAMILIES, "mcp_call", REQUEST})
 """Items that are read here."""
-HOSTED = CALLS | {RESPONSE, "mcp_list_tools"}
+HOSTED = frozenset(FAMILY_OF)
 MARK = re.compile(b'"(?:%s)"' % "|".join(sorted(HOSTED)).encode())
 """What stands in JSON that holds such an item."""
 BESIDE = HOSTED | {"function_call", "custom_tool_call", "tool_search_call", "item_reference"}
 """Items that end no turn: calls that follow each other were made in one."""
 UNFINISHED = frozenset({"queued", "in_progress", "searching", "interpreting", "generating", "calling", "incomplete"})
 BASE64 = re.compile("[A-Za-z0-9+/_-]+={0,2}")
+LONGEST_ID = 59
+"""Characters of an item's id that make an id of a call: OpenAI takes 64 for that."""
+APPROVED = "The user approved this call, but what came of it was not recorded."
 NOT_APPROVED = "The user did not approve this call."
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownFunctions:
     """What the model is shown in place of hosted tools: the *names* of functions, by what they stand for. *sees* says
     that it can be shown images."""
 
@@ -51,7 +56,7 @@ class Shown:
     sees: bool = False
 
 
-NOTHING_SHOWN = Shown()
+NOTHING_SHOWN = ShownFunctions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class Told:
 
 
 def told(item: Json) -> Told:
-    """What *item* holds; its type is one of `CALLS`."""
+    """What *item* holds; its type is one of `HOSTED_CALLS`."""
     return READERS[item["type"]](item)
 
 
@@ -99,26 +104,40 @@ def key_of(item: Json) -> Key:
 # A conversation with calls of functions in place of such items...
 
 
-def replayed(items: Sequence[Any], shown: Shown = NOTHING_SHOWN) -> Iterator[tuple[int, Any]]:
+def may_hold(data: bytes) -> bool:
+    """Whether *data*, JSON, may hold an item of a hosted tool."""
+    return (b'_call"' in data or b'"mcp_' in data) and MARK.search(data) is not None
+
+
+def replayed(
+    items: Sequence[Any], shown: ShownFunctions = NOTHING_SHOWN, unread: frozenset[str] = ALL
+) -> Iterator[tuple[int, Any]]:
     """*items*, each with its place among them: an approval told with the request that it answers, and calls of tools
-    that are *shown* as calls of their functions. The results stand behind all calls of the turn."""
-    if not any(map(_is_told, items)):
+    that are *shown* as calls of their functions. The results stand behind all calls of the turn. *unread* are the
+    families whose items the target cannot read; those of others stay as they are, unless they are shown."""
+
+    def is_told(item: Any) -> bool:
+        kind = kind_of(item)
+        return kind in HOSTED_CALLS and (FAMILY_OF[kind] in unread or key_of(item) in shown.names)
+
+    if not any(is_told(item) or kind_of(item) == RESPONSE for item in items):
         yield from enumerate(items)
         return
-    verdicts, requests, called = _approvals(items)
+    verdicts, called = _approvals(items)
+    requests = {string(item, "id") for item in items if kind_of(item) == REQUEST and is_told(item)} - {""}
     results: list[tuple[int, Json]] = []
     for index, item in enumerate(items):
-        kind = _kind(item)
+        kind = kind_of(item)
         if kind not in BESIDE:
             yield from results
             results.clear()
-        if kind == RESPONSE and item.get("approval_request_id") in requests:
+        if kind == RESPONSE and string(item, "approval_request_id") in requests:
             continue
-        if kind == REQUEST:
-            if item.get("id") in called:
+        if kind == REQUEST and is_told(item):
+            if string(item, "id") in called:
                 continue  # the call tells all of it
-            item = _decided(item, verdicts.get(string(item, "id")))
-        name = shown.names.get(key_of(item)) if kind in CALLS else None
+            item = {**item, "verdict": verdict_on(verdicts.get(string(item, "id")))}
+        name = shown.names.get(key_of(item)) if kind in HOSTED_CALLS else None
         if name is None:
             yield index, item
             continue
@@ -128,47 +147,40 @@ def replayed(items: Sequence[Any], shown: Shown = NOTHING_SHOWN) -> Iterator[tup
     yield from results
 
 
-def is_hosted(item: Any) -> bool:
-    """Whether *item* tells of a hosted tool."""
-    return _kind(item) in HOSTED
-
-
-def _kind(item: Any) -> str:
+def kind_of(item: Any) -> str:
+    """The type of *item*, empty where it has none."""
     kind = item.get("type") if isinstance(item, dict) else None
     return kind if isinstance(kind, str) else ""
 
 
-def _is_told(item: Any) -> bool:
-    kind = _kind(item)
-    return kind in CALLS or kind == RESPONSE
-
-
-def _approvals(items: Sequence[Any]) -> tuple[dict[str, Json], set[str], set[str]]:
-    """Verdicts by the ids of their requests; the ids of all requests; those of requests that led to a call."""
-    verdicts: dict[str, Json] = {}
-    requests, called = set(), set()
+def _approvals(items: Sequence[Any]) -> tuple[dict[str, Json], set[str]]:
+    """The client's answers by the ids of their requests; the ids of requests that led to a call."""
+    answers: dict[str, Json] = {}
+    called = set()
     for item in items:
-        match _kind(item):
+        match kind_of(item):
             case "mcp_approval_response":
-                verdicts.setdefault(string(item, "approval_request_id"), item)
-            case "mcp_approval_request":
-                requests.add(string(item, "id"))
+                answers.setdefault(string(item, "approval_request_id"), item)
             case "mcp_call":
                 called.add(string(item, "approval_request_id"))
-    return verdicts, requests - {""}, called - {""}
+    return answers, called - {""}
 
 
-def _decided(request: Json, verdict: Json | None) -> Json:
-    """*request* with what came of it: one that nobody answered counts as denied, since every call has a result."""
-    verdict = verdict or {"approve": False}
-    return {**request, "approve": verdict.get("approve") is True, "reason": verdict.get("reason")}
+def verdict_on(answer: Json | None) -> str:
+    """What a model is told of a call that waited for the client's *answer*: one that nobody answered counts as denied,
+    since every call has a result."""
+    if answer is not None and answer.get("approve") is True:
+        return APPROVED
+    return "\n".join([NOT_APPROVED, *_found("Reason", [string(answer or {}, "reason")])])
 
 
 def _pair(item: Json, name: str, sees: bool) -> tuple[Json, Json]:
     """*item* as a call of the function *name*, and its result."""
     found = told(item)
     arguments = found.arguments if isinstance(found.arguments, str) else compact(found.arguments)
-    id = string(item, "id") or f"{item['type']}_{digest(compact(item), 24)}"
+    id = string(item, "id")
+    if not id or len(id) > LONGEST_ID:
+        id = f"{item['type']}_{digest(id or compact(item), 24)}"
     call = {"type": "function_call", "call_id": f"call_{id}", "name": name, "arguments": arguments}
     output: Any = found.result
     if sees and (picture := picture_of(item)):
@@ -228,7 +240,7 @@ def _image_generation(item: Json) -> Told:
     if item.get("status") == "failed" or error:
         end = _labelled("Failed", string(error, "message") or string(error, "code"))
         return Told("An image was to be generated", prompt, {"prompt": prompt}, end=end)
-    if item.get("status") in UNFINISHED and not string(item, "result"):
+    if string(item, "status") in UNFINISHED and not string(item, "result"):
         return Told("An image was to be generated", prompt, {"prompt": prompt}, end="Not finished")
     return Told("", "An image was generated", {"prompt": prompt}, ("The user sees it.", *_found("Prompt", [prompt])))
 
@@ -242,12 +254,7 @@ def _mcp_call(item: Json) -> Told:
 
 
 def _approval_request(item: Json) -> Told:
-    verdict = ""
-    if item.get("approve") is True:
-        verdict = "The user approved this call, but what came of it was not recorded."
-    elif "approve" in item:
-        verdict = NOT_APPROVED
-    found = (*filter(None, [verdict]), *_found("Reason", [string(item, "reason")]))
+    found = tuple(filter(None, [string(item, "verdict")]))
     return Told("", f"Asked to be allowed to call {_named(item)}", _arguments(item), found)
 
 
@@ -286,7 +293,7 @@ def _error(error: Any) -> str:
 
 
 def _end_of(item: Json) -> tuple[str, ...]:
-    status = item.get("status")
+    status = string(item, "status")
     return ("Failed",) if status == "failed" else ("Not finished",) if status in UNFINISHED else ()
 
 

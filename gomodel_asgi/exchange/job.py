@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
 from ..dialects.base import Call
-from ..dialects.hosted_items import NOTHING_SHOWN, Shown
+from ..dialects.hosted_items import NOTHING_SHOWN, ShownFunctions
 from ..errors import InvalidRequest
 from ..observers import Observers, Trace
 from ..providers.provider import Provider
@@ -176,6 +176,11 @@ class HostFiles(Protocol):
         ...
 
 
+def nothing_shown(target: Target) -> ShownFunctions:
+    """What models are shown where the host runs no tools."""
+    return NOTHING_SHOWN
+
+
 class Job(Struct):
     """One request on its way: *headers* are the client's (lower-case, first of each), *query* its raw query without
     the hint, *started* on the monotonic clock."""
@@ -195,8 +200,8 @@ class Job(Struct):
     """Items of the gateway's own that the response begins with."""
     spent: dict[str, Any] | None = None
     """The usage of what was asked for them."""
-    shown: Shown = NOTHING_SHOWN
-    """The functions that the model is shown in place of tools that the host runs."""
+    shown: Callable[[Target], ShownFunctions] = nothing_shown
+    """The functions that a Target's model is shown in place of tools that the host runs."""
     files: Files | None = None
     """The host's files, where it gives any."""
     background: bool = False

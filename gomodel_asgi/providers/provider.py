@@ -167,6 +167,13 @@ class Provider:
         return frozenset(getattr(self.dialect, "hosted_tools", ()))
 
     @cached_property
+    def unread(self) -> frozenset[str]:
+        """Returns the families of hosted tools whose items the upstream cannot read, though it reads items."""
+        if not self.native:
+            return frozenset()
+        return HOSTED if self.normalize else HOSTED - self.runs
+
+    @cached_property
     def keeps_state(self) -> bool:
         """Whether the upstream itself keeps responses and conversations."""
         return self.native and self.stateful

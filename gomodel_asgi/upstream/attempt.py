@@ -31,7 +31,7 @@ from ..errors import (
     UpstreamStale,
     UpstreamTimeout,
 )
-from ..exchange.job import Job
+from ..exchange.job import Job, nothing_shown
 from ..exchange.resolved_target import ResolvedTarget
 from ..resilience.circuit_breaker import Permit
 from ..resilience.retry import retry_after
@@ -145,7 +145,7 @@ class Attempt(Struct):
         candidate = self.candidate
         if candidate.dialect is None:
             request = native(candidate, self.job, self.deadline - clock())
-            if candidate.provider.normalize or self.job.files is not None:
+            if candidate.provider.unread or self.job.files is not None or self.job.shown is not nothing_shown:
                 request = await retold(request, candidate, self.job)
         else:
             request = await self._request()

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from ..dialects.base import PREFIX, Call, Dialect, Outgoing, built_in, packed_json
 from ..dialects.emulations import in_messages
-from ..dialects.hosted_items import MARK
+from ..dialects.hosted_items import may_hold
 from ..errors import GatewayError, InvalidRequest, PolicyFailed
 from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.resolved_target import ResolvedTarget
@@ -142,7 +142,7 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
         unsupported=provider.unsupported,
         depth=job.setup.limits.depth,
         reasoning_tags=provider.reasoning_tags,
-        shown=job.shown,
+        shown=job.shown(target),
     )
     return call if job.files is None else await job.files.put_in(call, candidate, job)
 
@@ -194,11 +194,13 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
 
 
 async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
-    """*request* for a native upstream that is not quite the Responses API: without items of hosted tools, which such
-    servers refuse, and (of one that keeps nothing) with the bytes of files in place of their ids."""
+    """*request* for a native upstream that lacks something: without items of hosted tools that it does not run, which
+    such servers refuse, with those of the host's own as calls of their functions, and (of one that keeps nothing) with
+    the bytes of files in place of their ids."""
     body, files = request.body, None if candidate.provider.stateful else job.files
+    unread, shown = candidate.provider.unread, job.shown(candidate.target)
     has_files = files is not None and body is not None and FILE_MARK in body
-    has_items = candidate.provider.normalize and body is not None and MARK.search(body) is not None
+    has_items = bool(unread or shown.names) and body is not None and may_hold(body)
     if body is None or not (has_files or has_items):
         return request
     with refusing_depth():
@@ -207,7 +209,7 @@ async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) 
         if not isinstance(items, list):
             return request
         if has_items:
-            items = in_messages(items, job.shown)
+            items = in_messages(items, shown, unread)
         if files is not None and has_files:
             items = await files.put_into(items, job)
         return replace(request, body=await beside(len(body), partial(encode, {**members, "input": items})))

@@ -15,7 +15,7 @@ from openai.types.responses import ResponseInputItem
 from pydantic import BaseModel
 
 from gomodel_asgi.dialects.base import Call, Outgoing, built_in
-from gomodel_asgi.dialects.hosted_items import NOTHING_SHOWN, Shown, replayed, told
+from gomodel_asgi.dialects.hosted_items import NOTHING_SHOWN, ShownFunctions, replayed, told
 from gomodel_asgi.testing import anthropic_rules, chat_rules, gemini_rules
 from gomodel_asgi.testing.api import Settings
 
@@ -39,7 +39,7 @@ MCP: Json = {
 REQUEST: Json = {
     "type": "mcp_approval_request", "id": "mcpr_1", "server_label": "crm", "name": "pay", "arguments": '{"cents":5}',
 }  # fmt: skip
-ALL_SHOWN = Shown(
+ALL_SHOWN = ShownFunctions(
     {
         ("web_search",): "web_search",
         ("file_search",): "file_search",
@@ -53,7 +53,7 @@ each_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 each_policy = pytest.mark.parametrize("policy", ["auto", "reject", "drop"])
 
 
-def outgoing(dialect: str, items: list[Json], shown: Shown = NOTHING_SHOWN, policy: Any = "auto") -> Outgoing:
+def outgoing(dialect: str, items: list[Json], shown: ShownFunctions = NOTHING_SHOWN, policy: Any = "auto") -> Outgoing:
     model, type = MODELS[dialect], TYPES[dialect]
     body: Json = {"model": model, "input": items}
     if shown.names:
@@ -62,7 +62,7 @@ def outgoing(dialect: str, items: list[Json], shown: Shown = NOTHING_SHOWN, poli
     return built_in(dialect).request(call)
 
 
-def sent(dialect: str, items: list[Json], shown: Shown = NOTHING_SHOWN, policy: Any = "auto") -> Json:
+def sent(dialect: str, items: list[Json], shown: ShownFunctions = NOTHING_SHOWN, policy: Any = "auto") -> Json:
     """The body for the upstream, which keeps all the rules of its API."""
     body: Json = json.loads((found := outgoing(dialect, items, shown, policy)).body)
     if dialect == "chat":
@@ -74,7 +74,7 @@ def sent(dialect: str, items: list[Json], shown: Shown = NOTHING_SHOWN, policy: 
     return body
 
 
-def turns(dialect: str, items: list[Json], shown: Shown = ALL_SHOWN) -> list[Any]:
+def turns(dialect: str, items: list[Json], shown: ShownFunctions = ALL_SHOWN) -> list[Any]:
     """Who says what: `call NAME ARGUMENTS`, `result TEXT`, `ROLE: TEXT`."""
     body = sent(dialect, items, shown)
     return {"chat": chat_turns, "anthropic": anthropic_turns, "gemini": gemini_turns}[dialect](body)
@@ -218,7 +218,7 @@ def test_an_item_without_an_id_is_the_same_call_in_every_turn() -> None:
 
 def test_a_model_that_sees_is_shown_the_image_that_was_drawn() -> None:
     item = {"type": "image_generation_call", "id": "ig_1", "result": PIXEL, "output_format": "webp"}
-    _, output = (each for _, each in replayed([item], Shown(ALL_SHOWN.names, sees=True)))
+    _, output = (each for _, each in replayed([item], ShownFunctions(ALL_SHOWN.names, sees=True)))
 
     assert output["output"][1] == {"type": "input_image", "image_url": f"data:image/webp;base64,{PIXEL}"}
 

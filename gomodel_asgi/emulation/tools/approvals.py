@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...dialects.hosted_items import RESPONSE, kind_of, string
 from ...errors import InvalidRequest
 from ...history.tenancy import packed
 from .memory import Remembered
@@ -59,16 +60,16 @@ def answered(
     requests = {item["id"]: item for item in items if _is_request(item)}
     found: dict[str, Approval] = {}
     for item in items[_last_said(items) + 1 :]:
-        if not isinstance(item, dict) or item.get("type") != "mcp_approval_response":
+        if kind_of(item) != RESPONSE:
             continue
-        id = item.get("approval_request_id")
-        asked = known.get(id) if isinstance(id, str) else None
+        id = string(item, "approval_request_id")
+        asked = known.get(id)
         given = requests.get(id)
         if asked is None and given is not None and is_genuine(secret, tenant, given):
             asked = Remembered("", given["arguments"], label=given["server_label"], tool=given["name"])
         if asked is None or not asked.label or (given is not None and not _is_same(given, asked)) or id in found:
             raise unknown()
-        found[str(id)] = Approval(str(id), item.get("approve") is True, asked)
+        found[id] = Approval(id, item.get("approve") is True, asked)
     return [*found.values()]
 
 

@@ -69,8 +69,7 @@ class HostTools:
             return await Exchange(job, target).run()
         known = await self.memory.of(tenant, mentioned)
         if not wants:
-            rebuilt = frozenset(self.toolbox.hosts) - chain[0].upstream.runs
-            return await Exchange(continuing(job, known, own, before, rebuilt), target).run()
+            return await Exchange(continuing(job, known, own, before), target).run()
         work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before)
         again = partial(_again, work)
         return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
@@ -157,13 +156,12 @@ def asks_model(job: Job) -> bool:
 
 def _again(work: Work) -> Job:
     """The request of *work* as its rounds ask it."""
-    families = {one.declared.family for plan in work.plans for one in plan.shown.values()}
     envelope = work.job.request.envelope
     # Each Target of the chain gets tools of its own; what the client's say of a container binds nobody.
     members = {name: raw for name, raw in envelope.members.items() if name != "tools"}
     request = structs.replace(work.job.request, envelope=envelope.with_members(members))
     job = structs.replace(work.job, request=request)
-    return continuing(job, work.known, work.own, work.before, frozenset(families))
+    return continuing(job, work.known, work.own, work.before)
 
 
 def continuing(
@@ -171,20 +169,18 @@ def continuing(
     known: Mapping[str, Remembered],
     own: Sequence[Any],
     before: Sequence[Json],
-    rebuilt: frozenset[str],
 ) -> Job:
-    """*job* with the items of our tools as the model had them: what is *known* of them, by id, else, of the families
-    *rebuilt*, what they hold themselves."""
+    """*job* with the items of our tools as the model had them, as far as they are *known*, by id."""
     answers = answers_in([*before, *own])
     base = job.continuation
     if isinstance(base, Continuation):
         base = copy(base)
         base.references = [one for one in base.references if one.kind != "approval" or one.id not in known]
         if base.lines is not None:
-            told = [told_again(line.items, known, frozenset(), answers) for line in base.lines]
+            told = [told_again(line.items, known, answers) for line in base.lines]
             ours = [any(item.get("id") in known for item in line.items) for line in base.lines]
             told = [readable(items) if mine else items for items, mine in zip(told, ours, strict=True)]
             base.lines = [Line(items, one.account, one.type) for items, one in zip(told, base.lines, strict=True)]
     twice = frozenset(str(item.get("id")) for item in before)
-    transform = partial(told_again, known=known, rebuilt=rebuilt, answers=answers, twice=twice)
+    transform = partial(told_again, known=known, answers=answers, twice=twice)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))

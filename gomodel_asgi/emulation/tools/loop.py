@@ -14,6 +14,7 @@ import anyio
 from msgspec import structs
 
 from ...deadline import clock
+from ...dialects.hosted_items import ShownFunctions
 from ...errors import GatewayError, GatewayFault, UpstreamProtocolError, UpstreamTimeout
 from ...exchange.job import Job, provider_of
 from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
@@ -62,6 +63,8 @@ class Loop:
         """The request as the rounds ask it."""
         self.targets: list[Target] = []
         """The chain as the round under way has it."""
+        self.skipped = 0
+        """How many Targets of the whole chain stand before those."""
         self.answerer: ResolvedTarget | None = None
         self.first: Reply | None = None
         self.error: GatewayError | None = None
@@ -245,7 +248,17 @@ class Loop:
         """The request of a round: under an id of its own, so that a native reply is read as any other is."""
         id = f"{self.work.id}r{number:02x}"
         started = clock() if number else self.work.job.started
-        return structs.replace(self.asked, response_id=id, leading=(), spent=None, trace=trace, started=started)
+        asked = structs.replace(self.asked, response_id=id, trace=trace, started=started, shown=self._shown_to)
+        asked.leading, asked.spent = (), None
+        return asked
+
+    def _shown_to(self, target: Target) -> ShownFunctions:
+        """What *target*, one of the round under way, is shown in place of hosted tools."""
+        return self.work.plans[self._place_of(target)].functions_shown
+
+    def _place_of(self, target: Target | None) -> int:
+        """Where *target*, one of the round under way, stands in the whole chain."""
+        return self.skipped + next(at for at, one in enumerate(self.targets) if one is target)
 
     def _target(self, number: int, *, last: bool, left: int | None) -> Target:
         """The chain as a round has it: behind the first the one that has answered, and those behind it only where
@@ -256,35 +269,25 @@ class Loop:
             for one, plan in zip(chain, self.work.plans, strict=True)
         ]
         if self.answerer is not None:
-            at = next(at for at, one in enumerate(chain) if one.target is self._chosen)
+            at = next(at for at, one in enumerate(chain) if one.target is self.answerer.target)
             replay = self.asked.continuation
             bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.said)
             self.targets = self.targets[at : at + 1] if bound else self.targets[at:]
+            self.skipped = at
         self.targets[0] = structs.replace(self.targets[0], fallbacks=tuple(self.targets[1:]))
         return self.targets[0]
-
-    @property
-    def _chosen(self) -> Target | None:
-        return None if self.answerer is None else self.answerer.target
 
     def _answered(self, reply: Reply) -> Plan:
         """The plan by which *reply* was asked for; who gave it serves the rounds to come."""
         candidate, work = reply.candidate, self.work
         assert candidate is not None
-        at = next(at for at, one in enumerate(self.targets) if one is candidate.target)
-        at += len(work.chain) - len(self._behind())
+        at = self._place_of(candidate.target)
         if self.first is None:
             self.first = reply
             if work.job.setup.stamp:
                 work.emitter.response["provider"] = reply.provider
         self.answerer = structs.replace(candidate, target=work.chain[at].target)
         return work.plans[at]
-
-    def _behind(self) -> list[Candidate]:
-        """The part of the chain that begins with who answered last; all of it before anybody has."""
-        chain = [*self.work.chain]
-        at = next((at for at, one in enumerate(chain) if one.target is self._chosen), 0)
-        return chain[at:]
 
     def _left(self) -> int | None:
         """Output tokens that the response may yet have; None: as many as the upstream gives."""

@@ -3,7 +3,7 @@
 An item of a hosted tool does not say what the model read: a search names its query and no page. So each is kept with
 the call and the answer as the model had them, and where an item comes back (by `previous_response_id`, in a
 conversation, by reference, or echoed) the model gets exactly that: a function call and its output. Of an item that
-nothing is known of, what it holds itself is told.
+nothing is known of, what it holds itself is told, by whoever writes the request (see `dialects.hosted_items`).
 """
 
 from __future__ import annotations
@@ -13,25 +13,13 @@ from typing import Any
 
 import msgspec
 
-from ...dialects.content import Opaque
-from ...dialects.emulations import item_as_text
-from ...dialects.unsupported import Unsupported
+from ...dialects.hosted_items import HOSTED, HOSTED_CALLS, REQUEST, RESPONSE, kind_of, string, verdict_on
 from ...history.records import Records
 from ...history.references import response_of
 from ...wire.json_scan import parsed
 from .source import Json
 
-HOSTED = frozenset(
-    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"}
-)
-APPROVALS = frozenset({"mcp_approval_request", "mcp_approval_response"})
-OURS = HOSTED | APPROVALS | {"mcp_list_tools"}
 CALLS = frozenset({"function_call", "custom_tool_call"})
-OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
-
-DENIED = "The user has refused this call."
-UNANSWERED = "The user has not allowed this call, and so it was not run."
-LOST = "Nothing is known any more of what came of this call."
 
 
 class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,39 +70,38 @@ def ids_in(items: Iterable[Any]) -> Iterator[str]:
     for item in items:
         if not isinstance(item, dict):
             continue
-        name = "approval_request_id" if item.get("type") == "mcp_approval_response" else "id"
-        is_named = item.get("type") in OURS or item.get("type") in (None, "item_reference")
-        if is_named and isinstance(item.get(name), str):
-            yield item[name]
+        kind = kind_of(item)
+        id = string(item, "approval_request_id" if kind == RESPONSE else "id")
+        if id and (kind in HOSTED or kind == "item_reference" or item.get("type") is None):
+            yield id
 
 
 def told_again(
     items: Iterable[Any],
     known: Mapping[str, Remembered],
-    rebuilt: frozenset[str],
     answers: Mapping[str, Any],
     twice: frozenset[str] = frozenset(),
 ) -> list[Any]:
-    """*items* with those of our tools as calls and outputs: what is *known* of them, by id, else, of the families
-    *rebuilt*, what they hold themselves. Outputs stand behind all calls that were made at once. *answers* are those to
-    requests for approval (see `answers_in`); the ids in *twice* were told of before, and are left out here."""
+    """*items* with those of our tools of which something is *known*, by id, as calls and outputs; others as they are.
+    Outputs stand behind all calls that were made at once. *answers* are those to requests for approval (see
+    `answers_in`); the ids in *twice* were told of before, and are left out here."""
     made: list[Any] = []
     waiting: list[Json] = []
     last: int | None = None
     for item in items:
-        if twice and isinstance(item, dict) and item.get("type") in OURS and item.get("id") in twice:
+        kind = kind_of(item)
+        if kind in HOSTED and string(item, "id") in twice:
             continue
-        pair = _pair(item, known, rebuilt, answers)
-        kind = item.get("type") if isinstance(item, dict) else None
+        pair = _pair(item, known, answers) if kind in HOSTED_CALLS else None
         if pair is not None:
             if waiting and pair[2] != last:
                 made, waiting = made + waiting, []
             last = pair[2]
             made.append(pair[0])
             waiting.append(pair[1])
-        elif kind in APPROVALS and _is_handled(item, known, answers):
+        elif kind in (REQUEST, RESPONSE) and _is_handled(item, known, answers):
             continue
-        elif kind == "mcp_list_tools" and item.get("id") in known:
+        elif kind == "mcp_list_tools" and string(item, "id") in known:
             continue
         else:
             if kind not in CALLS:
@@ -128,7 +115,7 @@ def told_again_from(told: bytes, output: Iterable[bytes]) -> list[bytes]:
     answers requests for approval yet: they stay as they are."""
     known = {id: one for id, one in _decode(told).items() if not one.label}
     items = [parsed(item) for item in output]
-    return [encode(item) for item in told_again(items, known, frozenset(), answers_in(items))]
+    return [encode(item) for item in told_again(items, known, answers_in(items))]
 
 
 def answers_in(items: Iterable[Any]) -> dict[str, Any]:
@@ -143,28 +130,16 @@ def answers_in(items: Iterable[Any]) -> dict[str, Any]:
 
 def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
     """Whether an approval, or a request for one, is told of by another item."""
-    id = item.get("approval_request_id") if item.get("type") == "mcp_approval_response" else item.get("id")
-    return id in known or answers.get(str(id), {}).get("type") == "mcp_call"
+    id = string(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
+    return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
 
-def _pair(
-    item: Any, known: Mapping[str, Remembered], rebuilt: frozenset[str], answers: Mapping[str, Any]
-) -> tuple[Json, Json, int] | None:
-    if not isinstance(item, dict):
-        return None
-    kind, id = item.get("type"), item.get("id")
-    if kind == "mcp_approval_request":
-        return _unapproved(item, known, answers)
-    if kind not in HOSTED:
-        return None
-    found = known.get(id) if isinstance(id, str) else None
-    if found is None and str(kind).removesuffix("_call") not in rebuilt:
-        return None
+def _pair(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> tuple[Json, Json, int] | None:
+    id = string(item, "id")
+    found = known.get(id)
     if found is None:
-        words = item_as_text(Opaque("input", str(kind), item), Unsupported("drop"))
-        name = item.get("name") if kind == "mcp_call" else str(kind).removesuffix("_call")
-        found = Remembered(str(name), _arguments(item), words.text if words is not None else LOST)
-    return pair_of(f"call_{id}" if isinstance(id, str) else f"call_{kind}", found)
+        return None
+    return pair_of(f"call_{id}", found) if kind_of(item) != REQUEST else _unapproved(id, found, answers.get(id))
 
 
 def pair_of(call_id: str, call: Remembered) -> tuple[Json, Json, int]:
@@ -174,25 +149,8 @@ def pair_of(call_id: str, call: Remembered) -> tuple[Json, Json, int]:
     return made, {"type": "function_call_output", "call_id": call_id, "output": call.output}, call.round
 
 
-def _unapproved(
-    item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]
-) -> tuple[Json, Json, int] | None:
-    """A request of ours that was not allowed, or that nobody has answered."""
-    id = item.get("id")
-    found = known.get(id) if isinstance(id, str) else None
-    answer = answers.get(str(id))
-    if found is None or (answer is not None and (answer.get("type") == "mcp_call" or answer.get("approve") is True)):
+def _unapproved(id: str, found: Remembered, answer: Json | None) -> tuple[Json, Json, int] | None:
+    """The call that waited for the client's *answer*, if it was not made."""
+    if answer is not None and (kind_of(answer) == "mcp_call" or answer.get("approve") is True):
         return None
-    reason = answer.get("reason") if answer is not None else None
-    output = UNANSWERED if answer is None else f"{DENIED} {reason}" if isinstance(reason, str) else DENIED
-    return pair_of(f"call_{id}", msgspec.structs.replace(found, output=output))
-
-
-def _arguments(item: Json) -> str:
-    if isinstance(item.get("arguments"), str):
-        return str(item["arguments"])
-    action = item.get("action") if isinstance(item.get("action"), dict) else {}
-    assert isinstance(action, dict)
-    given: Json = {"query": action.get("query"), "queries": item.get("queries"), "code": item.get("code")}
-    given["prompt"] = item.get("revised_prompt")
-    return encode({name: value for name, value in given.items() if value}).decode()
+    return pair_of(f"call_{id}", msgspec.structs.replace(found, output=verdict_on(answer)))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...dialects.hosted_items import Key, ShownFunctions
 from ...dialects.tools import family_of, flatten_name
 from ...dialects.unsupported import expect, string
 from ...errors import InvalidRequest
@@ -63,6 +64,11 @@ class Shown:
         """The name that the client knows: the server's own, or the family's."""
         return self.listed.name if self.listed is not None else self.declared.family
 
+    @property
+    def key(self) -> Key:
+        """What the function stands for."""
+        return ("mcp", self.label, self.called) if self.listed is not None else (self.declared.family,)
+
     def tool(self) -> Json:
         """The declaration of the function."""
         description, parameters = self.family.function(self.declared.shown, self.listed)
@@ -90,6 +96,11 @@ class Plan:
     """Whether the upstream too runs tools, and is to be told of `max_tool_calls`."""
     wants: bool = True
     """Whether anything of the request is the host's; else the upstream gets it as it is."""
+
+    @property
+    def functions_shown(self) -> ShownFunctions:
+        """What stands for hosted tools: items that nobody remembers are told as calls of these functions."""
+        return ShownFunctions({one.key: one.name for one in self.shown.values()}, self.upstream.sees)
 
     def params(self, round: int, *, last: bool = False) -> Json:
         """The members of the body of a *round*, counted from 0; None removes one."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...dialects.gemini.models import combines
+from ...dialects.hosted_items import HOSTED, kind_of
 from ...exchange.job import Job, provider_of
 from ...history.continuation import Continuation
 from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
-from .memory import OURS
 from .plan import Plan, Upstream, brought_by, has_functions, is_live, plan, runs_here
 from .source import Json, Listed
 from .toolbox import Toolbox
@@ -145,7 +145,7 @@ def own_items(job: Job) -> list[Any]:
 
 def are_ours(items: Iterable[Any]) -> bool:
     """Whether one of *items* may be of a hosted tool."""
-    return any(isinstance(item, dict) and item.get("type") in OURS for item in items)
+    return any(kind_of(item) in HOSTED for item in items)
 
 
 def last_container(items: Sequence[Any]) -> str | None:

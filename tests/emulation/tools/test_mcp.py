@@ -211,7 +211,8 @@ async def test_a_call_that_is_refused_is_not_made_and_the_model_is_told(hosting:
     house.fake.script(Answer(text="I did not."))
     given = {"input": [denied], "previous_response_id": first["id"], "tools": [ASKING]}
     second = await house.ask(given, tenant="acme")
-    assert kinds(second) == ["message"] and house.outputs() == ["The user has refused this call. Too dear."]
+    assert kinds(second) == ["message"]
+    assert house.outputs() == ["The user did not approve this call.\nReason:\nToo dear."]
 
 
 async def test_a_request_that_nobody_answers_counts_as_refused(hosting: Hosting) -> None:
@@ -219,7 +220,7 @@ async def test_a_request_that_nobody_answers_counts_as_refused(hosting: Hosting)
     first = await ask_for_approval(house)
     given = {"input": "Never mind.", "previous_response_id": first["id"], "tools": [ASKING]}
     await house.ask(given, tenant="acme")
-    assert house.outputs() == ["The user has not allowed this call, and so it was not run."]
+    assert house.outputs() == ["The user did not approve this call."]
 
 
 @pytest.mark.parametrize(
