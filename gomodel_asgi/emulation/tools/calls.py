@@ -14,14 +14,15 @@ from ...errors import InvalidRequest
 from ...observers import ToolCalled
 from ...observers.answer import clean
 from ...threads import call as called
-from ...tools import Call, Execution, ToolError
+from ...tools import Call, ToolError
 from ...wire.json_scan import tree
+from .bounds import bounded
 from .families import FAILED, Asked, Told, data_url
 from .ledger import BROKEN, cut
 from .memory import Remembered
 from .plan import Shown
 from .rewriter import HostedCall, Round
-from .source import Json, Outcome, unreachable
+from .source import Json, unreachable
 from .work import Work
 
 LATE = "The tool took too long."
@@ -76,11 +77,11 @@ class Running:
             seconds = max(0.0, min(setup.timeouts.tool, self.work.until - started))
             try:
                 with anyio.move_on_after(seconds) as scope:
-                    self.result = trimmed(await self._asked(started + seconds), setup.limits.tool_result)
+                    self.result = bounded(await self._asked(started + seconds), setup.limits)
                 if scope.cancelled_caught:
                     self._fails(LATE, "timeout")
             except ToolError as error:
-                self._fails(str(error), "failed")
+                self._fails(cut(str(error), setup.limits.tool_result), "failed")
             except Exception as error:  # the host's own: its text is not for model and client
                 self._fails(FAILED, "failed", f"{type(error).__name__}: {error}")
             finally:
@@ -113,7 +114,8 @@ class Running:
         return wanted if is_image and isinstance(wanted, int) else 0
 
     async def _partial(self, data: bytes) -> None:
-        if self.partials < self._wanted():
+        too_large = len(data) > self.work.job.setup.limits.event // 2
+        if self.partials < self._wanted() and not too_large:
             self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"), self.partials)
             self.partials += 1
             await self.work.flush()
@@ -203,17 +205,6 @@ def _observe(
         detail=None if detail is None else work.redacted(detail),
     )
     trace.observers.notify(record)
-
-
-def trimmed(result: Any, most: int) -> Any:
-    """*result* with no text longer than a model is told of one, so that the client sees what the model saw."""
-    if isinstance(result, str):
-        return cut(result, most)
-    if isinstance(result, Outcome):
-        return replace(result, text=cut(result.text, most))
-    if isinstance(result, Execution):
-        return replace(result, logs=cut(result.logs, most))
-    return result
 
 
 def _object(text: str) -> Json | None:
