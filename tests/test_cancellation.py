@@ -16,8 +16,8 @@ import anyio.lowlevel
 import pytest
 from starlette.types import ASGIApp
 
-from gomodel_asgi import Limits, RoutingRequest, Target
-from gomodel_asgi.testing import Status
+from gomodel_asgi import Limits, RoutingRequest, Target, tools
+from gomodel_asgi.testing import Answer, Status, ToolCall
 
 from .support.driving import PATIENCE, Caller, scope_of
 from .support.lab import Lab, anyio_backend, fakes, kind, lab
@@ -108,6 +108,49 @@ async def test_a_request_that_ends_at_any_of_its_awaits_leaves_nothing(
     lab.bad.clear()
     assert (await lab.ask(UNARY)).status == 200
     assert all(not health.failures or fails for health in lab.gateway.health().values())
+
+
+async def search(call: tools.Call) -> str:
+    await anyio.lowlevel.checkpoint()
+    return "Sunny."
+
+
+async def lookup(order: str) -> str:
+    """Look an order up."""
+    await anyio.lowlevel.checkpoint()
+    return "On its way."
+
+
+ROUNDS = [
+    Answer(calls=[ToolCall("web_search", {"query": "rome"}), ToolCall("lookup", {"order": "7"})]),
+    Answer(text="Done."),
+]
+DECLARED = [{"type": "web_search"}, {"type": "mcp", "server_label": "crm", "require_approval": "never"}]
+
+
+@pytest.mark.parametrize("end", [cancelled_at, left_at], ids=["cancelled", "left"])
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+async def test_a_response_of_several_rounds_that_ends_at_any_of_its_awaits_leaves_nothing(
+    lab: Lab, body: dict[str, Any], end: Callable[[ASGIApp, dict[str, Any], int], Any]
+) -> None:
+    lab.make(
+        lab.provider(lab.bad, hosted_tools=()),
+        tools=[tools.web_search(search), tools.mcp({"crm": [lookup]})],
+        limits=Limits(provider_concurrency=1, tenant_concurrency=1),
+        tenant=lambda scope: "one",
+    )
+
+    for stop in range(1, MOST):
+        lab.bad.clear()
+        lab.bad.script(ROUNDS)
+        if not await end(lab.gateway, {**body, "tools": DECLARED}, stop):
+            break
+    else:
+        raise AssertionError("a request did not come to its end")
+
+    lab.bad.clear()
+    assert (await lab.ask(UNARY)).status == 200
+    assert all(not health.failures for health in lab.gateway.health().values())
 
 
 async def test_a_sync_policy_that_is_cancelled_gives_its_thread_back(lab: Lab) -> None:

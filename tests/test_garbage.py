@@ -17,8 +17,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from gomodel_asgi import Limits, RateLimited, Retries, RoutingRequest, Target
+from gomodel_asgi import Limits, RateLimited, Retries, RoutingRequest, Target, tools
 from gomodel_asgi.testing import (
+    Answer,
     Cut,
     ErrorInside,
     Garbage as NoHttp,
@@ -27,8 +28,10 @@ from gomodel_asgi.testing import (
     MalformedEvent,
     NoTerminal,
     Oversize,
+    Scripted,
     Stall,
     Status,
+    ToolCall,
     Trailing,
 )
 
@@ -207,6 +210,82 @@ async def test_nothing_of_a_connection_that_cannot_be_made_waits_for_the_collect
 
     async def once() -> None:
         assert (await lab.ask(UNARY)).status == 502
+
+    await leaves_nothing(lab, once)
+
+
+async def search(call: tools.Call) -> list[tools.Page]:
+    if call.arguments["query"] == "fail":
+        raise RuntimeError("the host's mistake")
+    if call.arguments["query"] == "hang":
+        await anyio.sleep_forever()
+    return [tools.Page("https://example.com/", "Rome", "Sunny.")]
+
+
+def refund(order: str) -> str:
+    """Pay an order back."""
+    return "Paid."
+
+
+SEARCH = ToolCall("web_search", {"query": "rome"})
+ROUNDS: dict[str, tuple[Any, ...]] = {
+    "none": (Answer(calls=[SEARCH]), Answer(text="Sunny ([Rome](https://example.com/)).")),
+    "the function raises": (Answer(calls=[ToolCall("web_search", {"query": "fail"})]), Answer(text="No.")),
+    "no such function": (Answer(calls=[ToolCall("made_up", {})]), Answer(text="No.")),
+    "waits for approval": (Answer(calls=[SEARCH, ToolCall("refund", {"order": "7"})]),),
+    "400 in round 2": (Answer(calls=[SEARCH]), Scripted(None, (Status(400),))),
+    "cut in round 2": (Answer(calls=[SEARCH]), Scripted(None, (Cut(after_events=0),))),
+}
+DECLARED = [{"type": "web_search"}, {"type": "mcp", "server_label": "crm"}]
+HOSTED: dict[str, Any] = {"tools": [tools.web_search(search), tools.mcp({"crm": [refund]})]}
+
+
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+@pytest.mark.parametrize("rounds", ROUNDS.values(), ids=ROUNDS)
+async def test_nothing_of_a_response_of_several_rounds_waits_for_the_collector(
+    lab: Lab, rounds: tuple[Any, ...], body: Any
+) -> None:
+    lab.make(lab.provider(lab.bad, hosted_tools=()), **HOSTED)
+
+    async def once() -> None:
+        lab.bad.script(rounds)
+        answer = await lab.ask({**body, "tools": DECLARED, "store": False})
+        assert answer.status == 200
+        answer.raised = None
+
+    await leaves_nothing(lab, once)
+
+
+async def test_nothing_of_a_client_that_leaves_in_round_2_waits_for_the_collector(lab: Lab) -> None:
+    lab.make(lab.provider(lab.bad, hosted_tools=()), **HOSTED)
+
+    async def once() -> None:
+        lab.bad.clear()
+        lab.bad.script(Answer(calls=[SEARCH]), Scripted(Answer(text="Sunny."), (Stall(after_events=1),)))
+        caller = Caller(scope_of(), [json.dumps({**STREAM, "tools": DECLARED}).encode()])
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller.run, lab.gateway)
+                await lab.bad.received(2)
+                caller.leave()
+
+    await leaves_nothing(lab, once)
+
+
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+async def test_nothing_of_a_client_that_leaves_while_tools_run_waits_for_the_collector(lab: Lab, body: Any) -> None:
+    lab.make(lab.provider(lab.bad, hosted_tools=()), **HOSTED)
+
+    async def once() -> None:
+        lab.bad.clear()
+        lab.bad.script(Answer(calls=[ToolCall("web_search", {"query": "hang"})]))
+        caller = Caller(scope_of(), [json.dumps({**body, "tools": DECLARED}).encode()])
+        with anyio.fail_after(PATIENCE):
+            async with anyio.create_task_group() as group:
+                group.start_soon(caller.run, lab.gateway)
+                await lab.bad.received(1)
+                await lab.bad.requests[0].answered.wait()
+                caller.leave()
 
     await leaves_nothing(lab, once)
 

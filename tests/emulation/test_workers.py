@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from gomodel_asgi.testing import FakeProvider, Scripted, Stall
+from gomodel_asgi.testing import Answer, FakeProvider, Scripted, Stall, ToolCall
 
 from ..support.databases import RedisServer
 from ..support.remembering import says
@@ -29,7 +29,7 @@ def native() -> Iterator[FakeProvider]:
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[FakeProvider]:
-    with FakeProvider(name="chat").run_in_thread() as fake:
+    with FakeProvider(name="chat", dialect="chat").run_in_thread() as fake:
         yield fake
         fake.release()
 
@@ -92,6 +92,25 @@ def test_a_restart_loses_nothing(workers: Pair, chat: FakeProvider, model: str) 
     with client_of(workers[1]) as client:
         second = client.responses.create(model=model, input="Who?", previous_response_id=first.id)
         assert len(list(client.responses.input_items.list(second.id))) == 3
+
+
+def test_a_worker_that_is_killed_in_a_later_round_leaves_a_failed_response(workers: Pair, chat: FakeProvider) -> None:
+    chat.clear()
+    search = Answer(calls=[ToolCall("web_search", {"query": "rome"})])
+    chat.script(search, Scripted(Answer(text="Sunny."), (Stall(after_events=1),)))
+    with client_of(workers[0]) as first, client_of(workers[1]) as second:
+        id = first.responses.create(model="qwen3", input="x", background=True, tools=[{"type": "web_search"}]).id
+        deadline = time.monotonic() + PATIENCE
+        while len(chat.requests) < 2:
+            assert time.monotonic() < deadline
+        workers[0].kill()
+        workers[0].start()
+        while (found := second.responses.retrieve(id)).status in ("queued", "in_progress"):
+            assert time.monotonic() < deadline
+        again = second.responses.create(model="qwen3", input="x", tools=[{"type": "web_search"}])
+
+    assert (found.status, found.error and found.error.code) == ("failed", "server_error")
+    assert again.status == "completed"
 
 
 def test_a_killed_worker_leaves_a_failed_response_found_by_another(workers: Pair, chat: FakeProvider) -> None:

@@ -4,6 +4,7 @@
     declarations.py  the tools that a request declares, read once
     plan.py          which of them run here for one Target, and what the model is shown in their place
     families.py      the kinds of tools: function, item and events, result in words (with values.py)
+    bounds.py        results no larger than model and client may get
     ledger.py        what the calls of one response have come to: limits, repetitions, how much was told
     rewriter.py      the events of all rounds as those of one response
     rounds.py        what one round has come to

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,14 +13,15 @@ from ...errors import InvalidRequest
 from ...observers import ToolCalled
 from ...observers.answer import clean
 from ...threads import call as called
-from ...tools import Call, Execution, ToolError
+from ...tools import Call, ToolError
 from ...wire.json_scan import tree
+from .bounds import bounded
 from .families import FAILED, Asked, Told
 from .ledger import BROKEN, cut
 from .memory import Remembered
 from .plan import Shown
 from .rounds import HostedCall, Round
-from .source import Json, Outcome, unreachable
+from .source import Json, unreachable
 from .values import data_url, mended, sound
 from .work import Work
 
@@ -41,20 +41,24 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
         work.ran = True
         places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
         async with anyio.create_task_group() as group:
-            for one in running:
-                work.rewriter.started(one.call)
-                group.start_soon(one.run, places)
-            await work.flush()
-            for one in running:
-                await one.over.wait()
-                _finish(work, one)
+            try:
+                for one in running:
+                    work.rewriter.started(one.call)
+                    group.start_soon(one.run, places)
                 await work.flush()
+                for one in running:
+                    await one.over.wait()
+                    _finish(work, one)
+                    await work.flush()
+            finally:
+                for one in running:
+                    one.scope.cancel()
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
 
 
 class Running:
     """One call of the host's function. *given* are its arguments, checked; *result* is what came of it, or *failure*
-    makes what is told of that."""
+    what may be told of that."""
 
     def __init__(self, work: Work, call: HostedCall, shown: Shown, given: Json) -> None:
         self.work = work
@@ -62,8 +66,10 @@ class Running:
         self.shown = shown
         self.given = given
         self.over = anyio.Event()
+        self.scope = anyio.CancelScope(shield=True)
+        """Whoever waits for it cancels this: a task that is cancelled with its group leaves a ring of references."""
         self.result: Any = None
-        self.failure: Callable[[Asked], Told] | None = None
+        self.failure: str | None = None
         self.outcome: OutcomeOf = "completed"
         self.detail: str | None = None
         self.seconds = 0.0
@@ -71,22 +77,25 @@ class Running:
 
     async def run(self, places: anyio.Semaphore) -> None:
         """Call it, within its time. Raises nothing of what the host's function does."""
-        setup = self.work.job.setup
-        async with places:
-            started = clock()
-            seconds = max(0.0, min(setup.timeouts.tool, self.work.until - started))
-            try:
-                with anyio.move_on_after(seconds) as scope:
-                    self.result = trimmed(await self._asked(started + seconds), setup.limits.tool_result)
-                if scope.cancelled_caught:
-                    self._fails(LATE, "timeout")
-            except ToolError as error:
-                self._fails(str(error), "failed")
-            except Exception as error:  # the host's own: its text is not for model and client
-                self._fails(FAILED, "failed", f"{type(error).__name__}: {error}")
-            finally:
-                self.seconds = clock() - started
+        with self.scope:
+            async with places:
+                await self._timed()
+        if self.scope.cancelled_caught:
+            self._fails(LATE, "timeout")
         self.over.set()
+
+    async def _timed(self) -> None:
+        limits, started = self.work.job.setup.limits, clock()
+        seconds = max(0.0, min(self.work.job.setup.timeouts.tool, self.work.until - started))
+        self.scope.deadline = anyio.current_time() + seconds
+        try:
+            self.result = bounded(await self._asked(started + seconds), limits)
+        except ToolError as error:
+            self._fails(cut(str(error), limits.tool_result), "failed")
+        except Exception as error:  # the host's own: its text is not for model and client
+            self._fails(FAILED, "failed", f"{type(error).__name__}: {error}")
+        finally:
+            self.seconds = clock() - started
 
     async def _asked(self, deadline: float) -> Any:
         shown, begun, work = self.shown, self.call.begun, self.work
@@ -114,20 +123,25 @@ class Running:
         return wanted if is_image and isinstance(wanted, int) else 0
 
     async def _partial(self, data: bytes) -> None:
-        if self.partials < self._wanted():
+        too_large = len(data) > self.work.job.setup.limits.event // 2
+        if self.partials < self._wanted() and not too_large:
             self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"), self.partials)
             self.partials += 1
             await self.work.flush()
 
+    def told(self, asked: Asked) -> Told:
+        """What has come of it.
+
+        :raises Exception: the host's function has given what it cannot give.
+        """
+        if self.failure is None:
+            return self.shown.family.told(asked, self.result)
+        told = self.shown.family.failed(asked, self.failure)
+        late = self.outcome == "timeout" and self.shown.listed is not None
+        return replace(told, members={**told.members, "error": unreachable(504, self.failure)}) if late else told
+
     def _fails(self, text: str, outcome: OutcomeOf, detail: str | None = None) -> None:
-        self.outcome, self.detail = outcome, detail
-        late = outcome == "timeout" and self.shown.listed is not None
-
-        def failure(asked: Asked) -> Told:
-            told = self.shown.family.failed(asked, text)
-            return replace(told, members={**told.members, "error": unreachable(504, text)}) if late else told
-
-        self.failure = failure
+        self.failure, self.outcome, self.detail = text, outcome, detail
 
 
 def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
@@ -154,7 +168,7 @@ def _finish(work: Work, one: Running) -> None:
     call, shown = one.call, one.shown
     asked = work.rewriter.asked(call, one.given, work.included)
     try:
-        told = one.failure(asked) if one.failure is not None else shown.family.told(asked, one.result)
+        told = one.told(asked)
     except Exception as error:  # the host's function has given what it cannot give
         one.outcome, one.detail = "failed", f"{type(error).__name__}: {error}"
         told = shown.family.failed(asked, FAILED)
@@ -206,17 +220,6 @@ def _observe(
         detail=None if detail is None else work.redacted(detail),
     )
     trace.observers.notify(record)
-
-
-def trimmed(result: Any, most: int) -> Any:
-    """*result* with no text longer than a model is told of one, so that the client sees what the model saw."""
-    if isinstance(result, str):
-        return cut(result, most)
-    if isinstance(result, Outcome):
-        return replace(result, text=cut(result.text, most))
-    if isinstance(result, Execution):
-        return replace(result, logs=cut(result.logs, most))
-    return result
 
 
 def _object(text: str) -> Json | None:

@@ -72,10 +72,9 @@ class Ledger:
 
 def cut(text: str, most: int) -> str:
     """*text* in at most about *most* bytes: its head and its tail, and between them how much is missing."""
-    data = text.encode("utf-8", "replace") if len(text) > most // 4 else b""
-    if len(data) <= most:
+    if len(text) <= most and len(text.encode("utf-8", "surrogatepass")) <= most:
         return text
     half = most // 2
-    head = data[:half].decode("utf-8", "ignore")
-    tail = data[len(data) - half :].decode("utf-8", "ignore")
+    head = text[:half].encode("utf-8", "surrogatepass")[:half].decode("utf-8", "ignore")
+    tail = text[len(text) - half :].encode("utf-8", "surrogatepass")[-half:].decode("utf-8", "ignore") if half else ""
     return head + CUT.format(size=len(text) - len(head) - len(tail)) + tail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -155,6 +156,22 @@ def last_container(items: Sequence[Any]) -> str | None:
             container = item.get("container_id")
             return container if isinstance(container, str) else None
     return None
+
+
+class Containers:
+    """Where code runs: in the client's own container, in the conversation's *last*, or in a new one."""
+
+    def __init__(self, last: str | None) -> None:
+        self.last = last
+
+    def of(self, declared: Declared) -> str:
+        """The id of the container for the calls of one declaration; the same for all of them."""
+        given = declared.value.get("container")
+        if isinstance(given, str):
+            return given
+        if self.last is None:
+            self.last = "cntr_" + secrets.token_hex(24)
+        return self.last
 
 
 def labels_listed(items: Iterable[Any]) -> set[str]:

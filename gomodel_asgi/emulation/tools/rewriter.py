@@ -8,7 +8,6 @@ dialects: events in, verbs of the writer out, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ...dialects.failure import reported_failure
@@ -21,6 +20,7 @@ from .citations import Citer, Found
 from .families import Asked, Begun, Told
 from .ledger import ALONE, LIMIT, UNKNOWN, Ledger
 from .plan import Plan, Shown
+from .request import Containers
 from .rounds import HostedCall, Round, Slot
 from .source import Json
 
@@ -42,13 +42,13 @@ CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 class Rewriter:
-    """Reads the rounds of one response and tells *emitter*; see `Translator`. *container* gives the container of a call
-    of a code interpreter."""
+    """Reads the rounds of one response and tells *emitter*; see `Translator`. Calls of a code interpreter run in one of
+    *containers*."""
 
-    def __init__(self, emitter: Emitter, ledger: Ledger, container: Callable[[Shown], str]) -> None:
+    def __init__(self, emitter: Emitter, ledger: Ledger, containers: Containers) -> None:
         self.emitter = emitter
         self.ledger = ledger
-        self.container = container
+        self.containers = containers
         self.found = Found()
         self.plan: Plan | None = None
         self.round = Round(-1)
@@ -145,7 +145,7 @@ class Rewriter:
 
     def open(self, call: HostedCall, shown: Shown) -> None:
         """Announce the item of *call*."""
-        container = self.container(shown) if shown.declared.family == "code_interpreter" else None
+        container = self.containers.of(shown.declared) if shown.declared.family == "code_interpreter" else None
         call.begun = Begun(shown.declared.shown, shown.label, shown.called, container, call.approved)
         call.item = self.emitter.open(shown.family.begun(call.begun))
         call.item.progress(shown.family.phases[0])

@@ -39,7 +39,9 @@ class Held:
                     self.tools = (await session.list_tools())[:MOST_TOOLS]
                     self.session = session
                     self.ready.set()
-                    await over.wait()
+                    # Always set when the response ends; a task that is cancelled instead leaves a ring of references.
+                    with anyio.CancelScope(shield=True):
+                        await over.wait()
         except Unlisted as error:
             self.error, self.cause = str(error), error
         except Exception as error:  # of the host's own server, or of an SDK: not for the client

@@ -21,8 +21,8 @@ from .declarations import Declared
 from .ledger import Ledger
 from .memory import Remembered
 from .outlet import Outlet
-from .plan import Plan, Shown
-from .request import Candidate, last_container
+from .plan import Plan
+from .request import Candidate, Containers, last_container
 from .rewriter import Rewriter
 from .sessions import Sessions
 from .source import Json, Listed
@@ -68,12 +68,11 @@ class Work:
         """Whether a tool has been called: from then on a failure is told in the response."""
         self.emitter = self._emitter()
         self.ledger = Ledger(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
-        self.rewriter = Rewriter(self.emitter, self.ledger, self._container)
+        self.rewriter = Rewriter(self.emitter, self.ledger, Containers(last_container([*before, *own])))
         self.reader = TranslatedReader(self.rewriter, self.emitter, job.setup.limits, self.secrets)
         self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace, self._cancel) if job.stream else None
         self.begun = anyio.Event()
         """Set once there is something to be read of the stream."""
-        self._containers: dict[str, str] = {}
 
     async def flush(self, *, last: bool = False) -> None:
         """Let the client have what was written."""
@@ -99,16 +98,6 @@ class Work:
         """*text* as observers may have it: without the credentials of the declarations."""
         data = without_secrets(self.secrets, text.encode("utf-8", "replace")).decode("utf-8", "replace")
         return clean(data, 2048) or ""
-
-    def _container(self, shown: Shown) -> str:
-        """Where code runs: in the client's own container, in the conversation's last, or in a new one."""
-        given = shown.declared.value.get("container")
-        if isinstance(given, str):
-            return given
-        if shown.name not in self._containers:
-            last = last_container([*self.before, *self.own])
-            self._containers[shown.name] = last or "cntr_" + secrets.token_hex(24)
-        return self._containers[shown.name]
 
     def _emitter(self) -> Emitter:
         job, target = self.job, self.target
