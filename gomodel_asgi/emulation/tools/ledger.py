@@ -75,6 +75,6 @@ def cut(text: str, most: int) -> str:
     if len(text) <= most and len(text.encode("utf-8", "surrogatepass")) <= most:
         return text
     half = most // 2
-    head = text[:half].encode("utf-8", "surrogatepass")[:half].decode("utf-8", "ignore")
-    tail = text[len(text) - half :].encode("utf-8", "surrogatepass")[-half:].decode("utf-8", "ignore") if half else ""
+    head = text[:half].encode("utf-8", "replace")[:half].decode("utf-8", "ignore")
+    tail = text[len(text) - half :].encode("utf-8", "replace")[-half:].decode("utf-8", "ignore") if half else ""
     return head + CUT.format(size=len(text) - len(head) - len(tail)) + tail
