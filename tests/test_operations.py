@@ -47,6 +47,15 @@ def test_the_openapi_page_shows_every_row() -> None:
     assert {(one.method, one.path) for one in OPERATIONS} == {(row.method, row.path) for row in HTTP}
 
 
+def test_what_names_one_thing_at_an_upstream_asks_no_other() -> None:
+    assert [row.operation for row in TABLE if row.path_names is not None and row.falls_back] == []
+
+
+def test_nothing_changes_a_row() -> None:
+    with pytest.raises(AttributeError):
+        ROWS["create"].falls_back = False  # type: ignore[misc]
+
+
 def test_what_a_websocket_carries_is_examined_like_a_body() -> None:
     assert {type: row.body is not None for type, row in FRAMES.items()} == dict.fromkeys(FRAMES, True)
 

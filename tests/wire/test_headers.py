@@ -100,3 +100,7 @@ def test_what_was_left_out_is_named_without_indexes_in_printable_ascii_and_withi
 
     assert value == expected
     assert len(value) <= 512 and value.count(b", ") < 20 and is_safe(value)
+
+
+def test_a_header_may_have_as_many_bytes_as_its_limit_and_no_more() -> None:
+    assert is_safe(b"a" * 256, 256) and not is_safe(b"a" * 257, 256)

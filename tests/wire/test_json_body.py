@@ -214,3 +214,9 @@ def test_any_bytes_are_an_object_or_an_invalid_request(data: bytes) -> None:
     else:
         assert isinstance(json.loads(data.removeprefix(b"\xef\xbb\xbf")), dict)
         assert envelope.raw in data
+
+
+@pytest.mark.parametrize("value, is_set", [("true", True), ("false", False), ("null", False), ('"true"', False)])
+def test_a_flag_is_set_by_true_and_nothing_else(value: str, is_set: bool) -> None:
+    assert Envelope.parse(b'{"background": %s}' % value.encode()).flag("background") is is_set
+    assert Envelope.parse(b"{}").flag("background") is False
