@@ -24,6 +24,7 @@ from ...routing.request import Target
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
 from ...upstream.stream import detached, fed
+from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
 from .approvals import Approval
 from .calls import run_calls
@@ -96,7 +97,14 @@ class Loop:
             if outlet is not None:
                 await outlet.aclose()
             raise failure
-        return self._reply()
+        try:
+            # A stream may begin before an upstream has answered; whose the response is, is known all the same.
+            candidate = self.answerer or await resolve(self.work.target, self.work.job)
+        except BaseException:
+            if outlet is not None:
+                await outlet.aclose()
+            raise
+        return self._reply(candidate)
 
     @property
     def _is_told(self) -> bool:
@@ -133,7 +141,7 @@ class Loop:
         self.work.emitter.fail(error)
         await self.work.flush(last=True)
 
-    def _reply(self) -> Reply:
+    def _reply(self, candidate: ResolvedTarget) -> Reply:
         work, first = self.work, self.first
         provider = provider_of(work.target, work.job).name
         model = work.target.model or work.job.request.model
@@ -145,7 +153,7 @@ class Loop:
             attempts=0,
             body=None if work.outlet is not None else work.reader.final(),
             stream=work.outlet,
-            candidate=self.answerer,
+            candidate=candidate,
             response_id=None if work.outlet is not None else work.id,
             told=lambda: encode(work.told),
         )

@@ -204,6 +204,16 @@ async def test_an_approved_call_streams_its_arguments_whole_before_the_answer(ho
     assert events[-1]["type"] == "response.completed"
 
 
+async def test_a_conversation_goes_on_behind_a_streamed_approval(hosting: Hosting, dialect: str) -> None:
+    house = hosting(tools.mcp({"crm": [refund]}), dialect=dialect)
+    first = await ask_for_approval(house)
+    house.fake.script(Answer(text="Paid."), Answer(text="Yes."))
+    given = {"input": [answer(first["output"][-1])], "previous_response_id": first["id"], "tools": [ASKING]}
+    second = (await house.events(given, tenant="acme"))[-1]["response"]
+    third = await house.ask({"input": "Sure?", "previous_response_id": second["id"], "tools": [ASKING]}, tenant="acme")
+    assert text_of(third) == "Yes." and house.outputs() == ["Paid back 7 for acme."]
+
+
 async def test_a_call_that_is_refused_is_not_made_and_the_model_is_told(hosting: Hosting) -> None:
     house = hosting(tools.mcp({"crm": [refund]}))
     first = await ask_for_approval(house)

@@ -300,6 +300,35 @@ def unparsed(value: Any) -> Any:
     return value
 
 
+def test_an_approval_arrives_as_the_next_create_of_a_connection(build: Build, upstream: str) -> None:
+    house = build(upstream, tools.mcp({"crm": [refund]}))
+    house.fake.script(calls(call("refund", order="7")), Answer(text="Paid."), Answer(text="Yes."))
+    asking: Json = {"type": "mcp", "server_label": "crm"}
+    responses: list[Json] = []
+    with (
+        openai.OpenAI(base_url=house.base_url, api_key=KEY, max_retries=0, timeout=20) as client,
+        client.responses.connect() as connection,
+    ):
+
+        def talk(given: Any, **more: Any) -> Json:
+            connection.response.create(model=house.model, input=given, tools=[asking], **more)  # type: ignore[list-item]
+            for event in connection:
+                assert event.type != "error", event
+                if event.type in ENDS:
+                    return dumped(event)["response"]  # type: ignore[no-any-return]
+            raise AssertionError("the connection ended")
+
+        responses.append(talk("Pay back 7."))
+        answer = {"type": "mcp_approval_response", "approval_request_id": responses[0]["output"][-1]["id"]}
+        responses.append(talk([{**answer, "approve": True}], previous_response_id=responses[0]["id"]))
+        responses.append(talk("Sure?", previous_response_id=responses[1]["id"]))
+
+    types = [[item["type"] for item in one["output"] if item["type"] != "reasoning"] for one in responses]
+    assert types == [["mcp_list_tools", "mcp_approval_request"], ["mcp_call", "message"], ["message"]]
+    assert outputs_in(house.dialect, house.sent[1]) == ["Paid back 7 for None."]
+    assert outputs_in(house.dialect, house.sent[2]) == ["Paid back 7 for None."]
+
+
 # The Agents SDK, with its own settings...
 
 AGENT_TOOLS: dict[str, Tool] = {
