@@ -16,7 +16,7 @@ import trustme
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
 from gomodel_asgi.emulation.tools.source import Outcome, Unlisted
-from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, resolve
+from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request
 from tests.support.scripted_upstream import Upstream
 from tests.support.serving import Served
 
@@ -39,8 +39,8 @@ class Names:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     made = Names()
-    monkeypatch.setattr(resolve, "getaddrinfo", made)
-    monkeypatch.setattr(resolve, "is_public", lambda address: address == PUBLIC)
+    monkeypatch.setattr(request, "getaddrinfo", made)
+    monkeypatch.setattr(request, "is_public", lambda address: address == PUBLIC)
     return made
 
 
@@ -99,8 +99,8 @@ async def test_a_clients_server_gets_the_clients_credentials_and_no_others(
         assert [one.name for one in await session.list_tools()] == ["t"]
         assert await session.call_tool("t", {}, call_of()) == Outcome("done")
 
-    for request in seen:
-        head = request.partition(b"\r\n\r\n")[0].lower()
+    for one in seen:
+        head = one.partition(b"\r\n\r\n")[0].lower()
         assert head.startswith(b"post /mcp?key=canary-query http/1.1\r\n")
         assert b"\r\nhost: mcp.example:%d\r\n" % server.port in head
         assert b"\r\nauthorization: bearer canary-token" in head and b"\r\nx-shop: canary-shop" in head
