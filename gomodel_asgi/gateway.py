@@ -89,8 +89,10 @@ class Gateway:
         self.in_flight = InFlight()
         self.abandoned = Allowance()
         """What clients have left running."""
+        transport = DefaultTransport() if transport is None else transport
         self.state = GatewayState(
             self.store,
+            transport=transport,
             tenant_entries=limits.tenant_entries,
             tenant_bytes=limits.tenant_bytes,
             tools=tools,
@@ -100,7 +102,7 @@ class Gateway:
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),
-            transport=DefaultTransport() if transport is None else transport,
+            transport=transport,
             timeouts=timeouts,
             limits=limits,
             retries=retries,

@@ -26,6 +26,8 @@ from .values import data_url, mended, sound
 from .work import Work
 
 LATE = "The tool took too long."
+LATE_CODE = 504
+"""Of the `http_error` of a server that did not answer in time."""
 OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 
 
@@ -125,7 +127,7 @@ class Running:
 
         def failure(asked: Asked) -> Told:
             told = self.shown.family.failed(asked, text)
-            return replace(told, members={**told.members, "error": unreachable(504, text)}) if late else told
+            return replace(told, members={**told.members, "error": unreachable(LATE_CODE, text)}) if late else told
 
         self.failure = failure
 
@@ -163,6 +165,8 @@ def _finish(work: Work, one: Running) -> None:
         members["output"] = text
     told = replace(told, text=text, members=members)
     failed = told.status == "failed"
+    if isinstance(one.result, Outcome) and one.result.error is not None and one.result.error.get("code") == LATE_CODE:
+        one.outcome = "timeout"
     work.ledger.ended(shown, failed=failed)
     work.rewriter.finished(call, told)
     outcome: OutcomeOf = "failed" if failed and one.outcome == "completed" else one.outcome

@@ -45,7 +45,7 @@ class Notes:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def __call__(self, visit: Visit, text: str) -> None:
+    def __call__(self, text: str) -> None:
         self.texts.append(text)
 
 
@@ -78,8 +78,8 @@ def opened(
     source: Any, transport: Transport, notes: Notes | None = None, *, seconds: float = LONG, **options: Any
 ) -> Opened:
     """A session with *source*, a URL or a server of the SDK; *options* are those of `tools.Server`."""
-    made = source_of("shop", tools.Server(source, **options), transport, notes or Notes())
-    return made.open(visit_of(seconds=seconds))
+    made = source_of("shop", tools.Server(source, **options), transport)
+    return made.open(visit_of(seconds=seconds, notice=notes or Notes()))
 
 
 # A server of the SDK...

@@ -84,8 +84,8 @@ def named(
 ) -> Opened:
     """A session with a server that a client names."""
     remote = (lambda url, call: True) if admits is None else admits
-    source = client_named(remote, transport, notes or Notes())
-    given = {"url": f"https://{NAME}:{upstream.port}/mcp?key=canary-query", **more}
+    source = client_named(remote, transport)
+    given = {"url": f"https://{NAME}:{upstream.port}/mcp?key=canary-query", "notice": notes or Notes(), **more}
     return source.open(visit_of(**given))
 
 
