@@ -1,10 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
+import trustme
 
-from gomodel_asgi.transport import DefaultTransport
+from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request
+from tests.support.scripted_upstream import Upstream
+
+from .servers import NAME, PUBLIC, Names, Start
 
 
 @pytest.fixture
@@ -13,3 +19,43 @@ async def transport() -> AsyncIterator[DefaultTransport]:
     made = DefaultTransport()
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    made = Names()
+    monkeypatch.setattr(request, "getaddrinfo", made)
+    monkeypatch.setattr(request, "is_public", lambda address: address == PUBLIC)
+    return made
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def trusting(authority: trustme.CA, anyio_backend: str) -> AsyncIterator[Transport]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    made: Transport = (
+        Http11Transport(ssl_context=context) if anyio_backend == "asyncio" else HttpxTransport(verify=context)
+    )
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def start(authority: trustme.CA) -> Iterator[Start]:
+    """Serves a script over TLS at an address."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(NAME).configure_cert(context)
+    started: list[Upstream] = []
+
+    def begin(script: Any, address: str = PUBLIC) -> Upstream:
+        started.append(Upstream(script, context=context, address=(address, 0)))
+        return started[-1]
+
+    yield begin
+    for upstream in started:
+        upstream.close()

@@ -6,77 +6,32 @@ Loopback is the internet here: 127.0.0.2 is public, all else is not.
 from __future__ import annotations
 
 import os
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import trustme
 
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
 from gomodel_asgi.emulation.tools.source import Outcome, Unlisted
-from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request
+from gomodel_asgi.transport import DefaultTransport, Transport
 from tests.support.scripted_upstream import Upstream
 from tests.support.serving import Served
 
-from .servers import HEADERS, Notes, Opened, Raw, by_hand, call_of, opened, tool, visit_of
-
-NAME, PUBLIC, PRIVATE = "mcp.example", "127.0.0.2", "127.0.0.1"
-
-
-class Names:
-    """A resolver that gives *answers* one after the other, the last again and again."""
-
-    def __init__(self) -> None:
-        self.answers: list[str] = [PUBLIC]
-
-    async def __call__(self, host: bytes, port: int, **options: Any) -> list[Any]:
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [(2, 1, 6, "", (found, port))]
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    made = Names()
-    monkeypatch.setattr(request, "getaddrinfo", made)
-    monkeypatch.setattr(request, "is_public", lambda address: address == PUBLIC)
-    return made
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-async def trusting(authority: trustme.CA, anyio_backend: str) -> AsyncIterator[Transport]:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    made: Transport = (
-        Http11Transport(ssl_context=context) if anyio_backend == "asyncio" else HttpxTransport(verify=context)
-    )
-    yield made
-    await made.aclose()
-
-
-Start = Callable[..., Upstream]
-
-
-@pytest.fixture
-def start(authority: trustme.CA) -> Iterator[Start]:
-    """Serves a script over TLS at an address."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(NAME).configure_cert(context)
-    started: list[Upstream] = []
-
-    def begin(script: Any, address: str = PUBLIC) -> Upstream:
-        started.append(Upstream(script, context=context, address=(address, 0)))
-        return started[-1]
-
-    yield begin
-    for upstream in started:
-        upstream.close()
+from .servers import (
+    HEADERS,
+    NAME,
+    PRIVATE,
+    Names,
+    Notes,
+    Opened,
+    Raw,
+    Start,
+    by_hand,
+    call_of,
+    opened,
+    tool,
+    visit_of,
+)
 
 
 def named(
