@@ -93,8 +93,10 @@ class Gateway:
             raise TypeError("tools: give a list of tools, not one tool.")
         self.abandoned = Allowance()
         """What clients have left running."""
+        transport = DefaultTransport() if transport is None else transport
         self.state = GatewayState(
             self.store,
+            transport=transport,
             tenant_entries=limits.tenant_entries,
             tenant_bytes=limits.tenant_bytes,
             tools=tools,
@@ -103,7 +105,7 @@ class Gateway:
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),
-            transport=DefaultTransport() if transport is None else transport,
+            transport=transport,
             timeouts=timeouts,
             limits=limits,
             retries=retries,

@@ -20,6 +20,7 @@ from .content import Json, ToolKind
 from .unsupported import (
     CACHED_SEARCH,
     HOSTED_TOOL,
+    MCP_SERVER,
     PROGRAMS,
     TOOL_SEARCH,
     Feature,
@@ -218,6 +219,9 @@ class _Reader:
             return
         elif family == "programmatic_tool_calling":
             self.unsupported.leave_out(PROGRAMS, f"{path}.type", "programmatic tool calling")
+        elif family == "mcp":
+            label = str(tool.value.get("server_label"))[:64]
+            self.unsupported.leave_out(MCP_SERVER, f"{path}.type", f"the MCP server `{label}`")
         else:
             self.unsupported.leave_out(HOSTED_TOOL, f"{path}.type", f"tools of type `{tool.type[:64]}`")
         self.left_out.add(family)

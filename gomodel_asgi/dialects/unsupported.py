@@ -213,6 +213,13 @@ HOSTED_TOOL = Feature(
     "the client counts on its results",
     way_out="Leave the tool out, or choose a provider that runs it.",
 )
+MCP_SERVER = Feature(
+    "an MCP server that is not mapped here",
+    "promise",
+    "the client counts on its tools",
+    way_out="Name a `server_label` that the host has mapped, or leave the tool out; the host maps it with tools.mcp,"
+    " or admits servers that clients name with its `remote`.",
+)
 HOSTED_LIMITS = Feature(
     "`require_approval`, `connector_id`, `headers`, `allowed_tools.read_only` of an MCP server, `filters` of a search,"
     " `container` of a code interpreter",

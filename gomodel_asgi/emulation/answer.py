@@ -35,6 +35,7 @@ from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
+from ..seams.transport import Transport
 from ..stores.circuit_breaker import guarded
 from ..stores.shared import available
 from ..tasks import Tasks
@@ -56,7 +57,8 @@ FAREWELL = 5.0
 
 
 class GatewayState:
-    """The state of one gateway in *store*. *tenant_entries* and *tenant_bytes* are the quotas of each tenant."""
+    """The state of one gateway in *store*. *tenant_entries* and *tenant_bytes* are the quotas of each tenant;
+    *transport* reaches MCP servers."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class GatewayState:
         *,
         tenant_entries: int | None = None,
         tenant_bytes: int | None = None,
+        transport: Transport,
         tools: Iterable[Tool] = (),
     ) -> None:
         self.tasks = Tasks()
@@ -76,7 +79,7 @@ class GatewayState:
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
-        self.tools = _host_tools([*tools], self.records, self.tasks)
+        self.tools = _host_tools([*tools], transport, self.records, self.tasks)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
 
@@ -296,10 +299,10 @@ class GatewayState:
         await self.records.store.aclose()
 
 
-def _host_tools(tools: list[Tool], records: Records, tasks: Tasks) -> HostTools | None:
+def _host_tools(tools: list[Tool], transport: Transport, records: Records, tasks: Tasks) -> HostTools | None:
     if not tools:
         return None
     from .tools.host import HostTools
     from .tools.toolbox import Toolbox
 
-    return HostTools(Toolbox(tools), records, tasks)
+    return HostTools(Toolbox(tools, transport), records, tasks)

@@ -128,7 +128,7 @@ class Run:
         self.gateway = Gateway(
             providers=[MODEL],
             transport=InProcess(self.model, host.setup.transport),
-            tools=[*toolbox.hosts.values(), McpTool(toolbox.servers, toolbox.remote)],
+            tools=[*toolbox.hosts.values(), McpTool(toolbox.servers)],
             limits=host.setup.limits,
             timeouts=host.setup.timeouts,
             tenant=host.tenant,

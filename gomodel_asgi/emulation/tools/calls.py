@@ -21,11 +21,13 @@ from .ledger import BROKEN, cut
 from .memory import Remembered
 from .plan import Shown
 from .rounds import HostedCall, Round
-from .source import Json, unreachable
+from .source import Json, Outcome, unreachable
 from .values import data_url, mended, sound
 from .work import Work
 
 LATE = "The tool took too long."
+LATE_CODE = 504
+"""Of the `http_error` of a server that did not answer in time."""
 OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 
 
@@ -138,7 +140,7 @@ class Running:
             return self.shown.family.told(asked, self.result)
         told = self.shown.family.failed(asked, self.failure)
         late = self.outcome == "timeout" and self.shown.listed is not None
-        return replace(told, members={**told.members, "error": unreachable(504, self.failure)}) if late else told
+        return replace(told, members={**told.members, "error": unreachable(LATE_CODE, self.failure)}) if late else told
 
     def _fails(self, text: str, outcome: OutcomeOf, detail: str | None = None) -> None:
         self.failure, self.outcome, self.detail = text, outcome, detail
@@ -177,6 +179,8 @@ def _finish(work: Work, one: Running) -> None:
         members["output"] = text
     told = replace(told, text=text, members=members)
     failed = told.status == "failed"
+    if isinstance(one.result, Outcome) and one.result.error is not None and one.result.error.get("code") == LATE_CODE:
+        one.outcome = "timeout"
     work.ledger.ended(shown, failed=failed)
     work.rewriter.finished(call, told)
     outcome: OutcomeOf = "failed" if failed and one.outcome == "completed" else one.outcome

@@ -234,7 +234,7 @@ class Loop:
             plan = self._answered(reply)
             work.rewriter.begin(plan, last=last, alone=work.body.get("parallel_tool_calls") is False)
             if is_first and not listed:
-                await tell_lists(work)
+                await tell_lists(work, plan.upstream)
             if job.stream:
                 await self._read(reply)
             else:

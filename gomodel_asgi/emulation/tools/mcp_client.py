@@ -24,7 +24,7 @@ from ...settings import KIB, MIB
 from ...tools import Call
 from ...version import __version__
 from .listing import Unfit, mended, plain
-from .owner import LATE, Notice, apart
+from .owner import LATE, apart
 from .results import outcome_of
 from .source import Json, Listed, Outcome, Session, Unlisted, Visit, refused, unreachable
 
@@ -115,11 +115,10 @@ async def here(work: Work) -> Any:
 class McpSession:
     """See `source.Session`. Calls are made by *run*."""
 
-    def __init__(self, client: Client, run: Run, visit: Visit, notice: Notice) -> None:
+    def __init__(self, client: Client, run: Run, visit: Visit) -> None:
         self.client = client
         self.run = run
         self.visit = visit
-        self.notice = notice
 
     async def list_tools(self) -> Sequence[Listed]:
         with asked(self.visit.deadline) as current:
@@ -129,7 +128,7 @@ class McpSession:
             except Unlisted:
                 raise
             except Exception as error:
-                raise unlisted(error, current, self.visit, self.notice) from None
+                raise unlisted(error, current, self.visit) from None
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
@@ -143,11 +142,11 @@ class McpSession:
                 error = refused(mcp_types.INTERNAL_ERROR, ASKS)
             except Exception as raised:
                 error = error_of(raised, current)
-                self.notice(self.visit, seen(f"A call of {name!r} failed", raised, current))
+                self.visit.notice(seen(f"A call of {name!r} failed", raised, current))
         return Outcome(error["message"], error=error)
 
     async def _pages(self) -> list[Listed]:
-        found = Found(self.visit, self.notice)
+        found = Found(self.visit)
         cursor: str | None = None
         for _ in range(MOST_PAGES):
             params = mcp_types.PaginatedRequestParams(cursor=cursor) if cursor else None
@@ -163,9 +162,8 @@ class McpSession:
 class Found:
     """The tools of one server, as they are found."""
 
-    def __init__(self, visit: Visit, notice: Notice) -> None:
+    def __init__(self, visit: Visit) -> None:
         self.visit = visit
-        self.notice = notice
         self.tools: dict[str, Listed] = {}
         self.size = 0
 
@@ -174,11 +172,11 @@ class Found:
 
         :raises Unlisted: they are too many, or too large.
         """
-        shown = shown_or_none(tool, self.visit, self.notice)
+        shown = shown_or_none(tool, self.visit)
         if shown is None:
             return
         if shown["name"] in self.tools:
-            self.notice(self.visit, f"A second tool {shown['name']!r} is left out.")
+            self.visit.notice(f"A second tool {shown['name']!r} is left out.")
             return
         self.size += len(repr(shown))
         if len(self.tools) == MOST_TOOLS or self.size > MOST_LIST:
@@ -187,19 +185,19 @@ class Found:
         self.tools[shown["name"]] = Listed(shown["name"], shown["inputSchema"], shown.get("description"), only_reads)
 
 
-def shown_or_none(tool: Any, visit: Visit, notice: Notice) -> Json | None:
-    """*tool* as it may be shown; None for one that cannot be, of which *notice* is told."""
+def shown_or_none(tool: Any, visit: Visit) -> Json | None:
+    """*tool* as it may be shown; None for one that cannot be, of which the operator is told."""
     try:
         return mended(tool)
     except Unfit as why:
         name = tool.get("name") if isinstance(tool, dict) else None
-        notice(visit, f"The tool {plain(str(name), 64)!r} is left out: {why}.")
+        visit.notice(f"The tool {plain(str(name), 64)!r} is left out: {why}.")
         return None
 
 
-def unlisted(error: Exception, current: Asking, visit: Visit, notice: Notice) -> Unlisted:
+def unlisted(error: Exception, current: Asking, visit: Visit) -> Unlisted:
     """What becomes of *error* while a server is reached or lists its tools."""
-    notice(visit, seen("The server could not be listed", error, current))
+    visit.notice(seen("The server could not be listed", error, current))
     return Unlisted(error_of(error, current)["message"])
 
 
@@ -213,45 +211,44 @@ def seen(what: str, error: Exception, current: Asking) -> str:
 
 
 @asynccontextmanager
-async def in_process(server: Any, visit: Visit, notice: Notice) -> AsyncIterator[Session]:
+async def in_process(server: Any, visit: Visit) -> AsyncIterator[Session]:
     """A session with *server*, a `Server` or `MCPServer` of the SDK.
 
     :raises Unlisted: it cannot be opened.
     """
-    async with _opened(server, apart, visit, notice) as session:
+    async with _opened(server, apart, visit) as session:
         yield session
 
 
 @asynccontextmanager
-async def over_http(place: Place, transport: Transport, visit: Visit, notice: Notice) -> AsyncIterator[Session]:
+async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIterator[Session]:
     """A session with the server at *place*.
 
     :raises Unlisted: it cannot be reached.
     """
     async with client_of(place, transport) as http:
         streams = streamable_http_client(STAND_IN, http_client=http, **BOUND)
-        async with _opened(Mended(streams, visit, notice), here, visit, notice) as session:
+        async with _opened(Mended(streams, visit), here, visit) as session:
             yield session
 
 
 @asynccontextmanager
-async def _opened(server: Any, run: Run, visit: Visit, notice: Notice) -> AsyncIterator[Session]:
+async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
         with asked(visit.deadline) as current:
             try:
                 client = await stack.enter_async_context(Client(server, cache=None, client_info=INFO))
             except Exception as error:
-                raise unlisted(error, current, visit, notice) from None
-        yield McpSession(client, run, visit, notice)
+                raise unlisted(error, current, visit) from None
+        yield McpSession(client, run, visit)
 
 
 class Mended(AbstractAsyncContextManager[Any]):
     """A transport of the SDK whose lists of tools are mended on the way in."""
 
-    def __init__(self, streams: AbstractAsyncContextManager[Any], visit: Visit, notice: Notice) -> None:
+    def __init__(self, streams: AbstractAsyncContextManager[Any], visit: Visit) -> None:
         self.streams = streams
         self.visit = visit
-        self.notice = notice
 
     async def __aenter__(self) -> Any:
         read, write = await self.streams.__aenter__()
@@ -266,7 +263,7 @@ class Mended(AbstractAsyncContextManager[Any]):
         """*item*, a message or an exception, with its tools mended where it is a list of them."""
         message = getattr(item, "message", None)
         if isinstance(message, mcp_types.JSONRPCResponse) and isinstance(message.result.get("tools"), list):
-            shown = (shown_or_none(tool, self.visit, self.notice) for tool in message.result["tools"])
+            shown = (shown_or_none(tool, self.visit) for tool in message.result["tools"])
             message.result["tools"] = [tool for tool in shown if tool is not None]
         return item
 

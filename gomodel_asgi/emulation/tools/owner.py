@@ -16,7 +16,7 @@ import anyio
 
 from ...deadline import clock
 from ...tasks import Task, start
-from .source import Session, Unlisted, Visit
+from .source import Session, Unlisted
 
 logger = logging.getLogger("gomodel_asgi.tools")
 
@@ -25,13 +25,6 @@ CLOSING = 2.0
 GIVEN_UP = 1.0
 """Seconds in which it may end after it was cancelled."""
 LATE = "The server did not answer in time."
-
-Notice = Callable[[Visit, str], None]
-"""Is told what only the operator may know: of what server, and what happened. The text holds no credential."""
-
-
-def unheard(visit: Visit, text: str) -> None:
-    """The notice of whoever listens to none."""
 
 
 class Owned:

@@ -117,7 +117,7 @@ class Plan:
 def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool) -> bool:
     """Whether the host runs the tool *one*, for a request that has functions *beside* it."""
     if one.family == "mcp":
-        return one.label in toolbox.servers
+        return is_asked(one, toolbox, upstream)
     host = toolbox.hosts.get(one.family)
     if host is None:
         return False
@@ -125,9 +125,18 @@ def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool)
     return host.use == "always" or lacks
 
 
-def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox) -> bool:
+def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
+    """Whether the server *one* is asked from here: one that the host has mapped always is; one that only the client
+    names where the host admits such, and *upstream* would not ask it itself."""
+    if one.label in toolbox.servers:
+        return True
+    named = one.family == "mcp" and not one.added and one.value.get("server_url") is not None
+    return named and toolbox.strangers is not None and not upstream.native and "mcp" not in upstream.runs
+
+
+def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream) -> bool:
     """Whether the model is shown functions beside what its upstream runs: the client's, or those of a server here."""
-    if any(one.label in toolbox.servers for one in declared if one.family == "mcp"):
+    if any(is_asked(one, toolbox, upstream) for one in declared):
         return True
     values = body.get("tools")
     return bool(_functions(values)) if isinstance(values, list) else False
@@ -156,7 +165,7 @@ def plan(
     values = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
     own = {one.path for one in declared}
     functions = frozenset(_functions(values)) | brought
-    beside = bool(brought) or has_functions(body, declared, toolbox)
+    beside = bool(brought) or has_functions(body, declared, toolbox, upstream)
     here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
     unwanted = [one for one in here if is_live(one, toolbox.hosts.get(one.family)) and upstream.native]
     running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]

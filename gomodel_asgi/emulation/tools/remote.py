@@ -25,7 +25,7 @@ from ...threads import call as called
 from ...tools import Remote, Server
 from ...wire.headers import NEVER_FORWARDED
 from ...wire.redaction import carried
-from .owner import Notice, Owned, unheard
+from .owner import Owned
 from .source import Json, Session, Source, Unlisted, Visit
 
 MOST_URL = 2 * KIB
@@ -43,7 +43,7 @@ PROTOCOL = re.compile(r"mcp-.*|last-event-id|accept|forwarded|via|x-forwarded-.*
 NEEDED = "mcp: a server by URL, or of the mcp SDK, needs mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'."
 
 
-def source_of(label: str, server: Server, transport: Transport, notice: Notice = unheard) -> Source:
+def source_of(label: str, server: Server, transport: Transport) -> Source:
     """How *server* is opened, which is no list of functions.
 
     :raises TypeError: it is neither a URL nor a server of the `mcp` SDK.
@@ -55,20 +55,20 @@ def source_of(label: str, server: Server, transport: Transport, notice: Notice =
         raise TypeError(f"mcp: {label!r} must be {what}, not {type(server.source).__name__}.")
     _demand_extra()
     if not isinstance(server.source, str):
-        return InProcess(server.source, notice)
+        return InProcess(server.source)
     try:
-        return Mapped(server, transport, notice)
+        return Mapped(server, transport)
     except ValueError as error:
         raise ValueError(f"mcp: {label!r}: {error}") from None
 
 
-def client_named(remote: Remote, transport: Transport, notice: Notice = unheard) -> Source:
+def client_named(remote: Remote, transport: Transport) -> Source:
     """How servers are opened that only a client names, where *remote* admits them.
 
     :raises ImportError: the extra is not installed.
     """
     _demand_extra()
-    return ClientNamed(remote, transport, notice)
+    return ClientNamed(remote, transport)
 
 
 def _is_of_sdk(source: Any) -> bool:
@@ -88,9 +88,8 @@ async def _sdk() -> ModuleType:
 class InProcess:
     """A server of the SDK in this process; see `source.Source`."""
 
-    def __init__(self, server: Any, notice: Notice) -> None:
+    def __init__(self, server: Any) -> None:
         self.server = server
-        self.notice = notice
 
     def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
         return Owned(lambda: self._connect(visit), visit.deadline)
@@ -98,7 +97,7 @@ class InProcess:
     @asynccontextmanager
     async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
         sdk = await _sdk()
-        async with sdk.in_process(self.server, visit, self.notice) as session:
+        async with sdk.in_process(self.server, visit) as session:
             yield session
 
 
@@ -109,11 +108,10 @@ class Mapped:
     :raises ValueError: the URL or a header cannot be used.
     """
 
-    def __init__(self, server: Server, transport: Transport, notice: Notice) -> None:
+    def __init__(self, server: Server, transport: Transport) -> None:
         self.url = split(server.source, ("http", "https"))
         self.headers = server.headers
         self.transport = transport
-        self.notice = notice
         if isinstance(self.headers, Mapping):
             checked(self.headers)
 
@@ -124,7 +122,7 @@ class Mapped:
     async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
         sdk = await _sdk()
         place = placed(sdk.Place, self.url, await self._given(visit), visit, allow_private=True)
-        async with sdk.over_http(place, self.transport, visit, self.notice) as session:
+        async with sdk.over_http(place, self.transport, visit) as session:
             yield session
 
     async def _given(self, visit: Visit) -> Mapping[str, str]:
@@ -140,7 +138,7 @@ class Mapped:
             given = await called(self.headers, visit.call)
             checked(given)
         except Exception as error:
-            self.notice(visit, f"The function of the headers failed: {type(error).__name__}.")
+            visit.notice(f"The function of the headers failed: {type(error).__name__}.")
             raise Unlisted("The credentials for the server could not be had.") from None
         return dict(given)
 
@@ -148,10 +146,9 @@ class Mapped:
 class ClientNamed:
     """A server that only the client names; see `source.Source`. *remote* is asked whether it may be."""
 
-    def __init__(self, remote: Remote, transport: Transport, notice: Notice) -> None:
+    def __init__(self, remote: Remote, transport: Transport) -> None:
         self.remote = remote
         self.transport = transport
-        self.notice = notice
 
     def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
         return Owned(lambda: self._connect(visit), visit.deadline)
@@ -159,30 +156,30 @@ class ClientNamed:
     @asynccontextmanager
     async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
         try:
-            url, headers = declared(visit.url, visit.authorization, visit.headers)
+            url, headers = read_place(visit.url, visit.authorization, visit.headers)
         except InvalidRequest as error:
             raise Unlisted(error.message) from None
         if not await self._admitted(visit):
             raise Unlisted("This server is not one that may be asked.")
         sdk = await _sdk()
         place = placed(sdk.Place, url, headers, visit, allow_private=False)
-        async with sdk.over_http(place, self.transport, visit, self.notice) as session:
+        async with sdk.over_http(place, self.transport, visit) as session:
             yield session
 
     async def _admitted(self, visit: Visit) -> bool:
         try:
             return await called(self.remote, visit.url, visit.call) is True
         except GatewayError as error:
-            self.notice(visit, f"The function that admits servers could not be asked: {type(error).__name__}.")
+            visit.notice(f"The function that admits servers could not be asked: {type(error).__name__}.")
         except Exception as error:
-            self.notice(visit, f"The function that admits servers failed: {type(error).__name__}.")
+            visit.notice(f"The function that admits servers failed: {type(error).__name__}.")
         return False
 
 
 # What is written where...
 
 
-def declared(url: Any, authorization: Any, headers: Any) -> tuple[SplitResult, dict[str, str]]:
+def read_place(url: Any, authorization: Any, headers: Any) -> tuple[SplitResult, dict[str, str]]:
     """Where a server is that a client names, and what the client has sent to it: the members `server_url`,
     `authorization` and `headers` of its declaration.
 
@@ -282,12 +279,13 @@ def placed(
         headers=pairs,
         credential=fingerprint(whose),
         allow_private=allow_private,
-        secrets=secrets_of(url, headers),
+        secrets=secrets_of(url, headers, of_client=not allow_private),
     )
 
 
-def secrets_of(url: SplitResult, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """What is taken out of all that the server says: the credentials in headers, and what in the URL may be one."""
+def secrets_of(url: SplitResult, headers: Mapping[str, str], *, of_client: bool = False) -> tuple[str, ...]:
+    """What is taken out of all that the server says: the credentials in headers, and what in the URL may be one. The
+    values of a client's headers are never shown (OpenAI, "MCP and connectors"), so all of them are taken out."""
     query = [value for _, value in parse_qsl(url.query)]
     path = [part for part in url.path.split("/") if len(part) > LONG]
-    return tuple(dict.fromkeys((*carried(headers), *query, *path)))
+    return tuple(dict.fromkeys((*carried(headers), *(headers.values() if of_client else ()), *query, *path)))

@@ -15,7 +15,8 @@ from ...history.continuation import Continuation
 from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
-from .plan import Plan, Upstream, brought_by, has_functions, is_live, plan, runs_here
+from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
+from .remote import read_place
 from .source import Json, Listed
 from .toolbox import Toolbox
 
@@ -100,7 +101,7 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
 def places_of(one: Candidate, toolbox: Toolbox) -> dict[str, str]:
     """Where each declared tool would run: `here`, `upstream`, or `nowhere`."""
     found: dict[str, str] = {}
-    beside = has_functions(one.body, one.declared, toolbox)
+    beside = has_functions(one.body, one.declared, toolbox, one.upstream)
     for declared in one.declared:
         host = toolbox.hosts.get(declared.family)
         here = runs_here(declared, toolbox, one.upstream, beside) and not is_live(declared, host)
@@ -111,12 +112,17 @@ def places_of(one: Candidate, toolbox: Toolbox) -> dict[str, str]:
 
 
 def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Declared]:
-    """The servers that have to be asked what they have, by label, in the order of the declarations."""
+    """The servers that have to be asked what they have, by label, in the order of the declarations.
+
+    :raises InvalidRequest: one that only the client names may not be asked as it is declared.
+    """
     found: dict[str, Declared] = {}
     for one in candidates:
         for declared in one.declared:
-            if declared.family == "mcp" and declared.label in toolbox.servers:
-                found.setdefault(declared.label, declared)
+            if is_asked(declared, toolbox, one.upstream) and declared.label not in found:
+                found[declared.label] = declared
+                if declared.label not in toolbox.servers:
+                    read_place(*(declared.value.get(name) for name in ("server_url", "authorization", "headers")))
     return found
 
 

@@ -30,7 +30,7 @@ async def resume(work: Work, secret: bytes, consume: Callable[[Approval], Awaita
     approved = [(one, shown) for one, shown in found if one.approve and shown is not None]
     if not approved:
         return []
-    await tell_lists(work)
+    await tell_lists(work, work.plans[0].upstream)
     round = Round(-1)
     for one, shown in approved:
         call = HostedCall(f"call_{one.id}", shown.name, shown, approved=one.id)

@@ -8,9 +8,10 @@ from ...exchange.job import provider_of
 from ...tools import Call
 from .declarations import Declared
 from .memory import Remembered
-from .request import labels_listed, plan_of
+from .plan import Upstream, is_asked
+from .request import labels_listed, labels_of, plan_of
 from .sessions import Held
-from .source import Json, Listed, Visit
+from .source import Json, Listed, Source, Visit
 from .work import Work
 
 
@@ -22,13 +23,12 @@ async def open_servers(work: Work) -> None:
     """
     deadline = min(clock() + work.job.setup.timeouts.tool, work.until)
     allowed = {label: declared.allowed for label, declared in work.labels.items()}
-    visits = [(work.toolbox.sources[label], _visit(work, label, one, deadline)) for label, one in work.labels.items()]
+    visits = [_visit(work, label, one, deadline) for label, one in work.labels.items()]
     await work.sessions.listed(visits)
+    _give_up(work)
     for label in work.labels:
-        held, server = work.sessions.held[label], work.toolbox.servers[label]
-        if held.error is not None:
-            raise _unlisted(work, label, held)
-        names = None if server.allowed is None else frozenset(server.allowed)
+        held, server = work.sessions.held[label], work.toolbox.servers.get(label)
+        names = None if server is None or server.allowed is None else frozenset(server.allowed)
         shown = [one for one in held.tools if allowed[label].admits(one)]
         work.lists[label] = [one for one in shown if names is None or one.name in names]
     names_state = work.job.continuation is not None
@@ -38,13 +38,31 @@ async def open_servers(work: Work) -> None:
     _warn_hidden(work)
 
 
-async def tell_lists(work: Work) -> None:
-    """The lists that the client has not been told of yet stand before all else."""
+def _give_up(work: Work) -> None:
+    """Leave out fallbacks whose servers could not be listed: the others do without these.
+
+    :raises ToolsUnlisted: the Target that is asked first needs one of them.
+    """
+    failed = [label for label in work.labels if work.sessions.held[label].error is not None]
+    if not failed:
+        return
+    first = next((label for label in failed if label in labels_of(work.chain[:1], work.toolbox)), None)
+    if first is not None:
+        raise _unlisted(work, first, work.sessions.held[first])
+    for label in failed:
+        work.labels.pop(label)
+        work.job.warn([f"tool {label}: not listed; Targets that need it are left out"])
+    work.chain = [one for one in work.chain if labels_of([one], work.toolbox).keys().isdisjoint(failed)]
+
+
+async def tell_lists(work: Work, upstream: Upstream) -> None:
+    """The lists that the client has not been told of yet stand before all else; *upstream* answers, and tells by itself
+    of the servers that it asks."""
     known = labels_listed([*work.before, *work.own])
     if not work.before and work.job.request.envelope.has("previous_response_id"):
         return  # an upstream or a connection knows what was said: in a turn before this the list was told
     for label, declared in work.labels.items():
-        if not declared.added and label not in known:
+        if not declared.added and label not in known and is_asked(declared, work.toolbox, upstream):
             item = work.emitter.open(_begun(label))
             item.progress("in_progress")
             item.progress("completed")
@@ -53,7 +71,7 @@ async def tell_lists(work: Work) -> None:
     await work.flush()
 
 
-def _visit(work: Work, label: str, declared: Declared, deadline: float) -> Visit:
+def _visit(work: Work, label: str, declared: Declared, deadline: float) -> tuple[Source, Visit]:
     call = Call(
         tool=declared.shown,
         arguments={},
@@ -62,7 +80,16 @@ def _visit(work: Work, label: str, declared: Declared, deadline: float) -> Visit
         item_id="",
         deadline=deadline,
     )
-    return Visit(label, call, deadline)
+
+    def notice(text: str) -> None:
+        work.job.warn([work.redacted(f"tool {label}: {text}")])
+
+    source = work.toolbox.sources.get(label)
+    if source is not None:
+        return source, Visit(label, call, deadline, notice=notice)
+    assert work.toolbox.strangers is not None
+    url, authorization, headers = (declared.value.get(name) for name in ("server_url", "authorization", "headers"))
+    return work.toolbox.strangers, Visit(label, call, deadline, url, authorization, headers, notice)
 
 
 def _unlisted(work: Work, label: str, held: Held) -> ToolsUnlisted:

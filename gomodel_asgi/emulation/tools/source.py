@@ -4,13 +4,14 @@
     tools = await session.list_tools()
     outcome = await session.call_tool(name, arguments, call)
 
-A session is opened, used and closed in a task of its own, one for each response and server: SDKs bind what they open to
-the task that opened it. Calls may be made from other tasks, several at a time, and each may be cancelled.
+There is one session for each response and server. It may be entered in one task and left in another; a source whose
+SDK binds what it opens to a task gives that one of its own (`owner.py`). Calls may be made from any task, several at a
+time, and each may be cancelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -54,6 +55,8 @@ class Visit:
     url: str | None = field(default=None, repr=False)
     authorization: str | None = field(default=None, repr=False)
     headers: Json | None = field(default=None, repr=False)
+    notice: Callable[[str], None] = field(default=lambda text: None, repr=False)
+    """Is told what only the operator may know. The text holds no credential."""
 
 
 class Unlisted(Exception):

@@ -48,7 +48,7 @@ class Work:
         self.job = job
         self.target = target
         self.chain = chain
-        self.labels = labels
+        self.labels = {**labels}
         self.known = known
         self.own = own
         self.before = before

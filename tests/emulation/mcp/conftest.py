@@ -1,26 +1,16 @@
 from __future__ import annotations
 
-import logging
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
+import trustme
 
-from gomodel_asgi.transport import DefaultTransport
+from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request
+from tests.support.scripted_upstream import Upstream
 
-FORMATTER = logging.Formatter()
-
-
-@pytest.fixture(autouse=True)
-def no_key_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Every key in these tests has `canary` in it, and none may reach a log record, tracebacks included, but for those
-    in which httpcore shows the heads of replies, whatever a server quotes there. (A fixture's `caplog.text` is that of
-    its own phase alone.)"""
-    caplog.set_level(logging.DEBUG)
-    yield
-    for phase in ("setup", "call"):
-        for record in caplog.get_records(phase):
-            said = FORMATTER.format(record)
-            assert "canary" not in said or said.startswith("receive_response_headers.complete")
+from .servers import NAME, PUBLIC, Names, Start
 
 
 @pytest.fixture
@@ -29,3 +19,43 @@ async def transport() -> AsyncIterator[DefaultTransport]:
     made = DefaultTransport()
     yield made
     await made.aclose()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    made = Names()
+    monkeypatch.setattr(request, "getaddrinfo", made)
+    monkeypatch.setattr(request, "is_public", lambda address: address == PUBLIC)
+    return made
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def trusting(authority: trustme.CA, anyio_backend: str) -> AsyncIterator[Transport]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    made: Transport = (
+        Http11Transport(ssl_context=context) if anyio_backend == "asyncio" else HttpxTransport(verify=context)
+    )
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def start(authority: trustme.CA) -> Iterator[Start]:
+    """Serves a script over TLS at an address."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(NAME).configure_cert(context)
+    started: list[Upstream] = []
+
+    def begin(script: Any, address: str = PUBLIC) -> Upstream:
+        started.append(Upstream(script, context=context, address=(address, 0)))
+        return started[-1]
+
+    yield begin
+    for upstream in started:
+        upstream.close()

@@ -24,7 +24,7 @@ from gomodel_asgi.routing.registry import Registry
 from gomodel_asgi.routing.request import RoutingRequest
 from gomodel_asgi.seams.transport import Transport
 from gomodel_asgi.wire.json_body import Envelope
-from tests.support.scripted_upstream import Peer, reply
+from tests.support.scripted_upstream import Peer, Upstream, reply
 
 LONG = 30.0
 """Seconds: never reached by a test that passes."""
@@ -45,7 +45,7 @@ class Notes:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def __call__(self, visit: Visit, text: str) -> None:
+    def __call__(self, text: str) -> None:
         self.texts.append(text)
 
 
@@ -78,8 +78,8 @@ def opened(
     source: Any, transport: Transport, notes: Notes | None = None, *, seconds: float = LONG, **options: Any
 ) -> Opened:
     """A session with *source*, a URL or a server of the SDK; *options* are those of `tools.Server`."""
-    made = source_of("shop", tools.Server(source, **options), transport, notes or Notes())
-    return made.open(visit_of(seconds=seconds))
+    made = source_of("shop", tools.Server(source, **options), transport)
+    return made.open(visit_of(seconds=seconds, notice=notes or Notes()))
 
 
 # A server of the SDK...
@@ -271,3 +271,22 @@ def answer_of(message: dict[str, Any], headers: tuple[bytes, ...]) -> bytes:
         return reply(b"", *headers, status=b"202 Accepted")
     body = json.dumps(result_of(message, RESULTS[message["method"]])).encode()
     return reply(body, b"content-type: application/json", *headers)
+
+
+# One that only a client names...
+
+NAME, PUBLIC, PRIVATE = "mcp.example", "127.0.0.2", "127.0.0.1"
+
+
+class Names:
+    """A resolver that gives *answers* one after the other, the last again and again."""
+
+    def __init__(self) -> None:
+        self.answers: list[str] = [PUBLIC]
+
+    async def __call__(self, host: bytes, port: int, **options: Any) -> list[Any]:
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return [(2, 1, 6, "", (found, port))]
+
+
+Start = Callable[..., Upstream]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.emulation.tools.remote import MOST_HEADERS, MOST_OF_HEADERS, MOST_URL, declared
+from gomodel_asgi.emulation.tools.remote import MOST_HEADERS, MOST_OF_HEADERS, MOST_URL, read_place
 from gomodel_asgi.errors import InvalidRequest
 
 URL = "https://mcp.example/mcp"
@@ -15,8 +15,8 @@ URL = "https://mcp.example/mcp"
 @pytest.mark.parametrize(
     "url", [URL, "https://mcp.example", "https://mcp.example:8443/a%20b?key=1", "https://[2606::1]/"]
 )
-def test_a_public_looking_url_may_be_declared(url: str) -> None:
-    place, headers = declared(url, None, None)
+def test_a_public_looking_url_may_be_read_place(url: str) -> None:
+    place, headers = read_place(url, None, None)
 
     assert place.geturl() == url
     assert headers == {}
@@ -51,7 +51,7 @@ def test_a_public_looking_url_may_be_declared(url: str) -> None:
 )
 def test_a_url_that_may_not_be_asked_is_refused_and_not_quoted(url: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        declared(url, None, None)
+        read_place(url, None, None)
 
     assert refused.value.param == "tools"
     assert "server_url" in refused.value.message
@@ -69,7 +69,7 @@ def test_a_url_that_may_not_be_asked_is_refused_and_not_quoted(url: Any) -> None
     ],
 )
 def test_credentials_are_sent_as_headers(authorization: Any, headers: Any, sent: dict[str, str]) -> None:
-    assert declared(URL, authorization, headers)[1] == sent
+    assert read_place(URL, authorization, headers)[1] == sent
 
 
 FORBIDDEN = [
@@ -83,7 +83,7 @@ FORBIDDEN = [
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_a_header_of_the_protocol_or_of_one_hop_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="headers"):
-        declared(URL, None, {name: "canary"})
+        read_place(URL, None, {name: "canary"})
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_header_of_the_protocol_or_of_one_hop_is_refused(name: str) -> None:
 )
 def test_headers_that_cannot_be_sent_are_refused_and_not_quoted(authorization: Any, headers: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        declared(URL, authorization, headers)
+        read_place(URL, authorization, headers)
 
     assert refused.value.param == "tools"
     assert "nary" not in refused.value.message

@@ -6,77 +6,32 @@ Loopback is the internet here: 127.0.0.2 is public, all else is not.
 from __future__ import annotations
 
 import os
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-import trustme
 
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
 from gomodel_asgi.emulation.tools.source import Outcome, Unlisted
-from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, resolve
+from gomodel_asgi.transport import DefaultTransport, Transport
 from tests.support.scripted_upstream import Upstream
 from tests.support.serving import Served
 
-from .servers import HEADERS, Notes, Opened, Raw, by_hand, call_of, opened, tool, visit_of
-
-NAME, PUBLIC, PRIVATE = "mcp.example", "127.0.0.2", "127.0.0.1"
-
-
-class Names:
-    """A resolver that gives *answers* one after the other, the last again and again."""
-
-    def __init__(self) -> None:
-        self.answers: list[str] = [PUBLIC]
-
-    async def __call__(self, host: bytes, port: int, **options: Any) -> list[Any]:
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [(2, 1, 6, "", (found, port))]
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    made = Names()
-    monkeypatch.setattr(resolve, "getaddrinfo", made)
-    monkeypatch.setattr(resolve, "is_public", lambda address: address == PUBLIC)
-    return made
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-async def trusting(authority: trustme.CA, anyio_backend: str) -> AsyncIterator[Transport]:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    made: Transport = (
-        Http11Transport(ssl_context=context) if anyio_backend == "asyncio" else HttpxTransport(verify=context)
-    )
-    yield made
-    await made.aclose()
-
-
-Start = Callable[..., Upstream]
-
-
-@pytest.fixture
-def start(authority: trustme.CA) -> Iterator[Start]:
-    """Serves a script over TLS at an address."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(NAME).configure_cert(context)
-    started: list[Upstream] = []
-
-    def begin(script: Any, address: str = PUBLIC) -> Upstream:
-        started.append(Upstream(script, context=context, address=(address, 0)))
-        return started[-1]
-
-    yield begin
-    for upstream in started:
-        upstream.close()
+from .servers import (
+    HEADERS,
+    NAME,
+    PRIVATE,
+    Names,
+    Notes,
+    Opened,
+    Raw,
+    Start,
+    by_hand,
+    call_of,
+    opened,
+    tool,
+    visit_of,
+)
 
 
 def named(
@@ -84,8 +39,8 @@ def named(
 ) -> Opened:
     """A session with a server that a client names."""
     remote = (lambda url, call: True) if admits is None else admits
-    source = client_named(remote, transport, notes or Notes())
-    given = {"url": f"https://{NAME}:{upstream.port}/mcp?key=canary-query", **more}
+    source = client_named(remote, transport)
+    given = {"url": f"https://{NAME}:{upstream.port}/mcp?key=canary-query", "notice": notes or Notes(), **more}
     return source.open(visit_of(**given))
 
 
@@ -99,8 +54,8 @@ async def test_a_clients_server_gets_the_clients_credentials_and_no_others(
         assert [one.name for one in await session.list_tools()] == ["t"]
         assert await session.call_tool("t", {}, call_of()) == Outcome("done")
 
-    for request in seen:
-        head = request.partition(b"\r\n\r\n")[0].lower()
+    for one in seen:
+        head = one.partition(b"\r\n\r\n")[0].lower()
         assert head.startswith(b"post /mcp?key=canary-query http/1.1\r\n")
         assert b"\r\nhost: mcp.example:%d\r\n" % server.port in head
         assert b"\r\nauthorization: bearer canary-token" in head and b"\r\nx-shop: canary-shop" in head
