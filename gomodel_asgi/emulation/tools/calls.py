@@ -33,7 +33,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
     """Run the calls of *round* and tell of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
     for call in round.calls:
-        if call.answer is None and not call.approves and call.shown is not None and call.item is not None:
+        if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
             made = _prepared(work, call, call.shown)
             if made is not None:
                 running.append(made)
@@ -90,13 +90,13 @@ class Running:
 
     async def _asked(self, deadline: float) -> Any:
         shown, begun, work = self.shown, self.call.begun, self.work
-        assert begun is not None and self.call.item is not None
+        assert begun is not None and self.call.id is not None
         asked = Call(
             tool=begun.tool,
             arguments=self.given,
             request=work.job.request,
             response_id=work.id,
-            item_id=self.call.item.value["id"],
+            item_id=self.call.id,
             deadline=deadline,
             container_id=begun.container_id,
             told=self._partial if self._wanted() and work.outlet is not None else None,
@@ -115,7 +115,7 @@ class Running:
 
     async def _partial(self, data: bytes) -> None:
         if self.partials < self._wanted():
-            self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"), self.partials)
+            self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"))
             self.partials += 1
             await self.work.flush()
 
@@ -172,8 +172,8 @@ def _finish(work: Work, one: Running) -> None:
 def _output(work: Work, call: HostedCall, number: int) -> Json:
     """What the model is told of *call*, and will be in later turns."""
     text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
-    if call.item is not None:
-        work.told[call.item.value["id"]] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
+    if call.id is not None:
+        work.told[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
     images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
     output: Any = text
     if images and work.plans[0].upstream.sees:
