@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -39,17 +39,27 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
                 running.append(made)
     if running:
         work.ran = True
-        places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
-        async with anyio.create_task_group() as group:
+        try:
+            await _run(work, running)
+        finally:  # what has answered is kept, whatever ends the others
             for one in running:
-                work.rewriter.started(one.call)
-                group.start_soon(one.run, places)
-            await work.flush()
-            for one in running:
-                await one.over.wait()
-                _finish(work, one)
-                await work.flush()
+                if one.over.is_set() and one.call.told is None:
+                    _finish(work, one)
+                    _output(work, one.call, round.number)
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
+
+
+async def _run(work: Work, running: Sequence[Running]) -> None:
+    places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
+    async with anyio.create_task_group() as group:
+        for one in running:
+            work.rewriter.started(one.call)
+            group.start_soon(one.run, places)
+        await work.flush()
+        for one in running:
+            await one.over.wait()
+            _finish(work, one)
+            await work.flush()
 
 
 class Running:

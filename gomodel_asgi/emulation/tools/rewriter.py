@@ -73,12 +73,16 @@ class Rewriter:
         """The places in the round of the items whose events wait."""
         self.said: tuple[Item, Json] | None = None
         """A message that has ended but for its last event: whether it is commentary, what follows tells."""
+        self.behind: list[tuple[str, Json]] = []
+        """Events of reasoning that follows it, which tells nothing, as long as there is no text of it."""
+        self.places: set[int] = set()
+        """The places in the round of such reasoning."""
 
     def begin(self, plan: Plan, *, last: bool, alone: bool) -> None:
         """The next round begins. *last*: no tool may be called any more; *alone*: one call at a time."""
         self.plan, self.last, self.alone = plan, last, alone
         self.round = Round(self.round.number + 1)
-        self.slots, self.held = {}, set()
+        self.slots, self.held, self.places = {}, set(), set()
 
     # What is read...
 
@@ -103,6 +107,10 @@ class Rewriter:
 
     def _told_of(self, type: str, event: Json) -> None:
         stem, _, state = type.rpartition(".")
+        if self.said is not None and event.get("output_index") in self.places:
+            if state != "delta":
+                return self.behind.append((type, event))
+            self._end_message()
         if type in STATES:
             self.emitter.begin(_text(event.get("response"), "model"))
         elif type in ENDS:
@@ -150,9 +158,13 @@ class Rewriter:
             self.held.add(index)
             self._wait((ADDED, event))
         else:
-            self._open(slot, item)
+            self._open(event)
 
-    def _open(self, slot: Slot, item: Json) -> None:
+    def _open(self, event: Json) -> None:
+        slot, item = self.slots[event["output_index"]], event["item"]
+        if self.said is not None and item["type"] == "reasoning":
+            self.places.add(event["output_index"])
+            return self.behind.append((ADDED, event))
         self._end_message()
         visible = dict(item)
         assert self.plan is not None
@@ -187,6 +199,8 @@ class Rewriter:
         return call
 
     def _in_turn(self, call: HostedCall) -> None:
+        if not self.waiting:
+            self._end_message(COMMENTARY)
         if not self.waiting and (self.hosted is None or call.begun is None):
             return self._tell(call)
         if call.begun is not None and call.shown is not None:
@@ -229,7 +243,7 @@ class Rewriter:
             if isinstance(one, HostedCall):
                 self._tell(one)
             elif one[0] == ADDED:
-                self._open(self.slots[one[1]["output_index"]], one[1]["item"])
+                self._open(one[1])
             else:
                 self._told_of(*one)
         if self.hosted is None:
@@ -242,6 +256,12 @@ class Rewriter:
             item, given = said
             named = {} if phase is None or given.get("phase") else {"phase": phase}
             item.close(str(given.get("status") or "completed"), {**given, **named})
+        behind, self.behind = self.behind, []
+        for type, event in behind:
+            if type == ADDED:
+                self._open(event)
+            else:
+                self._told_of(type, event)
 
     def _done(self, index: int, item: Json) -> None:
         slot = self.slots.get(index)
