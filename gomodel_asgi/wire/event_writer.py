@@ -173,6 +173,10 @@ class Emitter:
         """
         return self._add_item(CLASSES.get(given["type"], Item), given, **event)
 
+    def own_id(self, type: str, ahead: int) -> str:
+        """Returns the id of an item of *type* that will be opened behind *ahead* others; open it with that."""
+        return f"{PREFIXES[type]}_{self.suffix}{len(self.items) + ahead:02x}"
+
     def search_call(self, call_id: str) -> SearchCall:
         """Opens a search for tools, which the client runs, and returns it."""
         return self._add_item(SearchCall, {"type": "tool_search_call", "call_id": call_id})

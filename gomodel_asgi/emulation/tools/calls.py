@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -35,27 +36,37 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
     """Run the calls of *round* and tell of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
     for call in round.calls:
-        if call.answer is None and not call.approves and call.shown is not None and call.item is not None:
+        if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
             made = _prepared(work, call, call.shown)
             if made is not None:
                 running.append(made)
     if running:
         work.ran = True
-        places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
-        async with anyio.create_task_group() as group:
-            try:
-                for one in running:
-                    work.rewriter.started(one.call)
-                    group.start_soon(one.run, places)
-                await work.flush()
-                for one in running:
-                    await one.over.wait()
+        try:
+            await _run(work, running)
+        finally:  # what has answered is kept, whatever ends the others
+            for one in running:
+                if one.over.is_set() and one.call.told is None:
                     _finish(work, one)
-                    await work.flush()
-            finally:
-                for one in running:
-                    one.scope.cancel()
+                    _output(work, one.call, round.number)
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
+
+
+async def _run(work: Work, running: Sequence[Running]) -> None:
+    places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
+    async with anyio.create_task_group() as group:
+        try:
+            for one in running:
+                work.rewriter.started(one.call)
+                group.start_soon(one.run, places)
+            await work.flush()
+            for one in running:
+                await one.over.wait()
+                _finish(work, one)
+                await work.flush()
+        finally:
+            for one in running:
+                one.abandon()
 
 
 class Running:
@@ -70,6 +81,7 @@ class Running:
         self.over = anyio.Event()
         self.scope = anyio.CancelScope(shield=True)
         """Whoever waits for it cancels this: a task that is cancelled with its group leaves a ring of references."""
+        self.is_abandoned = False
         self.result: Any = None
         self.failure: str | None = None
         self.outcome: OutcomeOf = "completed"
@@ -82,9 +94,16 @@ class Running:
         with self.scope:
             async with places:
                 await self._timed()
+        if self.is_abandoned:
+            return
         if self.scope.cancelled_caught:
             self._fails(LATE, "timeout")
         self.over.set()
+
+    def abandon(self) -> None:
+        """End it where it stands, without a result, if it has none."""
+        self.is_abandoned = not self.over.is_set()
+        self.scope.cancel()
 
     async def _timed(self) -> None:
         limits, started = self.work.job.setup.limits, clock()
@@ -101,13 +120,13 @@ class Running:
 
     async def _asked(self, deadline: float) -> Any:
         shown, begun, work = self.shown, self.call.begun, self.work
-        assert begun is not None and self.call.item is not None
+        assert begun is not None and self.call.id is not None
         asked = Call(
             tool=begun.tool,
             arguments=self.given,
             request=work.job.request,
             response_id=work.id,
-            item_id=self.call.item.value["id"],
+            item_id=self.call.id,
             deadline=deadline,
             container_id=begun.container_id,
             told=self._partial if self._wanted() and work.outlet is not None else None,
@@ -127,7 +146,7 @@ class Running:
     async def _partial(self, data: bytes) -> None:
         too_large = len(data) > self.work.job.setup.limits.event // 2
         if self.partials < self._wanted() and not too_large:
-            self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"), self.partials)
+            self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"))
             self.partials += 1
             await self.work.flush()
 
@@ -190,8 +209,8 @@ def _finish(work: Work, one: Running) -> None:
 def _output(work: Work, call: HostedCall, number: int) -> Json:
     """What the model is told of *call*, and will be in later turns."""
     text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
-    if call.item is not None:
-        work.told[call.item.value["id"]] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
+    if call.id is not None:
+        work.told[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
     images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
     output: Any = text
     if images and work.plans[0].upstream.sees:

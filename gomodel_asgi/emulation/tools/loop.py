@@ -136,6 +136,7 @@ class Loop:
             return
         if self.work.job.trace is not None:
             self.work.job.trace.failed(error)
+        self.work.rewriter.cut_off()
         usage = self.work.rewriter.usage
         self.work.emitter.usage(usage, usage)
         self.work.emitter.fail(error)

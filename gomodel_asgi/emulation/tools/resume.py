@@ -36,7 +36,7 @@ async def resume(work: Work, secret: bytes, consume: Callable[[Approval], Awaita
         call = HostedCall(f"call_{one.id}", shown.name, shown, approved=one.id)
         round.calls.append(call)
         work.ledger.take()
-        work.rewriter.open(call, shown)
+        work.rewriter.begun(call, shown)
         work.rewriter.write(call, one.asked.arguments)
     outputs = await run_calls(work, round)
     return [*(pair_of(call.call_id, Remembered(call.name, call.arguments))[0] for call in round.calls), *outputs]

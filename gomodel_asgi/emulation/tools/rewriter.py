@@ -4,16 +4,20 @@ It reads what a round's upstream says, in this API's own events, and tells the o
 that stands for a hosted tool becomes that tool's item, opened as soon as its name is known and ended when the host's
 function has answered; all else passes, under the numbers of the one response. It is a translator like those of the
 dialects: events in, verbs of the writer out, no I/O.
+
+Hosted items never overlap: while one is open a further call, and whatever stands behind that, waits for its turn, and
+is then told of as far as it has come. The calls themselves do not wait for each other.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from ...dialects.failure import reported_failure
 from ...wire.calls import Call as WrittenCall, StringMember
 from ...wire.event_writer import Emitter
-from ...wire.items import TEXT_OF_ITEM, Part, Parted
+from ...wire.items import TEXT_OF_ITEM, Item, Part, Parted
 from ...wire.json_scan import parsed
 from ...wire.response import added, encode
 from .citations import Citer, Found
@@ -24,6 +28,9 @@ from .request import Containers
 from .rounds import HostedCall, Round, Slot
 from .source import Json
 
+ADDED, DONE = "response.output_item.added", "response.output_item.done"
+COMMENTARY = "commentary"
+"""The phase of a message behind which the model calls a tool and goes on (OpenAI, Responses API reference)."""
 STATES = frozenset({"response.created", "response.queued", "response.in_progress"})
 ENDS = {"response.completed": "completed", "response.incomplete": "incomplete", "response.failed": "failed"}
 CONTAINERS = {"response.content_part": "content", "response.reasoning_summary_part": "summary"}
@@ -56,12 +63,26 @@ class Rewriter:
         self.slots: dict[int, Slot] = {}
         self.usage: Json | None = None
         self.alone = False
+        self.hosted: HostedCall | None = None
+        """The call whose item is open."""
+        self.waiting: deque[HostedCall | tuple[str, Json]] = deque()
+        """Calls, and events of other items, that are told of when it has ended."""
+        self.ahead = 0
+        """How many items wait to be announced."""
+        self.held: set[int] = set()
+        """The places in the round of the items whose events wait."""
+        self.said: tuple[Item, Json] | None = None
+        """A message that has ended but for its last event: whether it is commentary, what follows tells."""
+        self.behind: list[tuple[str, Json]] = []
+        """Events of reasoning that follows it, which tells nothing, as long as there is no text of it."""
+        self.places: set[int] = set()
+        """The places in the round of such reasoning."""
 
     def begin(self, plan: Plan, *, last: bool, alone: bool) -> None:
         """The next round begins. *last*: no tool may be called any more; *alone*: one call at a time."""
         self.plan, self.last, self.alone = plan, last, alone
         self.round = Round(self.round.number + 1)
-        self.slots = {}
+        self.slots, self.held, self.places = {}, set(), set()
 
     # What is read...
 
@@ -79,16 +100,26 @@ class Rewriter:
 
     def event(self, type: str, event: Json) -> None:
         """One event, in this API's form."""
+        if self.held and event.get("output_index") in self.held:
+            self._wait((type, event))
+        else:
+            self._told_of(type, event)
+
+    def _told_of(self, type: str, event: Json) -> None:
         stem, _, state = type.rpartition(".")
+        if self.said is not None and event.get("output_index") in self.places:
+            if state != "delta":
+                return self.behind.append((type, event))
+            self._end_message()
         if type in STATES:
             self.emitter.begin(_text(event.get("response"), "model"))
         elif type in ENDS:
             self._ended(ENDS[type], event["response"])
         elif type == "error":
             self.round.failure = reported_failure(encode(event))
-        elif type == "response.output_item.added":
-            self._added(event["output_index"], event["item"])
-        elif type == "response.output_item.done":
+        elif type == ADDED:
+            self._added(event)
+        elif type == DONE:
             self._done(event["output_index"], event["item"])
         elif stem in CONTAINERS:
             self._part(CONTAINERS[stem], state, event)
@@ -105,13 +136,14 @@ class Rewriter:
         """A round that came whole."""
         self.emitter.begin(_text(response, "model"))
         for index, item in enumerate(response.get("output") or ()):
-            self._added(index, {**item, "status": "in_progress"})
-            self._done(index, item)
+            self.event(ADDED, {"output_index": index, "item": {**item, "status": "in_progress"}})
+            self.event(DONE, {"output_index": index, "item": item})
         self._ended(str(response.get("status")), response)
 
     # Items...
 
-    def _added(self, index: int, item: Json) -> None:
+    def _added(self, event: Json) -> None:
+        index, item = event["output_index"], event["item"]
         slot = self.slots[index] = Slot()
         assert self.plan is not None
         if item["type"] == "function_call" and not item.get("namespace"):
@@ -122,7 +154,20 @@ class Rewriter:
                 return
         if item["type"] in CLIENT_CALLS:
             self.round.client_calls += 1
+        if self.waiting:
+            self.held.add(index)
+            self._wait((ADDED, event))
+        else:
+            self._open(event)
+
+    def _open(self, event: Json) -> None:
+        slot, item = self.slots[event["output_index"]], event["item"]
+        if self.said is not None and item["type"] == "reasoning":
+            self.places.add(event["output_index"])
+            return self.behind.append((ADDED, event))
+        self._end_message()
         visible = dict(item)
+        assert self.plan is not None
         if not self.plan.upstream.native:
             visible.pop("id", None)  # it names the round; items are named after the response
         slot.item = self.emitter.open(visible)
@@ -140,23 +185,91 @@ class Rewriter:
         elif shown.approval:
             call.approves = True
         else:
-            self.open(call, shown)
+            return self.begun(call, shown)
+        self._in_turn(call)
         return call
 
-    def open(self, call: HostedCall, shown: Shown) -> None:
-        """Announce the item of *call*."""
+    def begun(self, call: HostedCall, shown: Shown) -> HostedCall:
+        """*call* is going to be run: its item is announced as soon as it is its turn."""
         container = self.containers.of(shown.declared) if shown.declared.family == "code_interpreter" else None
         call.begun = Begun(shown.declared.shown, shown.label, shown.called, container, call.approved)
-        call.item = self.emitter.open(shown.family.begun(call.begun))
-        call.item.progress(shown.family.phases[0])
         if shown.family.text:
             call.reader = StringMember(shown.family.text)
+        self._in_turn(call)
+        return call
+
+    def _in_turn(self, call: HostedCall) -> None:
+        if not self.waiting:
+            self._end_message(COMMENTARY)
+        if not self.waiting and (self.hosted is None or call.begun is None):
+            return self._tell(call)
+        if call.begun is not None and call.shown is not None:
+            call.id = self.emitter.own_id(call.shown.family.begun(call.begun)["type"], self.ahead)
+        self._wait(call)
+
+    def _wait(self, one: HostedCall | tuple[str, Json]) -> None:
+        self.waiting.append(one)
+        self.ahead += _opens(one)
+
+    def _tell(self, call: HostedCall) -> None:
+        """Announce the item of *call*, and tell of it what is known."""
+        self._end_message(COMMENTARY)
+        if call.begun is None or call.shown is None:
+            return
+        self.hosted = call
+        call.item = self.emitter.open({"id": call.id, **call.shown.family.begun(call.begun)})
+        call.id = call.item.value["id"]
+        call.item.progress(call.shown.family.phases[0])
+        for piece in call.pieces:
+            self._written_arguments(call, piece)
+        if call.runs:
+            self._started(call, call.item, call.shown)
+        for number, encoded in enumerate(call.partials):
+            self._partial(call.item, encoded, number)
+        if call.told is not None:
+            self._end_call(call, call.item, call.shown, call.told)
+
+    def _end_call(self, call: HostedCall, item: Item, shown: Shown, told: Told) -> None:
+        if told.status == "completed" or shown.family.tells_failure:
+            item.progress(told.status)
+        item.close(told.status, told.members)
+        self.hosted = None
+
+    def _over(self) -> None:
+        """The hosted item that was open has ended: on with what waits, up to one that is not over."""
+        while self.waiting and self.hosted is None:
+            one = self.waiting.popleft()
+            self.ahead -= _opens(one)
+            if isinstance(one, HostedCall):
+                self._tell(one)
+            elif one[0] == ADDED:
+                self._open(one[1])
+            else:
+                self._told_of(*one)
+        if self.hosted is None:
+            self._end_message()
+
+    def _end_message(self, phase: str | None = None) -> None:
+        """End the message that waits for it, in *phase* unless the upstream has said which it is."""
+        said, self.said = self.said, None
+        if said is not None:
+            item, given = said
+            named = {} if phase is None or given.get("phase") else {"phase": phase}
+            item.close(str(given.get("status") or "completed"), {**given, **named})
+        behind, self.behind = self.behind, []
+        for type, event in behind:
+            if type == ADDED:
+                self._open(event)
+            else:
+                self._told_of(type, event)
 
     def _done(self, index: int, item: Json) -> None:
         slot = self.slots.get(index)
         if slot is None:
-            self._added(index, item)
+            self._added({"output_index": index, "item": item})
             slot = self.slots[index]
+            if index in self.held:
+                return self._wait((DONE, {"output_index": index, "item": item}))
         if slot.call is not None:
             if not slot.call.pieces and isinstance(item.get("arguments"), str):
                 self.write(slot.call, item["arguments"])
@@ -167,7 +280,11 @@ class Rewriter:
             self._untold_parts(slot, slot.item, item)
         elif isinstance(slot.item, WrittenCall) and not slot.item.pieces and not slot.item.text_ended:
             slot.item.text(str(item.get(slot.item.kind.field) or ""))
-        slot.item.close(str(item.get("status") or "completed"), item)
+        if item["type"] == "message":
+            self._end_message()
+            self.said = slot.item, item
+        else:
+            slot.item.close(str(item.get("status") or "completed"), item)
 
     def _untold_parts(self, slot: Slot, written: Parted, item: Json) -> None:
         """Tell of the parts of *item* that no event has told of."""
@@ -264,6 +381,9 @@ class Rewriter:
     def write(self, call: HostedCall, text: str) -> None:
         """More of a call's arguments."""
         call.pieces.append(text)
+        self._written_arguments(call, text)
+
+    def _written_arguments(self, call: HostedCall, text: str) -> None:
         if not isinstance(call.item, WrittenCall):
             return
         if call.reader is not None:
@@ -293,6 +413,8 @@ class Rewriter:
             round.failure = reported_failure(encode({"error": response.get("error") or {}, "type": "error"}))
         if isinstance(tier := response.get("service_tier"), str):
             self.emitter.response["service_tier"] = tier
+        if not self.waiting:
+            self._end_message()
         if round.usage is not None:
             self.usage = round.usage if self.usage is None else added(self.usage, round.usage)
 
@@ -300,44 +422,59 @@ class Rewriter:
 
     def started(self, call: HostedCall) -> None:
         """The host's function is about to be called, with the arguments as they are."""
-        if call.item is None or call.shown is None:
-            return
-        if isinstance(call.item, WrittenCall):
+        call.runs = True
+        if call.item is not None and call.shown is not None:
+            self._started(call, call.item, call.shown)
+
+    def _started(self, call: HostedCall, item: Item, shown: Shown) -> None:
+        if isinstance(item, WrittenCall):
             if call.reader is not None:
                 rest = call.reader.rest()
                 if rest:
-                    call.item.text(rest)
-            call.item.end_text()
-        for phase in call.shown.family.phases[1:]:
-            call.item.progress(phase)
+                    item.text(rest)
+            item.end_text()
+        for phase in shown.family.phases[1:]:
+            item.progress(phase)
 
     def finished(self, call: HostedCall, told: Told) -> None:
-        """It has answered: the item ends, and what it found may be cited."""
+        """It has answered: the item ends when it is its turn, and what it found may be cited."""
         call.told = told
         self.found.add(told.sources, told.passages, told.files)
-        if call.item is None or call.shown is None:
-            return
-        if told.status == "completed" or call.shown.family.tells_failure:
-            call.item.progress(told.status)
-        call.item.close(told.status, told.members)
+        if call.item is not None and call.shown is not None:
+            self._end_call(call, call.item, call.shown, told)
+            self._over()
 
     def asked(self, call: HostedCall, arguments: Json, included: frozenset[str]) -> Asked:
         """*call*, for its family to tell of."""
         assert call.begun is not None
         return Asked(call.begun, arguments, included, len(self.found.passages))
 
-    def partial(self, call: HostedCall, encoded: str, number: int) -> None:
+    def partial(self, call: HostedCall, encoded: str) -> None:
         """An image that is not finished."""
-        if call.item is not None and not call.item.closed:
-            call.item.progress("partial_image", partial_image_b64=encoded, partial_image_index=number)
+        if call.item is None:
+            call.partials.append(encoded)
+        elif not call.item.closed:
+            self._partial(call.item, encoded, len(call.partials))
+            call.partials.append("")
+
+    def _partial(self, item: Item, encoded: str, number: int) -> None:
+        item.progress("partial_image", partial_image_b64=encoded, partial_image_index=number)
 
     def cut_off(self) -> None:
-        """The round has ended early: what it was calling is not run."""
-        for call in self.round.calls:
-            if call.item is not None:
-                call.item.close("incomplete")
+        """The response ends early: what has answered is told, what has not is not waited for."""
+        while self.hosted is not None:
+            assert self.hosted.item is not None
+            self.hosted.item.close("incomplete")
+            self.hosted = None
+            self._over()
+        self._end_message()
 
 
 def _text(value: Any, name: str) -> str | None:
     found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, str) else None
+
+
+def _opens(one: HostedCall | tuple[str, Json]) -> bool:
+    """Whether *one* of what waits announces an item."""
+    return one.begun is not None if isinstance(one, HostedCall) else one[0] == ADDED

@@ -17,11 +17,13 @@ from .source import Json
 @dataclass(slots=True, eq=False)
 class HostedCall:
     """One call of a hosted tool. *answer* is what the model is told instead of a result, where it is known already;
-    *item* is None for a call that the client does not see."""
+    *begun* is None for a call that the client does not see, *item* until it is its turn to be seen."""
 
     call_id: str
     name: str
     shown: Shown | None = None
+    id: str | None = None
+    """That of its item."""
     item: Item | None = None
     answer: str | None = None
     pieces: list[str] = field(default_factory=list)
@@ -31,6 +33,10 @@ class HostedCall:
     approved: str | None = None
     """The request that the client has approved."""
     begun: Begun | None = None
+    runs: bool = False
+    """Whether its arguments are whole, and the host's function is called."""
+    partials: list[str] = field(default_factory=list)
+    """Images that were not finished, those empty that the client has."""
     told: Told | None = None
 
     @property

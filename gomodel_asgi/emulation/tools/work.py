@@ -89,6 +89,7 @@ class Work:
         """The client has left: the response ends with what was finished, if a tool has run."""
         if not self.ran or self.emitter.terminal is not None:
             return False
+        self.rewriter.cut_off()
         usage = self.rewriter.usage
         self.emitter.usage(usage, usage)
         self.emitter.cancel()
