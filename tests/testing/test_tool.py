@@ -198,7 +198,7 @@ def test_a_server_that_cannot_be_listed_raises_what_a_client_would_get(monkeypat
         def open(self, visit: Any) -> Any:
             raise RuntimeError("sk-canary")
 
-    monkeypatch.setattr(toolbox, "source_of", lambda *_: Broken())
+    monkeypatch.setattr(toolbox, "FunctionSource", lambda *_: Broken())
     gateway = gateway_with(tools.mcp({"crm": [lookup]}))
     with pytest.raises(ToolsUnlisted, match="Error retrieving tool list from MCP server: 'crm'"):
         run_tool(gateway, "crm.lookup", {"order": "7"})

@@ -108,6 +108,7 @@ class Outlet:
         if before_end is not None and (self.reader.terminal is not None or self.cancelled()):
             with anyio.move_on_after(FAREWELL, shield=True):
                 await before_end()
+        self.cancelled = _nothing_left  # which knows the whole response, and that knows us
         self._told_over()
 
     async def _stopped(self) -> None:
@@ -123,3 +124,7 @@ class Outlet:
         over, self.on_over = self.on_over, None
         if over is not None:
             over()
+
+
+def _nothing_left() -> bool:
+    return False

@@ -70,9 +70,11 @@ class Sessions:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if all(held.opened is None for held in self.held.values()):
+        opened = [held for held in self.held.values() if held.opened is not None]
+        self.held = {}  # visits know the response, and the response knows us
+        if not opened:
             return
         with anyio.CancelScope(shield=True):  # each bounds itself
             async with anyio.create_task_group() as group:
-                for held in self.held.values():
+                for held in opened:
                     group.start_soon(held.close)

@@ -217,7 +217,8 @@ async def test_a_fast_call_that_has_answered_is_kept_where_a_slow_one_ends_the_r
     assert_in_turn(events)
     response = events[-1]["response"]
     assert events[-1]["type"] == "response.failed" and kinds(response) == ["web_search_call", "mcp_call"]
-    assert [item["status"] for item in response["output"] if item["type"] in HOSTED] == ["incomplete", "completed"]
+    statuses = [item["status"] for item in response["output"] if item["type"] in HOSTED]
+    assert statuses in (["failed", "completed"], ["incomplete", "completed"])  # its own time is up at the same moment
     assert "Order 7" in json.dumps(response)
 
 
