@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ..deadline import clock
 from ..dialects.base import Outgoing
@@ -261,6 +261,13 @@ class ToldStream(Stream):
             over()
 
 
+@runtime_checkable
+class Telling(Protocol):
+    """A stream that calls *on_over*, if set, once when nothing more will come."""
+
+    on_over: Callable[[], None] | None
+
+
 async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
     """The reply that *asked* gives to the host's own code; its trail ends with it."""
     try:
@@ -273,7 +280,7 @@ async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
         trace.end(None, "cancelled")
         raise
     stream = reply.stream
-    if isinstance(stream, ToldStream):
+    if isinstance(stream, Telling):
         stream.on_over = lambda: _over(trace, reply)
     else:
         trace.sent(reply.body or b"")

@@ -218,22 +218,28 @@ class Loop:
         work = self.work
         trace = None if work.job.trace is None else RoundTrace(work.job.trace, first=self.first is None)
         job, target = self._asking(number, trace), self._target(number, last=last, left=left)
-        reply = await Exchange(job, target).run()
+        try:
+            return await self._answer(await Exchange(job, target).run(), last=last, listed=listed)
+        finally:
+            if trace is not None:
+                trace.round_over()
+
+    async def _answer(self, reply: Reply, *, last: bool, listed: bool) -> Round:
+        """What *reply* has come to, once it has ended."""
+        work = self.work
         try:
             is_first = self.first is None
             plan = self._answered(reply)
             work.rewriter.begin(plan, last=last, alone=work.body.get("parallel_tool_calls") is False)
             if is_first and not listed:
                 await tell_lists(work)
-            if job.stream:
+            if reply.stream is not None:
                 await self._read(reply)
             else:
                 work.rewriter.whole(await parsed(reply.body or b"null"))
         finally:
             with anyio.CancelScope(shield=True):
                 await reply.aclose()
-            if trace is not None:
-                trace.flush_warnings()
         if work.rewriter.round.status is None and work.rewriter.round.failure is None:
             raise UpstreamProtocolError("The upstream's stream ended without a response.")
         return work.rewriter.round
