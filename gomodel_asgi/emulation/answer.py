@@ -77,7 +77,7 @@ class GatewayState:
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked)
-        self.tools = _host_tools([*tools], files, self.records, self.tasks)
+        self.tools = _host_tools([*tools], files, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
 
@@ -293,10 +293,10 @@ class GatewayState:
         await self.records.store.aclose()
 
 
-def _host_tools(tools: list[Tool], files: FileSource | None, records: Records, tasks: Tasks) -> HostTools | None:
+def _host_tools(tools: list[Tool], files: FileSource | None, recorder: Recorder) -> HostTools | None:
     if not tools and files is None:
         return None
     from .tools.host import HostTools
     from .tools.toolbox import Toolbox
 
-    return HostTools(Toolbox(tools, files), records, tasks)
+    return HostTools(Toolbox(tools, files), recorder)

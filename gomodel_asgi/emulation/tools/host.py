@@ -15,10 +15,9 @@ from ...errors import GatewayError, InvalidRequest, PolicyFailed
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Continuation
-from ...history.records import Records
+from ...history.recorder import Recorder
 from ...history.turns import Line
 from ...routing.request import Target
-from ...tasks import Tasks
 from ...threads import call as called
 from ...tools import FileReference, ToolError
 from ...upstream.chain import Exchange
@@ -26,6 +25,7 @@ from .approvals import Approval, unknown
 from .files import NAMING, Found, read_files, references_in, with_files
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
+from .outlet import FAREWELL
 from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
@@ -50,12 +50,12 @@ UNTOLD = b"false"
 class HostTools:
     """Answers requests that declare tools which the host runs, or continue what such tools have said."""
 
-    def __init__(self, toolbox: Toolbox, records: Records, tasks: Tasks) -> None:
+    def __init__(self, toolbox: Toolbox, recorder: Recorder) -> None:
         self.toolbox = toolbox
-        self.records = records
-        self.tasks = tasks
-        self.memory = Memory(records)
-        self.secret = records.store.secret or os.urandom(32)
+        self.recorder = recorder
+        self.records = recorder.records
+        self.memory = Memory(self.records)
+        self.secret = self.records.store.secret or os.urandom(32)
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as the model asks for.
@@ -80,7 +80,23 @@ class HostTools:
             return await Exchange(continuing(job, known, own, before, rebuilt, files), target).run()
         work = Work(self.toolbox, job, target, chain, labels, known, own, before, files)
         again = partial(_again, work)
-        return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
+        loop = Loop(work, self.secret, partial(self._consume, tenant), again)
+        if job.stream:
+            return await loop.streamed(self.recorder.tasks)
+        try:
+            return await loop.whole()
+        except BaseException:
+            if work.cancel():
+                await self._keep(job, loop.reply())
+            raise
+
+    async def _keep(self, job: Job, reply: Reply) -> None:
+        """Keep a response whose client has left, as far as it had come."""
+        with anyio.move_on_after(FAREWELL, shield=True):
+            if self.records.keeps:
+                await self.recorder.learn(job, reply)
+                if reply.before_end is not None:
+                    await reply.before_end()
 
     def counted(self, job: Job, target: Target) -> Target:
         """*target* as its tokens are counted: with the functions that stand for tools which run here. What MCP servers

@@ -73,27 +73,35 @@ class Loop:
 
     # From outside...
 
-    async def reply(self, tasks: Tasks) -> Reply:
-        """The response, or its stream once the first round has begun to answer.
+    async def whole(self) -> Reply:
+        """The response, once it has ended.
+
+        :raises GatewayError: it failed before anything could be told of it.
+        """
+        await self._worked()
+        self._check()
+        return self.reply()
+
+    async def streamed(self, tasks: Tasks) -> Reply:
+        """Its stream, once the first round has begun to answer.
 
         :raises GatewayError: it failed before anything could be told of it.
         """
         outlet = self.work.outlet
-        if outlet is None:
-            await self._worked()
-        else:
-            outlet.task = tasks.spawn(self._worked)
-            try:
-                await self.work.begun.wait()
-            except BaseException:
-                await outlet.aclose()
-                raise
+        assert outlet is not None
+        outlet.task = tasks.spawn(self._worked)
+        try:
+            await self.work.begun.wait()
+            self._check()
+        except BaseException:
+            await outlet.aclose()
+            raise
+        return self.reply()
+
+    def _check(self) -> None:
         failure = self.fault or self.error
         if failure is not None and not self._is_told:
-            if outlet is not None:
-                await outlet.aclose()
             raise failure
-        return self._reply()
 
     @property
     def _is_told(self) -> bool:
@@ -131,7 +139,8 @@ class Loop:
         self.work.emitter.fail(error)
         await self.work.flush(last=True)
 
-    def _reply(self) -> Reply:
+    def reply(self) -> Reply:
+        """What there is of it."""
         work, first = self.work, self.first
         provider = provider_of(work.target, work.job).name
         model = work.target.model or work.job.request.model
