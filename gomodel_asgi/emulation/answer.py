@@ -80,6 +80,7 @@ class GatewayState:
         self.tools = _host_tools([*tools], files, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
+        self.compactor.told_by_tools = None if self.tools is None else self.tools.told_again
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from starlette.types import Scope
 
-from gomodel_asgi import Gateway, Provider
+from gomodel_asgi import Gateway, Provider, tools
 from gomodel_asgi.stores import RedisStore
 
 
@@ -18,6 +18,11 @@ def tenant(scope: Scope) -> str | None:
     """Tests name their tenant in a header."""
     found = dict(scope["headers"]).get(b"x-tenant")
     return None if found is None else found.decode()
+
+
+def search(call: tools.Call) -> str:
+    """The search of a worker that has tools."""
+    return f"Found {call.arguments['query']}."
 
 
 def make_app() -> Gateway:
@@ -30,6 +35,7 @@ def make_app() -> Gateway:
         ],
         store=RedisStore(env["WORKER_REDIS"], namespace=env["WORKER_NAMESPACE"]),
         tenant=tenant,
+        tools=[tools.web_search(search)] if env.get("WORKER_TOOLS") else [],
     )
     gateway.background.leases.lasts = 1.0
     return gateway

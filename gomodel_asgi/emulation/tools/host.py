@@ -32,6 +32,7 @@ from .request import (
     are_ours,
     candidates_of,
     labels_of,
+    lists_known,
     own_items,
     places_of,
     plan_of,
@@ -98,15 +99,28 @@ class HostTools:
                 if reply.before_end is not None:
                     await reply.before_end()
 
+    async def told_again(self, job: Job) -> Job:
+        """*job* with what hosted tools told the model in place of their items.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        own, before = own_items(job), said_before(job)
+        mentioned = [*before, *own, *referred_to(job)]
+        if not are_ours(mentioned):
+            return job
+        known = await self.memory.of(job.request.tenant, mentioned)
+        return continuing(job, known, own, before, frozenset(self.toolbox.hosts), {})
+
     def counted(self, job: Job, target: Target) -> Target:
-        """*target* as its tokens are counted: with the functions that stand for tools which run here. What MCP servers
-        have is not asked for that.
+        """*target* as its tokens are counted: with the functions that stand for tools which run here. Those of MCP
+        servers are among them as far as nobody has to be asked for them: the host's own functions.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
         chain = candidates_of(job, target, self.toolbox)
-        plans = [plan_of(one, {}, self.toolbox, keeps=False) for one in chain]
+        lists = lists_known(chain, self.toolbox)
+        plans = [plan_of(one, lists, self.toolbox, keeps=False) for one in chain]
         made = [
             structs.replace(
                 one.target,

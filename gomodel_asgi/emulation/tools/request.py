@@ -13,6 +13,7 @@ from ...history.continuation import Continuation
 from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
+from .functions import FunctionSource
 from .memory import OURS
 from .plan import Plan, Upstream, brought_by, has_functions, is_live, plan, runs_here
 from .source import Json, Listed
@@ -116,6 +117,18 @@ def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, De
         for declared in one.declared:
             if declared.family == "mcp" and declared.label in toolbox.servers:
                 found.setdefault(declared.label, declared)
+    return found
+
+
+def lists_known(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Sequence[Listed]]:
+    """What servers have that are lists of the host's own functions, by label, as far as it may be shown."""
+    found: dict[str, Sequence[Listed]] = {}
+    for label, declared in labels_of(candidates, toolbox).items():
+        source, server = toolbox.sources[label], toolbox.servers[label]
+        if isinstance(source, FunctionSource):
+            listed = [one.listed for one in source.plain.values()]
+            shown = [one for one in listed if server.allowed is None or one.name in server.allowed]
+            found[label] = [one for one in shown if declared.allowed.admits(one)]
     return found
 
 

@@ -352,6 +352,30 @@ async def test_the_tokens_of_a_request_with_hosted_tools_can_be_counted(hosting:
     assert counts[0] < counts[1]
 
 
+async def test_functions_of_the_hosts_own_server_are_counted_too(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    counts = []
+    for allowed in ([], ["lookup"]):
+        body = encoded({"model": "m", "input": "Hi", "tools": [{**CRM, "allowed_tools": allowed}]})
+        caller = await Caller(scope_of("/v1/responses/input_tokens"), [body]).run(house.gateway)
+        counts.append(caller.json()["input_tokens"])
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("echoed", [False, True])
+async def test_a_summary_is_made_of_what_the_model_was_told(hosting: Hosting, dialect: str, echoed: bool) -> None:
+    house = hosting(*ALL, dialect=dialect)
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    first = await house.ask({"input": "Weather?", "tools": [WEB]})
+    if dialect == "responses":
+        house.fake.fail_next(Status(404))
+    house.fake.script(Answer(text="A summary."))
+    said = {"input": first["output"]} if echoed else {"previous_response_id": first["id"]}
+    body = encoded({"model": MODELS[dialect], **said})
+    caller = await Caller(scope_of("/v1/responses/compact"), [body]).run(house.gateway)
+    assert caller.status == 200 and "Found for rome" in house.outputs()[0]
+
+
 async def test_a_tenants_one_place_is_enough_for_all_rounds(hosting: Hosting) -> None:
     house = hosting(*ALL, limits=Limits(tenant_concurrency=1))
     for more in ({}, {"stream": True}, {"background": True}):
