@@ -67,5 +67,5 @@ def test_work_of_a_worker_that_was_killed_in_its_second_round_is_found_failed_by
         while (found := second.responses.retrieve(id)).status == "in_progress":
             assert time.monotonic() < deadline
         assert found.status == "failed" and found.error is not None
-        assert "worker" in found.error.message
+        assert found.error.message.startswith("The worker of this response is gone")
         assert second.responses.retrieve(id).status == "failed" and len(chat.requests) == 2
