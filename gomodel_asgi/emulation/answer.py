@@ -79,9 +79,10 @@ class GatewayState:
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
-        self.tools = _host_tools([*tools], transport, self.records, self.tasks)
+        self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
+        self.compactor.told_by_tools = None if self.tools is None else self.tools.told_again
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""
@@ -299,10 +300,10 @@ class GatewayState:
         await self.records.store.aclose()
 
 
-def _host_tools(tools: list[Tool], transport: Transport, records: Records, tasks: Tasks) -> HostTools | None:
+def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> HostTools | None:
     if not tools:
         return None
     from .tools.host import HostTools
     from .tools.toolbox import Toolbox
 
-    return HostTools(Toolbox(tools, transport), records, tasks)
+    return HostTools(Toolbox(tools, transport), recorder)

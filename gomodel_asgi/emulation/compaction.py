@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ class Compactor:
     def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records
         self.quotas = quotas
+        self.told_by_tools: Callable[[Job], Awaitable[Job]] | None = None
+        """Gives a request with what the host's tools told the model in place of their items."""
         self._secret = secret_of(records.store) if records.keeps else os.urandom(32)
         self._cipher: type[AESGCM] | None = None
         self._has_looked = False
@@ -128,7 +131,10 @@ class Compactor:
         return text, usage
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:
-        reply = await Exchange(summing_up(job, items), target).run()
+        asking = summing_up(job, items)
+        if self.told_by_tools is not None:
+            asking = await self.told_by_tools(asking)
+        reply = await Exchange(asking, target).run()
         response = await reply.json()
         text = text_of(response)
         if not text:

@@ -120,7 +120,8 @@ class AttemptEnded(Record, frozen=True, kw_only=True):
     """An attempt has begun to answer (*error* None), or has failed, *seconds* after it started.
 
     *error* is the error's code, *detail* what only an operator may see. *usage* is what a failed attempt reported all
-    the same; where no other attempt followed it stands in the `Completed` record too.
+    the same; where no other attempt followed it stands in the `Completed` record too. An attempt that has answered has
+    it only where the host's tools make several rounds of an exchange: each round's is in the sum of `Completed`.
     """
 
     number: int

@@ -33,6 +33,7 @@ from .records import (
 BILLED = frozenset({"create", "compact"})
 """Operations whose usage is new: a response that is only looked at has been paid for."""
 
+COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
 DETAIL = 2048
 Reason = Literal["gone", "stalled", "cancelled"]
 
@@ -56,6 +57,8 @@ class Trace:
         self.body: bytes | None = None
         self.warnings: list[str] = []
         self.error: GatewayError | None = None
+        self.failed_round: Usage | None = None
+        """What the round has cost with which an exchange of several has failed."""
         self.over = False
 
     def know(self, **facts: Any) -> None:
@@ -162,7 +165,7 @@ class Trace:
             "response_id": answer.response_id,
             "conversation": answer.conversation,
             "service_tier": answer.service_tier,
-            "usage": self._usage(answer) if billed else None,
+            "usage": _sum(self._usage(answer), self.failed_round) if billed else None,
             "raw_usage": answer.raw if billed else None,
             "first_event": self.first,
             "seconds": clock() - self.started,
@@ -199,13 +202,18 @@ class Trace:
 
 class RoundTrace(Trace):
     """The trail of one round of an exchange that takes several: its attempts and warnings are told as the exchange's
-    own, its answer and its bytes are not. *first* says that it is the exchange's first."""
+    own, its answer and its bytes are not. *first* says that it is the exchange's first. An attempt that has answered is
+    told of when the round is over, with what it has cost."""
 
     def __init__(self, exchange: Trace, *, first: bool) -> None:
         super().__init__(exchange.observers)
         self.context = exchange.context
         self.exchange = exchange
         self.is_first = first
+        self.answered: tuple[Step, int] | None = None
+        """The attempt that has answered, and its status."""
+        self.cost: Usage | None = None
+        """What the last attempt to fail has cost."""
 
     def know(self, **facts: Any) -> None:
         self.exchange.know(**facts)
@@ -233,6 +241,16 @@ class RoundTrace(Trace):
     def end(self, status: int | None, reason: Reason | None = None) -> None:
         """The exchange goes on."""
 
+    def round_over(self) -> None:
+        """Nothing more of this round will come."""
+        self.flush_warnings()
+        answered, self.answered = self.answered, None
+        if answered is None:
+            self.exchange.failed_round = self.cost
+            return
+        step, status = answered
+        step.notify(status=status, error=None, detail=None, usage=step.usage())
+
 
 class Step:
     """One attempt of a trace."""
@@ -249,21 +267,39 @@ class Step:
 
     def answered(self, status: int) -> None:
         """The upstream has begun to answer."""
-        self._end(status=status, error=None, detail=None)
+        self.seconds = clock() - self.started
+        if isinstance(self.read, RoundTrace):
+            self.read.answered = self, status
+        else:
+            self.notify(status=status, error=None, detail=None)
 
     def failed(self, error: BaseException) -> None:
         """It has not: *error* says why."""
+        self.seconds = clock() - self.started
         if not isinstance(error, GatewayError):
-            return self._end(status=None, error="cancelled", detail=None)
-        usage = self.read.answer().usage if self.trace.context.operation in BILLED else None
+            return self.notify(status=None, error="cancelled", detail=None)
+        usage = self.usage()
+        if isinstance(self.read, RoundTrace):
+            self.read.cost = usage
         self.read.flush_warnings()
         detail = redacted(error, self.secrets)
-        self._end(status=error.status, error=code_of(error), detail=detail, usage=usage)
+        self.notify(status=error.status, error=code_of(error), detail=detail, usage=usage)
 
-    def _end(self, **facts: Any) -> None:
-        self.seconds = clock() - self.started
+    def usage(self) -> Usage | None:
+        """What the attempt has cost, as far as its upstream has said by now."""
+        return self.read.answer().usage if self.trace.context.operation in BILLED else None
+
+    def notify(self, **facts: Any) -> None:
+        """Make the record of its end."""
         record = AttemptEnded(self.trace.context, number=self.number, seconds=self.seconds, **facts)
         self.trace.observers.notify(record)
+
+
+def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
+    if one is None or other is None:
+        return one or other
+    counts = {name: getattr(one, name) + getattr(other, name) for name in COUNTS}
+    return Usage(**counts, estimated=one.estimated or other.estimated)
 
 
 def code_of(error: GatewayError) -> str:

@@ -21,6 +21,7 @@ def tenant(scope: Scope) -> str | None:
 
 
 def search(call: tools.Call) -> str:
+    """The search of a worker."""
     return f"Found for {call.arguments['query']}."
 
 

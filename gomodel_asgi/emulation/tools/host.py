@@ -8,19 +8,20 @@ from copy import copy
 from functools import partial
 from typing import Any
 
+import anyio
 from msgspec import structs
 
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Continuation
-from ...history.records import Records
+from ...history.recorder import Recorder
 from ...history.turns import Line
 from ...routing.request import Target
-from ...tasks import Tasks
 from ...upstream.chain import Exchange
 from .approvals import Approval, unknown
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
+from .outlet import FAREWELL
 from .plan import runs_here
 from .replay import Replay, has_loose, readable
 from .request import (
@@ -28,6 +29,7 @@ from .request import (
     are_ours,
     candidates_of,
     labels_of,
+    lists_known,
     own_items,
     places_of,
     plan_of,
@@ -46,12 +48,12 @@ UNTOLD = b"false"
 class HostTools:
     """Answers requests that declare tools which the host runs, or continue what such tools have said."""
 
-    def __init__(self, toolbox: Toolbox, records: Records, tasks: Tasks) -> None:
+    def __init__(self, toolbox: Toolbox, recorder: Recorder) -> None:
         self.toolbox = toolbox
-        self.records = records
-        self.tasks = tasks
-        self.memory = Memory(records)
-        self.secret = records.store.secret or os.urandom(32)
+        self.recorder = recorder
+        self.records = recorder.records
+        self.memory = Memory(self.records)
+        self.secret = self.records.store.secret or os.urandom(32)
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as the model asks for.
@@ -72,17 +74,47 @@ class HostTools:
             return await Exchange(continuing(job, known, own, before), target).run()
         work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before)
         again = partial(_again, work)
-        return await Loop(work, self.secret, partial(self._consume, tenant), again).reply(self.tasks)
+        loop = Loop(work, self.secret, partial(self._consume, tenant), again)
+        if job.stream:
+            return await loop.streamed(self.recorder.tasks)
+        try:
+            return await loop.whole()
+        except BaseException:
+            if work.cancel():
+                await self._keep(job, loop)
+            raise
+
+    async def _keep(self, job: Job, loop: Loop) -> None:
+        """Keep a response whose client has left, as far as it had come."""
+        with anyio.move_on_after(FAREWELL, shield=True):
+            if self.records.keeps:
+                reply = await loop.reply()
+                await self.recorder.learn(job, reply)
+                if reply.before_end is not None:
+                    await reply.before_end()
+
+    async def told_again(self, job: Job) -> Job:
+        """*job* with what hosted tools told the model in place of their items.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        own, before = own_items(job), said_before(job)
+        mentioned = [*before, *own, *referred_to(job)]
+        if not are_ours(mentioned):
+            return job
+        known = await self.memory.of(job.request.tenant, mentioned)
+        return continuing(job, known, own, before)
 
     def counted(self, job: Job, target: Target) -> Target:
-        """*target* as its tokens are counted: with the functions that stand for tools which run here. What MCP servers
-        have is not asked for that.
+        """*target* as its tokens are counted: with the functions that stand for tools which run here. Those of MCP
+        servers are among them as far as nobody has to be asked for them: the host's own functions.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
         chain = candidates_of(job, target, self.toolbox)
-        plans = [plan_of(one, {}, self.toolbox, keeps=False) for one in chain]
+        lists = lists_known(chain, self.toolbox)
+        plans = [plan_of(one, lists, self.toolbox, keeps=False) for one in chain]
         made = [
             structs.replace(
                 one.target,

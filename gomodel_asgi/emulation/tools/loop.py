@@ -77,34 +77,35 @@ class Loop:
 
     # From outside...
 
-    async def reply(self, tasks: Tasks) -> Reply:
-        """The response, or its stream once the first round has begun to answer.
+    async def whole(self) -> Reply:
+        """The response, once it has ended.
+
+        :raises GatewayError: it failed before anything could be told of it.
+        """
+        await self._worked()
+        self._check()
+        return await self.reply()
+
+    async def streamed(self, tasks: Tasks) -> Reply:
+        """Its stream, once the first round has begun to answer.
 
         :raises GatewayError: it failed before anything could be told of it.
         """
         outlet = self.work.outlet
-        if outlet is None:
-            await self._worked()
-        else:
-            outlet.task = tasks.spawn(self._worked)
-            try:
-                await self.work.begun.wait()
-            except BaseException:
-                await outlet.aclose()
-                raise
+        assert outlet is not None
+        outlet.task = tasks.spawn(self._worked)
+        try:
+            await self.work.begun.wait()
+            self._check()
+            return await self.reply()
+        except BaseException:
+            await outlet.aclose()
+            raise
+
+    def _check(self) -> None:
         failure = self.fault or self.error
         if failure is not None and not self._is_told:
-            if outlet is not None:
-                await outlet.aclose()
             raise failure
-        try:
-            # A stream may begin before an upstream has answered; whose the response is, is known all the same.
-            candidate = self.answerer or await resolve(self.work.target, self.work.job)
-        except BaseException:
-            if outlet is not None:
-                await outlet.aclose()
-            raise
-        return self._reply(candidate)
 
     @property
     def _is_told(self) -> bool:
@@ -142,7 +143,9 @@ class Loop:
         self.work.emitter.fail(error)
         await self.work.flush(last=True)
 
-    def _reply(self, candidate: ResolvedTarget) -> Reply:
+    async def reply(self) -> Reply:
+        """Returns what there is of it. Whose it is, is known also where no upstream has answered yet."""
+        candidate = self.answerer or await resolve(self.work.target, self.work.job)
         work, first = self.work, self.first
         provider = provider_of(work.target, work.job).name
         model = work.target.model or work.job.request.model
@@ -229,22 +232,28 @@ class Loop:
         work = self.work
         trace = None if work.job.trace is None else RoundTrace(work.job.trace, first=self.first is None)
         job, target = self._asking(number, trace), self._target(number, last=last, left=left)
-        reply = await Exchange(job, target).run()
+        try:
+            return await self._answer(await Exchange(job, target).run(), last=last, listed=listed)
+        finally:
+            if trace is not None:
+                trace.round_over()
+
+    async def _answer(self, reply: Reply, *, last: bool, listed: bool) -> Round:
+        """What *reply* has come to, once it has ended."""
+        work = self.work
         try:
             is_first = self.first is None
             plan = self._answered(reply)
             work.rewriter.begin(plan, last=last, alone=work.body.get("parallel_tool_calls") is False)
             if is_first and not listed:
                 await tell_lists(work, plan.upstream)
-            if job.stream:
+            if reply.stream is not None:
                 await self._read(reply)
             else:
                 work.rewriter.whole(await parsed(reply.body or b"null"))
         finally:
             with anyio.CancelScope(shield=True):
                 await reply.aclose()
-            if trace is not None:
-                trace.flush_warnings()
         if work.rewriter.round.status is None and work.rewriter.round.failure is None:
             raise UpstreamProtocolError("The upstream's stream ended without a response.")
         return work.rewriter.round

@@ -179,7 +179,7 @@ def plan(
     choice = _choice(body.get("tool_choice"), shown, declared)
     families = {one.family for one in running}
     include = [value for value in _strings(body.get("include")) if family_of_include(value) not in families]
-    if upstream.native and SEALED not in include and (body.get("reasoning") or REASONERS.match(upstream.model)):
+    if upstream.native and SEALED not in include and _reasons(body.get("reasoning"), upstream.model):
         include.append(SEALED)
     return Plan(
         upstream,
@@ -192,6 +192,12 @@ def plan(
         tuple(include),
         limits=upstream.native and any(one.path not in gone for one in declared),
     )
+
+
+def _reasons(asked: Any, model: str) -> bool:
+    """Whether *model* is known to reason, or is *asked* to."""
+    wanted = isinstance(asked, Mapping) and any(value is not None for value in asked.values())
+    return wanted or REASONERS.match(model) is not None
 
 
 def family_of_include(value: str) -> str:

@@ -15,6 +15,7 @@ from ...history.continuation import Continuation
 from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
+from .functions import FunctionSource
 from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
 from .remote import read_place
 from .source import Json, Listed
@@ -123,6 +124,18 @@ def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, De
                 found[declared.label] = declared
                 if declared.label not in toolbox.servers:
                     read_place(*(declared.value.get(name) for name in ("server_url", "authorization", "headers")))
+    return found
+
+
+def lists_known(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Sequence[Listed]]:
+    """What servers have that are lists of the host's own functions, by label, as far as it may be shown."""
+    found: dict[str, Sequence[Listed]] = {}
+    for label, declared in labels_of(candidates, toolbox).items():
+        source, server = toolbox.sources.get(label), toolbox.servers.get(label)
+        if isinstance(source, FunctionSource) and server is not None:
+            listed = [one.listed for one in source.plain.values()]
+            shown = [one for one in listed if server.allowed is None or one.name in server.allowed]
+            found[label] = [one for one in shown if declared.allowed.admits(one)]
     return found
 
 

@@ -70,7 +70,7 @@ class Work:
         self.ledger = Ledger(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
         self.rewriter = Rewriter(self.emitter, self.ledger, Containers(last_container([*before, *own])))
         self.reader = TranslatedReader(self.rewriter, self.emitter, job.setup.limits, self.secrets)
-        self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace, self._cancel) if job.stream else None
+        self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace, self.cancel) if job.stream else None
         self.begun = anyio.Event()
         """Set once there is something to be read of the stream."""
 
@@ -85,8 +85,8 @@ class Work:
                 self.begun.set()
             await self.outlet.give(events, last=last)
 
-    def _cancel(self) -> bool:
-        """The client has left: the response ends with what was finished, if a tool has run."""
+    def cancel(self) -> bool:
+        """The client has left: the response ends with what was finished, if a tool has run; whether it has."""
         if not self.ran or self.emitter.terminal is not None:
             return False
         self.rewriter.cut_off()

@@ -16,7 +16,22 @@ from tests.support.driving import Caller, ask, encoded, scope_of
 from tests.support.lab import ONCE, until
 from tests.support.websocket_client import connected
 
-from .hosting import CLIENTS, CODE, CRM, WEB, Hosting, Json, call, calls, item_of, kinds, lookup, search, text_of
+from .hosting import (
+    CLIENTS,
+    CODE,
+    CRM,
+    MODELS,
+    WEB,
+    Hosting,
+    Json,
+    call,
+    calls,
+    item_of,
+    kinds,
+    lookup,
+    search,
+    text_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -266,30 +281,35 @@ async def test_a_partial_answer_is_no_answer_to_another_tenant(hosting: Hosting)
     assert text_of(response) == "Sunny."
 
 
-async def test_what_was_finished_when_the_client_left_is_kept(hosting: Hosting) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_finished_when_the_client_left_is_kept(hosting: Hosting, dialect: str, stream: bool) -> None:
     entered = anyio.Event()
+    ids: list[str] = []
     runs = 0
 
     async def second_hangs(call: tools.Call) -> str:
         nonlocal runs
         runs += 1
+        ids.append(call.response_id)
         if runs == 2:
             entered.set()
             await anyio.sleep_forever()
         return "Found it."
 
-    house = hosting(tools.web_search(second_hangs))
-    house.fake.script([calls(call("web_search", query=str(at))) for at in range(2)])
-    caller = Caller(scope_of(), [encoded({"model": "m", "input": "Hi", "tools": [WEB], "stream": True})])
+    house = hosting(tools.web_search(second_hangs), dialect=dialect)
+    house.fake.script([calls(call("web_search", query=str(at))) for at in range(2)], Answer(text="Again."))
+    body = {"model": MODELS[dialect], "input": "Hi", "tools": [WEB], "stream": stream}
+    caller = Caller(scope_of(), [encoded(body)])
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, house.gateway)
             await entered.wait()
             caller.leave()
-    id = caller.events()[0]["response"]["id"]
-    found = await get(house, f"/v1/responses/{id}")
-    assert found["status"] == "cancelled"
-    assert [item["status"] for item in found["output"]] == ["completed", "incomplete"]
+    found = await get(house, f"/v1/responses/{ids[0]}")
+    assert found["status"] == "cancelled" and found["usage"]["output_tokens"] > 0
+    await house.ask({"input": "And?", "previous_response_id": ids[0], "tools": [WEB]})
+    assert house.outputs()[0] == "Found it."
+    assert [item["status"] for item in found["output"] if item["type"] != "reasoning"] == ["completed", "incomplete"]
 
 
 async def test_a_failed_response_is_kept_with_the_work_so_far(hosting: Hosting) -> None:
@@ -330,6 +350,30 @@ async def test_the_tokens_of_a_request_with_hosted_tools_can_be_counted(hosting:
         caller = await Caller(scope_of("/v1/responses/input_tokens"), [body]).run(house.gateway)
         counts.append(caller.json()["input_tokens"])
     assert counts[0] < counts[1]
+
+
+async def test_functions_of_the_hosts_own_server_are_counted_too(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    counts = []
+    for allowed in ([], ["lookup"]):
+        body = encoded({"model": "m", "input": "Hi", "tools": [{**CRM, "allowed_tools": allowed}]})
+        caller = await Caller(scope_of("/v1/responses/input_tokens"), [body]).run(house.gateway)
+        counts.append(caller.json()["input_tokens"])
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize("echoed", [False, True])
+async def test_a_summary_is_made_of_what_the_model_was_told(hosting: Hosting, dialect: str, echoed: bool) -> None:
+    house = hosting(*ALL, dialect=dialect)
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    first = await house.ask({"input": "Weather?", "tools": [WEB]})
+    if dialect == "responses":
+        house.fake.fail_next(Status(404))
+    house.fake.script(Answer(text="A summary."))
+    said = {"input": first["output"]} if echoed else {"previous_response_id": first["id"]}
+    body = encoded({"model": MODELS[dialect], **said})
+    caller = await Caller(scope_of("/v1/responses/compact"), [body]).run(house.gateway)
+    assert caller.status == 200 and "Found for rome" in house.outputs()[0]
 
 
 async def test_a_tenants_one_place_is_enough_for_all_rounds(hosting: Hosting) -> None:

@@ -602,6 +602,7 @@ async def test_an_item_that_is_in_the_history_already_is_told_once(hosting: Host
     [
         ({}, False),
         ({"reasoning": {"effort": "low"}}, True),
+        ({"model": "gpt-4.1", "reasoning": {"effort": None, "summary": None}}, False),
         ({"model": "gpt-5.1"}, True),
         ({"model": "o4-mini"}, True),
         ({"model": "gpt-4.1"}, False),
