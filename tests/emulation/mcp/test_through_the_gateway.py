@@ -11,7 +11,7 @@ import anyio
 import openai
 import pytest
 
-from gomodel_asgi import MemoryStore, Provider, Timeouts, tools
+from gomodel_asgi import MemoryStore, Provider, Target, Timeouts, tools
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.testing import Answer, FakeProvider
 from tests.emulation.tools.hosting import (
@@ -345,6 +345,35 @@ async def test_a_redirect_to_a_metadata_address_is_refused(
     with pytest.raises(GatewayError) as refused:
         await house.ask({"input": "Hi", "tools": [{**SHOP, "server_url": f"https://{NAME}:{server.port}/mcp"}]})
     assert refused.value.status == 424 and "redirects to another place" in refused.value.message
+
+
+async def test_a_fallback_whose_server_cannot_be_listed_does_not_fail_who_asks_it_itself(house_of: Houses) -> None:
+    records: list[Any] = []
+    native, chat = house_of({}, dialect="responses"), house_of({})
+    target = Target(native.provider, fallbacks=[Target(chat.provider)])
+    house = house_of({}, remote=lambda url, call: False, policy=lambda request: target, observers=[records.append])
+    given = {**SHOP, "server_url": "https://x.example/mcp"}
+    for stream in (False, True):
+        body = {"input": "Hi", "tools": [given]}
+        response = (await house.events(body))[-1]["response"] if stream else await house.ask(body)
+        assert kinds(response) == ["message"]
+    assert [body["tools"] for body in native.sent] == [[given]] * 2 and chat.sent == []
+    assert any("left out" in getattr(record, "message", "") for record in records)
+
+
+async def test_calls_of_a_server_that_only_the_client_names_wait_for_its_approval(
+    house_of: Houses, names: Names, trusting: Any, start: Start
+) -> None:
+    server = start(by_hand())
+    house = house_of({}, remote=lambda url, call: True, transport=trusting)
+    given = {**ASKING, "server_url": f"https://{NAME}:{server.port}/mcp"}
+    house.fake.script(calls(call("t")))
+    first = await house.ask({"input": "Hi", "tools": [given]})
+    request = item_of(first, "mcp_approval_request")
+    house.fake.script(Answer(text="Done."))
+    answer = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+    second = await house.ask({"input": [answer], "previous_response_id": first["id"], "tools": [given]})
+    assert item_of(second, "mcp_call")["output"] == "done" and text_of(second) == "Done."
 
 
 # By the official clients...
