@@ -15,8 +15,12 @@ from .support.serving import Served, serve_with_uvicorn
 from .support.stage import Stage, staged
 
 FORMATTER = logging.Formatter()
-HEADS = {"websockets.server": "", "httpcore": "receive_response_headers.complete"}
-"""Which loggers, and how they begin, show heads as they come: those that test servers get, and those of replies,
+HEADS = {
+    "websockets.server": "",
+    "websockets.client": "> Authorization: Bearer sk-canary-client",
+    "httpcore": "receive_response_headers.complete",
+}
+"""Which loggers, and how they begin, show heads: what test servers get and test clients send, and those of replies,
 whatever an upstream quotes there. They are not ours to silence."""
 
 __all__ = ["make", "open_atomic", "open_store", "postgres_server", "redis_server", "store", "workers"]

@@ -12,8 +12,9 @@ import openai
 import pytest
 
 from gomodel_asgi import MemoryStore, Provider, Target, Timeouts, tools
+from gomodel_asgi.emulation.tools.remote import secrets_of, split
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.testing import Answer, FakeProvider
+from gomodel_asgi.testing import Answer, FakeProvider, Status
 from tests.emulation.tools.hosting import (
     DIALECTS,
     House,
@@ -27,7 +28,7 @@ from tests.emulation.tools.hosting import (
 )
 from tests.emulation.tools.test_doors import dump
 from tests.support.driving import Caller, encoded, scope_of
-from tests.support.lab import until
+from tests.support.lab import ONCE, until
 from tests.support.scripted_upstream import reply
 from tests.support.serving import Served
 from tests.support.stage import Stage
@@ -270,8 +271,15 @@ async def test_what_a_client_gives_for_a_server_that_it_names_goes_there_alone(
         said = (await given.read()).decode()
         assert "mcp_call" in said and '"done"' in said and "canary" not in said
     assert admitted == [(place, None)] * 2
+    assert all(f"{CANARY}-note".encode() in head.lower() for head in heads)
     assert all(CANARY.encode() in head.lower() for head in heads) and heads
     assert "canary" not in json.dumps(house.sent) + repr(records) and b"canary" not in dump(store)
+
+
+def test_all_headers_of_a_client_are_taken_out_of_what_its_server_says() -> None:
+    url = split("https://x.example/mcp", ("https",))
+    assert secrets_of(url, {"x-note": CANARY}, of_client=True) == (CANARY,)
+    assert secrets_of(url, {"x-note": CANARY}) == ()
 
 
 # Servers that only a client names...
@@ -351,7 +359,9 @@ async def test_a_fallback_whose_server_cannot_be_listed_does_not_fail_who_asks_i
     records: list[Any] = []
     native, chat = house_of({}, dialect="responses"), house_of({})
     target = Target(native.provider, fallbacks=[Target(chat.provider)])
-    house = house_of({}, remote=lambda url, call: False, policy=lambda request: target, observers=[records.append])
+    house = house_of(
+        {}, remote=lambda url, call: False, policy=lambda request: target, observers=[records.append], retries=ONCE
+    )
     given = {**SHOP, "server_url": "https://x.example/mcp"}
     for stream in (False, True):
         body = {"input": "Hi", "tools": [given]}
@@ -359,6 +369,23 @@ async def test_a_fallback_whose_server_cannot_be_listed_does_not_fail_who_asks_i
         assert kinds(response) == ["message"]
     assert [body["tools"] for body in native.sent] == [[given]] * 2 and chat.sent == []
     assert any("left out" in getattr(record, "message", "") for record in records)
+    native.fake.fail_next(Status(503))
+    with pytest.raises(GatewayError):
+        await house.ask({"input": "Hi", "tools": [given]})
+    assert chat.sent == []  # without the tools that the client counts on
+
+
+async def test_a_list_is_told_where_the_server_is_asked_from_here_alone(
+    house_of: Houses, names: Names, trusting: Any, start: Start
+) -> None:
+    server = start(by_hand())
+    native, chat = house_of({}, dialect="responses"), house_of({})
+    target = Target(native.provider, fallbacks=[Target(chat.provider)])
+    house = house_of({}, remote=lambda url, call: True, policy=lambda request: target, transport=trusting, retries=ONCE)
+    body = {"input": "Hi", "tools": [{**SHOP, "server_url": f"https://{NAME}:{server.port}/mcp"}]}
+    assert kinds(await house.ask(body)) == ["message"]
+    native.fake.fail_next(Status(503))
+    assert kinds(await house.ask(body)) == ["mcp_list_tools", "message"]
 
 
 async def test_calls_of_a_server_that_only_the_client_names_wait_for_its_approval(
