@@ -17,11 +17,11 @@ from .support.stage import Stage, staged
 FORMATTER = logging.Formatter()
 HEADS = {
     "websockets.server": "",
-    "websockets.client": "> Authorization: Bearer sk-canary-client",
+    "websockets.client": "> Authorization: ",
     "httpcore": "receive_response_headers.complete",
 }
 """Which loggers, and how they begin, show heads: what test servers get and test clients send, and those of replies,
-whatever an upstream quotes there. They are not ours to silence."""
+whatever an upstream quotes there. (Ours go out in lower case.)"""
 
 __all__ = ["make", "open_atomic", "open_store", "postgres_server", "redis_server", "store", "workers"]
 
