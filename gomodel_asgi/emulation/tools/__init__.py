@@ -23,7 +23,7 @@
     outlet.py        the stream of a response that takes several rounds
     source.py        what the loop asks of an MCP server: the seam for functions, in-process and remote servers
     functions.py     a list of plain functions as such a server
-    sessions.py      open servers, each in a task of its own
+    sessions.py      the open servers of one response
     remote.py        which servers need the mcp SDK, where they are, and what a client may say of its own
     mcp_client.py    sessions by the SDK, imported when the first is opened
     owner.py         such a session in a task of its own

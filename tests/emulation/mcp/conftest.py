@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trustme
 
-from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request
+from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request as resolving
 from tests.support.scripted_upstream import Upstream
 
 from .servers import NAME, PUBLIC, Names, Start
@@ -24,8 +24,8 @@ async def transport() -> AsyncIterator[DefaultTransport]:
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     made = Names()
-    monkeypatch.setattr(request, "getaddrinfo", made)
-    monkeypatch.setattr(request, "is_public", lambda address: address == PUBLIC)
+    monkeypatch.setattr(resolving, "getaddrinfo", made)
+    monkeypatch.setattr(resolving, "is_public", lambda address: address == PUBLIC)
     return made
 
 
@@ -59,3 +59,9 @@ def start(authority: trustme.CA) -> Iterator[Start]:
     yield begin
     for upstream in started:
         upstream.close()
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Sessions of the SDK run on both event loops."""
+    return str(request.param)

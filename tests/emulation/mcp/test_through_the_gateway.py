@@ -11,9 +11,10 @@ import anyio
 import openai
 import pytest
 
-from gomodel_asgi import MemoryStore, Provider, Timeouts, tools
+from gomodel_asgi import MemoryStore, Provider, Target, Timeouts, tools
+from gomodel_asgi.emulation.tools.remote import secrets_of, split
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.testing import Answer, FakeProvider
+from gomodel_asgi.testing import Answer, FakeProvider, Status
 from tests.emulation.tools.hosting import (
     DIALECTS,
     House,
@@ -27,7 +28,7 @@ from tests.emulation.tools.hosting import (
 )
 from tests.emulation.tools.test_doors import dump
 from tests.support.driving import Caller, encoded, scope_of
-from tests.support.lab import until
+from tests.support.lab import ONCE, until
 from tests.support.scripted_upstream import reply
 from tests.support.serving import Served
 from tests.support.stage import Stage
@@ -270,8 +271,15 @@ async def test_what_a_client_gives_for_a_server_that_it_names_goes_there_alone(
         said = (await given.read()).decode()
         assert "mcp_call" in said and '"done"' in said and "canary" not in said
     assert admitted == [(place, None)] * 2
+    assert all(f"{CANARY}-note".encode() in head.lower() for head in heads)
     assert all(CANARY.encode() in head.lower() for head in heads) and heads
     assert "canary" not in json.dumps(house.sent) + repr(records) and b"canary" not in dump(store)
+
+
+def test_all_headers_of_a_client_are_taken_out_of_what_its_server_says() -> None:
+    url = split("https://x.example/mcp", ("https",))
+    assert secrets_of(url, {"x-note": CANARY}, of_client=True) == (CANARY,)
+    assert secrets_of(url, {"x-note": CANARY}) == ()
 
 
 # Servers that only a client names...
@@ -345,6 +353,54 @@ async def test_a_redirect_to_a_metadata_address_is_refused(
     with pytest.raises(GatewayError) as refused:
         await house.ask({"input": "Hi", "tools": [{**SHOP, "server_url": f"https://{NAME}:{server.port}/mcp"}]})
     assert refused.value.status == 424 and "redirects to another place" in refused.value.message
+
+
+async def test_a_fallback_whose_server_cannot_be_listed_does_not_fail_who_asks_it_itself(house_of: Houses) -> None:
+    records: list[Any] = []
+    native, chat = house_of({}, dialect="responses"), house_of({})
+    target = Target(native.provider, fallbacks=[Target(chat.provider)])
+    house = house_of(
+        {}, remote=lambda url, call: False, policy=lambda request: target, observers=[records.append], retries=ONCE
+    )
+    given = {**SHOP, "server_url": "https://x.example/mcp"}
+    for stream in (False, True):
+        body = {"input": "Hi", "tools": [given]}
+        response = (await house.events(body))[-1]["response"] if stream else await house.ask(body)
+        assert kinds(response) == ["message"]
+    assert [body["tools"] for body in native.sent] == [[given]] * 2 and chat.sent == []
+    assert any("left out" in getattr(record, "message", "") for record in records)
+    native.fake.fail_next(Status(503))
+    with pytest.raises(GatewayError):
+        await house.ask({"input": "Hi", "tools": [given]})
+    assert chat.sent == []  # without the tools that the client counts on
+
+
+async def test_a_list_is_told_where_the_server_is_asked_from_here_alone(
+    house_of: Houses, names: Names, trusting: Any, start: Start
+) -> None:
+    server = start(by_hand())
+    native, chat = house_of({}, dialect="responses"), house_of({})
+    target = Target(native.provider, fallbacks=[Target(chat.provider)])
+    house = house_of({}, remote=lambda url, call: True, policy=lambda request: target, transport=trusting, retries=ONCE)
+    body = {"input": "Hi", "tools": [{**SHOP, "server_url": f"https://{NAME}:{server.port}/mcp"}]}
+    assert kinds(await house.ask(body)) == ["message"]
+    native.fake.fail_next(Status(503))
+    assert kinds(await house.ask(body)) == ["mcp_list_tools", "message"]
+
+
+async def test_calls_of_a_server_that_only_the_client_names_wait_for_its_approval(
+    house_of: Houses, names: Names, trusting: Any, start: Start
+) -> None:
+    server = start(by_hand())
+    house = house_of({}, remote=lambda url, call: True, transport=trusting)
+    given = {**ASKING, "server_url": f"https://{NAME}:{server.port}/mcp"}
+    house.fake.script(calls(call("t")))
+    first = await house.ask({"input": "Hi", "tools": [given]})
+    request = item_of(first, "mcp_approval_request")
+    house.fake.script(Answer(text="Done."))
+    answer = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+    second = await house.ask({"input": [answer], "previous_response_id": first["id"], "tools": [given]})
+    assert item_of(second, "mcp_call")["output"] == "done" and text_of(second) == "Done."
 
 
 # By the official clients...
