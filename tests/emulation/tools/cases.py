@@ -183,8 +183,8 @@ CASES: dict[str, Case] = {
     "mcp": Case(
         tools.mcp({"crm": [lookup]}),
         {
-            "type": "mcp", "server_label": "crm", "server_url": "https://me:pw@crm.example.com/mcp?key=canary#x",
-            "require_approval": "never", "headers": {"x-key": "canary"}, "authorization": "canary",
+            "type": "mcp", "server_label": "crm", "server_url": "https://me:pw@crm.example.com/mcp?key=hers#x",
+            "require_approval": "never", "headers": {"x-key": "hers"}, "authorization": "hers",
         },
         calls(call("lookup", order="7"), text="Let me look.", cached=1),
         Answer(text="It is on its way.", cached=2),

@@ -416,7 +416,7 @@ async def test_an_agent_is_asked_for_its_approval_by_default(
     expected = ["mcp_list_tools", "mcp_approval_request", "mcp_approval_response", *made, "message"]
     assert types_of(result) == expected
     said = outputs_in(house.dialect, house.sent[1])
-    assert said == ["Paid back 7 for None." if approve else "The user has refused this call. Too dear."]
+    assert said == ["Paid back 7 for None." if approve else "The user did not approve this call.\nReason:\nToo dear."]
 
 
 # What the SDK's own types say of an event...
