@@ -16,6 +16,7 @@ from .support.stage import Stage, staged
 
 FORMATTER = logging.Formatter()
 HEADS = {
+    "httpx": "HTTP Request: ",  # of the tests' own clients: the gateway has transports and no client
     "websockets.server": "",
     "websockets.client": "> Authorization: ",
     "httpcore": "receive_response_headers.complete",

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ...settings import KIB
+from ...wire.json_scan import tree
 from .source import Json
 
 MOST_NAME = 128
@@ -137,7 +138,7 @@ def _copied(schema: Json) -> Json:
         written = msgspec.json.encode(schema)
         if len(written) > MOST_SCHEMA:
             raise Unfit(f"its schema is larger than {MOST_SCHEMA // KIB} KiB")
-        copied: Json = msgspec.json.decode(written)
+        copied: Json = tree(written)
     except (TypeError, ValueError, RecursionError):
         raise Unfit("its schema is no JSON") from None
     return copied
