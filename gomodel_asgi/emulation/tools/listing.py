@@ -6,8 +6,6 @@ it should have been written, or not at all. Values in, values out.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,21 +15,16 @@ from msgspec import UNSET, UnsetType
 from ...settings import KIB
 from ...wire.json_scan import tree
 from .source import Json
+from .values import plain
 
 MOST_NAME = 128
 """Characters (the protocol's own bound, revision 2025-11-25)."""
-MOST_DESCRIPTION = 4 * KIB
-"""Characters: four times what OpenAI once allowed a function."""
 MOST_SCHEMA = 64 * KIB
 """Bytes of one tool's schema, as JSON."""
 MOST_NODES = 2000
 """Schemas within a schema."""
 DEEPEST = 32
 
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-"""Categories of characters that nobody sees: controls, joiners, marks of direction, tags, private use."""
-BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Letters and marks that nobody sees either; some carry whole hidden messages."""
 TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 ONE = frozenset(
     "additionalItems additionalProperties contains else if not propertyNames then unevaluatedItems"
@@ -50,17 +43,6 @@ class Unfit(Exception):
     """A tool that cannot be shown. The message says why, and quotes nothing of the server's."""
 
 
-def plain(text: str, most: int) -> str:
-    """*text* without what nobody sees, and cut to *most* characters."""
-    if not (text.isascii() and text.isprintable()):
-        text = "".join(char for char in BLANK.sub("", text) if char in "\n\t" or _is_seen(char))
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _is_seen(char: str) -> bool:
-    return unicodedata.category(char) not in HIDDEN
-
-
 def mended(tool: Any) -> Json:
     """A tool of `tools/list` as it may be shown: its name, description, schema and whether it only reads.
 
@@ -70,7 +52,7 @@ def mended(tool: Any) -> Json:
         raise Unfit("it is no object")
     shown: Json = {"name": _name(tool.get("name")), "inputSchema": _of_arguments(tool.get("inputSchema"))}
     description = tool.get("description")
-    if isinstance(description, str) and (said := plain(description, MOST_DESCRIPTION).strip()):
+    if isinstance(description, str) and (said := plain(description).strip()):
         shown["description"] = said
     annotations = tool.get("annotations")
     if isinstance(annotations, Mapping) and annotations.get("readOnlyHint") is True:
@@ -171,7 +153,7 @@ class Cleaner:
     def _member(self, name: str, value: Any, depth: int) -> Any:
         """The member *name*; UNSET where it is to be left out."""
         if name in WORDS:
-            return plain(value, MOST_DESCRIPTION) if isinstance(value, str) else UNSET
+            return plain(value) if isinstance(value, str) else UNSET
         if name in ONE:
             return self.schema(value, depth)
         if name in SEVERAL or (name == "items" and isinstance(value, list)):

@@ -23,10 +23,11 @@ from ...seams.transport import Transport
 from ...settings import KIB, MIB
 from ...tools import Call
 from ...version import __version__
-from .listing import Unfit, mended, plain
+from .listing import Unfit, mended
 from .owner import LATE, apart
 from .results import outcome_of
-from .source import Json, Listed, Outcome, Session, Unlisted, Visit, refused, unreachable
+from .source import MOST_TOOLS, Json, Listed, Outcome, Session, Unlisted, Visit, refused, unreachable
+from .values import plain
 
 try:
     import mcp_types
@@ -38,8 +39,6 @@ except ImportError as error:
     raise ImportError("MCP servers need mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'.") from error
 
 MOST_PAGES = 100
-MOST_TOOLS = 1000
-"""Of one server. A model can choose among some dozens."""
 MOST_LIST = 4 * MIB
 """Bytes of all names, descriptions and schemas of one server."""
 MOST_MESSAGE = 4 * KIB

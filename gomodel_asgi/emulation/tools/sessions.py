@@ -10,11 +10,10 @@ from typing import Self
 import anyio
 
 from ...deadline import clock
-from .source import Listed, Session, Source, Unlisted, Visit
+from .source import MOST_TOOLS, Listed, Session, Source, Unlisted, Visit
 
 LATE = "It did not answer in time."
 BROKEN = "It could not be asked."
-MOST_TOOLS = 1000
 
 
 class Held:

@@ -20,6 +20,9 @@ from ...tools import Approval, Call, Image
 
 Json = dict[str, Any]
 
+MOST_TOOLS = 1000
+"""Of one server. A model can choose among some dozens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...settings import KIB
 from ...tools import File, Image
 from ...wire.json_scan import tree
 from .source import Json
 
-MOST_DESCRIBED = 4096
-"""Characters of what a server says about itself or a tool."""
+MOST_DESCRIBED = 4 * KIB
+"""Characters of what a server says about itself or a tool: four times what OpenAI once allowed a function."""
+HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+"""Categories of characters that nobody sees: controls, joiners, marks of direction, tags, private use, unassigned."""
+BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Letters and marks that nobody sees either; some carry whole hidden messages."""
 
 
-def plain(text: str) -> str:
-    """*text* of a server's that a model is to read: not too long, without control and invisible characters."""
-    kept = (char for char in text[:MOST_DESCRIBED] if char in "\n\t" or char.isprintable())
-    return "".join(kept)
+def plain(text: str, most: int = MOST_DESCRIBED) -> str:
+    """*text* of a server's that a model is to read: without what nobody sees, every space a plain one, and cut to
+    *most* characters."""
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(char if char in "\n\t" else _seen(char) for char in BLANK.sub("", text))
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _seen(char: str) -> str:
+    category = unicodedata.category(char)
+    return " " if category == "Zs" else "" if category in HIDDEN else char
 
 
 def normal_schema(schema: Any) -> Json:

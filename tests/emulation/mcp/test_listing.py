@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
+from gomodel_asgi.emulation.tools.families import Mcp
 from gomodel_asgi.emulation.tools.listing import (
     DEEPEST,
-    MOST_DESCRIPTION,
     MOST_NAME,
     MOST_NODES,
     MOST_SCHEMA,
     Unfit,
     mended,
-    plain,
 )
+from gomodel_asgi.emulation.tools.source import Listed
+from gomodel_asgi.emulation.tools.values import MOST_DESCRIBED, plain
 
 from .servers import OBJECT, tool
 
@@ -124,9 +125,9 @@ def test_what_nobody_sees_is_taken_out_of_descriptions() -> None:
 
 
 def test_a_long_description_is_cut() -> None:
-    shown = mended(tool("t", description="d" * 10 * MOST_DESCRIPTION))
+    shown = mended(tool("t", description="d" * 10 * MOST_DESCRIBED))
 
-    assert len(shown["description"]) == MOST_DESCRIPTION
+    assert len(shown["description"]) == MOST_DESCRIBED
     assert shown["description"].endswith("d…")
 
 
@@ -145,3 +146,9 @@ def test_all_else_that_a_server_says_of_a_tool_is_left_out() -> None:
     more = {"outputSchema": {"$ref": "http://x"}, "icons": [], "title": "T", "_meta": {}, "execution": 1}
 
     assert mended(tool("t", **more)) == tool("t")
+
+
+def test_a_description_that_a_client_or_a_function_gives_hides_nothing_either() -> None:
+    listed = Listed("find", {}, "Finds\u3164 an\u00a0order.\ufe0f")
+    text, _ = Mcp().function({"server_description": "Orders\U000e0101 of\u180e the shop."}, listed)
+    assert text == "Orders of the shop.\n\nFinds an order."
