@@ -15,6 +15,7 @@
     │   ├── PolicyTimeout           504
     │   ├── Overloaded              503
     │   ├── StoreUnavailable        503
+    │   ├── QuotaUnavailable        503  the counters of quotas do not answer
     │   └── ServerShutdown          503
     └── UpstreamError               the provider: 502, 504, or the status that it answered
         ├── UpstreamUnreachable     502  no connection, no TLS
@@ -239,6 +240,14 @@ class StoreUnavailable(GatewayFault):
 
     status = 503
     code = "store_unavailable"
+    retry_after = 1.0
+
+
+class QuotaUnavailable(GatewayFault):
+    """What a quota has left cannot be told: its counters are down or too slow."""
+
+    status = 503
+    code = "quota_unavailable"
     retry_after = 1.0
 
 

@@ -1,0 +1,79 @@
+"""The seam of counters: amounts that are held before a request and booked after it, under keys, in windows of time.
+
+An engine knows numbers only: no tenant, no price, no clock of its own, so that what it does is the same in memory, in
+Redis and in PostgreSQL. Whoever calls it turns quotas into lines, and says what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Window(Struct, frozen=True):
+    """The stretch of time that counts: *name* is unique among the windows of a key (`month:2026-11`), *ends* its end in
+    Unix seconds. A window that slides counts *weight* (0 to 1) of the one *before* it too."""
+
+    name: str
+    ends: float
+    before: str | None = None
+    weight: float = 0.0
+
+
+class Line(Struct, frozen=True):
+    """*amount* units of *limit* that a request wants under *key* in *window*.
+
+    *holds* says that the amount is held until it is settled; else it is booked as spent at once. What is held is kept
+    by *slot*, the number of the stretch of time in which it was reserved, so that holds whose process died free
+    themselves: those of slots before *oldest* count no more. *keeps* is how many seconds after its window's end a
+    counter is still needed: for as long as a request may take to settle.
+    """
+
+    key: str
+    window: Window
+    limit: int
+    amount: int
+    holds: bool
+    slot: int
+    oldest: int
+    keeps: float
+
+
+class Figures(Struct, frozen=True):
+    """What a line has *spent* and *held*, the weighted share of the window before (rounded up) included."""
+
+    spent: int
+    held: int
+
+
+class Reserved(Struct, frozen=True):
+    """The answer to a reservation: *refused* is the index of the first line without room (None: all were reserved), and
+    *figures* are those of each line after it (of a refused reservation: as they are)."""
+
+    refused: int | None
+    figures: tuple[Figures, ...]
+
+
+class Counters(Protocol):
+    """Counts for many requests at once; where it is `shared`, for many processes.
+
+    Every method is one atomic step, raises `errors.QuotaUnavailable` where the engine does not answer, and may be
+    repeated by its caller after that: a hold is reserved once and settled once, however often it is asked for.
+    """
+
+    shared: bool
+
+    async def reserve(self, hold: str, lines: Sequence[Line], now: float) -> Reserved:
+        """Reserve all *lines* for *hold*, or none: a line has room where spent + held + amount is at most its limit."""
+
+    async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
+        """Release what *hold* holds in each of *lines* and book what was really used, which may be more, less or
+        nothing. Of a line that does not hold, book the difference to its amount."""
+
+    async def figures(self, lines: Sequence[Line], now: float) -> tuple[Figures, ...]:
+        """What each line has spent and held."""
+
+    async def aclose(self) -> None:
+        """Close what this event loop has open."""
