@@ -137,10 +137,10 @@ class Trace:
         self.observers.notify(AttemptStarted(self.context, number=step.number, kind=kind, reason=reason))
         return step
 
-    def asks(self, size: int) -> None:
-        """The attempt is about to send *size* bytes to its upstream."""
+    def asks(self, body: bytes, size: int) -> None:
+        """The attempt is about to send *size* bytes to its upstream, made of the client's *body*."""
         if self.step is not None:
-            self.step.asks(size)
+            self.step.asks(body, size)
 
     def reads(self, source: Source, warnings: list[str]) -> None:
         """*source* reads the answer, and may yet add to *warnings*."""
@@ -245,14 +245,15 @@ class Trace:
         }
 
     def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
-        """Returns what *step* has used by its *answer*: what the upstream reported, or a guess that is no less where
-        the answer broke off before it could. *error* is what the exchange, or the attempt, has failed with."""
+        """Returns what *step* has used by its *answer*: what the upstream reported, or a guess, no less than that,
+        where the answer broke off before it could or has ended without. *error* is what the exchange, or the attempt,
+        has failed with."""
         usage = answer.usage
         if usage is not None and self.spent is not None and answer.status is not None and self.source is not None:
             usage = _difference(usage, self.spent)
-        if not step.sent or self._has_reported(step, answer, error):
+        if not step.sent or (answer.text is None and self._has_reported(step, answer, error)):
             return usage
-        guess = estimate(step.sent, self.measure.text)
+        guess = estimate(step.asked, step.sent, max(self.measure.text, answer.text or 0))
         if usage is None:
             return guess
         return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)
@@ -357,14 +358,17 @@ class Step:
         self.error: str | None = None
         """The code of its failure."""
         self.has_answered = False
+        self.asked = b""
+        """The client's body, until it is settled."""
         self.sent = self.latest = 0
         """Bytes of requests that its upstream may have, and of the last one."""
         self.usage: Usage | None = None
         """What it has used, once that is settled; of operations that are billed."""
         self.is_settled = False
 
-    def asks(self, size: int) -> None:
-        """A request of *size* bytes is about to be sent."""
+    def asks(self, body: bytes, size: int) -> None:
+        """A request of *size* bytes, made of the client's *body*, is about to be sent."""
+        self.asked = body
         self.sent += size
         self.latest = size
 
@@ -396,6 +400,7 @@ class Step:
         answer = self.read.answer() if answer is None else answer
         self.served_model, self.service_tier = answer.model, answer.service_tier
         self.usage = self.read.used(self, answer, error)
+        self.asked = b""
 
     def charge(self, usage: Usage) -> Charge:
         """Returns *usage*, its own, with where it was used."""
