@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .content import Content, Part, Role, Text, ToolCall, ToolOutput, Turn
@@ -50,16 +50,18 @@ def arrange(entries: list[Entry]) -> tuple[Turn, ...]:
         else:
             gathered.append((entry[0], list(entry[1])))
             goes_on = entry[0] == "assistant"
-    turns = [Turn(role, tuple(parts), parts[0].path) for role, parts in gathered]
-    return tuple(turn for called in turns for turn in (called, *_outputs_of(called, outputs)))
+    turns: list[Turn] = []
+    for role, parts in gathered:
+        turns.append(Turn(role, tuple(parts), parts[0].path))
+        if role == "assistant" and (found := _outputs_of(parts, outputs)):
+            turns.append(Turn("tool", found, found[0].path))
+    return tuple(turns)
 
 
-def _outputs_of(turn: Turn, outputs: dict[str, ToolOutput]) -> Iterable[Turn]:
-    """The turn of the outputs that belong behind *turn*, if it called anything."""
-    calls = [part for part in turn.parts if isinstance(part, ToolCall)]
-    if calls:
-        parts = [outputs.get(call.path) or ToolOutput(call.path, call, (Text(call.path, NO_OUTPUT),)) for call in calls]
-        yield Turn("tool", tuple(parts), parts[0].path)
+def _outputs_of(parts: list[Part], outputs: dict[str, ToolOutput]) -> tuple[ToolOutput, ...]:
+    """The outputs of the calls among *parts*, which belong behind them."""
+    calls = [part for part in parts if isinstance(part, ToolCall)]
+    return tuple(outputs.get(call.path) or ToolOutput(call.path, call, (Text(call.path, NO_OUTPUT),)) for call in calls)
 
 
 def _orphan(answer: ListedOutput) -> list[Part]:
@@ -82,7 +84,7 @@ def _calls_by_output(entries: list[Entry]) -> dict[str, ToolCall]:
         for part in entry[1]:
             if isinstance(part, ToolCall) and calls.setdefault(part.call_id, part) is not part:
                 return _calls_of_reused_ids(entries)
-    return {answer.path: calls[id] for id, answer in answers.items() if id in calls}
+    return {answer.path: calls[id] for id, answer in answers.items() if id in calls} if answers else {}
 
 
 def _calls_of_reused_ids(entries: list[Entry]) -> dict[str, ToolCall]:

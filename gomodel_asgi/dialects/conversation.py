@@ -60,7 +60,8 @@ def read_conversation(
     :raises InvalidRequest: an item is malformed, or there is none; *param* is the path of the value.
     """
     reader = _Reader(unsupported, searches_by_client(body), shown)
-    reader.instructions(body.get("instructions"))
+    if (instructions := body.get("instructions")) is not None:
+        reader.instructions(instructions)
     reader.input(body.get("input"))
     turns = arrange(reader.entries)
     if not turns:
@@ -78,7 +79,8 @@ def _carried_tools(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
     """`Conversation.tools` of a body that is known to be well-formed."""
     found: list[tuple[str, Json]] = []
     for name in ITEM_MEMBERS:
-        for index, item in enumerate(_list(body.get(name))):
+        items = body.get(name)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
             if isinstance(item, dict) and item.get("type") in TOOL_CARRIERS:
                 path = f"{name}[{index}].tools"
                 tools = _list(item.get("tools"))
@@ -108,7 +110,7 @@ class _Reader:
     def instructions(self, value: Any) -> None:
         if isinstance(value, list):
             self.items(value, "instructions")
-        elif value is not None and expect(value, str, "instructions"):
+        elif expect(value, str, "instructions"):
             self.add("system", Text("instructions", value))
 
     def input(self, value: Any) -> None:

@@ -65,14 +65,17 @@ def carried_members(body: Mapping[str, Any], carried: Collection[str], unsupport
 
     :raises InvalidRequest: a member is refused; *param* names it.
     """
-    members = present(body)
-    for name in members:
-        if name in carried or name in STATE or name in TRANSPORT or members[name] in HARMLESS.get(name, ()):
+    members: dict[str, Any] = {}
+    for name, value in body.items():
+        if value is None:
             continue
-        unsupported.leave_out(OF_MEMBER.get(name, UNKNOWN_MEMBER), name)
-    if "stream_options" in members and mapping(members, "stream_options").get("include_obfuscation"):
+        if name in carried:
+            members[name] = value
+        elif name not in STATE and name not in TRANSPORT and value not in HARMLESS.get(name, ()):
+            unsupported.leave_out(OF_MEMBER.get(name, UNKNOWN_MEMBER), name)
+    if "stream_options" in body and mapping(body, "stream_options").get("include_obfuscation"):
         unsupported.leave_out(OBFUSCATION, "stream_options.include_obfuscation")
-    return {name: value for name, value in members.items() if name in carried}
+    return members
 
 
 def included(body: Mapping[str, Any], given: Collection[str], unsupported: Unsupported) -> frozenset[str]:

@@ -165,49 +165,39 @@ class TranslatedReader:
         """The translator, if its upstream may want to be asked again before the answer ends."""
         self.again: Outgoing | None = None
         """The request that the upstream wants to be made, to go on with an answer that has not ended."""
-        self._id: str = emitter.response["id"]
+        self.terminal: str | None = None
+        """How the response ended, in the events that were taken; None while it has not."""
+        self.failure: GatewayError | None = None
+        """The failure that the upstream reported inside its reply."""
+        self.meaningful = False
+        """Whether something has come that the client would miss."""
+        self.response_id: str | None = emitter.response["id"]
+        """The id that the response has from its beginning."""
         self.begun = False
         """Whether the upstream has begun to answer: a failure in the same piece is its whole answer all the same."""
         self.inside = False
         self.redactor = redactor_of(secrets)
 
     @property
-    def continues(self) -> bool:
-        """Whether the upstream may want to be asked again before the answer ends."""
-        return self.continuing is not None
-
-    @property
-    def response_id(self) -> str | None:
-        """The id that the response has from its beginning."""
-        return self._id
-
-    @property
     def waiting(self) -> int:
         """Bytes of an event that is not whole yet."""
         return len(self.decoder.pending)
-
-    @property
-    def meaningful(self) -> bool:
-        """Whether something has come that the client would miss."""
-        return self.emitter.meaningful
-
-    @property
-    def terminal(self) -> str | None:
-        """How the response ended; None while it has not."""
-        return self.emitter.terminal
-
-    @property
-    def failure(self) -> GatewayError | None:
-        """The failure that the upstream reported inside its reply."""
-        return self.emitter.failure
 
     def feed(self, data: bytes) -> bytes:
         """Returns the events for the client that *data* brings.
 
         :raises UpstreamProtocolError: the upstream sent what is not part of its API.
         """
-        events = self._translate(self.decoder.feed(data))
-        self.begun = self.begun or (self.emitter.begun and self.emitter.failure is None)
+        return self._translate(self.decoder.feed(data))
+
+    def take(self) -> bytes:
+        """Returns the events that were written since the last call; what they say of the response is known from here
+        on."""
+        emitter = self.emitter
+        self.terminal, self.failure, self.meaningful = emitter.terminal, emitter.failure, emitter.meaningful
+        self.begun = self.begun or (emitter.begun and emitter.failure is None)
+        events = b"".join(emitter.out)  # as `Emitter.take`, which every delta would call
+        emitter.out.clear()
         return events
 
     def begin_round(self) -> None:
@@ -229,30 +219,32 @@ class TranslatedReader:
         self._ended()
         if self.emitter.terminal is None:
             raise UpstreamProtocolError("The upstream's reply is not an answer.")
-        return events + self.emitter.take()
+        return events + self.take()
 
     def close(self) -> bytes:
         """Returns the events that end the response; a stream that was cut fails in band.
 
         :raises UpstreamProtocolError: what was read last is not part of the API.
         """
+        if self.terminal is not None:
+            return b""
         try:
             events = self._translate(self.decoder.close())
         except UpstreamTruncated as error:
             self.emitter.fail(error)
-            return self.emitter.take()
+            return self.take()
         if self.again is not None:
             return events
         if self.emitter.terminal is None:
             self._ended()
         if self.emitter.terminal is None:
             self.emitter.fail(UpstreamTruncated("The upstream's stream ended before the response was complete."))
-        return events + self.emitter.take()
+        return events + self.take()
 
     def fail(self, error: GatewayError) -> bytes:
         """Returns the events that end the stream in band, `b""` if it had ended already."""
         self.emitter.fail(error)
-        return self.emitter.take()
+        return self.take()
 
     def final(self) -> bytes | None:
         """Returns the response as JSON, None while it has not ended."""
@@ -276,7 +268,7 @@ class TranslatedReader:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
         if self.continuing is not None:
             self.again = self.continuing.again
-        return self.emitter.take()
+        return self.take()
 
     def _check(self, data: bytes) -> None:
         try:

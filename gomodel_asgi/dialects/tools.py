@@ -140,6 +140,9 @@ class Tools:
         return opener(call_id, origin.name, **members)
 
 
+NO_TOOLS = Tools()
+
+
 def leave_out_settings(
     value: Mapping[str, Any], path: str, names: Iterable[str], feature: Feature, unsupported: Unsupported
 ) -> None:
@@ -175,6 +178,9 @@ def read_tools(
 
     :raises InvalidRequest: a tool is malformed, or refused; *param* is its path.
     """
+    more = [*more]
+    if body.get("tools") is None and not more:
+        return NO_TOOLS
     reader = _Reader(unsupported, hosted)
     declared = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
     for index, tool in enumerate(declared):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from msgspec import Struct, field
 
 from ..dialects.base import Dialect
@@ -25,8 +27,8 @@ class ResolvedTarget(Struct, frozen=True):
     redactor: Redactor
     key: str | None = None
     """The credential that the Target brought itself; None: it is the provider's."""
-    forms: dict[tuple[str, bool], UpstreamRequest] = field(default_factory=dict)
-    """Requests to it, but for body and deadline, by operation and whether a stream is wanted."""
+    forms: dict[Hashable, UpstreamRequest] = field(default_factory=dict)
+    """Requests to it, but for body and deadline, by all that they are made of."""
 
     @property
     def own_key(self) -> bool:

@@ -35,15 +35,18 @@ class Delivery(Struct, eq=False):
     seen: int = 0
     quiet: float = 0.0
     sending: bool = False
+    watch: Watch | None = None
 
-    async def run(self, watch: Watch) -> None:
+    def run(self, watch: Watch) -> Awaitable[None]:
         """Send all of it; if the server cancels although the client is still there, say so first.
 
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
+        stream = self.reply.stream  # no coroutine here, which each event of a stream would wake
+        return self._body(watch) if stream is None else self._events(stream.next, watch)
+
+    async def _body(self, watch: Watch) -> None:
         reply = self.reply
-        if reply.stream is not None:
-            return await self._events(reply.stream.next, watch)
         body, self.started = reply.body or b"", True
         self.headers.append((b"content-length", b"%d" % len(body)))
         await self.send({"type": "http.response.start", "status": reply.status, "headers": self.headers})
@@ -112,19 +115,22 @@ class Delivery(Struct, eq=False):
     # Silence...
 
     def _attend(self, watch: Watch) -> None:
-        every = min(self.timeouts.heartbeat, self.timeouts.stalled_client) / TICKS
-        watch.every(every, self._look(watch, every))
+        self.watch = watch
+        watch.every(self._interval, self._look)
 
-    def _look(self, watch: Watch, every: float) -> Callable[[], None]:
-        def look() -> None:
-            self.quiet = self.quiet + every if self.sent == self.seen else 0.0
-            self.seen = self.sent
-            if self.sending and self.quiet >= self.timeouts.stalled_client:
-                watch.stop("stalled")
-            elif not self.sending and self.quiet >= self.timeouts.heartbeat:
-                self._beat(watch)
+    @property
+    def _interval(self) -> float:
+        """Seconds between two looks."""
+        return min(self.timeouts.heartbeat, self.timeouts.stalled_client) / TICKS
 
-        return look
+    def _look(self) -> None:
+        assert self.watch is not None
+        self.quiet = self.quiet + self._interval if self.sent == self.seen else 0.0
+        self.seen = self.sent
+        if self.sending and self.quiet >= self.timeouts.stalled_client:
+            self.watch.stop("stalled")
+        elif not self.sending and self.quiet >= self.timeouts.heartbeat:
+            self._beat(self.watch)
 
     def _beat(self, watch: Watch) -> None:
         stream = self.reply.stream

@@ -109,6 +109,8 @@ ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to an
 JSON_TYPE = b"application/json"
 JSON_TYPES = (JSON_TYPE, b"text/json", b"")
 EVENT_STREAM = b"text/event-stream"
+PLAIN_TYPES = (JSON_TYPE, EVENT_STREAM)
+"""Content types that need no reading, as nearly all have no parameters."""
 
 
 class Answer(Struct, frozen=True):
@@ -213,7 +215,7 @@ class Attempt(Struct):
             encoding = fields[b"content-encoding"].strip().lower()
             upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
         kind = fields.get(b"content-type", b"")
-        if kind != JSON_TYPE:
+        if kind not in PLAIN_TYPES:
             kind = media_type(kind)
         if status < 400 and kind != EVENT_STREAM and kind not in JSON_TYPES and not kind.endswith(b"+json"):
             raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
@@ -285,7 +287,7 @@ class Attempt(Struct):
         """The beginning of a stream, which the answer then holds, or all of one where a whole reply was asked for."""
         try:
             reader = self._reader()
-            if isinstance(reader, TranslatedReader) and reader.continues:
+            if isinstance(reader, TranslatedReader) and reader.continuing is not None:
                 upstream = Rounds(upstream, reader, partial(self._next_round, streams=True))
             answer = await self._begun(upstream, reader)
         except BaseException:
@@ -303,7 +305,8 @@ class Attempt(Struct):
         held = b""
         while True:
             held += await self._more(upstream, reader, reader.begun)
-            self._tell(reader)
+            if self.permit.circuits:
+                self._tell(reader)
             if reader.failure is not None and not reader.meaningful and (not self.last or not reader.begun):
                 raise reader.failure
             if held and (reader.meaningful or (reader.begun and (self.last or self._gate_is_open()))):
@@ -336,7 +339,8 @@ class Attempt(Struct):
         size, limit = 0, self.job.setup.limits.reply
         while reader.terminal is None and (data := await upstream.read(self._left())):
             await fed(reader, data)
-            self._tell(reader)
+            if self.permit.circuits:
+                self._tell(reader)
             size += len(data)
             if size > limit:
                 raise UpstreamProtocolError("The upstream's reply is larger than the limit.")
@@ -347,7 +351,7 @@ class Attempt(Struct):
 
     def _tell(self, reader: Reader) -> None:
         """A probe of the breaker is decided by its first event: a stream may go on for as long as it likes."""
-        if self.permit.circuits and reader.begun and reader.failure is None:
+        if reader.begun and reader.failure is None:
             self.permit.began()
 
     def _gate_left(self) -> float:

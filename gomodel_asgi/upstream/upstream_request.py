@@ -47,14 +47,12 @@ ITEM_LISTS = ("instructions", "input")
 PACKED = "encrypted_content"
 
 
-async def check_strings(body: Mapping[str, Any], limits: Limits) -> None:
-    """Refuse a request whose strings hold more JSON than it may hold itself.
+async def check_strings(found: list[tuple[str, str]], limits: Limits) -> None:
+    """Refuse a request whose strings, *found* by `strings_of`, hold more JSON than it may hold itself.
 
     :raises InvalidRequest: what we have packed is nested too deeply, or all together have too many values.
     """
-    found, room = [*strings_of(body)], limits.values
-    if not found:
-        return
+    room = limits.values
     is_little = sum(len(text) for _, text in found) <= room  # a value takes a character at least
     for path, text in found:
         packed = path.endswith(PACKED)
@@ -70,8 +68,9 @@ async def check_strings(body: Mapping[str, Any], limits: Limits) -> None:
             raise InvalidRequest(message, param=path, code="invalid_json") from None
 
 
-def strings_of(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def strings_of(body: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The strings that hold JSON, by path."""
+    found: list[tuple[str, str]] = []
     for name in ITEM_LISTS:
         items = body.get(name)
         for index, item in enumerate(items if isinstance(items, list) else ()):
@@ -79,9 +78,10 @@ def strings_of(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 continue
             arguments, packed = item.get("arguments"), item.get(PACKED)
             if isinstance(arguments, str):
-                yield f"{name}[{index}].arguments", arguments
+                found.append((f"{name}[{index}].arguments", arguments))
             if isinstance(packed, str) and packed.startswith(PREFIX):
-                yield f"{name}[{index}].{PACKED}", packed
+                found.append((f"{name}[{index}].{PACKED}", packed))
+    return found
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -96,6 +96,9 @@ AGENT = (b"user-agent", USER_AGENT)
 STATELESS = {"previous_response_id": None, "conversation": None, "background": None}
 """What an upstream that keeps nothing is never sent: members that are taken out of a body."""
 
+MOST_FORMS = 16
+"""Forms of one resolved target that are kept: a dialect of the host's may ask for another path each time."""
+
 LISTS = frozenset({b"anthropic-beta"})
 """Headers of which a dialect needs some values whatever a configuration sets them to."""
 
@@ -109,7 +112,12 @@ def refusing_depth() -> Iterator[None]:
     try:
         yield
     except RecursionError:
-        raise invalid_json("what it holds or continues is nested too deeply.") from None
+        raise too_deep() from None
+
+
+def too_deep() -> InvalidRequest:
+    """The 400 for what was said before and is too deep to be looked at."""
+    return invalid_json("what it holds or continues is nested too deeply.")
 
 
 async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:
@@ -121,20 +129,24 @@ async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] |
     if body is None:
         if envelope.parsed is None and len(envelope.raw) > SMALL:
             await paced(envelope.parsing())
-        with refusing_depth():
-            body = (
-                envelope.body if job.continuation is None else job.continuation.body(candidate.provider, candidate.key)
-            )
-    merged = {name: value for name, value in body.items() if name != "provider"}
+        if job.continuation is None:
+            body = envelope.body
+        else:
+            with refusing_depth():
+                body = job.continuation.body(candidate.provider, candidate.key)
+    merged = {**body}
+    merged.pop("provider", None)
     for name, value in (target.params or {}).items():
         merged.pop(name, None) if value is None else merged.__setitem__(name, value)
-    await check_strings(merged, job.setup.limits)
+    if strings := strings_of(merged):
+        await check_strings(strings, job.setup.limits)
     if candidate.model is None:
         raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+    merged["model"] = candidate.model
     provider = candidate.provider
     call = Call(
         operation=job.request.operation,
-        body={**merged, "model": candidate.model},
+        body=merged,
         model=candidate.model,
         stream=envelope.stream,
         provider=provider.name,
@@ -156,16 +168,24 @@ async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoi
     size, items = len(job.request.envelope.raw), call.body.get("input")
     if job.continuation is not None and isinstance(items, list):
         size += len(items) * KIB  # what was said before is no part of the client's own body
-    with refusing_depth():
+    try:
         return await beside(size, partial(candidate.dialect.request, call))
+    except RecursionError:
+        raise too_deep() from None
 
 
 def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
     """The request to an upstream that speaks another API."""
-    extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
-    query = _joined(outgoing.query, candidate)
-    form = _form(candidate, outgoing.method, outgoing.path, query, _headers(candidate, job, True, extra))
-    return replace(form, body=outgoing.body, deadline=deadline)
+    kind = (outgoing.method, outgoing.path, outgoing.query, outgoing.headers, job.stream)
+    own = bool(candidate.provider.forward_headers) or b"idempotency-key" in job.headers
+    form = None if own else candidate.forms.get(kind)
+    if form is None:
+        extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
+        query = _joined(outgoing.query, candidate)
+        form = _form(candidate, outgoing.method, outgoing.path, query, _headers(candidate, job, True, extra))
+        if not own and len(candidate.forms) < MOST_FORMS:
+            candidate.forms[kind] = form
+    return replace(form, headers=form.headers.copy(), body=outgoing.body, deadline=deadline)
 
 
 def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequest:

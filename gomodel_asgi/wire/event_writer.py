@@ -15,6 +15,7 @@ object whether it was streamed or not.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from ..errors import GatewayError
@@ -23,6 +24,7 @@ from .items import STATUSLESS, DeltaFrame, Item, Json, Message, Reasoning
 from .response import DONE, FRAME, Reason, added, encode, error_event, response_error, response_object
 
 AnyItem = TypeVar("AnyItem", bound=Item)
+VALUE_OF = attrgetter("value")
 
 
 def _call_ids_of(input: Any) -> set[str]:
@@ -267,9 +269,7 @@ class Emitter:
     # How it is written...
 
     def _add_item(self, kind: type[AnyItem], given: Json, /, **event: Any) -> AnyItem:
-        self.begin()
-        self._add_leading()
-        self.meaningful = True
+        self._ready()
         type, index = given["type"], len(self.items)
         if self.single_call and type in CLIENT_CALLS and any(item.value["type"] in CLIENT_CALLS for item in self.items):
             self.warn(f"a further call of {given.get('name')!r}: left out, since `parallel_tool_calls` is false")
@@ -281,6 +281,14 @@ class Emitter:
         item = kind(self, index, {"id": id} | given | {"id": id} | status, **event)
         self.items.append(item)
         return item
+
+    def _ready(self) -> None:
+        """Something comes that a client would miss: what stands before it is written."""
+        if "in_progress" not in self.announced:
+            self.begin()
+        self.meaningful = True
+        if self.leading:
+            self._add_leading()
 
     def _add_leading(self) -> None:
         leading, self.leading = self.leading, []
@@ -313,20 +321,19 @@ class Emitter:
         return id
 
     def _output(self) -> list[Json]:
-        return [item.value for item in self.items]
+        return [*map(VALUE_OF, self.items)]
 
     def _end_items(self, status: str) -> None:
         """Close what is open; of an incomplete response the last item is the incomplete one."""
-        self.begin()
-        self._add_leading()
+        self._ready()
         for item in self.items:
             item.close(status if item is self.items[-1] else "completed")
-        self.meaningful = True
         self.terminal = status
         self.response |= {"status": status, "output": self._output()}
 
     def _finish(self, type: str, event: Json) -> None:
-        self._add_leading_usage()
+        if self.spent is not None:
+            self._add_leading_usage()
         self.emit(type, **event, response=self.response)
         self.items.clear()  # each knows us
         if self.stream:

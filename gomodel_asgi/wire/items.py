@@ -123,7 +123,8 @@ class Item:
             return
         self.closed = True
         self.finish()
-        self.adopt(given or {})
+        if given:
+            self.adopt(given)
         self._end(status)
         self.emit("response.output_item.done", **event, output_index=self.index, item=self.value)
 
@@ -152,7 +153,11 @@ class Part:
         self.kind = TEXT_OF_PART.get(self.type)
         """None where parts of this type have no text that comes in deltas."""
         self.listing = self.type == "output_text"
-        self.value = given if self.kind is None else {**given, self.kind.field: "", **self._lists(given)}
+        self.value = announced = given if self.kind is None else {**given, self.kind.field: ""}
+        if self.listing:
+            announced = {**announced, "annotations": [], "logprobs": []}
+            annotations, logprobs = given.get("annotations") or (), given.get("logprobs") or ()
+            self.value = {**announced, "annotations": [*annotations], "logprobs": [*logprobs]}
         self.place = {**item.where, PLACES[container]: index}
         self.frame: DeltaFrame | None = None
         self.pieces: list[str] = []
@@ -161,7 +166,7 @@ class Part:
         self.text_ended = False
         """Whether its text has ended."""
         self.closed = False
-        self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part={**self.value, **self._lists({})})
+        self.emit(f"{PART_EVENTS[container]}.added", **event, **self.place, part=announced)
 
     def text(self, delta: str, logprobs: list[Any] | None = None, /, **event: Any) -> None:
         """Adds *delta* to its text.
@@ -211,7 +216,8 @@ class Part:
             return
         self.end_text()
         self.closed = True
-        self.adopt(given or {})
+        if given:
+            self.adopt(given)
         self.emit(f"{PART_EVENTS[self.container]}.done", **self.place, part=self.value, **event)
 
     def settle(self) -> None:
@@ -219,10 +225,6 @@ class Part:
         if self.kind is not None and not self.text_ended:
             self.value[self.kind.field] = "".join(self.pieces)
         self.closed = self.text_ended = True
-
-    def _lists(self, given: Json) -> Json:
-        """What it has beside its text, as far as it is *given* from the start."""
-        return {name: list(given.get(name) or ()) for name in LISTS} if self.listing else {}
 
 
 class Parted(Item):
@@ -282,14 +284,16 @@ class Parted(Item):
         """The latest part, if it is one of *type*; else a new one."""
         part = self.part
         if part is None or part.type != type:
-            self.end_part()
+            if part is not None:
+                self.end_part()
             part = self.part = self.open_part({"type": type}, container)
         return part
 
     def _gather(self) -> None:
-        for container in self.containers:
-            if values := [part.value for part in self.parts if part.container == container]:
-                self.value[container] = values
+        values: dict[str, list[Json]] = {}
+        for part in self.parts:
+            values.setdefault(part.container, []).append(part.value)
+        self.value |= values
 
 
 class Message(Parted):
@@ -307,8 +311,12 @@ class Message(Parted):
         part = self.part
         if part is None or part.type != "output_text":
             checked(delta)  # before a part is opened for it
-            part = self._at("output_text", "content")
+            part = self.text_part()
         part.text(delta, logprobs)
+
+    def text_part(self) -> Part:
+        """Returns the part that takes the answer's text, opened if none is open."""
+        return self._at("output_text", "content")
 
     def refusal(self, delta: str) -> None:
         """Adds to the model's refusal.

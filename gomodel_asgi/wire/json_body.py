@@ -244,7 +244,14 @@ class Envelope(msgspec.Struct, eq=False):
         :raises InvalidRequest: it holds what no parser can, a number out of range, or is deeper than `limits.depth`.
         """
         if self.parsed is None:
-            run(self.parsing())
+            if 0 < len(self.raw) <= SMALL:
+                self._check_depth()
+                found = _value(self.raw)
+                if "provider" not in self.members:
+                    found.pop("provider", None)
+                self.parsed = MappingProxyType(found)
+            else:
+                run(self.parsing())
             assert self.parsed is not None
         return self.parsed
 
@@ -300,7 +307,7 @@ class Envelope(msgspec.Struct, eq=False):
         return encode(members)
 
 
-def _value(raw: msgspec.Raw) -> Any:
+def _value(raw: bytes | msgspec.Raw) -> Any:
     """Nothing else makes a tree of what a client sent.
 
     :raises InvalidRequest: it holds what no parser can: a number out of range.

@@ -119,8 +119,8 @@ def response_object(
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}
     response |= DEFAULTS | repeated | {"usage": None}
     response["reasoning"] = DEFAULTS["reasoning"] | response["reasoning"]
-    response["text"] = _echoed_text(response["text"])
-    response["tools"] = [_echoed_tool(tool, public) for tool in response["tools"]]
+    response["text"] = _echoed_text(response["text"]) if "text" in repeated else dict(DEFAULTS["text"])
+    response["tools"] = [_echoed_tool(tool, public) for tool in response["tools"]] if "tools" in repeated else []
     return response
 
 

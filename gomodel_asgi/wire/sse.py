@@ -140,10 +140,13 @@ class Decoder:
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
         whole = self.begun and not self.pending and data.endswith(b"\n\n") and b"\r" not in data
-        events = data if whole else self._cut(data)
-        if events.find(b"\n\n") == len(events) - 2:  # one event, as in nearly every chunk
-            return [] if (event := parse(events)) is None else [event]
-        return [event for block in split(events) if (event := parse(block)) is not None]
+        if whole and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
+            return [Event("", data[6:-2])]  # one event of one line, as nearly every chunk is
+        found: list[Event] = []
+        for block in split(data if whole else self._cut(data)):
+            if (event := parse(block)) is not None:
+                found.append(event)
+        return found
 
     def _cut(self, data: bytes) -> bytes:
         start = max(0, len(self.pending) - 3)
@@ -164,6 +167,8 @@ class Decoder:
 
         :raises UpstreamTruncated: the stream was cut inside an event.
         """
+        if not self.pending:
+            return []
         rest = bytes(self.pending)
         self.pending.clear()
         event = parse(rest)

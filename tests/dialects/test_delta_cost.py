@@ -24,12 +24,14 @@ WORD: dict[str, Event] = {
     "gemini": ("", {"candidates": [{"content": {"role": "model", "parts": [{"text": "word "}]}, "index": 0}]}),
 }
 BEFORE = {"chat": WORD["chat"], "anthropic": OPENED, "gemini": WORD["gemini"]}
-MOST_CALLS = {"chat": 16, "anthropic": 16, "gemini": 28}
+MOST_CALLS = {"chat": 11, "anthropic": 16, "gemini": 25}
 
 
 def wire(event: Event) -> bytes:
     name, members = event
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), encode({"type": name, **members} if name else members))
+    if not name:
+        return b"data: %s\n\n" % encode(members)
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), encode({"type": name, **members}))
 
 
 def reader(dialect: str) -> TranslatedReader:
@@ -55,7 +57,7 @@ def test_a_delta_takes_few_calls(dialect: str) -> None:
         sys.setprofile(None)
 
     assert written.count(b"\n\n") == 1 and b'"delta":"word "' in written
-    assert calls <= MOST_CALLS[dialect]
+    assert calls <= MOST_CALLS[dialect], calls
 
 
 @pytest.mark.parametrize("text", ["word ", "", 'a "quoted" \\ line\n', "ä \U0001f600 \u2028"])

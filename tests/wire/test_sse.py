@@ -147,6 +147,14 @@ def test_blank_lines_and_comments_at_the_end_are_no_event(last: bytes) -> None:
     assert decoder.close() == []
 
 
+@pytest.mark.parametrize("end", [b"\r\r", b"\r\n\r\n", b"\n\n"])
+@pytest.mark.parametrize("begun", [b"", b"data: first\n\n"])
+def test_events_of_one_piece_are_told_apart_however_each_ends(begun: bytes, end: bytes) -> None:
+    decoder = Decoder()
+    decoder.feed(begun)
+    assert [event.data for event in decoder.feed(b"data: x" + end + b"data: y\n\n")] == [b"x", b"y"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.sampled_from([b"\r", b"\n", b"data: x", b": c", b"event: e", b"\xc3\xa9", b" "]), max_size=30),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import itemgetter
 
 from ..arrangement import BEGIN, GO_ON, CallIds, digest, split_instructions
 from ..base import Call, unpack_state
@@ -32,6 +33,7 @@ from ..unsupported import FOREIGN_REASONING, MEDIA, STORED_MEDIA, Unsupported, m
 from .flavors import Flavor
 from .opaque_state import MESSAGE, Memory
 
+ROLE_OF = itemgetter("role")
 DETAILS = ("auto", "low", "high")
 SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 BETWEEN = "\n"
@@ -76,7 +78,7 @@ class _Writer:
         """All messages. Templates that take one system message want a user's too."""
         if not self.messages:
             raise malformed("input", "holds nothing that this provider could be told")
-        if not self.flavor.systems and not any(message["role"] == "user" for message in self.messages):
+        if not self.flavor.systems and "user" not in map(ROLE_OF, self.messages):
             at = 1 if self.messages[0]["role"] == "system" else 0
             self.messages.insert(at, {"role": "user", "content": BEGIN})
         if self.messages[-1]["role"] == "assistant" and not self.flavor.goes_on:
@@ -110,8 +112,10 @@ class _Writer:
 
     def content(self, parts: Iterable[Part]) -> str | list[Json]:
         """A string where that says it all, else a list of parts."""
-        contents = [self.part(part) for part in parts if isinstance(part, CONTENT)]
-        rendered = [part for part in contents if part is not None]
+        rendered: list[Json] = []
+        for part in parts:
+            if isinstance(part, CONTENT) and (written := self.part(part)) is not None:
+                rendered.append(written)
         if len(rendered) == 1 and rendered[0].keys() == {"type", "text"}:
             return str(rendered[0]["text"])
         if not self.flavor.text_parts and all(part["type"] == "text" for part in rendered):
@@ -120,7 +124,8 @@ class _Writer:
 
     def part(self, part: Content) -> Json | None:
         if isinstance(part, Text):
-            return self.marked({"type": "text", "text": part.text}, part)
+            written: Json = {"type": "text", "text": part.text}
+            return written if part.breakpoint is None else self.marked(written, part)
         if (lack := self.lack(part)) is not None:
             if isinstance(part, Image) and part.from_tool:
                 text = placeholder(part, *lack, self.unsupported)

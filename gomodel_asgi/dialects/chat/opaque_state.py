@@ -56,6 +56,8 @@ class Memory:
 
     def take(self) -> Json:
         """The payload of what has come since the last call, empty if nothing has."""
+        if not (self.texts or self.details or self.extra):
+            return {}
         payload: Json = {member: "".join(pieces) for member, pieces in self.texts.items()}
         if self.details:
             # The details hold the text too, and OpenRouter wants them alone.

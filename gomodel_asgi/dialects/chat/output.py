@@ -14,7 +14,7 @@ import msgspec
 from ...errors import GatewayError, UpstreamRejected
 from ...wire.calls import AnyCall
 from ...wire.event_writer import Emitter
-from ...wire.items import Message, Reasoning, checked
+from ...wire.items import Message, Part, Reasoning, checked
 from ...wire.json_scan import parsed
 from ...wire.response import usage
 from ..base import Call, pack_state
@@ -103,6 +103,8 @@ class Output:
         self.memory = Memory()
         self.calls = Calls()
         self.message: Message | None = None
+        self.part: Part | None = None
+        """The part of the message that took text last."""
         self.open_reasoning: Reasoning | None = None
         self.tagged = (
             None
@@ -115,10 +117,10 @@ class Output:
         if self.tagged is not None:
             self.tagged.feed(checked(delta))
             return
-        message = self.message
-        if message is None or message.closed:
-            message = self.open_message()
-        message.text(delta, logprobs)
+        part = self.part
+        if part is None or part.closed:
+            part = self.part = self.open_message().text_part()
+        part.text(delta, logprobs)
 
     def plain_text(self, delta: str) -> None:
         """More of the answer, from behind or without the tags."""
@@ -152,7 +154,8 @@ class Output:
     def open_message(self) -> Message:
         """Returns the open message, a new one if none is."""
         if self.message is None or self.message.closed:
-            self.close_reasoning()
+            if self.open_reasoning is not None:
+                self.close_reasoning()
             self.message = self.emitter.message()
         return self.message
 
@@ -188,7 +191,7 @@ class Output:
         payload = self.memory.take()
         if payload:
             self.emitter.reasoning().set_encrypted_content(pack_state(self.call.type, self.call.model, payload))
-        if nameless := self.calls.nameless():
+        if self.calls.slots and (nameless := self.calls.nameless()):
             self.emitter.warn(f"{nameless} tool calls without a name")
 
 

@@ -67,8 +67,10 @@ class ChatTranslator:
         doubtful = doubtful or not REPORTING.isdisjoint(chunk)
         if doubtful and (failure := self.failure(event, chunk)) is not None:
             self.emitter.fail(failure_of(failure))
-        else:
-            self.chunk(chunk)
+        elif choices := chunk.get("choices"):
+            self.choices(choices, chunk)
+        elif choices is None and not self.call.stream and not self.chosen:
+            raise ValueError("a chat reply without choices")
 
     def close(self) -> None:
         """Ends the response if a finish_reason has come."""
@@ -93,24 +95,32 @@ class ChatTranslator:
         if raw and (found := read_usage(raw)):
             self.emitter.usage(found, raw)
 
-    def chunk(self, chunk: Json) -> None:
-        """Takes the choices of a chunk; only the first choice is ever asked for.
+    def choices(self, choices: Any, chunk: Json) -> None:
+        """Takes the piece of the answer, or all of it, that the *choices* of a chunk hold; only the first choice is
+        ever asked for.
 
-        :raises ValueError: it has none where it must, or no list of them.
+        :raises ValueError: they are no list, or hold what no choice holds.
         """
-        choices = chunk.get("choices")
-        if choices is None and not self.call.stream and not self.chosen:
-            raise ValueError("a chat reply without choices")
-        if not choices:
-            return
         if not isinstance(choices, list):
             raise ValueError("choices is not an array")
         if not self.chosen or chunk.get("service_tier") or chunk.get("citations"):
             self.begin(chunk)
         for choice in choices:
             ended = self.emitter.terminal is not None  # by a whole choice before this one
-            if not ended and isinstance(choice, dict) and not choice.get("index"):
-                self.choice(choice)
+            if ended or not isinstance(choice, dict) or choice.get("index"):
+                continue
+            if error := choice.get("error"):
+                self.emitter.fail(failure_of(error_of({"error": error}) or {}))
+                continue
+            delta, whole = choice.get("delta"), False
+            if delta is None:
+                delta, whole = choice.get("message"), True
+            if delta and isinstance(delta, dict):
+                self.delta(delta, choice, whole)
+            if finish := choice.get("finish_reason"):
+                self.finish = str(finish)
+            if whole and isinstance(delta, dict):
+                self.end()
 
     def begin(self, chunk: Json) -> None:
         """Takes over what a chunk says of the whole response."""
@@ -122,21 +132,6 @@ class ChatTranslator:
             self.citations = citations
         if not self.emitter.begun:
             self.emitter.begin(model if isinstance(model, str) else None)
-
-    def choice(self, choice: Json) -> None:
-        """Takes a piece of the answer, or all of it."""
-        if error := choice.get("error"):
-            self.emitter.fail(failure_of(error_of({"error": error}) or {}))
-            return
-        delta, whole = choice.get("delta"), False
-        if delta is None:
-            delta, whole = choice.get("message"), True
-        if isinstance(delta, dict):
-            self.delta(delta, choice, whole)
-        if finish := choice.get("finish_reason"):
-            self.finish = str(finish)
-        if whole and isinstance(delta, dict):
-            self.end()
 
     # Deltas...
 

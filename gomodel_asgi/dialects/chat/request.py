@@ -30,10 +30,9 @@ PATH = "/chat/completions"
 NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 SAME_NAME = frozenset({"stop", "seed", "logit_bias", "reasoning_effort"})
 """Members of Chat Completions that the Responses API lacks: a Target's `params` may give them."""
-MAPPED = frozenset(
-    {"input", "instructions", "max_output_tokens", "parallel_tool_calls", "reasoning", "text", "tool_choice", "tools"}
-    | {"top_logprobs", *NUMBERS}
-)
+OF_TOOLS = frozenset({"parallel_tool_calls", "tool_choice", "tools"})
+OF_SAMPLING = frozenset({"max_output_tokens", *NUMBERS})
+MAPPED = OF_TOOLS | OF_SAMPLING | {"input", "instructions", "reasoning", "text", "top_logprobs"}
 
 
 def chat_request(call: Call) -> Outgoing:
@@ -54,20 +53,30 @@ class _Writer:
         self.members = carried_members(call.body, MAPPED | SAME_NAME | flavor.members, unsupported)
 
     def body(self) -> Json:
-        conversation = read_conversation(self.call.body, self.unsupported, self.call.shown)
-        tools = read_tools(self.call.body, self.unsupported, more=conversation.tools)
-        body: Json = {"model": self.call.model}
-        body["messages"] = render_messages(conversation.turns, self.call, self.flavor, tools, self.unsupported)
-        body |= self.streaming() | self.tools(tools) | self.sampling() | self.logprobs()
-        body |= self.text() | self.reasoning()
-        same = SAME_NAME | self.flavor.members
-        given = {name: value for name, value in self.members.items() if name in same}
-        return {**body, **self.flavor.always, **given}
-
-    def streaming(self) -> Json:
-        if not self.call.stream:
-            return {}
-        return {"stream": True} | ({"stream_options": {"include_usage": True}} if self.flavor.stream_options else {})
+        call, flavor, members = self.call, self.flavor, self.members
+        conversation = read_conversation(call.body, self.unsupported, call.shown)
+        tools = read_tools(call.body, self.unsupported, more=conversation.tools)
+        body: Json = {"model": call.model}
+        body["messages"] = render_messages(conversation.turns, call, flavor, tools, self.unsupported)
+        if call.stream:
+            body["stream"] = True
+            if flavor.stream_options:
+                body["stream_options"] = {"include_usage": True}
+        if tools.functions or not OF_TOOLS.isdisjoint(members):
+            body |= self.tools(tools)
+        if not OF_SAMPLING.isdisjoint(members):
+            body |= self.sampling()
+        if "top_logprobs" in members or "include" in call.body:
+            body |= self.logprobs()
+        if "text" in members:
+            body |= self.text()
+        if "reasoning" in members:
+            body |= self.reasoning()
+        body |= flavor.always
+        for name, value in members.items():
+            if name in SAME_NAME or name in flavor.members:
+                body[name] = value
+        return body
 
     def sampling(self) -> Json:
         found: Json = {name: number(self.members, name) for name in NUMBERS if name in self.members}

@@ -52,11 +52,13 @@ class LenientReader(TranslatedReader):
             stream=stream, after=after, leading=leading, spent=spent,
         )  # fmt: skip
         super().__init__(LenientTranslator(emitter, identity), emitter, limits, secrets)
+        self.response_id = None  # the upstream's own, once the response has been announced
 
-    @property
-    def response_id(self) -> str | None:
-        """The upstream's own id, once the response has been announced."""
-        return self.emitter.response["id"] if self.emitter.begun else None
+    def take(self) -> bytes:
+        """Returns the events that were written since the last call; see `TranslatedReader.take`."""
+        if self.response_id is None and self.emitter.begun:
+            self.response_id = self.emitter.response["id"]
+        return super().take()
 
     def whole(self, body: bytes) -> bytes:
         """Returns the events that a unary reply's *body* is written as, where the emitter streams.

@@ -76,7 +76,7 @@ class Work:
 
     async def flush(self, *, last: bool = False) -> None:
         """Let the client have what was written."""
-        await self.give(self.emitter.take(), last=last)
+        await self.give(self.reader.take(), last=last)
 
     async def give(self, events: bytes, *, last: bool = False) -> None:
         """Let the client have *events*; the *last* end the response."""
@@ -93,6 +93,7 @@ class Work:
         usage = self.rewriter.usage
         self.emitter.usage(usage, usage)
         self.emitter.cancel()
+        self.reader.take()  # nothing was written, but the reader is to know
         return True
 
     def redacted(self, text: str) -> str:

@@ -151,7 +151,10 @@ class Http11Reply:
                     raise UpstreamTimeout("The upstream sent nothing for too long.")
         if connection.reading_paused:
             connection.resume_reading()
-        return reader.take()
+        data = b"".join(reader.chunks)  # as `ReplyReader.take`, which each event of a stream would call
+        reader.chunks.clear()
+        reader.size = 0
+        return data
 
     async def aclose(self) -> None:
         """Gives the connection back to its pool. A second call does nothing."""
@@ -205,9 +208,12 @@ class Http11Transport:
         :raises ValueError: a header, the method or the target would break the framing.
         :raises Overloaded: no connection became free within `timeouts.pool`.
         """
-        pools = self._pools()
+        pools = self._last
+        if pools is None or pools.loop is not asyncio.get_running_loop():
+            pools = self._pools()
         deadline = pools.loop.time() + request.deadline
-        pool = pools.of(key_of(request))
+        key = key_of(request)
+        pool = pools.pools.get(key) or pools.of(key)
         try:
             head = pool.head(request)
         except ValueError:

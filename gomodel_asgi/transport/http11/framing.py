@@ -63,15 +63,17 @@ class ReplyReader:
         in_head, held = self.status == 0, self.size
         try:
             if not self.started:
-                self._begin_with(data)
+                self.started = True
+                if data[:1] != b"H":  # llhttp also reads RTSP and ICE, and skips empty lines
+                    self._refuse("it is not HTTP/1.1")
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, Refused) as error:
             if not self.done:
                 raise self._refusal(str(error)) from error
             self.exact, self.after = False, After(stray=True)  # the parser skips line ends, so it was something else
-        if in_head or self.overhead or self.size == held:
+        if self.size == held or self.overhead or (in_head and len(data) > MAX_HEAD):
             self._bound(data, in_head, held)
-        if self.done and self.exact:
+        if self.done and self.exact and (self.chunked or self.size == held or data[-1] in LAST_BYTE_IS_CRLF):
             self.exact = self._ends_with_reply(data, in_head, self.size - held)
 
     def eof(self) -> None:
@@ -139,12 +141,6 @@ class ReplyReader:
 
     # What we make of it...
 
-    def _begin_with(self, data: bytes) -> None:
-        # llhttp also reads RTSP and ICE, and skips empty lines.
-        self.started = True
-        if data[:1] != b"H":
-            self._refuse("it is not HTTP/1.1")
-
     def _skip_interim(self) -> None:
         self.interim = True
         self.headers = []
@@ -187,11 +183,10 @@ class ReplyReader:
         """Whether the last byte of *data* is the last byte of the reply.
 
         Only CR and LF can follow without the parser's noticing. Where the reply ends in an empty line (chunks, no
-        body), one more would follow another. Where it ends in *payload* bytes, the rest of *data* must be its head.
+        body), one more would follow another. Where it ends in *payload* bytes, the last of them CR or LF, the rest of
+        *data* must be its head.
         """
         if payload and not self.chunked:
-            if data[-1] not in LAST_BYTE_IS_CRLF:
-                return True
             head, end, _ = data.partition(b"\r\n\r\n") if in_head else (b"", b"", b"")
             return len(data) - payload == len(head) + len(end)
         return data[-4:] == b"\r\n\r\n" and data[-5:-4] not in (b"\r", b"\n", b"")
