@@ -14,9 +14,8 @@ from typing import Any
 import msgspec
 
 from ...dialects.hosted_items import HOSTED, HOSTED_CALLS, REQUEST, RESPONSE, kind_of, string, verdict_on
-from ...history.records import Records
+from ...exchange.job import Job
 from ...history.references import response_of
-from ...wire.json_scan import parsed
 from .source import Json
 
 CALLS = frozenset({"function_call", "custom_tool_call"})
@@ -41,28 +40,16 @@ _decode = msgspec.json.Decoder(dict[str, Remembered]).decode
 encode = msgspec.json.Encoder().encode
 
 
-class Memory:
-    """Finds what is remembered of items, in *records*."""
+async def remembered_of(job: Job, items: Iterable[Any]) -> dict[str, Remembered]:
+    """What is remembered of those among *items* that are ours, by id.
 
-    def __init__(self, records: Records) -> None:
-        self.records = records
-
-    async def of(self, tenant: str | None, items: Iterable[Any]) -> dict[str, Remembered]:
-        """What is remembered of those among *items* that are ours, by id.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
-        found: dict[str, Remembered] = {}
-        seen: set[str] = set()
-        for id in ids_in(items):
-            response_id = response_of(id)
-            if response_id is None or response_id in seen:
-                continue
-            seen.add(response_id)
-            turn = await self.records.turns.find(tenant, response_id)
-            if turn is not None and turn.told:
-                found |= _decode(turn.told)
-        return found
+    :raises StoreUnavailable: the store does not answer.
+    """
+    found: dict[str, Remembered] = {}
+    for response_id in dict.fromkeys(map(response_of, ids_in(items))):
+        if response_id is not None and (kept := await job.setup.state.remembered(job.request.tenant, response_id)):
+            found |= _decode(kept)
+    return found
 
 
 def ids_in(items: Iterable[Any]) -> Iterator[str]:
@@ -108,14 +95,6 @@ def told_again(
                 made, waiting = made + waiting, []
             made.append(item)
     return made + waiting
-
-
-def told_again_from(told: bytes, output: Iterable[bytes]) -> list[bytes]:
-    """The items of *output*, each as JSON, those of our tools as *told*, which was kept with them, has them. The client
-    answers requests for approval yet: they stay as they are."""
-    known = {id: one for id, one in _decode(told).items() if not one.label}
-    items = [parsed(item) for item in output]
-    return [encode(item) for item in told_again(items, known, answers_in(items))]
 
 
 def answers_in(items: Iterable[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from ...dialects.gemini.models import combines
 from ...dialects.hosted_items import HOSTED, kind_of
 from ...exchange.job import Job, provider_of
-from ...history.continuation import Continuation
+from ...history.continuation import Continuation, Recalled
 from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, read_declarations
@@ -142,8 +142,9 @@ def lists_known(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, 
 def said_before(job: Job) -> list[Json]:
     """The items of the turns that the request continues, as far as they are known here."""
     continuation = job.continuation
-    lines = continuation.lines if isinstance(continuation, Continuation) else None
-    return [item for line in lines or () for item in line.items]
+    if not isinstance(continuation, Recalled):
+        return []
+    return [item for line in continuation.said_before() for item in line.items]
 
 
 def referred_to(job: Job) -> list[Json]:

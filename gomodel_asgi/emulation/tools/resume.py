@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from msgspec import structs
 
 from .approvals import Approval, answered, id_of, unknown
@@ -16,16 +14,17 @@ from .source import Json
 from .work import Work
 
 
-async def resume(work: Work, secret: bytes, consume: Callable[[Approval], Awaitable[None]]) -> list[Json]:
-    """Call what the client has approved: the calls and their outputs, for the model. *consume* makes an approval count
-    once.
+async def resume(work: Work, secret: bytes) -> list[Json]:
+    """Call what the client has approved: the calls and their outputs, for the model.
 
     :raises InvalidRequest: an approval answers nothing that waits for one here.
     """
-    given = answered(secret, work.job.request.tenant, work.own, work.known)
+    tenant = work.job.request.tenant
+    given = answered(secret, tenant, work.own, work.known)
     found = [(one, _function(work, one)) for one in given]
     for one, shown in found:
-        await consume(one)
+        if not await work.job.setup.state.take_approval(tenant, one.id):
+            raise unknown()
         work.known[one.id] = one.asked if shown is None else structs.replace(one.asked, name=shown.name)
     approved = [(one, shown) for one, shown in found if one.approve and shown is not None]
     if not approved:
