@@ -319,7 +319,7 @@ class GatewayState:
 def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> HostTools | None:
     if not tools:
         return None
+    from .tools.declarations import Toolbox
     from .tools.host import HostTools
-    from .tools.toolbox import Toolbox
 
     return HostTools(Toolbox(tools, transport), recorder)

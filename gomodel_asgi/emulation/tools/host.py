@@ -17,11 +17,10 @@ from ...history.recorder import Recorder
 from ...history.turns import Line
 from ...routing.request import Target
 from ...upstream.chain import Exchange
+from .declarations import Toolbox
 from .loop import Loop
-from .memory import Remembered, answers_in, remembered_of, told_again
-from .outlet import FAREWELL
+from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
 from .plan import runs_here
-from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
     are_ours,
@@ -35,8 +34,7 @@ from .request import (
     said_before,
 )
 from .source import Json
-from .toolbox import Toolbox
-from .work import Work
+from .work import FAREWELL, Work
 
 UNTOLD = b"false"
 

@@ -26,12 +26,11 @@ from ...upstream.chain import Exchange
 from ...upstream.stream import detached, fed
 from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
+from .approvals import request_approval, resume
 from .calls import run_calls
-from .memory import encode
+from .memory import Replay, encode
 from .plan import Plan
-from .replay import Replay
 from .request import Candidate
-from .resume import request_approval, resume
 from .rounds import Round
 from .servers import open_servers, tell_lists
 from .source import Json

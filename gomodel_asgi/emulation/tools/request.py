@@ -14,12 +14,11 @@ from ...exchange.job import Job, provider_of
 from ...history.continuation import Continuation, Recalled
 from ...providers.provider import Provider
 from ...routing.request import Target
-from .declarations import Declared, read_declarations
+from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
 from .remote import read_place
 from .source import Json, Listed
-from .toolbox import Toolbox
 
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
 """What an input holds that may bring items of ours along."""

@@ -11,7 +11,7 @@ from .memory import Remembered
 from .plan import Upstream, is_asked
 from .request import labels_listed, labels_of, plan_of
 from .sessions import Held
-from .source import Json, Listed, Source, Visit
+from .source import Json, Listed, Visit
 from .work import Work
 
 
@@ -19,12 +19,12 @@ async def open_servers(work: Work) -> None:
     """Have the servers' lists, and make the plans.
 
     :raises ToolsUnlisted: a server has not answered with one; in a stream it has been told as an item.
+    :raises GatewayError: one may not be asked.
     :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
     """
     deadline = min(clock() + work.job.setup.timeouts.tool, work.until)
     allowed = {label: declared.allowed for label, declared in work.labels.items()}
-    visits = [_visit(work, label, one, deadline) for label, one in work.labels.items()]
-    await work.sessions.listed(visits)
+    await work.sessions.prepare([_held(work, label, one, deadline) for label, one in work.labels.items()])
     _give_up(work)
     for label in work.labels:
         held, server = work.sessions.held[label], work.toolbox.servers.get(label)
@@ -42,13 +42,18 @@ def _give_up(work: Work) -> None:
     """Leave out fallbacks whose servers could not be listed: the others do without these.
 
     :raises ToolsUnlisted: the Target that is asked first needs one of them.
+    :raises GatewayError: it needs one that may not be asked.
     """
-    failed = [label for label in work.labels if work.sessions.held[label].error is not None]
+    held = work.sessions.held
+    failed = [label for label in work.labels if not held[label].is_listed or held[label].refusal is not None]
     if not failed:
         return
-    first = next((label for label in failed if label in labels_of(work.chain[:1], work.toolbox)), None)
-    if first is not None:
-        raise _unlisted(work, first, work.sessions.held[first])
+    needed = [held[label] for label in failed if label in labels_of(work.chain[:1], work.toolbox)]
+    for one in needed:
+        if one.refusal is not None:  # before anything of the response is written
+            raise one.refusal
+    if needed:
+        raise _unlisted(work, needed[0])
     for label in failed:
         work.labels.pop(label)
         work.job.warn([f"tool {label}: not listed; Targets that need it are left out"])
@@ -71,7 +76,7 @@ async def tell_lists(work: Work, upstream: Upstream) -> None:
     await work.flush()
 
 
-def _visit(work: Work, label: str, declared: Declared, deadline: float) -> tuple[Source, Visit]:
+def _held(work: Work, label: str, declared: Declared, deadline: float) -> Held:
     call = Call(
         tool=declared.shown,
         arguments={},
@@ -86,15 +91,15 @@ def _visit(work: Work, label: str, declared: Declared, deadline: float) -> tuple
 
     source = work.toolbox.sources.get(label)
     if source is not None:
-        return source, Visit(label, call, deadline, notice=notice)
+        return Held(source, Visit(label, call, deadline, notice=notice))
     assert work.toolbox.strangers is not None
     url, authorization, headers = (declared.value.get(name) for name in ("server_url", "authorization", "headers"))
-    return work.toolbox.strangers, Visit(label, call, deadline, url, authorization, headers, notice)
+    return Held(work.toolbox.strangers, Visit(label, call, deadline, url, authorization, headers, notice))
 
 
-def _unlisted(work: Work, label: str, held: Held) -> ToolsUnlisted:
+def _unlisted(work: Work, held: Held) -> ToolsUnlisted:
     """The failure of a server that could not be listed."""
-    why, cause = held.error or "", held.cause
+    label, why, cause = held.visit.label, held.error or "", held.cause
     message = f"Error retrieving tool list from MCP server: '{label}'. {why[:1].upper()}{why[1:].rstrip('.')}."
     if work.outlet is not None:
         item = work.emitter.open(_begun(label))
