@@ -113,13 +113,13 @@ def _speaks(item: Any) -> bool:
 # What the client has approved is called first, without asking the model; what needs its word is requested.
 
 
-async def resume(work: Work, secret: bytes) -> list[Json]:
+async def resume(work: Work) -> list[Json]:
     """Call what the client has approved: the calls and their outputs, for the model.
 
     :raises InvalidRequest: an approval answers nothing that waits for one here.
     """
     tenant = work.job.request.tenant
-    given = answered(secret, tenant, work.own, work.known)
+    given = answered(work.secret, tenant, work.own, work.known)
     found = [(one, _function(work, one)) for one in given]
     for one, shown in found:
         if not await work.job.setup.state.take_approval(tenant, one.id):
@@ -152,12 +152,12 @@ def _function(work: Work, one: Approval) -> Shown | None:
     return found
 
 
-def request_approval(work: Work, call: HostedCall, secret: bytes, number: int) -> None:
+def request_approval(work: Work, call: HostedCall, number: int) -> None:
     """Ask the client whether *call*, of the round *number*, may be made."""
     shown = call.shown
     assert shown is not None
     stem = f"{work.id.removeprefix('resp_')}{len(work.emitter.items):02x}"
-    id = id_of(secret, work.job.request.tenant, stem, shown.label, shown.called, call.arguments)
+    id = id_of(work.secret, work.job.request.tenant, stem, shown.label, shown.called, call.arguments)
     item = {"id": id, "type": "mcp_approval_request", "server_label": shown.label, "name": shown.called}
     work.emitter.item({**item, "arguments": call.arguments})
     work.told[id] = Remembered(

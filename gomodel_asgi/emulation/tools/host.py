@@ -65,9 +65,9 @@ class HostTools:
         known = await remembered_of(job, mentioned)
         if not wants:
             return await Exchange(continuing(job, known, own, before), target).run()
-        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before)
+        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, self.secret)
         again = partial(_again, work)
-        loop = Loop(work, self.secret, again)
+        loop = Loop(work, again)
         if job.stream:
             return await loop.streamed(self.recorder.tasks)
         try:

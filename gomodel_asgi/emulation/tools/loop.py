@@ -44,17 +44,14 @@ ANEW = frozenset({b"cache-control", UNSUPPORTED})
 
 
 class Loop:
-    """The walk of one response. *secret* signs requests for approval, and *continuing* gives the request with what
-    items of our tools stand for."""
+    """The walk of one response. *continuing* gives the request with what items of our tools stand for."""
 
     def __init__(
         self,
         work: Work,
-        secret: bytes,
         continuing: Callable[[], Job],
     ) -> None:
         self.work = work
-        self.secret = secret
         self.continuing = continuing
         self.asked: Job = work.job
         """The request as the rounds ask it."""
@@ -181,7 +178,7 @@ class Loop:
     async def _walked(self) -> None:
         async with self.work.sessions:
             await open_servers(self.work)
-            pairs = await resume(self.work, self.secret)
+            pairs = await resume(self.work)
             self.asked = self.continuing()
             replay = self.asked.continuation
             assert isinstance(replay, Replay)
@@ -205,7 +202,7 @@ class Loop:
             outputs = await run_calls(work, round)
             waits = [call for call in round.calls if call.approves]
             for call in waits:
-                request_approval(work, call, self.secret, round.number)
+                request_approval(work, call, round.number)
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
             replay.said += [*round.output, *outputs]

@@ -191,9 +191,3 @@ class Containers:
         if self.last is None:
             self.last = "cntr_" + secrets.token_hex(24)
         return self.last
-
-
-def labels_listed(items: Iterable[Any]) -> set[str]:
-    """The servers whose tools the client has been told of."""
-    listed = (item for item in items if isinstance(item, dict) and item.get("type") == "mcp_list_tools")
-    return {str(item.get("server_label")) for item in listed}

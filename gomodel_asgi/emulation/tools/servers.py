@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hmac
+
 from ...deadline import clock
 from ...errors import ToolsUnlisted
 from ...exchange.job import provider_of
+from ...history.tenancy import packed
 from ...tools import Call
-from .declarations import Declared
-from .memory import Remembered
+from .memory import kept_list, known_list
 from .plan import Upstream, is_asked
-from .request import labels_listed, labels_of, plan_of
+from .request import labels_of, plan_of
 from .sessions import Held
 from .source import Json, Listed, Visit
 from .work import Work
@@ -24,7 +26,7 @@ async def open_servers(work: Work) -> None:
     """
     deadline = min(clock() + work.job.setup.timeouts.tool, work.until)
     allowed = {label: declared.allowed for label, declared in work.labels.items()}
-    await work.sessions.prepare([_held(work, label, one, deadline) for label, one in work.labels.items()])
+    await work.sessions.prepare([_known(work, _held(work, label, deadline)) for label in work.labels])
     _give_up(work)
     for label in work.labels:
         held, server = work.sessions.held[label], work.toolbox.servers.get(label)
@@ -63,20 +65,41 @@ def _give_up(work: Work) -> None:
 async def tell_lists(work: Work, upstream: Upstream) -> None:
     """The lists that the client has not been told of yet stand before all else; *upstream* answers, and tells by itself
     of the servers that it asks."""
-    known = labels_listed([*work.before, *work.own])
     if not work.before and work.job.request.envelope.has("previous_response_id"):
         return  # an upstream or a connection knows what was said: in a turn before this the list was told
     for label, declared in work.labels.items():
-        if not declared.added and label not in known and is_asked(declared, work.toolbox, upstream):
+        if not declared.added and label not in work.given and is_asked(declared, work.toolbox, upstream):
             item = work.emitter.open(_begun(label))
             item.progress("in_progress")
             item.progress("completed")
             item.close("completed", {"tools": [_listed(one) for one in work.lists[label]]})
-            work.told[item.value["id"]] = Remembered("", "")
+            held = work.sessions.held[label]
+            work.told[item.value["id"]] = kept_list(place_of(work, held), held.tools)
     await work.flush()
 
 
-def _held(work: Work, label: str, declared: Declared, deadline: float) -> Held:
+def _known(work: Work, held: Held) -> Held:
+    """*held* with its list, where the conversation knows that."""
+    label = held.visit.label
+    named_by_client = label not in work.toolbox.servers
+    wanted = work.labels[label].allowed if named_by_client else None
+    found = known_list(label, place_of(work, held), work.before, work.own, work.known, wanted)
+    work.given |= {label} if found.has else set()
+    if found.tools is not None:
+        held.tools, held.is_listed = found.tools, True
+    return held
+
+
+def place_of(work: Work, held: Held) -> str | None:
+    """What a list of this server is remembered by: nobody can tell an address from it."""
+    place = held.source.place(held.visit)
+    if place is None:
+        return None
+    return hmac.digest(work.secret, packed(b"list", held.visit.label, place), "sha256").hex()[:32]
+
+
+def _held(work: Work, label: str, deadline: float) -> Held:
+    declared = work.labels[label]
     call = Call(
         tool=declared.shown,
         arguments={},

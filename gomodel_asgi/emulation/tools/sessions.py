@@ -118,13 +118,13 @@ BROKEN = "The server could not be asked."
 
 
 class Held:
-    """One server of a response. *tools* is its list where that is known already; else it is asked for it."""
+    """One server of a response. Its *tools* are asked for, unless they are known already (*is_listed*)."""
 
-    def __init__(self, source: Source, visit: Visit, tools: Sequence[Listed] | None = None) -> None:
+    def __init__(self, source: Source, visit: Visit) -> None:
         self.source = source
         self.visit = visit
-        self.tools: Sequence[Listed] = tools or ()
-        self.is_listed = tools is not None
+        self.tools: Sequence[Listed] = ()
+        self.is_listed = False
         self.opening: Opening | None = None
         self.opened: AbstractAsyncContextManager[Session] | None = None
         self.session: Session | None = None

@@ -152,7 +152,8 @@ def _nothing_left() -> bool:
 
 class Work:
     """One response. *chain* is that of *target*, *labels* are the servers to be listed, *known* is what is remembered
-    of items, *own* are the items of the request's own input and *before* those of the turns that it continues."""
+    of items, *own* are the items of the request's own input and *before* those of the turns that it continues. *secret*
+    signs what comes back from a client or a store."""
 
     def __init__(
         self,
@@ -164,6 +165,7 @@ class Work:
         known: dict[str, Remembered],
         own: Sequence[Any],
         before: Sequence[Json],
+        secret: bytes,
     ) -> None:
         self.toolbox = toolbox
         self.job = job
@@ -182,6 +184,10 @@ class Work:
         self.plans: list[Plan] = []
         """One for each Target of the chain."""
         self.lists: dict[str, Sequence[Listed]] = {}
+        """What each server has and may be shown, by label."""
+        self.given: set[str] = set()
+        """The servers whose lists the client has."""
+        self.secret = secret
         self.sessions = Sessions()
         self.told: dict[str, Remembered] = {}
         """What the model was told, by the ids of the items."""
