@@ -26,6 +26,7 @@ from .plan import runs_here
 from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
+    Places,
     are_ours,
     candidates_of,
     labels_of,
@@ -134,15 +135,7 @@ class HostTools:
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
-        return any("here" in places.values() for places in self.places(job, target))
-
-    def places(self, job: Job, target: Target) -> list[dict[str, str]]:
-        """Where the declared tools would run, for each Target of the chain: `here`, `upstream` or `nowhere`.
-
-        :raises InvalidRequest: a declaration is malformed.
-        :raises LookupError: the policy named an unknown provider.
-        """
-        return [places_of(one, self.toolbox) for one in candidates_of(job, target, self.toolbox)]
+        return self._wanted(candidates_of(job, target, self.toolbox))
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
         """Returns the declarations that run here whoever of the chain answers, by path, without their credentials.
@@ -178,6 +171,17 @@ class HostTools:
             raise unknown()
         else:
             await store.put(USED, key, b"1")
+
+
+def places(job: Job, target: Target, toolbox: Toolbox) -> list[Places]:
+    """Where the declared tools would run, for each Target of the chain; see `places_of`.
+
+    :raises InvalidRequest: a declaration is malformed.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    chain = candidates_of(job, target, toolbox)
+    lists = lists_known(chain, toolbox)
+    return [places_of(one, job, lists, toolbox) for one in chain]
 
 
 def asks_model(job: Job) -> bool:
