@@ -127,7 +127,7 @@ class Background:
             type=provider.type or provider.name,
             response=msgspec.json.encode(response),
             previous=job.request.envelope.text("previous_response_id"),
-            request=b"" if self.enqueue is None else body_to_keep(job, self.shown(job, target)),
+            request=b"" if self.enqueue is None else self._body_to_keep(job, target),
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
@@ -139,6 +139,10 @@ class Background:
         await self.records.turns.keep(tenant, id, turn)
         await self.records.owners.remember(tenant, id, owner)
         return candidate.model, response
+
+    def _body_to_keep(self, job: Job, target: Target) -> bytes:
+        sealed = getattr(self.records.store, "seals", False)
+        return body_to_keep(job, self.shown(job, target), sealed=sealed)
 
     def _check(self, job: Job, target: Target) -> None:
         store, envelope = self.records.store, job.request.envelope
@@ -267,11 +271,12 @@ class Background:
         return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
 
 
-def body_to_keep(job: Job, shown: Mapping[str, Any]) -> bytes:
+def body_to_keep(job: Job, shown: Mapping[str, Any], *, sealed: bool) -> bytes:
     """Returns the body of *job* as it may lie in a store until another worker takes it: without the credentials of its
-    tools. *shown* are those of them that need none, by path, without what they were given.
+    tools. *shown* are those of them that need none, by path, without what they were given. What a client's own server
+    is asked by must go along: the path of its address may lie in a store that is *sealed*, a credential in none.
 
-    :raises InvalidRequest: the work would need one.
+    :raises InvalidRequest: the work would need what may not.
     """
     envelope = job.request.envelope
     tools = envelope.values(("tools",)).get("tools")
@@ -279,9 +284,16 @@ def body_to_keep(job: Job, shown: Mapping[str, Any]) -> bytes:
         return envelope.raw
     kept = [shown.get(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
     for index, tool in enumerate(kept):
-        if credentials_of(tool):
-            message = "Background work waits in a store here, which keeps no credentials of tools; leave them out."
-            raise InvalidRequest(message, code="unsupported_parameter", param=f"tools[{index}]")
+        if credentials_of(tool, with_path=sealed):
+            raise InvalidRequest(
+                "Background work waits in a store here, which keeps no credentials of tools; send the request without"
+                " them, or without 'background'."
+                if credentials_of(tool, with_path=True)
+                else "Background work waits in a store here, which would keep the path of this server's address, and"
+                " that may be a secret; send the request without 'background'.",
+                code="unsupported_parameter",
+                param=f"tools[{index}]",
+            )
     if all(one is other for one, other in zip(kept, tools, strict=True)):
         return envelope.raw
     return envelope.with_members({**envelope.members, "tools": msgspec.Raw(msgspec.json.encode(kept))}).raw

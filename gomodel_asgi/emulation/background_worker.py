@@ -9,6 +9,7 @@ from copy import copy
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
@@ -144,7 +145,8 @@ class Worker:
         if found is None:
             return False
         await self.leases.take(self.tenant, self.id)
-        self.turn = with_status(found[0], "in_progress")
+        # From here on the request is in this worker's memory; one that takes its place would not go on with it.
+        self.turn = structs.replace(with_status(found[0], "in_progress"), request=b"")
         version = await self.turns.replace(self.tenant, self.id, found[1], self.turn)
         self.version = version or 0
         if version is None:
@@ -199,7 +201,7 @@ class Worker:
         if response is None:
             return await self._failed(GatewayFault("The upstream gave no response."))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
-        turn = msgspec.structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
+        turn = structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
         if not await self.quotas.admit(self.tenant, self.id, turn):
             turn = ended(self.turn, "failed", too_large(), [])
         await self._flushed()
@@ -293,13 +295,13 @@ def in_stream(job: Job, id: str) -> Job:
     members = {name: raw for name, raw in job.request.envelope.members.items() if name != "background"}
     envelope = job.request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
-    request = msgspec.structs.replace(job.request, envelope=envelope)
+    request = structs.replace(job.request, envelope=envelope)
     continuation = job.continuation
     if isinstance(continuation, Continuation):
         continuation = copy(continuation)
         continuation.original = envelope
     trace = trail_of(job)
-    return msgspec.structs.replace(
+    return structs.replace(
         job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, background=True
     )
 

@@ -138,14 +138,16 @@ class HostTools:
         return self._wanted(candidates_of(job, target, self.toolbox))
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
-        """Returns the declarations that run here whoever of the chain answers, by path, without their credentials.
+        """Returns the declarations that run here whoever of the chain answers and whatever the client has given, by
+        path, without their credentials. A server that only the client names is none of them.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            here = [each for each in one.declared if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            mapped = [each for each in one.declared if each.family != "mcp" or each.label in self.toolbox.servers]
+            here = [each for each in mapped if runs_here(each, self.toolbox, one.upstream, beside=True)]
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}
 
