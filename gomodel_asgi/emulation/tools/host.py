@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 from msgspec import structs
 
+from ...dialects.hosted_items import NOTHING_SHOWN as NOTHING, ShownFunctions
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Continuation
@@ -22,7 +23,7 @@ from .approvals import Approval, unknown
 from .loop import Loop
 from .memory import Memory, Remembered, answers_in, told_again
 from .outlet import FAREWELL
-from .plan import runs_here
+from .plan import Plan, runs_here
 from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
@@ -106,28 +107,26 @@ class HostTools:
         known = await self.memory.of(job.request.tenant, mentioned)
         return continuing(job, known, own, before)
 
-    def counted(self, job: Job, target: Target) -> Target:
-        """*target* as its tokens are counted: with the functions that stand for tools which run here. Those of MCP
-        servers are among them as far as nobody has to be asked for them: the host's own functions.
+    async def counted(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """*job* and *target* as their tokens are counted: as the first round would ask, with what hosted tools gave the
+        model and with the functions that stand for tools which run here. Those of MCP servers are among them as far as
+        nobody has to be asked for them: the host's own functions.
 
-        :raises InvalidRequest: a declaration is malformed.
+        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
+        :raises StoreUnavailable: the store does not answer.
         :raises LookupError: the policy named an unknown provider.
         """
         chain = candidates_of(job, target, self.toolbox)
         lists = lists_known(chain, self.toolbox)
         plans = [plan_of(one, lists, self.toolbox, keeps=False) for one in chain]
-        made = [
-            structs.replace(
-                one.target,
-                params={**(one.target.params or {}), "tools": [*plan.tools] or None, "tool_choice": None}
-                if plan.wants
-                else one.target.params,
-                tools=(),
-                fallbacks=(),
-            )
-            for one, plan in zip(chain, plans, strict=True)
-        ]
-        return structs.replace(made[0], fallbacks=tuple(made[1:]))
+        made = [_counted(one, plan) for one, plan in zip(chain, plans, strict=True)]
+        made[0] = structs.replace(made[0], fallbacks=tuple(made[1:]))
+
+        def shown(target: Target) -> ShownFunctions:
+            return next((plan.functions_shown for one, plan in zip(made, plans, strict=True) if one is target), NOTHING)
+
+        job = await self.told_again(job)
+        return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
     def runs(self, job: Job, target: Target) -> bool:
         """Whether a tool of the request runs here, at any Target of the chain.
@@ -173,6 +172,15 @@ class HostTools:
             raise unknown()
         else:
             await store.put(USED, key, b"1")
+
+
+def _counted(one: Candidate, plan: Plan) -> Target:
+    """The Target of *one* as its first round is asked."""
+    given = one.target.params
+    if plan.wants:
+        choice = plan.choice if plan.tools else None
+        given = {**(given or {}), "tools": [*plan.tools] or None, "tool_choice": choice}
+    return structs.replace(one.target, params=given, tools=(), fallbacks=())
 
 
 def places(job: Job, target: Target, toolbox: Toolbox) -> list[Places]:
