@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -223,13 +223,20 @@ class Gateway:
             target = await decide(job)
         except GatewayError as error:
             return Explanation(model, hint, None, error=error)
-        tools = self.state.tools
-        places = [{}] * len(target.chain()) if tools is None else tools.places(job, target)
+        places = self._places(job, target)
         candidates = tuple(
             replace(self._candidate(one, provider_of(one, job), model, number), tools=places[number])
             for number, one in enumerate(target.chain())
         )
         return Explanation(model, hint, target, candidates)
+
+    def _places(self, job: Job, target: Target) -> Sequence[Mapping[str, str]]:
+        """Where the hosted tools that are declared would run, for each of the chain."""
+        from .emulation.tools.declarations import Toolbox
+        from .emulation.tools.host import places
+
+        mine = self.state.tools
+        return places(job, target, Toolbox((), self.setup.transport) if mine is None else mine.toolbox)
 
     async def _recalled(self, job: Job) -> None:
         if self.state.names(job):

@@ -24,6 +24,8 @@ CLOSED = "closed"
 """A fresh connection that closed before the reply's headers were whole."""
 TIMEOUT = "timeout"
 """An upstream that was asked and did not answer in time."""
+MALFORMED = "malformed"
+"""An answer that the model has garbled: a call of a tool that is none, which the upstream does not give out."""
 AUTH = "auth"
 """A refused credential that the Target brought itself (401, 402, 403)."""
 
@@ -121,10 +123,11 @@ class Retries(Inheriting):
 
     *attempts* counts all requests of an exchange, over every Target; *per_target* those of one Target. *max_wait* is
     the longest pause in seconds that an upstream's Retry-After may ask for before it means "go elsewhere". *on* names
-    what is retried: HTTP statuses (int) and the kinds `"connect"`, `"closed"`, `"stale"`, `"timeout"` and `"auth"`.
+    what is retried: HTTP statuses (int) and the kinds `"connect"`, `"closed"`, `"stale"`, `"timeout"`, `"auth"` and
+    `"malformed"` (the model has garbled a call of a tool).
     """
 
     attempts: int = 3
     per_target: int = 2
     max_wait: float = 10.0
-    on: Collection[int | str] = field(default=frozenset({CONNECT, CLOSED, STALE, 429, 502, 503, 504, 529}))
+    on: Collection[int | str] = field(default=frozenset({CONNECT, CLOSED, STALE, MALFORMED, 429, 502, 503, 504, 529}))

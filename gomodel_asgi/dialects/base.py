@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ..errors import GatewayError
+from ..errors import GatewayError, InvalidRequest
 from ..wire.event_writer import Emitter
 from ..wire.json_scan import parser
 from .hosted_items import NOTHING_SHOWN, ShownFunctions
+from .unsupported import REFUSED
 
 Json = dict[str, Any]
 
@@ -130,6 +131,22 @@ def built_in(name: str) -> Dialect:
     """The dialect of this name."""
     dialect: Dialect = getattr(import_module(f".{name}", __package__), CLASSES[name])()
     return dialect
+
+
+def carries(dialect: Dialect, call: Call, tool: Mapping[str, Any]) -> bool:
+    """Returns whether *dialect* gives its upstream the hosted *tool* of *call*, neither refusing it nor leaving it out.
+    What it does is asked, so that no second rule can say otherwise.
+
+    :raises InvalidRequest: *call* is malformed.
+    """
+    others = [one for one in call.body["tools"] if one != tool]
+    without = dialect.request(replace(call, body={**call.body, "tools": others}))
+    try:
+        return dialect.request(call).body != without.body
+    except InvalidRequest as error:
+        if error.code != REFUSED:
+            raise
+        return False
 
 
 # Provider-only state inside the `encrypted_content` of a reasoning item.

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import GatewayError, UpstreamAuthError, UpstreamError, UpstreamRejected
+from ..settings import MALFORMED
 from ..wire.json_scan import SHORT, short, tree
 
 AUTH = frozenset({401, 402, 403})
@@ -32,6 +33,20 @@ STATUS_OF_NAME = {
 cause: it names no status, so it is ours for an upstream that failed."""
 
 MESSAGE_LIMIT = 4096  # of an upstream's message: longer ones are pages, not messages
+
+
+GARBLED = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
+"""Reasons for which Gemini ends an answer that its model has garbled: a call that cannot be read, or of a tool that is
+not there. Asked again, the model mostly calls well, and Google's own client asks again (gemini-cli, `geminiChat.ts`).
+TOO_MANY_TOOL_CALLS is none of them: there the upstream's own loop has given up on the same request."""
+
+
+def garbled(reason: str, message: str = "") -> UpstreamRejected:
+    """Returns the error for an answer that ends with the *reason*, one of `GARBLED`, and the upstream's *message*."""
+    text = message or f"The model called a tool in a way that the upstream could not read ({reason})."
+    error = UpstreamRejected(text, status=502, code=reason)
+    error.kind = MALFORMED
+    return error
 
 
 NOTHING = msgspec.Raw(b"")

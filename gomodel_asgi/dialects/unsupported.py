@@ -21,6 +21,8 @@ Policy = Literal["auto", "reject", "drop"]
 Kind = Literal["without effect", "preference", "emulation", "promise"]
 
 NAMES_OF_TYPES: dict[type, str] = {str: "a string", dict: "an object", list: "an array", int: "an integer"}
+REFUSED = "unsupported_parameter"
+"""The code of a refusal of what a target cannot carry."""
 LEAVE_OUT = "Leave it out, or choose a provider that does."
 
 
@@ -312,7 +314,7 @@ class Unsupported:
         if self.refuses and self.policy != "drop" and feature.kind in refused:
             raise InvalidRequest(
                 f"This provider does not support {what or f'the member `{path[:64]}`'}. {feature.way_out}",
-                code="unsupported_parameter",
+                code=REFUSED,
                 param=path,
             )
         self.left_out[path] = self.named[path] = None

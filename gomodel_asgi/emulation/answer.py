@@ -143,7 +143,8 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
-            target = target if self.tools is None else self.tools.counted(job, target)
+            if self.tools is not None:
+                job, target = await self.tools.counted(job, target)
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)

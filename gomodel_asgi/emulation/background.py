@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from ..deadline import clock
-from ..errors import GatewayFault, InvalidRequest, RateLimited
+from ..errors import GatewayError, GatewayFault, InvalidRequest, RateLimited
 from ..exchange.job import Job
 from ..exchange.reply import Reply, told
 from ..history.continuation import Continuation
@@ -40,8 +40,8 @@ from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
 from ..wire.declared_tools import credentials_of
 from ..wire.response import response_object
-from .background_worker import Ask, Prepare, Worker
-from .event_log import EventLog, Leases, ended, follow, is_under_way, standing
+from .background_worker import Ask, Prepare, Worker, cut_short
+from .event_log import EventLog, Leases, follow, is_under_way, standing, with_status
 
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]
@@ -127,7 +127,7 @@ class Background:
             type=provider.type or provider.name,
             response=msgspec.json.encode(response),
             previous=job.request.envelope.text("previous_response_id"),
-            request=b"" if self.enqueue is None else body_to_keep(job, self.shown(job, target)),
+            request=b"" if self.enqueue is None else self._body_to_keep(job, target),
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
@@ -139,6 +139,10 @@ class Background:
         await self.records.turns.keep(tenant, id, turn)
         await self.records.owners.remember(tenant, id, owner)
         return candidate.model, response
+
+    def _body_to_keep(self, job: Job, target: Target) -> bytes:
+        sealed = getattr(self.records.store, "seals", False)
+        return body_to_keep(job, self.shown(job, target), sealed=sealed)
 
     def _check(self, job: Job, target: Target) -> None:
         store, envelope = self.records.store, job.request.envelope
@@ -212,10 +216,17 @@ class Background:
         if not is_under_way(turn) or await self.leases.is_held(tenant, id):
             return turn
         error = GatewayFault("The worker of this response is gone; send the request again.", code="worker_lost")
-        failed = ended(turn, "failed", error)
-        if await self.records.turns.replace(tenant, id, version, failed) is not None:
-            return failed
-        return await self.records.turns.find(tenant, id)
+        failed = await self._cut_short(tenant, id, turn, version, "failed", error)
+        return failed or await self.records.turns.find(tenant, id)
+
+    async def so_far(self, tenant: str | None, id: str, turn: Turn) -> bytes:
+        """Returns the response of *turn*; one that is under way with the items that are finished so far.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        if standing(turn.response).status != "in_progress":
+            return turn.response
+        return with_status(turn, "in_progress", output=await self.log.finished(tenant, id)).response
 
     async def cancel(self, tenant: str | None, id: str) -> bytes:
         """Cancels the response. Returns it as it is then.
@@ -231,10 +242,22 @@ class Background:
                 raise InvalidRequest("Only responses created with 'background: true' can be cancelled.")
             if not is_under_way(turn):
                 return turn.response
-            cancelled = ended(turn, "cancelled", None)
-            if await self.records.turns.replace(tenant, id, version, cancelled) is not None:
+            cancelled = await self._cut_short(tenant, id, turn, version, "cancelled", None)
+            if cancelled is not None:
                 await self.stop(tenant, id)
                 return cancelled.response
+
+    async def _cut_short(
+        self, tenant: str | None, id: str, turn: Turn, version: int, status: str, error: GatewayError | None
+    ) -> Turn | None:
+        """Ends the response, which nobody works on any more or shall. Returns its turn, None where it has ended."""
+        made = await cut_short(self.log, self.quotas, tenant, id, turn, status, error)
+        if await self.records.turns.replace(tenant, id, version, made) is not None:
+            return made
+        other = await self.records.turns.find(tenant, id)
+        if other is not None:  # its worker was faster, and what it has kept may be larger
+            await self.quotas.admit(tenant, id, other)
+        return None
 
     async def stop(self, tenant: str | None, id: str) -> None:
         """Ends the work on a response if it is done here; another worker notices within a beat."""
@@ -248,11 +271,12 @@ class Background:
         return follow(self.log, partial(self.settled, tenant, id), tenant, id, after, provider, model, seconds)
 
 
-def body_to_keep(job: Job, shown: Mapping[str, Any]) -> bytes:
+def body_to_keep(job: Job, shown: Mapping[str, Any], *, sealed: bool) -> bytes:
     """Returns the body of *job* as it may lie in a store until another worker takes it: without the credentials of its
-    tools. *shown* are those of them that need none, by path, without what they were given.
+    tools. *shown* are those of them that need none, by path, without what they were given. What a client's own server
+    is asked by must go along: the path of its address may lie in a store that is *sealed*, a credential in none.
 
-    :raises InvalidRequest: the work would need one.
+    :raises InvalidRequest: the work would need what may not.
     """
     envelope = job.request.envelope
     tools = envelope.values(("tools",)).get("tools")
@@ -260,9 +284,16 @@ def body_to_keep(job: Job, shown: Mapping[str, Any]) -> bytes:
         return envelope.raw
     kept = [shown.get(f"tools[{index}]", tool) for index, tool in enumerate(tools)]
     for index, tool in enumerate(kept):
-        if credentials_of(tool):
-            message = "Background work waits in a store here, which keeps no credentials of tools; leave them out."
-            raise InvalidRequest(message, code="unsupported_parameter", param=f"tools[{index}]")
+        if credentials_of(tool, with_path=sealed):
+            raise InvalidRequest(
+                "Background work waits in a store here, which keeps no credentials of tools; send the request without"
+                " them, or without 'background'."
+                if credentials_of(tool, with_path=True)
+                else "Background work waits in a store here, which would keep the path of this server's address, and"
+                " that may be a secret; send the request without 'background'.",
+                code="unsupported_parameter",
+                param=f"tools[{index}]",
+            )
     if all(one is other for one, other in zip(kept, tools, strict=True)):
         return envelope.raw
     return envelope.with_members({**envelope.members, "tools": msgspec.Raw(msgspec.json.encode(kept))}).raw

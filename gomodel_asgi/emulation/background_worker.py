@@ -9,6 +9,7 @@ from copy import copy
 
 import anyio
 import msgspec
+from msgspec import structs
 
 from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
@@ -23,7 +24,7 @@ from ..observers import Trace
 from ..resilience.concurrency import Held
 from ..routing.request import Target
 from ..upstream.stream import followed
-from .event_log import EventLog, Leases, ended, ended_by, is_under_way, marked, standing, with_status
+from .event_log import MOST_SEGMENTS, EventLog, Leases, ended, finishes, is_under_way, marked, standing, with_status
 
 # Seconds between two looks at the store while working: events are written, the lease is renewed, a cancel is seen.
 BEAT = 0.1
@@ -66,6 +67,8 @@ class Worker:
         self.turn: Turn | None = None
         self.pending: list[bytes] = []
         self.segments = 0
+        self.finishing: list[int] = []
+        """The segments in which items were finished."""
         self.writing = anyio.Lock()
         self.over = anyio.Event()
 
@@ -131,7 +134,7 @@ class Worker:
         """Nothing will come of the response any more."""
         found = await self.turns.versioned(self.tenant, self.id)
         if found is not None and is_under_way(found[0]):
-            await self.turns.replace(self.tenant, self.id, found[1], ended(found[0], "failed", error))
+            await self.turns.replace(self.tenant, self.id, found[1], ended(found[0], "failed", error, []))
         await self.leases.give_back(self.tenant, self.id)
 
     # Working...
@@ -142,7 +145,8 @@ class Worker:
         if found is None:
             return False
         await self.leases.take(self.tenant, self.id)
-        self.turn = with_status(found[0], "in_progress")
+        # From here on the request is in this worker's memory; one that takes its place would not go on with it.
+        self.turn = structs.replace(with_status(found[0], "in_progress"), request=b"")
         version = await self.turns.replace(self.tenant, self.id, found[1], self.turn)
         self.version = version or 0
         if version is None:
@@ -161,7 +165,7 @@ class Worker:
                     await self.leases.give_back(self.tenant, self.id)
         except BaseException as error:
             with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
-                await self._ended(ended_by(self.turn, reason_of(error)))
+                await self._failed(reason_of(error))
             raise
 
     async def _read(self, target: Target) -> None:
@@ -176,9 +180,9 @@ class Worker:
                 response = response if reply.stream is None else reply.stream.reader.final()
                 told = b"" if reply.told is None else reply.told()
         except GatewayError as error:
-            return await self._ended(ended_by(self.turn, error))
+            return await self._failed(error)
         except LookupError:
-            return await self._ended(ended_by(self.turn, GatewayFault("The gateway could not route this request.")))
+            return await self._failed(GatewayFault("The gateway could not route this request."))
         await self._finished(response, told)
 
     async def _asked(self, target: Target) -> Reply:
@@ -195,19 +199,30 @@ class Worker:
             response = last_response(response)  # events that came in one piece
         assert self.turn is not None
         if response is None:
-            return await self._ended(ended_by(self.turn, GatewayFault("The upstream gave no response.")))
+            return await self._failed(GatewayFault("The upstream gave no response."))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
-        turn = msgspec.structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
+        turn = structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
         if not await self.quotas.admit(self.tenant, self.id, turn):
-            return await self._ended(ended(self.turn, "failed", too_large()))
+            turn = ended(self.turn, "failed", too_large(), [])
+        await self._flushed()
         await self._ended(turn)
 
-    async def _ended(self, turn: Turn | None) -> None:
-        """The last change; it comes behind the last event, so that whoever sees it sees all of them, and behind the
-        last beat, which would take the lease again."""
+    async def _failed(self, error: GatewayError) -> None:
+        """The response has ended with *error*, and with the items that were finished."""
+        await self._flushed()
+        turn, log = self.turn, self.log
+        if turn is not None:
+            turn = await cut_short(log, self.quotas, self.tenant, self.id, turn, "failed", error)
+        await self._ended(turn)
+
+    async def _flushed(self) -> None:
+        """Write what is left, and let no beat follow, which would take the lease again."""
         self.over.set()
         async with self.writing:
             await self._flush()
+
+    async def _ended(self, turn: Turn | None) -> None:
+        """The last change; it comes behind the last event, so that whoever sees it sees all of them."""
         if turn is not None and await self.turns.replace(self.tenant, self.id, self.version, turn) is None:
             if await self.turns.find(self.tenant, self.id) is None:  # deleted, and its room was given back before
                 await self.quotas.release(self.tenant, self.id)
@@ -240,6 +255,9 @@ class Worker:
             events = b"".join(self.pending)
             count = len(self.pending)
             await self.log.append(self.tenant, self.id, self.segments, events)
+            if finishes(events) and len(self.finishing) < MOST_SEGMENTS:
+                await self.log.note(self.tenant, self.id, [*self.finishing, self.segments])
+                self.finishing.append(self.segments)
             del self.pending[:count]
             self.segments += 1
 
@@ -250,6 +268,19 @@ async def _passed(seconds: float, over: anyio.Event) -> bool:
     with anyio.move_on_after(seconds):
         await over.wait()
     return over.is_set()
+
+
+async def cut_short(
+    log: EventLog, quotas: Quotas, tenant: str | None, id: str, turn: Turn, status: str, error: GatewayError | None
+) -> Turn:
+    """Returns *turn* with its response ended before its answer was whole: with the items that were finished, where the
+    tenant's quota bears them.
+
+    :raises StoreUnavailable: the store does not answer.
+    """
+    items = await log.finished(tenant, id)
+    found = ended(turn, status, error, items)
+    return found if not items or await quotas.admit(tenant, id, found) else ended(turn, status, error, [])
 
 
 def reason_of(error: BaseException) -> GatewayError:
@@ -264,13 +295,13 @@ def in_stream(job: Job, id: str) -> Job:
     members = {name: raw for name, raw in job.request.envelope.members.items() if name != "background"}
     envelope = job.request.envelope.with_members({**members, "stream": msgspec.Raw(b"true")})
     envelope.stream = True
-    request = msgspec.structs.replace(job.request, envelope=envelope)
+    request = structs.replace(job.request, envelope=envelope)
     continuation = job.continuation
     if isinstance(continuation, Continuation):
         continuation = copy(continuation)
         continuation.original = envelope
     trace = trail_of(job)
-    return msgspec.structs.replace(
+    return structs.replace(
         job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, background=True
     )
 

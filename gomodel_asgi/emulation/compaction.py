@@ -112,7 +112,7 @@ class Compactor:
             raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
         if provider.native:
             try:
-                return await Exchange(job, target).run()
+                return await Exchange(await self._told(job), target).run()
             except UpstreamRejected as error:
                 if not lacks_operation(error):
                     raise
@@ -137,15 +137,16 @@ class Compactor:
         return text, usage
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:
-        asking = summing_up(job, items)
-        if self.told_by_tools is not None:
-            asking = await self.told_by_tools(asking)
-        reply = await Exchange(asking, target).run()
+        reply = await Exchange(await self._told(summing_up(job, items)), target).run()
         response = await reply.json()
         text = text_of(response)
         if not text:
             raise UpstreamProtocolError("The upstream gave no summary of the conversation.")
         return reply, text, response.get("usage")
+
+    async def _told(self, job: Job) -> Job:
+        """*job* with what the host's tools gave the model in place of their items."""
+        return job if self.told_by_tools is None else await self.told_by_tools(job)
 
     # Sealed by a key...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,7 +18,8 @@ from ..exchange.reply import STREAM_HEADERS, STREAM_TYPE, Reply
 from ..history.records import Records
 from ..history.turns import Turn
 from ..seams.transport import Headers
-from ..settings import Limits
+from ..settings import MIB, Limits
+from ..threads import beside
 from ..upstream.stream import Stream
 from ..wire.headers import named
 from ..wire.json_scan import parsed
@@ -53,15 +55,11 @@ def with_status(turn: Turn, status: str, **members: Any) -> Turn:
     return msgspec.structs.replace(turn, response=msgspec.json.encode({**response, "status": status, **members}))
 
 
-def ended(turn: Turn, status: str, error: GatewayError | None) -> Turn:
-    """Returns *turn* with its response ended without an answer."""
+def ended(turn: Turn, status: str, error: GatewayError | None, items: list[Json]) -> Turn:
+    """Returns *turn* with its response ended before its answer was whole: with the *items* that were finished."""
     reason = None if error is None else response_error(error)
-    return msgspec.structs.replace(with_status(turn, status, error=reason), request=b"")
-
-
-def ended_by(turn: Turn | None, error: GatewayError) -> Turn | None:
-    """Returns *turn* with its response failed with *error*, None where there is none."""
-    return None if turn is None else ended(turn, "failed", error)
+    ended = with_status(turn, status, error=reason, output=items)
+    return msgspec.structs.replace(ended, request=b"", output=msgspec.json.encode(items))
 
 
 def marked(response: bytes) -> bytes:
@@ -160,8 +158,22 @@ def told_by(event: bytes) -> Told:
         return Told()
 
 
+FINISHED = b"event: response.output_item.done\n"
+"""How the event of an item that is finished begins."""
+INDEX = "finished"
+"""Stands for a number in the key of the record that says in which segments items were finished."""
+MOST_SEGMENTS = 4096
+"""Of which that is noted: what is finished later, a client sees once the response has ended."""
+
+MOST_READ = 64 * MIB
+"""Bytes of such segments that are read for one look at a response."""
+
+_numbers = msgspec.json.Decoder(list[int]).decode
+
+
 class EventLog:
-    """Logs of responses, each tenant's apart."""
+    """Logs of responses, each tenant's apart. Beside each stands in which of its segments items were finished, so that
+    these can be shown without going through all deltas before them."""
 
     def __init__(self, records: Records) -> None:
         self.records = records
@@ -169,6 +181,24 @@ class EventLog:
     async def append(self, tenant: str | None, id: str, number: int, events: bytes) -> None:
         """Writes whole *events* as the segment *number*."""
         await self.records.store.put(EVENTS, await self._key(tenant, id, number), events)
+
+    async def note(self, tenant: str | None, id: str, numbers: list[int]) -> None:
+        """Notes the *numbers* of all segments in which items were finished."""
+        await self.records.store.put(EVENTS, await self._key(tenant, id, INDEX), msgspec.json.encode(numbers))
+
+    async def finished(self, tenant: str | None, id: str) -> list[Json]:
+        """Returns the items that are finished so far, in their order."""
+        left, index = MOST_READ, await self.records.store.get(EVENTS, await self._key(tenant, id, INDEX))
+        numbers = [] if index is None or not index.value else _numbers(index.value)
+        found: dict[int, Json] = {}
+        for number in numbers:
+            segment = await self.read(tenant, id, number) or b""
+            left -= len(segment)
+            if left < 0:
+                break
+            for event in await beside(len(segment), partial(_finished_in, segment)):
+                found[event["output_index"]] = event["item"]
+        return [found[index] for index in sorted(found)]
 
     async def read(self, tenant: str | None, id: str, number: int) -> bytes | None:
         """Returns the segment *number*, None where it is not written."""
@@ -180,9 +210,21 @@ class EventLog:
         number = 0
         while await self.records.store.delete(EVENTS, await self._key(tenant, id, number)):
             number += 1
+        await self.records.store.delete(EVENTS, await self._key(tenant, id, INDEX))
 
-    async def _key(self, tenant: str | None, id: str, number: int) -> str:
+    async def _key(self, tenant: str | None, id: str, number: int | str) -> str:
         return await self.records.tenancy.key(tenant, f"{id}/{number}")
+
+
+def finishes(events: bytes) -> bool:
+    """Returns whether an item is finished in *events*; no other line of theirs begins so."""
+    return events.startswith(FINISHED) or b"\n" + FINISHED in events
+
+
+def _finished_in(segment: bytes) -> list[Json]:
+    """The events of *segment* that finish items."""
+    found = [parse(event) for event in split(segment) if event.startswith(FINISHED)]
+    return [parsed(event.data) for event in found if event is not None]
 
 
 class Follower:

@@ -59,9 +59,9 @@ class StoredResponses:
     async def _retrieved(
         self, job: Job, id: str, turn: Turn, provider: str, model: str | None, background: Background
     ) -> Reply:
-        asked = asked_of(job.query)
+        asked, tenant = asked_of(job.query), job.request.tenant
         if asked.get("stream") != "true":
-            return told(turn.response, provider, model)
+            return told(await background.so_far(tenant, id, turn), provider, model)
         after = whole_number(asked, "starting_after", 0, HIGHEST)
         response: Json = parsed(turn.response)
         if response.get("background"):

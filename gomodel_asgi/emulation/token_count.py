@@ -14,7 +14,7 @@ from ..providers.provider import Provider
 from ..routing.request import Target
 from ..threads import paced
 from ..upstream.chain import Exchange
-from ..upstream.upstream_request import call_of, native, outgoing_of, resolve
+from ..upstream.upstream_request import call_of, native, outgoing_of, resolve, retold
 from ..wire.token_estimate import estimated
 
 
@@ -34,7 +34,7 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
     if not provider.estimate_tokens:
         raise unsupported("input_tokens")
     if dialect is None:
-        sent = native(candidate, job, 0.0).body
+        sent = (await retold(native(candidate, job, 0.0), candidate, job)).body
     else:
         sent = (await outgoing_of(candidate, job, await call_of(candidate, job))).body
     job.warn(["input_tokens: estimated, since the upstream does not count"])

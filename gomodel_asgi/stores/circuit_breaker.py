@@ -129,6 +129,7 @@ class Guarded:
         self.limitation = store.limitation
         self.secret = store.secret
         self.max_bytes: int | None = getattr(store, "max_bytes", None)
+        self.seals: bool = getattr(store, "seals", False)
         if hasattr(store, "add_with"):
             self.add_with = partial(self._asked, store.add_with)
 

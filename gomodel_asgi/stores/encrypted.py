@@ -37,6 +37,9 @@ class Encrypted:
     :raises ValueError: *key* is not 32 bytes.
     """
 
+    seals = True
+    """Whether what is kept cannot be read by who can read the engine."""
+
     def __init__(self, store: Store, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"key must be {KEY_BYTES} bytes.")

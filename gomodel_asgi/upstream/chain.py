@@ -26,7 +26,7 @@ from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
 from ..routing.request import Target
-from ..settings import AUTH
+from ..settings import AUTH, MALFORMED
 from ..wire.headers import FALLBACK, UNSUPPORTED, Headers, fallback, for_client, named, unsupported
 from .attempt import BUSY, Answer, Attempt
 from .stream import Stream, ToldStream, detached
@@ -249,7 +249,8 @@ class Exchange(Struct):
 def counts_as_failure(error: BaseException) -> bool | None:
     """Whether a breaker counts *error*: not what the client did, nor what says nothing about the upstream."""
     if isinstance(error, UpstreamRejected):
-        return error.status == 429 or error.status >= 500
+        # What a model makes of a client's tools says nothing of its upstream, which has answered.
+        return error.kind != MALFORMED and (error.status == 429 or error.status >= 500)
     return True if isinstance(error, UpstreamError) else None
 
 

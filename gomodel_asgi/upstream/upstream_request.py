@@ -375,7 +375,7 @@ async def resolve(target: Target, job: Job) -> ResolvedTarget:
 async def _resolved(target: Target, job: Job) -> ResolvedTarget:
     provider, setup = provider_of(target, job), job.setup
     model = target.model if target.model is not None else job.request.model
-    dialect = None if provider.native else _dialect(provider)
+    dialect = None if provider.native else dialect_of(provider)
     timeouts, retries = timeouts_of(target, provider, setup), setup.retries
     for giver in (provider, target):
         retries = giver.retries.over(retries) if giver.retries else retries
@@ -418,5 +418,6 @@ async def _credential(provider: Provider, target: Target) -> Credential:
         raise PolicyFailed("The gateway has no usable credential for this request.") from error
 
 
-def _dialect(provider: Provider) -> Dialect:
+def dialect_of(provider: Provider) -> Dialect:
+    """Returns the dialect of *provider*, which does not speak the Responses API itself."""
     return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect

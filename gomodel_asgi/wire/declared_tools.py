@@ -39,13 +39,14 @@ def shown_url(url: Any, *, with_path: bool) -> str | None:
     return f"{parts.scheme}://{host}{port}{parts.path if with_path else ''}"
 
 
-def credentials_of(tool: Any) -> tuple[str, ...]:
-    """What `scrubbed` takes out of *tool*, as far as it is text: to black it out wherever somebody quotes it."""
+def credentials_of(tool: Any, *, with_path: bool = False) -> tuple[str, ...]:
+    """What `scrubbed` takes out of *tool*, as far as it is text: to black it out wherever somebody quotes it. The path
+    of its `server_url` counts unless it may stay (*with_path*)."""
     if not isinstance(tool, dict):
         return ()
     headers = tool.get("headers")
     found = [tool.get("authorization"), *(headers.values() if isinstance(headers, dict) else ())]
-    if isinstance(url := tool.get("server_url"), str) and shown_url(url, with_path=False) != url:
+    if isinstance(url := tool.get("server_url"), str) and shown_url(url, with_path=with_path) != url:
         found.append(url)
     container = tool.get("container")
     policy = container.get("network_policy") if isinstance(container, dict) else None

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from gomodel_asgi.dialects.base import unpack_state
 from gomodel_asgi.errors import UpstreamAuthError, UpstreamRejected
 
-from ..support.chat_play import Json, calls_of, chunk, message, play, reasoning_of, text_of, whole
+from ..support.chat_play import Json, Play, call_of, calls_of, chunk, message, play, reasoning_of, text_of, whole
 
 NAMES = [
     "arguments", "annotations", "choices", "citations", "content", "delta", "error", "extra_content", "finish_reason",
@@ -548,3 +548,30 @@ def test_the_servers_model_and_service_tier_are_told() -> None:
     response = whole(message(content="Hi") | {"service_tier": "flex"}).response
 
     assert (response["model"], response["service_tier"]) == ("up", "flex")
+
+
+GARBLED = [
+    {"finish_reason": "function_call_filter: MALFORMED_FUNCTION_CALL"},
+    {"finish_reason": "error", "native_finish_reason": "MALFORMED_FUNCTION_CALL"},
+    {"finish_reason": "stop", "native_finish_reason": "UNEXPECTED_TOOL_CALL"},
+]
+
+
+@pytest.mark.parametrize("ending", GARBLED)
+def test_a_call_that_gemini_has_garbled_fails_and_may_be_asked_for_again(ending: Json) -> None:
+    last = chunk({"role": "assistant"})
+    last["choices"][0] |= ending
+    found = Play(call_of(stream=True))
+
+    assert found.feed(last) == []  # nothing has begun that could not be asked for again
+    failure = found.close().emitter.failure
+    assert isinstance(failure, UpstreamRejected)
+    assert (failure.status, failure.kind) == (502, "malformed")
+
+
+def test_what_came_before_a_garbled_call_is_kept_in_the_failed_response() -> None:
+    last = chunk({})
+    last["choices"][0] |= GARBLED[0]
+    found = play([chunk({"content": "I shall look."}), last])
+
+    assert found.response["status"] == "failed" and text_of(found.output) == "I shall look."

@@ -12,6 +12,7 @@ from ..unsupported import (
     CALL_LIMIT,
     CONTAINER_SETTINGS,
     HOSTED_LIMITS,
+    MCP_SERVER,
     SEARCH_SETTINGS,
     STRICT,
     UNBOUND_CALLS,
@@ -122,6 +123,10 @@ class Toolbox:
     def mcp(self, tool: HostedTool) -> None:
         """Adds an MCP server. One whose calls need an approval is unsupported, since nobody would be asked."""
         value, path = tool.value, tool.path
+        label = string(value, "server_label", path)
+        if value.get("server_url") is None and not value.get("connector_id"):
+            self.unsupported.leave_out(MCP_SERVER, f"{path}.type", f"the MCP server `{label[:64]}`")
+            return
         if value.get("require_approval") != "never":
             what = "MCP tools that need approval; set it to `never`"
             self.unsupported.leave_out(HOSTED_LIMITS, f"{path}.require_approval", what)
@@ -135,7 +140,6 @@ class Toolbox:
             self.unsupported.leave_out(HOSTED_LIMITS, f"{path}.allowed_tools.read_only", what)
             return
         self.betas.add(MCP_BETA)
-        label = string(value, "server_label", path)
         token = _token(value, path, self.unsupported)
         server: Json = {"type": "url", "name": label, "url": string(value, "server_url", path)}
         self.servers.append({**server, "authorization_token": token} if token else server)

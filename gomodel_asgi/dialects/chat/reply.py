@@ -14,6 +14,7 @@ from ...wire.json_scan import parsed
 from ...wire.response import Reason
 from ..base import Call
 from ..content import Json
+from ..failure import GARBLED, garbled
 from ..tools import Tools
 from .output import Output, error_of, failure_of, logprobs_of, read_usage, status_error
 
@@ -26,6 +27,8 @@ INCOMPLETE: dict[str, Reason] = {
 }
 FAILED = frozenset({"error", "network_error", "insufficient_system_resource"})
 COMPLETED = frozenset({"", "stop", "tool_calls", "function_call", "eos", "end_turn"})
+FILTERED_CALL = "function_call_filter: "
+"""Stands before Gemini's own reason at its OpenAI endpoint."""
 COMMON = frozenset({"role", "content", "refusal", "tool_calls", "reasoning_content", "reasoning", "reasoning_details"})
 REASONING_MEMBERS = ("reasoning_content", "reasoning")
 REPORTING = frozenset({"error", "base_resp"})
@@ -41,6 +44,8 @@ class ChatTranslator:
         self.emitter = emitter
         self.output = Output(call, emitter, tools)
         self.finish: str | None = None
+        self.garbled = ""
+        """Gemini's reason for ending an answer that its model has garbled."""
         self.chosen = False
         self.citations: list[Any] = []
 
@@ -119,6 +124,7 @@ class ChatTranslator:
                 self.delta(delta, choice, whole)
             if finish := choice.get("finish_reason"):
                 self.finish = str(finish)
+                self.garbled = _garbled_in(choice)
             if whole and isinstance(delta, dict):
                 self.end()
 
@@ -130,7 +136,7 @@ class ChatTranslator:
             self.emitter.response["service_tier"] = tier
         if citations and isinstance(citations, list):
             self.citations = citations
-        if not self.emitter.begun:
+        if not self.emitter.begun and not _garbled_alone(chunk):
             self.emitter.begin(model if isinstance(model, str) else None)
 
     # Deltas...
@@ -237,6 +243,9 @@ class ChatTranslator:
     def end(self) -> None:
         """Ends the response as its finish_reason says."""
         finish = self.finish or ""
+        if self.garbled:
+            self.emitter.fail(garbled(self.garbled))
+            return
         if finish in FAILED:
             self.emitter.fail(failure_of({"message": f"The upstream ended its answer with `{finish}`."}))
             return
@@ -252,6 +261,23 @@ class ChatTranslator:
         if finish not in COMPLETED:
             self.emitter.warn(f"unknown finish_reason {finish[:64]}")
         self.emitter.complete()
+
+
+def _garbled_in(choice: Json) -> str:
+    """The reason by which *choice* says that the model has garbled a call, empty where it does not: Gemini's own, as
+    its OpenAI endpoint and (`native_finish_reason`) OpenRouter tell it."""
+    filtered, own = str(choice.get("finish_reason")), str(choice.get("native_finish_reason"))
+    reason = filtered.removeprefix(FILTERED_CALL).upper() if filtered.startswith(FILTERED_CALL) else own
+    return reason if reason in GARBLED else ""
+
+
+def _garbled_alone(chunk: Json) -> bool:
+    """Whether *chunk* holds nothing but the end of a garbled answer: one that has not begun can be asked for again."""
+    first = chunk["choices"][0]
+    if not isinstance(first, dict) or not _garbled_in(first):
+        return False
+    delta = first.get("delta")
+    return not isinstance(delta, dict) or not any(value for name, value in delta.items() if name != "role")
 
 
 def _list(delta: Json, name: str) -> list[Any]:

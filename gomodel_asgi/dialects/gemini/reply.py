@@ -16,6 +16,7 @@ from ...wire.response import usage
 from ..base import Call
 from ..conversation import offered_tools
 from ..emulations import json_only
+from ..failure import GARBLED, garbled
 from . import errors, hosted, output
 from .hosted import HOSTED
 from .output import Output
@@ -67,13 +68,13 @@ class Reply:
             return
         if not chunk.keys() & KNOWN:
             raise ValueError("not a GenerateContentResponse")
-        version = errors.string(chunk.get("modelVersion"))
-        if not self.emitter.begun:
+        version, candidates = errors.string(chunk.get("modelVersion")), errors.records(chunk.get("candidates"))
+        if not self.emitter.begun and not _is_garbled(candidates):
             self.emitter.begin(version or None)
         if "promptFeedback" in chunk:
             self.blocked = errors.string(errors.record(chunk["promptFeedback"]).get("blockReason")) or self.blocked
         # Only one candidate is ever asked for.
-        for candidate in errors.records(chunk.get("candidates"))[:1]:
+        for candidate in candidates[:1]:
             self._candidate(candidate)
 
     def _usage(self, metadata: Json) -> None:
@@ -86,7 +87,7 @@ class Reply:
     def _candidate(self, candidate: Json) -> None:
         if "groundingMetadata" in candidate or "citationMetadata" in candidate:
             self.output.grounding.read(candidate)
-        parts = errors.records(errors.record(candidate.get("content")).get("parts"))
+        parts = _parts_of(candidate)
         result = candidate.get("logprobsResult")
         logprobs = [] if result is None else read_logprobs(errors.record(result))
         for part in parts:
@@ -235,9 +236,7 @@ FILTERED = frozenset(
     }
 )
 
-BROKEN = frozenset(
-    {"MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
-)
+BROKEN = GARBLED - {"UNEXPECTED_TOOL_CALL"} | {"TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}
 """What was to come did not: what came before it is no answer, since a call was meant to follow."""
 
 EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMAGE_OTHER"})
@@ -254,10 +253,20 @@ def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
         emitter.incomplete("content_filter")
     elif reason in BROKEN or (reason in EMPTY and not usable):
         text = message or f"The model stopped without an answer ({reason})."
-        emitter.fail(UpstreamRejected(text, status=502, code=reason))
+        emitter.fail(garbled(reason, message) if reason in GARBLED else UpstreamRejected(text, status=502, code=reason))
     else:
         emitter.warn(f"finishReason {reason}: {message}" if message else f"finishReason {reason}")
         emitter.complete()
+
+
+def _is_garbled(candidates: list[Json]) -> bool:
+    """Whether nothing but a garbled call has come: an answer that has not begun can be asked for again."""
+    reason = candidates[0].get("finishReason") if candidates else None
+    return isinstance(reason, str) and reason in GARBLED and not any(_parts_of(candidates[0]))
+
+
+def _parts_of(candidate: Json) -> list[Json]:
+    return errors.records(errors.record(candidate.get("content")).get("parts"))
 
 
 def read_usage(metadata: Json) -> Json:

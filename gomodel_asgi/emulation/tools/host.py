@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from msgspec import structs
 
+from ...dialects.hosted_items import NOTHING_SHOWN as NOTHING, ShownFunctions
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Recalled
@@ -20,9 +21,10 @@ from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .loop import Loop
 from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
-from .plan import runs_here
+from .plan import Plan, runs_here
 from .request import (
     Candidate,
+    Places,
     are_ours,
     candidates_of,
     labels_of,
@@ -98,28 +100,26 @@ class HostTools:
         known = await remembered_of(job, mentioned)
         return continuing(job, known, own, before)
 
-    def counted(self, job: Job, target: Target) -> Target:
-        """*target* as its tokens are counted: with the functions that stand for tools which run here. Those of MCP
-        servers are among them as far as nobody has to be asked for them: the host's own functions.
+    async def counted(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """*job* and *target* as their tokens are counted: as the first round would ask, with what hosted tools gave the
+        model and with the functions that stand for tools which run here. Those of MCP servers are among them as far as
+        nobody has to be asked for them: the host's own functions.
 
-        :raises InvalidRequest: a declaration is malformed.
+        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
+        :raises StoreUnavailable: the store does not answer.
         :raises LookupError: the policy named an unknown provider.
         """
         chain = candidates_of(job, target, self.toolbox)
         lists = lists_known(chain, self.toolbox)
         plans = [plan_of(one, lists, self.toolbox, keeps=False) for one in chain]
-        made = [
-            structs.replace(
-                one.target,
-                params={**(one.target.params or {}), "tools": [*plan.tools] or None, "tool_choice": None}
-                if plan.wants
-                else one.target.params,
-                tools=(),
-                fallbacks=(),
-            )
-            for one, plan in zip(chain, plans, strict=True)
-        ]
-        return structs.replace(made[0], fallbacks=tuple(made[1:]))
+        made = [_counted(one, plan) for one, plan in zip(chain, plans, strict=True)]
+        made[0] = structs.replace(made[0], fallbacks=tuple(made[1:]))
+
+        def shown(target: Target) -> ShownFunctions:
+            return next((plan.functions_shown for one, plan in zip(made, plans, strict=True) if one is target), NOTHING)
+
+        job = await self.told_again(job)
+        return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
     def runs(self, job: Job, target: Target) -> bool:
         """Whether a tool of the request runs here, at any Target of the chain.
@@ -127,25 +127,19 @@ class HostTools:
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
-        return any("here" in places.values() for places in self.places(job, target))
-
-    def places(self, job: Job, target: Target) -> list[dict[str, str]]:
-        """Where the declared tools would run, for each Target of the chain: `here`, `upstream` or `nowhere`.
-
-        :raises InvalidRequest: a declaration is malformed.
-        :raises LookupError: the policy named an unknown provider.
-        """
-        return [places_of(one, self.toolbox) for one in candidates_of(job, target, self.toolbox)]
+        return self._wanted(candidates_of(job, target, self.toolbox))
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
-        """Returns the declarations that run here whoever of the chain answers, by path, without their credentials.
+        """Returns the declarations that run here whoever of the chain answers and whatever the client has given, by
+        path, without their credentials. A server that only the client names is none of them.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            here = [each for each in one.declared if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            mapped = [each for each in one.declared if each.family != "mcp" or each.label in self.toolbox.servers]
+            here = [each for each in mapped if runs_here(each, self.toolbox, one.upstream, beside=True)]
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}
 
@@ -154,6 +148,26 @@ class HostTools:
         if labels_of(chain, self.toolbox):
             return True
         return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
+
+
+def _counted(one: Candidate, plan: Plan) -> Target:
+    """The Target of *one* as its first round is asked."""
+    given = one.target.params
+    if plan.wants:
+        choice = plan.choice if plan.tools else None
+        given = {**(given or {}), "tools": [*plan.tools] or None, "tool_choice": choice}
+    return structs.replace(one.target, params=given, tools=(), fallbacks=())
+
+
+def places(job: Job, target: Target, toolbox: Toolbox) -> list[Places]:
+    """Where the declared tools would run, for each Target of the chain; see `places_of`.
+
+    :raises InvalidRequest: a declaration is malformed.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    chain = candidates_of(job, target, toolbox)
+    lists = lists_known(chain, toolbox)
+    return [places_of(one, job, lists, toolbox) for one in chain]
 
 
 def asks_model(job: Job) -> bool:

@@ -32,13 +32,19 @@ REASONERS = re.compile(r"(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """What matters of a Target's upstream: the families that it *runs* itself, its *model*, whether it is *native*,
-    whether it *combines* functions with its own tools, and whether it *sees* images in outputs."""
+    whether it *combines* functions with its own tools, whether it *sees* images in outputs, and the paths of the
+    declarations that it is *unable* to keep, though it has the tool."""
 
     runs: frozenset[str]
     model: str = ""
     native: bool = False
     combines: bool = True
     sees: bool = False
+    unable: frozenset[str] = frozenset()
+
+    def has(self, one: Declared) -> bool:
+        """Whether the upstream runs the tool *one* as it is declared."""
+        return one.family in self.runs and one.path not in self.unable
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +126,18 @@ def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool)
     host = toolbox.hosts.get(one.family)
     if host is None:
         return False
-    lacks = one.family not in upstream.runs or (beside and not upstream.combines)
+    lacks = not upstream.has(one) or (beside and not upstream.combines)
     return host.use == "always" or lacks
 
 
 def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
     """Whether the server *one* is asked from here: one that the host has mapped always is; one that only the client
-    names where the host admits such, and *upstream* would not ask it itself."""
+    names where the host admits such, and *upstream* would not ask it itself, or not as it is declared (Anthropic asks
+    for no approvals, and takes no headers but a bearer's)."""
     if one.label in toolbox.servers:
         return True
     named = one.family == "mcp" and not one.added and one.value.get("server_url") is not None
-    return named and toolbox.strangers is not None and not upstream.native and "mcp" not in upstream.runs
+    return named and toolbox.strangers is not None and not upstream.native and not upstream.has(one)
 
 
 def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream) -> bool:

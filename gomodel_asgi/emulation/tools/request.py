@@ -8,18 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...dialects.base import Call, carries
 from ...dialects.gemini.models import combines
 from ...dialects.hosted_items import HOSTED, kind_of
+from ...dialects.unsupported import Policy as Strictness
+from ...errors import InvalidRequest
 from ...exchange.job import Job, provider_of
 from ...history.continuation import Continuation, Recalled
 from ...providers.provider import Provider
 from ...routing.request import Target
+from ...upstream.upstream_request import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
 from .remote import read_place
 from .source import Json, Listed
 
+Places = dict[str, str]
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
 """What an input holds that may bring items of ours along."""
 MEMBERS = (
@@ -58,8 +63,14 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
     found = []
     for one, each in zip(chain, declared, strict=True):
         body = {name: value for name, value in {**given, **(one.params or {})}.items() if value is not None}
-        found.append(Candidate(one, body, each, upstream_of(one, provider_of(one, job), job)))
+        found.append(Candidate(one, body, each, upstream_of(one, job, _mapped(each, toolbox))))
     return found
+
+
+def _mapped(declared: Iterable[Declared], toolbox: Toolbox) -> list[Declared]:
+    """Those of *declared* that could run here, if their upstream were unable to."""
+    strangers = toolbox.strangers is not None
+    return [one for one in declared if one.family in toolbox.hosts or (strangers and one.family == "mcp")]
 
 
 def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
@@ -72,12 +83,39 @@ def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
             raise LookupError(f"The policy added the tool {one.label or one.family!r}, which no function here runs.")
 
 
-def upstream_of(target: Target, provider: Provider, job: Job) -> Upstream:
-    """What *provider* can do by itself, with the Target's model."""
-    model = target.model if target.model is not None else job.request.model
+def upstream_of(target: Target, job: Job, mapped: Iterable[Declared] = ()) -> Upstream:
+    """What the upstream of *target* can do by itself, with its model; *mapped* are the tools that could run here too.
+
+    :raises LookupError: the policy named an unknown provider.
+    """
+    provider, model = provider_of(target, job), model_of(target, job)
     name = provider.dialect if isinstance(provider.dialect, str) else ""
-    name_of_model = (model or "").rpartition("/")[2]
-    return Upstream(provider.runs, name_of_model, provider.native, _combines(name, model or ""), name in SEEING)
+    own = [one for one in mapped if one.family in provider.runs] if not provider.native else []
+    unable = frozenset(one.path for one in own if not _is_able(provider, model, one))
+    return Upstream(
+        provider.runs, model.rpartition("/")[2], provider.native, _combines(name, model), name in SEEING, unable
+    )
+
+
+def model_of(target: Target, job: Job) -> str:
+    """The model that *target* is asked for, empty where nobody names one."""
+    return (target.model if target.model is not None else job.request.model) or ""
+
+
+def _is_able(provider: Provider, model: str, one: Declared) -> bool:
+    """Whether *provider* can keep the declaration *one*: what it would refuse, or leave out, the host's tool can do."""
+    # Where promises are dropped, they are still better kept by the host.
+    strictness = "auto" if provider.unsupported == "drop" else provider.unsupported
+    try:
+        return carries(dialect_of(provider), probe(provider, model, [one.value], strictness), one.value)
+    except InvalidRequest:
+        return True  # it is malformed, and whoever gets it says so
+
+
+def probe(provider: Provider, model: str, tools: Sequence[Any], strictness: Strictness) -> Call:
+    """A request for *tools* and nothing else, to see what comes of them."""
+    body = {"model": model, "input": "-", "tools": [*tools]}
+    return Call("create", body, model, False, provider.name, provider.type or provider.name, strictness)
 
 
 def _combines(dialect: str, model: str) -> bool:
@@ -98,17 +136,38 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
     return replace(found, functions=None) if keeps else found
 
 
-def places_of(one: Candidate, toolbox: Toolbox) -> dict[str, str]:
-    """Where each declared tool would run: `here`, `upstream`, or `nowhere`."""
-    found: dict[str, str] = {}
+def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox) -> Places:
+    """Where each declared tool would run: `here`, `upstream`, or `nowhere`, by `web_search` or `mcp:crm`. What is not
+    run here is asked of the dialect, about the request as it would be sent.
+
+    :raises InvalidRequest: a tool is malformed.
+    """
+    made = plan_of(one, lists, toolbox, keeps=False)
     beside = has_functions(one.body, one.declared, toolbox, one.upstream)
+    unlisted = [label for label in labels_of([one], toolbox) if label not in lists]
+    tools = [*made.tools, *({"type": "function", "name": f"{label}_"} for label in unlisted)]
+    provider, model = provider_of(one.target, job), model_of(one.target, job)
+    found: Places = {}
     for declared in one.declared:
-        host = toolbox.hosts.get(declared.family)
-        here = runs_here(declared, toolbox, one.upstream, beside) and not is_live(declared, host)
-        upstream = one.upstream.native or declared.family in one.upstream.runs
         name = f"{declared.family}:{declared.label}" if declared.label else declared.family
-        found[name] = "here" if here else "upstream" if upstream else "nowhere"
+        live = is_live(declared, toolbox.hosts.get(declared.family))
+        if runs_here(declared, toolbox, one.upstream, beside):
+            place = "here" if not live else "nowhere"
+        else:
+            place = "upstream" if _is_kept(declared, provider, model, tools) else "nowhere"
+        if found.get(name) != "here":
+            found[name] = place
     return found
+
+
+def _is_kept(declared: Declared, provider: Provider, model: str, tools: Sequence[Any]) -> bool:
+    """Whether the upstream gets the tool *declared*: a native one gets whatever the client declares, another what its
+    dialect neither refuses nor leaves out, alone and among all *tools* of the request."""
+    if provider.native:
+        return True
+    dialect, value = dialect_of(provider), declared.value
+    alone, among = probe(provider, model, [value], provider.unsupported), probe(provider, model, tools, "drop")
+    return carries(dialect, alone, value) and carries(dialect, among, value)
 
 
 def labels_of(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, Declared]:
