@@ -50,9 +50,10 @@ class Gateway:
     *prefix* has no slash at its end; `""` is allowed. *tenant* tells from the ASGI scope whose request it is (default:
     the authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
-    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
-    names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
-    name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
+    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives
+    what `{prefix}/models` lists for a request, once the policy has let it in: names, or mappings with an `id` and more
+    members; by default what providers and policy name in full. *tenant_required* answers 401 to whom has no tenant,
+    before the policy is asked.
     *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.

@@ -37,6 +37,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 KEY = re.compile(r"[\x21-\x7e]+")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+PATTERN = frozenset("*?[")
 DIALECTS = ("responses", "chat", "anthropic", "gemini")
 HOSTED = frozenset({"web_search", "file_search", "code_interpreter", "image_generation", "mcp"})
 HOSTED_OF: Mapping[str, frozenset[str]] = {
@@ -285,6 +286,11 @@ def _are_tags(value: Any) -> bool:
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False
     return all(isinstance(tag, str) and tag.strip() == tag and tag for tag in value)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether *name* may stand for several models."""
+    return not PATTERN.isdisjoint(name)
 
 
 def _check_url(base_url: str) -> None:
