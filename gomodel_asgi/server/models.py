@@ -1,11 +1,10 @@
 """`GET {prefix}/models` and `/models/{name}`: which models a caller may name, in OpenAI's form.
 
 The policy is asked first, with operation `"models"` and no model, because it is where a host says who may call at all:
-what it refuses is refused here too. That it finds no model in the request is no refusal. Its Target is not used, and
-no upstream is asked.
+what it refuses is refused here too. That it finds no model in the request is no refusal. Its Target is not used.
 
-Listed are, each once and in this order, what the providers name in full, and what the policy does
-(`policies.names_of`). A function of the host's replaces both.
+Listed are, each once and in this order, what the providers name in full, what the policy does (`policies.names_of`),
+and what upstreams list themselves, of providers that have `discover`. A function of the host's replaces all of them.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from ..providers.provider import Provider, is_pattern
 from ..routing.registry import Registry
 from ..routing.request import RoutingRequest
 from ..threads import awaitable
+from .discovery import Discovery
 
 Offered = str | Mapping[str, Any]
 ModelsOf = Callable[[RoutingRequest], Iterable[Offered] | Awaitable[Iterable[Offered]]]
@@ -39,7 +39,7 @@ TYPE = (b"content-type", b"application/json")
 
 
 async def list_models(
-    setup: Setup, inbound: Inbound, tenant: str | None, given: ModelsOf | None, name: str | None
+    setup: Setup, inbound: Inbound, tenant: str | None, given: ModelsOf | None, discovery: Discovery, name: str | None
 ) -> Reply:
     """Returns the list of models, or the one called *name*.
 
@@ -53,7 +53,7 @@ async def list_models(
     except (InvalidRequest, UnknownModel) as error:
         if error.param not in (None, "model"):
             raise
-    entries = await _known(job) if given is None else await _given(job, given)
+    entries = await _known(job, discovery) if given is None else await _given(job, given)
     if name is None:
         return _reply({"object": "list", "data": [*entries.values()]})
     if name not in entries:
@@ -61,17 +61,33 @@ async def list_models(
     return _reply(entries[name])
 
 
-async def _known(job: Job) -> Entries:
+async def _known(job: Job, discovery: Discovery) -> Entries:
     registry = job.setup.registry
     named: Iterable[str] = await answer_of(job, partial(names_of, job.setup.ask))
-    owners = ((name, registry.serving(name)) for name in (*_exact(registry), *named))
-    return {name: _entry(name, owner, UNKNOWN_TIME) for name, owner in owners}
+    listed = await discovery.known(job)
+    entries: Entries = {}
+    for name in (*_exact(registry), *named):
+        owner = registry.serving(name)
+        created = UNKNOWN_TIME if owner is None else listed.get(owner.name, {}).get(name, UNKNOWN_TIME)
+        entries.setdefault(name, _entry(name, owner, created))
+    for provider_name, models in listed.items():
+        provider = registry.by_name[provider_name]
+        for name, created in models.items():
+            reached = _reached_by(name, provider, registry)
+            entries.setdefault(reached, _entry(reached, registry.serving(reached) or provider, created))
+    return entries
 
 
 def _exact(registry: Registry) -> Iterator[str]:
     """Yields the models that providers name; a pattern names none."""
     for provider in registry.by_name.values():
         yield from (name for name in provider.models if not is_pattern(name))
+
+
+def _reached_by(name: str, provider: Provider, registry: Registry) -> str:
+    """Returns what a caller writes to reach the model *name* of *provider*: where no pattern leads to it, and the
+    provider is not the only one, the name with a hint before it."""
+    return name if provider.models or registry.only is provider else f"{provider.name}/{name}"
 
 
 async def _given(job: Job, given: ModelsOf) -> Entries:
