@@ -28,6 +28,7 @@ from .resilience.retry import RetryBudget
 from .routing.registry import Registry
 from .routing.request import Candidate, Explanation, Policy, Target
 from .server.body import opened
+from .server.discovery import Discovery
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler
 from .server.models import ModelsOf
@@ -51,9 +52,10 @@ class Gateway:
     *prefix* has no slash at its end; `""` is allowed. *tenant* tells from the ASGI scope whose request it is (default:
     the authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
-    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives the
-    names that `{prefix}/models` lists for a request, once the policy has let it in; by default those that providers
-    name in full. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
+    *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives
+    what `{prefix}/models` lists for a request, once the policy has let it in: names, or mappings with an `id` and more
+    members; by default what providers and policy name in full, and what upstreams list themselves, of providers that
+    have `discover`. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
     *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
@@ -123,6 +125,7 @@ class Gateway:
         )
         if told and self.state.circuit is not None:
             self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
+        self.discovery = Discovery(self.setup.registry.by_name.values())
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
 
@@ -276,6 +279,7 @@ class Gateway:
         registry = self.setup.registry if providers is None else Registry(providers)
         ask = self.setup.ask if policy is None else awaitable(policy)
         self.setup = replace(self.setup, registry=registry, ask=ask, candidates={})
+        self.discovery.configure(registry.by_name.values())
 
     async def forget(self, tenant: str | None) -> int:
         """Forget everything that is stored of *tenant*, on every worker at once; what the store can enumerate is
@@ -311,6 +315,7 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Close what this event loop has open. The gateway can be used again; it opens what it needs."""
+        await self.discovery.aclose()
         await self.state.aclose()
         await self.setup.transport.aclose()
         await self.setup.observers.aclose()

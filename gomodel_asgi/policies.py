@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
 from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target
 from .threads import call
@@ -23,6 +25,49 @@ async def ask_policy(policy: Policy, request: RoutingRequest) -> Target:
     """
     target: Target = await call(policy, request)
     return target
+
+
+# Which models a policy knows, for the list of models. It may say so with an attribute `models`: what is made here of
+# other policies says what these say.
+
+
+Names = Iterable[str] | Callable[[RoutingRequest], Iterable[str] | Awaitable[Iterable[str]]]
+
+
+async def names_of(policy: Policy, request: RoutingRequest) -> tuple[str, ...]:
+    """Returns the models that *policy* names in full: those in its attribute `models`, a list of names or a plain or
+    async function of the request that gives one. Patterns in it name none.
+
+    :raises TypeError: it gives something else.
+    """
+    given = _given(policy)
+    found: Any = await call(given, request) if callable(given) else given
+    names = () if isinstance(found, str) else tuple(found)
+    if isinstance(found, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("A policy's `models` must give a list of names.")
+    return tuple(name for name in names if not is_pattern(name))
+
+
+def naming(policy: AsyncPolicy, models: Names) -> AsyncPolicy:
+    """Returns *policy* with *models* as what it names."""
+    policy.models = models  # type: ignore[attr-defined]
+    return policy
+
+
+def naming_as(policy: AsyncPolicy, *inner: Policy) -> AsyncPolicy:
+    """Returns *policy*, which is made of *inner*, naming what they name."""
+
+    async def names(request: RoutingRequest) -> list[str]:
+        return [name for one in inner for name in await names_of(one, request)]
+
+    return naming(policy, names)
+
+
+def _given(policy: Any) -> Names:
+    """Returns the attribute `models`; a plain policy stands inside of what runs it in a thread."""
+    while (found := getattr(policy, "models", None)) is None and isinstance(policy, partial):
+        policy = policy.args[0] if policy.func is call else policy.func
+    return () if found is None else found
 
 
 Key = Callable[[RoutingRequest], Hashable]
@@ -45,14 +90,14 @@ def authenticated(policy: Policy) -> AsyncPolicy:
             raise Unauthenticated
         return await ask_policy(policy, request)
 
-    return guarded
+    return naming_as(guarded, policy)
 
 
 def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
     """Routes on the model's name: keys are names or patterns (`gpt-*`), exact names first, then patterns in order.
 
     A value is a Target, or a provider's name, which gets the model as the client wrote it. A model that no key
-    matches is a 404.
+    matches is a 404. The names are listed at `{prefix}/models`, the patterns are not.
 
     :raises UnknownModel: by the policy, for a model that no key matches.
     """
@@ -67,7 +112,7 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
                 return target
         raise UnknownModel
 
-    return mapped
+    return naming(mapped, [name for name in targets if not is_pattern(name)])
 
 
 def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None) -> AsyncPolicy:
@@ -121,15 +166,21 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
     """
     look_up = resolver.get if isinstance(resolver, Mapping) else resolver
 
-    async def resolved(request: RoutingRequest) -> Target:
+    async def looked_up(request: RoutingRequest) -> Any:
         found = look_up(request.tenant)  # type: ignore[arg-type]
-        if inspect.isawaitable(found):
-            found = await found
+        return await found if inspect.isawaitable(found) else found
+
+    async def resolved(request: RoutingRequest) -> Target:
+        found = await looked_up(request)
         if found is None:
             raise RoutingError("Nothing is set up for this account.", status=403, code="permission_denied")
         return _target(found) if isinstance(found, Target | str) else await ask_policy(found, request)
 
-    return resolved
+    async def names(request: RoutingRequest) -> Iterable[str]:
+        found = await looked_up(request)
+        return () if found is None or isinstance(found, Target | str) else await names_of(found, request)
+
+    return naming(resolved, names)
 
 
 def first_of(*policies: Policy) -> AsyncPolicy:
@@ -149,7 +200,7 @@ def first_of(*policies: Policy) -> AsyncPolicy:
                 continue
         return await ask_policy(last, request)
 
-    return tried
+    return naming_as(tried, *policies)
 
 
 MAX_STUCK = 10_000  # keys remembered by one sticky policy: about 2 MB, and far more sessions than one worker serves
@@ -172,7 +223,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
             del stuck[next(iter(stuck))]
         return target
 
-    return remembered
+    return naming_as(remembered, policy)
 
 
 def lowest_latency(*targets: Somewhere) -> AsyncPolicy:

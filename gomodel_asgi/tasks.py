@@ -63,10 +63,14 @@ class Tasks:
         start(run, task)
         return task
 
+    def cancel(self) -> None:
+        """Cancel the work of this loop; `aclose` waits for its end."""
+        for task in self._mine():
+            task.cancel()
+
     async def aclose(self, seconds: float) -> None:
         """Wait for the work of this loop, at most so long; cancel what has not ended by then."""
-        token = loop_token()
-        mine = [task for task, loop in self._running.items() if loop is token]
+        mine = self._mine()
         with anyio.move_on_after(seconds):
             for task in mine:
                 await task.over.wait()
@@ -75,6 +79,10 @@ class Tasks:
         with anyio.move_on_after(seconds, shield=True):
             for task in mine:
                 await task.over.wait()
+
+    def _mine(self) -> list[Task]:
+        token = loop_token()
+        return [task for task, loop in self._running.items() if loop is token]
 
 
 # asyncio keeps only weak references to tasks.

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
 import anyio
-import msgspec
 
 from ..errors import GatewayError
+from ..exchange.job import Setup
 from ..gateway import Gateway
-from ..providers.provider import Credential, Provider
-from ..seams.transport import Transport, UpstreamRequest
+from ..providers.provider import Provider
 from ..threads import call
-from ..upstream.upstream_request import ACCEPT_JSON, AGENT
+from ..upstream.listed_models import listed_models
 from .loading import load_gateway, masked, write_json, write_pairs, write_table
 
 # Asks one provider for its models: is it there, does it take the key, does it know what it is configured for.
 
 
-ANSWER_TIMEOUT = 10.0  # seconds for all of one provider's answer: it is one list
-LARGEST = 4 << 20  # bytes of that list; OpenRouter's, the longest known, has about one million
-PAGE = {"anthropic": "limit=1000", "gemini": "pageSize=1000"}  # these list 20 and 50 at a time, unless asked
 REFUSED = (401, 402, 403)
 NO_LIST = (404, 405, 501)  # the upstream is there, and has no such path
 
@@ -54,94 +50,37 @@ class Finding:
         return "none" if self.seconds is None else f"{self.status} in {self.seconds:.2f} s"
 
 
-async def probe(provider: Provider, transport: Transport, clock: Callable[[], float]) -> Finding:
-    """Asks *provider*, at most for `ANSWER_TIMEOUT` seconds. Never raises for what it finds."""
+async def probe(provider: Provider, setup: Setup, clock: Callable[[], float]) -> Finding:
+    """Asks *provider* for its models. Never raises for what it finds."""
     try:
         credential = await provider.credential()
     except Exception as error:
         return Finding(provider.name, provider.address, "unusable", problems=(f"its key: {error}",))
     key, started = masked(credential.key), clock()
-    status, body, problem = None, b"", f"no answer within {ANSWER_TIMEOUT:g} seconds."
-    with anyio.move_on_after(ANSWER_TIMEOUT):
-        try:
-            status, body = await _asked(provider, credential, transport)
-        except GatewayError as error:
-            problem = error.message if error.detail is None else f"{error.message} ({error.detail})"
-    if status is None:
-        return Finding(provider.name, provider.address, key, problems=(problem,))
-    models, problems = judged(provider, status, body)
-    return Finding(provider.name, provider.address, key, status, clock() - started, models, tuple(problems))
-
-
-async def _asked(provider: Provider, credential: Credential, transport: Transport) -> tuple[int, bytes]:
-    reply = await transport.open(_request(provider, credential))
     try:
-        body = b""
-        while len(body) <= LARGEST and (data := await reply.read(ANSWER_TIMEOUT)):
-            body += data
-        return reply.status, body
-    finally:
-        with anyio.CancelScope(shield=True):
-            await reply.aclose()
+        answer = await listed_models(provider, credential, setup)
+    except GatewayError as error:
+        problem = error.message if error.detail is None else f"{error.message} ({error.detail})"
+        return Finding(provider.name, provider.address, key, problems=(problem,))
+    known = None if answer.models is None else [model.name for model in answer.models]
+    models, problems = judged(provider, answer.status, known)
+    return Finding(provider.name, provider.address, key, answer.status, clock() - started, models, tuple(problems))
 
 
-def _request(provider: Provider, credential: Credential) -> UpstreamRequest:
-    scheme, host, port, uds = provider.origin
-    query = "&".join(part for part in (PAGE.get(_dialect(provider), ""), provider.fixed_query) if part)
-    path = provider.base_path + "/models"
-    return UpstreamRequest(
-        method=b"GET",
-        scheme=scheme,
-        host=host,
-        port=port,
-        target=(f"{path}?{query}" if query else path).encode("ascii"),
-        headers=[AGENT, ACCEPT_JSON, *credential.headers, *provider.fixed_headers],
-        body=None,
-        credential=credential.fingerprint,
-        deadline=ANSWER_TIMEOUT,
-        allow_private=provider.allow_private,
-        uds=uds,
-    )
-
-
-def _dialect(provider: Provider) -> str:
-    return provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
-
-
-def judged(provider: Provider, status: int, body: bytes) -> tuple[str, list[str]]:
-    """Returns a summary of the models in an answer, and the problems with it."""
+def judged(provider: Provider, status: int, known: list[str] | None) -> tuple[str, list[str]]:
+    """Returns a summary of an answer with this *status* and list of models, and the problems with it."""
     if status in REFUSED:
         return "not shown", [f"it refused the key ({status})."]
     if status in NO_LIST:
         return "it lists none", []
     if status != 200:
         return "not shown", [f"it answered {status}."]
-    known = names_in(body)
     if known is None:
         return "not shown", ["it answered 200 with something that is no list of models; is the base URL right?"]
     missing = [pattern for pattern in provider.models if not any(fnmatchcase(name, pattern) for name in known)]
     wanted = len(tuple(provider.models))
     summary = f"{wanted - len(missing)} of {wanted} found" if wanted else f"{len(known)} listed"
     return summary, [f"it does not list the model {pattern}." for pattern in missing]
-
-
-def names_in(body: bytes) -> list[str] | None:
-    """Returns the models in a list of OpenAI's, Anthropic's or Gemini's form; None where it is none of these."""
-    try:
-        value: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return None
-    listed = value.get("data", value.get("models")) if isinstance(value, dict) else value
-    if not isinstance(listed, list):
-        return None
-    return list(_names(listed))
-
-
-def _names(listed: Iterable[Any]) -> Iterable[str]:
-    for entry in listed:
-        name = entry.get("id", entry.get("name")) if isinstance(entry, dict) else None
-        if isinstance(name, str):
-            yield name.removeprefix("models/")
 
 
 HEAD = ("provider", "base URL", "key", "answer", "models")
@@ -166,7 +105,7 @@ async def _probed(gateway: Gateway) -> list[Finding]:
     findings: dict[str, Finding] = {}
 
     async def ask(name: str) -> None:
-        findings[name] = await probe(setup.registry.by_name[name], setup.transport, time.monotonic)
+        findings[name] = await probe(setup.registry.by_name[name], setup, time.monotonic)
 
     async with gateway, anyio.create_task_group() as tasks:
         for name in setup.registry.by_name:

@@ -38,6 +38,7 @@ class Options(TypedDict, total=False):
     retries: Retries
     max_concurrency: int
     reasoning_tags: tuple[str, str] | None
+    discover: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -37,6 +38,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 KEY = re.compile(r"[\x21-\x7e]+")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+PATTERN = frozenset("*?[")
 DIALECTS = ("responses", "chat", "anthropic", "gemini")
 HOSTED = frozenset({"web_search", "file_search", "code_interpreter", "image_generation", "mcp"})
 HOSTED_OF: Mapping[str, frozenset[str]] = {
@@ -82,7 +84,8 @@ class Provider:
     *max_concurrency* bounds the requests in flight. *estimate_tokens* says whether `input_tokens` of an upstream
     that cannot count is answered with an estimate, or with 501. *reasoning_tags* are what a model behind a chat API
     puts around its reasoning, for instance `("<think>", "</think>")`: a passage between them that opens an answer
-    becomes a reasoning item.
+    becomes a reasoning item. *discover* has `{prefix}/models` list what the upstream itself lists, too, as far as the
+    patterns match, asked for with the provider's key once in so many seconds; None: it is never asked.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
     """
@@ -110,6 +113,7 @@ class Provider:
     max_concurrency: int | None = None
     estimate_tokens: bool = True
     reasoning_tags: tuple[str, str] | None = None
+    discover: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("models", "forward_headers"):
@@ -132,6 +136,8 @@ class Provider:
             raise ValueError("unsupported: use 'auto', 'reject' or 'drop'.")
         if self.reasoning_tags is not None and not _are_tags(self.reasoning_tags):
             raise ValueError("reasoning_tags: give two strings, what opens the reasoning and what closes it.")
+        if self.discover is not None and not _is_period(self.discover):
+            raise ValueError("discover: give seconds above zero, or None.")
         if not HEADER_NAME.fullmatch(self.auth):
             raise ValueError("auth: use 'bearer', 'none', or the name of a header.")
         _check_url(self.base_url)
@@ -285,6 +291,15 @@ def _are_tags(value: Any) -> bool:
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False
     return all(isinstance(tag, str) and tag.strip() == tag and tag for tag in value)
+
+
+def _is_period(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def is_pattern(name: str) -> bool:
+    """Whether *name* may stand for several models."""
+    return not PATTERN.isdisjoint(name)
 
 
 def _check_url(base_url: str) -> None:

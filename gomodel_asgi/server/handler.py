@@ -32,6 +32,7 @@ from ..wire.json_pieces import SMALL
 from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .disconnect import Reason, Watch, watch
+from .discovery import Discovery
 from .drain import Absence, InFlight
 from .models import ModelsOf, list_models
 from .paths import Route, agreed, check_id, split_query
@@ -44,6 +45,7 @@ class Served(Protocol):
     tenant: TenantOf | None
     store: Store
     models: ModelsOf | None
+    discovery: Discovery
     expose_timing: bool
     in_flight: InFlight
     abandoned: Allowance
@@ -194,7 +196,8 @@ class Handler(Struct, eq=False):
             if self.absence is not None:
                 self.absence.identify(tenant)
             if inbound.operation == "models":
-                return await list_models(self.setup, inbound, tenant, self.gateway.models, self.route.model)
+                gateway, name = self.gateway, self.route.model
+                return await list_models(self.setup, inbound, tenant, gateway.models, gateway.discovery, name)
             return await answer(self.setup, inbound, tenant)
         except GatewayError as error:
             if isinstance(error, PolicyFailed):

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from .anthropic_limits import hides_thinking, triggers
 from .anthropic_rules import blocks_of, check, signature_of
-from .api import JSON, Api, Refused, Settings, json_reply, object_of, path_pattern, require_method
+from .api import JSON, Api, Refused, Settings, json_reply, object_of, page_asked, path_pattern, require_method
 from .model import Message, Model, Prompt, Speech, Tool, as_function, count, objects, pieces, speech
 from .plan import Answer, Headers, Plan, Unplayable, chunked, unary
 from .received import ReceivedRequest
@@ -386,10 +386,23 @@ class AnthropicApi(Api):
     def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
         require_method("GET", request)
         about = {"type": "model", "created_at": "2026-02-28T00:00:00Z"}
-        listed = [{**about, "id": name, "display_name": name} for name in self.settings.listed]
         if id is None:
-            ends = {"first_id": listed[0]["id"], "last_id": listed[-1]["id"]}
-            return json_reply({"data": listed, "has_more": False, **ends})
+            names, more = self._page(request)
+            listed = [{**about, "id": name, "display_name": name} for name in names]
+            ends = {"first_id": names[0], "last_id": names[-1]} if names else {"first_id": None, "last_id": None}
+            return json_reply({"data": listed, "has_more": more, **ends})
         if not self.settings.has(id):
             raise Refused(404, f"model: {id}")
-        return json_reply({**listed[0], "id": id, "display_name": id})
+        return json_reply({**about, "id": id, "display_name": id})
+
+    def _page(self, request: ReceivedRequest) -> tuple[Sequence[str], bool]:
+        """Returns the models of the page that is asked for, and whether there are more (API reference, "List Models").
+
+        :raises Refused: there is no such page.
+        """
+        size, query = page_asked(request, "limit", 20, 1000)
+        names, after = self.settings.listed, query.get("after_id")
+        if after is not None and after not in names:
+            raise Refused(400, f"after_id: there is no model {after}.")
+        start = 0 if after is None else names.index(after) + 1
+        return names[start : start + size], start + size < len(names)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 from .model import EPOCH, Model
 from .plan import Headers, Plan, unary
@@ -114,6 +115,18 @@ def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) 
         return {"object": "list", "data": models}
     check_model(settings, id)
     return {**models[0], "id": id}
+
+
+def page_asked(request: ReceivedRequest, size_name: str, usual: int, most: int) -> tuple[int, dict[str, str]]:
+    """Returns how many entries of a list a request asks for, by the member *size_name* of its query, and the query.
+
+    :raises Refused: that is no number from 1 on; more than *most* are *most*.
+    """
+    query = {name: values[-1] for name, values in parse_qs(request.query.decode("latin-1")).items()}
+    asked = query.get(size_name, str(usual))
+    if not asked.isascii() or not asked.isdigit() or int(asked) < 1:
+        raise Refused(400, f"{size_name}: give a number from 1 on.")
+    return min(int(asked), most), query
 
 
 def check_model(settings: Settings, name: object) -> None:

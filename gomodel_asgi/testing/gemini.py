@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from .api import Api, Refused, Settings, json_reply, object_of, path_pattern, require_method
+from .api import Api, Refused, Settings, json_reply, object_of, page_asked, path_pattern, require_method
 from .gemini_rules import check
 from .gemini_wire import GeminiWire, event, normal, prompt_of, signature_of, signs
 from .model import Model, Prompt, Speech, as_function, count, speech
@@ -228,7 +228,21 @@ class GeminiApi(Api):
         if id is not None:
             self._find(id, "generateContent")
             return json_reply(described(id), JSON)
-        return json_reply({"models": [described(name) for name in self.settings.listed]}, JSON)
+        return json_reply(self._page(request), JSON)
+
+    def _page(self, request: ReceivedRequest) -> Json:
+        """Returns the page of the list that is asked for (Gemini API, "models.list").
+
+        :raises Refused: there is no such page.
+        """
+        size, query = page_asked(request, "pageSize", 50, 1000)
+        names, token = self.settings.listed, query.get("pageToken", "after-0")
+        start = token.removeprefix("after-")
+        if start == token or not start.isascii() or not start.isdigit():
+            raise Refused(400, "Page token is invalid.")
+        end = int(start) + size
+        more = {"nextPageToken": f"after-{end}"} if end < len(names) else {}
+        return {"models": [described(name) for name in names[int(start) : end]], **more}
 
 
 def described(name: str) -> Mapping[str, Any]:

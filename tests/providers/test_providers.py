@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import pickle
 from collections.abc import Iterator
@@ -146,6 +147,7 @@ async def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str
         {"models": "gpt-*"},
         {"forward_headers": ["Authorization"]},
         {"forward_headers": ["cookie"]},
+        *({"discover": wrong} for wrong in (0, -1, True, math.inf, math.nan, "600")),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_construction(options: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import anyio
@@ -119,8 +120,74 @@ async def test_what_the_policy_refuses_is_refused_here(refusal: Exception, statu
 
 
 async def test_a_policy_that_knows_no_target_without_a_model_has_refused_nobody() -> None:
-    for policy in (policies.hint, policies.model_map({"smart": "east"})):
+    for policy in (policies.hint, policies.model_map({"sma*": "east"})):
         assert len(names(await get(gateway(policy=policy)))) == 3
+
+
+async def test_what_the_policy_names_in_full_is_listed_behind_what_providers_do() -> None:
+    mapped = policies.model_map({"smart": "east", "gpt-*": "east", "gpt-5": "west", "fast": Target("west")})
+    inner = policies.first_of(policies.model_map({"first": "east", "fast": "east"}), mapped)
+    for policy in (inner, policies.authenticated(inner), policies.sticky(inner, key=lambda request: None)):
+        listed = await get(gateway(policy=policy), user=ADA)
+        assert names(listed) == ["gpt-5", "gpt-5-mini", "qwen/qwen3-32b", "first", "fast", "smart"]
+        assert [entry["owned_by"] for entry in listed.json()["data"]] == ["east", "east", "west"] + ["gateway"] * 3
+    assert (await get(gateway(policy=mapped), "/v1/models/smart")).json()["id"] == "smart"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_of_policies_by_tenant_each_tenant_sees_its_own_names(asynchronous: bool) -> None:
+    plans: dict[str, Any] = {"ada": policies.model_map({"smart": "east"}), "bob": "east"}
+
+    async def resolver(tenant: str | None) -> Any:
+        await anyio.lowlevel.checkpoint()
+        return plans.get(tenant or "")
+
+    host = gateway(providers=[EAST], policy=policies.per_tenant(resolver if asynchronous else plans))
+    assert names(await get(host, user=ADA)) == ["gpt-5", "gpt-5-mini", "smart"]
+    assert names(await get(host, user=SimpleUser("bob"))) == ["gpt-5", "gpt-5-mini"]
+    assert (await get(host, user=SimpleUser("eve"))).status == 403
+
+
+async def _async_names(request: RoutingRequest) -> list[str]:
+    await anyio.lowlevel.checkpoint()
+    return [f"of-{request.tenant}"]
+
+
+@pytest.mark.parametrize(
+    "given, listed",
+    [
+        (["mine", "gpt-*", "mine"], ["mine"]),
+        ({"mine": "east"}, ["mine"]),
+        (lambda request: (f"of-{request.tenant}",), ["of-ada"]),
+        (_async_names, ["of-ada"]),
+        ((), []),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda policy: policy, policies.authenticated, functools.partial])
+async def test_a_policy_of_the_hosts_may_name_models_too(given: Any, listed: list[str], wrap: Any) -> None:
+    class Routes:
+        models = staticmethod(given) if callable(given) else given
+
+        def __call__(self, request: RoutingRequest) -> Target:
+            return Target("east")
+
+    def plain(request: RoutingRequest) -> Target:
+        return Target("east")
+
+    plain.models = given  # type: ignore[attr-defined]
+    for policy in (plain, Routes()):
+        host = gateway(providers=[Provider("east", "http://127.0.0.1:9/v1")], policy=wrap(policy))
+        assert names(await get(host, user=ADA)) == listed
+
+
+@pytest.mark.parametrize("given", ["mine", [3], 3, lambda request: None])
+async def test_a_policy_that_names_something_else_is_a_500_that_the_host_is_told_of(given: Any) -> None:
+    def policy(request: RoutingRequest) -> Target:
+        return Target("east")
+
+    policy.models = given  # type: ignore[attr-defined]
+    failed = await get(gateway(policy=policy))
+    assert failed.status == 500 and isinstance(failed.raised, TypeError)
 
 
 async def test_an_unknown_hint_is_refused_here_too() -> None:
@@ -142,6 +209,16 @@ async def test_the_hook_lists_per_tenant_what_it_likes_aliases_and_patterns_name
     assert (await get(host, "/v1/models/smart", user=ADA)).json()["id"] == "smart"
 
 
+async def test_the_hook_may_say_more_of_a_model_than_its_name() -> None:
+    more = {"id": "o3", "created": 7, "owned_by": "us", "context_length": 200_000, "object": "thing"}
+    host = gateway(models=lambda request: [more, {"id": "gpt-5", "tags": ["new"]}, "o3"])
+    assert (await get(host)).json()["data"] == [
+        {"id": "o3", "object": "model", "created": 7, "owned_by": "us", "context_length": 200_000},
+        {"id": "gpt-5", "object": "model", "created": 0, "owned_by": "east", "tags": ["new"]},
+    ]
+    assert (await get(host, "/v1/models/gpt-5")).json()["tags"] == ["new"]
+
+
 async def test_the_hook_may_be_async_and_may_refuse() -> None:
     async def offered(request: RoutingRequest) -> list[str]:
         await anyio.lowlevel.checkpoint()
@@ -154,7 +231,18 @@ async def test_the_hook_may_be_async_and_may_refuse() -> None:
     assert len(names(await get(gateway(models=offered), user=ADA))) == 5
 
 
-@pytest.mark.parametrize("answer", [None, [1], KeyError("gpt-secret")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [1],
+        "gpt-secret",
+        {"gpt-secret": 1},
+        [{"name": "gpt-secret"}],
+        [{"id": "m", "x": object()}],
+        KeyError("gpt-secret"),
+    ],
+)
 async def test_a_hook_that_fails_is_a_500_without_detail_and_told_to_the_host(answer: Any) -> None:
     def broken(request: RoutingRequest) -> Any:
         if isinstance(answer, Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import anyio
@@ -176,6 +176,37 @@ async def test_the_models_are_listed_and_one_is_described_and_others_are_not_the
     assert names == [f"{prefix}small", f"{prefix}large"]
     assert (one.get("id") or one["name"]) == f"{prefix}large"
     assert (missing.status_code, refused.status_code) == (404, 404)
+
+
+@pytest.mark.parametrize(
+    "dialect, paths, wrong",
+    [
+        (
+            "anthropic",
+            ("/models?limit=2", "/models?limit=2&after_id=b", "/models?after_id=b"),
+            ("/models?limit=0", "/models?limit=x", "/models?after_id=z"),
+        ),
+        (
+            "gemini",
+            ("/models?pageSize=2", "/models?pageSize=2&pageToken=after-2", "/models?pageToken=after-2"),
+            ("/models?pageSize=0", "/models?pageSize=x", "/models?pageToken=z"),
+        ),
+    ],
+)
+async def test_a_list_of_models_comes_in_pages(dialect: Dialect, paths: Sequence[str], wrong: Sequence[str]) -> None:
+    found = []
+    async with (
+        FakeProvider(dialect=dialect, models=["a", "b", "c"]).serve() as fake,
+        httpx.AsyncClient(base_url=fake.base_url) as http,
+    ):
+        for path in paths:
+            page = (await http.get(path)).json()
+            listed = [model.get("id") or model["name"][-1] for model in page.get("data") or page["models"]]
+            found.append((listed, page.get("has_more") or "nextPageToken" in page))
+        refused = [(await http.get(path)).status_code for path in wrong]
+
+    assert found == [(["a", "b"], True), (["c"], False), (["c"], False)]
+    assert refused == [400] * 3
 
 
 async def test_a_provider_that_names_no_models_has_every_model(fake: FakeProvider) -> None:

@@ -231,6 +231,7 @@ TREES = {
     "upstream/unary.py": "`examine` has looked at it",
     "dialects/base.py": "`check_strings` has looked at it",
     "dialects/chat/reply.py": "its reader has looked at it",
+    "upstream/listed_models.py": "`examine` has looked at it",
     "dialects/chat/output.py": "errors are read up to 64 KiB",
     "dialects/gemini/errors.py": "its reader has looked at it, and of errors there are 64 KiB",
     "dialects/anthropic/reply.py": "its reader has looked at it",
