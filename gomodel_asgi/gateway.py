@@ -142,7 +142,8 @@ class Gateway:
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
         route = match(scope, self.prefix) or Route({})
-        await Handler(self, self.setup, self.setup.trace("", scope), route, scope, receive).serve(send)
+        trace = self.trace(scope) if self.setup.tells else None
+        await Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
@@ -159,7 +160,8 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        return Handler(self, self.setup, self.setup.trace("", scope), route, scope, receive).serve(send)
+        trace = self.trace(scope) if self.setup.tells else None
+        return Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
