@@ -164,9 +164,7 @@ class SqlLedger:
     async def purge(self, before: datetime, batch: int, seconds: float) -> int:
         """Deletes what started *before*, and expired content, a transaction for each *batch*. Returns how many rows."""
         batch, deadline, gone = min(batch, MOST), time.monotonic() + seconds, 0
-        # Ids sort by time, so the old ones are one end of the index, and what one batch has passed is not seen again.
-        old = sql.select(exchanges.c.id).where(exchanges.c.id < floor_of(before, 1), exchanges.c.started < before)
-        old = old.order_by(exchanges.c.id).limit(batch).with_for_update(skip_locked=True)
+        old = oldest(before, batch)
         expired = sql.select(contents.c.id).where(contents.c.expires <= now()).limit(batch)
         last = UUID(int=0)
         while time.monotonic() < deadline:
@@ -195,6 +193,13 @@ class SqlLedger:
 
     async def aclose(self) -> None:
         """The engine is the host's to close."""
+
+
+def oldest(before: datetime, count: int) -> Any:
+    """Returns the query of the ids of *count* rows that started *before*, kept from others who delete meanwhile."""
+    # Ids sort by time: the old ones are one end of their index.
+    found = sql.select(exchanges.c.id).where(exchanges.c.id < floor_of(before, 1), exchanges.c.started < before)
+    return found.order_by(exchanges.c.id).limit(count).with_for_update(skip_locked=True)
 
 
 def spending(tenant: str | None, since: datetime) -> tuple[Any, Any]:
