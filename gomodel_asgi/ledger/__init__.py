@@ -18,6 +18,7 @@ from .row import Attempt, Daily, Row
 from .sink import RowsRefused, Sink
 
 if TYPE_CHECKING:
+    from .django_ledger import DjangoLedger
     from .json_lines import JsonLines
     from .sql_ledger import SqlLedger
     from .tables import metadata
@@ -26,6 +27,7 @@ __all__ = [
     "Attempt",
     "Content",
     "Daily",
+    "DjangoLedger",
     "JsonLines",
     "Ledger",
     "Row",
@@ -36,9 +38,7 @@ __all__ = [
 ]
 
 # Each needs a library of its own, or files, which are imported when the name is first used.
-
-
-LAZY = {"JsonLines": "json_lines", "SqlLedger": "sql_ledger", "metadata": "tables"}
+LAZY = {"DjangoLedger": "django_ledger", "JsonLines": "json_lines", "SqlLedger": "sql_ledger", "metadata": "tables"}
 
 
 def __getattr__(name: str) -> Any:

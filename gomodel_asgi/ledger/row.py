@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Literal
 from uuid import UUID
@@ -154,6 +154,13 @@ def aware(when: datetime) -> datetime:
     if when.tzinfo is None:
         raise ValueError("Give a datetime with a time zone.")
     return when.astimezone(UTC)
+
+
+def first_day(since: datetime) -> tuple[date, datetime]:
+    """Returns the first day (UTC) that lies wholly after *since*, in UTC, and its beginning."""
+    midnight = datetime.combine(since.date(), datetime.min.time(), UTC)
+    whole = midnight if since == midnight else midnight + timedelta(days=1)
+    return whole.date(), whole
 
 
 def name_of(tenant: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from .row import (
     aware,
     by_day,
     daily_of,
+    first_day,
     floor_of,
     now,
     plain,
@@ -205,12 +206,11 @@ def oldest(before: datetime, count: int) -> Any:
 def spending(tenant: str | None, since: datetime) -> tuple[Any, Any]:
     """Returns the query of the whole days *since*, and that of the rest of the first one, None where it is whole."""
     start = aware(since)
-    midnight = datetime.combine(start.date(), datetime.min.time(), UTC)
-    first = midnight if start == midnight else midnight + timedelta(days=1)
-    days = sql.select(sql.func.sum(daily.c.cost)).where(_one_of(daily.c.tenant, (tenant,)), daily.c.day >= first.date())
+    first, midnight = first_day(start)
+    days = sql.select(sql.func.sum(daily.c.cost)).where(_one_of(daily.c.tenant, (tenant,)), daily.c.day >= first)
     if start == midnight:
         return days, None
-    of_day = exchanges.c.started >= start, exchanges.c.started < first
+    of_day = exchanges.c.started >= start, exchanges.c.started < midnight
     return days, sql.select(sql.func.sum(exchanges.c.cost)).where(_one_of(exchanges.c.tenant, (tenant,)), *of_day)
 
 

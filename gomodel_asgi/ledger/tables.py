@@ -96,8 +96,8 @@ exchanges = sql.Table(
     sql.Column("tier", sql.Text),
     sql.Column("cached", sql.Boolean, nullable=False),
     sql.Column("quota", sql.Text),
-    sql.Index("gomodel_exchanges_tenant_started", "tenant", "started"),
-    sql.Index("gomodel_exchanges_started", "started", postgresql_using="brin"),
+    sql.Index("gomodel_tenant_started", "tenant", "started"),
+    sql.Index("gomodel_started", "started", postgresql_using="brin"),
 )
 
 daily = sql.Table(
@@ -114,8 +114,8 @@ daily = sql.Table(
     sql.Column("unpriced", sql.BigInteger, nullable=False),
     *_tokens(),
     sql.Column("cost", Dollars, nullable=False),
-    sql.Index("gomodel_daily_tenant_day", "tenant", "day"),
-    sql.Index("gomodel_daily_day", "day"),
+    sql.Index("gomodel_tenant_day", "tenant", "day"),
+    sql.Index("gomodel_day", "day"),
 )
 
 contents = sql.Table(
@@ -128,6 +128,6 @@ contents = sql.Table(
     sql.Column("response", sql.LargeBinary),
     sql.Column("truncated", sql.Boolean, nullable=False),
     sql.Column("encrypted", sql.Boolean, nullable=False),
-    sql.Index("gomodel_contents_expires", "expires"),
-    sql.Index("gomodel_contents_tenant", "tenant"),
+    sql.Index("gomodel_expires", "expires"),
+    sql.Index("gomodel_content_tenant", "tenant"),
 )

@@ -6,11 +6,29 @@ import logging
 
 import pytest
 
-from ..support.ledgers import engine, ledger_database, postgres, sink, sqlite
+from ..support.ledgers import (
+    django_database,
+    django_postgres,
+    django_sqlite,
+    engine,
+    ledger_database,
+    postgres,
+    sink,
+    sqlite,
+)
 
 logging.getLogger("aiosqlite").setLevel(logging.INFO)  # it tells of each call twice
 
-__all__ = ["engine", "ledger_database", "postgres", "sink", "sqlite"]
+__all__ = [
+    "django_database",
+    "django_postgres",
+    "django_sqlite",
+    "engine",
+    "ledger_database",
+    "postgres",
+    "sink",
+    "sqlite",
+]
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from gomodel_asgi.ledger import Attempt, JsonLines, Row, Sink, SqlLedger, metada
 from gomodel_asgi.ledger.row import Entry, new_id, settled_id
 from gomodel_asgi.observers import Usage
 
+from . import django_host
 from .databases import PostgresServer
 
 NOON = datetime(2026, 11, 5, 12, tzinfo=UTC)
-SINKS = ["json", "sqlite", "postgres"]
+SINKS = ["json", "sqlite", "postgres", "django-sqlite", "django-postgres"]
 
 
 def row(at: datetime = NOON, tenant: str | None = "acme", cost: str | None = "0.001", **facts: Any) -> Row:
@@ -98,6 +99,63 @@ async def sqlite(tmp_path: Path) -> AsyncGenerator[AsyncEngine, None]:
     await engine.dispose()
 
 
+class Router:
+    """Sends the ledger's models to the database *alias*."""
+
+    alias = "default"
+
+    def db_for_read(self, model: Any, **hints: Any) -> str | None:
+        return self.alias if model._meta.app_label == "gomodel" else None
+
+    db_for_write = db_for_read
+
+
+def django_sink(alias: str) -> Iterator[Sink]:
+    """An empty sink in the database *alias* of the tests' Django project."""
+    from django.apps import apps
+    from django.db import connections
+    from django.test import override_settings
+
+    from gomodel_asgi.ledger import DjangoLedger
+
+    Router.alias = alias
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.Router"]):
+        for model in apps.get_app_config("gomodel").get_models():
+            model.objects.using(alias).all().delete()
+        connections.close_all()
+        yield DjangoLedger()
+
+
+@pytest.fixture
+def django_sqlite() -> Iterator[Sink]:
+    django_host.set_up()
+    yield from django_sink("default")
+
+
+@pytest.fixture(scope="session")
+def django_database(postgres_server: PostgresServer) -> str:
+    """The alias of a database with the migrated tables."""
+    django_host.set_up()
+    from django.core.management import call_command
+    from django.db import connections
+
+    connections.settings["ledger"] = {
+        **connections.settings["default"],
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": "state",
+        "HOST": str(postgres_server.directory),
+    }
+    call_command("migrate", "gomodel", database="ledger", verbosity=0)
+    connections.close_all()
+    return "ledger"
+
+
+@pytest.fixture
+def django_postgres(django_database: str) -> Iterator[Sink]:
+    yield from django_sink(django_database)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def engine(request: pytest.FixtureRequest) -> AsyncEngine:
     found: AsyncEngine = request.getfixturevalue(request.param)
@@ -109,4 +167,7 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Sink:
     """An empty sink."""
     if request.param == "json":
         return JsonLines(tmp_path / "ledger.jsonl")
+    if request.param.startswith("django"):
+        found: Sink = request.getfixturevalue(request.param.replace("-", "_"))
+        return found
     return SqlLedger(request.getfixturevalue(request.param))
