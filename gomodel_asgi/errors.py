@@ -16,6 +16,7 @@
     │   ├── Overloaded              503
     │   ├── StoreUnavailable        503
     │   ├── QuotaUnavailable        503  the counters of quotas do not answer
+    │   ├── LedgerUnavailable       503  the ledger takes no more rows
     │   └── ServerShutdown          503
     └── UpstreamError               the provider: 502, 504, or the status that it answered
         ├── UpstreamUnreachable     502  no connection, no TLS
@@ -251,6 +252,17 @@ class QuotaUnavailable(GatewayFault):
     status = 503
     code = "quota_unavailable"
     retry_after = 1.0
+
+
+class LedgerUnavailable(GatewayFault):
+    """What the request costs could not be written down: the ledger's sink is away, and what may wait for it is full."""
+
+    status = 503
+    code = "ledger_unavailable"
+    retry_after = 1.0
+
+    def __init__(self, message: str = "The gateway cannot account for this request now; try again later.") -> None:
+        super().__init__(message)
 
 
 class ServerShutdown(GatewayFault):

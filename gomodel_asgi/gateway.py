@@ -43,6 +43,7 @@ from .wire.headers import read, request_id
 
 if TYPE_CHECKING:
     from .emulation.files import HostFiles
+    from .ledger import Ledger
     from .tools import FileSource, Tool
 
 
@@ -59,6 +60,7 @@ class Gateway:
     *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
+    *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label.
     :raises TypeError: something else than a tool is among *tools*, or *files* is no function.
@@ -83,6 +85,7 @@ class Gateway:
         tenant_required: bool = False,
         tools: Iterable[Tool] = (),
         files: FileSource | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -91,6 +94,7 @@ class Gateway:
         self.store: Store = MemoryStore() if store is None else store
         self.expose_timing = expose_timing
         self.models = models
+        self.ledger = ledger
         self.in_flight = InFlight()
         if not isinstance(tools, Iterable):
             raise TypeError("tools: give a list of tools, not one tool.")
@@ -121,11 +125,14 @@ class Gateway:
             state=self.state,
             tenant_required=tenant_required,
             files=None if files is None else _host_files(files),
-            tells=bool(told) or expose_timing,
+            ledger=ledger,
+            tells=bool(told) or expose_timing or ledger is not None,
         )
         if told and self.state.circuit is not None:
             self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
         self.discovery = Discovery(self.setup.registry.by_name.values())
+        if ledger is not None:
+            ledger.attach(told)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
 
@@ -141,7 +148,8 @@ class Gateway:
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
         route = match(scope, self.prefix) or Route({})
-        await Handler(self, self.setup, self.trace() if self.setup.tells else None, route, scope, receive).serve(send)
+        trace = self.trace(scope) if self.setup.tells else None
+        await Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
@@ -158,13 +166,14 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        return Handler(self, self.setup, self.trace() if self.setup.tells else None, route, scope, receive).serve(send)
+        trace = self.trace(scope) if self.setup.tells else None
+        return Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
         asks for that operation (a GET of `…/models` for the models), any other creates a response."""
         route = self.route_of(request)
-        handler = Handler(self, self.setup, self.trace(), route, request.scope, request.receive)
+        handler = Handler(self, self.setup, self.trace(request.scope), route, request.scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
@@ -190,7 +199,7 @@ class Gateway:
         :raises GatewayError: it failed; `status` and `payload` say how.
         """
         self.in_flight.check_open()
-        trace = self.trace()
+        trace = self.trace(scope)
         if trace is None:
             return await self._respond(body, scope, tenant, None)
         return await followed(self._respond(body, scope, tenant, trace), trace)
@@ -207,9 +216,9 @@ class Gateway:
             trace.know(request_id=inbound.request_id)
         return await answer(self.setup, inbound, tenant)
 
-    def trace(self) -> Trace | None:
-        """A trail for one exchange, where anybody wants to know of it."""
-        return self.setup.trace()
+    def trace(self, scope: Scope | None = None) -> Trace | None:
+        """A trail for one exchange, whose request has this *scope*, where anybody wants to know of it."""
+        return self.setup.trace("", scope)
 
     async def explain(
         self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None
@@ -287,6 +296,8 @@ class Gateway:
 
         :raises StoreUnavailable: the store does not answer. Call it again.
         """
+        if self.ledger is not None:
+            await self.ledger.forget(tenant)
         return await self.state.forget(tenant)
 
     @property
@@ -318,9 +329,13 @@ class Gateway:
         await self.discovery.aclose()
         await self.state.aclose()
         await self.setup.transport.aclose()
+        if self.ledger is not None:
+            await self.ledger.aclose()
         await self.setup.observers.aclose()
 
     async def __aenter__(self) -> Self:
+        if self.ledger is not None:
+            self.ledger.check()
         return self
 
     async def __aexit__(

@@ -87,10 +87,11 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
 
 async def _answered(job: Job) -> Reply:
     state = job.setup.state
-    if state.is_plain(job):  # as most are: whatever stands between its policy and its upstream has nothing to do
-        target = await decide(job)
-    else:
-        target = await routed(job)
+    plain = state.is_plain(job)  # as most are: whatever stands between its policy and its upstream has nothing to do
+    target = await (decide(job) if plain else routed(job))
+    if job.setup.ledger is not None and job.trace is not None:
+        await job.setup.ledger.admit(job.trace, job.request)
+    if not plain:
         emulated = await state.emulated(job, target)
         if emulated is not None:
             return emulated

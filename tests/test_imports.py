@@ -30,7 +30,7 @@ FLOORS = (
     ("providers", "observers"),
     ("resilience",),
     ("routing", "policies"),
-    ("exchange", "tools"),
+    ("exchange", "tools", "ledger"),
     ("upstream", "history"),
     ("emulation",),
     ("pipeline",),

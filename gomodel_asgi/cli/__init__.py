@@ -18,12 +18,13 @@ import anyio
 
 from ..errors import GatewayError
 from ..gateway import Gateway
+from ..ledger.commands import add_arguments, carry_out
 from ..routing.request import Candidate, Explanation
 from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malformed, NoTerminal, Slow, Stall, Status
 from ..testing.provider import APIS, FakeProvider, Scripted
 from ..version import __version__
 from . import check, loading
-from .loading import Unusable, load, load_gateway, write_json, write_pairs, write_table
+from .loading import Unusable, load, load_gateway, load_ledger, write_json, write_pairs, write_table
 
 # `fake`: the fake provider on a port, with chosen faults.
 
@@ -190,6 +191,22 @@ def _as_json(explanation: Explanation | None, problem: str | None) -> dict[str, 
     return {"model": explanation.model, "hint": explanation.hint, "candidates": candidates, "problem": problem}
 
 
+# `ledger`: what is kept of exchanges, and what they cost.
+
+
+def run_ledger(given: Namespace) -> int:
+    """Purges, exports or sums up the ledger of a gateway; returns 0.
+
+    :raises Unusable: there is none.
+    """
+    ledger = load_ledger(given.gateway)
+    try:
+        anyio.run(carry_out, ledger, given)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    return 0
+
+
 # The grammar.
 
 
@@ -218,6 +235,7 @@ def parser() -> ArgumentParser:
     )
     _explain(commands.add_parser("explain", help="say where a request would go; nothing is sent", epilog=EXIT_CODES))
     _providers(commands.add_parser("providers", help="list what the environment configures", epilog=EXIT_CODES))
+    _ledger(commands.add_parser("ledger", help="purge, export and sum up the ledger of a gateway", epilog=EXIT_CODES))
     _fake(commands.add_parser("fake", help="serve a fake provider", formatter_class=RawDescriptionHelpFormatter))
     return whole
 
@@ -245,6 +263,12 @@ def _explain(command: ArgumentParser) -> None:
 def _providers(command: ArgumentParser) -> None:
     command.description = "Lists the providers that the environment configures, as `providers.from_env` finds them."
     _finish(command, loading.run)
+
+
+def _ledger(command: ArgumentParser) -> None:
+    command.description = "Deletes old rows of a gateway's ledger, or writes its rows or sums as CSV."
+    add_arguments(command, of=f"{GATEWAY}; or a Ledger")
+    command.set_defaults(run=run_ledger)
 
 
 def _fake(command: ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from ..gateway import Gateway
+from ..ledger import Ledger
 from ..providers import from_env
 from ..providers.provider import Provider
 
@@ -85,6 +86,20 @@ def load_gateway(spelling: str) -> Gateway:
                 return one
         found = getattr(found, "app", None)
     raise Unusable(f"{spelling} is no Gateway, and there is none in it; name the Gateway itself.")
+
+
+def load_ledger(spelling: str) -> Ledger:
+    """Returns the ledger that *spelling* names, or that of the gateway that it names.
+
+    :raises Unusable: there is none.
+    """
+    found = load(spelling)
+    if isinstance(found, Ledger):
+        return found
+    ledger = load_gateway(spelling).ledger
+    if ledger is None:
+        raise Unusable(f"{spelling} has no ledger.")
+    return ledger
 
 
 # `providers`: what `from_env` finds, keys masked.

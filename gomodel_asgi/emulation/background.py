@@ -101,6 +101,8 @@ class Background:
             if here:
                 self.allowance.give_back(tenant)
             raise
+        if job.trace is not None:
+            job.trace.received(msgspec.json.encode(response))
         if here:
             self._here[tenant, id] = self.tasks.spawn(partial(self._work_here, job, target, id, until))
         if job.stream:

@@ -308,7 +308,7 @@ def in_stream(job: Job, id: str) -> Job:
 
 def trail_of(job: Job) -> Trace | None:
     """Returns a trace for the work behind *job*, whose own ends with the queued response, and counts its usage once."""
-    request, trace = job.request, job.setup.trace(job.request_id)
+    request, trace = job.request, job.setup.trace(job.request_id, job.request.scope, "settled")
     if trace is not None:
         trace.know(operation=request.operation)
         trace.arrived(request.tenant, request.model, True, request.provider, len(request.envelope.raw))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -24,8 +24,14 @@ from ..wire.json_body import Envelope
 from .resolved_target import ResolvedTarget
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from .reply import Reply
     from .resolved_target import ResolvedTarget
+
+
+Booked = Literal["exchange", "settled"]
+"""What the ledger books: an exchange, or what has been used behind one, in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,21 @@ class Setup:
     state: State
     tenant_required: bool = False
     files: HostFiles | None = None
+    ledger: Ledger | None = None
     tells: bool = False
     """Whether anybody wants to know of an exchange."""
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
-    def trace(self, request_id: str = "") -> Trace | None:
-        """A trail for one exchange, where anybody wants to know of it. No other place makes one."""
-        return Trace(self.observers, request_id) if self.tells else None
+    def trace(self, request_id: str = "", scope: Scope | None = None, kind: Booked = "exchange") -> Trace | None:
+        """A trail for one exchange, where anybody wants to know of it. No other place makes one. *scope* is that of the
+        request, *kind* what it is to the ledger."""
+        if not self.tells:
+            return None
+        trace = Trace(self.observers, request_id)
+        if self.ledger is not None:
+            self.ledger.begin(trace, scope, kind)
+        return trace
 
     def health_of(self, which: str | Provider, tenant: str | None) -> ProviderHealth:
         """How a provider is doing, as *tenant* sees it.
@@ -194,6 +207,24 @@ class HostFiles(Protocol):
 
     def of_request(self) -> Files:
         """What one request has read of them."""
+        ...
+
+
+class Ledger(Protocol):
+    """What is asked of the ledger, where there is one."""
+
+    def begin(self, trace: Trace, scope: Scope | None, kind: Booked) -> None:
+        """An exchange begins, and will be booked when its *trace* ends.
+
+        :raises RuntimeError: the ledger does not run on this event loop.
+        """
+        ...
+
+    async def admit(self, trace: Trace, request: RoutingRequest) -> None:
+        """The policy has let *request* in, and an upstream is about to be asked.
+
+        :raises LedgerUnavailable: it could not be written down, and must be.
+        """
         ...
 
 

@@ -51,8 +51,8 @@ class Served(Protocol):
     abandoned: Allowance
     connections: ConnectionLimit
 
-    def trace(self) -> Trace | None:
-        """A trail for one exchange, where anybody wants to know of it."""
+    def trace(self, scope: Scope | None = None) -> Trace | None:
+        """A trail for one exchange, whose request has this *scope*, where anybody wants to know of it."""
         ...
 
 

@@ -184,7 +184,7 @@ class Turn:
         self.status: int | None = None
         self.remembered = False
         self.request_id = request_id(None)
-        self.trace = connection.gateway.trace()
+        self.trace = connection.gateway.trace(connection.scope)
         if self.trace is not None:
             self.trace.know(request_id=self.request_id, operation="create", tenant=connection.tenant)
 

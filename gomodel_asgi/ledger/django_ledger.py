@@ -1,0 +1,274 @@
+"""Rows in a Django project's own database, in the tables that `gomodel_asgi.contrib.django` migrates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from .files import in_thread
+from .row import (
+    COLUMNS,
+    COUNTS,
+    OPEN,
+    Attempt,
+    Daily,
+    Entry,
+    Kept,
+    Row,
+    aware,
+    by_day,
+    daily_of,
+    first_day,
+    floor_of,
+    now,
+    plain,
+)
+from .sink import RowsRefused
+
+try:
+    from django.apps import apps
+    from django.conf import settings
+    from django.core.exceptions import ImproperlyConfigured
+    from django.db import DataError, IntegrityError, connections, router, transaction
+    from django.db.models import Q, Sum
+    from django.utils import timezone
+except ImportError as error:
+    raise ImportError("DjangoLedger needs Django: pip install 'gomodel-asgi[django]'.") from error
+
+T = TypeVar("T")
+APP = "gomodel_asgi.contrib.django"
+VENDORS = ("postgresql", "sqlite")
+PAGE = 500
+MOST = 20_000
+CLOSES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "id")
+ADDS = ", ".join(f"{name} = gomodel_daily.{name} + excluded.{name}" for name in COUNTS)
+ON_CONFLICT = {
+    "Exchange": f"(id) DO UPDATE SET {CLOSES} WHERE gomodel_exchanges.outcome = '{OPEN}' "
+    f"AND excluded.outcome <> '{OPEN}' RETURNING id",
+    "Daily": f"(key) DO UPDATE SET {ADDS}",
+    "Content": "(id) DO NOTHING",
+}
+
+
+class DjangoLedger:
+    """Keeps rows in the models of `gomodel_asgi.contrib.django` (`manage.py migrate`), in the databases that the
+    project's routers name: PostgreSQL or SQLite. It works in threads of its own, with a connection for each batch.
+
+    :raises ImproperlyConfigured: the app is not installed.
+    """
+
+    needs_asyncio = False
+
+    def __init__(self) -> None:
+        if apps.apps_ready and not apps.is_installed(APP):
+            raise ImproperlyConfigured(f"DjangoLedger: put {APP!r} into INSTALLED_APPS.")
+
+    def __repr__(self) -> str:
+        return "<DjangoLedger>"
+
+    async def write(self, entries: Sequence[Entry]) -> int:
+        """Adds *entries* in one transaction; see `Sink`. Returns how many rows were new.
+
+        :raises RowsRefused: one of them can never be written.
+        """
+        return await in_thread(_connected, _write, sorted(entries, key=lambda entry: entry.row.id))
+
+    async def spent(self, tenant: str | None, since: datetime) -> Decimal:
+        """Returns what *tenant* has cost *since*, in US dollars, from the roll-up and the rows of its first day."""
+        return await in_thread(_connected, _spent, tenant, since)
+
+    async def sums(
+        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
+    ) -> list[Daily]:
+        """Returns the roll-up of these days; see `Sink`."""
+        return await in_thread(_connected, _sums, since, until, by, tenant)
+
+    async def rows(
+        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
+    ) -> AsyncGenerator[Row, None]:
+        """Gives the rows that started in this time, by id, a page at a time."""
+        last = floor_of(since)
+        while True:
+            page = await in_thread(_connected, _page, since, until, tenant, last)
+            for row in page:
+                yield row
+            if len(page) < PAGE:
+                return
+            last = page[-1].id
+
+    async def purge(self, before: datetime, batch: int, seconds: float) -> int:
+        """Deletes what started *before*, and expired content, a transaction for each *batch*. Returns how many rows."""
+        batch, deadline, gone, last = min(batch, MOST), time.monotonic() + seconds, 0, UUID(int=0)
+        while time.monotonic() < deadline:
+            ids, past = await in_thread(_connected, _purge, before, batch, last)
+            gone += len(ids)
+            if len(ids) < batch and past < batch:
+                break
+            last = ids[-1] if ids else last
+        return gone
+
+    async def content(self, id: UUID) -> Kept | None:
+        """Returns what was kept of the exchange *id*."""
+        return await in_thread(_connected, _content, id)
+
+    async def forget(self, tenant: str | None) -> int:
+        """Deletes all content of *tenant*. Returns of how many exchanges."""
+        return await in_thread(_connected, _forget, tenant)
+
+    async def aclose(self) -> None:
+        """Nothing is open between two calls."""
+
+
+def _connected(function: Callable[..., T], *arguments: object) -> T:
+    """Call *function* in this thread, and leave no connection in it: the thread may not come back."""
+    try:
+        return function(*arguments)
+    finally:
+        for connection in connections.all(initialized_only=True):
+            connection.close()
+
+
+def _model(name: str) -> Any:
+    return apps.get_model("gomodel", name)
+
+
+def _read(name: str) -> Any:
+    model = _model(name)
+    return model.objects.using(router.db_for_read(model))
+
+
+# Writing...
+
+
+def _write(entries: Iterable[Entry]) -> int:
+    by_id = {entry.row.id: entry for entry in entries}
+    alias = router.db_for_write(_model("Exchange"))
+    connection = connections[alias]
+    if connection.vendor not in VENDORS:
+        raise ImproperlyConfigured(f"DjangoLedger: PostgreSQL or SQLite, not {connection.vendor}.")
+    try:
+        with transaction.atomic(using=alias):
+            new = _insert(connection, "Exchange", [_values(entry.row) for entry in by_id.values()])
+            written = [by_id[id if isinstance(id, UUID) else UUID(id)].row for (id,) in new]
+            _insert(connection, "Daily", [msgspec.structs.asdict(one) for one in by_day(written)])
+            kept = [_stored(entry.content) for entry in by_id.values() if entry.content is not None]
+            _insert(connection, "Content", kept)
+    except (DataError, IntegrityError) as error:
+        raise RowsRefused(type(error).__name__) from error
+    return len(written)
+
+
+def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Sequence[tuple[Any, ...]]:
+    """Insert *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
+    if not rows:
+        return ()
+    meta = _model(name)._meta
+    fields = [meta.get_field(column) for column in rows[0]]
+    columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
+    marks = ", ".join([f"({', '.join(['%s'] * len(fields))})"] * len(rows))
+    values = [field.get_db_prep_save(row[field.name], connection) for row in rows for field in fields]
+    statement = f"INSERT INTO {meta.db_table} ({columns}) VALUES {marks} ON CONFLICT {ON_CONFLICT[name]}"
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else ()
+
+
+def _values(row: Row) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(row), "attempts": plain(row.attempts), "started": _local(row.started)}
+
+
+def _stored(kept: Kept) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(kept), "expires": _local(kept.expires)}
+
+
+def _local(when: datetime) -> datetime:
+    """*when* as this project's database takes it."""
+    return when if settings.USE_TZ else timezone.make_naive(when)
+
+
+def _in_utc(when: datetime) -> datetime:
+    return (timezone.make_aware(when) if timezone.is_naive(when) else when).astimezone(UTC)
+
+
+# Reading...
+
+
+def _of(tenants: Sequence[str | None] | None) -> Q:
+    if tenants is None:
+        return Q()
+    named = Q(tenant__in=[tenant for tenant in tenants if tenant is not None])
+    return named | Q(tenant__isnull=True) if None in tenants else named
+
+
+def _spent(tenant: str | None, since: datetime) -> Decimal:
+    start = aware(since)
+    first, midnight = first_day(start)
+    days = _read("Daily").filter(_of([tenant]), day__gte=first).aggregate(cost=Sum("cost"))["cost"]
+    rest = None
+    if start < midnight:
+        of_day = {"started__gte": _local(start), "started__lt": _local(midnight)}
+        rest = _read("Exchange").filter(_of([tenant]), **of_day).aggregate(cost=Sum("cost"))["cost"]
+    return (days or Decimal(0)) + (rest or Decimal(0))
+
+
+def _sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> list[Daily]:
+    days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
+    counts = {f"sum_{name}": Sum(name) for name in COUNTS}
+    found = days.values(*by).annotate(**counts).order_by(*by) if by else [days.aggregate(**counts)]
+    return [
+        daily_of({**{name: row[name] for name in by}, **{name: row[f"sum_{name}"] for name in COUNTS}})
+        for row in found
+        if row["sum_requests"] is not None
+    ]
+
+
+def _page(since: datetime, until: datetime, tenant: Sequence[str | None] | None, last: UUID) -> list[Row]:
+    of_time = {"id__lt": floor_of(until, 1), "started__gte": _local(since), "started__lt": _local(until)}
+    found = _read("Exchange").filter(_of(tenant), id__gt=last, **of_time).order_by("id").values(*COLUMNS)[:PAGE]
+    return [_row(values) for values in found]
+
+
+def _row(values: dict[str, Any]) -> Row:
+    attempts = msgspec.convert(values["attempts"], tuple[Attempt, ...])
+    return Row(**{**values, "attempts": attempts, "started": _in_utc(values["started"])})
+
+
+def _content(id: UUID) -> Kept | None:
+    values = _read("Content").filter(id=id).values(*Kept.__struct_fields__).first()
+    if values is None:
+        return None
+    response = None if values["response"] is None else bytes(values["response"])
+    told = {"expires": _in_utc(values["expires"]), "request": bytes(values["request"]), "response": response}
+    return Kept(**{**values, **told})
+
+
+# Deleting...
+
+
+def _purge(before: datetime, batch: int, last: UUID) -> tuple[list[UUID], int]:
+    model = _model("Exchange")
+    alias = router.db_for_write(model)
+    contents = _model("Content").objects.using(alias)
+    with transaction.atomic(using=alias):
+        old = model.objects.using(alias).filter(id__gt=last, id__lt=floor_of(before, 1), started__lt=_local(before))
+        if connections[alias].features.has_select_for_update_skip_locked:
+            old = old.select_for_update(skip_locked=True)
+        ids = list(old.order_by("id").values_list("id", flat=True)[:batch])
+        past = list(contents.filter(expires__lte=_local(now())).values_list("id", flat=True)[:batch])
+        contents.filter(id__in=past)._raw_delete(alias)
+        contents.filter(id__in=ids)._raw_delete(alias)
+        model.objects.using(alias).filter(id__in=ids)._raw_delete(alias)
+    return ids, len(past)
+
+
+def _forget(tenant: str | None) -> int:
+    model = _model("Content")
+    alias = router.db_for_write(model)
+    count: int = model.objects.using(alias).filter(_of([tenant]))._raw_delete(alias)
+    return count

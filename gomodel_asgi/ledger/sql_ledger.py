@@ -1,0 +1,238 @@
+"""Rows in the host's own database, through its own SQLAlchemy engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+
+from .row import (
+    COLUMNS,
+    COUNTS,
+    OPEN,
+    PLACE,
+    Attempt,
+    Daily,
+    Entry,
+    Kept,
+    Row,
+    aware,
+    by_day,
+    daily_of,
+    first_day,
+    floor_of,
+    now,
+    plain,
+)
+from .sink import RowsRefused
+
+try:
+    import sqlalchemy as sql
+except ImportError as error:
+    raise ImportError("SqlLedger needs SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
+
+from .tables import contents, daily, exchanges
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+PAGE = 500
+MOST = 20_000
+"""Rows that one statement names; databases take some 32,000 values."""
+
+
+class SqlLedger:
+    """Keeps rows in the tables of `gomodel_asgi.ledger.metadata`, in the database of *engine*: PostgreSQL 12 or SQLite
+    3.35, or later. The tables are the host's to make (`metadata.create_all`, Alembic), the engine to close.
+
+    Each write takes one connection of the engine's pool, for one transaction. An engine belongs to one event loop, as
+    SQLAlchemy says; under trio there is none.
+
+    :raises TypeError: *engine* is no `AsyncEngine`.
+    :raises ValueError: it speaks to another database.
+    """
+
+    needs_asyncio = True
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        from sqlalchemy.ext.asyncio import AsyncEngine
+
+        if not isinstance(engine, AsyncEngine):
+            raise TypeError("SqlLedger: give an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine).")
+        if engine.dialect.name not in INSERTS:
+            raise ValueError(f"SqlLedger: PostgreSQL or SQLite, not {engine.dialect.name}.")
+        self.engine = engine
+        self._insert = INSERTS[engine.dialect.name]
+        self._rows = self._closing()
+        self._daily = self._adding()
+        self._contents = self._insert(contents).on_conflict_do_nothing()
+
+    def __repr__(self) -> str:
+        return f"<SqlLedger {self.engine.dialect.name}>"
+
+    def _closing(self) -> Any:
+        """Adds a row, or closes the open one of its id; gives the ids of those that it has."""
+        insert = self._insert(exchanges)
+        new = {name: insert.excluded[name] for name in COLUMNS if name != "id"}
+        closing = insert.on_conflict_do_update(
+            index_elements=["id"],
+            set_=new,
+            where=sql.and_(exchanges.c.outcome == OPEN, insert.excluded["outcome"] != OPEN),
+        )
+        return closing.returning(exchanges.c.id)
+
+    def _adding(self) -> Any:
+        insert = self._insert(daily)
+        new = {name: daily.c[name] + insert.excluded[name] for name in COUNTS}
+        return insert.on_conflict_do_update(index_elements=["key"], set_=new)
+
+    async def write(self, entries: Sequence[Entry]) -> int:
+        """Adds *entries* in one transaction; see `Sink`. Returns how many rows were new.
+
+        :raises RowsRefused: one of them can never be written.
+        """
+        if not entries:
+            return 0
+        by_id = {entry.row.id: entry for entry in sorted(entries, key=lambda entry: entry.row.id)}
+        try:
+            async with self.engine.begin() as connection:
+                return await self._write(connection, by_id)
+        except (DataError, IntegrityError) as error:
+            raise RowsRefused(type(error).__name__) from error
+
+    async def _write(self, connection: AsyncConnection, entries: dict[UUID, Entry]) -> int:
+        new = await connection.execute(self._rows, [values_of(entry.row) for entry in entries.values()])
+        written = [entries[id].row for id in new.scalars()]
+        adds = [msgspec.structs.asdict(one) for one in by_day(written)]
+        if adds:
+            await connection.execute(self._daily, adds)
+        kept = [msgspec.structs.asdict(entry.content) for entry in entries.values() if entry.content is not None]
+        if kept:
+            await connection.execute(self._contents, kept)
+        return len(written)
+
+    async def spent(self, tenant: str | None, since: datetime) -> Decimal:
+        """Returns what *tenant* has cost *since*, in US dollars, from the roll-up and the rows of its first day."""
+        async with self.engine.connect() as connection:
+            days, rows = spending(tenant, since)
+            whole = (await connection.execute(days)).scalar()
+            first = None if rows is None else (await connection.execute(rows)).scalar()
+        return (whole or Decimal(0)) + (first or Decimal(0))
+
+    async def sums(
+        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
+    ) -> list[Daily]:
+        """Returns the roll-up of these days; see `Sink`."""
+        places = [daily.c[name] for name in by]
+        counts = [sql.func.sum(daily.c[name]).label(name) for name in COUNTS]
+        query = sql.select(*places, *counts).where(daily.c.day >= since, daily.c.day < until)
+        if tenant is not None:
+            query = query.where(_one_of(daily.c.tenant, tenant))
+        if places:
+            query = query.group_by(*places).order_by(*places)
+        async with self.engine.connect() as connection:
+            found = (await connection.execute(query)).mappings().all()
+        return [sum_of(row) for row in found if row["requests"] is not None]
+
+    async def rows(
+        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
+    ) -> AsyncGenerator[Row, None]:
+        """Gives the rows that started in this time, by id, a page at a time."""
+        of_time = exchanges.c.id < floor_of(until, 1), exchanges.c.started >= since, exchanges.c.started < until
+        query = sql.select(exchanges).where(*of_time).order_by(exchanges.c.id).limit(PAGE)
+        if tenant is not None:
+            query = query.where(_one_of(exchanges.c.tenant, tenant))
+        last = floor_of(since)
+        while True:
+            async with self.engine.connect() as connection:
+                page = await connection.execute(query.where(exchanges.c.id > last))
+                found = page.mappings().all()
+            for row in found:
+                yield row_of(row)
+            if len(found) < PAGE:
+                return
+            last = found[-1]["id"]
+
+    async def purge(self, before: datetime, batch: int, seconds: float) -> int:
+        """Deletes what started *before*, and expired content, a transaction for each *batch*. Returns how many rows."""
+        batch, deadline, gone = min(batch, MOST), time.monotonic() + seconds, 0
+        old = oldest(before, batch)
+        expired = sql.select(contents.c.id).where(contents.c.expires <= now()).limit(batch)
+        last = UUID(int=0)
+        while time.monotonic() < deadline:
+            async with self.engine.begin() as connection:
+                ids = list((await connection.execute(old.where(exchanges.c.id > last))).scalars())
+                past = await connection.execute(sql.delete(contents).where(contents.c.id.in_(expired)))
+                await connection.execute(sql.delete(contents).where(contents.c.id.in_(ids)))
+                await connection.execute(sql.delete(exchanges).where(exchanges.c.id.in_(ids)))
+            gone += len(ids)
+            if len(ids) < batch and past.rowcount < batch:
+                break
+            last = ids[-1] if ids else last
+        return gone
+
+    async def content(self, id: UUID) -> Kept | None:
+        """Returns what was kept of the exchange *id*."""
+        async with self.engine.connect() as connection:
+            row = (await connection.execute(sql.select(contents).where(contents.c.id == id))).mappings().first()
+        return None if row is None else Kept(**row)
+
+    async def forget(self, tenant: str | None) -> int:
+        """Deletes all content of *tenant*. Returns of how many exchanges."""
+        async with self.engine.begin() as connection:
+            gone = await connection.execute(sql.delete(contents).where(_one_of(contents.c.tenant, (tenant,))))
+        return gone.rowcount
+
+    async def aclose(self) -> None:
+        """The engine is the host's to close."""
+
+
+def oldest(before: datetime, count: int) -> Any:
+    """Returns the query of the ids of *count* rows that started *before*, kept from others who delete meanwhile."""
+    # Ids sort by time: the old ones are one end of their index.
+    found = sql.select(exchanges.c.id).where(exchanges.c.id < floor_of(before, 1), exchanges.c.started < before)
+    return found.order_by(exchanges.c.id).limit(count).with_for_update(skip_locked=True)
+
+
+def spending(tenant: str | None, since: datetime) -> tuple[Any, Any]:
+    """Returns the query of the whole days *since*, and that of the rest of the first one, None where it is whole."""
+    start = aware(since)
+    first, midnight = first_day(start)
+    days = sql.select(sql.func.sum(daily.c.cost)).where(_one_of(daily.c.tenant, (tenant,)), daily.c.day >= first)
+    if start == midnight:
+        return days, None
+    of_day = exchanges.c.started >= start, exchanges.c.started < midnight
+    return days, sql.select(sql.func.sum(exchanges.c.cost)).where(_one_of(exchanges.c.tenant, (tenant,)), *of_day)
+
+
+def _one_of(column: Any, tenants: Sequence[str | None]) -> Any:
+    named = [tenant for tenant in tenants if tenant is not None]
+    found = column == named[0] if len(named) == 1 else column.in_(named)
+    if None not in tenants:
+        return found
+    return sql.or_(found, column.is_(None)) if named else column.is_(None)
+
+
+def values_of(row: Row) -> dict[str, Any]:
+    values = msgspec.structs.asdict(row)
+    values["attempts"] = plain(row.attempts)
+    return values
+
+
+def row_of(values: Any) -> Row:
+    attempts = msgspec.convert(values["attempts"], tuple[Attempt, ...])
+    return Row(**{**values, "attempts": attempts})
+
+
+def sum_of(values: Any) -> Daily:
+    counts = {name: values[name] if name == "cost" else int(values[name]) for name in COUNTS}
+    return daily_of({**{name: values.get(name) for name in PLACE}, **counts})

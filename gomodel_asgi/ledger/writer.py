@@ -1,0 +1,328 @@
+"""Brings rows to the sink, behind the requests: one task for each event loop.
+
+    waiting ──batch──► sink                            taken out of `waiting` once the sink has it
+       └──sink away──► spill (a file) ──replay──► sink
+
+A batch leaves when it is full or a second old. While the sink is away, what comes goes into the spill at once, if there
+is one, and else waits; the sink is asked again after growing pauses. Nothing that happens to the task loses rows that
+could still be brought anywhere: it is cancelled, its loop is closed under it (the next loop's task takes over).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Literal
+
+import anyio
+
+from ..deadline import clock, on_trio
+from ..tasks import loop_token
+from .row import Entry
+from .sink import RowsRefused, Sink
+from .spill import Claim, Spill
+
+logger = logging.getLogger("gomodel_asgi.ledger")
+
+BATCH = 500
+EVERY = 1.0
+QUEUE = 10_000
+"""Rows that wait; what comes beyond is dropped."""
+WRITING = 30.0
+"""Seconds that the sink has for a batch."""
+PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds until a sink that was away is asked again."""
+LOOKS = 60.0
+"""Seconds between two looks for what a killed process has spilled."""
+FAREWELL = 5.0
+"""Seconds that the task takes, when it is cancelled, to bring what waits to the sink, and then to the spill."""
+
+Result = Literal["written", "replayed", "spilled", "dropped"]
+Tell = Callable[[int, Result], None]
+
+
+class Writer:
+    """The rows of one event loop, and their task. *tell* is called with what became of how many rows."""
+
+    def __init__(self, sink: Sink, spill: Spill | None, tell: Tell) -> None:
+        self.sink = sink
+        self.spill = spill
+        self.tell = tell
+        self.waiting: deque[Entry] = deque()
+        self.added = self.gone = 0
+        """How many rows have come, and how many of them are no longer here."""
+        self.urgent = 0
+        """Of the rows, counted as they came: up to which somebody waits for them."""
+        self.away = 0
+        """How often in a row the sink has failed."""
+        self.retry_at = self.rests_until = 0.0
+        self.looks_at = 0.0
+        """When the spill is to be looked at; at first at once."""
+        self.wake = anyio.Event()
+        self.progress = anyio.Event()
+        self.closing = False
+        self.running = False
+        self.scope = anyio.CancelScope()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more can wait."""
+        return len(self.waiting) >= QUEUE
+
+    def add(self, entry: Entry) -> int:
+        """Takes *entry*, and returns its number."""
+        self.waiting.append(entry)
+        self.added += 1
+        if not self.running:
+            self.start()
+        elif len(self.waiting) in (1, BATCH):
+            self.wake.set()
+        return self.added
+
+    async def settled(self, number: int, seconds: float) -> bool:
+        """Wait at most so long until the sink or the spill has the row of this *number*, and all before it: whether
+        that is so."""
+        with anyio.move_on_after(seconds):
+            while self.gone < number and (self.running or self.start()):
+                self.urgent = max(self.urgent, number)
+                self.wake.set()
+                await self.progress.wait()
+        return self.gone >= number
+
+    async def close(self, seconds: float) -> None:
+        """End the task; what waits is brought where it can be, within so many seconds. Never raises."""
+        if not self.running:
+            if not self.waiting:
+                return
+            self.start()
+        self.closing = True
+        self.wake.set()
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(seconds):
+                await self._over()
+            self.scope.cancel()
+            with anyio.move_on_after(3 * FAREWELL):
+                await self._over()
+
+    async def _over(self) -> None:
+        while self.running:
+            await self.progress.wait()
+
+    # The task...
+
+    def start(self) -> bool:
+        """Start the task on the running event loop, outside of any request's own context."""
+        self.running, self.closing = True, False
+        self.scope, self.wake, self.progress = anyio.CancelScope(), anyio.Event(), anyio.Event()
+        if on_trio():
+            import trio
+
+            trio.lowlevel.spawn_system_task(self._run, context=contextvars.Context())
+        else:
+            self.task = asyncio.get_running_loop().create_task(self._run(), context=contextvars.Context())
+        return True
+
+    async def _run(self) -> None:
+        try:
+            with self.scope:
+                while await self._due():
+                    await self._step()
+                    self._progressed()
+                    if self.closing and self.away:
+                        break
+        finally:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._farewell()
+            finally:
+                self.running = False
+                self._progressed()
+
+    def _progressed(self) -> None:
+        self.progress.set()
+        self.progress = anyio.Event()
+
+    async def _due(self) -> bool:
+        """Wait until there is something to do; False at the end."""
+        await self._until(lambda: self.closing or bool(self.waiting), self._seconds_to_replay())
+        if self.waiting:
+            await self._until(self._is_wanted, EVERY)
+            await self._until(lambda: self.closing, self.rests_until - clock())
+        return bool(self.waiting) or not self.closing
+
+    def _is_wanted(self) -> bool:
+        """Whether what waits has to go before its time."""
+        return self.closing or self.urgent > self.gone or len(self.waiting) >= BATCH
+
+    def _seconds_to_replay(self) -> float | None:
+        if self.spill is None:
+            return None
+        return max(0.0, (self.retry_at if self.away else self.looks_at) - clock())
+
+    async def _until(self, condition: Callable[[], bool], seconds: float | None) -> None:
+        """Wait at most so long until *condition* holds; what changes it sets `wake`."""
+        with anyio.move_on_after(seconds):
+            while not condition():
+                self.wake = anyio.Event()
+                await self.wake.wait()
+
+    async def _step(self) -> None:
+        """Bring the next batch where it can be brought, and then what lies in the spill."""
+        if self.waiting and not (self._asks_sink() and await self._next_put()) and self.spill is not None:
+            await self._next_spilled(self.spill)
+        if self.spill is not None and self._asks_sink() and (self.away or clock() >= self.looks_at):
+            await self._replay(self.spill)
+
+    def _asks_sink(self) -> bool:
+        return not self.away or clock() >= self.retry_at
+
+    async def _next_put(self) -> bool:
+        """Give the next batch to the sink; whether it has it."""
+        batch = list(islice(self.waiting, BATCH))
+        done = await self._put(batch, "written")
+        if done:
+            self._taken(len(batch))
+        return done
+
+    def _taken(self, count: int) -> None:
+        for _ in range(count):
+            self.waiting.popleft()
+        self.gone += count
+
+    async def _put(self, batch: Sequence[Entry], result: Result) -> bool:
+        """Give *batch* to the sink; whether it has it."""
+        try:
+            with anyio.fail_after(WRITING):
+                rows = await self.sink.write(folded(batch))
+        except RowsRefused as error:
+            return await self._parted(batch, result, error)
+        except Exception as error:
+            self._is_away(error)
+            return False
+        if self.away:
+            logger.info("The ledger's %r takes rows again.", self.sink)
+            self.away, self.looks_at = 0, 0.0
+        self.tell(rows, result)
+        return True
+
+    async def _parted(self, batch: Sequence[Entry], result: Result, error: RowsRefused) -> bool:
+        """A row of *batch* can never be written: the others can."""
+        if len(batch) == 1:
+            logger.error("The ledger's %r refuses a row (%s), which is lost: %s.", self.sink, error, batch[0].row.id)
+            self.tell(1, "dropped")
+            return True
+        half = len(batch) // 2
+        return await self._put(batch[:half], result) and await self._put(batch[half:], result)
+
+    def _is_away(self, error: Exception) -> None:
+        # Its type only: its text may quote addresses, users and statements.
+        level = logging.DEBUG if self.away else logging.ERROR
+        logger.log(level, "The ledger's %r does not take rows: %s.", self.sink, type(error).__name__)
+        self.retry_at = clock() + PAUSES[min(self.away, len(PAUSES) - 1)]
+        self.away += 1
+        if self.spill is None:
+            self.rests_until = self.retry_at
+
+    # The spill...
+
+    async def _next_spilled(self, spill: Spill) -> bool:
+        """Put the next batch into the spill; whether it lies there."""
+        batch = list(islice(self.waiting, BATCH))
+        try:
+            await spill.put(batch)
+        except OSError as error:
+            logger.error("The ledger cannot spill rows: %s.", type(error).__name__)
+            self.rests_until = clock() + EVERY
+            return False
+        self.tell(len(batch), "spilled")
+        self._taken(len(batch))
+        return True
+
+    async def _replay(self, spill: Spill) -> None:
+        """Bring what lies in the spill to the sink: all of it, or as much as it takes."""
+        try:
+            while (claim := await spill.claim()) is not None:
+                try:
+                    if not await self._replayed(claim):
+                        return
+                finally:
+                    claim.release()
+            self.away = 0  # nothing is left to ask it with; the next batch tells
+        except OSError as error:
+            logger.error("The ledger's spill cannot be read: %s.", type(error).__name__)
+        self.looks_at = clock() + LOOKS
+
+    async def _replayed(self, claim: Claim) -> bool:
+        """Bring *claim* to the sink, and what comes meanwhile; whether all of it is there."""
+        while entries := await claim.read(BATCH):
+            if not await self._put(entries, "replayed"):
+                return False
+            if self.waiting and not await self._next_put():
+                return False
+        await claim.done()
+        return True
+
+    async def _farewell(self) -> None:
+        """The task ends: what waits goes to the sink or else into the spill, in a bounded time."""
+        with anyio.move_on_after(FAREWELL):
+            while self.waiting and (self.spill is None or not self.away) and await self._next_put():
+                pass
+        with anyio.move_on_after(FAREWELL):
+            while self.waiting and self.spill is not None and await self._next_spilled(self.spill):
+                pass
+        if self.waiting:
+            logger.error("%d rows of the ledger wait, and neither its sink nor a spill takes them.", len(self.waiting))
+
+
+def folded(batch: Sequence[Entry]) -> list[Entry]:
+    """Returns *batch* with one entry for each id: the last, which closes an open one."""
+    return list({entry.row.id: entry for entry in batch}.values())
+
+
+# The writers of a process...
+
+
+class Writers:
+    """A writer for each event loop; the rows of loops that have closed go to whichever is asked for next."""
+
+    def __init__(self, sink: Sink, spill: Spill | None, tell: Tell) -> None:
+        self.sink = sink
+        self.spill = spill
+        self.tell = tell
+        self._held: dict[tuple[int, object], Writer] = {}
+        self._lock = threading.Lock()
+
+    def here(self) -> Writer:
+        """Returns the running loop's.
+
+        :raises RuntimeError: the sink needs asyncio, and this is trio.
+        """
+        # A forked process has its parent's rows in memory, which are the parent's to write.
+        key = os.getpid(), loop_token()
+        found = self._held.get(key)
+        return self._made(key) if found is None else found
+
+    def _made(self, key: tuple[int, object]) -> Writer:
+        if self.sink.needs_asyncio and on_trio():
+            raise RuntimeError(f"The ledger's {self.sink!r} runs on asyncio only; under trio use JsonLines.")
+        writer = Writer(self.sink, self.spill, self.tell)
+        with self._lock:
+            for other in [other for other in self._held if other[0] != key[0] or is_closed(other[1])]:
+                orphan = self._held.pop(other)
+                if other[0] == key[0]:
+                    writer.waiting.extend(orphan.waiting)
+            writer.added = len(writer.waiting)
+            self._held[key] = writer
+        return writer
+
+
+def is_closed(loop: object) -> bool:
+    """Whether nothing runs on *loop* any more."""
+    return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()

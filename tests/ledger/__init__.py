@@ -1,0 +1,1 @@
+"""The ledger: rows, sinks, the writer behind the requests."""
