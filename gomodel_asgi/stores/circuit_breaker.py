@@ -53,7 +53,7 @@ class Pass(msgspec.Struct, frozen=True):
 
 class Circuit:
     """Whether an engine may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
-    back; *engine* is what the log calls it, and *unavailable* makes an error of a detail.. `tell` is called with the
+    back; *engine* is what the log calls it, and *unavailable* makes an error of a detail. `tell` is called with the
     state as it was and as it is, where a call has changed it."""
 
     def __init__(
