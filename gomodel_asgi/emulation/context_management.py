@@ -20,8 +20,8 @@ from ..routing.request import Target
 from ..threads import beside, paced
 from ..upstream.upstream_request import refusing_depth, resolve
 from ..wire.json_scan import run
+from ..wire.token_estimate import estimated
 from .compaction import Compactor
-from .token_count import estimated
 
 Json = dict[str, Any]
 
