@@ -272,6 +272,8 @@ class UpstreamError(GatewayError):
     code = "upstream_error"
     type = "upstream_error"
     kind: str | int | None = None
+    sent: bool = True
+    """Whether the upstream may have seen the request, and bill it."""
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -279,6 +281,7 @@ class UpstreamUnreachable(UpstreamError):
 
     code = "upstream_unreachable"
     kind = "connect"
+    sent = False
 
 
 class UpstreamStale(UpstreamError):
@@ -286,6 +289,7 @@ class UpstreamStale(UpstreamError):
 
     code = "upstream_unreachable"
     kind = "stale"
+    sent = False
 
 
 class UpstreamProtocolError(UpstreamError):

@@ -102,6 +102,7 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
+        told = Observers(observers)
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),
@@ -110,17 +111,15 @@ class Gateway:
             limits=limits,
             retries=retries,
             stamp=stamp,
-            observers=Observers(observers),
+            observers=told,
             health=Health(),
             budget=RetryBudget(),
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
             tenant_required=tenant_required,
             files=None if files is None else _host_files(files),
+            tells=bool(told) or expose_timing,
         )
-
-        self.tells = bool(self.setup.observers) or expose_timing
-        """Whether anybody wants to know of an exchange."""
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
 
@@ -136,7 +135,7 @@ class Gateway:
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
         route = match(scope, self.prefix) or Route({})
-        await Handler(self, self.setup, self.trace() if self.tells else None, route, scope, receive).serve(send)
+        await Handler(self, self.setup, self.trace() if self.setup.tells else None, route, scope, receive).serve(send)
 
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
@@ -153,7 +152,7 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        return Handler(self, self.setup, self.trace() if self.tells else None, route, scope, receive).serve(send)
+        return Handler(self, self.setup, self.trace() if self.setup.tells else None, route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
@@ -204,7 +203,7 @@ class Gateway:
 
     def trace(self) -> Trace | None:
         """A trail for one exchange, where anybody wants to know of it."""
-        return Trace(self.setup.observers) if self.tells else None
+        return self.setup.trace()
 
     async def explain(
         self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None

@@ -53,7 +53,7 @@ class Row(Struct, frozen=True, kw_only=True):
     says that the request may go on with what was said before, which can be sent along; *falls_back* that another
     upstream may be asked instead; *upstream* that a native upstream has the operation at the same path; *works* that it
     counts in its tenant's concurrency at upstreams: the others are short, and may have to end such work; *billed* that
-    its usage is new: a response that is only looked at has been paid for.
+    the usage in its reply is new: a response that is only looked at has been paid for.
     """
 
     operation: Operation

@@ -11,6 +11,7 @@ from .logging import LoggingObserver
 from .records import (
     AttemptEnded,
     AttemptStarted,
+    Charge,
     Completed,
     Context,
     Cost,
@@ -30,6 +31,7 @@ __all__ = [
     "AsyncObserver",
     "AttemptEnded",
     "AttemptStarted",
+    "Charge",
     "Completed",
     "Context",
     "Cost",

@@ -110,18 +110,25 @@ class PolicyDecided(Record, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] = ()
 
 
+Kind = Literal["first", "retry", "fallback"]
+"""Why an upstream is asked: it is the Target, or the same one again, or the next one."""
+
+
 class AttemptStarted(Record, frozen=True, kw_only=True):
-    """The provider of the context is about to be asked; *number* counts from 1."""
+    """The provider of the context is about to be asked; *number* counts from 1. *reason* is the code of the error that
+    led to a retry or a fallback."""
 
     number: int
+    kind: Kind = "first"
+    reason: str | None = None
 
 
 class AttemptEnded(Record, frozen=True, kw_only=True):
     """An attempt has begun to answer (*error* None), or has failed, *seconds* after it started.
 
-    *error* is the error's code, *detail* what only an operator may see. *usage* is what a failed attempt reported all
-    the same; where no other attempt followed it stands in the `Completed` record too. An attempt that has answered has
-    it only where the host's tools make several rounds of an exchange: each round's is in the sum of `Completed`.
+    *error* is the error's code, *detail* what only an operator may see. *usage* is what a failed attempt has used all
+    the same; one that has answered has it only where the host's tools make several rounds of an exchange. It is a part
+    of the `usage` of `Ended`, which is the sum of all attempts: never add the two.
     """
 
     number: int
@@ -167,12 +174,26 @@ class Cost(Struct, frozen=True, kw_only=True):
     estimated: bool = False
 
 
+class Charge(Struct, frozen=True):
+    """What one attempt has used, by its *number*, and of whom: of the model that was asked for (*target_model*), or
+    that the upstream says it used (*served_model*), in the tier that it says it used."""
+
+    number: int
+    provider: str
+    provider_type: str | None
+    target_model: str | None
+    served_model: str | None
+    service_tier: str | None
+    usage: Usage
+
+
 class Ended(Record, frozen=True, kw_only=True):
     """The exchange is over. Sent once.
 
     *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
-    operator may see of it. *usage* is given for operations that are billed (create, compact), *raw_usage* is the
-    upstream's own object. *first_event* and *seconds* count from when the request had come in; *events* and *bytes*
+    operator may see of it. *charges* are what each attempt has used, given for operations that are billed (create,
+    compact), and *usage* is their sum: what `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own
+    object. *first_event* and *seconds* count from when the request had come in; *events* and *bytes*
     are those given to the client, heartbeats and `[DONE]` not counted as events.
     """
 
@@ -184,6 +205,7 @@ class Ended(Record, frozen=True, kw_only=True):
     conversation: str | None = None
     service_tier: str | None = None
     usage: Usage | None = None
+    charges: tuple[Charge, ...] = ()
     raw_usage: Any = None
     cost: Cost | None = None
     first_event: float | None = None

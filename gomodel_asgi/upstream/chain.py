@@ -19,6 +19,8 @@ from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError
 from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
 from ..exchange.resolved_target import ResolvedTarget
+from ..observers.records import Kind
+from ..observers.trace import code_of
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
@@ -40,6 +42,10 @@ class Exchange(Struct):
     deadline: float = 0.0
     place: Held = ()
     """The tenant's, until there is an answer that holds it, or none."""
+    kind: Kind = "first"
+    """Why the candidate is asked."""
+    reason: str | None = None
+    """The code of the failure that led to it, None at first."""
 
     async def run(self) -> Reply:
         """The reply of the Target, or of one of its fallbacks.
@@ -76,6 +82,7 @@ class Exchange(Struct):
                 pause = self._pause(candidate, error, tries)
                 if pause is None and not (others and self._falls_back(candidate, error)):
                     raise self._passed(error) from error.__cause__
+                self.kind, self.reason = "fallback" if pause is None else "retry", code_of(error)
                 detached(error)  # the reader whose failure it is still has it
             if pause is not None:
                 await anyio.sleep(pause)
@@ -129,7 +136,8 @@ class Exchange(Struct):
         """One attempt, told to observers."""
         trace, candidate, provider = self.job.trace, attempt.candidate, attempt.candidate.provider
         assert trace is not None
-        step = trace.attempt(provider.name, provider.type or provider.name, candidate.model, candidate.secrets)
+        kind = provider.type or provider.name
+        step = trace.attempt(provider.name, kind, candidate.model, candidate.secrets, self.kind, self.reason)
         try:
             answer = await attempt.run()
         except BaseException as error:
