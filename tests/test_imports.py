@@ -31,7 +31,7 @@ FLOORS = (
     ("resilience",),
     ("routing", "policies"),
     ("exchange", "tools"),
-    ("upstream", "history"),
+    ("upstream", "history", "quotas"),
     ("emulation",),
     ("pipeline",),
     ("server",),

@@ -11,15 +11,28 @@ from typing import Protocol
 
 from msgspec import Struct
 
+PARTS = 1_000_000
+"""A weight counts in so many parts, so that every engine reckons with integers and comes to the same figures."""
+
+REPEATS = 900.0
+"""Seconds for which an engine knows at least that a hold was settled: a call may be repeated for as long."""
+
 
 class Window(Struct, frozen=True):
     """The stretch of time that counts: *name* is unique among the windows of a key (`month:2026-11`), *ends* its end in
-    Unix seconds. A window that slides counts *weight* (0 to 1) of the one *before* it too."""
+    Unix seconds. A window that slides has a *length* in seconds, and counts *weight* (0 to 1) of the one *before* it
+    too."""
 
     name: str
     ends: float
     before: str | None = None
     weight: float = 0.0
+    length: float = 0.0
+
+    @property
+    def parts(self) -> int:
+        """The weight in `PARTS`."""
+        return round(self.weight * PARTS)
 
 
 class Line(Struct, frozen=True):
@@ -40,12 +53,25 @@ class Line(Struct, frozen=True):
     oldest: int
     keeps: float
 
+    @property
+    def until(self) -> float:
+        """The Unix second from which its counter is needed no more."""
+        return self.window.ends + self.window.length + self.keeps
+
+    @property
+    def forgotten(self) -> int:
+        """Holds of slots before this one may be forgotten. They have not counted for as long as they had counted
+        before, so a worker whose clock is ahead frees nobody else's."""
+        return 2 * self.oldest - self.slot
+
 
 class Figures(Struct, frozen=True):
-    """What a line has *spent* and *held*, the weighted share of the window before (rounded up) included."""
+    """What a line has *spent* and *held*, the weighted share of the window before (rounded up) included. *before* is
+    all that the window before has, unweighted; 0 where the window does not slide."""
 
     spent: int
     held: int
+    before: int = 0
 
 
 class Reserved(Struct, frozen=True):
@@ -60,7 +86,8 @@ class Counters(Protocol):
     """Counts for many requests at once; where it is `shared`, for many processes.
 
     Every method is one atomic step, raises `errors.QuotaUnavailable` where the engine does not answer, and may be
-    repeated by its caller after that: a hold is reserved once and settled once, however often it is asked for.
+    repeated by its caller after that: a hold is reserved once and settled once, however often it is asked for, and not
+    reserved after it was settled. No two of *lines* may have the same key and window.
     """
 
     shared: bool
@@ -70,10 +97,28 @@ class Counters(Protocol):
 
     async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
         """Release what *hold* holds in each of *lines* and book what was really used, which may be more, less or
-        nothing. Of a line that does not hold, book the difference to its amount."""
+        nothing. Of a line that does not hold, book the difference to its amount.
+
+        Where *hold* was never reserved here (its reservation was lost, or it corrects what another one has booked) all
+        of *actual* is booked; to correct downwards it may be negative, and a counter stops at 0.
+        """
 
     async def figures(self, lines: Sequence[Line], now: float) -> tuple[Figures, ...]:
         """What each line has spent and held."""
 
     async def aclose(self) -> None:
         """Close what this event loop has open."""
+
+
+def share(amount: int, parts: int) -> int:
+    """Returns *parts* of `PARTS` of *amount*, rounded up."""
+    return -(-amount * parts // PARTS)
+
+
+def require_distinct(lines: Sequence[Line]) -> None:
+    """Refuses lines that would count twice in one counter.
+
+    :raises ValueError: two of *lines* have the same key and window.
+    """
+    if len({(line.key, line.window.name) for line in lines}) < len(lines):
+        raise ValueError("Two lines of one reservation have the same key and window.")
