@@ -9,6 +9,7 @@ from .answer import Usage
 from .fanout import AsyncObserver, Observer, Observers
 from .logging import LoggingObserver
 from .records import (
+    NO_EXCHANGE,
     AttemptEnded,
     AttemptStarted,
     Charge,
@@ -19,7 +20,9 @@ from .records import (
     Ended,
     FirstEvent,
     KeepAliveLost,
+    LedgerWritten,
     PolicyDecided,
+    QuotaChecked,
     Record,
     RequestStarted,
     ToolCalled,
@@ -28,6 +31,7 @@ from .records import (
 from .trace import RoundTrace, Trace
 
 __all__ = [
+    "NO_EXCHANGE",
     "AsyncObserver",
     "AttemptEnded",
     "AttemptStarted",
@@ -39,10 +43,12 @@ __all__ = [
     "Ended",
     "FirstEvent",
     "KeepAliveLost",
+    "LedgerWritten",
     "LoggingObserver",
     "Observer",
     "Observers",
     "PolicyDecided",
+    "QuotaChecked",
     "Record",
     "RequestStarted",
     "RoundTrace",

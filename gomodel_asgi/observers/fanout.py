@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import RunVar
 
-from .records import Context, KeepAliveLost, Record
+from .records import NO_EXCHANGE, KeepAliveLost, Record
 
 logger = logging.getLogger("gomodel_asgi.observers")
 
@@ -47,7 +47,7 @@ class Observers:
     def keepalive_lost(self, origin: str, seconds: float) -> None:
         """Notifies that connections to *origin* are not used again for *seconds*."""
         if self.observers:
-            self.notify(KeepAliveLost(Context(0, ""), origin=origin, seconds=seconds))
+            self.notify(KeepAliveLost(NO_EXCHANGE, origin=origin, seconds=seconds))
 
     async def aclose(self) -> None:
         """Closes the observers that can be closed. Never raises."""

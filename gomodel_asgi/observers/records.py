@@ -48,6 +48,10 @@ class Context(Struct, frozen=True):
     provider_type: str | None = None
 
 
+NO_EXCHANGE = Context(0, "")
+"""Of records that belong to none."""
+
+
 class Record(Struct, frozen=True):
     """One thing that happened in the exchange that *context* describes; what all records have is named here too."""
 
@@ -241,3 +245,25 @@ class KeepAliveLost(Record, frozen=True, kw_only=True):
 
     origin: str
     seconds: float
+
+
+class QuotaChecked(Record, frozen=True, kw_only=True):
+    """The request was checked against the quota *name*, which counts *unit*: it was let in, refused, let in though it
+    had been refused if the quota were not in `shadow`, or its counters did not answer. *spent* and *held* (by requests
+    under way) are as of then, of the tenant's own counter or the shared one; they and *limit* are in requests, tokens,
+    or millionths of a US dollar."""
+
+    name: str
+    unit: Literal["requests", "tokens", "money"]
+    outcome: Literal["admitted", "refused", "shadow", "unavailable"]
+    spent: int = 0
+    held: int = 0
+    limit: int = 0
+
+
+class LedgerWritten(Record, frozen=True, kw_only=True):
+    """So many *rows* of the ledger were written to its sink, or spilled to its file since the sink did not take them,
+    or written from there later, or lost. It belongs to no exchange."""
+
+    rows: int
+    result: Literal["written", "spilled", "replayed", "dropped"]
