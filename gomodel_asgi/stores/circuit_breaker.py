@@ -1,4 +1,5 @@
-"""The circuit breaker of a store: one that hangs is left alone for a while, so that not each request waits for it.
+"""The circuit breaker of a store or of counters: one that hangs is left alone for a while, so that not each request has
+to wait for it.
 
     closed ──a call timed out──► open for 1, 2, 4, … 30 s ──► one call goes through ──answered──► closed
                                       ▲                            │ timed out
@@ -20,8 +21,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..errors import StoreUnavailable
+from ..errors import GatewayError
 from ..seams.store import NoStore, Record, Store, is_immediate
+from .shared import store_unavailable
 
 logger = logging.getLogger("gomodel_asgi.stores")
 
@@ -46,11 +48,19 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class Circuit:
-    """Whether a store may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
-    back."""
+    """Whether an engine may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
+    back; *engine* is what the log calls it, and *unavailable* makes an error of a detail."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        engine: str = "state store",
+        unavailable: Callable[[str], GatewayError] = store_unavailable,
+    ) -> None:
         self.clock = clock
+        self._engine = engine
+        self._unavailable = unavailable
         self._lock = threading.Lock()
         self._state = 0  # counted up with each change, so that a call that began before it changes nothing
         self._pause = 0.0  # 0: closed
@@ -64,7 +74,7 @@ class Circuit:
     def enter(self) -> Pass:
         """Returns leave to make one call; pair it with `answered`, `timed_out` or `given_up`.
 
-        :raises StoreUnavailable: it is open, or somebody finds out at this moment.
+        :raises GatewayError: what *unavailable* makes: it is open, or somebody finds out at this moment.
         """
         now = self.clock()
         if not self._pause:
@@ -72,12 +82,31 @@ class Circuit:
         with self._lock:
             left = self._until - now
             if self._pause and left > 0:
-                detail = f"not asked, since it did not answer in time; again in {math.ceil(left)} s"
-                message = "The state store does not answer; try again later."
-                raise StoreUnavailable(message, detail=detail, retry_after=left)
+                error = self._unavailable(f"not asked, since it did not answer in time; again in {math.ceil(left)} s")
+                error.retry_after = left
+                raise error
             self._state += 1
             self._until = now + PROBE
             return Pass(self._state, now, self._pause > 0)
+
+    async def ask(self, call: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
+        """Returns what *call* gives, unless it is open.
+
+        :raises GatewayError: as `enter`; and whatever *call* raises.
+        """
+        entry = self.enter()
+        try:
+            answer = await call(*arguments, **options)
+        except BaseException as error:
+            if is_timeout(error) or self.clock() - entry.since >= SLOW:
+                self.timed_out(entry)
+            elif isinstance(error, Exception):
+                self.answered(entry)
+            else:
+                self.given_up(entry)
+            raise
+        self.answered(entry)
+        return answer
 
     def answered(self, entry: Pass) -> None:
         """Notes that the call has ended before anybody lost patience, if with a failure."""
@@ -88,7 +117,7 @@ class Circuit:
         """Notes that the store has not answered in time."""
         pause = min(self._pause * 2, LONGEST) if entry.probe else FIRST
         if self._change(entry, pause):
-            logger.warning("The state store did not answer in time, and is not asked for %g s.", pause)
+            logger.warning("The %s did not answer in time: not asked for %g s.", self._engine, pause)
 
     def given_up(self, entry: Pass) -> None:
         """Notes that the call was cancelled before it could tell anything: another one may find out."""
@@ -117,7 +146,7 @@ class Guarded:
         self.secret = store.secret
         self.max_bytes: int | None = getattr(store, "max_bytes", None)
         if hasattr(store, "add_with"):
-            self.add_with = partial(self._asked, store.add_with)
+            self.add_with = partial(self.circuit.ask, store.add_with)
 
     def __repr__(self) -> str:
         return f"<Guarded {self._store!r}>"
@@ -127,14 +156,14 @@ class Guarded:
 
         :raises StoreUnavailable: the store does not answer.
         """
-        return await self._asked(self._store.get, collection, key)
+        return await self.circuit.ask(self._store.get, collection, key)
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
         """Returns the record of each of *keys*: one call of a store that has a `get_many`, else one for each."""
         at_once: Callable[..., Awaitable[list[Record | None]]] | None = getattr(self._store, "get_many", None)
         if at_once is None:
             return [await self.get(collection, key) for key in keys]
-        return await self._asked(at_once, collection, keys)
+        return await self.circuit.ask(at_once, collection, keys)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         """Keeps *value*, in place of what was there.
@@ -142,7 +171,7 @@ class Guarded:
         :raises StoreUnavailable: the store does not answer.
         :raises ValueError: *ttl* is not positive.
         """
-        await self._asked(self._store.put, collection, key, value, ttl=ttl)
+        await self.circuit.ask(self._store.put, collection, key, value, ttl=ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
         """Keeps *value* where nothing is. Returns its version, None where something is.
@@ -150,7 +179,7 @@ class Guarded:
         :raises StoreUnavailable: the store does not answer.
         :raises ValueError: *ttl* is not positive.
         """
-        return await self._asked(self._store.add, collection, key, value, ttl=ttl)
+        return await self.circuit.ask(self._store.add, collection, key, value, ttl=ttl)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
@@ -160,20 +189,20 @@ class Guarded:
         :raises StoreUnavailable: the store does not answer.
         :raises ValueError: *ttl* is not positive.
         """
-        return await self._asked(self._store.swap, collection, key, expected, value, ttl=ttl)
+        return await self.circuit.ask(self._store.swap, collection, key, expected, value, ttl=ttl)
 
     async def delete(self, collection: str, key: str) -> bool:
         """Removes the record. Returns whether there was one.
 
         :raises StoreUnavailable: the store does not answer.
         """
-        return await self._asked(self._store.delete, collection, key)
+        return await self.circuit.ask(self._store.delete, collection, key)
 
     async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
         """Removes the records of *keys*: one call of a store that has a `delete_many`, else one for each."""
         at_once: Callable[..., Awaitable[None]] | None = getattr(self._store, "delete_many", None)
         if at_once is not None:
-            return await self._asked(at_once, collection, keys)
+            return await self.circuit.ask(at_once, collection, keys)
         for key in keys:
             await self.delete(collection, key)
 
@@ -183,28 +212,12 @@ class Guarded:
         :raises StoreUnavailable: the store does not answer.
         """
         async with aclosing(self._store.scan(collection, prefix)) as keys:
-            while (key := await self._asked(anext, keys, None)) is not None:
+            while (key := await self.circuit.ask(anext, keys, None)) is not None:
                 yield key
 
     async def aclose(self) -> None:
         """Closes what the running event loop has open. The store stays usable."""
         await self._store.aclose()
-
-    async def _asked(self, call: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
-        circuit = self.circuit
-        entry = circuit.enter()
-        try:
-            answer = await call(*arguments, **options)
-        except BaseException as error:
-            if is_timeout(error) or circuit.clock() - entry.since >= SLOW:
-                circuit.timed_out(entry)
-            elif isinstance(error, Exception):
-                circuit.answered(entry)
-            else:
-                circuit.given_up(entry)
-            raise
-        circuit.answered(entry)
-        return answer
 
 
 def guarded(store: Store) -> Store:

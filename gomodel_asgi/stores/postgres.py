@@ -22,9 +22,7 @@ expired is deleted by the writers themselves, a bounded number of rows at most o
 
 from __future__ import annotations
 
-import asyncio
 import math
-import re
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -33,17 +31,8 @@ from typing import Any
 
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version
+from .postgres_pool import FAILURES, Database, Pool, Schema, require_address, require_table
 from .shared import PerLoop, answering, secret_of
-
-try:
-    import asyncpg  # type: ignore[import-untyped]
-except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("PostgresStore needs asyncpg: pip install 'gomodel-asgi[postgres]'.") from exc
-
-FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-# At a time and event loop; more wait for one, within their timeout.
-CONNECTIONS = 10
 
 # Keys per statement of a scan.
 PAGE = 500
@@ -51,11 +40,6 @@ PAGE = 500
 # Seconds between two deletions of expired rows by one worker, and how many rows one deletes: some milliseconds' work.
 PURGE_EVERY = 60.0
 PURGE_ROWS = 1000
-
-# Creating a table is not safe to race on, IF NOT EXISTS or not: workers that start at once queue up on this lock.
-LOCK = 0x676F6D6F64656C
-
-TABLE_NAME = re.compile(r"(?:[a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0,62}")
 
 DDL = """
 CREATE TABLE IF NOT EXISTS {table} (
@@ -128,24 +112,23 @@ class PostgresStore:
 
     def __init__(
         self,
-        postgres: str | asyncpg.Pool,
+        postgres: str | Pool,
         *,
         table: str = "gomodel_state",
         secret: str | bytes | None = None,
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
-        if not TABLE_NAME.fullmatch(table):
-            raise ValueError("table must be a plain lower-case name, or schema.name.")
-        if isinstance(postgres, str) and not postgres.startswith(("postgresql://", "postgres://")):
-            raise ValueError("The DSN must begin with postgresql:// or postgres://.")
+        require_table(table)
+        require_address(postgres)
         self.secret = secret_of(secret)
         self._table = table
         self._ttl = lifetime(ttl, ttl)
         self._timeout = timeout
         self._statements = {name: text.format(table=table) for name, text in STATEMENTS.items()}
         self._ours = isinstance(postgres, str)
-        self._databases = PerLoop(partial(Database, postgres, table, timeout))
+        schema = Schema("to_regclass", table, DDL.format(table=table))
+        self._databases = PerLoop(partial(Database, postgres, schema, timeout))
         self._purged = time.monotonic()
 
     def __repr__(self) -> str:
@@ -264,48 +247,3 @@ class PostgresStore:
             # The pool waits as long again for a connection whose statement is being cancelled.
             async with pool.acquire(timeout=self._timeout) as connection:
                 yield connection
-
-
-class Database:
-    """A pool of one event loop, whose table is known to be there from the first use on."""
-
-    def __init__(self, postgres: str | asyncpg.Pool, table: str, timeout: float) -> None:
-        self._postgres = postgres
-        self._table = table
-        self._timeout = timeout
-        self._lock = asyncio.Lock()
-        self._pool: Any = None
-
-    async def pool(self) -> Any:
-        """Returns the pool, opened with the first call, when the table is there too."""
-        async with self._lock:
-            if self._pool is None:
-                self._pool = await self._opened()
-            return self._pool
-
-    async def aclose(self) -> None:
-        """Closes the pool. Never raises."""
-        if self._pool is not None:
-            with suppress(StoreUnavailable):
-                async with answering(self._timeout, *FAILURES):
-                    await self._pool.close()
-
-    async def _opened(self) -> Any:
-        if not isinstance(self._postgres, str):
-            await self._create_table(self._postgres)
-            return self._postgres
-        pool = asyncpg.create_pool(self._postgres, min_size=0, max_size=CONNECTIONS, timeout=self._timeout)
-        await pool
-        try:
-            await self._create_table(pool)
-        except BaseException:
-            pool.terminate()
-            raise
-        return pool
-
-    async def _create_table(self, pool: Any) -> None:
-        async with pool.acquire(timeout=self._timeout) as connection, connection.transaction():
-            if await connection.fetchval("SELECT to_regclass($1)", self._table) is None:
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-                if await connection.fetchval("SELECT to_regclass($1)", self._table) is None:
-                    await connection.execute(DDL.format(table=self._table))

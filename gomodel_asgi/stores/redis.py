@@ -20,20 +20,10 @@ from typing import Any
 
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
+from .redis_client import Redis, RedisError, client_of, decodes
 from .shared import PerLoop, answering, secret_of
 
-try:
-    from redis.asyncio import BlockingConnectionPool, Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import RedisError
-except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("RedisStore needs redis-py: pip install 'gomodel-asgi[redis]'.") from exc
-
 VERSION_BYTES = 8
-
-# At a time and event loop; more wait for one, within their timeout.
-CONNECTIONS = 32
 
 # Keys looked at per SCAN, which blocks Redis for about 0.1 ms.
 PAGE = 500
@@ -84,7 +74,9 @@ class RedisStore:
         self._timeout = timeout
         self._ours = isinstance(redis, str)
         self._clients = PerLoop(partial(client_of, redis, timeout))
-        client_of(redis, timeout)  # opens nothing; a bad URL is told here and not with the first request
+        # Opens nothing; a bad URL is told here and not with the first request.
+        if decodes(client_of(redis, timeout)):
+            raise ValueError("RedisStore keeps bytes: its Redis must not have decode_responses set.")
 
     def __repr__(self) -> str:
         return f"<RedisStore namespace={self._namespace!r}>"
@@ -202,24 +194,6 @@ class RedisStore:
 
     def _name(self, collection: str, key: str) -> str:
         return f"{self._namespace}:{collection}:{key}"
-
-
-def client_of(given: str | Redis, timeout: float) -> Redis:
-    """Returns *given*, or a client of ours for that URL: at most `CONNECTIONS`, one silent retry on a connection that
-    has gone stale.
-
-    :raises ValueError: the URL is none, or the client decodes.
-    """
-    if isinstance(given, str):
-        # The time limit is ours: with its own, redis-py waits through asyncio.wait_for, which loses cancellations
-        # before Python 3.12.
-        pool = BlockingConnectionPool.from_url(
-            given, max_connections=CONNECTIONS, timeout=timeout, retry=Retry(NoBackoff(), 1), socket_timeout=None
-        )
-        given = Redis.from_pool(pool)
-    if given.connection_pool.connection_kwargs.get("decode_responses"):
-        raise ValueError("RedisStore keeps bytes: its Redis must not have decode_responses set.")
-    return given
 
 
 def packed(version: int, value: bytes) -> bytes:

@@ -37,9 +37,17 @@ def secret_of(given: str | bytes | None) -> bytes:
     return hmac.digest(secret, b"gomodel_asgi state", "sha256")
 
 
+def store_unavailable(detail: str) -> GatewayError:
+    """Returns the error of a store that does not answer."""
+    return StoreUnavailable("The state store does not answer; try again later.", detail=detail)
+
+
 @asynccontextmanager
-async def answering(timeout: float, *failures: type[Exception]) -> AsyncGenerator[None, None]:
-    """Gives what is done inside *timeout* seconds. One of *failures*, or of the network's, becomes `StoreUnavailable`.
+async def answering(
+    timeout: float, *failures: type[Exception], unavailable: Callable[[str], GatewayError] = store_unavailable
+) -> AsyncGenerator[None, None]:
+    """Gives what is done inside *timeout* seconds. One of *failures*, or of the network's, becomes what *unavailable*
+    makes of its detail.
 
     Only the failure's class goes into the `detail`: an engine's message may quote addresses, users and statements.
 
@@ -51,7 +59,7 @@ async def answering(timeout: float, *failures: type[Exception]) -> AsyncGenerato
         async with asyncio.timeout(timeout):
             yield
     except told as exc:
-        raise StoreUnavailable("The state store does not answer; try again later.", detail=type(exc).__name__) from exc
+        raise unavailable(type(exc).__name__) from exc
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -62,7 +70,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise RuntimeError("Shared stores run on asyncio only; under trio use MemoryStore.") from None
+        raise RuntimeError("What processes share runs on asyncio only; under trio use what is in memory.") from None
 
 
 class PerLoop(Generic[T]):
@@ -110,6 +118,4 @@ async def available(read: Callable[[], Awaitable[T]]) -> T:
     except GatewayError:
         raise
     except Exception as error:
-        raise StoreUnavailable(
-            "The state store does not answer; try again later.", detail=type(error).__name__
-        ) from error
+        raise store_unavailable(type(error).__name__) from error

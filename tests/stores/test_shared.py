@@ -21,7 +21,8 @@ from redis.asyncio import Redis
 from gomodel_asgi.errors import StoreUnavailable
 from gomodel_asgi.seams.store import unreadable
 from gomodel_asgi.stores import KeyValueStore, PostgresStore, Record, RedisStore, Store
-from gomodel_asgi.stores.postgres import DDL, LOCK, PURGE_EVERY
+from gomodel_asgi.stores.postgres import DDL, PURGE_EVERY
+from gomodel_asgi.stores.postgres_pool import LOCK
 from gomodel_asgi.stores.redis import REPLACE, packed
 from gomodel_asgi.stores.shared import PUBLIC_SECRET, PerLoop
 

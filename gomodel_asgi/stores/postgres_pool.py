@@ -1,0 +1,111 @@
+"""How a PostgreSQL is reached: by a bounded pool for each event loop, or by one of the host's, and once what is needed
+is known to be there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from msgspec import Struct
+
+from ..errors import GatewayError
+from .shared import answering, store_unavailable
+
+try:
+    import asyncpg  # type: ignore[import-untyped]
+except ImportError as exc:  # pragma: no cover - shown in a process of its own
+    raise ImportError("PostgreSQL is reached through asyncpg: pip install 'gomodel-asgi[postgres]'.") from exc
+
+Pool: TypeAlias = asyncpg.Pool
+
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+# At a time and event loop; more wait for one, within their timeout.
+CONNECTIONS = 10
+
+# Creating a table is not safe to race on, IF NOT EXISTS or not: workers that start at once queue up on this lock.
+LOCK = 0x676F6D6F64656C
+
+TABLE_NAME = re.compile(r"(?:[a-z_][a-z0-9_]{0,62}\.)?[a-z_][a-z0-9_]{0,62}")
+
+
+def require_table(name: str) -> None:
+    """Refuses a *name* that would have to be quoted.
+
+    :raises ValueError: it is not a plain one.
+    """
+    if not TABLE_NAME.fullmatch(name):
+        raise ValueError("table must be a plain lower-case name, or schema.name.")
+
+
+def require_address(postgres: str | Pool) -> None:
+    """Refuses an address that is none of PostgreSQL's, without quoting it.
+
+    :raises ValueError: it is of another scheme.
+    """
+    if isinstance(postgres, str) and not postgres.startswith(("postgresql://", "postgres://")):
+        raise ValueError("The DSN must begin with postgresql:// or postgres://.")
+
+
+class Schema(Struct, frozen=True):
+    """What has to be there: *name*, which PostgreSQL's function *finder* finds. If it is not, *ddl* makes it."""
+
+    finder: str
+    name: str
+    ddl: str
+
+
+class Database:
+    """A pool of one event loop, whose schema is known to be there from the first use on."""
+
+    def __init__(
+        self,
+        postgres: str | Pool,
+        schema: Schema,
+        timeout: float,
+        unavailable: Callable[[str], GatewayError] = store_unavailable,
+    ) -> None:
+        self._postgres = postgres
+        self._schema = schema
+        self._timeout = timeout
+        self._unavailable = unavailable
+        self._lock = asyncio.Lock()
+        self._pool: Any = None
+
+    async def pool(self) -> Any:
+        """Returns the pool, opened with the first call, when the schema is there too."""
+        async with self._lock:
+            if self._pool is None:
+                self._pool = await self._opened()
+            return self._pool
+
+    async def aclose(self) -> None:
+        """Closes the pool. Never raises."""
+        if self._pool is not None:
+            with suppress(GatewayError):
+                async with answering(self._timeout, *FAILURES, unavailable=self._unavailable):
+                    await self._pool.close()
+
+    async def _opened(self) -> Any:
+        if not isinstance(self._postgres, str):
+            await self._create_schema(self._postgres)
+            return self._postgres
+        pool = asyncpg.create_pool(self._postgres, min_size=0, max_size=CONNECTIONS, timeout=self._timeout)
+        await pool
+        try:
+            await self._create_schema(pool)
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool
+
+    async def _create_schema(self, pool: Any) -> None:
+        find = f"SELECT {self._schema.finder}($1)"
+        async with pool.acquire(timeout=self._timeout) as connection, connection.transaction():
+            if await connection.fetchval(find, self._schema.name) is None:
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+                if await connection.fetchval(find, self._schema.name) is None:
+                    await connection.execute(self._schema.ddl)

@@ -1,0 +1,37 @@
+"""How a Redis is reached: by a bounded pool of ours, or by a client of the host's."""
+
+from __future__ import annotations
+
+try:
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import NoScriptError, RedisError
+except ImportError as exc:  # pragma: no cover - shown in a process of its own
+    raise ImportError("Redis is reached through redis-py: pip install 'gomodel-asgi[redis]'.") from exc
+
+__all__ = ["NoScriptError", "Redis", "RedisError", "client_of", "decodes"]
+
+# At a time and event loop; more wait for one, within their timeout.
+CONNECTIONS = 32
+
+
+def client_of(given: str | Redis, timeout: float) -> Redis:
+    """Returns *given*, or a client of ours for that URL: at most `CONNECTIONS`, one silent retry on a connection that
+    has gone stale.
+
+    :raises ValueError: the URL is none.
+    """
+    if not isinstance(given, str):
+        return given
+    # The time limit is the caller's: with its own, redis-py waits through asyncio.wait_for, which loses cancellations
+    # before Python 3.12.
+    pool = BlockingConnectionPool.from_url(
+        given, max_connections=CONNECTIONS, timeout=timeout, retry=Retry(NoBackoff(), 1), socket_timeout=None
+    )
+    return Redis.from_pool(pool)
+
+
+def decodes(client: Redis) -> bool:
+    """Returns whether *client* makes text of what Redis answers."""
+    return bool(client.connection_pool.connection_kwargs.get("decode_responses"))

@@ -1,0 +1,31 @@
+"""The engines of counters, each on data that no other test has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from gomodel_asgi.quotas.memory import MemoryCounters
+from gomodel_asgi.quotas.redis import RedisCounters
+from gomodel_asgi.seams.counters import Counters
+
+from ..support.databases import RedisServer
+
+ENGINES = ["memory", "redis"]
+
+PATIENCE = 20.0
+"""Seconds: the tests are not about the speed of this machine."""
+
+Open = Callable[[], Counters]
+"""Opens counters on the data of this test: each call is another worker."""
+
+
+def opener(kind: str, request: pytest.FixtureRequest) -> Open:
+    name = f"t{os.urandom(8).hex()}"
+    if kind == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return lambda: RedisCounters(server.url, prefix=f"{name}:", timeout=PATIENCE)
+    engine = MemoryCounters()
+    return lambda: engine
