@@ -12,7 +12,7 @@ import msgspec
 
 from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
-from ..exchange.job import Job
+from ..exchange.job import Job, Quotas as Spending
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
 from ..history.quota import Quotas, too_large
@@ -131,7 +131,9 @@ class Worker:
         """Nothing will come of the response any more."""
         found = await self.turns.versioned(self.tenant, self.id)
         if found is not None and is_under_way(found[0]):
-            await self.turns.replace(self.tenant, self.id, found[1], ended(found[0], "failed", error))
+            failed = ended(found[0], "failed", error)
+            if await self.turns.replace(self.tenant, self.id, found[1], failed) is not None:
+                lapse(self.job.setup.quotas, found[0])
         await self.leases.give_back(self.tenant, self.id)
 
     # Working...
@@ -152,6 +154,9 @@ class Worker:
     async def run(self, target: Target) -> None:
         """Reads the reply to its end, and keeps how it ended."""
         self.job = in_stream(self.job, self.id)
+        trace, spending = self.job.trace, self.job.setup.quotas
+        if trace is not None and spending is not None and self.turn is not None:
+            spending.resume(self.turn.hold, trace)
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._beats, beside.cancel_scope)
@@ -163,6 +168,9 @@ class Worker:
             with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
                 await self._ended(ended_by(self.turn, reason_of(error)))
             raise
+        finally:
+            if trace is not None:
+                trace.end(None, "cancelled")  # where nothing has come of it that could end it
 
     async def _read(self, target: Target) -> None:
         response: bytes | None = None
@@ -197,7 +205,9 @@ class Worker:
         if response is None:
             return await self._ended(ended_by(self.turn, GatewayFault("The upstream gave no response.")))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
-        turn = msgspec.structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
+        turn = msgspec.structs.replace(
+            self.turn, response=marked(response), output=output, request=b"", told=told, hold=b""
+        )
         if not await self.quotas.admit(self.tenant, self.id, turn):
             return await self._ended(ended(self.turn, "failed", too_large()))
         await self._ended(turn)
@@ -271,8 +281,15 @@ def in_stream(job: Job, id: str) -> Job:
         continuation.original = envelope
     trace = trail_of(job)
     return msgspec.structs.replace(
-        job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, background=True
-    )
+        job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, hold=None,
+        background=True,
+    )  # fmt: skip
+
+
+def lapse(spending: Spending | None, turn: Turn) -> None:
+    """Settle what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
+    if spending is not None and turn.hold:
+        spending.lapsed(turn.hold, begun=standing(turn.response).status != "queued")
 
 
 def trail_of(job: Job) -> Trace | None:

@@ -56,7 +56,7 @@ def with_status(turn: Turn, status: str, **members: Any) -> Turn:
 def ended(turn: Turn, status: str, error: GatewayError | None) -> Turn:
     """Returns *turn* with its response ended without an answer."""
     reason = None if error is None else response_error(error)
-    return msgspec.structs.replace(with_status(turn, status, error=reason), request=b"")
+    return msgspec.structs.replace(with_status(turn, status, error=reason), request=b"", hold=b"")
 
 
 def ended_by(turn: Turn | None, error: GatewayError) -> Turn | None:

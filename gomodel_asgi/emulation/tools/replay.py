@@ -63,6 +63,9 @@ class Replay:
             made["input"] = self._input(made.get("input"))
         return made
 
+    def said_before(self) -> bytes:
+        return b"" if self.base is None else self.base.said_before()
+
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         return error if self.base is None else self.base.in_own_terms(error)
 
