@@ -130,7 +130,7 @@ for i = 1, #KEYS - 1 do
     local field = 'h' .. ARGV[5 * i - 2]
     local left = (tonumber(redis.call('HGET', key, field)) or 0) - amount
     if left > 0 then
-      redis.call('HSET', key, field, string.format('%%.0f', left))
+      redis.call('HSET', key, field, left)
     else
       redis.call('HDEL', key, field)
     end
@@ -139,7 +139,7 @@ for i = 1, #KEYS - 1 do
   end
   if actual ~= 0 then
     local spent = (tonumber(redis.call('HGET', key, 's')) or 0) + actual
-    redis.call('HSET', key, 's', string.format('%%.0f', math.max(0, math.min(spent, %d))))
+    redis.call('HSET', key, 's', math.max(0, math.min(spent, %d)))
   end
   keep(key, ARGV[5 * i - 1])
 end

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from gomodel_asgi.quotas.memory import MemoryCounters
+from gomodel_asgi.quotas.postgres import PostgresCounters
 from gomodel_asgi.quotas.redis import RedisCounters
 from gomodel_asgi.seams.counters import Counters
 
-from ..support.databases import RedisServer
+from ..support.databases import PostgresServer, RedisServer
 
-ENGINES = ["memory", "redis"]
+ENGINES = ["memory", "redis", "postgres"]
 
 PATIENCE = 20.0
 """Seconds: the tests are not about the speed of this machine."""
@@ -27,5 +28,8 @@ def opener(kind: str, request: pytest.FixtureRequest) -> Open:
     if kind == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
         return lambda: RedisCounters(server.url, prefix=f"{name}:", timeout=PATIENCE)
+    if kind == "postgres":
+        database: PostgresServer = request.getfixturevalue("postgres_server")
+        return lambda: PostgresCounters(database.dsn, table=name, timeout=PATIENCE)
     engine = MemoryCounters()
     return lambda: engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 from gomodel_asgi.quotas.memory import MemoryCounters
@@ -39,10 +40,15 @@ def test_threads_with_loops_of_their_own_count_together() -> None:
                 await counters.settle(hold, lines, [1, 1], NOON)
 
     threads = [threading.Thread(target=lambda worker=worker: asyncio.run(ask(worker))) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
 
     assert len(admitted) == 500
     spent = asyncio.run(counters.figures([line(key="a"), line(key="b")], NOON))
