@@ -11,12 +11,13 @@ from .quota import Left, Quota
 from .quotas import Quotas
 
 if TYPE_CHECKING:
+    from .postgres import PostgresCounters
     from .redis import RedisCounters
 
-__all__ = ["Counters", "Left", "MemoryCounters", "Quota", "Quotas", "RedisCounters"]
+__all__ = ["Counters", "Left", "MemoryCounters", "PostgresCounters", "Quota", "Quotas", "RedisCounters"]
 
-# It needs a library of its own, which is imported when the name is first used.
-LAZY = {"RedisCounters": "redis"}
+# Each needs a library of its own, which is imported when the name is first used.
+LAZY = {"PostgresCounters": "postgres", "RedisCounters": "redis"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,18 +18,16 @@ from ..errors import QuotaUnavailable, StoreUnavailable
 from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..history.records import Records
-from ..observers import Context, Observers, QuotaChecked, Trace, Warned
-from ..observers.price import price_list
+from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
 from ..providers.presets import PRESETS
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..seams.store import Store, is_shared
-from ..settings import LITTLE
-from ..threads import beside
-from .estimate import Asked, asked_of, money
+from .estimate import Asked, asked_of
 from .memory import MemoryCounters
 from .native import Pending
+from .prices import Prices
 from .quota import MICRO, MOST, Left, Quota
 from .quotas import Quotas
 from .refusal import Part, Standing, headers, refusal
@@ -80,13 +78,13 @@ class Enforcement:
         self.observers = observers
         self.quotas_of = quotas_of
         self.counters: Counters = counters
+        self.prices = Prices(quotas.price)
         immediate = isinstance(counters, MemoryCounters)
         self.settlement = Settlement(
-            self.counters, quotas.weights, quotas.price, immediate=immediate, now=self._now, free=quotas.free
+            self.counters, quotas.weights, self.prices, immediate=immediate, now=self._now, free=quotas.free
         )
         self.pending = Pending(records, self.settlement)
-        self.has_prices = quotas.price is not None
-        if not self.has_prices:
+        if quotas.price is None:
             _warn_of_unpriced(providers)
 
     def __repr__(self) -> str:
@@ -111,12 +109,14 @@ class Enforcement:
         """
         trace = job.trace
         assert trace is not None
-        parts, asked = await self._parts(job, target, quotas)
-        if not parts:
+        if not quotas:
             return
-        id, now = f"{random.getrandbits(128):032x}", self._now()
+        moment = self.quotas.clock()
+        id, now = f"{random.getrandbits(128):032x}", moment.timestamp()
+        asked = await self._asked(job, target, quotas)
+        parts = self._parts(job.request.tenant, quotas, moment, asked)
         try:
-            self._check_sizes(parts, asked)
+            self._check_sizes(parts, asked, now)
             parts = [_clamped(part) for part in parts]
             reserved = await self._reserved(id, parts, now)
             if reserved.refused is not None:
@@ -133,49 +133,56 @@ class Enforcement:
         if reserved.refused is None:
             self._tell(trace, parts, reserved.figures, "admitted")
 
-    async def _parts(self, job: Job, target: Target, quotas: tuple[Quota, ...]) -> tuple[list[Part], list[Asked]]:
-        """What *job* wants of each unit of *quotas*."""
-        now = self.quotas.clock()
-        slot = int(now.timestamp() // self.slot)
-        asked: list[Asked] = []
-        if not self.has_prices and any(quota.money is not None for quota in quotas):
-            await beside(LITTLE + 1, price_list)  # importing it takes as long as going through many bytes
-            self.has_prices = True
-        if any(quota.tokens is not None or quota.money is not None for quota in quotas):
-            asked = await asked_of(job, target, None if self.quotas.worst else self.quotas.expected_output)
-        amounts = {"requests": 1}
+    async def _asked(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Asked]:
+        """What *job* may use of each Target, where one of *quotas* counts it."""
+        counted = False
+        for quota in quotas:
+            counted = counted or quota.tokens is not None or quota.money is not None
+            if quota.money is not None:
+                await self.prices.ready()
+        if not counted:
+            return []
+        return await asked_of(job, target, None if self.quotas.worst else self.quotas.expected_output)
+
+    def _parts(
+        self, tenant: str | None, quotas: Iterable[Quota], moment: datetime, asked: Sequence[Asked] | None
+    ) -> list[Part]:
+        """Each unit of *quotas*, with what is *asked* of it; None: nothing."""
+        now = moment.timestamp()
+        slot = int(now // self.slot)
+        amounts = {} if asked is not None else {"requests": 0, "tokens": 0, "money": 0}
         parts = []
         for quota in quotas:
-            stretch = window(quota.per, now, self.quotas.zone, self.quotas.week_starts)
+            stretch = window(quota.per, moment, self.quotas.zone, self.quotas.week_starts)
             for unit, limit in quota.limits():
                 if unit not in amounts:
-                    amounts[unit] = self._amount(unit, asked)
-                key = self.keys.of(job.request.tenant, quota, unit)
-                line = Line(
-                    key, stretch, limit, amounts[unit], unit != "requests", slot, slot - SLOTS, self.total
-                )  # fmt: skip
+                    amounts[unit] = self._amount(unit, asked or (), now)
+                key = self.keys.of(tenant, quota, unit)
+                held = unit != "requests"
+                line = Line(key, stretch, limit, amounts[unit], held, slot, slot - SLOTS, self.total)
                 parts.append(Part(quota, unit, line))
-        return parts, asked
+        return parts
 
-    def _amount(self, unit: str, asked: Sequence[Asked], *, firm: bool = False) -> int:
+    def _amount(self, unit: str, asked: Sequence[Asked], now: float, *, firm: bool = False) -> int:
         """What the dearest of *asked* may use of *unit*; (*firm*) as far as that is not a guess."""
+        if unit == "requests":
+            return 1
         if unit == "tokens":
             return max(self.quotas.weights.tokens(one.firm if firm else one.usage) for one in asked)
-        return max(self._cost(one, firm) for one in asked)
+        return max(self._cost(one, one.firm if firm else one.usage, now) for one in asked)
 
-    def _cost(self, one: Asked, firm: bool) -> int:
-        cost = money([one.charge(one.firm if firm else one.usage)], self.quotas.price)
+    def _cost(self, one: Asked, usage: Usage, now: float) -> int:
+        cost = self.prices.guess(one, usage, now)
         if cost is not None:
             return cost
         if self.quotas.free or self.shadow:
             return 0
-        kind = one.provider.type or one.provider.name
         raise LookupError(
-            f"No price is known for the model {one.model!r} at the provider type {kind!r}, which a quota of money "
+            f"No price is known for the model {one.model!r} at the provider type {one.type!r}, which a quota of money "
             "needs: give Quotas(price=...) a function that knows it, or say on_unknown='free'."
         )
 
-    def _check_sizes(self, parts: Sequence[Part], asked: Sequence[Asked]) -> None:
+    def _check_sizes(self, parts: Sequence[Part], asked: Sequence[Asked], now: float) -> None:
         """Refuse what is larger than a whole limit, and not by a guess alone.
 
         :raises QuotaExceeded: it never has room.
@@ -186,7 +193,7 @@ class Enforcement:
             limit, unit = part.line.limit, part.unit
             if part.line.amount <= limit:
                 continue
-            amount = 1 if unit == "requests" else self._amount(unit, asked, firm=True)
+            amount = self._amount(unit, asked, now, firm=True)
             if amount > limit or not limit:
                 part = changed(part, line=changed(part.line, amount=max(amount, 1)))
                 raise refusal(Standing(part, Figures(0, 0), 0.0), [])
@@ -304,18 +311,11 @@ class Enforcement:
         :raises GatewayError: the rules refused, failed or took too long, or the counters do not answer.
         """
         tenant, quotas = await self.quotas_of(scope, tenant)
-        now = self.quotas.clock()
-        slot = int(now.timestamp() // self.slot)
-        parts = []
-        for quota in quotas:
-            stretch = window(quota.per, now, self.quotas.zone, self.quotas.week_starts)
-            for unit, limit in quota.limits():
-                key = self.keys.of(tenant, quota, unit)
-                line = Line(key, stretch, limit, 0, unit != "requests", slot, slot - SLOTS, self.total)
-                parts.append(Part(quota, unit, line))
+        moment = self.quotas.clock()
+        parts = self._parts(tenant, quotas, moment, None)
         if not parts:
             return ()
-        figures = await self.counters.figures([part.line for part in parts], now.timestamp())
+        figures = await self.counters.figures([part.line for part in parts], moment.timestamp())
         return tuple(map(_left, parts, figures))
 
     # Life...

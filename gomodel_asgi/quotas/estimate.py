@@ -4,7 +4,7 @@ model that may answer it."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -15,14 +15,12 @@ from ..dialects.base import built_in
 from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..observers import Charge, Usage
-from ..observers.price import Price, cost_of
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..settings import LITTLE
 from ..threads import paced
 from ..wire.json_scan import run
 from ..wire.token_estimate import estimated
-from .quota import MICRO
 
 CAP = "max_output_tokens"
 DIGITS = 9
@@ -39,9 +37,12 @@ class Asked(Struct, frozen=True):
     usage: Usage
     firm: Usage
 
+    @property
+    def type(self) -> str:
+        return self.provider.type or self.provider.name
+
     def charge(self, usage: Usage) -> Charge:
-        provider = self.provider
-        return Charge(0, provider.name, provider.type or provider.name, self.model, None, self.tier, usage)
+        return Charge(0, self.provider.name, self.type, self.model, None, self.tier, usage)
 
 
 async def asked_of(job: Job, target: Target, expected: int | None) -> list[Asked]:
@@ -146,22 +147,3 @@ def _kinds(usage: Usage) -> Iterator[tuple[str, int]]:
     yield "cache_write", usage.cache_write_tokens
     yield "output", max(0, usage.output_tokens - usage.reasoning_tokens)
     yield "reasoning", usage.reasoning_tokens
-
-
-def micro(dollars: Decimal) -> int:
-    """*dollars* in millionths, rounded up."""
-    return max(0, math.ceil(dollars * MICRO))
-
-
-def money(charges: Iterable[Charge], price: Price | None) -> int | None:
-    """What *charges* cost in millionths of a dollar; None where a price is not known.
-
-    :raises ImportError: the price list is not installed, and *price* is not given.
-    """
-    total = Decimal(0)
-    for charge in charges:
-        cost = cost_of(charge, price)
-        if cost is None:
-            return None
-        total += cost
-    return micro(total)

@@ -18,11 +18,11 @@ import msgspec
 from msgspec import Struct
 
 from ..observers import Charge, Ended, Trace
-from ..observers.price import Price
 from ..seams.counters import Counters, Line
 from ..tasks import Tasks
 from ..wire.headers import Headers
-from .estimate import Weights, money
+from .estimate import Weights
+from .prices import Prices
 from .quota import Unit
 
 logger = logging.getLogger("gomodel_asgi.quotas")
@@ -60,13 +60,13 @@ def unpacked(data: bytes) -> Reservation | None:
 
 
 class Settlement:
-    """Books reservations in *counters*, by *weights* and *price*. *immediate* says that the counters never wait."""
+    """Books reservations in *counters*, by *weights* and *prices*. *immediate* says that the counters never wait."""
 
     def __init__(
         self,
         counters: Counters,
         weights: Weights,
-        price: Price | None,
+        prices: Prices,
         *,
         immediate: bool,
         now: Callable[[], float],
@@ -74,7 +74,7 @@ class Settlement:
     ) -> None:
         self.counters = counters
         self.weights = weights
-        self.price = price
+        self.prices = prices
         self.immediate = immediate
         self.now = now
         self.free = free
@@ -95,7 +95,7 @@ class Settlement:
     def _money(self, reservation: Reservation, charges: Sequence[Charge]) -> int:
         reserved = max(line.amount for line, unit in _pairs(reservation) if unit == "money")
         try:
-            cost = money(charges, self.price)
+            cost = self.prices.cost(charges)
         except Exception as error:  # a price function of the host's: its text may quote anything
             logger.error("The price of a request could not be told: %s; what it had reserved is booked.", _name(error))
             return reserved

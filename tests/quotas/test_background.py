@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from gomodel_asgi import Gateway, Limits, MemoryStore
+from gomodel_asgi.emulation import answer
 from gomodel_asgi.emulation.event_log import LEASES
 from gomodel_asgi.quotas import MemoryCounters, Quota
 from gomodel_asgi.testing import Cut, FakeProvider, Stall, Status
@@ -82,6 +83,7 @@ async def test_work_that_is_ended_while_it_waits_books_nothing(chat: FakeProvide
         await end(gateway, waiting["id"], way)
         await until_held(gateway, RESERVED)
         assert (await left(gateway, tenant="t")).spent == 0
+        chat.release()
 
 
 @pytest.mark.parametrize("way", ["cancel", "delete"])
@@ -106,7 +108,10 @@ async def until_held(gateway: Gateway, amount: int) -> None:
             await anyio.sleep(0.001)
 
 
-async def test_work_that_ends_with_its_gateway_is_booked_before_that_is_closed(chat: FakeProvider) -> None:
+async def test_work_that_ends_with_its_gateway_is_booked_before_that_is_closed(
+    chat: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer, "FAREWELL", 0.1)
     chat.fail_next(Stall())
     quotas = month()
     async with gateway_of(chat, quotas=quotas) as gateway:
