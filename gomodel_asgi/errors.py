@@ -7,6 +7,7 @@
     │   ├── Unauthenticated         401
     │   ├── Denied                  403
     │   ├── RateLimited             429
+    │   │   └── QuotaExceeded       429  a quota of the gateway's has no room
     │   ├── UnknownProvider         400
     │   ├── UnknownModel            404
     │   └── ProviderConflict        400
@@ -35,6 +36,7 @@ credentials. What only the operator may see is in `detail`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
@@ -180,6 +182,40 @@ class RateLimited(RoutingError):
 
     status = 429
     code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(RateLimited):
+    """A quota has no room for the request. *quota* is its name, None where clients may not know it; *unit* is what it
+    has too little of, and *told* are the headers that say what is left."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        unit: str,
+        quota: str | None,
+        retry_after: float | None,
+        final: bool = False,
+        told: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.quota = quota
+        self.unit = self.type = unit
+        self.told = tuple(told)
+        if unit == "money":
+            self.code = self.type = "insufficient_quota"
+        if final:
+            self.should_retry = False
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Returns when there will be room, in seconds and in milliseconds, and what is left."""
+        headers = [*self.told]
+        if self.quota is not None:
+            headers.append((b"x-gomodel-quota", self.quota.encode("ascii")))
+        if self.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after))))
+            headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(self.retry_after * 1000))))
+        return headers
 
 
 class UnknownProvider(RoutingError):

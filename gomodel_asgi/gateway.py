@@ -20,7 +20,7 @@ from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
 from .observers import STORE, Observer, Observers, Trace
-from .pipeline import Inbound, TenantOf, answer, decide, job_of, routed, tenant_of
+from .pipeline import Inbound, TenantOf, answer, answer_of, decide, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
@@ -44,6 +44,8 @@ from .wire.headers import read, request_id
 if TYPE_CHECKING:
     from .emulation.files import HostFiles
     from .ledger import Ledger
+    from .quotas import Quota, Quotas
+    from .quotas.enforcement import Enforcement
     from .tools import FileSource, Tool
 
 
@@ -61,9 +63,11 @@ class Gateway:
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
     *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
+    *quotas* bound what requests may use (see `gomodel_asgi.quotas`).
 
-    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label.
-    :raises TypeError: something else than a tool is among *tools*, or *files* is no function.
+    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; or quotas
+        with counters of this process alone beside a store that several share.
+    :raises TypeError: something else than a tool is among *tools*, *files* is no function, or *quotas* are none.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Gateway:
         tools: Iterable[Tool] = (),
         files: FileSource | None = None,
         ledger: Ledger | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -109,9 +114,13 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
-        told = Observers(observers)
+        told, registry = Observers(observers), Registry(providers)
+        self._enforcement: Enforcement | None = None
+        if quotas is not None:
+            self._enforcement = self._enforced(quotas, timeouts.total, told, registry)
+            self.state.background.spending = self._enforcement
         self.setup = Setup(
-            registry=Registry(providers),
+            registry=registry,
             ask=awaitable(policies.hint if policy is None else policy),
             transport=transport,
             timeouts=timeouts,
@@ -126,7 +135,8 @@ class Gateway:
             tenant_required=tenant_required,
             files=None if files is None else _host_files(files),
             ledger=ledger,
-            tells=bool(told) or expose_timing or ledger is not None,
+            quotas=self._enforcement,
+            tells=bool(told) or expose_timing or ledger is not None or quotas is not None,
         )
         if told and self.state.circuit is not None:
             self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
@@ -301,6 +311,33 @@ class Gateway:
         return await self.state.forget(tenant)
 
     @property
+    def quotas(self) -> Enforcement:
+        """The quotas at work; `left` tells what is left of them.
+
+        :raises RuntimeError: the gateway was given none.
+        """
+        if self._enforcement is None:
+            raise RuntimeError("This gateway has no quotas: give Gateway(quotas=...).")
+        return self._enforcement
+
+    def _enforced(self, quotas: Quotas, total: float, told: Observers, registry: Registry) -> Enforcement:
+        from .quotas import Quotas as Known
+        from .quotas.enforcement import Enforcement
+
+        if not isinstance(quotas, Known):
+            raise TypeError(f"quotas: give gomodel_asgi.quotas.Quotas(...), not {type(quotas).__name__}.")
+        providers, records = registry.by_name.values(), self.state.records
+        return Enforcement(
+            quotas, self.store, records, total=total, observers=told, providers=providers, quotas_of=self._quotas_of
+        )
+
+    async def _quotas_of(self, scope: Scope | None, tenant: str | None) -> tuple[str | None, tuple[Quota, ...]]:
+        """What the rules say of a request of *tenant*, or of whoever *scope* says."""
+        tenant = await self._whose(scope, tenant)
+        job = job_of(self.setup, await self._inbound(b"{}", scope), tenant)
+        return tenant, await answer_of(job, self.quotas.rules, tuple)
+
+    @property
     def background(self) -> Background:
         """The work behind `background: true`; set its `enqueue` to give that work to a task queue of your own."""
         return self.state.background
@@ -323,11 +360,15 @@ class Gateway:
     async def drain(self) -> None:
         """Refuse new requests with 503, give those under way `timeouts.drain` seconds, then end them in band."""
         await self.in_flight.drain(self.setup.timeouts.drain)
+        if self._enforcement is not None:
+            await self._enforcement.flush()
 
     async def aclose(self) -> None:
         """Close what this event loop has open. The gateway can be used again; it opens what it needs."""
         await self.discovery.aclose()
         await self.state.aclose()
+        if self._enforcement is not None:
+            await self._enforcement.aclose()
         await self.setup.transport.aclose()
         if self.ledger is not None:
             await self.ledger.aclose()

@@ -4,6 +4,7 @@
     recall    the response or conversation that it names: one look-up each, for the policy to see
     decide    the host's policy; its answer is final, and nothing dear happens before it
     admit     all else that it brings and names, each checked against its tenant
+    reserve   what it may use, in all of the host's quotas or in none; where its trace ends, what it has used is booked
     emulated  what the upstream lacks: stored responses, conversations, background work, compaction, token counts
     adapted   the request as the upstream is to get it: with its context compacted, if that is due
     asked     one Target in, one Reply out, with the hosted tools that the host runs
@@ -26,10 +27,10 @@ from starlette.types import Scope
 
 from .deadline import DeadlineExceeded, clock, within
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
-from .exchange.job import Job, Setup
+from .exchange.job import Job, Quotas, Setup
 from .exchange.reply import Reply
 from .observers import Trace
-from .operations import Operation
+from .operations import BILLED, BY_ID, Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
@@ -82,23 +83,51 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
         raise
     if held:
         reply.on_close(lambda: setup.concurrency.leave(held))
+    if job.hold is not None:
+        reply.raw_headers += job.hold.headers
     return reply
 
 
 async def _answered(job: Job) -> Reply:
-    state = job.setup.state
+    state, quotas, ledger = job.setup.state, job.setup.quotas, job.setup.ledger
     plain = state.is_plain(job)  # as most are: whatever stands between its policy and its upstream has nothing to do
     target = await (decide(job) if plain else routed(job))
-    if job.setup.ledger is not None and job.trace is not None:
-        await job.setup.ledger.admit(job.trace, job.request)
+    if quotas is not None:
+        await reserve(job, target, quotas)
+    if ledger is not None and job.trace is not None:
+        await ledger.admit(job.trace, job.request)
     if not plain:
         emulated = await state.emulated(job, target)
         if emulated is not None:
             return emulated
         job, target = await state.adapted(job, target)
     reply = await state.asked(job, target)
+    if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
+        await quotas.taken(job, reply)
     await state.record(job, target, reply)
     return reply
+
+
+async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
+    """Reserve what the request may use, before anything is asked for it.
+
+    :raises GatewayError: there is no room, or the host's rules or price refused, failed or took too long.
+    """
+    operation = job.request.operation
+    if operation in BY_ID:
+        return quotas.looks(job)
+    if operation not in BILLED:
+        return
+    try:
+        await quotas.reserve(job, target, await answer_of(job, quotas.rules, tuple))
+    except RoutingError:
+        raise
+    except Exception as error:
+        if quotas.shadow:
+            return job.warn([f"quotas: {type(error).__name__}; the request was not counted"])
+        if isinstance(error, GatewayError):
+            raise
+        raise PolicyFailed(NO_DETAIL) from error
 
 
 async def routed(job: Job) -> Target:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import anyio
 from msgspec.structs import replace
 
-from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target
 from .threads import call
+
+if TYPE_CHECKING:
+    from limits.aio.storage import Storage
 
 
 async def ask_policy(policy: Policy, request: RoutingRequest) -> Target:
@@ -246,6 +252,70 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
         return replace(first, fallbacks=(*first.fallbacks, *others))
 
     return fastest
+
+
+STORAGE_SECONDS = 0.25  # that a storage of limits may take before it counts as away
+
+
+def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Storage | None = None) -> AsyncPolicy:
+    """Returns *policy*, asked at most at *rate* (`"60/minute"`, as the library `limits` writes it) for each key; other
+    requests are refused. For policies that are dear: what requests may use, `gomodel_asgi.quotas` bound behind them.
+
+    All requests count that ask the policy, those too that only look at a response; refused ones do not. *key* is what
+    is counted by, within the tenant; by default the caller. The window moves. *storage* is one of `limits.aio.storage`
+    that can move windows; by default each process counts in its own memory.
+
+    :raises ImportError: the extra `limits` is not installed.
+    :raises ValueError: *rate* is none.
+    :raises RateLimited: by the policy, when the rate is reached.
+    :raises QuotaUnavailable: by the policy, when *storage* does not answer.
+    """
+    hit = _counting(rate, storage)
+
+    async def bounded(request: RoutingRequest) -> Target:
+        whose = hashlib.blake2b(repr((request.tenant, (key or caller)(request))).encode(), digest_size=16).hexdigest()
+        try:
+            with anyio.fail_after(STORAGE_SECONDS):
+                seconds = await hit(whose)
+        except Exception as error:
+            message = "Whether there is room for another request cannot be told; try again later."
+            raise QuotaUnavailable(message, detail=type(error).__name__) from error
+        if seconds is not None:
+            again = math.ceil(max(1.0, seconds))
+            raise RateLimited(f"Rate limit reached: {rate}. Please try again in {again}s.", retry_after=again)
+        return await ask_policy(policy, request)
+
+    return bounded
+
+
+def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[float | None]]:
+    """What counts a request of a key, and gives in how many seconds there is room for it; None: now."""
+    try:
+        import limits
+    except ImportError as error:
+        raise ImportError("Rates need the extra: pip install 'gomodel-asgi[limits]'.") from error
+    item = limits.parse(rate)
+    # The library's asynchronous memory knows asyncio alone; the other one waits for nobody either.
+    limiter: Any
+    if storage is None:
+        from limits.storage import MemoryStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        limiter = MovingWindowRateLimiter(MemoryStorage())
+    else:
+        from limits.aio.strategies import MovingWindowRateLimiter as Waiting
+
+        limiter = Waiting(storage)
+
+    async def hit(whose: str) -> float | None:
+        has_room = limiter.hit(item, "gomodel", whose)
+        if await has_room if inspect.isawaitable(has_room) else has_room:
+            return None
+        stats = limiter.get_window_stats(item, "gomodel", whose)
+        until: float = (await stats if inspect.isawaitable(stats) else stats).reset_time
+        return until - time.time()
+
+    return hit
 
 
 def caller(request: RoutingRequest) -> Hashable:

@@ -112,12 +112,15 @@ class GatewayState:
     # After it...
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Look at all else that the request brings and names, before *target* sees any of it.
+        """Look at all else that the request brings and names, before *target* sees any of it, and read what was said
+        before where it may need to be told.
 
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
+        :raises LookupError: the policy named an unknown provider.
         """
         await self.admission.admit(job, target)
+        await self._prepare(job, target)
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
         """The reply to what *target* lacks, or from the store; None where it is to be asked.
@@ -138,7 +141,6 @@ class GatewayState:
         provider = provider_of(target, job)
         if not self.records.keeps:
             self._check_stateless(job, provider.keeps_state)
-        await self._prepare(job, target)
         operation, envelope = job.request.operation, job.request.envelope
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
@@ -302,7 +304,6 @@ class GatewayState:
 
         :raises LookupError: the policy named an unknown provider.
         """
-        await self._prepare(job, target)
         await self.background.work(job, target, id)
 
     # Life...

@@ -18,14 +18,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import anyio
 import msgspec
 
 from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, InvalidRequest, RateLimited
-from ..exchange.job import Job
+from ..exchange.job import Job, Quotas as Spending
 from ..exchange.reply import Reply, told
 from ..history.continuation import Continuation
 from ..history.ownership import HERE, Owner
@@ -40,7 +42,7 @@ from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
 from ..wire.declared_tools import credentials_of
 from ..wire.response import response_object
-from .background_worker import Ask, Prepare, Worker, cut_short
+from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, lapse
 from .event_log import EventLog, Leases, follow, is_under_way, standing, with_status
 
 Json = dict[str, Any]
@@ -76,6 +78,8 @@ class Background:
         self.log = EventLog(records)
         self.allowance = Allowance()
         self.enqueue: Enqueue | None = None
+        self.spending: Spending | None = None
+        """The quotas of what requests may use."""
         self._here: dict[tuple[str | None, str], Task] = {}
 
     # Beginning...
@@ -95,8 +99,10 @@ class Background:
         id = "resp_" + secrets.token_hex(24)
         try:
             model, response = await self._kept(job, target, provider, id)
+            if job.hold is not None:
+                job.hold.hand_over()
             if self.enqueue is not None:
-                await self.enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
+                await self._enqueued(self.enqueue, tenant, id)
         except BaseException:
             if here:
                 self.allowance.give_back(tenant)
@@ -108,6 +114,15 @@ class Background:
         if job.stream:
             return self.followed(job, id, None, provider.name, model)
         return told(response, provider.name, model)
+
+    async def _enqueued(self, enqueue: Enqueue, tenant: str | None, id: str) -> None:
+        """Give a queued response away; what was not taken is not left queued, since nobody will ask for it."""
+        try:
+            await enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
+        except BaseException:
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(GatewayError):
+                await self.cancel(tenant, id)
+            raise
 
     async def _kept(self, job: Job, target: Target, provider: Provider, id: str) -> tuple[str | None, Json]:
         """The model that is asked, and the queued response, which lies in the store."""
@@ -130,6 +145,7 @@ class Background:
             response=msgspec.json.encode(response),
             previous=job.request.envelope.text("previous_response_id"),
             request=b"" if self.enqueue is None else self._body_to_keep(job, target),
+            hold=b"" if job.hold is None else job.hold.packed(),
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
@@ -219,7 +235,10 @@ class Background:
             return turn
         error = GatewayFault("The worker of this response is gone; send the request again.", code="worker_lost")
         failed = await self._cut_short(tenant, id, turn, version, "failed", error)
-        return failed or await self.records.turns.find(tenant, id)
+        if failed is None:
+            return await self.records.turns.find(tenant, id)
+        lapse(self.spending, turn)
+        return failed
 
     async def so_far(self, tenant: str | None, id: str, turn: Turn) -> bytes:
         """Returns the response of *turn*; one that is under way with the items that are finished so far.
@@ -246,6 +265,8 @@ class Background:
                 return turn.response
             cancelled = await self._cut_short(tenant, id, turn, version, "cancelled", None)
             if cancelled is not None:
+                if standing(turn.response).status == "queued" or not await self.leases.is_held(tenant, id):
+                    lapse(self.spending, turn)  # nobody works on it
                 await self.stop(tenant, id)
                 return cancelled.response
 

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
-from ..exchange.job import Job
+from ..exchange.job import Job, Quotas as Spending
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
 from ..history.quota import Quotas, too_large
@@ -134,7 +134,9 @@ class Worker:
         """Nothing will come of the response any more."""
         found = await self.turns.versioned(self.tenant, self.id)
         if found is not None and is_under_way(found[0]):
-            await self.turns.replace(self.tenant, self.id, found[1], ended(found[0], "failed", error, []))
+            failed = ended(found[0], "failed", error, [])
+            if await self.turns.replace(self.tenant, self.id, found[1], failed) is not None:
+                lapse(self.job.setup.quotas, found[0])
         await self.leases.give_back(self.tenant, self.id)
 
     # Working...
@@ -156,6 +158,9 @@ class Worker:
     async def run(self, target: Target) -> None:
         """Reads the reply to its end, and keeps how it ended."""
         self.job = in_stream(self.job, self.id)
+        trace, spending = self.job.trace, self.job.setup.quotas
+        if trace is not None and spending is not None and self.turn is not None:
+            spending.resume(self.turn.hold, trace)
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._beats, beside.cancel_scope)
@@ -167,6 +172,9 @@ class Worker:
             with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreUnavailable):
                 await self._failed(reason_of(error))
             raise
+        finally:
+            if trace is not None:
+                trace.end(None, "cancelled")  # where nothing has come of it that could end it
 
     async def _read(self, target: Target) -> None:
         response: bytes | None = None
@@ -201,7 +209,7 @@ class Worker:
         if response is None:
             return await self._failed(GatewayFault("The upstream gave no response."))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
-        turn = structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told)
+        turn = structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told, hold=b"")
         if not await self.quotas.admit(self.tenant, self.id, turn):
             turn = ended(self.turn, "failed", too_large(), [])
         await self._flushed()
@@ -302,8 +310,15 @@ def in_stream(job: Job, id: str) -> Job:
         continuation.original = envelope
     trace = trail_of(job)
     return structs.replace(
-        job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, background=True
-    )
+        job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, hold=None,
+        background=True,
+    )  # fmt: skip
+
+
+def lapse(spending: Spending | None, turn: Turn) -> None:
+    """Settle what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
+    if spending is not None and turn.hold:
+        spending.lapsed(turn.hold, begun=standing(turn.response).status != "queued")
 
 
 def trail_of(job: Job) -> Trace | None:

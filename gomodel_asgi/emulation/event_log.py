@@ -59,7 +59,7 @@ def ended(turn: Turn, status: str, error: GatewayError | None, items: list[Json]
     """Returns *turn* with its response ended before its answer was whole: with the *items* that were finished."""
     reason = None if error is None else response_error(error)
     ended = with_status(turn, status, error=reason, output=items)
-    return msgspec.structs.replace(ended, request=b"", output=msgspec.json.encode(items))
+    return msgspec.structs.replace(ended, request=b"", hold=b"", output=msgspec.json.encode(items))
 
 
 def marked(response: bytes) -> bytes:

@@ -38,6 +38,8 @@ class StoredResponses:
             raise unknown_response()
         match job.request.operation:
             case "delete":
+                if turn.hold:
+                    await background.cancel(tenant, id)  # so that somebody settles what it holds of quotas
                 await background.stop(tenant, id)
                 await background.log.delete(tenant, id)
                 await self.records.delete(tenant, id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from ..resilience.health import Health, ProviderHealth
 from ..resilience.retry import RetryBudget
 from ..routing.registry import Registry
 from ..routing.request import AsyncPolicy, RoutingRequest, Target
-from ..seams.transport import Transport
+from ..seams.transport import Headers, Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope
 from .resolved_target import ResolvedTarget
@@ -53,6 +53,7 @@ class Setup:
     tenant_required: bool = False
     files: HostFiles | None = None
     ledger: Ledger | None = None
+    quotas: Quotas | None = None
     tells: bool = False
     """Whether anybody wants to know of an exchange."""
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
@@ -179,6 +180,10 @@ class Continuation(Protocol):
         """
         ...
 
+    def earlier_json(self) -> bytes:
+        """What was said before, as JSON, as far as it is known here: what the request's own bytes do not show."""
+        ...
+
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """*error* about such a body, with its path counted from where the client's own input begins."""
         ...
@@ -225,6 +230,60 @@ class Ledger(Protocol):
 
         :raises LedgerUnavailable: it could not be written down, and must be.
         """
+
+
+class Hold(Protocol):
+    """What a request has reserved of its quotas; the end of its trace settles it."""
+
+    @property
+    def headers(self) -> Headers:
+        """What the client is told of them."""
+        ...
+
+    def packed(self) -> bytes:
+        """What another process needs to settle it; empty where there is nothing to settle."""
+        ...
+
+    def hand_over(self) -> None:
+        """Whoever has it `packed` settles it from now on."""
+        ...
+
+
+class Quotas(Protocol):
+    """What the pipeline and the work in the background ask of the quotas, where there are any."""
+
+    @property
+    def rules(self) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple[Any, ...]]]:
+        """The host's: which quotas a request counts in."""
+        ...
+
+    @property
+    def shadow(self) -> bool:
+        """Whether nothing is refused."""
+        ...
+
+    async def reserve(self, job: Job, target: Target, quotas: tuple[Any, ...]) -> None:
+        """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
+
+        :raises GatewayError: there is no room, or that cannot be told.
+        :raises LookupError: no price is known for it, or the policy named an unknown provider.
+        """
+        ...
+
+    async def taken(self, job: Job, reply: Reply) -> None:
+        """An upstream has taken *job* to work on it in the background."""
+        ...
+
+    def looks(self, job: Job) -> None:
+        """*job* may show how such work has ended."""
+        ...
+
+    def resume(self, packed: bytes, trace: Trace) -> None:
+        """The exchange of *trace* works on what another one has reserved (`Hold.packed`), and settles it."""
+        ...
+
+    def lapsed(self, packed: bytes, *, begun: bool) -> None:
+        """Nobody works any more on what has been reserved; *begun* says that somebody had begun to."""
         ...
 
 
@@ -256,6 +315,8 @@ class Job(Struct):
     """The functions that a Target's model is shown in place of tools that the host runs."""
     files: Files | None = None
     """The host's files, where it gives any."""
+    hold: Hold | None = None
+    """What it has reserved of its quotas."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 

@@ -189,6 +189,14 @@ class Continuation(Recalled):
                 items[one.index] = self.referred[one.id].item
         return self._opened(items)
 
+    def earlier_json(self) -> bytes:
+        """Returns what was said before as JSON, as far as it has been read, and what compaction items stand for."""
+        if self.whole is not None:
+            return b""
+        items: list[Any] = [line.items for line in self.lines or ()]
+        items += [opened for opened in self.opened.values() if opened is not None]
+        return encoded(items) if items else b""
+
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """Returns *error* about a body, with its path counted from where the client's own input begins."""
         match = PLACE.fullmatch(error.param or "")

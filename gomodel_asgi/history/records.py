@@ -16,6 +16,8 @@ from .turns import TURNS, Turns
 ITEMS = "items"
 COMPACTIONS = "compactions"
 APPROVALS = "approvals"
+SETTLEMENTS = "settlements"
+"""What was booked for responses that their upstreams work on in the background, until their end is seen."""
 
 
 class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,7 +109,7 @@ class Records:
         return await self.owners.forget(tenant, response_id)
 
 
-COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leases", "usage", APPROVALS]
+COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, SETTLEMENTS, "events", "leases", "usage", APPROVALS]
 
 
 # The answers to ids that are unknown, expired, deleted, somebody else's, or one too many: one for each kind.

@@ -43,7 +43,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     provider that answered. *response* is the whole response object where the upstream keeps none, else empty.
     *previous* is the response that was continued, *request* a request that has yet to run in the background. *depth*
     turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`).
-    *told* is what a model was told by hosted tools, as `emulation.tools` has it."""
+    *told* is what a model was told by hosted tools, as `emulation.tools` has it; *hold* what a request that has yet to
+    end in the background holds of its quotas."""
 
     input: bytes
     output: bytes
@@ -56,6 +57,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     depth: int = 0
     ancestors: tuple[str, ...] = ()
     told: bytes = b""
+    hold: bytes = b""
 
 
 class Link(msgspec.Struct, frozen=True):

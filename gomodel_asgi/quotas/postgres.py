@@ -60,8 +60,9 @@ CREATE TABLE IF NOT EXISTS {table}_holds (
 CREATE INDEX IF NOT EXISTS {bare}_until ON {table} (until);
 CREATE INDEX IF NOT EXISTS {bare}_holds_until ON {table}_holds (until);
 
-CREATE OR REPLACE FUNCTION {table}_figures_{functions}(keys text[], names text[], befores text[], parts int[], oldests bigint[])
-RETURNS TABLE (spent bigint, held bigint, before bigint) LANGUAGE sql STABLE AS $figures$
+CREATE OR REPLACE FUNCTION {table}_figures_{functions}(
+    keys text[], names text[], befores text[], parts int[], oldests bigint[]
+) RETURNS TABLE (spent bigint, held bigint, before bigint) LANGUAGE sql STABLE AS $figures$
     WITH counted AS (
         SELECT line.number, line.parts,
             coalesce(here.spent, 0)::numeric AS spent, coalesce((

@@ -103,6 +103,7 @@ class Store(Protocol):
     #     max_bytes    it holds at most so many bytes: a quota of as many needs no books
     #     evicts       it may drop a record before its time: what is used has to be seen to be used
     #     immediate    a call ends within the step in which it is made, and cannot hang: `is_immediate`
+    #     shared       False where no other process can have the same data: `is_shared`
     #     local        it as a `Local`, or None: it is in this process, which alone can read its keys: `local_of`
     #     add_with     `add`, and `put` another record if it was added, in one step
     #     add_for      `add` a record of an owner's whose key does not say so
@@ -149,6 +150,7 @@ class Store(Protocol):
 class NoStore:
     """Keeps nothing: every `get` is None and every `put` is dropped."""
 
+    shared = False
     atomic = False
     enumerable = False
     limitation = "NoStore() keeps nothing."
@@ -198,6 +200,11 @@ class NoStore:
 def is_immediate(store: Store) -> bool:
     """Whether a call ends within the step in which it is made, and cannot hang: it needs no task, and no breaker."""
     return getattr(type(store), "immediate", False) is True
+
+
+def is_shared(store: Store) -> bool:
+    """Whether other processes may have the same data: of a store that does not say, it is taken to be so."""
+    return getattr(store, "shared", True) is not False
 
 
 def local_of(store: Store) -> Local | None:

@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 
-from ..seams.store import Record, Store, delete_many, get_many, unreadable
+from ..seams.store import Record, Store, delete_many, get_many, is_shared, unreadable
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -50,6 +50,7 @@ class Encrypted:
         self.enumerable = store.enumerable
         self.limitation = store.limitation
         self.secret = store.secret
+        self.shared = is_shared(store)
         self.evicts = getattr(store, "evicts", False)
         self.max_bytes: int | None = getattr(store, "max_bytes", None)
 

@@ -63,6 +63,7 @@ class MemoryStore:
     limitation = ""
     evicts = True
     immediate = True
+    shared = False
 
     def __init__(
         self,

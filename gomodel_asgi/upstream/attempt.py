@@ -68,15 +68,17 @@ def refusal(status: int) -> GatewayError | None:
     return UpstreamProtocolError(f"The upstream answered with the status {status}, which is no answer.")
 
 
-def rejection(candidate: ResolvedTarget, status: int, headers: Headers, body: bytes) -> GatewayError:
-    """The error of a reply with status 400 or above."""
+def rejection(
+    candidate: ResolvedTarget, status: int, headers: Headers, body: bytes, *, limits: bool = True
+) -> GatewayError:
+    """The error of a reply with status 400 or above; *limits* as `for_client` has it."""
     secrets = candidate.redactor.secrets
     error = _read(candidate, status, redacted(secrets, body))
     if isinstance(error, UpstreamAuthError):
         return error
     if isinstance(error, UpstreamRejected):
         error.kind = error.status
-        error.passed = tuple(for_client(headers, partial(redacted, secrets)))
+        error.passed = tuple(for_client(headers, partial(redacted, secrets), limits=limits))
     return error
 
 
@@ -226,7 +228,8 @@ class Attempt(Struct):
             body = await self._body(upstream, ERROR_BODY, cut=True)
         except UpstreamError:
             body = b""  # the status has come, and says enough
-        error = rejection(self.candidate, upstream.status, upstream.headers, body)
+        shows = self.job.setup.quotas is None
+        error = rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
         asked = retry_after(upstream.headers)
         if asked is not None:  # else what the body asks for counts (Gemini's RetryInfo)
             error.retry_after = asked

@@ -235,7 +235,9 @@ class Exchange(Struct):
     def _headers(self, attempt: Attempt, answer: Answer) -> Headers:
         candidate = attempt.candidate
         streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
-        headers = [STREAM_TYPE if streaming else JSON_TYPE, *for_client(answer.headers, candidate.redactor.of)]
+        shows = self.job.setup.quotas is None
+        passed = for_client(answer.headers, candidate.redactor.of, limits=shows)
+        headers = [STREAM_TYPE if streaming else JSON_TYPE, *passed]
         headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
         if self.fallback is not None:
             headers.append((FALLBACK, fallback(self.fallback)))

@@ -116,13 +116,16 @@ def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:
     return hmac.new(credential.encode(), b"%s\0%s" % (whose, value), hashlib.sha256).hexdigest().encode()
 
 
-def for_client(upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[bytes], bytes]) -> Headers:
-    """Those of an upstream's headers that the client may see, *redacted*, its request id under a name of its own."""
+def for_client(
+    upstream: Iterable[tuple[bytes, bytes]], redacted: Callable[[bytes], bytes], *, limits: bool = True
+) -> Headers:
+    """Those of an upstream's headers that the client may see, *redacted*, its request id under a name of its own;
+    without *limits* not what they say of the rate limits of the operator's account."""
     passed: Headers = []
     for name, value in upstream:
         shown = TO_CLIENT.get(name)
         if shown is None:
-            if not name.startswith(TO_CLIENT_PREFIX) or not TOKEN.fullmatch(name):
+            if not limits or not name.startswith(TO_CLIENT_PREFIX) or not TOKEN.fullmatch(name):
                 continue
             shown = name
         if REQUEST_ID.fullmatch(value) if shown == UPSTREAM_ID else is_safe(value):

@@ -42,9 +42,10 @@ def make_app() -> Gateway:
 
 
 class Worker:
-    """A worker process that can be stopped, killed and replaced; *origin* stays the same."""
+    """A worker process of *app* that can be stopped, killed and replaced; *origin* stays the same."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], app: str = "tests.support.worker:make_app") -> None:
+        self.app = app
         self.env = {**os.environ, **env}
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.origin = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
@@ -52,7 +53,7 @@ class Worker:
 
     def start(self) -> None:
         number = self.listener.fileno()
-        command = [sys.executable, "-m", "uvicorn", "--factory", "tests.support.worker:make_app", "--fd", str(number)]
+        command = [sys.executable, "-m", "uvicorn", "--factory", self.app, "--fd", str(number)]
         self.process = subprocess.Popen([*command, "--log-level", "critical"], env=self.env, pass_fds=[number])
 
     def stop(self) -> None:

@@ -42,6 +42,10 @@ class AnthropicDialect:
         """Tokens of context from which on the API compacts it for *model*, when it is asked to."""
         return LEAST_COMPACTION if model_of(model).compacts else math.inf
 
+    def most_output(self, model: str) -> int:
+        """Tokens of output that *model* is allowed where a request does not bound it: the API demands a bound."""
+        return model_of(model).max_tokens
+
     def request(self, call: Call) -> Outgoing:
         """See `Dialect.request`. Betas that a request needs go out as the header `anthropic-beta`."""
         return outgoing(call)

@@ -287,6 +287,9 @@ class Replay:
             made["input"] = self._input(made.get("input"))
         return made
 
+    def earlier_json(self) -> bytes:
+        return b"" if self.base is None else self.base.earlier_json()
+
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         return error if self.base is None else self.base.in_own_terms(error)
 

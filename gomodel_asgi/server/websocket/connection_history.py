@@ -202,6 +202,12 @@ class ConnectionContinuation(Recalled):
             own = self.own.body(provider, key).get("input") or []
         return {**self.original.body, "input": items + own}
 
+    def earlier_json(self) -> bytes:
+        """Returns what the connection remembers, as JSON; nothing where the upstream's socket does."""
+        said = [chunk.items for chunk in self.earlier.chunks or () if chunk.items]
+        own = b"" if self.own is None else self.own.earlier_json()
+        return b"[%s]" % b",".join([*said, own] if own else said) if said or own else b""
+
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """Returns *error* as it is: a connection does not count its items."""
         return error

@@ -1,0 +1,364 @@
+"""The quotas of one gateway at work: what the pipeline asks of them for each request."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import anyio
+from msgspec.structs import replace as changed
+
+from ..errors import QuotaUnavailable, StoreUnavailable
+from ..exchange.job import Job
+from ..exchange.reply import Reply
+from ..history.records import Records
+from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
+from ..providers.presets import PRESETS
+from ..providers.provider import Provider
+from ..routing.request import Target
+from ..seams.counters import Counters, Figures, Line, Reserved
+from ..seams.store import Store, is_shared
+from .estimate import Asked, asked_of
+from .memory import MemoryCounters
+from .native import Pending
+from .prices import Prices
+from .quota import MICRO, MOST, Left, Quota
+from .quotas import Quotas
+from .refusal import Part, Standing, headers, refusal
+from .rules import Keys
+from .settlement import Hold, Reservation, Settlement, unpacked
+from .windows import admits_at, window
+
+logger = logging.getLogger("gomodel_asgi.quotas")
+
+SLOTS = 6
+"""Slots of time that a request may take in all: what a process that died has held is free after one more."""
+FAREWELL = 5.0
+"""Seconds in which what is being booked may end when the gateway is closed."""
+
+QuotasOf = Callable[[Any, str | None], Awaitable[tuple[str | None, tuple[Quota, ...]]]]
+
+
+class Enforcement:
+    """*quotas* for one gateway, which keeps what it must remember in *records*. No request takes more than *total*
+    seconds. *quotas_of* asks the rules for a scope and a tenant.
+
+    :raises ValueError: the counters are those of one process, beside a *store* that several share.
+    """
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        store: Store,
+        records: Records,
+        *,
+        total: float,
+        observers: Observers,
+        providers: Iterable[Provider],
+        quotas_of: QuotasOf,
+    ) -> None:
+        counters = quotas.counters
+        if not counters.shared and is_shared(store) and not getattr(counters, "per_process", False):
+            raise ValueError(
+                "counters: several processes may share this store, and each would count alone; give RedisCounters(...) "
+                "or PostgresCounters(...), or MemoryCounters(per_process=True) if you want each to."
+            )
+        self.quotas = quotas
+        self.rules = quotas.rules
+        self.shadow = quotas.shadow
+        self.keys = Keys(store)
+        self.slot = total / SLOTS
+        self.total = total
+        self.observers = observers
+        self.quotas_of = quotas_of
+        self.counters: Counters = counters
+        self.prices = Prices(quotas.price)
+        immediate = isinstance(counters, MemoryCounters)
+        self.settlement = Settlement(
+            self.counters, quotas.weights, self.prices, immediate=immediate, now=self._now, free=quotas.free
+        )
+        self.pending = Pending(records, self.settlement)
+        if quotas.price is None:
+            _warn_of_unpriced(providers)
+
+    def __repr__(self) -> str:
+        return f"<Enforcement of {self.quotas!r}>"
+
+    def _now(self) -> float:
+        return self.quotas.clock().timestamp()
+
+    def _warn(self, message: str) -> None:
+        """Something went wrong that belongs to no exchange."""
+        self.observers.notify(Warned(Context(0, ""), message=message))
+
+    # Before a request is sent...
+
+    async def reserve(self, job: Job, target: Target, quotas: tuple[Quota, ...]) -> None:
+        """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
+
+        :raises QuotaExceeded: there is no room in one of them.
+        :raises QuotaUnavailable: that cannot be told.
+        :raises InvalidRequest: the most that it may use is not known.
+        :raises LookupError: no price is known for it, or the policy named an unknown provider.
+        """
+        trace = job.trace
+        assert trace is not None
+        if not quotas:
+            return
+        moment = self.quotas.clock()
+        id, now = f"{random.getrandbits(128):032x}", moment.timestamp()
+        asked = await self._asked(job, target, quotas)
+        parts = self._parts(job.request.tenant, quotas, moment, asked)
+        try:
+            self._check_sizes(parts, asked, now)
+            parts = [_clamped(part) for part in parts]
+            reserved = await self._reserved(id, parts, now)
+            if reserved.refused is not None:
+                parts = await self._refused(id, parts, reserved, now, trace)
+        except QuotaUnavailable:
+            self.settlement.release(_held(id, parts, None))  # the engine may have reserved it all the same
+            self._tell(trace, parts, None, "unavailable")
+            if self.shadow or self.quotas.on_unavailable == "admit":
+                return
+            raise
+        held = _held(id, parts, target.model if target.model is not None else job.request.model)
+        told = self._headers(parts, reserved.figures, now) if reserved.refused is None else []
+        job.hold = Hold(self.settlement, trace, held, told)
+        if reserved.refused is None:
+            self._tell(trace, parts, reserved.figures, "admitted")
+
+    async def _asked(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Asked]:
+        """What *job* may use of each Target, where one of *quotas* counts it."""
+        counted = False
+        for quota in quotas:
+            counted = counted or quota.tokens is not None or quota.money is not None
+            if quota.money is not None:
+                await self.prices.ready()
+        if not counted:
+            return []
+        return await asked_of(job, target, None if self.quotas.worst else self.quotas.expected_output)
+
+    def _parts(
+        self, tenant: str | None, quotas: Iterable[Quota], moment: datetime, asked: Sequence[Asked] | None
+    ) -> list[Part]:
+        """Each unit of *quotas*, with what is *asked* of it; None: nothing."""
+        now = moment.timestamp()
+        slot = int(now // self.slot)
+        amounts = {} if asked is not None else {"requests": 0, "tokens": 0, "money": 0}
+        parts = []
+        for quota in quotas:
+            stretch = window(quota.per, moment, self.quotas.zone, self.quotas.week_starts)
+            for unit, limit in quota.limits():
+                if unit not in amounts:
+                    amounts[unit] = self._amount(unit, asked or (), now)
+                key = self.keys.of(tenant, quota, unit)
+                held = unit != "requests"
+                line = Line(key, stretch, limit, amounts[unit], held, slot, slot - SLOTS, self.total)
+                parts.append(Part(quota, unit, line))
+        return parts
+
+    def _amount(self, unit: str, asked: Sequence[Asked], now: float, *, firm: bool = False) -> int:
+        """What the dearest of *asked* may use of *unit*; (*firm*) as far as that is not a guess."""
+        if unit == "requests":
+            return 1
+        if unit == "tokens":
+            return max(self.quotas.weights.tokens(one.firm if firm else one.usage) for one in asked)
+        return max(self._cost(one, one.firm if firm else one.usage, now) for one in asked)
+
+    def _cost(self, one: Asked, usage: Usage, now: float) -> int:
+        cost = self.prices.guess(one, usage, now)
+        if cost is not None:
+            return cost
+        if self.quotas.free or self.shadow:
+            return 0
+        raise LookupError(
+            f"No price is known for the model {one.model!r} at the provider type {one.type!r}, which a quota of money "
+            "needs: give Quotas(price=...) a function that knows it, or say on_unknown='free'."
+        )
+
+    def _check_sizes(self, parts: Sequence[Part], asked: Sequence[Asked], now: float) -> None:
+        """Refuse what is larger than a whole limit, and not by a guess alone.
+
+        :raises QuotaExceeded: it never has room.
+        """
+        if self.shadow:
+            return
+        for part in parts:
+            limit, unit = part.line.limit, part.unit
+            if part.line.amount <= limit:
+                continue
+            amount = self._amount(unit, asked, now, firm=True)
+            if amount > limit or not limit:
+                part = changed(part, line=changed(part.line, amount=max(amount, 1)))
+                raise refusal(Standing(part, Figures(0, 0), 0.0), [])
+
+    async def _reserved(self, id: str, parts: Sequence[Part], now: float) -> Reserved:
+        """Ask the counters. Who is cancelled meanwhile waits for their word: what they have reserved must be known."""
+        lines = [part.line for part in parts]
+        if not self.counters.shared:
+            return await self.counters.reserve(id, lines, now)
+        with anyio.CancelScope(shield=True):
+            reserved = await self.counters.reserve(id, lines, now)
+        return reserved
+
+    async def _refused(self, id: str, parts: list[Part], reserved: Reserved, now: float, trace: Trace) -> list[Part]:
+        """The request has no room in one of *parts*; in the shadow it is counted all the same.
+
+        :raises QuotaExceeded: elsewhere.
+        """
+        full = self._full(parts, reserved.figures, now)
+        if not self.shadow:
+            self._tell(trace, [full.part], [full.figures], "refused")
+            raise refusal(full, self._headers(parts, reserved.figures, now, full))
+        self._tell(trace, [full.part], [full.figures], "shadow")
+        parts = [changed(part, line=changed(part.line, limit=MOST)) for part in parts]
+        await self._reserved(id, parts, now)
+        return parts
+
+    def _full(self, parts: Sequence[Part], figures: Sequence[Figures], now: float) -> Standing:
+        """Of the parts that have no room the one that has some last."""
+        full = [
+            Standing(part, one, self._seconds(part.line, one, now))
+            for part, one in zip(parts, figures, strict=True)
+            if one.spent + one.held + part.line.amount > part.line.limit
+        ]
+        return max(full, key=lambda standing: standing.seconds)
+
+    def _seconds(self, line: Line, figures: Figures, now: float) -> float:
+        """In how many seconds *line* has room if nothing else comes. What is held is free by then at the latest when
+        its slot no longer counts."""
+        at = admits_at(line, figures)
+        seconds = math.inf if at is None else at - now
+        if figures.spent + line.amount <= line.limit:
+            seconds = min(seconds, (line.slot + SLOTS + 1) * self.slot - now)
+        return max(0.0, seconds)
+
+    def _headers(
+        self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: Standing | None = None
+    ) -> list[tuple[bytes, bytes]]:
+        if not self.quotas.headers or self.shadow:
+            return []
+        return headers([
+            full if full is not None and part is full.part else Standing(part, one, part.line.window.ends - now)
+            for part, one in zip(parts, figures, strict=True)
+        ])  # fmt: skip
+
+    def _tell(self, trace: Trace, parts: Iterable[Part], figures: Sequence[Figures] | None, outcome: Any) -> None:
+        if not self.observers:
+            return
+        for number, part in enumerate(parts):
+            spent, held = (0, 0) if figures is None else (figures[number].spent, figures[number].held)
+            self.observers.notify(
+                QuotaChecked(
+                    trace.context, name=part.quota.name, unit=part.unit, outcome=outcome,
+                    spent=spent, held=held, limit=part.line.limit,
+                )
+            )  # fmt: skip
+
+    # What is worked on elsewhere...
+
+    async def taken(self, job: Job, reply: Reply) -> None:
+        """An upstream has taken *job* to work on it in the background: book what was estimated, until its end is seen.
+
+        The end may go by in this exchange too, or in one that only looks at the response: give those to `looks`.
+        """
+        hold, trace = job.hold, job.trace
+        stream = reply.stream
+        id = reply.response_id if stream is None else stream.reader.response_id
+        if not isinstance(hold, Hold) or hold.reservation is None or trace is None or id is None:
+            return
+        hold.hand_over()
+        held = hold.reservation
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.counters.settle(held.id, held.lines, held.amounts, self._now())
+                await self.pending.remember(job.request.tenant, id, held)
+            except (QuotaUnavailable, StoreUnavailable) as error:
+                job.warn([f"quotas: the estimate for a background response stays: {error.detail or error.message}"])
+        self.looks(job)
+
+    def looks(self, job: Job) -> None:
+        """*job* may show how a response of the background has ended."""
+        if job.trace is not None:
+            job.trace.ending.append(partial(self.pending.seen, job.request.tenant))
+
+    def resume(self, packed: bytes, trace: Trace) -> None:
+        """The exchange of *trace* works on what another one has reserved (`Hold.packed`), and settles it."""
+        reservation = unpacked(packed) if packed else None
+        if reservation is not None:
+            Hold(self.settlement, trace, reservation, [])
+
+    def lapsed(self, packed: bytes, *, begun: bool) -> None:
+        """Nobody works any more on what has been reserved (*packed*): where that had *begun*, all of it is booked."""
+        reservation = unpacked(packed) if packed else None
+        if reservation is not None:
+            if begun:
+                self.settlement.book(reservation, reservation.amounts)
+            else:
+                self.settlement.release(reservation)
+
+    # For the host...
+
+    async def left(self, *, scope: Any = None, tenant: str | None = None) -> tuple[Left, ...]:
+        """What is left in the quotas that a request of *tenant* would count in, or of whoever *scope* says.
+
+        :raises GatewayError: the rules refused, failed or took too long, or the counters do not answer.
+        """
+        tenant, quotas = await self.quotas_of(scope, tenant)
+        moment = self.quotas.clock()
+        parts = self._parts(tenant, quotas, moment, None)
+        if not parts:
+            return ()
+        figures = await self.counters.figures([part.line for part in parts], moment.timestamp())
+        return tuple(map(_left, parts, figures))
+
+    # Life...
+
+    async def flush(self) -> None:
+        """Wait until what has ended is booked, at most `FAREWELL` seconds."""
+        await self.settlement.tasks.aclose(FAREWELL)
+
+    async def aclose(self) -> None:
+        """Book what has ended, then close what this event loop has open of the counters."""
+        await self.flush()
+        await self.counters.aclose()
+
+
+def _warn_of_unpriced(providers: Iterable[Provider]) -> None:
+    own = [provider.name for provider in providers if provider.type in PRESETS and not PRESETS[provider.type].needs_key]
+    if own:
+        logger.warning(
+            "No price list knows what the self-hosted %s cost: a quota of money refuses their requests; "
+            "give Quotas(price=...).",
+            ", ".join(own),
+        )
+
+
+def _held(id: str, parts: Sequence[Part], model: str | None) -> Reservation | None:
+    """What of *parts* is held, if anything is."""
+    holding = [part for part in parts if part.line.holds]
+    if not holding:
+        return None
+    return Reservation(id, tuple(part.unit for part in holding), tuple(part.line for part in holding), model)
+
+
+def _clamped(part: Part) -> Part:
+    """*part*, which wants more than the whole limit by a guess alone, with all of it."""
+    line = part.line
+    return part if line.amount <= line.limit else changed(part, line=changed(line, amount=line.limit))
+
+
+def _left(part: Part, figures: Figures) -> Left:
+    line, unit = part.line, part.unit
+    left = max(0, line.limit - figures.spent - figures.held)
+    amounts: Sequence[int | Decimal] = (line.limit, figures.spent, figures.held, left)
+    if unit == "money":
+        amounts = [Decimal(amount) / MICRO for amount in amounts]
+    limit, spent, held, left_over = amounts
+    return Left(part.quota.name, unit, limit, spent, held, left_over, datetime.fromtimestamp(line.window.ends, UTC))

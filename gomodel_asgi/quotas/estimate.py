@@ -1,0 +1,149 @@
+"""What a request may use, before it is sent: its input by its bytes, its output by what it asks for, at the dearest
+model that may answer it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from msgspec import Struct
+
+from ..dialects.base import built_in
+from ..errors import InvalidRequest
+from ..exchange.job import Job, provider_of
+from ..observers import Charge, Usage
+from ..providers.provider import Provider
+from ..routing.request import Target
+from ..settings import LITTLE
+from ..threads import paced
+from ..wire.json_scan import run
+from ..wire.token_estimate import estimated
+
+CAP = "max_output_tokens"
+DIGITS = 9
+"""Of a number of tokens that can be meant."""
+KINDS = ("input", "cached", "cache_write", "output", "reasoning")
+
+
+class Asked(Struct, frozen=True):
+    """What one Target may use: of which model, and *usage* of it. *firm* is the part of it that is not a guess."""
+
+    provider: Provider
+    model: str | None
+    tier: str | None
+    usage: Usage
+    firm: Usage
+
+    @property
+    def type(self) -> str:
+        return self.provider.type or self.provider.name
+
+    def charge(self, usage: Usage) -> Charge:
+        return Charge(0, self.provider.name, self.type, self.model, None, self.tier, usage)
+
+
+async def asked_of(job: Job, target: Target, expected: int | None) -> list[Asked]:
+    """What *job* may use of each Target of the chain. Where it does not bound its output, or by more, *expected* tokens
+    of it count; None: the most that it may have.
+
+    :raises InvalidRequest: that is not known.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    size = await input_tokens(job)
+    return [_asked(job, one, size, expected) for one in target.chain()]
+
+
+async def input_tokens(job: Job) -> int:
+    """About how many tokens *job* sends, with what was said before as far as it is known here."""
+    size = await _tokens_of(job.request.envelope.raw)
+    before = b"" if job.continuation is None else job.continuation.earlier_json()
+    return size + (await _tokens_of(before) if before else 0)
+
+
+async def _tokens_of(body: bytes) -> int:
+    return run(estimated(body)) if len(body) <= LITTLE else await paced(estimated(body))
+
+
+def _asked(job: Job, target: Target, size: int, expected: int | None) -> Asked:
+    provider, model = provider_of(target, job), target.model if target.model is not None else job.request.model
+    cap = _cap(job, target)
+    if expected is None:
+        output = most_output(provider, model) if cap is None else cap
+        if output is None:
+            message = f"Give '{CAP}': what this request may cost has to be known before it is sent."
+            raise InvalidRequest(message, param=CAP, code="missing_required_parameter")
+        most = output
+    else:
+        output, most = expected if cap is None else min(cap, expected), 0
+    tier = _member(job, target, "service_tier")
+    return Asked(
+        provider, model, tier if isinstance(tier, str) else None,
+        Usage(input_tokens=size, output_tokens=output, estimated=True),
+        Usage(input_tokens=size, output_tokens=most, estimated=True),
+    )  # fmt: skip
+
+
+def _cap(job: Job, target: Target) -> int | None:
+    """How many tokens of output the request allows itself, or the policy allows it."""
+    value = _member(job, target, CAP)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _member(job: Job, target: Target, name: str) -> Any:
+    if target.params is not None and name in target.params:
+        return target.params[name]
+    raw = bytes(job.request.envelope.members.get(name, b""))
+    if len(raw) <= DIGITS and raw.isdigit():
+        return int(raw)
+    return job.request.envelope.text(name) if raw[:1] == b'"' and len(raw) < 64 else None
+
+
+def most_output(provider: Provider, model: str | None) -> int | None:
+    """How many tokens *model* of *provider* is asked for where a request does not say, if that is known."""
+    if provider.native:
+        return None
+    dialect = built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect
+    known = getattr(dialect, "most_output", None)
+    return None if known is None else known(model or "")
+
+
+# What usage counts.
+
+
+class Weights:
+    """How much a token of each kind counts in quotas of tokens: 1 where *given* does not say.
+
+    :raises ValueError: an unknown kind, or a weight that is negative or no number.
+    """
+
+    def __init__(self, given: Mapping[str, float | str | Decimal] | None) -> None:
+        self.of: dict[str, Fraction] | None = None
+        if given is None:
+            return
+        if unknown := set(given) - set(KINDS):
+            raise ValueError(f"weights: {sorted(unknown)} are no kinds of tokens; there are {', '.join(KINDS)}.")
+        try:
+            found = {kind: Fraction(str(weight)) for kind, weight in given.items()}
+        except (ValueError, ZeroDivisionError):
+            raise ValueError("weights: give numbers.") from None
+        if any(weight < 0 for weight in found.values()):
+            raise ValueError("weights: give none below 0.")
+        self.of = {kind: found.get(kind, Fraction(1)) for kind in KINDS}
+
+    def tokens(self, usage: Usage) -> int:
+        """What *usage* counts, rounded up."""
+        if self.of is None:
+            return usage.total_tokens
+        return math.ceil(sum(self.of[kind] * count for kind, count in _kinds(usage)))
+
+
+def _kinds(usage: Usage) -> Iterator[tuple[str, int]]:
+    """The tokens of *usage*, each once."""
+    yield "input", max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens)
+    yield "cached", usage.cached_tokens
+    yield "cache_write", usage.cache_write_tokens
+    yield "output", max(0, usage.output_tokens - usage.reasoning_tokens)
+    yield "reasoning", usage.reasoning_tokens

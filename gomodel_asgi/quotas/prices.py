@@ -1,0 +1,73 @@
+"""What usage costs, in millionths of a US dollar: by the host's price function, else by the price list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import lru_cache
+
+from ..observers import Charge, Usage
+from ..observers.price import Price, cost_of, price_list
+from ..settings import LITTLE
+from ..threads import beside
+from .estimate import Asked
+from .quota import MICRO
+
+REMEMBERED = 4096
+LASTS = 3600
+"""Seconds for which the list's price of an estimate is taken to be the same: some are lower at night."""
+BITS = 5
+"""Of the tokens of an estimate that the list is asked about: it takes a good deal longer than all else, and at most a
+sixteenth more is reserved."""
+
+
+class Prices:
+    """By *price*, a function of provider type, model and usage; None: by the price list."""
+
+    def __init__(self, price: Price | None) -> None:
+        self._price = price
+        self._is_there = price is not None
+        self._listed = lru_cache(REMEMBERED)(self._asked)
+
+    async def ready(self) -> None:
+        """Import the price list, if it is asked; that takes as long as going through many bytes.
+
+        :raises ImportError: it is not installed.
+        """
+        if not self._is_there:
+            await beside(LITTLE + 1, price_list)
+            self._is_there = True
+
+    def cost(self, charges: Iterable[Charge]) -> int | None:
+        """What *charges* cost; None where a price is not known."""
+        total = Decimal(0)
+        for charge in charges:
+            found = cost_of(charge, self._price)
+            if found is None:
+                return None
+            total += found
+        return micro(total)
+
+    def guess(self, asked: Asked, usage: Usage, now: float) -> int | None:
+        """What *usage* of what is *asked* may cost at *now*, in Unix seconds; None where its price is not known."""
+        if self._price is not None:
+            return self.cost([asked.charge(usage)])
+        kind = (asked.provider.name, asked.type, asked.model, asked.tier)
+        return self._listed(kind, rounded(usage.input_tokens), rounded(usage.output_tokens), int(now // LASTS))
+
+    def _asked(self, kind: tuple[str, str, str | None, str | None], input: int, output: int, hour: int) -> int | None:
+        name, type, model, tier = kind
+        usage = Usage(input_tokens=input, output_tokens=output, estimated=True)
+        return self.cost([Charge(0, name, type, model, None, tier, usage)])
+
+
+def micro(dollars: Decimal) -> int:
+    """*dollars* in millionths, rounded up."""
+    return max(0, math.ceil(dollars * MICRO))
+
+
+def rounded(tokens: int) -> int:
+    """*tokens* rounded up to a number of `BITS` bits that count."""
+    places = max(0, tokens.bit_length() - BITS)
+    return -(-tokens >> places) << places

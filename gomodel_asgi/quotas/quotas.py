@@ -1,0 +1,119 @@
+"""What a host gives a gateway: its rules, the counters, and how they are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ..observers.price import Price
+from ..seams.counters import Counters
+from .estimate import Weights
+from .memory import MemoryCounters
+from .rules import Rules, asking
+from .windows import WEEKDAYS, Weekday
+
+Reserve = Literal["expected", "worst"]
+OnUnknown = Literal["refuse", "free"]
+OnUnavailable = Literal["refuse", "admit"]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Quotas:
+    """Holds requests to what *rules* give for each: before it is sent, what a request may use is reserved in all of its
+    quotas or in none; once it is over, what it has used is booked.
+
+    *rules* takes the `RoutingRequest` and gives or yields `Quota`s; a plain function runs in a worker thread.
+    *counters* count: `MemoryCounters()` for one process. Days, weeks and months go by the calendar in *zone*; weeks
+    begin on *week_starts*. *weights* say how much a token of a kind counts in quotas of tokens (`{"cached": 0.1}`;
+    kinds are `input`, `cached`, `cache_write`, `output` and `reasoning`).
+
+    A request reserves its input, estimated from its bytes, and its `max_output_tokens`, but at most *expected_output*
+    of them; with `reserve="worst"` all that it may use. *price* is a function of provider type, model and `Usage` that
+    gives US dollars, or None where it knows none; by default the price list of the extra `prices`. *on_unknown* says
+    what is done with a request whose price is unknown under a quota of money: `refuse`, or count it as `free`.
+
+    *on_unavailable* says what is done while shared counters do not answer: `refuse` all requests, or `admit` them all;
+    by default requests are counted in this process meanwhile, and what counts tokens or money is refused. *headers*
+    tell clients what is left. *shadow* counts and tells observers, and refuses nothing. *clock* gives the time as an
+    aware `datetime`, for tests.
+
+    :raises ValueError: one of these is none of those that can be.
+    :raises TypeError: *rules*, *price* or *clock* is no function, or *counters* are no counters.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        counters: Counters | None = None,
+        zone: str = "UTC",
+        week_starts: Weekday = "monday",
+        weights: Mapping[str, float | str | Decimal] | None = None,
+        expected_output: int = 4096,
+        reserve: Reserve = "expected",
+        price: Price | None = None,
+        on_unknown: OnUnknown = "refuse",
+        on_unavailable: OnUnavailable | None = None,
+        headers: bool = True,
+        shadow: bool = False,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        _check_function("rules", rules)
+        for name, function in (("price", price), ("clock", clock)):
+            if function is not None:
+                _check_function(name, function)
+        self.counters: Counters = MemoryCounters() if counters is None else counters
+        if not all(hasattr(self.counters, name) for name in ("reserve", "settle", "figures", "shared")):
+            raise TypeError("counters: give MemoryCounters(), RedisCounters(...) or PostgresCounters(...).")
+        if isinstance(expected_output, bool) or not isinstance(expected_output, int) or expected_output < 0:
+            raise ValueError("expected_output: give a number of tokens, 0 or more.")
+        _check_one_of("week_starts", week_starts, WEEKDAYS)
+        _check_one_of("reserve", reserve, get_args(Reserve))
+        _check_one_of("on_unknown", on_unknown, get_args(OnUnknown))
+        if on_unavailable is not None:
+            _check_one_of("on_unavailable", on_unavailable, get_args(OnUnavailable))
+        self.rules = asking(rules)
+        self.zone = _zone(zone)
+        self.week_starts: Weekday = week_starts
+        self.weights = Weights(weights)
+        self.expected_output = expected_output
+        self.worst = reserve == "worst"
+        self.price = price
+        self.free = on_unknown == "free"
+        self.on_unavailable = on_unavailable
+        self.headers = headers
+        self.shadow = shadow
+        self.clock = utc_now if clock is None else _checked(clock)
+
+    def __repr__(self) -> str:
+        return f"<Quotas {type(self.counters).__name__}{' shadow' if self.shadow else ''}>"
+
+
+def _check_function(name: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{name}: give a function, not {type(value).__name__}.")
+
+
+def _check_one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: give one of {', '.join(known)}, not {value!r}.")
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise ValueError(f"zone: {name!r} is the name of no time zone that is known here.") from None
+
+
+def _checked(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    now = clock()
+    if not isinstance(now, datetime) or now.tzinfo is None:
+        raise ValueError("clock: give aware datetimes, such as datetime.now(UTC).")
+    return clock

@@ -1,0 +1,127 @@
+"""What a client is told of quotas: headers, and why a request was refused. Of a shared quota, nothing but that.
+
+Headers: those of OpenAI's API (`x-ratelimit-…`) for the quota of requests and the one of tokens that has the least
+left, and the fields of draft-ietf-httpapi-ratelimit-headers-11 for quotas of requests, the one unit of ours that it
+has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+
+from msgspec import Struct
+
+from ..errors import QuotaExceeded
+from ..seams.counters import Figures, Line
+from ..wire.headers import Headers
+from .quota import MICRO, Quota, Unit
+
+SECONDS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+"""Of the windows that have always as many, but for changes of the clock."""
+
+
+class Part(Struct, frozen=True):
+    """One unit of a quota, and the line that counts it."""
+
+    quota: Quota
+    unit: Unit
+    line: Line
+
+
+class Standing(Struct, frozen=True):
+    """How a part stands: its *figures*, and in how many seconds its window ends, or (of a refused one) has room."""
+
+    part: Part
+    figures: Figures
+    seconds: float
+
+    @property
+    def left(self) -> int:
+        return max(0, self.part.line.limit - self.figures.spent - self.figures.held)
+
+
+def headers(standings: Sequence[Standing]) -> Headers:
+    """What a client may know of *standings*."""
+    open = [one for one in standings if not one.part.quota.shared]
+    told: Headers = []
+    for unit in ("requests", "tokens"):
+        of_unit = [one for one in open if one.part.unit == unit]
+        if of_unit:
+            told += _openai(unit.encode(), min(of_unit, key=lambda one: one.left))
+    counted = [one for one in open if one.part.unit == "requests"]
+    if counted:
+        told.append((b"ratelimit-policy", b", ".join(map(_policy, counted))))
+        told.append((b"ratelimit", b", ".join(map(_limit, counted))))
+    return told
+
+
+def _openai(unit: bytes, one: Standing) -> Headers:
+    values = (b"%d" % one.part.line.limit, b"%d" % one.left, duration(one.seconds).encode())
+    names = (b"limit", b"remaining", b"reset")
+    return [(b"x-ratelimit-%b-%b" % (name, unit), value) for name, value in zip(names, values, strict=True)]
+
+
+def _policy(one: Standing) -> bytes:
+    quota = one.part.quota
+    policy = b'"%b";q=%d' % (quota.name.encode(), one.part.line.limit)
+    return policy + b";w=%d" % SECONDS[quota.per] if quota.per in SECONDS else policy
+
+
+def _limit(one: Standing) -> bytes:
+    return b'"%b";r=%d;t=%d' % (one.part.quota.name.encode(), one.left, math.ceil(one.seconds))
+
+
+def duration(seconds: float) -> str:
+    """*seconds* as OpenAI's API writes them: `12ms`, `1.5s`, `6m0s`, `24h0m0s`."""
+    if seconds < 1:
+        return f"{math.ceil(max(0.0, seconds) * 1000)}ms"
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{math.ceil(seconds * 1000) / 1000:g}s"
+    minutes = f"{whole // 60 % 60}m{whole % 60}s"
+    return minutes if whole < 3600 else f"{whole // 3600}h{minutes}"
+
+
+def refusal(one: Standing, told: Headers) -> QuotaExceeded:
+    """Why a request has no room in *one*, which will have some in its `seconds`; *told* are the headers."""
+    quota, line = one.part.quota, one.part.line
+    never = line.amount > line.limit
+    spent = one.part.unit == "money" and line.amount + one.figures.spent > line.limit
+    return QuotaExceeded(
+        _too_large(one) if never else _full(one),
+        unit=one.part.unit,
+        quota=None if quota.shared else quota.name,
+        retry_after=None if never else one.seconds,
+        final=never or spent,
+        told=told,
+    )
+
+
+def _too_large(one: Standing) -> str:
+    if one.part.quota.shared:
+        return "This request is larger than what one may ask for here; make it smaller."
+    if not one.part.line.limit:
+        return f"The quota '{one.part.quota.name}' allows nothing."
+    limit, amount = _amount(one.part.unit, one.part.line.limit), _amount(one.part.unit, one.part.line.amount)
+    what = f"the quota '{one.part.quota.name}' of {limit} per {one.part.quota.per}"
+    return f"This request may use {amount}, more than {what} allows at all; make it smaller, or cap its output."
+
+
+def _full(one: Standing) -> str:
+    quota, unit, figures = one.part.quota, one.part.unit, one.figures
+    again = f" Please try again in {math.ceil(max(1.0, one.seconds))}s."
+    if quota.shared:
+        return "As much is being asked here as may be." + again
+    spent, held = _amount(unit, figures.spent), _amount(unit, figures.held)
+    used = f"{spent} spent" + (f", {held} held by requests under way" if figures.held else "")
+    limit = _amount(unit, one.part.line.limit)
+    return f"The quota '{quota.name}' of {limit} per {quota.per} has no room for this request: {used}." + again
+
+
+def _amount(unit: Unit, amount: int) -> str:
+    if unit != "money":
+        return f"{amount} {unit[:-1] if amount == 1 else unit}"
+    dollars = Decimal(amount) / MICRO
+    return f"${dollars.quantize(Decimal('0.01'))}" if dollars * 100 % 1 == 0 else f"${dollars.normalize():f}"
