@@ -194,6 +194,18 @@ async def test_an_answer_without_usage_is_estimated_by_what_it_says(
     assert used(seen) == [guess(stream, len(text))] and seen.ended.error is None
 
 
+async def test_an_answer_that_says_nothing_and_counts_nothing_is_not_charged(provider: FakeProvider) -> None:
+    """As that to a request that is only to be prepared (`generate: false`), or worked on in the background."""
+    for status in ("completed", "queued"):
+        provider.script(Reply({"id": "resp_1", "object": "response", "model": "m", "status": status, "output": []}))
+    seen = Seen()
+    async with gateway_of(provider, seen) as gateway:
+        for _ in range(2):
+            assert (await ask(gateway, HELLO)).status == 200
+
+    assert [(one.charges, one.usage) for one in seen.of(Ended)] == [((), None)] * 2
+
+
 def events(*given: Json) -> bytes:
     return b"".join(b"data: " + encoded(event) + b"\n\n" for event in given)
 
