@@ -158,8 +158,8 @@ class Source(Protocol):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The facts of one answer. *usage* in our form, *raw* as the upstream wrote it; where it wrote none, *text* is how
-    many bytes a finished response says."""
+    """The facts of one answer. *usage* in our form, *raw* as the upstream wrote it. *text* is how many bytes a finished
+    response says that came without usage."""
 
     usage: Usage | None = None
     raw: Any = None
@@ -168,7 +168,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: str | None = None
     service_tier: str | None = None
     conversation: str | None = None
-    text: int | None = None
+    text: int = 0
 
 
 FINISHED = ("completed", "incomplete")
@@ -222,7 +222,7 @@ def of_body(body: bytes) -> Answer:
     return Answer(
         usage=usage,
         raw=raw,
-        text=sum(len(text) for text in SAID.findall(bytes(found.output))) if silent else None,
+        text=sum(len(text) for text in SAID.findall(bytes(found.output))) if silent else 0,
         response_id=clean(short(found.id)),
         model=clean(short(found.model)),
         status=status,

@@ -260,9 +260,9 @@ class Trace:
         usage = answer.usage
         if usage is not None and self.spent is not None and answer.status is not None and self.source is not None:
             usage = _difference(usage, self.spent)
-        if not step.sent or (answer.text is None and self._has_reported(step, answer, error)):
+        if not step.sent or (not answer.text and self._has_reported(step, answer, error)):
             return usage
-        guess = estimate(step.asked, step.sent, max(self.measure.text, answer.text or 0))
+        guess = estimate(step.asked, step.sent, max(self.measure.text, answer.text))
         if usage is None:
             return guess
         return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)

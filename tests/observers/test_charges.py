@@ -11,10 +11,11 @@ import pytest
 from gomodel_asgi import Gateway, Provider, Retries, Target, Timeouts
 from gomodel_asgi.observers import AttemptEnded, AttemptStarted, Charge, Ended, Observers, Trace, Usage
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Reply, Scripted, Stall, Status
+from gomodel_asgi.testing.model import Prompt, default_answer, speech
 
 from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
-from ..support.remembering import says
+from ..support.remembering import MODELS, says
 from ..support.seen import Seen, gateway_of, native
 from ..support.websocket_client import connected
 
@@ -193,6 +194,18 @@ async def test_an_answer_without_usage_is_estimated_by_what_it_says(
     assert used(seen) == [guess(stream, len(text))] and seen.ended.error is None
 
 
+async def test_an_answer_that_says_nothing_and_counts_nothing_is_not_charged(provider: FakeProvider) -> None:
+    """As that to a request that is only to be prepared (`generate: false`), or worked on in the background."""
+    for status in ("completed", "queued"):
+        provider.script(Reply({"id": "resp_1", "object": "response", "model": "m", "status": status, "output": []}))
+    seen = Seen()
+    async with gateway_of(provider, seen) as gateway:
+        for _ in range(2):
+            assert (await ask(gateway, HELLO)).status == 200
+
+    assert [(one.charges, one.usage) for one in seen.of(Ended)] == [((), None)] * 2
+
+
 def events(*given: Json) -> bytes:
     return b"".join(b"data: " + encoded(event) + b"\n\n" for event in given)
 
@@ -275,6 +288,73 @@ async def test_a_compaction_is_charged_whoever_makes_it(dialect: Any) -> None:
     usage = caller.json()["usage"]
     assert caller.status == 200 and usage["input_tokens"] > 0
     assert used(seen) == [Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])]
+
+
+class Counting:
+    """A model that repeats what the user said, and keeps count of what its provider reports of it."""
+
+    def __init__(self) -> None:
+        self.input = self.output = 0
+
+    def __call__(self, prompt: Prompt) -> Answer:
+        answer = default_answer(prompt)
+        said = speech(prompt, answer)
+        self.input += said.input
+        self.output += said.output
+        return answer
+
+
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic", "gemini"])
+async def test_the_sum_of_charges_is_what_the_provider_has_counted(dialect: Any) -> None:
+    counting, seen = Counting(), Seen()
+    async with FakeProvider(dialect=dialect, model=counting).serve() as provider:
+        one = [native(provider, dialect=dialect)]
+        async with gateway_of(provider, seen, providers=one, retries=ONCE) as gateway:
+            for number in range(24):
+                if number % 4 == 3:
+                    provider.script(Reply({"error": {"message": "No."}}, status=(503, 400, 429)[number % 3]))
+                text = "word " * (number + 1)
+                await ask(gateway, {"model": MODELS[dialect], "input": text, "stream": number % 2 == 0})
+
+    charges = [charge for ended in seen.of(Ended) for charge in ended.charges]
+    assert len(charges) == 18 and not any(charge.usage.estimated for charge in charges)
+    assert sum(charge.usage.input_tokens for charge in charges) == counting.input
+    assert sum(charge.usage.output_tokens for charge in charges) == counting.output
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic"])
+async def test_a_context_that_is_compacted_first_is_a_charge_of_its_own(dialect: Any, stream: bool) -> None:
+    counting, seen = Counting(), Seen()
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
+    items = [{"role": "user", "content": "word " * 400}, said, {"role": "user", "content": "?"}]
+    managed = [{"type": "compaction", "compact_threshold": 100}]
+    body = {"model": MODELS[dialect], "input": items, "context_management": managed, "stream": stream}
+    async with FakeProvider(dialect=dialect, model=counting).serve() as provider:
+        one = [native(provider, dialect=dialect, stateful=False)]
+        async with gateway_of(provider, seen, providers=one) as gateway:
+            caller = await ask(gateway, body)
+
+    first, second = used(seen)
+    response = caller.events()[-1]["response"] if stream else caller.json()
+    assert first.input_tokens > 400 > second.input_tokens
+    assert first.input_tokens + second.input_tokens == counting.input == response["usage"]["input_tokens"]
+    assert first.output_tokens + second.output_tokens == counting.output == response["usage"]["output_tokens"]
+
+
+async def test_a_compaction_whose_answer_fails_stays_charged() -> None:
+    seen = Seen()
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
+    items = [{"role": "user", "content": "word " * 400}, said, {"role": "user", "content": "?"}]
+    managed = [{"type": "compaction", "compact_threshold": 100}]
+    async with FakeProvider(dialect="chat").serve() as provider:
+        provider.script(Answer(text="A summary."), Scripted(None, (Status(400),)))
+        one = [native(provider, dialect="chat")]
+        async with gateway_of(provider, seen, providers=one, retries=ONCE) as gateway:
+            caller = await ask(gateway, {"model": "m", "input": items, "context_management": managed})
+
+    (usage,) = used(seen)
+    assert caller.status == 400 and usage.input_tokens > 400 and seen.ended.attempts == 2
 
 
 async def test_background_work_is_charged_once_where_it_is_done() -> None:
