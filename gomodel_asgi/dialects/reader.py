@@ -248,7 +248,8 @@ class TranslatedReader:
 
     def final(self) -> bytes | None:
         """Returns the response as JSON, None while it has not ended."""
-        return encode(self.emitter.response) if self.emitter.terminal is not None else None
+        emitter = self.emitter
+        return emitter.ended_with or encode(emitter.response) if emitter.terminal is not None else None
 
     def usage(self) -> Any:
         """Returns the upstream's own usage object, None if there was none."""
