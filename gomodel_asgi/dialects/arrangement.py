@@ -14,6 +14,7 @@ import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from .content import Content, Part, Role, Text, ToolCall, ToolOutput, Turn
 
@@ -199,7 +200,8 @@ def digest(id: str, length: int) -> str:
 # cache.
 
 
-INSTRUCTING = ("system", "developer")
+INSTRUCTING = frozenset({"system", "developer"})
+ROLE_OF = attrgetter("role")
 OPENING, CLOSING = "<developer_instructions>", "</developer_instructions>"
 """Around what a developer says to the model in mid-conversation."""
 
@@ -215,9 +217,9 @@ def split_instructions(turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], tuple
     Later instructions, and those that are not only text, become marked turns of the user's. If there is nothing but
     instructions, the last ones are what the user says, since targets answer a user.
     """
-    gathered = [turn for turn in turns if turn.role not in INSTRUCTING]
-    if len(gathered) == len(turns):
+    if INSTRUCTING.isdisjoint(map(ROLE_OF, turns)):
         return (), turns
+    gathered = [turn for turn in turns if turn.role not in INSTRUCTING]
     if not gathered:
         gathered = [Turn("user", turns[-1].parts, turns[-1].path)]
         turns = (*turns[:-1], *gathered)

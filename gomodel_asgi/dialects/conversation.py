@@ -59,7 +59,7 @@ def read_conversation(
 
     :raises InvalidRequest: an item is malformed, or there is none; *param* is the path of the value.
     """
-    reader = _Reader(unsupported, searches_by_client(body), shown)
+    reader = _Reader(unsupported, "tools" in body and searches_by_client(body), shown)
     if (instructions := body.get("instructions")) is not None:
         reader.instructions(instructions)
     reader.input(body.get("input"))

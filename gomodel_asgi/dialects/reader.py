@@ -193,12 +193,7 @@ class TranslatedReader:
     def take(self) -> bytes:
         """Returns the events that were written since the last call; what they say of the response is known from here
         on."""
-        emitter = self.emitter
-        self.terminal, self.failure, self.meaningful = emitter.terminal, emitter.failure, emitter.meaningful
-        self.begun = self.begun or (emitter.begun and emitter.failure is None)
-        events = b"".join(emitter.out)  # as `Emitter.take`, which every delta would call
-        emitter.out.clear()
-        return events
+        return self._translate([])
 
     def begin_round(self) -> None:
         """Prepares for the reply to the request in `again`, which the caller has made."""
@@ -248,16 +243,19 @@ class TranslatedReader:
 
     def final(self) -> bytes | None:
         """Returns the response as JSON, None while it has not ended."""
-        return encode(self.emitter.response) if self.emitter.terminal is not None else None
+        emitter = self.emitter
+        return emitter.ended_with or encode(emitter.response) if emitter.terminal is not None else None
 
     def usage(self) -> Any:
         """Returns the upstream's own usage object, None if there was none."""
         return self.emitter.raw_usage
 
     def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:
-        """Returns what *events* mean to the client. *checked*: somebody has seen that trees may be built of them."""
+        """Returns what was written already, and what *events* mean to the client. *checked*: somebody has seen that
+        trees may be built of them. All that is written leaves here."""
+        emitter = self.emitter
         for event in events:
-            if self.emitter.terminal is not None:
+            if emitter.terminal is not None:
                 break
             data = event.data
             if len(data) > FLAT and not checked:
@@ -268,7 +266,11 @@ class TranslatedReader:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
         if self.continuing is not None:
             self.again = self.continuing.again
-        return self.take()
+        self.terminal, self.failure, self.meaningful = emitter.terminal, emitter.failure, emitter.meaningful
+        self.begun = self.begun or (emitter.begun and emitter.failure is None)
+        written = b"".join(emitter.out)  # as `Emitter.take`, which every delta would call
+        emitter.out.clear()
+        return written
 
     def _check(self, data: bytes) -> None:
         try:

@@ -23,7 +23,8 @@ TICKS = 2  # looks per heartbeat interval: silence is measured to half of it, at
 
 
 class Delivery(Struct, eq=False):
-    """One reply on its way. `sent` counts messages, so that silence can be seen without a clock in the pump."""
+    """One reply on its way. `sent` counts messages, so that silence can be seen without a clock in the pump: each
+    *interval* of seconds somebody looks whether there are more of them, and how long it has been *quiet*."""
 
     reply: Reply
     send: Send
@@ -34,6 +35,7 @@ class Delivery(Struct, eq=False):
     sent: int = 0
     seen: int = 0
     quiet: float = 0.0
+    interval: float = 0.0
     sending: bool = False
     watch: Watch | None = None
 
@@ -116,16 +118,12 @@ class Delivery(Struct, eq=False):
 
     def _attend(self, watch: Watch) -> None:
         self.watch = watch
-        watch.every(self._interval, self._look)
-
-    @property
-    def _interval(self) -> float:
-        """Seconds between two looks."""
-        return min(self.timeouts.heartbeat, self.timeouts.stalled_client) / TICKS
+        self.interval = min(self.timeouts.heartbeat, self.timeouts.stalled_client) / TICKS
+        watch.every(self.interval, self._look)
 
     def _look(self) -> None:
         assert self.watch is not None
-        self.quiet = self.quiet + self._interval if self.sent == self.seen else 0.0
+        self.quiet = self.quiet + self.interval if self.sent == self.seen else 0.0
         self.seen = self.sent
         if self.sending and self.quiet >= self.timeouts.stalled_client:
             self.watch.stop("stalled")

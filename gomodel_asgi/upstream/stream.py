@@ -109,6 +109,7 @@ class Stream:
                     events = await self._parted(events)
             if not data:
                 await self._end(reader.failure)
+                return events
             if events:
                 return events
             self.is_large = reader.waiting > MIB  # looked at only here: nearly every piece is an event, or more

@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from msgspec import Raw
+
 from ..errors import GatewayError
 from .calls import CLASSES, CLIENT_CALLS, PREFIXES, CustomCall, FunctionCall, SearchCall
 from .items import STATUSLESS, DeltaFrame, Item, Json, Message, Reasoning
@@ -99,6 +101,8 @@ class Emitter:
         self.renames = 0
         """How many ids were taken already."""
         self.out: list[bytes] = []
+        self.ended_with: bytes | None = None
+        """The response as JSON in the event that has ended a stream."""
         self.response = response_object(response_id, created_at, model, echo, stamp, public)
 
     def take(self) -> bytes:
@@ -131,7 +135,13 @@ class Emitter:
             return
         if model:
             self.response["model"] = model
-        self.announce("in_progress")
+        if self.begun or self.response["status"] != "in_progress":
+            return self.announce("in_progress")
+        self.begun = True
+        self.announced.update(("created", "in_progress"))
+        response = Raw(encode(self.response)) if self.stream else None  # once: the two events say the same of it
+        self.emit("response.created", response=response)
+        self.emit("response.in_progress", response=response)
 
     def announce(self, status: str, /, **event: Any) -> None:
         """Announces that the response is `created`, `queued` or `in_progress`, each once and `created` before the
@@ -334,7 +344,8 @@ class Emitter:
     def _finish(self, type: str, event: Json) -> None:
         if self.spent is not None:
             self._add_leading_usage()
-        self.emit(type, **event, response=self.response)
-        self.items.clear()  # each knows us
         if self.stream:
+            self.ended_with = encode(self.response)
+            self.emit(type, **event, response=Raw(self.ended_with))
             self.out.append(DONE)
+        self.items.clear()  # each knows us

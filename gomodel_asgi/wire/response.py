@@ -44,6 +44,7 @@ ResponseResource: all of them are required)."""
 
 
 OPTIONAL_ECHO = ("conversation", "user", "prompt", "prompt_cache_retention")
+REPEATED = frozenset({*DEFAULTS, *OPTIONAL_ECHO})
 
 
 Reason = Literal["max_output_tokens", "max_messages", "content_filter", "steered"]
@@ -113,7 +114,7 @@ def response_object(
 ) -> Json:
     """Returns a response that has just begun, with every member that Open Responses requires. *public* are the labels
     of those servers of tools whose whole address may be shown."""
-    repeated = {name: echo[name] for name in (*DEFAULTS, *OPTIONAL_ECHO) if echo.get(name) is not None}
+    repeated = {name: value for name, value in echo.items() if value is not None and name in REPEATED}
     response: Json = {"provider": stamp} if stamp else {}
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}

@@ -139,7 +139,9 @@ class Decoder:
 
         :raises UpstreamProtocolError: an event is larger than the limit.
         """
-        whole = self.begun and not self.pending and data.endswith(b"\n\n") and b"\r" not in data
+        whole = not self.pending and data.endswith(b"\n\n") and b"\r" not in data
+        whole = whole and (self.begun or not data.startswith(BOM))
+        self.begun = self.begun or whole
         if whole and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
             return [Event("", data[6:-2])]  # one event of one line, as nearly every chunk is
         found: list[Event] = []

@@ -13,6 +13,7 @@ from gomodel_asgi.dialects.reader import TranslatedReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamRejected
 from gomodel_asgi.settings import MIB, Limits
 from gomodel_asgi.wire.event_writer import Emitter
+from gomodel_asgi.wire.response import encode
 
 from ..support.chat_reader import exchanges
 
@@ -29,6 +30,7 @@ WITNESSES = 12
 """Random cuts of each longer stream; every byte of the shortest."""
 
 needs_recordings = pytest.mark.skipif(not EACH, reason="../shared/recorded is not there")
+DECIDED_LATER = ("status", "output", "usage", "error", "incomplete_details", "completed_at", "service_tier")
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 
 
@@ -50,6 +52,38 @@ def events(data: bytes) -> list[Json]:
     blocks = data.split(b"\n\n")
     assert blocks[-2:] == [b"data: [DONE]", b""]
     return [json.loads(block.partition(b"\ndata: ")[2]) for block in blocks[:-2]]
+
+
+# What a reader says of the response...
+
+
+@needs_recordings
+@pytest.mark.parametrize(("dialect", "stream"), EACH)
+def test_what_is_kept_of_a_response_is_what_its_last_event_told(dialect: str, stream: str) -> None:
+    read = reader(dialect)
+    told = read.feed(stream.encode()) + read.close()
+    kept = read.final()
+
+    assert kept is not None and encode(read.emitter.response) == kept
+    created, in_progress, *_, last = events(told)
+    assert last["response"] == json.loads(kept)
+    assert created["response"] == in_progress["response"]
+    assert created["response"] == last["response"] | {name: created["response"][name] for name in DECIDED_LATER}
+    assert created["response"]["status"] == "in_progress" and created["response"]["output"] == []
+
+
+@each_dialect
+def test_a_response_has_ended_for_its_reader_when_its_end_is_taken(dialect: str) -> None:
+    read, error = reader(dialect), UpstreamRejected("no")
+    read.emitter.message().text("Hello.")
+    read.emitter.fail(error)
+    before = (read.terminal, read.failure, read.meaningful, read.begun)
+
+    taken = read.take()
+
+    assert before == (None, None, False, False)
+    assert (read.terminal, read.failure, read.meaningful) == ("failed", error, True)
+    assert events(taken)[-1]["type"] == "response.failed" and read.take() == read.close() == b""
 
 
 # Cut anywhere...

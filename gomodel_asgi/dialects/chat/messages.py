@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from operator import itemgetter
 
 from ..arrangement import BEGIN, GO_ON, CallIds, digest, split_instructions
@@ -71,8 +71,12 @@ class _Writer:
         self.tools = tools
         self.unsupported = unsupported
         self.messages: list[Json] = []
-        legal = partial(_legal_id, flavor)  # and no method of ours, whose owner we would be part of
-        self.ids = CallIds(legal, lambda id, number: legal(f"{id}_{number}"))
+
+    @cached_property
+    def ids(self) -> CallIds:
+        """The ids of the calls, made when there is one."""
+        legal = partial(_legal_id, self.flavor)  # and no method of ours, whose owner we would be part of
+        return CallIds(legal, lambda id, number: legal(f"{id}_{number}"))
 
     def end(self) -> list[Json]:
         """All messages. Templates that take one system message want a user's too."""

@@ -54,11 +54,11 @@ class LenientReader(TranslatedReader):
         super().__init__(LenientTranslator(emitter, identity), emitter, limits, secrets)
         self.response_id = None  # the upstream's own, once the response has been announced
 
-    def take(self) -> bytes:
-        """Returns the events that were written since the last call; see `TranslatedReader.take`."""
+    def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:
+        written = super()._translate(events, checked=checked)
         if self.response_id is None and self.emitter.begun:
             self.response_id = self.emitter.response["id"]
-        return super().take()
+        return written
 
     def whole(self, body: bytes) -> bytes:
         """Returns the events that a unary reply's *body* is written as, where the emitter streams.
