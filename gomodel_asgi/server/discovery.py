@@ -49,7 +49,7 @@ class KnownList:
     def begin(self, setup: Setup, tasks: Tasks) -> None:
         """Have it asked for, if it is due and nobody does so already."""
         loop, now = loop_token(), clock()
-        if loop in self.reading or (now < self.due and (self.tried or not self.reading)):
+        if loop in self.reading or (self.tried and now < self.due):
             return
         self.waits_until = now + FIRST_WAIT
         self.due = now + 2 * DEADLINE + self._pause()  # for other loops, should this one end meanwhile

@@ -11,7 +11,7 @@ import pytest
 
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.history.mentions import MOST_VALUES, lists_of, mentions_of
-from gomodel_asgi.history.references import CONTENT, Reference, nested, references, slim
+from gomodel_asgi.history.references import CONTENT, LONGEST_ID, Reference, nested, only_named, references, slim
 from gomodel_asgi.operations import BODY
 from gomodel_asgi.settings import KIB
 from gomodel_asgi.wire.ambiguity import MOST_MEMBERS, read_items
@@ -282,3 +282,16 @@ def test_an_item_of_too_many_members_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
         read(MOST_MEMBERS + 1)
     assert caught.value.param == "input[1]"
+
+
+def test_of_an_output_those_items_count_that_a_client_can_give_back_by_their_ids_alone() -> None:
+    output = [
+        {"type": "image_generation_call", "id": "ig_1", "status": "completed"},
+        {"type": "image_generation_call", "id": "ig_2", "result": "aGk="},
+        {"type": "reasoning", "id": "rs_1", "summary": []},  # may be left out
+        {"type": "mcp_approval_response", "id": "mcpr_2", "approval_request_id": "mcpr_1", "approve": True},
+        {"type": "image_generation_call", "id": "i" * LONGEST_ID, "status": "completed"},  # none that may be one
+        {"type": "mcp_approval_request", "id": "mcpr_3", "name": "f", "server_label": "s", "arguments": "{}"},
+        None,
+    ]
+    assert only_named(msgspec.Raw(json.dumps(output).encode())) == ["ig_1", "mcpr_3"]

@@ -13,12 +13,13 @@ import pytest
 from starlette.authentication import SimpleUser
 
 from gomodel_asgi import Gateway, Limits, Provider, RoutingRequest, Target
-from gomodel_asgi.errors import GatewayError
+from gomodel_asgi.errors import GatewayError, UpstreamStale
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.server import discovery
 from gomodel_asgi.server.discovery import KnownList
-from gomodel_asgi.testing import Cut, FakeProvider, Reply, Stall, Status
+from gomodel_asgi.testing import Cut, FakeProvider, Reply, Slow, Stall, Status
 from gomodel_asgi.testing.provider import Dialect
+from gomodel_asgi.transport import DefaultTransport, UpstreamReply, UpstreamRequest
 from gomodel_asgi.upstream import listed_models
 
 from ..support.driving import PATIENCE, Caller, ask
@@ -341,6 +342,15 @@ async def test_a_list_that_does_not_come_in_time_is_given_up(
     assert len(_warnings(told)) == 1 and "has not answered yet" not in _warnings(told)[0]
 
 
+async def test_a_list_that_comes_bit_by_bit_is_given_up_too(
+    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listed_models, "DEADLINE", 0.2)
+    provider.fail_next(Slow(pause=0.05))
+    async with Gateway(providers=[listing(provider)]) as gateway:
+        assert await names(gateway) == []
+
+
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 async def test_a_list_over_the_bounds_is_refused_before_it_is_read(provider: FakeProvider, encoding: str) -> None:
     long = {"data": [{"id": "x"}], "padding": "x" * listed_models.LARGEST}
@@ -357,6 +367,15 @@ async def test_a_list_over_the_bounds_is_refused_before_it_is_read(provider: Fak
         async with Gateway(providers=[listing(provider)], observers=[told.append]) as gateway:
             assert await names(gateway) == []
         assert "larger than the limit" in _warnings(told)[0]
+
+
+async def test_the_pages_of_a_list_are_bounded_together() -> None:
+    part = {"data": [{"id": "x"}], "last_id": "x", "padding": "x" * (listed_models.LARGEST * 2 // 3)}
+    with FakeProvider(dialect="anthropic").run_in_thread() as upstream:
+        upstream.script(Reply({**part, "has_more": True}), Reply({**part, "has_more": False}))
+        async with Gateway(providers=[listing(upstream)]) as gateway:
+            assert await names(gateway) == []
+        assert len(upstream.requests) == 2
 
 
 async def test_pages_without_an_end_are_given_up() -> None:
@@ -402,6 +421,17 @@ async def test_an_idle_connection_that_has_closed_costs_a_silent_second_try() ->
         upstream.close()
 
 
+async def test_the_second_try_uses_no_idle_connection(provider: FakeProvider) -> None:
+    class Stale(DefaultTransport):
+        async def open(self, request: UpstreamRequest) -> UpstreamReply:
+            if not request.fresh:
+                raise UpstreamStale("It was closed.")
+            return await super().open(request)
+
+    async with Gateway(providers=[listing(provider)], transport=Stale()) as gateway:
+        assert await names(gateway) == ["fake-model"]
+
+
 # The gateway's life...
 
 
@@ -439,6 +469,7 @@ async def test_closing_ends_what_is_asked_for_and_the_gateway_can_be_used_again(
     stalled: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discovery, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(discovery, "FAREWELL", 10 * PATIENCE)
     gateway = Gateway(providers=[listing(stalled)])
     assert await names(gateway) == []
     with anyio.fail_after(PATIENCE):
