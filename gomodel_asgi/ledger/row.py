@@ -196,7 +196,11 @@ def total(costs: Iterable[Decimal | None]) -> Decimal | None:
 
 def tokens(usages: Sequence[Usage]) -> dict[str, Any]:
     """Returns the columns that count tokens."""
-    counts: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in TOKENS}
+    if len(usages) == 1:
+        (usage,) = usages
+        counts: dict[str, Any] = {name: getattr(usage, name) for name in TOKENS}
+    else:
+        counts = {name: sum(getattr(usage, name) for usage in usages) for name in TOKENS}
     counts["estimated"] = any(usage.estimated for usage in usages)
     return counts
 

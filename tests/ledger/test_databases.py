@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -20,14 +21,14 @@ from sqlalchemy.pool import NullPool
 
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.ledger import Ledger, SqlLedger, first_id, metadata
-from gomodel_asgi.ledger.row import Entry
+from gomodel_asgi.ledger.row import OPEN, Entry
 from gomodel_asgi.ledger.sql_ledger import oldest, spending
 from gomodel_asgi.testing import FakeProvider, Reply
 
 from ..support.databases import PostgresServer, postgres_binaries
 from ..support.driving import ask
 from ..support.lab import ONCE, until
-from ..support.ledgers import NOON, entries, row, rows_of
+from ..support.ledgers import NOON, entries, row, rows_of, settled
 
 pytestmark = pytest.mark.anyio
 MONTH = date(2026, 11, 1), date(2026, 12, 1)
@@ -251,3 +252,25 @@ def partitioned() -> sql.MetaData:
         table.to_metadata(copy)
     copy.tables["gomodel_exchanges"].dialect_options["postgresql"]["partition_by"] = "RANGE (id)"
     return copy
+
+
+QUERY = re.compile(r"^```text\n(SELECT.*?)^```$", re.M | re.S)
+
+
+async def test_the_queries_of_the_documentation_find_what_they_say(postgres: AsyncEngine) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text()
+    sums, unsettled, left_open = [match.group(1) for match in QUERY.finditer(page)]
+    done = settled("resp_done")
+    await SqlLedger(postgres).write(
+        entries(
+            row(outcome="queued", response_id="resp_done", attempts=(), cost="0"),
+            done,
+            row(outcome="queued", response_id="resp_lost", attempts=(), cost="0"),
+            row(outcome=OPEN, response_id=None, attempts=(), cost=None),
+        )
+    )
+    async with postgres.connect() as connection:
+        (whole,) = (await connection.execute(sql.text(sums))).all()
+        assert (whole[0], whole[1], whole[2], whole[3]) == ("acme", "gpt-5", Decimal("0.001"), 10)
+        assert list((await connection.execute(sql.text(unsettled))).scalars()) == ["resp_lost"]
+        assert len((await connection.execute(sql.text(left_open))).all()) == 1
