@@ -25,6 +25,7 @@ COMMANDS = (
     "compare --rounds 1 --seconds 0.5 --only ours,httpx,httpx2,aiohttp",
     "isolation 5000 50",
     "observers 2",
+    "ledger 2",
     "translation 2000 1",
     "checks 1",
     "frames --loops 20 --rounds 1",

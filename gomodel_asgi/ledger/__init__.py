@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .content import Content
 from .ledger import Ledger
-from .row import Attempt, Daily, Row
+from .row import Attempt, Daily, Row, first_id
 from .sink import RowsRefused, Sink
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "RowsRefused",
     "Sink",
     "SqlLedger",
+    "first_id",
     "metadata",
 ]
 

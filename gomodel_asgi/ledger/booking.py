@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -21,13 +20,15 @@ from ..operations import ROWS
 from ..routing.registry import identity
 from ..wire.json_body import Envelope
 from .content import Content
-from .row import Attempt, Entry, Kept, Kind, Row, at_time, name_of, new_id, settled_id, tokens, total
+from .row import Attempt, Entry, Kept, Kind, Row, at_time, name_of, new_id, now, settled_id, tokens, total
 from .writer import Writer
 
 logger = logging.getLogger("gomodel_asgi.ledger")
 
 BACKGROUND = re.compile(rb'"background"\s*:\s*true')
 UNDER_WAY = ("queued", "in_progress")
+LATEST = 2.0**32
+"""Seconds since 1970: what an upstream dates later is no time at which it has begun."""
 
 
 class Books(Protocol):
@@ -70,7 +71,7 @@ class Booking:
         self.writer = writer
         self.scope = scope
         self.kind = kind
-        self.started = time.time()
+        self.started = now()
         self.id = new_id(self.started)
         self.life: timedelta | None = None
         """How long what is said is kept; None: not at all."""
@@ -82,7 +83,7 @@ class Booking:
 
     def opened(self, trace: Trace) -> Row:
         """Returns the row of an exchange of which nothing more is known than that it began."""
-        return Row(id=self.id, kind=self.kind, started=at_time(self.started), **self._who(trace.context))
+        return Row(id=self.id, kind=self.kind, started=self.started, **self._who(trace.context))
 
     def __call__(self, trace: Trace, ended: Ended) -> None:
         """Book it: its trace has ended."""
@@ -102,15 +103,15 @@ class Booking:
         if answer.usage is not None and behind.status not in UNDER_WAY:
             charge = replace(last.charge(answer.usage), served_model=answer.model, service_tier=answer.service_tier)
             row = self._row(trace, ended, [charge])
-            tenant = row.tenant
+            tenant, created = row.tenant, at_time(behind.created_at)
             row = replace(
                 row,
-                id=settled_id(behind.created_at, tenant, behind.id),
+                id=settled_id(created, tenant, behind.id),
                 kind="settled",
-                started=at_time(behind.created_at),
+                started=created,
                 seconds=0.0,
                 first_event=None,
-                outcome=behind.status,
+                outcome=answer.status or "completed",
                 attempts=tuple(one for one in row.attempts if one.usage is not None),
             )
             self.books.book(self.writer, Entry(row))
@@ -135,7 +136,7 @@ class Booking:
         return Row(
             id=self.id,
             kind=self.kind,
-            started=at_time(self.started),
+            started=self.started,
             seconds=round(ended.seconds, 6),
             first_event=None if ended.first_event is None else round(ended.first_event, 6),
             response_id=ended.response_id,
@@ -216,7 +217,7 @@ def _background(trace: Trace) -> Behind | None:
         found = _behind(final)
     except UNREADABLE:
         return None
-    return found if found.background else None
+    return found if found.background and 0 < found.created_at < LATEST else None
 
 
 def spends(operation: str) -> bool:

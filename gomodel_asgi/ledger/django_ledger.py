@@ -25,7 +25,7 @@ from .row import (
     by_day,
     daily_of,
     first_day,
-    floor_of,
+    first_id,
     now,
     plain,
 )
@@ -93,7 +93,7 @@ class DjangoLedger:
         self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
     ) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id, a page at a time."""
-        last = floor_of(since)
+        last = first_id(since)
         while True:
             page = await in_thread(_connected, _page, since, until, tenant, last)
             for row in page:
@@ -229,7 +229,7 @@ def _sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | No
 
 
 def _page(since: datetime, until: datetime, tenant: Sequence[str | None] | None, last: UUID) -> list[Row]:
-    of_time = {"id__lt": floor_of(until, 1), "started__gte": _local(since), "started__lt": _local(until)}
+    of_time = {"id__lt": first_id(until, 1), "started__gte": _local(since), "started__lt": _local(until)}
     found = _read("Exchange").filter(_of(tenant), id__gt=last, **of_time).order_by("id").values(*COLUMNS)[:PAGE]
     return [_row(values) for values in found]
 
@@ -256,7 +256,7 @@ def _purge(before: datetime, batch: int, last: UUID) -> tuple[list[UUID], int]:
     alias = router.db_for_write(model)
     contents = _model("Content").objects.using(alias)
     with transaction.atomic(using=alias):
-        old = model.objects.using(alias).filter(id__gt=last, id__lt=floor_of(before, 1), started__lt=_local(before))
+        old = model.objects.using(alias).filter(id__gt=last, id__lt=first_id(before, 1), started__lt=_local(before))
         if connections[alias].features.has_select_for_update_skip_locked:
             old = old.select_for_update(skip_locked=True)
         ids = list(old.order_by("id").values_list("id", flat=True)[:batch])

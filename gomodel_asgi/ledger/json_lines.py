@@ -27,7 +27,7 @@ class JsonLines:
 
     Several processes may write one file on a local disk, and a program that rotates it may rename it. A row that was
     written again, after a crash, stands there twice under one id: readers take the last that is not open. Sums are read
-    from the whole file, so beyond some hundred thousand rows a database is better.
+    from the whole file: of what is purged nothing is left, and beyond some 100,000 rows a database is better.
     """
 
     needs_asyncio = False

@@ -233,7 +233,8 @@ class Ledger:
     async def aclose(self) -> None:
         """Bring what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
         used again; the sink's engine is the host's to close, afterwards."""
-        await self.writers.here().close(FLUSH)
+        if self.writers.runs_here():
+            await self.writers.here().close(FLUSH)
         await self.sink.aclose()
 
 

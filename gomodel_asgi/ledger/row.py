@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -42,7 +41,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One exchange. *started* is when it came in, *seconds* and *first_event* count from then.
+    """One exchange. *started* is when it came in, *seconds* and *first_event* count from when it had come in whole.
 
     *kind* is `exchange`, or `settled` for what a response in the background has used: it has the *response_id* of the
     exchange that began it, which itself counts nothing that the other does. *principal* is the authenticated user's id.
@@ -118,22 +117,27 @@ plain = msgspec.to_builtins
 # Ids and times...
 
 
-def new_id(at: float, rest: bytes | None = None) -> UUID:
-    """Returns a UUID of version 7 (RFC 9562, 5.7) for the Unix time *at*: ids sort by time. *rest*: ten bytes that
-    make it the same id each time; by default chance."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def new_id(when: datetime, rest: bytes | None = None) -> UUID:
+    """Returns a UUID of version 7 (RFC 9562, 5.7) for the time *when*: ids sort by time. *rest*: ten bytes that make
+    it the same id each time; by default chance."""
     random = int.from_bytes(rest or os.urandom(10), "big")
     high, low = random >> 62 & 0xFFF, random & (1 << 62) - 1
-    return UUID(int=int(at * 1000) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+    return UUID(int=(when - EPOCH) // MILLISECOND << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 
 
-def floor_of(when: datetime, later: int = 0) -> UUID:
-    """Returns what no id of *when*, or of so many milliseconds *later*, is less than."""
-    return UUID(int=int(aware(when).timestamp() * 1000) + later << 80)
+def first_id(when: datetime, later: int = 0) -> UUID:
+    """Returns what no id of the time *when* (or of so many milliseconds *later*) is less than, while all earlier ones
+    are: where a partition of the table begins."""
+    return UUID(int=(aware(when) - EPOCH) // MILLISECOND + later << 80)
 
 
-def settled_id(at: float, tenant: str | None, response_id: str) -> UUID:
+def settled_id(when: datetime, tenant: str | None, response_id: str) -> UUID:
     """Returns the id of the row that settles a response in the background: the same, whoever settles it."""
-    return new_id(at, digest("settled", tenant, response_id)[:10])
+    return new_id(when, digest("settled", tenant, response_id)[:10])
 
 
 def digest(*parts: object) -> bytes:
@@ -192,7 +196,11 @@ def total(costs: Iterable[Decimal | None]) -> Decimal | None:
 
 def tokens(usages: Sequence[Usage]) -> dict[str, Any]:
     """Returns the columns that count tokens."""
-    counts: dict[str, Any] = {name: sum(getattr(usage, name) for usage in usages) for name in TOKENS}
+    if len(usages) == 1:
+        (usage,) = usages
+        counts: dict[str, Any] = {name: getattr(usage, name) for name in TOKENS}
+    else:
+        counts = {name: sum(getattr(usage, name) for usage in usages) for name in TOKENS}
     counts["estimated"] = any(usage.estimated for usage in usages)
     return counts
 
@@ -278,4 +286,5 @@ def text_of(labels: Mapping[str, str]) -> str:
 
 
 def now() -> datetime:
-    return at_time(time.time())
+    """Returns the time, as `at_time` does."""
+    return datetime.now(UTC)

@@ -25,7 +25,7 @@ from .row import (
     by_day,
     daily_of,
     first_day,
-    floor_of,
+    first_id,
     now,
     plain,
 )
@@ -147,11 +147,11 @@ class SqlLedger:
         self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
     ) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id, a page at a time."""
-        of_time = exchanges.c.id < floor_of(until, 1), exchanges.c.started >= since, exchanges.c.started < until
+        of_time = exchanges.c.id < first_id(until, 1), exchanges.c.started >= since, exchanges.c.started < until
         query = sql.select(exchanges).where(*of_time).order_by(exchanges.c.id).limit(PAGE)
         if tenant is not None:
             query = query.where(_one_of(exchanges.c.tenant, tenant))
-        last = floor_of(since)
+        last = first_id(since)
         while True:
             async with self.engine.connect() as connection:
                 page = await connection.execute(query.where(exchanges.c.id > last))
@@ -199,7 +199,7 @@ class SqlLedger:
 def oldest(before: datetime, count: int) -> Any:
     """Returns the query of the ids of *count* rows that started *before*, kept from others who delete meanwhile."""
     # Ids sort by time: the old ones are one end of their index.
-    found = sql.select(exchanges.c.id).where(exchanges.c.id < floor_of(before, 1), exchanges.c.started < before)
+    found = sql.select(exchanges.c.id).where(exchanges.c.id < first_id(before, 1), exchanges.c.started < before)
     return found.order_by(exchanges.c.id).limit(count).with_for_update(skip_locked=True)
 
 

@@ -34,7 +34,7 @@ BATCH = 500
 EVERY = 1.0
 QUEUE = 10_000
 """Rows that wait; what comes beyond is dropped."""
-WRITING = 30.0
+WRITING = 10.0
 """Seconds that the sink has for a batch."""
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds until a sink that was away is asked again."""
@@ -309,8 +309,12 @@ class Writers:
         found = self._held.get(key)
         return self._made(key) if found is None else found
 
+    def runs_here(self) -> bool:
+        """Whether the sink can be written on the running event loop."""
+        return not (self.sink.needs_asyncio and on_trio())
+
     def _made(self, key: tuple[int, object]) -> Writer:
-        if self.sink.needs_asyncio and on_trio():
+        if not self.runs_here():
             raise RuntimeError(f"The ledger's {self.sink!r} runs on asyncio only; under trio use JsonLines.")
         writer = Writer(self.sink, self.spill, self.tell)
         with self._lock:

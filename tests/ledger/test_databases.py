@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import anyio
@@ -16,13 +19,16 @@ import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from gomodel_asgi.ledger import Ledger, SqlLedger, metadata
-from gomodel_asgi.ledger.row import Entry
+from gomodel_asgi import Gateway, Provider
+from gomodel_asgi.ledger import Ledger, SqlLedger, first_id, metadata
+from gomodel_asgi.ledger.row import OPEN, Entry
 from gomodel_asgi.ledger.sql_ledger import oldest, spending
+from gomodel_asgi.testing import FakeProvider, Reply
 
 from ..support.databases import PostgresServer, postgres_binaries
-from ..support.lab import until
-from ..support.ledgers import NOON, entries, row, rows_of
+from ..support.driving import ask
+from ..support.lab import ONCE, until
+from ..support.ledgers import NOON, entries, row, rows_of, settled
 
 pytestmark = pytest.mark.anyio
 MONTH = date(2026, 11, 1), date(2026, 12, 1)
@@ -187,3 +193,84 @@ async def test_tables_that_are_not_there_count_as_a_database_that_is_away(
 def test_an_engine_that_cannot_serve_is_refused_at_the_start() -> None:
     with pytest.raises(TypeError, match="AsyncEngine"):
         SqlLedger(sql.create_engine("sqlite://"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("created", [1_700_000_000, -1, 1e300, 2**62])
+async def test_whatever_an_upstream_says_can_be_written(
+    provider: FakeProvider, engine: AsyncEngine, created: float
+) -> None:
+    """PostgreSQL takes no NUL in a text, and neither it nor SQLite a number beyond 63 bits."""
+    odd = "a\0b" + "x" * 5000
+    usage = {"input_tokens": 2**52, "output_tokens": 2**70, "total_tokens": -1}
+    response = {"object": "response", "id": odd, "status": odd, "model": odd, "service_tier": odd, "output": []}
+    provider.script(
+        Reply(json.dumps(response | {"usage": usage, "created_at": created, "background": True})),
+        Reply(json.dumps({"error": {"message": odd, "code": odd, "type": odd, "param": odd}}), status=400),
+    )
+    ledger = Ledger(SqlLedger(engine), price=lambda *given: Decimal("NaN"))
+    providers = [Provider("fake", provider.base_url)]
+    async with Gateway(
+        providers=providers, ledger=ledger, tenant=lambda scope: odd + "\ud800", retries=ONCE
+    ) as gateway:
+        for _ in range(2):
+            await ask(gateway, {"model": "m", "input": "hi"})
+    rows = await rows_of(ledger.sink)
+    assert [row.kind for row in rows].count("exchange") == 2
+    assert sum(row.input_tokens for row in rows) == 2**52
+    assert len({row.tenant for row in rows}) == 1 and len(str(rows[0].tenant)) < 300
+
+
+async def test_a_table_in_partitions_by_month_is_written_and_dropped_by_partition(
+    own_server: PostgresServer,
+) -> None:
+    engine = create_async_engine(f"postgresql+asyncpg://state@/postgres?host={own_server.directory}")
+    months = [datetime(2026, month, 1, tzinfo=UTC) for month in (10, 11, 12)]
+    async with engine.begin() as connection:
+        await connection.run_sync(partitioned().create_all)
+        for first, last in pairwise(months):
+            await connection.execute(
+                sql.text(
+                    f"CREATE TABLE gomodel_exchanges_{first:%Y_%m} PARTITION OF gomodel_exchanges "
+                    f"FOR VALUES FROM ('{first_id(first)}') TO ('{first_id(last)}')"
+                )
+            )
+    sink = SqlLedger(engine)
+    old, young = row(months[1] - timedelta(milliseconds=1)), row(months[1])
+    for _ in range(2):
+        assert await sink.write(entries(old, young)) in (2, 0)
+    async with engine.begin() as connection:
+        await connection.execute(sql.text("DROP TABLE gomodel_exchanges_2026_10"))
+    assert await rows_of(sink) == [young]
+    assert await sink.spent("acme", months[0]) == Decimal("0.002")
+    await engine.dispose()
+
+
+def partitioned() -> sql.MetaData:
+    """The ledger's tables, with the first in partitions."""
+    copy = sql.MetaData()
+    for table in metadata.sorted_tables:
+        table.to_metadata(copy)
+    copy.tables["gomodel_exchanges"].dialect_options["postgresql"]["partition_by"] = "RANGE (id)"
+    return copy
+
+
+QUERY = re.compile(r"^```text\n(SELECT.*?)^```$", re.M | re.S)
+
+
+async def test_the_queries_of_the_documentation_find_what_they_say(postgres: AsyncEngine) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text()
+    sums, unsettled, left_open = [match.group(1) for match in QUERY.finditer(page)]
+    done = settled("resp_done")
+    await SqlLedger(postgres).write(
+        entries(
+            row(outcome="queued", response_id="resp_done", attempts=(), cost="0"),
+            done,
+            row(outcome="queued", response_id="resp_lost", attempts=(), cost="0"),
+            row(outcome=OPEN, response_id=None, attempts=(), cost=None),
+        )
+    )
+    async with postgres.connect() as connection:
+        (whole,) = (await connection.execute(sql.text(sums))).all()
+        assert (whole[0], whole[1], whole[2], whole[3]) == ("acme", "gpt-5", Decimal("0.001"), 10)
+        assert list((await connection.execute(sql.text(unsettled))).scalars()) == ["resp_lost"]
+        assert len((await connection.execute(sql.text(left_open))).all()) == 1

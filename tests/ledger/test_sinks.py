@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -173,6 +174,14 @@ async def test_content_goes_with_its_row_or_when_it_expires_or_when_its_tenant_i
 
 
 def test_ids_sort_by_time_and_are_of_version_7() -> None:
-    ids = [new_id(1_700_000_000 + number / 1000) for number in range(100)]
+    ids = [new_id(NOON + timedelta(milliseconds=number)) for number in range(100)]
     assert ids == sorted(ids) and len(set(ids)) == 100
     assert {(one.version, one.variant) for one in ids} == {(7, "specified in RFC 4122")}
+
+
+async def test_a_row_is_found_from_its_very_microsecond(sink: Sink) -> None:
+    times = [NOON + timedelta(microseconds=number * 997) for number in range(40)]
+    await sink.write(entries(*map(row, times)))
+    for since in times:
+        async with aclosing(sink.rows(since, times[-1])) as found:
+            assert sorted([one.started async for one in found]) == [at for at in times[:-1] if at >= since]

@@ -33,7 +33,7 @@ def row(at: datetime = NOON, tenant: str | None = "acme", cost: str | None = "0.
         provider="fake", model="gpt-5", status=200, code=None, seconds=0.5, usage=usage, cost=money, kind="first"
     )
     known: dict[str, Any] = {
-        "id": new_id(at.timestamp()), "kind": "exchange", "started": at, "seconds": 0.75, "first_event": 0.25,
+        "id": new_id(at), "kind": "exchange", "started": at, "seconds": 0.75, "first_event": 0.25,
         "request_id": "req_1", "response_id": "resp_1", "tenant": tenant, "principal": "ada", "labels": {"team": "a"},
         "operation": "create", "stream": True, "model_asked": "gpt-5", "model_target": "gpt-5",
         "model_served": "gpt-5-2025", "provider": "fake", "outcome": "completed", "status": 200,
@@ -45,7 +45,7 @@ def row(at: datetime = NOON, tenant: str | None = "acme", cost: str | None = "0.
 
 def settled(response_id: str, at: datetime = NOON, tenant: str | None = "acme") -> Row:
     """A row that settles the response *response_id*."""
-    id = settled_id(at.timestamp(), tenant, response_id)
+    id = settled_id(at, tenant, response_id)
     return row(at, tenant, id=id, kind="settled", response_id=response_id)
 
 
