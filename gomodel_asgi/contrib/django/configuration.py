@@ -30,9 +30,9 @@ from ...settings import Limits, Retries, Timeouts
 
 VALUES: dict[str, Callable[..., Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
 FUNCTIONS = ("POLICY", "TENANT", "MODELS")
-OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", *FUNCTIONS, *VALUES)
+OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", *FUNCTIONS, *VALUES)
 PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool}
-MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS")  # what a function may be named for, to be called once
+MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS")  # what a function may be named for, to be called once
 
 
 @cache
