@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from django_app.models import Plan
 from gomodel_asgi import Denied, RoutingRequest, Target, policies
+from gomodel_asgi.quotas import Quota, Quotas
 
 
 def route(request: RoutingRequest) -> Target:
@@ -12,4 +15,11 @@ def route(request: RoutingRequest) -> Target:
     return Target("openai", model=plan.model)
 
 
+def rules(request: RoutingRequest) -> Iterator[Quota]:
+    """What a user may use. Asked behind the policy, so that everybody here is somebody with a plan."""
+    yield Quota("month", per="month", money=Plan.objects.get(user=request.user).budget)
+    yield Quota("minute", per="minute", requests=60)
+
+
 policy = policies.authenticated(route)
+quotas = Quotas(rules)  # with several workers: counters=RedisCounters(...)

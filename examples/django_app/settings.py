@@ -29,4 +29,7 @@ MIDDLEWARE = [
 ]
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [HERE / "templates"]}]
 
-GOMODEL = {"POLICY": "django_app.routing.policy"}  # providers: those of the environment
+GOMODEL = {  # providers: those of the environment
+    "POLICY": "django_app.routing.policy",
+    "QUOTAS": "django_app.routing.quotas",
+}

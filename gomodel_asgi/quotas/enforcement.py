@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -24,6 +24,7 @@ from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..seams.store import Store, is_shared
+from .available import AvailableCounters
 from .estimate import Asked, asked_of
 from .memory import MemoryCounters
 from .native import Pending
@@ -39,6 +40,8 @@ logger = logging.getLogger("gomodel_asgi.quotas")
 
 SLOTS = 6
 """Slots of time that a request may take in all: what a process that died has held is free after one more."""
+TIMEOUT = 0.25
+"""Seconds that counters of the host's own have to answer; ours say it themselves."""
 FAREWELL = 5.0
 """Seconds in which what is being booked may end when the gateway is closed."""
 
@@ -80,6 +83,14 @@ class Enforcement:
         self.counters: Counters = counters
         self.prices = Prices(quotas.price)
         immediate = isinstance(counters, MemoryCounters)
+        self.away: Container[str] = ()
+        """What was reserved in this process, since the counters did not answer."""
+        if not immediate:
+            seconds = getattr(counters, "timeout", TIMEOUT)
+            self.counters = available = AvailableCounters(
+                counters, timeout=seconds, on_unavailable=quotas.on_unavailable, warn=self._warn
+            )
+            self.away = available.stand_in
         self.settlement = Settlement(
             self.counters, quotas.weights, self.prices, immediate=immediate, now=self._now, free=quotas.free
         )
@@ -118,20 +129,17 @@ class Enforcement:
         try:
             self._check_sizes(parts, asked, now)
             parts = [_clamped(part) for part in parts]
-            reserved = await self._reserved(id, parts, now)
+            reserved = await self.counters.reserve(id, [part.line for part in parts], now)
             if reserved.refused is not None:
                 parts = await self._refused(id, parts, reserved, now, trace)
         except QuotaUnavailable:
-            self.settlement.release(_held(id, parts, None))  # the engine may have reserved it all the same
             self._tell(trace, parts, None, "unavailable")
-            if self.shadow or self.quotas.on_unavailable == "admit":
-                return
             raise
         held = _held(id, parts, target.model if target.model is not None else job.request.model)
         told = self._headers(parts, reserved.figures, now) if reserved.refused is None else []
         job.hold = Hold(self.settlement, trace, held, told)
         if reserved.refused is None:
-            self._tell(trace, parts, reserved.figures, "admitted")
+            self._tell(trace, parts, reserved.figures, "unavailable" if id in self.away else "admitted")
 
     async def _asked(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Asked]:
         """What *job* may use of each Target, where one of *quotas* counts it."""
@@ -198,15 +206,6 @@ class Enforcement:
                 part = changed(part, line=changed(part.line, amount=max(amount, 1)))
                 raise refusal(Standing(part, Figures(0, 0), 0.0), [])
 
-    async def _reserved(self, id: str, parts: Sequence[Part], now: float) -> Reserved:
-        """Ask the counters. Who is cancelled meanwhile waits for their word: what they have reserved must be known."""
-        lines = [part.line for part in parts]
-        if not self.counters.shared:
-            return await self.counters.reserve(id, lines, now)
-        with anyio.CancelScope(shield=True):
-            reserved = await self.counters.reserve(id, lines, now)
-        return reserved
-
     async def _refused(self, id: str, parts: list[Part], reserved: Reserved, now: float, trace: Trace) -> list[Part]:
         """The request has no room in one of *parts*; in the shadow it is counted all the same.
 
@@ -218,7 +217,7 @@ class Enforcement:
             raise refusal(full, self._headers(parts, reserved.figures, now, full))
         self._tell(trace, [full.part], [full.figures], "shadow")
         parts = [changed(part, line=changed(part.line, limit=MOST)) for part in parts]
-        await self._reserved(id, parts, now)
+        await self.counters.reserve(id, [part.line for part in parts], now)
         return parts
 
     def _full(self, parts: Sequence[Part], figures: Sequence[Figures], now: float) -> Standing:

@@ -119,7 +119,7 @@ async def test_what_was_cut_books_its_input(provider: FakeProvider, fault: Cut) 
 async def test_what_timed_out_books_its_input(provider: FakeProvider, stream: bool) -> None:
     provider.fail_next(Stall())
     booked = Booked()
-    late = Timeouts(unary=1, first_event=1)
+    late = Timeouts(unary=1.0, first_event=1.0)
     async with gateway_of(provider, booked, timeouts=late) as gateway:
         assert (await ask(gateway, HELLO | {"stream": stream})).status == 504
         assert await settled(gateway) == booked.sums > (0, 0)
