@@ -230,8 +230,8 @@ class Gateway:
 
     def _places(self, job: Job, target: Target) -> Sequence[Mapping[str, str]]:
         """Where the hosted tools that are declared would run, for each of the chain."""
+        from .emulation.tools.declarations import Toolbox
         from .emulation.tools.host import places
-        from .emulation.tools.toolbox import Toolbox
 
         mine = self.state.tools
         return places(job, target, Toolbox((), self.setup.transport) if mine is None else mine.toolbox)

@@ -234,6 +234,22 @@ class GatewayState:
         tenant, upstream = job.request.tenant, self.records.accounts.upstream(provider)
         return self.records.keeps and await available(partial(self.records.claims.is_anothers, tenant, upstream, id))
 
+    async def remembered(self, tenant: str | None, response_id: str) -> bytes:
+        """What is remembered of the hosted tools of a response of *tenant*'s; empty where nothing is.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        turn = await self.records.turns.find(tenant, response_id)
+        return b"" if turn is None else turn.told
+
+    async def take_approval(self, tenant: str | None, id: str) -> bool:
+        """Take the client's word on the request *id*, which counts once, for as long as there is a store to know that.
+        Whether it counts.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        return not self.records.keeps or await self.records.take_approval(tenant, id)
+
     # Operations by id...
 
     async def _by_id(self, job: Job, target: Target) -> Reply | None:
@@ -304,7 +320,7 @@ class GatewayState:
 def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> HostTools | None:
     if not tools:
         return None
+    from .tools.declarations import Toolbox
     from .tools.host import HostTools
-    from .tools.toolbox import Toolbox
 
     return HostTools(Toolbox(tools, transport), recorder)

@@ -122,6 +122,21 @@ class State(Protocol):
         """
         ...
 
+    async def remembered(self, tenant: str | None, response_id: str) -> bytes:
+        """What is remembered of the hosted tools of a response of *tenant*'s, as `emulation.tools` has written it;
+        empty where nothing is.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        ...
+
+    async def take_approval(self, tenant: str | None, id: str) -> bool:
+        """Take the client's word on the request *id*, which counts once. Whether it counts.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        ...
+
 
 class Continuation(Protocol):
     """What the request names of earlier ones; *key* is a Target's own, None for the provider's."""

@@ -8,8 +8,10 @@ an upstream that remembers to one that does not, and neither ever sees an id tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Container, Iterable, Mapping
+from copy import copy
+from typing import Any, Self
 
 import msgspec
 from msgspec import Raw
@@ -51,7 +53,22 @@ class Named(msgspec.Struct, frozen=True):
     owner: Owner | None
 
 
-class Continuation:
+class Recalled(ABC):
+    """A continuation of what is known here, if it is."""
+
+    @abstractmethod
+    def said_before(self) -> list[Line]:
+        """Returns what was said before, as far as it is known here, and may concern a hosted tool."""
+        ...
+
+    @abstractmethod
+    def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
+        """Returns the same with what was said before as *change* gives it, and without those approvals that name one of
+        *answered*: no upstream has to know these."""
+        ...
+
+
+class Continuation(Recalled):
     """What one request of the kind *row* continues.
 
     *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
@@ -89,6 +106,17 @@ class Continuation:
         self.foreign: dict[str, set[str]] = {}
         self.before = 0
         """How many items of the last body were said before the client's own."""
+
+    def said_before(self) -> list[Line]:
+        """See `Recalled`."""
+        return self.lines or []
+
+    def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
+        """See `Recalled`."""
+        made = copy(self)
+        made.lines = None if self.lines is None else [change(line) for line in self.lines]
+        made.references = [one for one in self.references if one.kind != "approval" or one.id not in answered]
+        return made
 
     @property
     def owner(self) -> Owner | None:

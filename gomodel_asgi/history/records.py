@@ -15,6 +15,7 @@ from .turns import TURNS, Turns
 
 ITEMS = "items"
 COMPACTIONS = "compactions"
+APPROVALS = "approvals"
 
 
 class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +86,16 @@ class Records:
                     return ItemPlace(response_id)
         return PLACES.decode(await self.store.get(ITEMS, await self.tenancy.key(tenant, item_id)))
 
+    async def take_approval(self, tenant: str | None, id: str) -> bool:
+        """Remembers that the client has answered the request *id*. Returns whether it is the first time."""
+        key = await self.tenancy.key(tenant, id)
+        if self.store.atomic:
+            return await self.store.add(APPROVALS, key, b"1") is not None
+        if await self.store.get(APPROVALS, key) is not None:
+            return False
+        await self.store.put(APPROVALS, key, b"1")
+        return True
+
     async def delete(self, tenant: str | None, response_id: str) -> bool:
         """Removes a response, a conversation, or what a compaction item stands for, and its owner. Returns whether
         there was one."""
@@ -96,7 +107,7 @@ class Records:
         return await self.owners.forget(tenant, response_id)
 
 
-COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leases", "usage", "approvals"]
+COLLECTIONS = [OWNERS, TURNS, ITEMS, CONVERSATIONS, COMPACTIONS, "events", "leases", "usage", APPROVALS]
 
 
 # The answers to ids that are unknown, expired, deleted, somebody else's, or one too many: one for each kind.

@@ -17,9 +17,9 @@ from starlette.datastructures import State
 from starlette.types import Scope
 
 from ..emulation.tools.citations import LINK, MARK
+from ..emulation.tools.declarations import Toolbox
 from ..emulation.tools.families import SANDBOX
 from ..emulation.tools.functions import FunctionSource
-from ..emulation.tools.toolbox import Toolbox
 from ..errors import GatewayError, ToolsUnlisted
 from ..gateway import Gateway
 from ..observers import Record, ToolCalled

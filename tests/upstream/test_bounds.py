@@ -245,7 +245,6 @@ TREES = {
     "emulation/stored.py": "our own response",
     "emulation/event_log.py": "our own response",
     "emulation/tools/rewriter.py": "its reader has looked at it",
-    "emulation/tools/memory.py": "items of a response of our own",
     "server/websocket/connection_history.py": (
         "a client's input, and output of a connection, which `Frames` has looked at"
     ),

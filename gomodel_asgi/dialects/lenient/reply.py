@@ -16,16 +16,7 @@ from ...wire.calls import CLIENT_CALLS
 from ...wire.event_writer import Emitter
 from ...wire.json_scan import parsed
 from ..failure import reported_failure
-from .items import (
-    ENDS,
-    HANDLERS,
-    PROGRESS,
-    STATES,
-    LenientItems,
-    ended_as,
-    type_of,
-    without,
-)
+from .items import ENDS, HANDLERS, PROGRESS, STATES, LenientItems, ended_as, type_of, without
 from .values import Identity, Json, UpstreamResponse, repaired_error
 
 ITEM_STATUS = {"completed": "completed", "in_progress": "in_progress"}

@@ -16,14 +16,12 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree
-from .bounds import bounded
 from .families import FAILED, Asked, Told
-from .ledger import BROKEN, cut
+from .ledger import BROKEN, bounded, cut
 from .memory import Remembered
 from .plan import Shown
 from .rounds import HostedCall, Round
-from .source import Json, Outcome, unreachable
-from .values import data_url, mended, sound
+from .source import Json, Outcome, data_url, mended, sound, unreachable
 from .work import Work
 
 LATE = "The tool took too long."
@@ -132,9 +130,7 @@ class Running:
             told=self._partial if self._wanted() and work.outlet is not None else None,
         )
         if shown.listed is not None:
-            session = work.sessions.held[shown.label].session
-            assert session is not None
-            return await session.call_tool(shown.listed.name, self.given, asked)
+            return await work.sessions.held[shown.label].call_tool(shown.listed.name, self.given, asked)
         return await called(work.toolbox.hosts[shown.declared.family].function, asked)
 
     def _wanted(self) -> int:

@@ -13,8 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from ...tools import Page, Passage
 from .families import SANDBOX
-from .source import Json
-from .values import sound
+from .source import Json, sound
 
 LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\(((?:https?://|sandbox:)[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)\)")
 """A markdown link; the address may hold one pair of parentheses, as Wikipedia's do."""

@@ -13,8 +13,19 @@ from urllib.parse import quote
 
 from ...dialects.unsupported import expect
 from ...tools import Execution, Image, Page, Passage
-from .source import Json, Listed, Outcome, failed
-from .values import all_of, base64_of, data_url, file_id, image_error, normal_schema, plain
+from .source import (
+    Json,
+    Listed,
+    Outcome,
+    all_of,
+    base64_of,
+    data_url,
+    failed,
+    file_id,
+    image_error,
+    normal_schema,
+    plain,
+)
 
 Status = Literal["completed", "failed"]
 

@@ -10,14 +10,14 @@ import functools
 import inspect
 import typing
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import pydantic
 
 from ...threads import call as called
 from ...tools import Call, Function, Image, ToolError
-from .source import Json, Listed, Outcome, Session, Visit, failed
+from .source import Json, Listed, Opening, Outcome, Session, Visit, failed
 
 LOOSE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -69,10 +69,14 @@ class FunctionSource:
     def __init__(self, label: str, functions: Sequence[Function]) -> None:
         self.plain = {function.name: Plain(label, function) for function in functions}
 
-    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
+    async def admit(self, visit: Visit) -> Opening:
         """There is nothing to open."""
         session: Session = FunctionSession(self.plain)
-        return nullcontext(session)
+        return lambda deadline: nullcontext(session)
+
+    def place(self, visit: Visit) -> str | None:
+        """They are listed each time: what the host demands of them may change, and it costs nothing."""
+        return None
 
 
 class FunctionSession:

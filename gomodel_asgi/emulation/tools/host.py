@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -14,17 +13,15 @@ from msgspec import structs
 from ...dialects.hosted_items import NOTHING_SHOWN as NOTHING, ShownFunctions
 from ...exchange.job import Job
 from ...exchange.reply import Reply
-from ...history.continuation import Continuation
+from ...history.continuation import Recalled
 from ...history.recorder import Recorder
 from ...history.turns import Line
 from ...routing.request import Target
 from ...upstream.chain import Exchange
-from .approvals import Approval, unknown
+from .declarations import Toolbox
 from .loop import Loop
-from .memory import Memory, Remembered, answers_in, told_again
-from .outlet import FAREWELL
+from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
 from .plan import Plan, runs_here
-from .replay import Replay, has_loose, readable
 from .request import (
     Candidate,
     Places,
@@ -39,11 +36,8 @@ from .request import (
     said_before,
 )
 from .source import Json
-from .toolbox import Toolbox
-from .work import Work
+from .work import FAREWELL, Work
 
-USED = "approvals"
-"""The collection of the requests for approval that have been answered."""
 UNTOLD = b"false"
 
 
@@ -54,7 +48,6 @@ class HostTools:
         self.toolbox = toolbox
         self.recorder = recorder
         self.records = recorder.records
-        self.memory = Memory(self.records)
         self.secret = self.records.store.secret or os.urandom(32)
 
     async def answer(self, job: Job, target: Target) -> Reply:
@@ -65,18 +58,18 @@ class HostTools:
         """
         if not asks_model(job):
             return await Exchange(job, target).run()
-        tenant, chain = job.request.tenant, candidates_of(job, target, self.toolbox)
+        chain = candidates_of(job, target, self.toolbox)
         wants = self._wanted(chain)
         own, before = own_items(job), said_before(job)
         mentioned = [*before, *own, *referred_to(job)]
         if not wants and not are_ours(mentioned) and not has_loose(before):
             return await Exchange(job, target).run()
-        known = await self.memory.of(tenant, mentioned)
+        known = await remembered_of(job, mentioned)
         if not wants:
             return await Exchange(continuing(job, known, own, before), target).run()
-        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before)
+        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, self.secret)
         again = partial(_again, work)
-        loop = Loop(work, self.secret, partial(self._consume, tenant), again)
+        loop = Loop(work, again)
         if job.stream:
             return await loop.streamed(self.recorder.tasks)
         try:
@@ -104,7 +97,7 @@ class HostTools:
         mentioned = [*before, *own, *referred_to(job)]
         if not are_ours(mentioned):
             return job
-        known = await self.memory.of(job.request.tenant, mentioned)
+        known = await remembered_of(job, mentioned)
         return continuing(job, known, own, before)
 
     async def counted(self, job: Job, target: Target) -> tuple[Job, Target]:
@@ -156,23 +149,6 @@ class HostTools:
             return True
         return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
 
-    async def _consume(self, tenant: str | None, approval: Approval) -> None:
-        """Take the client's word on a request, which counts once.
-
-        :raises InvalidRequest: it has been answered already.
-        """
-        store = self.records.store
-        if not self.records.keeps:
-            return
-        key = await self.records.tenancy.key(tenant, approval.id)
-        if store.atomic:
-            if await store.add(USED, key, b"1") is None:
-                raise unknown()
-        elif await store.get(USED, key) is not None:
-            raise unknown()
-        else:
-            await store.put(USED, key, b"1")
-
 
 def _counted(one: Candidate, plan: Plan) -> Target:
     """The Target of *one* as its first round is asked."""
@@ -219,14 +195,14 @@ def continuing(
     """*job* with the items of our tools as the model had them, as far as they are *known*, by id."""
     answers = answers_in([*before, *own])
     base = job.continuation
-    if isinstance(base, Continuation):
-        base = copy(base)
-        base.references = [one for one in base.references if one.kind != "approval" or one.id not in known]
-        if base.lines is not None:
-            told = [told_again(line.items, known, answers) for line in base.lines]
-            ours = [any(item.get("id") in known for item in line.items) for line in base.lines]
-            told = [readable(items) if mine else items for items, mine in zip(told, ours, strict=True)]
-            base.lines = [Line(items, one.account, one.type) for items, one in zip(told, base.lines, strict=True)]
+    if isinstance(base, Recalled):
+        base = base.changed(partial(_changed, known=known, answers=answers), known)
     twice = frozenset(str(item.get("id")) for item in before)
     transform = partial(told_again, known=known, answers=answers, twice=twice)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
+
+
+def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> Line:
+    items = told_again(line.items, known, answers)
+    is_ours = any(item.get("id") in known for item in line.items)
+    return Line(readable(items) if is_ours else items, line.account, line.type)

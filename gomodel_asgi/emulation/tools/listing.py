@@ -1,4 +1,4 @@
-"""What an MCP server says of its tools, made fit to be shown to a model: bounded, cleaned, its schemas mended.
+"""What an MCP server says, made fit for a model: its list of tools, and what a call gave.
 
 One bad schema has upstreams refuse a whole request, and what a server writes is read by a model. So a tool is shown as
 it should have been written, or not at all. Values in, values out.
@@ -6,16 +6,17 @@ it should have been written, or not at all. Values in, values out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import binascii
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ...settings import KIB
+from ...settings import KIB, MIB
+from ...tools import Image
 from ...wire.json_scan import tree
-from .source import Json
-from .values import plain
+from .source import MOST_TOOLS, Json, Listed, Outcome, Unlisted, failed, plain
 
 MOST_NAME = 128
 """Characters (the protocol's own bound, revision 2025-11-25)."""
@@ -37,10 +38,51 @@ WORDS = frozenset({"description", "title"})
 LEFT_OUT = frozenset({"$schema", "$comment", "$id", "$anchor", "$vocabulary", "x-mcp-header"})
 COMBINED = ("allOf", "anyOf", "oneOf")
 MOST_REFERENCES = 8
+MOST_LIST = 4 * MIB
+"""Bytes of all names, descriptions and schemas of one server."""
+
+Notice = Callable[[str], None]
+"""Is told what only the operator may know."""
 
 
 class Unfit(Exception):
     """A tool that cannot be shown. The message says why, and quotes nothing of the server's."""
+
+
+class Found:
+    """The tools of one server, as they are found."""
+
+    def __init__(self, notice: Notice) -> None:
+        self.notice = notice
+        self.tools: dict[str, Listed] = {}
+        self.size = 0
+
+    def add(self, tool: Any) -> None:
+        """One more of them, as `tools/list` has it.
+
+        :raises Unlisted: they are too many, or too large.
+        """
+        shown = shown_or_none(tool, self.notice)
+        if shown is None:
+            return
+        if shown["name"] in self.tools:
+            self.notice(f"A second tool {shown['name']!r} is left out.")
+            return
+        self.size += len(repr(shown))
+        if len(self.tools) == MOST_TOOLS or self.size > MOST_LIST:
+            raise Unlisted(f"The server lists more than {MOST_TOOLS} tools, or {MOST_LIST // MIB} MiB of them.")
+        only_reads = bool(shown.get("annotations"))
+        self.tools[shown["name"]] = Listed(shown["name"], shown["inputSchema"], shown.get("description"), only_reads)
+
+
+def shown_or_none(tool: Any, notice: Notice) -> Json | None:
+    """*tool* as it may be shown; None for one that cannot be, of which the operator is told."""
+    try:
+        return mended(tool)
+    except Unfit as why:
+        name = tool.get("name") if isinstance(tool, Mapping) else None
+        notice(f"The tool {plain(str(name), 64)!r} is left out: {why}.")
+        return None
 
 
 def mended(tool: Any) -> Json:
@@ -195,3 +237,55 @@ class Cleaner:
         if not isinstance(value, dict):
             raise Unfit("its schema has no object where one must be")
         return value
+
+
+# What a call of an MCP server gave, as an `Outcome`: content blocks become one text, and images for who sees.
+#
+# Text is joined; what is no text is named by a note; structured content stands in only where no text says the same (a
+# server that gives both writes the text from it). Values in, values out.
+
+
+FORMATS = frozenset({"png", "jpeg", "webp", "gif"})
+"""Of images: what models take. SVG is a text to them at best."""
+NOTHING_SAID = "The tool failed without saying why."
+
+
+def outcome_of(result: Any) -> Outcome:
+    """The outcome of a `CallToolResult` of the `mcp` SDK."""
+    text = "\n".join(_said(block) for block in result.content)
+    if not any(_has_words(block) for block in result.content) and result.structured_content is not None:
+        written = msgspec.json.encode(result.structured_content, enc_hook=str).decode()
+        text = f"{written}\n{text}" if text else written
+    images = tuple(_images(result.content))
+    if not result.is_error:
+        return Outcome(text, images)
+    return Outcome(text or NOTHING_SAID, images, failed(text or NOTHING_SAID))
+
+
+def _said(block: Any) -> str:
+    if block.type == "text":
+        return str(block.text)
+    if block.type in ("image", "audio"):
+        return f"[{'An image' if block.type == 'image' else 'Audio'}: {block.mime_type}]"
+    if block.type == "resource_link":
+        return f"[A resource: {block.name} {block.uri}]"
+    text = getattr(block.resource, "text", None)
+    return f"[A file: {block.resource.mime_type or block.resource.uri}]" if text is None else str(text)
+
+
+def _has_words(block: Any) -> bool:
+    if block.type == "text":
+        return bool(block.text)
+    return block.type == "resource" and bool(getattr(block.resource, "text", None))
+
+
+def _images(content: Iterable[Any]) -> Iterable[Image]:
+    for block in content:
+        kind = block.mime_type.lower().removeprefix("image/") if block.type == "image" else ""
+        kind = "jpeg" if kind == "jpg" else kind
+        if kind in FORMATS:
+            try:
+                data = binascii.a2b_base64("".join(block.data.split()), strict_mode=True)
+                yield Image(data, kind)  # type: ignore[arg-type]  # one of FORMATS
+            except ValueError:
+                continue

@@ -7,7 +7,7 @@ what it has written. A unary request is worked on by whoever asked. Both are the
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -26,13 +26,11 @@ from ...upstream.chain import Exchange
 from ...upstream.stream import detached, fed
 from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
-from .approvals import Approval
+from .approvals import request_approval, resume
 from .calls import run_calls
-from .memory import encode
+from .memory import Replay, encode
 from .plan import Plan
-from .replay import Replay
 from .request import Candidate
-from .resume import request_approval, resume
 from .rounds import Round
 from .servers import open_servers, tell_lists
 from .source import Json
@@ -46,19 +44,14 @@ ANEW = frozenset({b"cache-control", UNSUPPORTED})
 
 
 class Loop:
-    """The walk of one response. *secret* signs requests for approval, *consume* makes an approval count once, and
-    *continuing* gives the request with what items of our tools stand for."""
+    """The walk of one response. *continuing* gives the request with what items of our tools stand for."""
 
     def __init__(
         self,
         work: Work,
-        secret: bytes,
-        consume: Callable[[Approval], Awaitable[None]],
         continuing: Callable[[], Job],
     ) -> None:
         self.work = work
-        self.secret = secret
-        self.consume = consume
         self.continuing = continuing
         self.asked: Job = work.job
         """The request as the rounds ask it."""
@@ -185,7 +178,7 @@ class Loop:
     async def _walked(self) -> None:
         async with self.work.sessions:
             await open_servers(self.work)
-            pairs = await resume(self.work, self.secret, self.consume)
+            pairs = await resume(self.work)
             self.asked = self.continuing()
             replay = self.asked.continuation
             assert isinstance(replay, Replay)
@@ -209,7 +202,7 @@ class Loop:
             outputs = await run_calls(work, round)
             waits = [call for call in round.calls if call.approves]
             for call in waits:
-                request_approval(work, call, self.secret, round.number)
+                request_approval(work, call, round.number)
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
             replay.said += [*round.output, *outputs]

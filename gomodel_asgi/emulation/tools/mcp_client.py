@@ -20,14 +20,12 @@ import anyio
 from pydantic import TypeAdapter, ValidationError
 
 from ...seams.transport import Transport
-from ...settings import KIB, MIB
+from ...settings import KIB
 from ...tools import Call
 from ...version import __version__
-from .listing import Unfit, mended
-from .owner import LATE, apart
-from .results import outcome_of
-from .source import MOST_TOOLS, Json, Listed, Outcome, Session, Unlisted, Visit, refused, unreachable
-from .values import plain
+from .listing import Found, outcome_of, shown_or_none
+from .sessions import LATE, apart
+from .source import Json, Listed, Outcome, Session, Unlisted, Visit, plain, refused, unreachable
 
 try:
     import mcp_types
@@ -39,8 +37,6 @@ except ImportError as error:
     raise ImportError("MCP servers need mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'.") from error
 
 MOST_PAGES = 100
-MOST_LIST = 4 * MIB
-"""Bytes of all names, descriptions and schemas of one server."""
 MOST_MESSAGE = 4 * KIB
 """Characters of a server's error message."""
 
@@ -145,7 +141,7 @@ class McpSession:
         return Outcome(error["message"], error=error)
 
     async def _pages(self) -> list[Listed]:
-        found = Found(self.visit)
+        found = Found(self.visit.notice)
         cursor: str | None = None
         for _ in range(MOST_PAGES):
             params = mcp_types.PaginatedRequestParams(cursor=cursor) if cursor else None
@@ -158,46 +154,11 @@ class McpSession:
         raise Unlisted(f"The server lists its tools on more than {MOST_PAGES} pages.")
 
 
-class Found:
-    """The tools of one server, as they are found."""
-
-    def __init__(self, visit: Visit) -> None:
-        self.visit = visit
-        self.tools: dict[str, Listed] = {}
-        self.size = 0
-
-    def add(self, tool: Json) -> None:
-        """One more of them.
-
-        :raises Unlisted: they are too many, or too large.
-        """
-        shown = shown_or_none(tool, self.visit)
-        if shown is None:
-            return
-        if shown["name"] in self.tools:
-            self.visit.notice(f"A second tool {shown['name']!r} is left out.")
-            return
-        self.size += len(repr(shown))
-        if len(self.tools) == MOST_TOOLS or self.size > MOST_LIST:
-            raise Unlisted(f"The server lists more than {MOST_TOOLS} tools, or {MOST_LIST // MIB} MiB of them.")
-        only_reads = bool(shown.get("annotations"))
-        self.tools[shown["name"]] = Listed(shown["name"], shown["inputSchema"], shown.get("description"), only_reads)
-
-
-def shown_or_none(tool: Any, visit: Visit) -> Json | None:
-    """*tool* as it may be shown; None for one that cannot be, of which the operator is told."""
-    try:
-        return mended(tool)
-    except Unfit as why:
-        name = tool.get("name") if isinstance(tool, dict) else None
-        visit.notice(f"The tool {plain(str(name), 64)!r} is left out: {why}.")
-        return None
-
-
 def unlisted(error: Exception, current: Asking, visit: Visit) -> Unlisted:
     """What becomes of *error* while a server is reached or lists its tools."""
     visit.notice(seen("The server could not be listed", error, current))
-    return Unlisted(error_of(error, current)["message"])
+    found = error_of(error, current)
+    return Unlisted(found["message"], found["code"] if found["type"] == "http_error" else 502)
 
 
 def seen(what: str, error: Exception, current: Asking) -> str:
@@ -262,7 +223,7 @@ class Mended(AbstractAsyncContextManager[Any]):
         """*item*, a message or an exception, with its tools mended where it is a list of them."""
         message = getattr(item, "message", None)
         if isinstance(message, mcp_types.JSONRPCResponse) and isinstance(message.result.get("tools"), list):
-            shown = (shown_or_none(tool, self.visit) for tool in message.result["tools"])
+            shown = (shown_or_none(tool, self.visit.notice) for tool in message.result["tools"])
             message.result["tools"] = [tool for tool in shown if tool is not None]
         return item
 

@@ -17,10 +17,9 @@ from ...dialects.tools import family_of, flatten_name
 from ...dialects.unsupported import expect, string
 from ...errors import InvalidRequest
 from ...tools import HostTool
-from .declarations import Declared
+from .declarations import Declared, Toolbox
 from .families import FAMILY, Family
 from .source import Json, Listed
-from .toolbox import Toolbox
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 PREFIX = "hosted"

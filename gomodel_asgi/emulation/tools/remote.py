@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from anyio.to_thread import run_sync
 
-from ...errors import GatewayError, InvalidRequest
+from ...errors import Denied, GatewayError, InvalidRequest
 from ...providers.provider import HEADER_NAME, HEADER_VALUE, PORTS, fingerprint
 from ...seams.transport import Headers, Transport
 from ...settings import KIB
@@ -25,8 +28,8 @@ from ...threads import call as called
 from ...tools import Remote, Server
 from ...wire.headers import NEVER_FORWARDED
 from ...wire.redaction import carried
-from .owner import Owned
-from .source import Json, Session, Source, Unlisted, Visit
+from .sessions import Owned
+from .source import Json, Opening, Session, Source, Unlisted, Visit
 
 MOST_URL = 2 * KIB
 """Characters of a client's URL."""
@@ -71,6 +74,11 @@ def client_named(remote: Remote, transport: Transport) -> Source:
     return ClientNamed(remote, transport)
 
 
+def owned(connect: Callable[[Visit], AbstractAsyncContextManager[Session]], visit: Visit) -> Opening:
+    """Opens a session by *connect*, in a task of its own."""
+    return lambda deadline: Owned(partial(connect, replace(visit, deadline=deadline)), deadline)
+
+
 def _is_of_sdk(source: Any) -> bool:
     return any(f"{kind.__module__}.".startswith("mcp.server.") for kind in type(source).__mro__)
 
@@ -90,9 +98,14 @@ class InProcess:
 
     def __init__(self, server: Any) -> None:
         self.server = server
+        self.id = secrets.token_hex(16)
 
-    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
-        return Owned(lambda: self._connect(visit), visit.deadline)
+    async def admit(self, visit: Visit) -> Opening:
+        return owned(self._connect, visit)
+
+    def place(self, visit: Visit) -> str | None:
+        """It is this object: another process may have another."""
+        return self.id
 
     @asynccontextmanager
     async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
@@ -115,8 +128,11 @@ class Mapped:
         if isinstance(self.headers, Mapping):
             checked(self.headers)
 
-    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
-        return Owned(lambda: self._connect(visit), visit.deadline)
+    async def admit(self, visit: Visit) -> Opening:
+        return owned(self._connect, visit)
+
+    def place(self, visit: Visit) -> str | None:
+        return self.url.geturl()
 
     @asynccontextmanager
     async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
@@ -144,33 +160,46 @@ class Mapped:
 
 
 class ClientNamed:
-    """A server that only the client names; see `source.Source`. *remote* is asked whether it may be."""
+    """A server that only the client names; see `source.Source`. *remote* is asked whether it may be asked.
+
+    What *remote* does not admit is 403, and not the 424 of a server that could not be listed: it is the host's verdict,
+    which stands before anything was sent, and holds for a stream before it begins. Clients repeat neither (openai
+    3.54.0, `_should_retry`).
+    """
 
     def __init__(self, remote: Remote, transport: Transport) -> None:
         self.remote = remote
         self.transport = transport
 
-    def open(self, visit: Visit) -> AbstractAsyncContextManager[Session]:
-        return Owned(lambda: self._connect(visit), visit.deadline)
-
-    @asynccontextmanager
-    async def _connect(self, visit: Visit) -> AsyncIterator[Session]:
+    async def admit(self, visit: Visit) -> Opening:
         try:
             url, headers = read_place(visit.url, visit.authorization, visit.headers)
         except InvalidRequest as error:
             raise Unlisted(error.message) from None
-        if not await self._admitted(visit):
-            raise Unlisted("This server is not one that may be asked.")
+        if not await self._is_admitted(visit):
+            message = f"The MCP server '{visit.label[:64]}' is not one that may be asked here."
+            raise Denied(message, code="mcp_server_not_allowed", param="tools")
+        return owned(partial(self._connect, url, headers), visit)
+
+    def place(self, visit: Visit) -> str | None:
+        return visit.url
+
+    @asynccontextmanager
+    async def _connect(self, url: SplitResult, headers: Mapping[str, str], visit: Visit) -> AsyncIterator[Session]:
         sdk = await _sdk()
         place = placed(sdk.Place, url, headers, visit, allow_private=False)
         async with sdk.over_http(place, self.transport, visit) as session:
             yield session
 
-    async def _admitted(self, visit: Visit) -> bool:
+    async def _is_admitted(self, visit: Visit) -> bool:
+        """Whether the host's function says so; one that fails does not.
+
+        :raises GatewayError: the function's own, or it could not be asked.
+        """
         try:
             return await called(self.remote, visit.url, visit.call) is True
-        except GatewayError as error:
-            visit.notice(f"The function that admits servers could not be asked: {type(error).__name__}.")
+        except GatewayError:
+            raise
         except Exception as error:
             visit.notice(f"The function that admits servers failed: {type(error).__name__}.")
         return False

@@ -14,16 +14,15 @@ from ...dialects.hosted_items import HOSTED, kind_of
 from ...dialects.unsupported import Policy as Strictness
 from ...errors import InvalidRequest
 from ...exchange.job import Job, provider_of
-from ...history.continuation import Continuation
+from ...history.continuation import Continuation, Recalled
 from ...providers.provider import Provider
 from ...routing.request import Target
 from ...upstream.upstream_request import dialect_of
-from .declarations import Declared, read_declarations
+from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
 from .remote import read_place
 from .source import Json, Listed
-from .toolbox import Toolbox
 
 Places = dict[str, str]
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
@@ -201,8 +200,9 @@ def lists_known(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, 
 def said_before(job: Job) -> list[Json]:
     """The items of the turns that the request continues, as far as they are known here."""
     continuation = job.continuation
-    lines = continuation.lines if isinstance(continuation, Continuation) else None
-    return [item for line in lines or () for item in line.items]
+    if not isinstance(continuation, Recalled):
+        return []
+    return [item for line in continuation.said_before() for item in line.items]
 
 
 def referred_to(job: Job) -> list[Json]:
@@ -250,9 +250,3 @@ class Containers:
         if self.last is None:
             self.last = "cntr_" + secrets.token_hex(24)
         return self.last
-
-
-def labels_listed(items: Iterable[Any]) -> set[str]:
-    """The servers whose tools the client has been told of."""
-    listed = (item for item in items if isinstance(item, dict) and item.get("type") == "mcp_list_tools")
-    return {str(item.get("server_label")) for item in listed}

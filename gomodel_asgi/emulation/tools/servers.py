@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
+
 from ...deadline import clock
 from ...errors import ToolsUnlisted
 from ...exchange.job import provider_of
+from ...history.tenancy import packed
 from ...tools import Call
-from .declarations import Declared
-from .memory import Remembered
+from .memory import kept_list, known_list
 from .plan import Upstream, is_asked
-from .request import labels_listed, labels_of, plan_of
+from .request import labels_of, plan_of
 from .sessions import Held
-from .source import Json, Listed, Source, Visit
+from .source import Json, Listed, Visit
 from .work import Work
 
 
@@ -19,12 +21,12 @@ async def open_servers(work: Work) -> None:
     """Have the servers' lists, and make the plans.
 
     :raises ToolsUnlisted: a server has not answered with one; in a stream it has been told as an item.
+    :raises GatewayError: one may not be asked.
     :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
     """
     deadline = min(clock() + work.job.setup.timeouts.tool, work.until)
     allowed = {label: declared.allowed for label, declared in work.labels.items()}
-    visits = [_visit(work, label, one, deadline) for label, one in work.labels.items()]
-    await work.sessions.listed(visits)
+    await work.sessions.prepare([_known(work, _held(work, label, deadline)) for label in work.labels])
     _give_up(work)
     for label in work.labels:
         held, server = work.sessions.held[label], work.toolbox.servers.get(label)
@@ -42,13 +44,18 @@ def _give_up(work: Work) -> None:
     """Leave out fallbacks whose servers could not be listed: the others do without these.
 
     :raises ToolsUnlisted: the Target that is asked first needs one of them.
+    :raises GatewayError: it needs one that may not be asked.
     """
-    failed = [label for label in work.labels if work.sessions.held[label].error is not None]
+    held = work.sessions.held
+    failed = [label for label in work.labels if not held[label].is_listed or held[label].refusal is not None]
     if not failed:
         return
-    first = next((label for label in failed if label in labels_of(work.chain[:1], work.toolbox)), None)
-    if first is not None:
-        raise _unlisted(work, first, work.sessions.held[first])
+    needed = [held[label] for label in failed if label in labels_of(work.chain[:1], work.toolbox)]
+    for one in needed:
+        if one.refusal is not None:  # before anything of the response is written
+            raise one.refusal
+    if needed:
+        raise _unlisted(work, needed[0])
     for label in failed:
         work.labels.pop(label)
         work.job.warn([f"tool {label}: not listed; Targets that need it are left out"])
@@ -58,20 +65,41 @@ def _give_up(work: Work) -> None:
 async def tell_lists(work: Work, upstream: Upstream) -> None:
     """The lists that the client has not been told of yet stand before all else; *upstream* answers, and tells by itself
     of the servers that it asks."""
-    known = labels_listed([*work.before, *work.own])
     if not work.before and work.job.request.envelope.has("previous_response_id"):
         return  # an upstream or a connection knows what was said: in a turn before this the list was told
     for label, declared in work.labels.items():
-        if not declared.added and label not in known and is_asked(declared, work.toolbox, upstream):
+        if not declared.added and label not in work.given and is_asked(declared, work.toolbox, upstream):
             item = work.emitter.open(_begun(label))
             item.progress("in_progress")
             item.progress("completed")
             item.close("completed", {"tools": [_listed(one) for one in work.lists[label]]})
-            work.told[item.value["id"]] = Remembered("", "")
+            held = work.sessions.held[label]
+            work.told[item.value["id"]] = kept_list(place_of(work, held), held.tools)
     await work.flush()
 
 
-def _visit(work: Work, label: str, declared: Declared, deadline: float) -> tuple[Source, Visit]:
+def _known(work: Work, held: Held) -> Held:
+    """*held* with its list, where the conversation knows that."""
+    label = held.visit.label
+    named_by_client = label not in work.toolbox.servers
+    wanted = work.labels[label].allowed if named_by_client else None
+    found = known_list(label, place_of(work, held), work.before, work.own, work.known, wanted)
+    work.given |= {label} if found.has else set()
+    if found.tools is not None:
+        held.tools, held.is_listed = found.tools, True
+    return held
+
+
+def place_of(work: Work, held: Held) -> str | None:
+    """What a list of this server is remembered by: nobody can tell an address from it."""
+    place = held.source.place(held.visit)
+    if place is None:
+        return None
+    return hmac.digest(work.secret, packed(b"list", held.visit.label, place), "sha256").hex()[:32]
+
+
+def _held(work: Work, label: str, deadline: float) -> Held:
+    declared = work.labels[label]
     call = Call(
         tool=declared.shown,
         arguments={},
@@ -86,15 +114,15 @@ def _visit(work: Work, label: str, declared: Declared, deadline: float) -> tuple
 
     source = work.toolbox.sources.get(label)
     if source is not None:
-        return source, Visit(label, call, deadline, notice=notice)
+        return Held(source, Visit(label, call, deadline, notice=notice))
     assert work.toolbox.strangers is not None
     url, authorization, headers = (declared.value.get(name) for name in ("server_url", "authorization", "headers"))
-    return work.toolbox.strangers, Visit(label, call, deadline, url, authorization, headers, notice)
+    return Held(work.toolbox.strangers, Visit(label, call, deadline, url, authorization, headers, notice))
 
 
-def _unlisted(work: Work, label: str, held: Held) -> ToolsUnlisted:
+def _unlisted(work: Work, held: Held) -> ToolsUnlisted:
     """The failure of a server that could not be listed."""
-    why, cause = held.error or "", held.cause
+    label, why, cause = held.visit.label, held.error or "", held.cause
     message = f"Error retrieving tool list from MCP server: '{label}'. {why[:1].upper()}{why[1:].rstrip('.')}."
     if work.outlet is not None:
         item = work.emitter.open(_begun(label))

@@ -9,19 +9,23 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from copy import copy
+from typing import Any, Self
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
+from ...dialects.hosted_items import may_hold
 from ...errors import GatewayError, InvalidRequest
 from ...exchange.job import Continuation, Job, State, provider_of
 from ...exchange.reply import STREAM_TYPE, Reply
+from ...history.continuation import Recalled
 from ...history.ownership import NOT_OWN
 from ...history.portable import carried
 from ...history.records import unknown_previous
+from ...history.references import response_of
 from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
@@ -45,14 +49,24 @@ LONGEST = 256
 
 
 class Chunk(Struct, frozen=True):
-    """Items as JSON, separated by commas; *account* and *type* say which upstream could have issued them."""
+    """Items as JSON, separated by commas; *account* and *type* say which upstream could have issued them. Of an output
+    that hosted tools have a part in: its *response*, what is *remembered* of them (see `State.remembered`), and which
+    of its requests for approval were *answered*."""
 
     items: bytes
     account: str
     type: str
+    response: str = ""
+    remembered: bytes = b""
+    answered: set[str] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        """Its weight in bytes."""
+        return len(self.items) + len(self.remembered)
 
 
-class Remembered(Struct, frozen=True):
+class KeptResponse(Struct, frozen=True):
     """One response: who answered it, with which model, and all *chunks* of its conversation, its output included.
 
     *chunks* is None where the upstream's own socket holds the conversation.
@@ -70,23 +84,27 @@ class Memory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size = 0
-        self.responses: OrderedDict[str, Remembered] = OrderedDict()
+        self.responses: OrderedDict[str, KeptResponse] = OrderedDict()
         self.uses: Counter[int] = Counter()
+        self.of_tools: dict[str, Chunk] = {}
+        """The outputs that hosted tools have a part in, by response."""
 
-    def find(self, response_id: str | None) -> Remembered | None:
+    def find(self, response_id: str | None) -> KeptResponse | None:
         """Returns the response of this id, or None where the connection does not know it."""
         found = None if response_id is None else self.responses.get(response_id)
         if found is not None and response_id is not None:
             self.responses.move_to_end(response_id)
         return found
 
-    def keep(self, response_id: str, remembered: Remembered) -> None:
+    def keep(self, response_id: str, response: KeptResponse) -> None:
         """Remembers a response, in place of one of the same id; what no longer fits is forgotten."""
         self.evict(response_id)
-        self.responses[response_id] = remembered
-        for chunk in remembered.chunks or ():
-            self.size += 0 if self.uses[id(chunk)] else len(chunk.items)
+        self.responses[response_id] = response
+        for chunk in response.chunks or ():
+            self.size += 0 if self.uses[id(chunk)] else chunk.size
             self.uses[id(chunk)] += 1
+            if chunk.remembered:
+                self.of_tools[chunk.response] = chunk
         while self.responses and (self.size > self.limit or len(self.responses) > LONGEST):
             self.evict(next(iter(self.responses)))
 
@@ -98,7 +116,8 @@ class Memory:
             self.uses[id(chunk)] -= 1
             if not self.uses[id(chunk)]:
                 del self.uses[id(chunk)]
-                self.size -= len(chunk.items)
+                self.size -= chunk.size
+                self.of_tools.pop(chunk.response, None)
 
 
 NOTHING = usage(input=0, output=0)
@@ -110,7 +129,7 @@ def account_of(provider: Provider, key: str | None) -> str:
     return f"{provider.name} {provider.base_url} {fingerprint(key)}"
 
 
-class ConnectionContinuation:
+class ConnectionContinuation(Recalled):
     """A continuation of what the connection itself remembers; see `exchange.job.Continuation`.
 
     *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing. *files*
@@ -118,13 +137,29 @@ class ConnectionContinuation:
     """
 
     def __init__(
-        self, envelope: Envelope, earlier: Remembered, own: Continuation | None, warn: Any, files: bool = False
+        self, envelope: Envelope, earlier: KeptResponse, own: Continuation | None, warn: Any, files: bool = False
     ) -> None:
         self.original = envelope
         self.earlier = earlier
         self.own = own
         self.warn = warn
         self.files = files
+        self.lines: list[Line] | None = None
+        """What was said before, where that is not as the chunks have it."""
+
+    def said_before(self) -> list[Line]:
+        """See `Recalled`: read only where a hosted tool may have a part in it, since reading takes long."""
+        chunks = self.earlier.chunks or ()
+        return _lines(chunks) if any(chunk.remembered or may_hold(chunk.items) for chunk in chunks) else []
+
+    def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
+        """See `Recalled`."""
+        made = copy(self)
+        if lines := self.said_before():
+            made.lines = [change(line) for line in lines]
+        if isinstance(made.own, Recalled):
+            made.own = made.own.changed(change, answered)
+        return made
 
     @property
     def bound(self) -> bool:
@@ -148,7 +183,7 @@ class ConnectionContinuation:
                 raise unknown_previous()
             return original
         pieces = [chunk.items for chunk in chunks if chunk.items]
-        if any(chunk.account != account for chunk in chunks):
+        if self.lines is not None or any(chunk.account != account for chunk in chunks):
             pieces = [msgspec.json.encode(self._carried(chunks, account, provider, native=True))[1:-1]]
         members = {name: raw for name, raw in original.members.items() if name != "previous_response_id"}
         items = b",".join(filter(None, (*pieces, own_items(original))))
@@ -173,10 +208,14 @@ class ConnectionContinuation:
 
     def _carried(self, chunks: Iterable[Chunk], account: str, provider: Provider, *, native: bool) -> list[Any]:
         left: set[str] = set()
-        lines = [Line(parsed(b"[%s]" % chunk.items), chunk.account, chunk.type) for chunk in chunks]
+        lines = _lines(chunks) if self.lines is None else self.lines
         items = carried(lines, account, provider.type or provider.name, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         return items
+
+
+def _lines(chunks: Iterable[Chunk]) -> list[Line]:
+    return [Line(parsed(b"[%s]" % one.items), one.account, one.type, one.response) for one in chunks]
 
 
 def own_items(envelope: Envelope) -> bytes:
@@ -205,7 +244,7 @@ class ConnectionState:
         self.memory = memory
         self.gateways = gateways
         self.has_store = has_store
-        self.earlier: Remembered | None = None
+        self.earlier: KeptResponse | None = None
         self.own: Job | None = None
         """The create without what the connection itself continues."""
         self.answered: tuple[Job, Target] | None = None
@@ -274,6 +313,22 @@ class ConnectionState:
         """See `exchange.job.State`."""
         return await self.gateways.is_anothers(job, provider, id)
 
+    async def remembered(self, tenant: str | None, response_id: str) -> bytes:
+        """See `exchange.job.State`; a connection has one tenant."""
+        chunk = self.memory.of_tools.get(response_id)
+        return await self.gateways.remembered(tenant, response_id) if chunk is None else chunk.remembered
+
+    async def take_approval(self, tenant: str | None, id: str) -> bool:
+        """See `exchange.job.State`."""
+        chunk = self.memory.of_tools.get(response_of(id) or "")
+        if chunk is not None and id in chunk.answered:
+            return False
+        if not await self.gateways.take_approval(tenant, id):
+            return False
+        if chunk is not None:
+            chunk.answered.add(id)
+        return True
+
     async def remember(self, reply: Reply, response_id: str, output: Iterable[bytes]) -> None:
         """Keeps a response that has ended well, unless the gateway or the upstream does."""
         if self.answered is None:
@@ -284,16 +339,15 @@ class ConnectionState:
             return
         account = account_of(provider, _key(target))
         chunks: tuple[Chunk, ...] | None = None
-        if reply.told is not None:
-            output = _as_told(reply.told(), output)
         if not provider.websocket or reply.told is not None:
             earlier = self.earlier.chunks or () if self.earlier is not None else ()
             type = provider.type or provider.name
             own = Chunk(own_items(job.request.envelope), account, type)
-            chunks = (*earlier, own, Chunk(b",".join(output), account, type))
+            remembered = b"" if reply.told is None else reply.told()
+            chunks = (*earlier, own, Chunk(b",".join(output), account, type, response_id, remembered))
         elif not await self._is_own(job, provider, response_id):
             return  # its id would go to the upstream
-        self.memory.keep(response_id, Remembered(provider.name, reply.model, account, chunks))
+        self.memory.keep(response_id, KeptResponse(provider.name, reply.model, account, chunks))
 
     async def _is_own(self, job: Job, provider: Provider, response_id: str) -> bool:
         try:
@@ -311,13 +365,6 @@ class ConnectionState:
         asked = bytes(self.create.envelope.members.get("store", b"null")) != b"false"
         stores = (target.params or {}).get("store", asked)
         return stores is not False and ((provider.keeps_state and not told) or self.has_store)
-
-
-def _as_told(told: bytes, output: Iterable[bytes]) -> list[bytes]:
-    """The items of *output*, those of the host's tools as the model had them."""
-    from ...emulation.tools.memory import told_again_from
-
-    return told_again_from(told, output)
 
 
 def job_without_previous(job: Job) -> Job:

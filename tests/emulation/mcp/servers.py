@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gomodel_asgi import tools
 from gomodel_asgi.deadline import clock
 from gomodel_asgi.emulation.tools.remote import source_of
-from gomodel_asgi.emulation.tools.source import Session, Visit
+from gomodel_asgi.emulation.tools.source import Session, Source, Visit
 from gomodel_asgi.providers import Provider
 from gomodel_asgi.routing.registry import Registry
 from gomodel_asgi.routing.request import RoutingRequest
@@ -74,12 +74,20 @@ def visit_of(tenant: str | None = "one", seconds: float = LONG, **members: Any) 
 Opened = AbstractAsyncContextManager[Session]
 
 
+@asynccontextmanager
+async def admitted(source: Source, visit: Visit) -> AsyncIterator[Session]:
+    """A session with *source*, once that has been admitted."""
+    opening = await source.admit(visit)
+    async with opening(visit.deadline) as session:
+        yield session
+
+
 def opened(
     source: Any, transport: Transport, notes: Notes | None = None, *, seconds: float = LONG, **options: Any
 ) -> Opened:
     """A session with *source*, a URL or a server of the SDK; *options* are those of `tools.Server`."""
     made = source_of("shop", tools.Server(source, **options), transport)
-    return made.open(visit_of(seconds=seconds, notice=notes or Notes()))
+    return admitted(made, visit_of(seconds=seconds, notice=notes or Notes()))
 
 
 # A server of the SDK...

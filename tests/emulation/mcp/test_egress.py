@@ -13,6 +13,7 @@ import pytest
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
 from gomodel_asgi.emulation.tools.source import Outcome, Unlisted
+from gomodel_asgi.errors import Denied
 from gomodel_asgi.transport import DefaultTransport, Transport
 from tests.support.scripted_upstream import Upstream
 from tests.support.serving import Served
@@ -26,6 +27,7 @@ from .servers import (
     Opened,
     Raw,
     Start,
+    admitted,
     by_hand,
     call_of,
     opened,
@@ -41,7 +43,7 @@ def named(
     remote = (lambda url, call: True) if admits is None else admits
     source = client_named(remote, transport)
     given = {"url": f"https://{NAME}:{upstream.port}/mcp?key=canary-query", "notice": notes or Notes(), **more}
-    return source.open(visit_of(**given))
+    return admitted(source, visit_of(**given))
 
 
 async def test_a_clients_server_gets_the_clients_credentials_and_no_others(
@@ -110,7 +112,7 @@ async def test_a_clients_server_that_the_host_does_not_admit_is_not_asked(
 ) -> None:
     server, notes = start(by_hand()), Notes()
 
-    with pytest.raises(Unlisted, match="not one that may be asked"):
+    with pytest.raises(Denied, match="not one that may be asked"):
         async with named(server, trusting, notes, admits):
             raise AssertionError("it was opened")
 
@@ -168,7 +170,7 @@ async def test_what_a_client_says_of_a_mapped_server_is_not_looked_at(
     source = source_of("shop", tools.Server(serve(raw) + "/mcp", headers=HEADERS), transport)
     given = visit_of(url="https://canary.example/", authorization="canary", headers={"x-canary": "1"})
 
-    async with source.open(given) as session:
+    async with admitted(source, given) as session:
         await session.list_tools()
 
     assert {head["authorization"] for head in raw.heads} == {HEADERS["authorization"]}
@@ -181,7 +183,7 @@ async def test_connections_are_not_shared_between_tenants(transport: DefaultTran
         source = source_of("shop", tools.Server(f"http://127.0.0.1:{server.port}/mcp", headers=HEADERS), transport)
         counts = []
         for tenant in ("one", "one", "two", None):
-            async with source.open(visit_of(tenant)) as session:
+            async with admitted(source, visit_of(tenant)) as session:
                 await session.list_tools()
             counts.append(server.connections)
     finally:

@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.emulation.tools.families import Mcp
-from gomodel_asgi.emulation.tools.listing import (
-    DEEPEST,
-    MOST_NAME,
-    MOST_NODES,
-    MOST_SCHEMA,
-    Unfit,
-    mended,
-)
-from gomodel_asgi.emulation.tools.source import Listed
-from gomodel_asgi.emulation.tools.values import MOST_DESCRIBED, plain
+from gomodel_asgi.emulation.tools.listing import DEEPEST, MOST_NAME, MOST_NODES, MOST_SCHEMA, Unfit, mended
+from gomodel_asgi.emulation.tools.source import MOST_DESCRIBED, Listed, plain
 
 from .servers import OBJECT, tool
 

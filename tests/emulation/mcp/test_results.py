@@ -8,7 +8,7 @@ from typing import Any
 import mcp_types as types
 import pytest
 
-from gomodel_asgi.emulation.tools.results import NOTHING_SAID, outcome_of
+from gomodel_asgi.emulation.tools.listing import NOTHING_SAID, outcome_of
 from gomodel_asgi.emulation.tools.source import Outcome, failed
 
 from .servers import PIXEL, text_of

@@ -13,7 +13,7 @@ import pytest
 
 from gomodel_asgi import MemoryStore, Provider, Target, Timeouts, tools
 from gomodel_asgi.emulation.tools.remote import secrets_of, split
-from gomodel_asgi.errors import GatewayError
+from gomodel_asgi.errors import GatewayError, RateLimited
 from gomodel_asgi.testing import Answer, FakeProvider, Status
 from tests.emulation.tools.hosting import (
     DIALECTS,
@@ -316,15 +316,30 @@ async def test_a_server_that_may_not_be_declared_so_is_a_400_before_the_stream(h
         assert refused.value.status == 400 and refused.value.param == "tools" and "canary" not in refused.value.message
 
 
-async def test_a_server_that_the_host_does_not_admit_is_a_424_and_not_connected_to(
+async def test_a_server_that_the_host_does_not_admit_is_a_403_before_a_stream_begins_and_not_connected_to(
     house_of: Houses, names: Names, trusting: Any, start: Start
 ) -> None:
     server = start(by_hand())
+    body = {"input": "Hi", "tools": [{**SHOP, "server_url": f"https://{NAME}:{server.port}/mcp"}]}
     for admits in (lambda url, call: False, lambda url, call: 1 / 0):
         house = house_of({}, remote=admits, transport=trusting)
-        with pytest.raises(GatewayError) as refused:
-            await house.ask({"input": "Hi", "tools": [{**SHOP, "server_url": f"https://{NAME}:{server.port}/mcp"}]})
-        assert refused.value.status == 424 and server.connections == 0
+        for ask in (house.ask, house.events):
+            with pytest.raises(GatewayError) as refused:
+                await ask(body)
+            error: Any = refused.value.payload["error"]
+            assert (refused.value.status, error["type"], error["param"]) == (403, "permission_error", "tools")
+            assert error["code"] == "mcp_server_not_allowed" and "'shop'" in error["message"]
+    assert server.connections == 0 and house.sent == []
+
+
+async def test_a_host_may_refuse_a_server_in_its_own_words(house_of: Houses) -> None:
+    def admits(url: str, call: tools.Call) -> bool:
+        raise RateLimited("Buy more servers.", retry_after=60)
+
+    house = house_of({}, remote=admits)
+    with pytest.raises(GatewayError) as refused:
+        await house.events({"input": "Hi", "tools": [{**SHOP, "server_url": "https://x.example/mcp"}]})
+    assert (refused.value.status, refused.value.message) == (429, "Buy more servers.") and house.sent == []
 
 
 async def test_a_name_that_stands_for_a_private_address_is_not_connected_to_and_the_operator_is_told(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from gomodel_asgi import Gateway, Provider, tools
+from gomodel_asgi.emulation.tools.source import Listed, Opening, Visit
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 
 Json = dict[str, Any]
@@ -47,6 +48,22 @@ def lookup(order: str) -> str:
 def refund(order: str, call: tools.Call) -> str:
     """Pay an order back."""
     return f"Paid back {order} for {call.request.tenant}."
+
+
+class Broken:
+    """An MCP server of which nothing can be had; see `source.Source`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def admit(self, visit: Visit) -> Opening:
+        return lambda deadline: nullcontext(self)  # type: ignore[arg-type]
+
+    def place(self, visit: Visit) -> str | None:
+        return None
+
+    async def list_tools(self) -> Sequence[Listed]:
+        raise self.error
 
 
 class House:

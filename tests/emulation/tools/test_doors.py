@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from gomodel_asgi import Limits, MemoryStore, NoStore, Target, Timeouts, tools
+from gomodel_asgi.emulation.tools.source import Unlisted
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.testing import Answer, Status
 from tests.support.driving import Caller, ask, encoded, scope_of
@@ -22,6 +23,7 @@ from .hosting import (
     CRM,
     MODELS,
     WEB,
+    Broken,
     Hosting,
     Json,
     call,
@@ -249,16 +251,10 @@ async def test_the_echo_is_the_clients_tools_without_what_is_secret(hosting: Hos
 
 
 async def test_a_failed_list_is_a_424_and_in_a_stream_an_item_that_failed(hosting: Hosting) -> None:
-    from gomodel_asgi.emulation.tools.source import Unlisted
-
-    class Broken:
-        def open(self, visit: Any) -> Any:
-            raise Unlisted("the server is down")
-
     house = hosting(*ALL)
     host = house.gateway.state.tools
     assert host is not None
-    host.toolbox.sources["crm"] = Broken()
+    host.toolbox.sources["crm"] = Broken(Unlisted("the server is down"))
     with pytest.raises(GatewayError) as failed:
         await house.ask({"input": "Hi", "tools": [CRM]})
     error: Any = failed.value.payload["error"]

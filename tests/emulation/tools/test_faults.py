@@ -13,18 +13,7 @@ import pytest
 from gomodel_asgi import Limits, Timeouts, tools
 from gomodel_asgi.observers import Record, ToolCalled
 from gomodel_asgi.settings import KIB, MIB
-from gomodel_asgi.testing import (
-    Answer,
-    Cut,
-    ErrorInside,
-    Fault,
-    Garbage,
-    NoTerminal,
-    Scripted,
-    Signal,
-    Stall,
-    Status,
-)  # fmt: skip
+from gomodel_asgi.testing import Answer, Cut, ErrorInside, Fault, Garbage, NoTerminal, Scripted, Signal, Stall, Status
 
 from ...support.driving import PATIENCE, Caller, scope_of
 from ...support.lab import Lab, anyio_backend, fakes, kind, lab

@@ -9,8 +9,7 @@ from gomodel_asgi.emulation.tools.declarations import Declared, Filter, read_dec
 from gomodel_asgi.emulation.tools.families import FAMILY
 from gomodel_asgi.emulation.tools.ledger import ASKED, DOWN, EMPTY, Ledger, cut
 from gomodel_asgi.emulation.tools.plan import Shown, relaxed
-from gomodel_asgi.emulation.tools.source import Listed
-from gomodel_asgi.emulation.tools.values import normal_schema, plain
+from gomodel_asgi.emulation.tools.source import Listed, normal_schema, plain
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.wire.declared_tools import credentials_of, scrubbed
 

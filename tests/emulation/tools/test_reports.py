@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import pytest
 
 from gomodel_asgi import tools
-from gomodel_asgi.emulation.tools.source import Listed, Session, Unlisted, Visit
+from gomodel_asgi.emulation.tools.source import Unlisted
 from gomodel_asgi.testing import Answer, Reply
 
 from ...support.driving import ask
@@ -18,6 +16,7 @@ from .hosting import (
     CRM,
     MODELS,
     WEB,
+    Broken,
     Hosting,
     House,
     Json,
@@ -37,20 +36,6 @@ THINKING: Json = {"reasoning": {"effort": "high", "summary": "auto"}}
 
 
 # Servers that cannot be listed...
-
-
-class Broken:
-    """A server of which nothing can be had; see `source.Source`."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    @asynccontextmanager
-    async def open(self, visit: Visit) -> AsyncIterator[Session]:
-        yield self  # type: ignore[misc]
-
-    async def list_tools(self) -> Sequence[Listed]:
-        raise self.error
 
 
 ERRORS = [Unlisted("it answered 503"), RuntimeError("a secret of the server's"), ExceptionGroup("x", [ValueError("y")])]

@@ -12,7 +12,7 @@ from gomodel_asgi import Provider
 from gomodel_asgi.testing import Answer, Status
 from tests.support.stage import Stage
 
-from .hosting import CODE, CRM, FILES, IMAGE, WEB, call, calls
+from .hosting import CODE, CRM, FILES, IMAGE, WEB, Broken, call, calls
 from .test_loop import ALL, DECLARED, KINDS, SCRIPT
 
 
@@ -63,13 +63,9 @@ def test_a_failure_in_mid_stream_is_read_as_one(client: Any, stage: Stage) -> No
 
 
 def test_a_server_that_cannot_be_listed_is_a_424(client: Any, stage: Stage) -> None:
-    class Broken:
-        def open(self, visit: Any) -> Any:
-            raise RuntimeError("down")
-
     host = stage.gateways[0].state.tools
     assert host is not None
-    host.toolbox.sources["crm"] = Broken()
+    host.toolbox.sources["crm"] = Broken(RuntimeError("down"))
     with pytest.raises(openai.APIStatusError) as failed:
         client.responses.create(model="m", input="Hi", tools=[CRM])
     assert failed.value.status_code == 424 and "'crm'" in failed.value.message

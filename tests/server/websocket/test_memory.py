@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from gomodel_asgi.server.websocket.connection_history import LONGEST, Chunk, Memory, Remembered
+from gomodel_asgi.server.websocket.connection_history import LONGEST, Chunk, KeptResponse, Memory
 
 
 def chunk(size: int) -> Chunk:
     return Chunk(b"x" * size, "account", "type")
 
 
-def remembered(*chunks: Chunk) -> Remembered:
-    return Remembered("provider", "model", "account", chunks)
+def remembered(*chunks: Chunk) -> KeptResponse:
+    return KeptResponse("provider", "model", "account", chunks)
 
 
 def test_what_is_kept_is_recalled_until_it_is_evicted() -> None:
@@ -44,6 +44,16 @@ def test_over_the_limit_the_one_used_longest_ago_is_forgotten() -> None:
     memory.find("a")
     memory.keep("c", remembered(chunk(40)))
     assert list(memory.responses) == ["a", "c"]
+
+
+def test_what_is_remembered_of_hosted_tools_is_weighed_and_forgotten_with_its_chunk() -> None:
+    memory, one = Memory(100), Chunk(b"x" * 10, "account", "type", "resp_1", b"y" * 30)
+    memory.keep("a", remembered(one))
+    memory.keep("b", remembered(one, chunk(10)))
+    memory.evict("a")
+    assert (memory.size, memory.of_tools) == (50, {"resp_1": one})
+    memory.evict("b")
+    assert (memory.size, memory.of_tools) == (0, {})
 
 
 def test_a_conversation_over_the_limit_is_not_remembered() -> None:
