@@ -18,7 +18,7 @@ from ...tools import Call, ToolError
 from ...wire.json_scan import tree
 from .families import FAILED, Asked, Told
 from .ledger import BROKEN, bounded, cut
-from .memory import Remembered
+from .memory import Remembered, output_of
 from .plan import Shown
 from .rounds import HostedCall, Round
 from .source import Json, Outcome, data_url, mended, sound, unreachable
@@ -205,13 +205,14 @@ def _finish(work: Work, one: Running) -> None:
 def _output(work: Work, call: HostedCall, number: int) -> Json:
     """What the model is told of *call*, and will be in later turns."""
     text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
-    if call.id is not None:
-        work.told[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
     images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
-    output: Any = text
-    if images and work.plans[0].upstream.sees:
-        shown = [{"type": "input_image", "image_url": data_url(one)} for one in images]
-        output = [{"type": "input_text", "text": text}, *shown]
+    urls = [data_url(one) for one in images]
+    if call.id is not None:
+        # An image that was drawn is in the item itself.
+        drawn = call.shown is not None and call.shown.declared.family == "image_generation"
+        kept = () if drawn else work.ledger.images_to_keep(urls)
+        work.told[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id, images=kept)
+    output = output_of(text, urls if work.plans[0].upstream.sees else ())
     return {"type": "function_call_output", "call_id": call.call_id, "output": output}
 
 

@@ -66,7 +66,7 @@ class HostTools:
             return await Exchange(job, target).run()
         known = await remembered_of(job, mentioned)
         if not wants:
-            return await Exchange(continuing(job, known, own, before), target).run()
+            return await Exchange(continuing(job, known, own, before, see(chain)), target).run()
         work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, self.secret)
         again = partial(_again, work)
         loop = Loop(work, again)
@@ -88,8 +88,8 @@ class HostTools:
                 if reply.before_end is not None:
                     await reply.before_end()
 
-    async def told_again(self, job: Job) -> Job:
-        """*job* with what hosted tools told the model in place of their items.
+    async def told_again(self, job: Job, *, sees: bool = False) -> Job:
+        """*job* with what hosted tools told the model in place of their items, images too if it *sees* them.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -98,7 +98,7 @@ class HostTools:
         if not are_ours(mentioned):
             return job
         known = await remembered_of(job, mentioned)
-        return continuing(job, known, own, before)
+        return continuing(job, known, own, before, sees)
 
     async def counted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """*job* and *target* as their tokens are counted: as the first round would ask, with what hosted tools gave the
@@ -118,7 +118,7 @@ class HostTools:
         def shown(target: Target) -> ShownFunctions:
             return next((plan.functions_shown for one, plan in zip(made, plans, strict=True) if one is target), NOTHING)
 
-        job = await self.told_again(job)
+        job = await self.told_again(job, sees=see(chain))
         return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
     def runs(self, job: Job, target: Target) -> bool:
@@ -183,7 +183,7 @@ def _again(work: Work) -> Job:
     members = {name: raw for name, raw in envelope.members.items() if name != "tools"}
     request = structs.replace(work.job.request, envelope=envelope.with_members(members))
     job = structs.replace(work.job, request=request)
-    return continuing(job, work.known, work.own, work.before)
+    return continuing(job, work.known, work.own, work.before, see(work.chain))
 
 
 def continuing(
@@ -191,18 +191,25 @@ def continuing(
     known: Mapping[str, Remembered],
     own: Sequence[Any],
     before: Sequence[Json],
+    sees: bool,
 ) -> Job:
-    """*job* with the items of our tools as the model had them, as far as they are *known*, by id."""
+    """*job* with the items of our tools as the model had them, as far as they are *known*, by id; *sees* says that it
+    is to have images too."""
     answers = answers_in([*before, *own])
     base = job.continuation
     if isinstance(base, Recalled):
-        base = base.changed(partial(_changed, known=known, answers=answers), known)
+        base = base.changed(partial(_changed, known=known, answers=answers, sees=sees), known)
     twice = frozenset(str(item.get("id")) for item in before)
-    transform = partial(told_again, known=known, answers=answers, twice=twice)
+    transform = partial(told_again, known=known, answers=answers, twice=twice, sees=sees)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
 
 
-def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> Line:
-    items = told_again(line.items, known, answers)
+def see(chain: Sequence[Candidate]) -> bool:
+    """Whether images in outputs can be given to each Target of *chain*: who of it answers is not known before."""
+    return all(one.upstream.sees for one in chain)
+
+
+def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool) -> Line:
+    items = told_again(line.items, known, answers, sees=sees)
     is_ours = any(item.get("id") in known for item in line.items)
     return Line(readable(items) if is_ours else items, line.account, line.type)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...settings import Limits
+from ...settings import MIB, Limits
 from ...tools import Execution, Image, Page, Passage, ToolError
 from .plan import Shown
 from .source import Outcome
@@ -26,6 +26,8 @@ CUT = "\n[… {size} characters were left out …]\n"
 
 REPEATS = 3
 """Identical calls that are run."""
+KEPT_IMAGES = MIB
+"""Bytes of images, in base64, that are kept with one response; of more than that a later turn is told in words."""
 FAILURES = 3
 """Failures in a row after which a server is not asked again."""
 
@@ -39,6 +41,8 @@ class Ledger:
     calls: int = 0
     told: int = 0
     """Bytes that the model was told."""
+    images: int = 0
+    """Bytes of images that later turns are to see."""
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
 
@@ -72,6 +76,15 @@ class Ledger:
         fitting = cut(text, room) if room > 0 else EMPTY
         self.told += len(fitting.encode("utf-8", "replace"))
         return fitting
+
+    def images_to_keep(self, urls: Sequence[str]) -> tuple[str, ...]:
+        """Those of *urls*, which hold images, that are kept for later turns: the first that fit into `KEPT_IMAGES`."""
+        kept = []
+        for url in urls:
+            if self.images + len(url) <= KEPT_IMAGES:
+                self.images += len(url)
+                kept.append(url)
+        return tuple(kept)
 
 
 def cut(text: str, most: int) -> str:

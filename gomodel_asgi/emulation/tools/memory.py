@@ -24,6 +24,7 @@ from ...dialects.hosted_items import (
     kind_of,
     mapping,
     objects,
+    picture_of,
     string,
     verdict_on,
 )
@@ -46,7 +47,7 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call as the model had it: the function's *name*, its *arguments* and *output*, and the *call_id*, by which
     some upstreams know what they signed; *round* tells which calls were made at once. Of a request for an approval:
     *label* and *tool* are the server's, and *forced* says that the host demands it. Of a list: all *tools* of the
-    server at *place* (a digest)."""
+    server at *place* (a digest). *images* are those of the output, as `data:` URLs, which the item does not hold."""
 
     name: str
     arguments: str
@@ -58,6 +59,7 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
     forced: bool = False
     place: str = ""
     tools: tuple[Listed, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 _decode = msgspec.json.Decoder(dict[str, Remembered]).decode
@@ -169,10 +171,11 @@ def told_again(
     known: Mapping[str, Remembered],
     answers: Mapping[str, Any],
     twice: frozenset[str] = frozenset(),
+    sees: bool = False,
 ) -> list[Any]:
     """*items* with those of our tools of which something is *known*, by id, as calls and outputs; others as they are.
-    Outputs stand behind all calls that were made at once. *answers* are those to requests for approval (see
-    `answers_in`); the ids in *twice* were told of before, and are left out here."""
+    Outputs stand behind all calls that were made at once, with their images for a model that *sees* them. *answers* are
+    those to requests for approval (see `answers_in`); the ids in *twice* were told of before, and are left out here."""
     made: list[Any] = []
     waiting: list[Json] = []
     last: int | None = None
@@ -180,7 +183,7 @@ def told_again(
         kind = kind_of(item)
         if kind in HOSTED and string(item, "id") in twice:
             continue
-        pair = _pair(item, known, answers) if kind in HOSTED_CALLS else None
+        pair = _pair(item, known, answers, sees) if kind in HOSTED_CALLS else None
         if pair is not None:
             if waiting and pair[2] != last:
                 made, waiting = made + waiting, []
@@ -214,19 +217,36 @@ def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[st
     return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
 
-def _pair(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> tuple[Json, Json, int] | None:
+def _pair(
+    item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool
+) -> tuple[Json, Json, int] | None:
     id = string(item, "id")
     found = known.get(id)
     if found is None:
         return None
-    return pair_of(f"call_{id}", found) if kind_of(item) != REQUEST else _unapproved(id, found, answers.get(id))
+    if kind_of(item) == REQUEST:
+        return _unapproved(id, found, answers.get(id))
+    return pair_of(f"call_{id}", found, _images_of(item, found) if sees else ())
 
 
-def pair_of(call_id: str, call: Remembered) -> tuple[Json, Json, int]:
+def _images_of(item: Json, call: Remembered) -> Sequence[str]:
+    """The images of *call*: an image that was drawn stands in its *item*."""
+    picture = picture_of(item)
+    return call.images if picture is None else (f"data:{picture[0]};base64,{picture[1]}",)
+
+
+def pair_of(call_id: str, call: Remembered, images: Sequence[str] = ()) -> tuple[Json, Json, int]:
     """*call* and its output, and when it was made; under *call_id*, unless it had one."""
     call_id = call.call_id or call_id
     made = {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": call.arguments or "{}"}
-    return made, {"type": "function_call_output", "call_id": call_id, "output": call.output}, call.round
+    output = output_of(call.output, images)
+    return made, {"type": "function_call_output", "call_id": call_id, "output": output}, call.round
+
+
+def output_of(text: str, images: Sequence[str]) -> Any:
+    """The output of a function: *text*, and *images* by their URLs."""
+    shown = [{"type": "input_image", "image_url": url} for url in images]
+    return [{"type": "input_text", "text": text}, *shown] if shown else text
 
 
 def _unapproved(id: str, found: Remembered, answer: Json | None) -> tuple[Json, Json, int] | None:
