@@ -17,7 +17,6 @@ import tracemalloc
 from collections.abc import Callable, Generator
 from typing import Any
 
-from gomodel_asgi.emulation.token_count import estimated
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.history.mentions import lists_of, mentions_of
 from gomodel_asgi.operations import BODY
@@ -25,6 +24,7 @@ from gomodel_asgi.settings import MIB, Limits
 from gomodel_asgi.wire.json_body import Envelope
 from gomodel_asgi.wire.json_pieces import read_object
 from gomodel_asgi.wire.json_scan import Unreadable, counted
+from gomodel_asgi.wire.token_estimate import estimated
 
 Steps = Generator[None, None, Any]
 

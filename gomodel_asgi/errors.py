@@ -33,6 +33,8 @@ credentials. What only the operator may see is in `detail`.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 
@@ -90,7 +92,7 @@ class GatewayError(Exception):
         """Returns the response headers of the error, beside the content type."""
         if self.retry_after is None:
             return []
-        return [(b"retry-after", b"%d" % max(1, round(self.retry_after)))]
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after)))]  # never before it is worth it
 
 
 TYPES_OF_STATUS: dict[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -272,6 +274,8 @@ class UpstreamError(GatewayError):
     code = "upstream_error"
     type = "upstream_error"
     kind: str | int | None = None
+    sent: bool = True
+    """Whether the upstream may have seen the request, and bill it."""
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -279,6 +283,7 @@ class UpstreamUnreachable(UpstreamError):
 
     code = "upstream_unreachable"
     kind = "connect"
+    sent = False
 
 
 class UpstreamStale(UpstreamError):
@@ -286,6 +291,7 @@ class UpstreamStale(UpstreamError):
 
     code = "upstream_unreachable"
     kind = "stale"
+    sent = False
 
 
 class UpstreamProtocolError(UpstreamError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,7 @@ from .emulation.background import Background
 from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
-from .observers import Observer, Observers, Trace
+from .observers import STORE, Observer, Observers, Trace
 from .pipeline import Inbound, TenantOf, answer, decide, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
@@ -102,6 +103,7 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
+        told = Observers(observers)
         self.setup = Setup(
             registry=Registry(providers),
             ask=awaitable(policies.hint if policy is None else policy),
@@ -110,17 +112,17 @@ class Gateway:
             limits=limits,
             retries=retries,
             stamp=stamp,
-            observers=Observers(observers),
-            health=Health(),
+            observers=told,
+            health=Health(tell=told.breaker_changed if told else None),
             budget=RetryBudget(),
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
             tenant_required=tenant_required,
             files=None if files is None else _host_files(files),
+            tells=bool(told) or expose_timing,
         )
-
-        self.tells = bool(self.setup.observers) or expose_timing
-        """Whether anybody wants to know of an exchange."""
+        if told and self.state.circuit is not None:
+            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
 
@@ -136,7 +138,7 @@ class Gateway:
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
         route = match(scope, self.prefix) or Route({})
-        await Handler(self, self.setup, self.trace() if self.tells else None, route, scope, receive).serve(send)
+        await Handler(self, self.setup, self.trace() if self.setup.tells else None, route, scope, receive).serve(send)
 
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
@@ -153,7 +155,7 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        return Handler(self, self.setup, self.trace() if self.tells else None, route, scope, receive).serve(send)
+        return Handler(self, self.setup, self.trace() if self.setup.tells else None, route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
@@ -204,7 +206,7 @@ class Gateway:
 
     def trace(self) -> Trace | None:
         """A trail for one exchange, where anybody wants to know of it."""
-        return Trace(self.setup.observers) if self.tells else None
+        return self.setup.trace()
 
     async def explain(
         self, body: bytes | str | Mapping[str, Any], *, scope: Scope | None = None, tenant: str | None = None

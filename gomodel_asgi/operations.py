@@ -52,7 +52,8 @@ class Row(Struct, frozen=True, kw_only=True):
     ids may stand in the body (None: it has none). *gives* is what a reply gives the caller a new one of. *continues*
     says that the request may go on with what was said before, which can be sent along; *falls_back* that another
     upstream may be asked instead; *upstream* that a native upstream has the operation at the same path; *works* that it
-    counts in its tenant's concurrency at upstreams: the others are short, and may have to end such work.
+    counts in its tenant's concurrency at upstreams: the others are short, and may have to end such work; *billed* that
+    the usage in its reply is new: a response that is only looked at has been paid for.
     """
 
     operation: Operation
@@ -66,6 +67,7 @@ class Row(Struct, frozen=True, kw_only=True):
     falls_back: bool
     upstream: bool
     works: bool
+    billed: bool
 
     def __post_init__(self) -> None:
         if bool(self.placeholders and self.upstream) is not (self.path_names is not None):
@@ -84,79 +86,80 @@ ITEM = CONVERSATION + "/items/{item_id}"
 TABLE = (
     Row(
         operation="create", method="POST", path="/responses", path_names=None, query=(), body=BODY,
-        gives="response", continues=True, falls_back=True, upstream=True, works=True,
+        gives="response", continues=True, falls_back=True, upstream=True, works=True, billed=True,
     ),
     Row(
         operation="compact", method="POST", path="/responses/compact", path_names=None, query=(), body=BODY,
-        gives=None, continues=True, falls_back=True, upstream=True, works=True,
+        gives=None, continues=True, falls_back=True, upstream=True, works=True, billed=True,
     ),
     Row(
         operation="input_tokens", method="POST", path="/responses/input_tokens", path_names=None, query=(), body=BODY,
-        gives=None, continues=True, falls_back=True, upstream=True, works=False,
+        gives=None, continues=True, falls_back=True, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="retrieve", method="GET", path=RESPONSE, path_names="response", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="delete", method="DELETE", path=RESPONSE, path_names="response", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="cancel", method="POST", path=RESPONSE + "/cancel", path_names="response", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="input_items", method="GET", path=RESPONSE + "/input_items", path_names="response", query=CURSORS,
-        body=None, gives="items", continues=False, falls_back=False, upstream=True, works=False,
+        body=None, gives="items", continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="models", method="GET", path="/models", path_names=None, query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=False, works=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False, billed=False,
     ),
     Row(
         operation="models", method="GET", path="/models/{model}", path_names=None, query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=False, works=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False, billed=False,
     ),
     Row(
         operation="conversation_create", method="POST", path="/conversations", path_names=None, query=(), body=BODY,
-        gives="conversation", continues=False, falls_back=True, upstream=True, works=False,
+        gives="conversation", continues=False, falls_back=True, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="conversation_retrieve", method="GET", path=CONVERSATION, path_names="conversation", query=(),
-        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="conversation_update", method="POST", path=CONVERSATION, path_names="conversation", query=(),
-        body=BODY, gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        body=BODY, gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="conversation_delete", method="DELETE", path=CONVERSATION, path_names="conversation", query=(),
-        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="conversation_items", method="GET", path=CONVERSATION + "/items", path_names="conversation",
         query=CURSORS, body=None, gives="items", continues=False, falls_back=False, upstream=True, works=False,
+        billed=False,
     ),
     Row(
         operation="conversation_items_create", method="POST", path=CONVERSATION + "/items", path_names="conversation",
-        query=(), body=BODY, gives="items", continues=False, falls_back=False, upstream=True, works=False,
+        query=(), body=BODY, gives="items", continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="conversation_item", method="GET", path=ITEM, path_names="conversation", query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="conversation_item_delete", method="DELETE", path=ITEM, path_names="conversation", query=(),
-        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False,
+        body=None, gives=None, continues=False, falls_back=False, upstream=True, works=False, billed=False,
     ),
     Row(
         operation="connect", method="WEBSOCKET", path="/responses", path_names=None, query=(), body=None,
-        gives=None, continues=False, falls_back=False, upstream=False, works=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False, billed=False,
     ),
     Row(
         operation="steer", method="WEBSOCKET", path="response.steer", path_names=None, query=(), body=BODY,
-        gives=None, continues=False, falls_back=False, upstream=False, works=False,
+        gives=None, continues=False, falls_back=False, upstream=False, works=False, billed=False,
     ),
 )  # fmt: skip
 
@@ -171,3 +174,4 @@ BY_ID = frozenset(row.operation for row in TABLE if row.path_names == "response"
 CONVERSATIONS = frozenset(row.operation for row in TABLE if row.path.startswith("/conversations"))
 CONTINUING = frozenset(row.operation for row in TABLE if row.continues)
 BODIED = frozenset(row.operation for row in TABLE if row.body is not None)
+BILLED = frozenset(row.operation for row in TABLE if row.billed)

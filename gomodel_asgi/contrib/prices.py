@@ -5,31 +5,25 @@ Gateway(..., observers=[Priced(LoggingObserver())])
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 from msgspec.structs import replace
 
-from ..observers import Context, Cost, Ended, Observer, Observers, Record, Usage
+from ..observers import Charge, Context, Cost, Ended, Observer, Observers, Record, Usage
+from ..observers.price import PRICED_AS, price, price_list, price_of
+from . import charges_of
 
-try:
-    import genai_prices
-except ImportError as error:
-    raise ImportError("Prices need the extra: pip install 'gomodel-asgi[prices]'.") from error
-
-PRICED_AS: Mapping[str, str] = MappingProxyType({"gemini": "google", "xai": "x-ai", "bedrock": "aws"})
-"""Our provider types under the price list's names, where these differ."""
-
-UNKNOWN = Cost()
+price_list()  # whoever lacks it learns so here, not at the first answer
 
 
 class Priced:
     """Gives every record to *observers*, the last one of each exchange with its `cost` set.
 
-    A model or provider that the price list does not know has a cost whose `total` is None, as has one without usage:
-    never zero, never a guess by a similar name. *providers* maps names or types of your providers to those of the
-    price list (`{"my-proxy": "openai"}`). Service tiers count where the list has prices for them. Prices are those of
-    the installed version of `genai-prices`; keep it up to date.
+    Each attempt is priced at its own model. A model or provider that the price list does not know, or does not know for
+    one of several attempts, has a cost whose `total` is None: never zero, never a guess by a similar name. *providers*
+    maps names or types of your providers to those of the price list (`{"my-proxy": "openai"}`). Service tiers count
+    where the list has prices for them. Prices are those of the installed version of `genai-prices`; keep it up to date.
     """
 
     def __init__(self, *observers: Observer, providers: Mapping[str, str] | None = None) -> None:
@@ -38,54 +32,47 @@ class Priced:
 
     def __call__(self, record: Record) -> None:
         if isinstance(record, Ended):
-            record = replace(record, cost=self.cost(record.context, record.usage, record.service_tier))
+            record = replace(record, cost=self.cost_of(charges_of(record)))
         self.observers.notify(record)
+
+    @property
+    def dropped(self) -> int:
+        """Records that observers with a queue of their own had no room for."""
+        return self.observers.dropped
 
     async def aclose(self) -> None:
         """Closes the observers that can be closed."""
         await self.observers.aclose()
 
+    def cost_of(self, charges: Iterable[Charge]) -> Cost | None:
+        """Returns what *charges* cost together, or None where nothing was used."""
+        return total([price_of(charge, self.providers) for charge in charges])
+
     def cost(self, context: Context, usage: Usage | None, tier: str | None = None) -> Cost | None:
         """Returns the cost of *usage* at the provider and model of *context*, or None where nothing was used."""
         if usage is None or context.provider is None:
             return None
-        kind = context.provider_type or ""
-        provider = self.providers.get(context.provider) or self.providers.get(kind) or kind
-        for model in (context.served_model, context.target_model):
-            if model and (found := price(provider, model, usage, tier)) is not None:
-                return found
-        return replace(UNKNOWN, estimated=usage.estimated)
+        kind, asked, served = context.provider_type, context.target_model, context.served_model
+        return self.cost_of([Charge(1, context.provider, kind, asked, served, tier, usage)])
 
 
-def price(provider: str, model: str, usage: Usage, tier: str | None = None) -> Cost | None:
-    """Returns the cost of *usage* by the price list, or None where it does not know this provider's model.
-
-    Cached and cache-written tokens are a part of the input and have prices of their own; reasoning is a part of the
-    output and costs what output costs, unless the list says otherwise.
-    """
-    context = None if tier is None else {"service_tier": tier}
-    try:
-        found = genai_prices.calc_price(_counted(usage), model, provider_id=provider, price_context=context)
-    except (LookupError, ValueError):  # unknown, or counts that contradict each other
-        return None
+def total(costs: list[Cost]) -> Cost | None:
+    """Returns the sum of *costs*: of a part that one of them does not know None, as the model where they differ."""
+    if len(costs) < 2:
+        return costs[0] if costs else None
     return Cost(
-        total=found.total_price,
-        input=found.input_price,
-        output=found.output_price,
-        model=f"{found.provider.id}:{found.model.id}",
-        estimated=usage.estimated,
+        total=_sum([cost.total for cost in costs]),
+        input=_sum([cost.input for cost in costs]),
+        output=_sum([cost.output for cost in costs]),
+        model=costs[0].model if len({cost.model for cost in costs}) == 1 else None,
+        estimated=any(cost.estimated for cost in costs),
+        parts=tuple(costs),
     )
 
 
-def _counted(usage: Usage) -> genai_prices.Usage:
-    return genai_prices.Usage(
-        input_tokens=usage.input_tokens,
-        cache_read_tokens=usage.cached_tokens or None,
-        cache_write_tokens=usage.cache_write_tokens or None,
-        cache_write_1h_tokens=usage.cache_write_1h_tokens or None,
-        output_tokens=usage.output_tokens,
-        output_reasoning_tokens=usage.reasoning_tokens or None,
-    )
+def _sum(parts: list[Decimal | None]) -> Decimal | None:
+    known = [part for part in parts if part is not None]
+    return sum(known, Decimal()) if len(known) == len(parts) else None
 
 
 __all__ = ["PRICED_AS", "Priced", "price"]

@@ -308,9 +308,8 @@ def in_stream(job: Job, id: str) -> Job:
 
 def trail_of(job: Job) -> Trace | None:
     """Returns a trace for the work behind *job*, whose own ends with the queued response, and counts its usage once."""
-    if not job.setup.observers:
-        return None
-    request, trace = job.request, Trace(job.setup.observers, job.request_id)
-    trace.know(operation=request.operation)
-    trace.arrived(request.tenant, request.model, True, request.provider, len(request.envelope.raw))
+    request, trace = job.request, job.setup.trace(job.request_id)
+    if trace is not None:
+        trace.know(operation=request.operation)
+        trace.arrived(request.tenant, request.model, True, request.provider, len(request.envelope.raw))
     return trace

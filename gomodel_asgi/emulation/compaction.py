@@ -29,6 +29,7 @@ from ..history.quota import Quotas
 from ..history.recorder import is_stored
 from ..history.records import COMPACTIONS, Records, unsupported
 from ..history.tenancy import packed
+from ..observers import RoundTrace
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
@@ -126,8 +127,13 @@ class Compactor:
 
         :raises GatewayError: there is none.
         """
-        job = msgspec.structs.replace(job, continuation=None, trace=None)
-        _, text, usage = await self._summed_up(job, target, items)
+        trace = None if job.trace is None else RoundTrace(job.trace, first=False)
+        job = msgspec.structs.replace(job, continuation=None, trace=trace)
+        try:
+            _, text, usage = await self._summed_up(job, target, items)
+        finally:
+            if trace is not None:
+                trace.round_over()
         return text, usage
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:

@@ -16,12 +16,13 @@ import msgspec
 from ..exchange.job import Job
 from ..history.continuation import Continuation
 from ..history.recall import Recall
+from ..observers.answer import read_usage
 from ..routing.request import Target
 from ..threads import beside, paced
 from ..upstream.upstream_request import refusing_depth, resolve
 from ..wire.json_scan import run
+from ..wire.token_estimate import estimated
 from .compaction import Compactor
-from .token_count import estimated
 
 Json = dict[str, Any]
 
@@ -66,6 +67,8 @@ async def managed(job: Job, target: Target, lookups: Recall, compactor: Compacto
     said = [item for item in items[:at] if item.get("role") in INSTRUCTING]
     continuation.whole = [*said, compactor.told(text), *items[at:]]
     item = await compactor.item(job.request.tenant, continuation.whole)
+    if job.trace is not None:
+        job.trace.spent = read_usage(usage)
     return msgspec.structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
 

@@ -46,8 +46,14 @@ class Setup:
     state: State
     tenant_required: bool = False
     files: HostFiles | None = None
+    tells: bool = False
+    """Whether anybody wants to know of an exchange."""
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
+
+    def trace(self, request_id: str = "") -> Trace | None:
+        """A trail for one exchange, where anybody wants to know of it. No other place makes one."""
+        return Trace(self.observers, request_id) if self.tells else None
 
     def health_of(self, which: str | Provider, tenant: str | None) -> ProviderHealth:
         """How a provider is doing, as *tenant* sees it.

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from msgspec import Struct
 
@@ -46,6 +46,10 @@ class Context(Struct, frozen=True):
     served_model: str | None = None
     provider: str | None = None
     provider_type: str | None = None
+
+
+NO_EXCHANGE = Context(0, "")
+"""Of records that belong to none."""
 
 
 class Record(Struct, frozen=True):
@@ -110,18 +114,38 @@ class PolicyDecided(Record, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] = ()
 
 
+Kind = Literal["first", "retry", "fallback"]
+"""Why an upstream is asked: it is the Target, or the same one again, or the next one."""
+
+
+class Cause(Struct, frozen=True):
+    """What leads to an attempt: *reason* is the code of the error that led to a retry or a fallback, *source* the
+    provider that another one is asked instead of."""
+
+    kind: Kind = "first"
+    reason: str | None = None
+    source: str | None = None
+
+
+FIRST = Cause()
+
+
 class AttemptStarted(Record, frozen=True, kw_only=True):
-    """The provider of the context is about to be asked; *number* counts from 1."""
+    """The provider of the context is about to be asked; *number* counts from 1. *kind*, *reason* and *source* are those
+    of its `Cause`."""
 
     number: int
+    kind: Kind = "first"
+    reason: str | None = None
+    source: str | None = None
 
 
 class AttemptEnded(Record, frozen=True, kw_only=True):
     """An attempt has begun to answer (*error* None), or has failed, *seconds* after it started.
 
-    *error* is the error's code, *detail* what only an operator may see. *usage* is what a failed attempt reported all
-    the same; where no other attempt followed it stands in the `Completed` record too. An attempt that has answered has
-    it only where the host's tools make several rounds of an exchange: each round's is in the sum of `Completed`.
+    *error* is the error's code, *detail* what only an operator may see. *usage* is what a failed attempt has used all
+    the same; one that has answered has it only where the host's tools make several rounds of an exchange. It is a part
+    of the `usage` of `Ended`, which is the sum of all attempts: never add the two.
     """
 
     number: int
@@ -130,6 +154,7 @@ class AttemptEnded(Record, frozen=True, kw_only=True):
     detail: str | None
     seconds: float
     usage: Usage | None = None
+    kind: Kind = "first"
 
 
 class FirstEvent(Record, frozen=True, kw_only=True):
@@ -157,7 +182,8 @@ class ToolCalled(Record, frozen=True, kw_only=True):
 class Cost(Struct, frozen=True, kw_only=True):
     """What an answer cost, in US dollars; every part None where no price is known (see `contrib.prices`).
 
-    *model* is the price list's name of the model. *estimated* as the usage is.
+    *model* is the price list's name of the model. *estimated* as the usage is. *parts* are the costs of each charge, in
+    the order of these, where there are several.
     """
 
     total: Decimal | None = None
@@ -165,14 +191,29 @@ class Cost(Struct, frozen=True, kw_only=True):
     output: Decimal | None = None
     model: str | None = None
     estimated: bool = False
+    parts: tuple[Cost, ...] = ()
+
+
+class Charge(Struct, frozen=True):
+    """What one attempt has used, by its *number*, and of whom: of the model that was asked for (*target_model*), or
+    that the upstream says it used (*served_model*), in the tier that it says it used."""
+
+    number: int
+    provider: str
+    provider_type: str | None
+    target_model: str | None
+    served_model: str | None
+    service_tier: str | None
+    usage: Usage
 
 
 class Ended(Record, frozen=True, kw_only=True):
     """The exchange is over. Sent once.
 
     *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
-    operator may see of it. *usage* is given for operations that are billed (create, compact), *raw_usage* is the
-    upstream's own object. *first_event* and *seconds* count from when the request had come in; *events* and *bytes*
+    operator may see of it. *charges* are what each attempt has used, given for operations that are billed (create,
+    compact), and *usage* is their sum: what `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own
+    object. *first_event* and *seconds* count from when the request had come in; *events* and *bytes*
     are those given to the client, heartbeats and `[DONE]` not counted as events.
     """
 
@@ -184,6 +225,7 @@ class Ended(Record, frozen=True, kw_only=True):
     conversation: str | None = None
     service_tier: str | None = None
     usage: Usage | None = None
+    charges: tuple[Charge, ...] = ()
     raw_usage: Any = None
     cost: Cost | None = None
     first_event: float | None = None
@@ -219,3 +261,52 @@ class KeepAliveLost(Record, frozen=True, kw_only=True):
 
     origin: str
     seconds: float
+
+
+State = Literal["closed", "open", "half-open"]
+STORE = "(store)"
+"""Stands for the state store where a provider is named."""
+
+
+class BreakerChanged(Record, frozen=True, kw_only=True):
+    """A circuit breaker of the context's provider and model has opened for everybody, is being tried (`half-open`), or
+    has closed: there may be others of the same names, one for each credential, which is not told. That of the state
+    store stands under `STORE`. It belongs to no exchange."""
+
+    was: State
+    now: State
+
+    @classmethod
+    def of(cls, provider: str, model: str | None, was: State, now: State) -> Self:
+        """Returns the record for *provider* and *model*."""
+        return cls(Context(0, "", provider=provider, model=model, target_model=model), was=was, now=now)
+
+
+class CredentialRefused(Record, frozen=True, kw_only=True):
+    """The provider of the context has refused its credential (401, 402, 403), or one that the Target *brought*.
+    *fingerprint* are eight hexadecimal digits that tell credentials apart, others in each process."""
+
+    fingerprint: str
+    brought: bool
+
+
+class QuotaChecked(Record, frozen=True, kw_only=True):
+    """The request was checked against the quota *name*, which counts *unit*: it was let in, refused, let in though it
+    had been refused if the quota were not in `shadow`, or its counters did not answer. *spent* and *held* (by requests
+    under way) are as of then, of the tenant's own counter or the shared one; they and *limit* are in requests, tokens,
+    or millionths of a US dollar."""
+
+    name: str
+    unit: Literal["requests", "tokens", "money"]
+    outcome: Literal["admitted", "refused", "shadow", "unavailable"]
+    spent: int = 0
+    held: int = 0
+    limit: int = 0
+
+
+class LedgerWritten(Record, frozen=True, kw_only=True):
+    """So many *rows* of the ledger were written to its sink, or spilled to its file since the sink did not take them,
+    or written from there later, or lost. It belongs to no exchange."""
+
+    rows: int
+    result: Literal["written", "spilled", "replayed", "dropped"]

@@ -1,40 +1,61 @@
 """The trace of one exchange: collects what the other rooms report, and makes the records of it.
 
-It exists only where somebody observes or wants timings; the rooms ask `if trace is not None` and do nothing more where
-it is None. It ends once, with one `Completed` or `Disconnected`, whichever comes first.
+It exists only where somebody observes, counts or wants timings; the rooms ask `if trace is not None` and do nothing
+more where it is None. It ends once, with one `Completed` or `Disconnected`, whichever comes first.
+
+What an exchange has used is kept by attempt (`Step`), each token in the one that used it: what the upstream reported,
+or, where it could not, an estimate. Sums are made of these alone.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from ..errors import GatewayError, UpstreamRejected, type_of_status
+from ..errors import (
+    GatewayError,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamRedirect,
+    UpstreamRejected,
+    type_of_status,
+)
+from ..operations import BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
 from .records import (
+    FIRST,
     AttemptEnded,
     AttemptStarted,
+    Cause,
+    Charge,
     Completed,
     Context,
+    CredentialRefused,
     Disconnected,
+    Ended,
     FirstEvent,
     PolicyDecided,
     RequestStarted,
     Warned,
 )
 
-BILLED = frozenset({"create", "compact"})
-"""Operations whose usage is new: a response that is only looked at has been paid for."""
+logger = logging.getLogger("gomodel_asgi.observers")
+
+UNBILLED = (UpstreamRejected, UpstreamAuthError, UpstreamRedirect)
+"""Answers by which an upstream says that it has not worked: they cost what they report, or nothing."""
 
 COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
 DETAIL = 2048
+SHOWN = 8
+"""Digits of a credential's fingerprint that observers are told."""
 Reason = Literal["gone", "stalled", "cancelled"]
 
 clock = time.monotonic
@@ -53,12 +74,16 @@ class Trace:
         self.policy: float | None = None
         self.first: float | None = None
         self.attempts: list[Step] = []
+        self.step: Step | None = None
+        """The attempt that is read here."""
+        self.ending: list[Callable[[Trace, Ended], None]] = []
+        """Called with the last record, once, before the observers are: for those who must not miss one."""
+        self.spent: Usage | None = None
+        """What the answer tells as its own, though another attempt has used it."""
         self.source: Source | None = None
         self.body: bytes | None = None
         self.warnings: list[str] = []
         self.error: GatewayError | None = None
-        self.failed_round: Usage | None = None
-        """What the round has cost with which an exchange of several has failed."""
         self.over = False
 
     def know(self, **facts: Any) -> None:
@@ -84,15 +109,47 @@ class Trace:
         self.know(provider=target[0], target_model=clean(model), labels=MappingProxyType(dict(labels)))
         self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
 
-    def attempt(self, provider: str, type: str, model: str | None, secrets: Iterable[str]) -> Step:
+    def attempt(
+        self,
+        provider: str,
+        type: str,
+        model: str | None,
+        secrets: Iterable[str],
+        cause: Cause = FIRST,
+    ) -> Step:
         """Begins an attempt at a provider and returns its step. What it says is recorded with *secrets* redacted."""
-        self.source = self.body = None
-        self.warnings = []
+        return self.begun(self, provider, type, model, tuple(secrets), cause)
+
+    def begun(
+        self,
+        read: Trace,
+        provider: str,
+        type: str,
+        model: str | None,
+        secrets: tuple[str, ...],
+        cause: Cause,
+    ) -> Step:
+        """Begins an attempt of this exchange whose answer *read* reads."""
+        read.source = read.body = None
+        read.warnings = []
         self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
-        step = Step(self, len(self.attempts) + 1, provider, tuple(secrets))
+        read.step = step = Step(self, read, provider, type, clean(model), secrets, cause)
         self.attempts.append(step)
-        self.observers.notify(AttemptStarted(self.context, number=step.number))
+        started = AttemptStarted(
+            self.context, number=step.number, kind=cause.kind, reason=cause.reason, source=cause.source
+        )
+        self.observers.notify(started)
         return step
+
+    def asks(self, body: bytes, size: int) -> None:
+        """The attempt is about to send *size* bytes to its upstream, made of the client's *body*."""
+        if self.step is not None:
+            self.step.asks(body, size)
+
+    def credential_refused(self, fingerprint: str, brought: bool) -> None:
+        """The upstream does not take the credential of this *fingerprint*; *brought*: the Target's own."""
+        told = CredentialRefused(self.context, fingerprint=fingerprint[:SHOWN], brought=brought)
+        self.observers.notify(told)
 
     def reads(self, source: Source, warnings: list[str]) -> None:
         """*source* reads the answer, and may yet add to *warnings*."""
@@ -129,18 +186,40 @@ class Trace:
         if self.over:
             return
         self.over = True
-        if not self.observers:
+        if not self.observers and not self.ending:
             return
         self.failed(None if self.source is None else self.source.failure)
         answer = self.answer()
         self.flush_warnings()
         self.know(served_model=answer.model)
+        for step in self.attempts:
+            step.settle(answer if step is self.step else None, self.error)
         ended = self._ended(status, answer)
+        record: Ended
         if reason is not None and self.error is None:
-            self.observers.notify(Disconnected(self.context, reason=reason, **ended))
-            return
-        outcome = "failed" if self.error is not None else answer.status or "completed"
-        self.observers.notify(Completed(self.context, outcome=outcome, **ended))
+            record = Disconnected(self.context, reason=reason, **ended)
+        else:
+            outcome = "failed" if self.error is not None else answer.status or "completed"
+            record = Completed(self.context, outcome=outcome, **ended)
+        self._tell_owners(record)
+        self.observers.notify(record)
+
+    def _tell_owners(self, record: Ended) -> None:
+        ending, self.ending = self.ending, []
+        for tell in ending:
+            try:
+                tell(self, record)
+            except Exception as error:  # its type only: its text may quote anything
+                logger.error("The end of an exchange could not be told: %s.", type(error).__name__)
+
+    def charges(self) -> tuple[Charge, ...]:
+        """Returns what each attempt has used, in order: all of it once the exchange is over, and each token once.
+
+        Empty for operations that are not billed. *served_model* and *service_tier* are those that the upstream told.
+        """
+        if self.context.operation not in BILLED:
+            return ()
+        return tuple(step.charge(step.usage) for step in self.attempts if step.usage is not None)
 
     def answer(self) -> Answer:
         """Returns what is known of the answer by now."""
@@ -155,7 +234,7 @@ class Trace:
         self.warnings = []
 
     def _ended(self, status: int | None, answer: Answer) -> dict[str, Any]:
-        billed = self.context.operation in BILLED
+        charges = self.charges()
         last = self.attempts[-1] if self.attempts else None
         return {
             "status": status,
@@ -165,29 +244,36 @@ class Trace:
             "response_id": answer.response_id,
             "conversation": answer.conversation,
             "service_tier": answer.service_tier,
-            "usage": _sum(self._usage(answer), self.failed_round) if billed else None,
-            "raw_usage": answer.raw if billed else None,
+            "usage": total(charges),
+            "charges": charges,
+            "raw_usage": answer.raw if self.context.operation in BILLED else None,
             "first_event": self.first,
             "seconds": clock() - self.started,
             "events": self.measure.events,
             "bytes": self.measure.bytes,
         }
 
-    def _usage(self, answer: Answer) -> Usage | None:
-        """Returns what the upstream reported, or a guess that is no less where the answer broke off before it could."""
-        if self._usage_is_complete() or (self.error is not None and self.first is None):
-            return answer.usage
-        guess = estimate(self.size, self.measure.text)
-        if answer.usage is None:
+    def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
+        """Returns what *step* has used by its *answer*: what the upstream reported, or a guess, no less than that,
+        where the answer broke off before it could or has ended without. *error* is what the exchange, or the attempt,
+        has failed with."""
+        usage = answer.usage
+        if usage is not None and self.spent is not None and answer.status is not None and self.source is not None:
+            usage = _difference(usage, self.spent)
+        if not step.sent or (answer.text is None and self._has_reported(step, answer, error)):
+            return usage
+        guess = estimate(step.asked, step.sent, max(self.measure.text, answer.text or 0))
+        if usage is None:
             return guess
-        output = max(answer.usage.output_tokens, guess.output_tokens)
-        return replace(answer.usage, output_tokens=output, estimated=True)
+        return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)
 
-    def _usage_is_complete(self) -> bool:
-        """Whether the upstream has reported all of its usage (none, if it was never asked)."""
-        if self.source is None:
-            return self.body is not None or not self.attempts
-        return self.source.terminal in ("completed", "incomplete") or isinstance(self.error, UpstreamRejected)
+    def _has_reported(self, step: Step, answer: Answer, error: BaseException | None) -> bool:
+        """Whether the upstream has reported all that *step* has used."""
+        if isinstance(error, UNBILLED):
+            return True
+        if self.source is not None:
+            return self.source.terminal in ("completed", "incomplete")
+        return self.body is not None and (step.has_answered or answer.usage is not None)
 
     def timing(self) -> bytes:
         """Returns the value of a `Server-Timing` header: policy, each attempt, the first event, in milliseconds."""
@@ -210,22 +296,21 @@ class RoundTrace(Trace):
         self.context = exchange.context
         self.exchange = exchange
         self.is_first = first
-        self.answered: tuple[Step, int] | None = None
-        """The attempt that has answered, and its status."""
-        self.cost: Usage | None = None
-        """What the last attempt to fail has cost."""
 
     def know(self, **facts: Any) -> None:
         self.exchange.know(**facts)
         self.context = self.exchange.context
 
-    def attempt(self, provider: str, type: str, model: str | None, secrets: Iterable[str]) -> Step:
-        self.source = self.body = None
-        exchange = self.exchange
-        source, warnings = exchange.source, exchange.warnings
-        step = exchange.attempt(provider, type, model, secrets)
-        exchange.source, exchange.warnings = source, warnings
-        step.read = self
+    def attempt(
+        self,
+        provider: str,
+        type: str,
+        model: str | None,
+        secrets: Iterable[str],
+        cause: Cause = FIRST,
+    ) -> Step:
+        step = self.exchange.begun(self, provider, type, model, tuple(secrets), cause)
+        self.context = self.exchange.context
         return step
 
     def first_event(self) -> None:
@@ -235,71 +320,133 @@ class RoundTrace(Trace):
     def warn(self, message: str) -> None:
         self.exchange.warn(message)
 
-    def failed(self, error: GatewayError | None) -> None:
-        """Whether the exchange has failed with it, the exchange says."""
-
     def end(self, status: int | None, reason: Reason | None = None) -> None:
         """The exchange goes on."""
 
     def round_over(self) -> None:
         """Nothing more of this round will come."""
         self.flush_warnings()
-        answered, self.answered = self.answered, None
-        if answered is None:
-            self.exchange.failed_round = self.cost
-            return
-        step, status = answered
-        step.notify(status=status, error=None, detail=None, usage=step.usage())
+        step = self.step
+        if step is not None and step.has_answered:
+            self.failed(None if self.source is None else self.source.failure)
+            step.settle(None, self.error)
+            step.notify(detail=None, usage=step.usage)
 
 
 class Step:
-    """One attempt of a trace."""
+    """One attempt of *trace*, whose answer *read* reads: what it asked, how it ended, what it has used."""
 
-    def __init__(self, trace: Trace, number: int, provider: str, secrets: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        read: Trace,
+        provider: str,
+        provider_type: str,
+        target_model: str | None,
+        secrets: tuple[str, ...],
+        cause: Cause,
+    ) -> None:
         self.trace = trace
-        self.read = trace
-        """The trail that knows the answer."""
-        self.number = number
+        self.read = read
+        self.number = len(trace.attempts) + 1
         self.provider = provider
+        self.provider_type = provider_type
+        self.target_model = target_model
+        self.served_model: str | None = None
+        self.service_tier: str | None = None
+        self.kind = cause.kind
+        self.reason = cause.reason
+        """The code of the error that led here; None at first."""
         self.secrets = secrets
         self.started = clock()
         self.seconds = 0.0
+        """Until it began to answer, or failed."""
+        self.status: int | None = None
+        self.error: str | None = None
+        """The code of its failure."""
+        self.has_answered = False
+        self.asked = b""
+        """The client's body, until it is settled."""
+        self.sent = self.latest = 0
+        """Bytes of requests that its upstream may have, and of the last one."""
+        self.usage: Usage | None = None
+        """What it has used, once that is settled; of operations that are billed."""
+        self.is_settled = False
+
+    def asks(self, body: bytes, size: int) -> None:
+        """A request of *size* bytes, made of the client's *body*, is about to be sent."""
+        self.asked = body
+        self.sent += size
+        self.latest = size
 
     def answered(self, status: int) -> None:
         """The upstream has begun to answer."""
         self.seconds = clock() - self.started
-        if isinstance(self.read, RoundTrace):
-            self.read.answered = self, status
-        else:
-            self.notify(status=status, error=None, detail=None)
+        self.status, self.has_answered = status, True
+        if not isinstance(self.read, RoundTrace):
+            self.notify(detail=None)
 
     def failed(self, error: BaseException) -> None:
         """It has not: *error* says why."""
         self.seconds = clock() - self.started
+        if isinstance(error, Exception) and not (isinstance(error, UpstreamError) and error.sent):
+            self.sent -= self.latest  # the upstream cannot have seen the request
+        self.settle(None, error)
         if not isinstance(error, GatewayError):
-            return self.notify(status=None, error="cancelled", detail=None)
-        usage = self.usage()
-        if isinstance(self.read, RoundTrace):
-            self.read.cost = usage
+            self.error = "cancelled"
+            return self.notify(detail=None, usage=self.usage)
+        self.status, self.error = error.status, code_of(error)
         self.read.flush_warnings()
-        detail = redacted(error, self.secrets)
-        self.notify(status=error.status, error=code_of(error), detail=detail, usage=usage)
+        self.notify(detail=redacted(error, self.secrets), usage=self.usage)
 
-    def usage(self) -> Usage | None:
-        """What the attempt has cost, as far as its upstream has said by now."""
-        return self.read.answer().usage if self.trace.context.operation in BILLED else None
+    def settle(self, answer: Answer | None, error: BaseException | None) -> None:
+        """Keep, once, what it has used by its *answer* (None: as far as that is known by now)."""
+        if self.is_settled or self.trace.context.operation not in BILLED:
+            return
+        self.is_settled = True
+        answer = self.read.answer() if answer is None else answer
+        self.served_model, self.service_tier = answer.model, answer.service_tier
+        self.usage = self.read.used(self, answer, error)
+        self.asked = b""
+
+    def charge(self, usage: Usage) -> Charge:
+        """Returns *usage*, its own, with where it was used."""
+        return Charge(
+            number=self.number,
+            provider=self.provider,
+            provider_type=self.provider_type,
+            target_model=self.target_model,
+            served_model=self.served_model,
+            service_tier=self.service_tier,
+            usage=usage,
+        )
 
     def notify(self, **facts: Any) -> None:
         """Make the record of its end."""
-        record = AttemptEnded(self.trace.context, number=self.number, seconds=self.seconds, **facts)
+        record = AttemptEnded(
+            self.trace.context,
+            number=self.number,
+            kind=self.kind,
+            status=self.status,
+            error=self.error,
+            seconds=self.seconds,
+            **facts,
+        )
         self.trace.observers.notify(record)
 
 
-def _sum(one: Usage | None, other: Usage | None) -> Usage | None:
-    if one is None or other is None:
-        return one or other
-    counts = {name: getattr(one, name) + getattr(other, name) for name in COUNTS}
-    return Usage(**counts, estimated=one.estimated or other.estimated)
+def total(charges: Iterable[Charge]) -> Usage | None:
+    """Returns the sum of *charges*; None where there is none."""
+    found = [charge.usage for charge in charges]
+    if len(found) < 2:
+        return found[0] if found else None
+    counts = {name: sum(getattr(usage, name) for usage in found) for name in COUNTS}
+    return Usage(**counts, estimated=any(usage.estimated for usage in found))
+
+
+def _difference(one: Usage, other: Usage) -> Usage:
+    counts = {name: max(0, getattr(one, name) - getattr(other, name)) for name in COUNTS}
+    return replace(one, **counts)
 
 
 def code_of(error: GatewayError) -> str:

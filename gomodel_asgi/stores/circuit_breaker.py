@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,10 @@ SLOW = 2.0
 PROBE = 10.0
 
 
+State = Literal["closed", "open", "half-open"]
+Tell = Callable[[State, State], object]
+
+
 class Pass(msgspec.Struct, frozen=True):
     """Leave to ask the store: in which state of the circuit, since when on the clock, and whether to find out."""
 
@@ -47,10 +51,11 @@ class Pass(msgspec.Struct, frozen=True):
 
 class Circuit:
     """Whether a store may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
-    back."""
+    back. `tell` is called with the state as it was and as it is, where a call has changed it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        self.tell: Tell | None = None
         self._lock = threading.Lock()
         self._state = 0  # counted up with each change, so that a call that began before it changes nothing
         self._pause = 0.0  # 0: closed
@@ -77,7 +82,10 @@ class Circuit:
                 raise StoreUnavailable(message, detail=detail, retry_after=left)
             self._state += 1
             self._until = now + PROBE
-            return Pass(self._state, now, self._pause > 0)
+            entry = Pass(self._state, now, self._pause > 0)
+        if entry.probe:
+            self._told("open", "half-open")
+        return entry
 
     def answered(self, entry: Pass) -> None:
         """Notes that the call has ended before anybody lost patience, if with a failure."""
@@ -102,7 +110,12 @@ class Circuit:
             self._state += 1
             self._pause = pause
             self._until = self.clock() + (0.0 if at_once else pause)
-            return True
+        self._told("half-open" if entry.probe else "closed", "open" if pause else "closed")
+        return True
+
+    def _told(self, was: State, now: State) -> None:
+        if self.tell is not None:
+            self.tell(was, now)
 
 
 class Guarded:

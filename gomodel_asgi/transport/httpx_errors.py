@@ -19,6 +19,7 @@ from ..errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
+from .request import unconnected
 
 LIBRARIES = ("httpx", "httpx2")
 
@@ -32,12 +33,6 @@ class Meaning(NamedTuple):
 
 def _unreachable() -> GatewayError:
     return UpstreamUnreachable("No connection to the upstream could be made.")
-
-
-def _connect_timeout() -> GatewayError:
-    error = UpstreamTimeout("No connection to the upstream could be made in time.")
-    error.kind = "connect"
-    return error
 
 
 def _timeout() -> GatewayError:
@@ -72,7 +67,7 @@ LATE = Meaning(_timeout, _timeout)
 NOBODY = Meaning(_unreachable, _truncated)
 
 MEANINGS: dict[str, Meaning] = {
-    "ConnectTimeout": Meaning(_connect_timeout, _timeout),
+    "ConnectTimeout": Meaning(unconnected, _timeout),
     "PoolTimeout": Meaning(_saturated, _timeout),
     "ReadTimeout": LATE,
     "WriteTimeout": LATE,

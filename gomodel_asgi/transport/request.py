@@ -12,7 +12,7 @@ from itertools import zip_longest
 
 from anyio import getaddrinfo
 
-from ..errors import UpstreamUnreachable
+from ..errors import UpstreamTimeout, UpstreamUnreachable
 from ..seams.transport import UpstreamRequest
 
 # Which addresses are public (IANA special-purpose registries, RFC 6890), and so may be reached by a tenant's URL.
@@ -79,6 +79,13 @@ async def addresses_of(request: UpstreamRequest) -> list[str]:
             if not is_public(address):
                 raise unreachable(f"The address {address} is not public.")
     return found[:MOST_ADDRESSES]
+
+
+def unconnected(message: str = "No connection to the upstream could be made in time.") -> UpstreamTimeout:
+    """Returns the error of an upstream whose connection took longer than it may: nothing has been sent."""
+    error = UpstreamTimeout(message)
+    error.kind, error.sent = "connect", False
+    return error
 
 
 def unreachable(detail: str) -> UpstreamUnreachable:

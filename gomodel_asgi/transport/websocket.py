@@ -25,7 +25,7 @@ from ..threads import paced
 from ..wire.json_body import encode
 from ..wire.json_pieces import read_object
 from ..wire.websocket_frames import Steer
-from .request import addresses_of, unreachable
+from .request import addresses_of, unconnected, unreachable
 from .slots import ConnectionLimit, Slots
 from .websocket_socket import Socket, Unclaimed, WholeReply
 
@@ -76,9 +76,7 @@ async def connect(
             socket.on_close = slots.give
         else:
             slots.give()
-    error = UpstreamTimeout("The upstream did not take the connection in time.")
-    error.kind = "connect"
-    raise error
+    raise unconnected("The upstream did not take the connection in time.")
 
 
 async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:

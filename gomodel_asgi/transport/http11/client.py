@@ -13,7 +13,7 @@ import certifi
 
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ...seams.transport import Headers, Listener, UpstreamRequest
-from ..request import addresses_of, unreachable
+from ..request import addresses_of, unconnected, unreachable
 from ..slots import ConnectionLimit, Slots, of_process
 from .connection import Connection, Key, Suspects
 from .pool import Pool, Pools
@@ -258,9 +258,9 @@ class Http11Transport:
                 context = await self._context() if request.scheme == "https" else None
                 return await connect(pool, request, context)
         except TimeoutError:
-            error = UpstreamTimeout("No connection to the upstream could be made in time.")
-            if late < deadline:
-                error.kind = "connect"
+            error = unconnected()
+            if late >= deadline:
+                error.kind = UpstreamTimeout.kind
             raise error from None
 
     async def _context(self) -> ssl.SSLContext:

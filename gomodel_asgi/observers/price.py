@@ -1,0 +1,96 @@
+"""What usage costs, by the price list that comes with `genai-prices`. No network call is ever made.
+
+The library is imported when the first price is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from .answer import Usage
+from .records import Charge, Cost
+
+PRICED_AS: Mapping[str, str] = MappingProxyType({"gemini": "google", "xai": "x-ai", "bedrock": "aws"})
+"""Our provider types under the price list's names, where these differ."""
+
+Price = Callable[[str, str, Usage], Decimal | None]
+"""A host's own: what usage at a model of a provider type costs in US dollars; None where it does not know."""
+
+
+@lru_cache(maxsize=1)
+def price_list() -> Any:
+    """Returns the library.
+
+    :raises ImportError: it is not installed.
+    """
+    try:
+        return import_module("genai_prices")
+    except ImportError as error:
+        raise ImportError("Prices need the extra: pip install 'gomodel-asgi[prices]'.") from error
+
+
+def price(provider: str, model: str, usage: Usage, tier: str | None = None) -> Cost | None:
+    """Returns the cost of *usage* by the price list, or None where it does not know this provider's model.
+
+    Cached and cache-written tokens are a part of the input and have prices of their own; reasoning is a part of the
+    output and costs what output costs, unless the list says otherwise.
+
+    :raises ImportError: the extra `prices` is not installed.
+    """
+    context = None if tier is None else {"service_tier": tier}
+    library = price_list()
+    try:
+        found = library.calc_price(_counted(library, usage), model, provider_id=provider, price_context=context)
+    except (LookupError, ValueError):  # unknown, or counts that contradict each other
+        return None
+    return Cost(
+        total=found.total_price,
+        input=found.input_price,
+        output=found.output_price,
+        model=f"{found.provider.id}:{found.model.id}",
+        estimated=usage.estimated,
+    )
+
+
+def price_of(charge: Charge, providers: Mapping[str, str] = PRICED_AS) -> Cost:
+    """Returns what *charge* cost by the price list: at the model that served, else at the one that was asked for; of
+    what it does not know every part is None. *providers* are names or types of ours under those of the list.
+
+    :raises ImportError: the extra `prices` is not installed.
+    """
+    kind = charge.provider_type or ""
+    provider = providers.get(charge.provider) or providers.get(kind) or kind
+    for model in (charge.served_model, charge.target_model):
+        if model and (found := price(provider, model, charge.usage, charge.service_tier)) is not None:
+            return found
+    return Cost(estimated=charge.usage.estimated)
+
+
+def cost_of(charge: Charge, price: Price | None = None) -> Decimal | None:
+    """Returns what *charge* cost in US dollars, None where that is not known: by the host's *price*, asked for the
+    model that served, then for the one that was asked for; without it by the price list.
+
+    :raises ImportError: there is no *price*, and the extra `prices` is not installed.
+    """
+    if price is None:
+        return price_of(charge).total
+    for model in (charge.served_model, charge.target_model):
+        if model and (found := price(charge.provider_type or "", model, charge.usage)) is not None:
+            return found
+    return None
+
+
+def _counted(library: Any, usage: Usage) -> Any:
+    return library.Usage(
+        input_tokens=usage.input_tokens,
+        cache_read_tokens=usage.cached_tokens or None,
+        cache_write_tokens=usage.cache_write_tokens or None,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens or None,
+        output_tokens=usage.output_tokens,
+        output_reasoning_tokens=usage.reasoning_tokens or None,
+    )
