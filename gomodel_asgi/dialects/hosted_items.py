@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .arrangement import NO_OUTPUT, digest
+from .content import NO_OUTPUT, digest
 
 Json = dict[str, Any]
 Key = tuple[str, ...]

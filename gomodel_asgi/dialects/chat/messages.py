@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from ..arrangement import BEGIN, GO_ON, CallIds, digest, split_instructions
+from ..arrangement import BEGIN, GO_ON, CallIds, split_instructions
 from ..base import Call, unpack_state
 from ..content import (
     CONTENT,
@@ -23,6 +23,7 @@ from ..content import (
     ToolCall,
     ToolOutput,
     Turn,
+    digest,
 )
 from ..conversation import arguments_json
 from ..emulations import item_as_text, placeholder

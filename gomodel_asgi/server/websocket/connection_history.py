@@ -33,7 +33,8 @@ from ...routing.request import Target
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
-from ...wire.response import response_object, stream_of, usage
+from ...wire.response import response_object, stream_of
+from ...wire.usage import usage
 from ...wire.websocket_frames import Create
 
 # What one connection remembers of its responses, so that `store: false` can be continued on it.
