@@ -149,7 +149,7 @@ class GatewayState:
     def _works_here(self, job: Job, target: Target, provider: Provider) -> bool:
         """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
         host's."""
-        return not provider.keeps_state or (self.tools is not None and self.tools.runs(job, target))
+        return not provider.keeps_state or (self.tools is not None and self.tools.wants(job, target))
 
     def _shown(self, job: Job, target: Target) -> Mapping[str, Any]:
         """Returns the declarations of tools that the host runs, by path, without their credentials."""

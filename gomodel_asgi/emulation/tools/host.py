@@ -20,7 +20,7 @@ from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .loop import Loop
 from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
-from .plan import runs_here
+from .plan import hosted
 from .request import (
     Candidate,
     are_ours,
@@ -57,7 +57,7 @@ class HostTools:
         if not asks_model(job):
             return await Exchange(job, target).run()
         chain = candidates_of(job, target, self.toolbox)
-        wants = self._wanted(chain)
+        wants = self._wants(chain)
         own, before = own_items(job), said_before(job)
         mentioned = [*before, *own, *referred_to(job)]
         if not wants and not are_ours(mentioned) and not has_loose(before):
@@ -121,13 +121,17 @@ class HostTools:
         ]
         return structs.replace(made[0], fallbacks=tuple(made[1:]))
 
-    def runs(self, job: Job, target: Target) -> bool:
-        """Whether a tool of the request runs here, at any Target of the chain.
+    def wants(self, job: Job, target: Target) -> bool:
+        """Whether anything that the request declares is the host's, at any Target of the chain: then it is answered
+        here, in rounds.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
-        return any("here" in places.values() for places in self.places(job, target))
+        return self._wants(candidates_of(job, target, self.toolbox))
+
+    def _wants(self, chain: Sequence[Candidate]) -> bool:
+        return any(any(hosted(one.body, one.declared, self.toolbox, one.upstream)) for one in chain)
 
     def places(self, job: Job, target: Target) -> list[dict[str, str]]:
         """Where the declared tools would run, for each Target of the chain: `here`, `upstream` or `nowhere`.
@@ -145,15 +149,9 @@ class HostTools:
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            here = [each for each in one.declared if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            here, _ = hosted(one.body, one.declared, self.toolbox, one.upstream)
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}
-
-    def _wanted(self, chain: Sequence[Candidate]) -> bool:
-        """Whether one of *chain* is to be asked with tools that the host runs."""
-        if labels_of(chain, self.toolbox):
-            return True
-        return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
 
 
 def asks_model(job: Job) -> bool:

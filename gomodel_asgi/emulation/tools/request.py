@@ -16,7 +16,7 @@ from ...providers.provider import Provider
 from ...routing.request import Target
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
-from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
+from .plan import Plan, Upstream, hosted, is_asked, plan
 from .remote import read_place
 from .source import Json, Listed
 
@@ -90,7 +90,7 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
 
     :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
     """
-    found = plan(one.body, one.declared, lists, toolbox, one.upstream, brought=brought_by(one.body.get("input")))
+    found = plan(one.body, one.declared, lists, toolbox, one.upstream)
     if found is None:
         tools = one.body.get("tools")
         stays = tuple(tools) if isinstance(tools, list) else ()
@@ -101,10 +101,9 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
 def places_of(one: Candidate, toolbox: Toolbox) -> dict[str, str]:
     """Where each declared tool would run: `here`, `upstream`, or `nowhere`."""
     found: dict[str, str] = {}
-    beside = has_functions(one.body, one.declared, toolbox, one.upstream)
+    running, _ = hosted(one.body, one.declared, toolbox, one.upstream)
     for declared in one.declared:
-        host = toolbox.hosts.get(declared.family)
-        here = runs_here(declared, toolbox, one.upstream, beside) and not is_live(declared, host)
+        here = declared in running
         upstream = one.upstream.native or declared.family in one.upstream.runs
         name = f"{declared.family}:{declared.label}" if declared.label else declared.family
         found[name] = "here" if here else "upstream" if upstream else "nowhere"
