@@ -135,7 +135,7 @@ async def resume(work: Work) -> list[Json]:
         round.calls.append(call)
         work.ledger.take()
         work.rewriter.begun(call, shown)
-        work.rewriter.write(call, one.asked.arguments)
+        call.write(one.asked.arguments)
     outputs = await run_calls(work, round)
     return [*(pair_of(call.call_id, Remembered(call.name, call.arguments))[0] for call in round.calls), *outputs]
 

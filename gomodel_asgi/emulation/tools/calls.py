@@ -16,7 +16,7 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree
-from .families import FAILED, Asked, Told
+from .families import FAILED, Asked, CallResult
 from .ledger import BROKEN, bounded, cut
 from .memory import Remembered
 from .plan import Shown
@@ -44,7 +44,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
             await _run(work, running)
         finally:  # what has answered is kept, whatever ends the others
             for one in running:
-                if one.over.is_set() and one.call.told is None:
+                if one.over.is_set() and one.call.result is None:
                     _finish(work, one)
                     _output(work, one.call, round.number)
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
@@ -55,7 +55,7 @@ async def _run(work: Work, running: Sequence[Running]) -> None:
     async with anyio.create_task_group() as group:
         try:
             for one in running:
-                work.rewriter.started(one.call)
+                one.call.start()
                 group.start_soon(one.run, places)
             await work.flush()
             for one in running:
@@ -142,11 +142,11 @@ class Running:
     async def _partial(self, data: bytes) -> None:
         too_large = len(data) > self.work.job.setup.limits.event // 2
         if self.partials < self._wanted() and not too_large:
-            self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"))
+            self.call.add_partial(base64.b64encode(data).decode("ascii"))
             self.partials += 1
             await self.work.flush()
 
-    def told(self, asked: Asked) -> Told:
+    def told(self, asked: Asked) -> CallResult:
         """What has come of it.
 
         :raises Exception: the host's function has given what it cannot give.
@@ -173,7 +173,7 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
     if refusal is None:
         given = given if shown.listed is None else mended(given, shown.listed.input_schema)
         return Running(work, call, shown, given)
-    work.rewriter.started(call)
+    call.start()
     told = shown.family.failed(work.rewriter.asked(call, arguments or {}, work.included), refusal)
     work.rewriter.finished(call, told)
     _observe(work, call, shown, "refused", 0.0, refusal)
@@ -204,10 +204,10 @@ def _finish(work: Work, one: Running) -> None:
 
 def _output(work: Work, call: HostedCall, number: int) -> Json:
     """What the model is told of *call*, and will be in later turns."""
-    text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
+    text = call.answer if call.answer is not None else call.result.text if call.result is not None else FAILED
     if call.id is not None:
         work.told[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
-    images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
+    images = [one for one in call.result.images if one.format != "svg"] if call.result is not None else []
     output: Any = text
     if images and work.plans[0].upstream.sees:
         shown = [{"type": "input_image", "image_url": data_url(one)} for one in images]
