@@ -82,7 +82,7 @@ class GatewayState:
         self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
-        self.compactor.told_by_tools = None if self.tools is None else self.tools.told_again
+        self.compactor.replayed = None if self.tools is None else self.tools.replayed
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""
@@ -239,7 +239,7 @@ class GatewayState:
         :raises StoreUnavailable: the store does not answer.
         """
         turn = await self.records.turns.find(tenant, response_id)
-        return b"" if turn is None else turn.told
+        return b"" if turn is None else turn.remembered
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
         """Take the client's word on the request *id*, which counts once, for as long as there is a store to know that.

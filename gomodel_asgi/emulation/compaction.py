@@ -59,8 +59,8 @@ class Compactor:
     def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records
         self.quotas = quotas
-        self.told_by_tools: Callable[[Job], Awaitable[Job]] | None = None
-        """Gives a request with what the host's tools told the model in place of their items."""
+        self.replayed: Callable[[Job], Awaitable[Job]] | None = None
+        """Gives a request with what the model had of the host's tools in place of their items."""
         self._secret = secret_of(records.store) if records.keeps else os.urandom(32)
         self._cipher: type[AESGCM] | None = None
         self._has_looked = False
@@ -132,8 +132,8 @@ class Compactor:
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:
         asking = summing_up(job, items)
-        if self.told_by_tools is not None:
-            asking = await self.told_by_tools(asking)
+        if self.replayed is not None:
+            asking = await self.replayed(asking)
         reply = await Exchange(asking, target).run()
         response = await reply.json()
         text = text_of(response)

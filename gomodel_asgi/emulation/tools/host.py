@@ -19,7 +19,7 @@ from ...routing.request import Target
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .loop import Loop
-from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
+from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
 from .plan import hosted
 from .request import (
     Candidate,
@@ -86,8 +86,8 @@ class HostTools:
                 if reply.before_end is not None:
                     await reply.before_end()
 
-    async def told_again(self, job: Job) -> Job:
-        """*job* with what hosted tools told the model in place of their items.
+    async def replayed(self, job: Job) -> Job:
+        """*job* with what the model had of hosted tools in place of their items.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -182,11 +182,11 @@ def continuing(
     if isinstance(base, Recalled):
         base = base.changed(partial(_changed, known=known, answers=answers), known)
     twice = frozenset(str(item.get("id")) for item in before)
-    transform = partial(told_again, known=known, answers=answers, twice=twice)
+    transform = partial(replayed, known=known, answers=answers, twice=twice)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
 
 
 def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> Line:
-    items = told_again(line.items, known, answers)
+    items = replayed(line.items, known, answers)
     is_ours = any(item.get("id") in known for item in line.items)
     return Line(readable(items) if is_ours else items, line.account, line.type)

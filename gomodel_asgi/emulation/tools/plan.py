@@ -92,13 +92,13 @@ class Plan:
     functions: frozenset[str] | None = frozenset()
     include: tuple[str, ...] = ()
     limits: bool = False
-    """Whether the upstream too runs tools, and is to be told of `max_tool_calls`."""
+    """Whether the upstream too runs tools, and gets `max_tool_calls`."""
     wants: bool = True
     """Whether anything of the request is the host's; else the upstream gets it as it is."""
 
     @property
     def functions_shown(self) -> ShownFunctions:
-        """What stands for hosted tools: items that nobody remembers are told as calls of these functions."""
+        """What stands for hosted tools: items that nobody remembers become calls of these functions."""
         return ShownFunctions({one.key: one.name for one in self.shown.values()}, self.upstream.sees)
 
     def params(self, round: int, *, last: bool = False) -> Json:

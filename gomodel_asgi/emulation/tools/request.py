@@ -65,7 +65,7 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
 def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
     """See that what the policy has added is there.
 
-    :raises LookupError: it is not: a programming error, told to the host.
+    :raises LookupError: it is not: a programming error of the host's.
     """
     for one in declared:
         if one.added and one.family not in toolbox.hosts and one.label not in toolbox.servers:

@@ -1,12 +1,12 @@
 """The events of all rounds as those of one response.
 
-It reads what a round's upstream says, in this API's own events, and tells the one event writer. A call of a function
+It reads what a round's upstream says, in this API's own events, and drives the one event writer. A call of a function
 that stands for a hosted tool becomes that tool's item, opened as soon as its name is known and ended when the host's
 function has answered; all else passes, under the numbers of the one response. It is a translator like those of the
 dialects: events in, verbs of the writer out, no I/O.
 
 Hosted items never overlap: while one is open a further call, and whatever stands behind that, waits for its turn, and
-is then told of as far as it has come. The calls themselves do not wait for each other.
+is then emitted as far as it has come. The calls themselves do not wait for each other.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 class Rewriter:
-    """Reads the rounds of one response and tells *emitter*; see `Translator`. Calls of a code interpreter run in one of
-    *containers*."""
+    """Reads the rounds of one response and drives *emitter*; see `Translator`. Calls of a code interpreter run in one
+    of *containers*."""
 
     def __init__(self, emitter: Emitter, ledger: Ledger, containers: Containers) -> None:
         self.emitter = emitter
@@ -64,15 +64,15 @@ class Rewriter:
         self.hosted: HostedCall | None = None
         """The call whose item is open."""
         self.waiting: deque[HostedCall | tuple[str, Json]] = deque()
-        """Calls, and events of other items, that are told of when it has ended."""
+        """Calls, and events of other items, that are emitted when it has ended."""
         self.ahead = 0
         """How many items wait to be announced."""
         self.held: set[int] = set()
         """The places in the round of the items whose events wait."""
         self.said: tuple[Item, Json] | None = None
-        """A message that has ended but for its last event: whether it is commentary, what follows tells."""
+        """A message that has ended but for its last event: whether it is commentary is known by what follows."""
         self.behind: list[tuple[str, Json]] = []
-        """Events of reasoning that follows it, which tells nothing, as long as there is no text of it."""
+        """Events of reasoning that follows it, by which nothing is known, as long as there is no text of it."""
         self.places: set[int] = set()
         """The places in the round of such reasoning."""
 
@@ -101,9 +101,9 @@ class Rewriter:
         if self.held and event.get("output_index") in self.held:
             self._wait((type, event))
         else:
-            self._told_of(type, event)
+            self._handle(type, event)
 
-    def _told_of(self, type: str, event: Json) -> None:
+    def _handle(self, type: str, event: Json) -> None:
         stem, _, state = type.rpartition(".")
         if self.said is not None and event.get("output_index") in self.places:
             if state != "delta":
@@ -228,7 +228,7 @@ class Rewriter:
             elif one[0] == ADDED:
                 self._open(one[1])
             else:
-                self._told_of(*one)
+                self._handle(*one)
         if self.hosted is None:
             self._end_message()
 
@@ -244,7 +244,7 @@ class Rewriter:
             if type == ADDED:
                 self._open(event)
             else:
-                self._told_of(type, event)
+                self._handle(type, event)
 
     def _done(self, index: int, item: Json) -> None:
         slot = self.slots.get(index)
@@ -320,7 +320,7 @@ class Rewriter:
         return Asked(call.begun, arguments, included, len(self.found.passages))
 
     def cut_off(self) -> None:
-        """The response ends early: what has answered is told, what has not is not waited for."""
+        """The response ends early: what has answered is emitted, what has not is not waited for."""
         while self.hosted is not None:
             assert self.hosted.item is not None
             self.hosted.item.close("incomplete")

@@ -18,7 +18,7 @@ from .source import Json
 
 @dataclass(slots=True, eq=False)
 class HostedCall:
-    """One call of a hosted tool. *answer* is what the model is told instead of a result, where it is known already;
+    """One call of a hosted tool. *answer* is what the model reads instead of a result, where it is known already;
     *begun* is None for a call that the client does not see, *item* until it is its turn to be seen."""
 
     call_id: str
@@ -123,7 +123,7 @@ def _emit_partial(item: Item, encoded: str, number: int) -> None:
 
 @dataclass(slots=True)
 class Round:
-    """What one round has come to. *output* are its items as the upstream has them, to be told to it again."""
+    """What one round has come to. *output* are its items as the upstream has them, to be sent to it again."""
 
     number: int
     calls: list[HostedCall] = field(default_factory=list)
