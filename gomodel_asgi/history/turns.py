@@ -43,7 +43,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     provider that answered. *response* is the whole response object where the upstream keeps none, else empty.
     *previous* is the response that was continued, *request* a request that has yet to run in the background. *depth*
     turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`).
-    *told* is what a model was told by hosted tools, as `emulation.tools` has it."""
+    *remembered* is what later turns have to know of its hosted tools, as `emulation.tools` has it."""
 
     input: bytes
     output: bytes
@@ -55,7 +55,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     request: bytes = b""
     depth: int = 0
     ancestors: tuple[str, ...] = ()
-    told: bytes = b""
+    remembered: bytes = b""
 
 
 class Link(msgspec.Struct, frozen=True):

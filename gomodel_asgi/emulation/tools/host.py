@@ -20,8 +20,8 @@ from ...routing.request import Target
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .loop import Loop
-from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
-from .plan import Plan, runs_here
+from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
+from .plan import Plan, hosted
 from .request import (
     Candidate,
     Places,
@@ -59,7 +59,7 @@ class HostTools:
         if not asks_model(job):
             return await Exchange(job, target).run()
         chain = candidates_of(job, target, self.toolbox)
-        wants = self._wanted(chain)
+        wants = self._wants(chain)
         own, before = own_items(job), said_before(job)
         mentioned = [*before, *own, *referred_to(job)]
         if not wants and not are_ours(mentioned) and not has_loose(before):
@@ -88,8 +88,8 @@ class HostTools:
                 if reply.before_end is not None:
                     await reply.before_end()
 
-    async def told_again(self, job: Job, *, sees: bool = False) -> Job:
-        """*job* with what hosted tools told the model in place of their items, images too if it *sees* them.
+    async def replayed(self, job: Job, *, sees: bool = False) -> Job:
+        """*job* with what the model had of hosted tools in place of their items, images too if it *sees* them.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -118,16 +118,20 @@ class HostTools:
         def shown(target: Target) -> ShownFunctions:
             return next((plan.functions_shown for one, plan in zip(made, plans, strict=True) if one is target), NOTHING)
 
-        job = await self.told_again(job, sees=see(chain))
+        job = await self.replayed(job, sees=see(chain))
         return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
-    def runs(self, job: Job, target: Target) -> bool:
-        """Whether a tool of the request runs here, at any Target of the chain.
+    def wants(self, job: Job, target: Target) -> bool:
+        """Whether anything that the request declares is the host's, at any Target of the chain: then it is answered
+        here, in rounds.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
-        return self._wanted(candidates_of(job, target, self.toolbox))
+        return self._wants(candidates_of(job, target, self.toolbox))
+
+    def _wants(self, chain: Sequence[Candidate]) -> bool:
+        return any(any(hosted(one.body, one.declared, self.toolbox, one.upstream)) for one in chain)
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
         """Returns the declarations that run here whoever of the chain answers and whatever the client has given, by
@@ -138,16 +142,10 @@ class HostTools:
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            mapped = [each for each in one.declared if each.family != "mcp" or each.label in self.toolbox.servers]
-            here = [each for each in mapped if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            here, _ = hosted(one.body, one.declared, self.toolbox, one.upstream)
+            here = [each for each in here if each.family != "mcp" or each.label in self.toolbox.servers]
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}
-
-    def _wanted(self, chain: Sequence[Candidate]) -> bool:
-        """Whether one of *chain* is to be asked with tools that the host runs."""
-        if labels_of(chain, self.toolbox):
-            return True
-        return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
 
 
 def _counted(one: Candidate, plan: Plan) -> Target:
@@ -200,7 +198,7 @@ def continuing(
     if isinstance(base, Recalled):
         base = base.changed(partial(_changed, known=known, answers=answers, sees=sees), known)
     twice = frozenset(str(item.get("id")) for item in before)
-    transform = partial(told_again, known=known, answers=answers, twice=twice, sees=sees)
+    transform = partial(replayed, known=known, answers=answers, twice=twice, sees=sees)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
 
 
@@ -210,6 +208,6 @@ def see(chain: Sequence[Candidate]) -> bool:
 
 
 def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool) -> Line:
-    items = told_again(line.items, known, answers, sees=sees)
+    items = replayed(line.items, known, answers, sees=sees)
     is_ours = any(item.get("id") in known for item in line.items)
     return Line(readable(items) if is_ours else items, line.account, line.type)

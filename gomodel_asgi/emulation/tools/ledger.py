@@ -1,4 +1,4 @@
-"""What the calls of one response have come to: how many they may be, which were asked already, how much was told.
+"""What the calls of one response have come to: how many they may be, which were asked already, how much was read.
 
 It answers a call that is not to be run in words for the model, and cuts what is too long for one. It knows no clock.
 """
@@ -39,8 +39,8 @@ class Ledger:
     limits: Limits
     most: int | None = None
     calls: int = 0
-    told: int = 0
-    """Bytes that the model was told."""
+    read: int = 0
+    """Bytes that the model has read of their results."""
     images: int = 0
     """Bytes of images that later turns are to see."""
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -71,10 +71,10 @@ class Ledger:
             self.failures[shown.label] = self.failures[shown.label] + 1 if failed else 0
 
     def fit(self, text: str) -> str:
-        """*text* as the model is told it: no longer than one result may be, nor than what is left of all."""
-        room = min(self.limits.tool_result, self.limits.tool_bytes - self.told)
+        """*text* as the model reads it: no longer than one result may be, nor than what is left of all."""
+        room = min(self.limits.tool_result, self.limits.tool_bytes - self.read)
         fitting = cut(text, room) if room > 0 else EMPTY
-        self.told += len(fitting.encode("utf-8", "replace"))
+        self.read += len(fitting.encode("utf-8", "replace"))
         return fitting
 
     def images_to_keep(self, urls: Sequence[str]) -> tuple[str, ...]:
@@ -97,11 +97,11 @@ def cut(text: str, most: int) -> str:
     return head + CUT.format(size=len(text) - len(head) - len(tail)) + tail
 
 
-# What a host's function gave, no larger than a model may be told and a client be sent: both see the same of it.
+# What a host's function gave, no larger than a model may read and a client be sent: both see the same of it.
 
 
 SHORTEST = 256
-"""Bytes of a passage that are told at least; of more passages than have room for that the first are."""
+"""Bytes of a passage that are shown at least; of more passages than have room for that the first are."""
 TOO_LARGE = "The image is too large."
 
 

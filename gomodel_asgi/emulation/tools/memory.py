@@ -1,9 +1,9 @@
-"""What the model was told, kept with the response and told again in later turns.
+"""What the model had of hosted tools, kept with the response and replayed in later turns.
 
 An item of a hosted tool does not say what the model read: a search names its query and no page. So each is kept with
 the call and the answer as the model had them, and where an item comes back (by `previous_response_id`, in a
 conversation, by reference, or echoed) the model gets exactly that: a function call and its output. Of an item that
-nothing is known of, what it holds itself is told, by whoever writes the request (see `dialects.hosted_items`).
+nothing is known of, what it holds itself is given, by whoever writes the request (see `dialects.hosted_items`).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def known_list(
     known: Mapping[str, Remembered],
     wanted: Filter | None = None,
 ) -> KnownList:
-    """What the last list of the server *label* tells, where that is the server at *place*. *before* are the items of
+    """What the last list of the server *label* holds, where that is the server at *place*. *before* are the items of
     earlier turns, *own* those of the request.
 
     A list that is remembered is all that the server gave. One that the client brings, and of which nothing is known, is
@@ -166,7 +166,7 @@ def ids_in(items: Iterable[Any]) -> Iterator[str]:
             yield id
 
 
-def told_again(
+def replayed(
     items: Iterable[Any],
     known: Mapping[str, Remembered],
     answers: Mapping[str, Any],
@@ -175,7 +175,7 @@ def told_again(
 ) -> list[Any]:
     """*items* with those of our tools of which something is *known*, by id, as calls and outputs; others as they are.
     Outputs stand behind all calls that were made at once, with their images for a model that *sees* them. *answers* are
-    those to requests for approval (see `answers_in`); the ids in *twice* were told of before, and are left out here."""
+    those to requests for approval (see `answers_in`); the ids in *twice* were there before, and are left out here."""
     made: list[Any] = []
     waiting: list[Json] = []
     last: int | None = None
@@ -212,7 +212,7 @@ def answers_in(items: Iterable[Any]) -> dict[str, Any]:
 
 
 def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
-    """Whether an approval, or a request for one, is told of by another item."""
+    """Whether an approval, or a request for one, is covered by another item."""
     id = string(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
     return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
