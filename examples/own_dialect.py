@@ -22,7 +22,7 @@ from gomodel_asgi.dialects import Call, Outgoing
 from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamRejected
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.items import Message
-from gomodel_asgi.wire.response import usage
+from gomodel_asgi.wire.usage import usage
 
 
 class CompletionDialect:

@@ -5,7 +5,7 @@
 A client declares a tool of OpenAI's; where no upstream runs it, the model is shown a function, the host's own function
 is called, and the client gets what OpenAI would have sent. A function is `async def`, or `def` (which runs in a
 thread). It may return a `str`, which is what the model reads, and may raise `ToolError`, whose text model and client
-get. Any other exception is told to observers alone.
+get. Any other exception is for observers alone.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Call:
     item_id: str
     deadline: float
     container_id: str | None = None
-    told: Callable[[bytes], Awaitable[None]] | None = field(default=None, repr=False)
+    on_partial: Callable[[bytes], Awaitable[None]] | None = field(default=None, repr=False)
 
     async def partial(self, data: bytes) -> None:
         """Show the client an image that is not finished, where it asked for such and streams; else do nothing."""
-        if self.told is not None:
-            await self.told(data)
+        if self.on_partial is not None:
+            await self.on_partial(data)
 
 
 @dataclass(frozen=True, slots=True)

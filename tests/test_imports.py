@@ -26,8 +26,8 @@ IO = {
 FLOORS = (
     ("errors", "settings", "version", "operations", "schema"),
     ("deadline", "threads", "tasks", "wire", "seams"),
-    ("dialects", "transport", "stores"),
-    ("providers", "observers"),
+    ("dialects", "observers", "transport", "stores"),
+    ("providers",),
     ("resilience",),
     ("routing", "policies"),
     ("exchange", "tools", "ledger"),
@@ -47,7 +47,7 @@ BESIDE = {
     ("__main__", "cli"),
     ("tasks", "deadline"),
 }
-DEEPEST = 32
+DEEPEST = 27
 
 
 def name_of(path: Path) -> str:

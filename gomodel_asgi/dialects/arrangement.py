@@ -10,15 +10,12 @@ Nothing here depends on what comes later in the conversation, so that a prompt b
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 
-from .content import Content, Part, Role, Text, ToolCall, ToolOutput, Turn
-
-NO_OUTPUT = "No output of this call was recorded."
+from .content import NO_OUTPUT, Content, Part, Role, Text, ToolCall, ToolOutput, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +183,6 @@ class CallIds:
             unique = self.suffixed(own, self.uses[own])
         self.uses[unique] += 1
         return unique
-
-
-def digest(id: str, length: int) -> str:
-    """Returns *length* hexadecimal digits that stand for *id*."""
-    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 # Where instructions stand: those that begin a conversation are its system text, later ones are marked in place.

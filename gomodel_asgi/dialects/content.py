@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -16,6 +17,8 @@ from .unsupported import expect, malformed, optional_string, string
 # list of what was left out. `breakpoint` is the part's `prompt_cache_breakpoint`, None where it has none.
 
 
+NO_OUTPUT = "No output of this call was recorded."
+"""What a model is told of a call whose output is not there."""
 Json = dict[str, Any]
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ToolKind = Literal["function", "custom", "search"]
@@ -269,3 +272,8 @@ READERS: dict[str, ReadPart] = {
     "input_file": _file,
     "input_audio": _audio,
 }
+
+
+def digest(id: str, length: int) -> str:
+    """Returns *length* hexadecimal digits that stand for *id*."""
+    return hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:length]

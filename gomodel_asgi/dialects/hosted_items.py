@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .arrangement import NO_OUTPUT, digest
+from .content import NO_OUTPUT, digest
 
 Json = dict[str, Any]
 Key = tuple[str, ...]
@@ -190,11 +190,12 @@ def _pair(item: Json, name: str, sees: bool) -> tuple[Json, Json]:
 
 
 def picture_of(item: Json) -> tuple[str, str] | None:
-    """Media type and base64 data of the image that *item* holds, None where it holds none that can be one."""
+    """Media type and base64 data of the image that *item* holds, None where it holds none that a model takes."""
+    format = string(item, "output_format") or "png"
     data = string(item, "result") if item["type"] == "image_generation_call" else ""
-    if not data or len(data) % 4 or not BASE64.fullmatch(data):
+    if not data or format == "svg" or len(data) % 4 or not BASE64.fullmatch(data):
         return None
-    return f"image/{string(item, 'output_format') or 'png'}", data
+    return f"image/{format}", data
 
 
 # One reader for each type of item...

@@ -85,7 +85,7 @@ class GatewayState:
         self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
-        self.compactor.told_by_tools = None if self.tools is None else self.tools.told_again
+        self.compactor.replayed = None if self.tools is None else self.tools.replayed
 
     def is_plain(self, job: Job) -> bool:
         """Whether the request asks for nothing but a new response, and mentions nothing."""
@@ -155,7 +155,7 @@ class GatewayState:
     def _works_here(self, job: Job, target: Target, provider: Provider) -> bool:
         """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
         host's."""
-        return not provider.keeps_state or (self.tools is not None and self.tools.runs(job, target))
+        return not provider.keeps_state or (self.tools is not None and self.tools.wants(job, target))
 
     def _shown(self, job: Job, target: Target) -> Mapping[str, Any]:
         """Returns the declarations of tools that the host runs, by path, without their credentials."""
@@ -245,7 +245,7 @@ class GatewayState:
         :raises StoreUnavailable: the store does not answer.
         """
         turn = await self.records.turns.find(tenant, response_id)
-        return b"" if turn is None else turn.told
+        return b"" if turn is None else turn.remembered
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
         """Take the client's word on the request *id*, which counts once, for as long as there is a store to know that.

@@ -43,7 +43,7 @@ from ..upstream.upstream_request import longest, resolve
 from ..wire.declared_tools import credentials_of
 from ..wire.response import response_object
 from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, lapse
-from .event_log import EventLog, Leases, follow, is_under_way, standing, with_status
+from .event_log import EventLog, Leases, follow, is_unfinished, status_of, with_status
 
 Json = dict[str, Any]
 Enqueue = Callable[[str], Awaitable[object]]
@@ -190,7 +190,7 @@ class Background:
         except msgspec.MsgspecError:
             raise ValueError("This is no ticket of a background response.") from None
         turn = await self.records.turns.find(found.tenant, found.id)
-        if turn is None or not turn.request or standing(turn.response).status != "queued":
+        if turn is None or not turn.request or status_of(turn.response).status != "queued":
             return None
         return found.tenant, found.id, turn.request
 
@@ -231,7 +231,7 @@ class Background:
         if found is None:
             return None
         turn, version = found
-        if not is_under_way(turn) or await self.leases.is_held(tenant, id):
+        if not is_unfinished(turn) or await self.leases.is_held(tenant, id):
             return turn
         error = GatewayFault("The worker of this response is gone; send the request again.", code="worker_lost")
         failed = await self._cut_short(tenant, id, turn, version, "failed", error)
@@ -245,7 +245,7 @@ class Background:
 
         :raises StoreUnavailable: the store does not answer.
         """
-        if standing(turn.response).status != "in_progress":
+        if status_of(turn.response).status != "in_progress":
             return turn.response
         return with_status(turn, "in_progress", output=await self.log.finished(tenant, id)).response
 
@@ -259,13 +259,13 @@ class Background:
             if found is None:
                 raise unknown_response()
             turn, version = found
-            if not standing(turn.response).background:
+            if not status_of(turn.response).background:
                 raise InvalidRequest("Only responses created with 'background: true' can be cancelled.")
-            if not is_under_way(turn):
+            if not is_unfinished(turn):
                 return turn.response
             cancelled = await self._cut_short(tenant, id, turn, version, "cancelled", None)
             if cancelled is not None:
-                if standing(turn.response).status == "queued" or not await self.leases.is_held(tenant, id):
+                if status_of(turn.response).status == "queued" or not await self.leases.is_held(tenant, id):
                     lapse(self.spending, turn)  # nobody works on it
                 await self.stop(tenant, id)
                 return cancelled.response

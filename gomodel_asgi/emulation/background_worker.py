@@ -24,7 +24,7 @@ from ..observers import Trace
 from ..resilience.concurrency import Held
 from ..routing.request import Target
 from ..upstream.stream import followed
-from .event_log import MOST_SEGMENTS, EventLog, Leases, ended, finishes, is_under_way, marked, standing, with_status
+from .event_log import MOST_SEGMENTS, EventLog, Leases, ended, finishes, is_unfinished, marked, status_of, with_status
 
 # Seconds between two looks at the store while working: events are written, the lease is renewed, a cancel is seen.
 BEAT = 0.1
@@ -128,12 +128,12 @@ class Worker:
     async def _queued(self) -> tuple[Turn, int] | None:
         """The turn and its version, if it is queued still."""
         found = await self.turns.versioned(self.tenant, self.id)
-        return None if found is None or standing(found[0].response).status != "queued" else found
+        return None if found is None or status_of(found[0].response).status != "queued" else found
 
     async def _given_up(self, error: GatewayError) -> None:
         """Nothing will come of the response any more."""
         found = await self.turns.versioned(self.tenant, self.id)
-        if found is not None and is_under_way(found[0]):
+        if found is not None and is_unfinished(found[0]):
             failed = ended(found[0], "failed", error, [])
             if await self.turns.replace(self.tenant, self.id, found[1], failed) is not None:
                 lapse(self.job.setup.quotas, found[0])
@@ -178,7 +178,7 @@ class Worker:
 
     async def _read(self, target: Target) -> None:
         response: bytes | None = None
-        told = b""
+        remembered = b""
         try:
             asked = self._asked(target)
             async with await (asked if self.job.trace is None else followed(asked, self.job.trace)) as reply:
@@ -186,12 +186,12 @@ class Worker:
                     self.pending.append(data)
                     response = data if reply.stream is None else None
                 response = response if reply.stream is None else reply.stream.reader.final()
-                told = b"" if reply.told is None else reply.told()
+                remembered = b"" if reply.remembered is None else reply.remembered()
         except GatewayError as error:
             return await self._failed(error)
         except LookupError:
             return await self._failed(GatewayFault("The gateway could not route this request."))
-        await self._finished(response, told)
+        await self._finished(response, remembered)
 
     async def _asked(self, target: Target) -> Reply:
         """The upstream's reply; a stream is bounded by the same time itself.
@@ -202,14 +202,16 @@ class Worker:
             return await self.ask(await self.prepare(self.job, target), target)
         raise UpstreamTimeout("The response took longer than allowed.")
 
-    async def _finished(self, response: bytes | None, told: bytes) -> None:
+    async def _finished(self, response: bytes | None, remembered: bytes) -> None:
         if response is not None and not response.startswith(b"{"):
             response = last_response(response)  # events that came in one piece
         assert self.turn is not None
         if response is None:
             return await self._failed(GatewayFault("The upstream gave no response."))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
-        turn = structs.replace(self.turn, response=marked(response), output=output, request=b"", told=told, hold=b"")
+        turn = structs.replace(
+            self.turn, response=marked(response), output=output, request=b"", remembered=remembered, hold=b""
+        )
         if not await self.quotas.admit(self.tenant, self.id, turn):
             turn = ended(self.turn, "failed", too_large(), [])
         await self._flushed()
@@ -318,7 +320,7 @@ def in_stream(job: Job, id: str) -> Job:
 def lapse(spending: Spending | None, turn: Turn) -> None:
     """Settle what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
     if spending is not None and turn.hold:
-        spending.lapsed(turn.hold, begun=standing(turn.response).status != "queued")
+        spending.lapsed(turn.hold, begun=status_of(turn.response).status != "queued")
 
 
 def trail_of(job: Job) -> Trace | None:

@@ -60,8 +60,8 @@ class Compactor:
     def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records
         self.quotas = quotas
-        self.told_by_tools: Callable[[Job], Awaitable[Job]] | None = None
-        """Gives a request with what the host's tools told the model in place of their items."""
+        self.replayed: Callable[[Job], Awaitable[Job]] | None = None
+        """Gives a request with what the model had of the host's tools in place of their items."""
         self._secret = secret_of(records.store) if records.keeps else os.urandom(32)
         self._cipher: type[AESGCM] | None = None
         self._has_looked = False
@@ -112,7 +112,7 @@ class Compactor:
             raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
         if provider.native:
             try:
-                return await Exchange(await self._told(job), target).run()
+                return await Exchange(await self._replayed(job), target).run()
             except UpstreamRejected as error:
                 if not lacks_operation(error):
                     raise
@@ -137,16 +137,16 @@ class Compactor:
         return text, usage
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:
-        reply = await Exchange(await self._told(summing_up(job, items)), target).run()
+        reply = await Exchange(await self._replayed(summing_up(job, items)), target).run()
         response = await reply.json()
         text = text_of(response)
         if not text:
             raise UpstreamProtocolError("The upstream gave no summary of the conversation.")
         return reply, text, response.get("usage")
 
-    async def _told(self, job: Job) -> Job:
+    async def _replayed(self, job: Job) -> Job:
         """*job* with what the host's tools gave the model in place of their items."""
-        return job if self.told_by_tools is None else await self.told_by_tools(job)
+        return job if self.replayed is None else await self.replayed(job)
 
     # Sealed by a key...
 

@@ -31,22 +31,22 @@ from ..wire.sse import parse, split
 
 Json = dict[str, Any]
 
-UNDER_WAY = ("queued", "in_progress")
+UNFINISHED = ("queued", "in_progress")
 
 
-class Standing(msgspec.Struct):
+class ResponseStatus(msgspec.Struct):
     """The members of a response that tell where it stands."""
 
     status: str | None = None
     background: bool | None = None
 
 
-standing = msgspec.json.Decoder(Standing).decode
+status_of = msgspec.json.Decoder(ResponseStatus).decode
 
 
-def is_under_way(turn: Turn) -> bool:
+def is_unfinished(turn: Turn) -> bool:
     """Returns whether a response is in the background and has not ended."""
-    return standing(turn.response).status in UNDER_WAY
+    return status_of(turn.response).status in UNFINISHED
 
 
 def with_status(turn: Turn, status: str, **members: Any) -> Turn:
@@ -139,23 +139,23 @@ ENDS = {"completed": "response.completed", "incomplete": "response.incomplete"}
 Settled = Callable[[], Awaitable[Turn | None]]
 
 
-class Told(msgspec.Struct):
+class EventHead(msgspec.Struct):
     """An event, as far as a follower has to know it: by its own members, since what is in it may look the same."""
 
     type: str | None = None
     sequence_number: int | None = None
 
 
-_told = msgspec.json.Decoder(Told).decode
+_head = msgspec.json.Decoder(EventHead).decode
 
 
-def told_by(event: bytes) -> Told:
+def head_of(event: bytes) -> EventHead:
     """Returns what *event* of a log says of itself: nothing where it has neither member (`[DONE]`)."""
     parsed = parse(event)
     try:
-        return Told() if parsed is None else _told(parsed.data)
+        return EventHead() if parsed is None else _head(parsed.data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Told()
+        return EventHead()
 
 
 FINISHED = b"event: response.output_item.done\n"
@@ -281,18 +281,18 @@ class Follower:
     async def _pause(self, turn: Turn | None, until: float) -> None:
         if clock() >= until:
             raise UpstreamTimeout("The response did not end in time.")
-        queued = turn is not None and standing(turn.response).status == "queued"
+        queued = turn is not None and status_of(turn.response).status == "queued"
         await anyio.sleep(QUEUED_LOOKS if queued else LOOKS)
 
     def _taken(self, segment: bytes) -> bytes:
         self.number += 1
         events = []
         for event in split(segment):
-            told = told_by(event)
-            self.last = told.sequence_number if told.sequence_number is not None else self.last
-            is_terminal = told.type in TERMINAL
+            head = head_of(event)
+            self.last = head.sequence_number if head.sequence_number is not None else self.last
+            is_terminal = head.type in TERMINAL
             self.over = self.over or is_terminal
-            if told.sequence_number is None or self.last > self.after:
+            if head.sequence_number is None or self.last > self.after:
                 events.append(event)
             elif is_terminal:
                 self.reader.terminal = "completed"  # the client has had the end already

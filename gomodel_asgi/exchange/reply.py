@@ -82,9 +82,9 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     """The response's id, where a whole body was seen to hold one."""
     before_end: Callable[[], Awaitable[object]] | None = None
     """Awaited before the client gets the last byte of a whole body."""
-    told: Callable[[], bytes] | None = None
-    """What the model was told that the output does not hold, once the reply has ended; None where it was told nothing.
-    Where it was, no upstream has the response: it lives here."""
+    remembered: Callable[[], bytes] | None = None
+    """What later turns have to know of its hosted tools, once the reply has ended; None where the host ran none. Where
+    it did, no upstream has the response: it lives here."""
     make_response: ClassVar[Callable[[Any], Any]]
     """Made by the server's room, which knows ASGI."""
     closing: tuple[Callable[[], None], ...] = ()

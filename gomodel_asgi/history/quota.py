@@ -72,7 +72,7 @@ class Quotas:
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
         """Makes room for *turn*, which is about to be kept. Returns False where no room would be enough."""
-        size = len(turn.input) + len(turn.output) + len(turn.response) + len(turn.told)
+        size = len(turn.input) + len(turn.output) + len(turn.response) + len(turn.remembered)
         return await self.admit_size(tenant, id, size + sum(map(len, turn.ancestors)))
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:

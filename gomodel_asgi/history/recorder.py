@@ -94,13 +94,13 @@ class Recorder:
         said = job.request.envelope.members.get("store")
         if (said is not None or candidate.target.params is not None) and not is_stored(job, candidate.target):
             return await self._learn_names(job, reply, candidate)
-        held = not candidate.provider.keeps_state or reply.told is not None
+        held = not candidate.provider.keeps_state or reply.remembered is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or self.keeps_all or job.setup.registry.only is None
         kept = kept or getattr(job.request.previous, "held", False)
         placed = candidate.dialect is None and (kept or job.request.tenant is not None)
         tenant = job.request.tenant
-        recording = Recording(self, job, candidate, tenant, account, held, kept, placed, reply.told)
+        recording = Recording(self, job, candidate, tenant, account, held, kept, placed, reply.remembered)
         if reply.stream is None:
             work = partial(recording.whole, reply.body or b"")
             if reply.response_id is not None and not kept and not placed:
@@ -215,8 +215,8 @@ class Recording(msgspec.Struct):
     """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
     is_placed: bool
     """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
-    told: Callable[[], bytes] | None = None
-    """What hosted tools told the model, where the host runs some."""
+    remembered: Callable[[], bytes] | None = None
+    """What later turns have to know of its hosted tools, where the host runs some."""
     is_owned: bool | None = None
     """Whether the response is the tenant's own; None: the store has not said."""
 
@@ -234,7 +234,7 @@ class Recording(msgspec.Struct):
             type=provider.type,
             held=self.held,
             upstream=HERE
-            if self.candidate.dialect is not None or self.told is not None
+            if self.candidate.dialect is not None or self.remembered is not None
             else records.accounts.upstream(provider),
         )
         self.is_owned = await records.owners.remember(self.tenant, id, owner)
@@ -294,7 +294,7 @@ class Recording(msgspec.Struct):
             response=response if self.held else b"",
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
-            told=b"" if self.told is None else self.told(),
+            remembered=b"" if self.remembered is None else self.remembered(),
         )
         turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
         if not await self.recorder.quotas.admit(self.tenant, said.id, turn):

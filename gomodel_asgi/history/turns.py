@@ -43,8 +43,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     provider that answered. *response* is the whole response object where the upstream keeps none, else empty.
     *previous* is the response that was continued, *request* a request that has yet to run in the background. *depth*
     turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`).
-    *told* is what a model was told by hosted tools, as `emulation.tools` has it; *hold* what a request that has yet to
-    end in the background holds of its quotas."""
+    *remembered* is what later turns have to know of its hosted tools, as `emulation.tools` has it; *hold* what a
+    request that has yet to end in the background holds of its quotas."""
 
     input: bytes
     output: bytes
@@ -56,7 +56,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     request: bytes = b""
     depth: int = 0
     ancestors: tuple[str, ...] = ()
-    told: bytes = b""
+    remembered: bytes = b""
     hold: bytes = b""
 
 

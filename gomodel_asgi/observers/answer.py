@@ -14,6 +14,7 @@ from ..errors import GatewayError
 from ..settings import KIB, MIB
 from ..wire.json_scan import WINDOW, run, short
 from ..wire.token_estimate import BASE64, BYTES_PER_TOKEN, LONGEST_PREFIX, MEDIA, estimated
+from ..wire.usage import of_anthropic, of_chat, of_gemini
 
 # Token counts in one form, whatever API they come from.
 #
@@ -95,20 +96,14 @@ def _of_large(body: bytes) -> int:
 
 
 def _in_our_form(raw: dict[str, Any]) -> Mapping[str, Any] | None:
-    """Returns *raw* as a Responses usage object. Each dialect that knows how is imported when it is first seen."""
+    """Returns *raw* as a Responses usage object."""
     if "promptTokenCount" in raw or "candidatesTokenCount" in raw:
-        from ..dialects.gemini.reply import read_usage as of_gemini
-
         return of_gemini(raw)
     if "prompt_tokens" in raw or "completion_tokens" in raw:
-        from ..dialects.chat.output import read_usage as of_chat
-
         return of_chat(raw)
     if "input_tokens" not in raw and "output_tokens" not in raw:
         return None
     if "input_tokens_details" not in raw and ANTHROPIC & raw.keys():
-        from ..dialects.anthropic.reply import counted as of_anthropic
-
         return of_anthropic(raw)
     return raw
 

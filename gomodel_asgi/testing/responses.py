@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from ..wire.calls import CustomCall, FunctionCall
 from ..wire.event_writer import Emitter
-from ..wire.response import Reason, usage
+from ..wire.response import Reason
+from ..wire.usage import usage
 from .api import (
     JSON,
     Api,

@@ -73,17 +73,6 @@ def frame(event: Mapping[str, Any]) -> bytes:
     return FRAME % (event["type"].encode(), encode(event))
 
 
-def usage(*, input: int, output: int, cached: int = 0, written: int = 0, reasoning: int = 0) -> Json:
-    """Returns a usage object. *input* includes cached and cache-written tokens, *output* includes reasoning tokens."""
-    return {
-        "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": reasoning},
-        "total_tokens": input + output,
-    }
-
-
 def added(first: Json, second: Json) -> Json:
     """Returns the usage of two answers together; both are usage objects."""
     found = dict(first)

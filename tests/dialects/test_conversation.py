@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gomodel_asgi.dialects.arrangement import NO_OUTPUT, CallIds, split_instructions
+from gomodel_asgi.dialects.arrangement import CallIds, split_instructions
 from gomodel_asgi.dialects.base import Call
 from gomodel_asgi.dialects.content import (
+    NO_OUTPUT,
     Audio,
     File,
     Image,

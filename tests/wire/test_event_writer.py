@@ -16,7 +16,8 @@ from gomodel_asgi.errors import GatewayError, UpstreamTruncated
 from gomodel_asgi.wire.calls import Call
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.items import Item, Message
-from gomodel_asgi.wire.response import CODES, Reason, usage
+from gomodel_asgi.wire.response import CODES, Reason
+from gomodel_asgi.wire.usage import usage
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..arrangement import BEGIN, CallIds, digest, split_instructions
+from ..arrangement import BEGIN, CallIds, split_instructions
 from ..base import unpack_state
 from ..content import (
     CONTENT,
@@ -27,6 +27,7 @@ from ..content import (
     ToolCall,
     ToolOutput,
     Turn,
+    digest,
 )
 from ..conversation import arguments_object
 from ..emulations import item_as_text, placeholder

@@ -9,13 +9,14 @@ there is continued: the next reply goes on with the same response.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ...errors import GatewayError, UpstreamRejected
 from ...wire.event_writer import Emitter
 from ...wire.json_scan import parser
-from ...wire.response import Reason, usage
+from ...wire.response import Reason
+from ...wire.usage import of_anthropic
 from ..base import Call, Outgoing
 from ..failure import AUTH, STATUS_OF_NAME, refused_credentials
 from ..tools import Tools
@@ -44,26 +45,6 @@ def merged(usage: Mapping[str, Any], update: Any) -> Json:
     return {**usage, **{name: value for name, value in (update or {}).items() if value is not None}}
 
 
-def counted(raw: Mapping[str, Any]) -> Json | None:
-    """Returns our usage object, or None where nothing was counted.
-
-    Anthropic's `input_tokens` count the uncached ones only, ours count all. A compaction is billed beside the answer:
-    its tokens stand only in `iterations`. The tokens of an `advisor_message` belong to another model and are left out.
-    """
-    if not raw:
-        return None
-    rounds = [raw, *_compactions(raw.get("iterations"))]
-    cached = _sum(rounds, "cache_read_input_tokens")
-    written = _sum(rounds, "cache_creation_input_tokens")
-    return usage(
-        input=_sum(rounds, "input_tokens") + cached + written,
-        output=_sum(rounds, "output_tokens"),
-        cached=cached,
-        written=written,
-        reasoning=int((raw.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
-    )
-
-
 def added(first: Mapping[str, Any], second: Mapping[str, Any]) -> Json:
     """The usage of two requests together, in Anthropic's own form."""
     return {name: _added(first.get(name), second.get(name)) for name in {**first, **second}}
@@ -77,14 +58,6 @@ def _added(first: Any, second: Any) -> Any:
     if isinstance(first, int) and isinstance(second, int):
         return first + second
     return first if second is None else second
-
-
-def _compactions(iterations: Any) -> list[Mapping[str, Any]]:
-    return [iteration for iteration in iterations or () if iteration.get("type") == "compaction"]
-
-
-def _sum(rounds: Iterable[Mapping[str, Any]], name: str) -> int:
-    return sum(int(each.get(name) or 0) for each in rounds)
 
 
 def end(emitter: Emitter, reason: str | None) -> None:
@@ -227,12 +200,12 @@ class AnthropicTranslator:
         """Takes usage; its numbers replace earlier ones."""
         self.usage = merged(self.usage, usage)
         whole = added(self.spent, self.usage)
-        self.emitter.usage(counted(whole), whole or None)
+        self.emitter.usage(of_anthropic(whole), whole or None)
 
     def pause(self) -> bool:
         """Ask for another round; whether one may be had."""
         whole = added(self.spent, self.usage)
-        spent = (counted(whole) or {}).get("output_tokens", 0)
+        spent = (of_anthropic(whole) or {}).get("output_tokens", 0)
         if self.round < MOST_ROUNDS:
             self.again = continued(self.call, self.blocks_so_far, self.container, spent)
         if self.again is None:

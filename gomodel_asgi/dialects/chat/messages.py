@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from operator import itemgetter
 
-from ..arrangement import BEGIN, GO_ON, CallIds, digest, split_instructions
+from ..arrangement import BEGIN, GO_ON, CallIds, split_instructions
 from ..base import Call, unpack_state
 from ..content import (
     CONTENT,
@@ -24,6 +24,7 @@ from ..content import (
     ToolCall,
     ToolOutput,
     Turn,
+    digest,
 )
 from ..conversation import arguments_json
 from ..emulations import item_as_text, placeholder

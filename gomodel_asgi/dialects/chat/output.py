@@ -16,7 +16,6 @@ from ...wire.calls import AnyCall
 from ...wire.event_writer import Emitter
 from ...wire.items import Message, Part, Reasoning, checked
 from ...wire.json_scan import parsed
-from ...wire.response import usage
 from ..base import Call, pack_state
 from ..content import Json
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
@@ -216,43 +215,6 @@ def _token(entry: Json) -> Json:
 
 
 # Token counts as chat servers write them.
-
-
-LARGEST = 2**53 - 1  # what every JSON reader holds exactly; no real count is near it
-
-
-def read_usage(raw: Any) -> Json | None:
-    """Returns the usage object for *raw*, a chat `usage`; None where it counts nothing.
-
-    Output tokens are the total less the prompt where that is more: xAI and Gemini's OpenAI endpoint count reasoning in
-    the total only.
-    """
-    if not isinstance(raw, dict) or ("prompt_tokens" not in raw and "completion_tokens" not in raw):
-        return None
-    given, read = _details(raw, "completion_tokens_details"), _details(raw, "prompt_tokens_details")
-    prompt, total = _count(raw, "prompt_tokens"), _count(raw, "total_tokens")
-    return usage(
-        input=prompt,
-        output=max(_count(raw, "completion_tokens"), total - prompt),
-        cached=_count(read, "cached_tokens")
-        or _count(raw, "prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens"),
-        written=_count(read, "cache_write_tokens"),
-        reasoning=_count(given, "reasoning_tokens") or _count(raw, "reasoning_tokens"),
-    )
-
-
-def _details(raw: Json, name: str) -> Json:
-    value = raw.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _count(raw: Json, *names: str) -> int:
-    """Returns the first of these members that counts something, or 0."""
-    for name in names:
-        value = raw.get(name)
-        if isinstance(value, (int, float)) and value > 0:
-            return min(int(value), LARGEST)
-    return 0
 
 
 # Error bodies of chat servers.

@@ -12,11 +12,12 @@ from typing import Any
 from ...wire.event_writer import Emitter
 from ...wire.json_scan import parsed
 from ...wire.response import Reason
+from ...wire.usage import of_chat
 from ..base import Call
 from ..content import Json
 from ..failure import GARBLED, garbled
 from ..tools import Tools
-from .output import Output, error_of, failure_of, logprobs_of, read_usage, status_error
+from .output import Output, error_of, failure_of, logprobs_of, status_error
 
 INCOMPLETE: dict[str, Reason] = {
     "length": "max_output_tokens",
@@ -97,7 +98,7 @@ class ChatTranslator:
         raw = chunk.get("usage")
         if not raw and isinstance(chunk.get("x_groq"), dict):
             raw = chunk["x_groq"].get("usage")
-        if raw and (found := read_usage(raw)):
+        if raw and (found := of_chat(raw)):
             self.emitter.usage(found, raw)
 
     def choices(self, choices: Any, chunk: Json) -> None:

@@ -139,17 +139,3 @@ def strings(value: Any) -> list[str]:
     :raises ValueError: it is of another type.
     """
     return [string(item) for item in array(value)]
-
-
-def count(value: Any) -> int:
-    """Returns a count, 0 for null; protobuf's JSON may write it as a string.
-
-    :raises ValueError: it is of another type.
-    """
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        return int(value)
-    if value is None:
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("not a count")
-    return value

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ...wire.usage import count
 from . import errors
 
 Json = dict[str, Any]
@@ -161,7 +162,7 @@ def source_of(chunk: Json) -> Json:
 
 def locate(text: str, data: bytes, segment: Json) -> tuple[int, int] | None:
     """Returns where *segment* stands in *text*, in characters, or None. *data* is the text in UTF-8."""
-    start, end = errors.count(segment.get("startIndex")), errors.count(segment.get("endIndex"))
+    start, end = count(segment.get("startIndex")), count(segment.get("endIndex"))
     words = errors.string(segment.get("text"))
     found = data[start:end].decode("utf-8", "ignore")
     if found and (not words or found == words):

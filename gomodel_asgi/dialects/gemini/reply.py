@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import UpstreamRejected
 from ...wire.event_writer import Emitter
-from ...wire.response import usage
+from ...wire.usage import count, of_gemini
 from ..base import Call
 from ..conversation import offered_tools
 from ..emulations import json_only
@@ -80,7 +80,7 @@ class Reply:
     def _usage(self, metadata: Json) -> None:
         if not metadata:
             return
-        self.emitter.usage(read_usage(metadata), metadata)
+        self.emitter.usage(of_gemini(metadata), metadata)
         if tier := TIERS.get(errors.string(metadata.get("serviceTier"))):
             self.emitter.response["service_tier"] = tier
 
@@ -185,9 +185,9 @@ class CountReply:
             "promptTokenCount": body["totalTokens"],
             "cachedContentTokenCount": body.get("cachedContentTokenCount"),
         }
-        self.emitter.usage(read_usage(counted), body)
+        self.emitter.usage(of_gemini(counted), body)
         self.emitter.complete()
-        self.emitter.response = {"object": "response.input_tokens", "input_tokens": errors.count(body["totalTokens"])}
+        self.emitter.response = {"object": "response.input_tokens", "input_tokens": count(body["totalTokens"])}
 
     def close(self) -> None:
         """Nothing is left to say."""
@@ -267,18 +267,3 @@ def _is_garbled(candidates: list[Json]) -> bool:
 
 def _parts_of(candidate: Json) -> list[Json]:
     return errors.records(errors.record(candidate.get("content")).get("parts"))
-
-
-def read_usage(metadata: Json) -> Json:
-    """The usage object of a `usageMetadata`. promptTokenCount includes cached tokens; tokens of tool results and
-    thoughts are counted beside the others."""
-
-    def tokens(name: str) -> int:
-        return errors.count(metadata.get(name))
-
-    return usage(
-        input=tokens("promptTokenCount") + tokens("toolUsePromptTokenCount"),
-        output=tokens("candidatesTokenCount") + tokens("thoughtsTokenCount"),
-        cached=tokens("cachedContentTokenCount"),
-        reasoning=tokens("thoughtsTokenCount"),
-    )

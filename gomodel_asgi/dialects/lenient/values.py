@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 from ...wire.event_writer import Emitter
 from ...wire.items import LISTS, TEXT_OF_PART
-from ...wire.response import DEFAULTS, Reason, encode, response_object, usage
-from ..chat.output import LARGEST, read_usage
+from ...wire.response import DEFAULTS, Reason, encode, response_object
+from ...wire.usage import LARGEST, of_chat, usage
 from ..reader import TERMINAL
 
 Json = dict[str, Any]
@@ -127,7 +127,7 @@ def repaired_usage(raw: Any) -> Json | None:
     if not isinstance(raw, dict):
         return None
     if "input_tokens" not in raw and "output_tokens" not in raw:
-        counted = read_usage(raw)
+        counted = of_chat(raw)
         return None if counted is None else _others(raw) | counted
     read, given = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
     counted = usage(

@@ -20,7 +20,7 @@ from .calls import run_calls
 from .memory import Remembered, pair_of
 from .plan import Shown
 from .rounds import HostedCall, Round
-from .servers import tell_lists
+from .servers import emit_lists
 from .source import Json
 from .work import Work
 
@@ -91,8 +91,8 @@ def _is_request(item: Any) -> bool:
 
 
 def _is_same(given: Json, asked: Remembered) -> bool:
-    told = (given.get("server_label"), given.get("name"), given.get("arguments"))
-    return told == (asked.label, asked.tool, asked.arguments)
+    claimed = (given.get("server_label"), given.get("name"), given.get("arguments"))
+    return claimed == (asked.label, asked.tool, asked.arguments)
 
 
 def _last_said(items: Sequence[Any]) -> int:
@@ -128,14 +128,14 @@ async def resume(work: Work) -> list[Json]:
     approved = [(one, shown) for one, shown in found if one.approve and shown is not None]
     if not approved:
         return []
-    await tell_lists(work, work.plans[0].upstream)
+    await emit_lists(work, work.plans[0].upstream)
     round = Round(-1)
     for one, shown in approved:
         call = HostedCall(f"call_{one.id}", shown.name, shown, approved=one.id)
         round.calls.append(call)
         work.ledger.take()
         work.rewriter.begun(call, shown)
-        work.rewriter.write(call, one.asked.arguments)
+        call.write(one.asked.arguments)
     outputs = await run_calls(work, round)
     return [*(pair_of(call.call_id, Remembered(call.name, call.arguments))[0] for call in round.calls), *outputs]
 
@@ -160,7 +160,7 @@ def request_approval(work: Work, call: HostedCall, number: int) -> None:
     id = id_of(work.secret, work.job.request.tenant, stem, shown.label, shown.called, call.arguments)
     item = {"id": id, "type": "mcp_approval_request", "server_label": shown.label, "name": shown.called}
     work.emitter.item({**item, "arguments": call.arguments})
-    work.told[id] = Remembered(
+    work.remembered[id] = Remembered(
         call.name,
         call.arguments,
         round=number,

@@ -1,4 +1,4 @@
-"""The calls of one round: run several at a time, told to the client in their order, answered to the model in words."""
+"""The calls of one round: run several at a time, emitted in their order, answered to the model in words."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree
-from .families import FAILED, Asked, Told
+from .families import FAILED, Asked, CallResult
 from .ledger import BROKEN, bounded, cut
-from .memory import Remembered
+from .memory import Remembered, output_of
 from .plan import Shown
 from .rounds import HostedCall, Round
 from .source import Json, Outcome, data_url, mended, sound, unreachable
@@ -31,7 +31,7 @@ OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 
 
 async def run_calls(work: Work, round: Round) -> list[Json]:
-    """Run the calls of *round* and tell of them: their outputs for the model, in the order of the calls."""
+    """Run the calls of *round* and emit what came of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
@@ -44,7 +44,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
             await _run(work, running)
         finally:  # what has answered is kept, whatever ends the others
             for one in running:
-                if one.over.is_set() and one.call.told is None:
+                if one.over.is_set() and one.call.result is None:
                     _finish(work, one)
                     _output(work, one.call, round.number)
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
@@ -55,7 +55,7 @@ async def _run(work: Work, running: Sequence[Running]) -> None:
     async with anyio.create_task_group() as group:
         try:
             for one in running:
-                work.rewriter.started(one.call)
+                one.call.start()
                 group.start_soon(one.run, places)
             await work.flush()
             for one in running:
@@ -68,8 +68,8 @@ async def _run(work: Work, running: Sequence[Running]) -> None:
 
 
 class Running:
-    """One call of the host's function. *given* are its arguments, checked; *result* is what came of it, or *failure*
-    what may be told of that."""
+    """One call of the host's function. *given* are its arguments, checked; *returned* is what the function gave back,
+    or *failure* what may be said of that."""
 
     def __init__(self, work: Work, call: HostedCall, shown: Shown, given: Json) -> None:
         self.work = work
@@ -80,7 +80,7 @@ class Running:
         self.scope = anyio.CancelScope(shield=True)
         """Whoever waits for it cancels this: a task that is cancelled with its group leaves a ring of references."""
         self.is_abandoned = False
-        self.result: Any = None
+        self.returned: Any = None
         self.failure: str | None = None
         self.outcome: OutcomeOf = "completed"
         self.detail: str | None = None
@@ -108,7 +108,7 @@ class Running:
         seconds = max(0.0, min(self.work.job.setup.timeouts.tool, self.work.until - started))
         self.scope.deadline = anyio.current_time() + seconds
         try:
-            self.result = bounded(await self._asked(started + seconds), limits)
+            self.returned = bounded(await self._asked(started + seconds), limits)
         except ToolError as error:
             self._fails(cut(str(error), limits.tool_result), "failed")
         except Exception as error:  # the host's own: its text is not for model and client
@@ -127,7 +127,7 @@ class Running:
             item_id=self.call.id,
             deadline=deadline,
             container_id=begun.container_id,
-            told=self._partial if self._wanted() and work.outlet is not None else None,
+            on_partial=self._partial if self._wanted() and work.outlet is not None else None,
         )
         if shown.listed is not None:
             return await work.sessions.held[shown.label].call_tool(shown.listed.name, self.given, asked)
@@ -142,20 +142,21 @@ class Running:
     async def _partial(self, data: bytes) -> None:
         too_large = len(data) > self.work.job.setup.limits.event // 2
         if self.partials < self._wanted() and not too_large:
-            self.work.rewriter.partial(self.call, base64.b64encode(data).decode("ascii"))
+            self.call.add_partial(base64.b64encode(data).decode("ascii"))
             self.partials += 1
             await self.work.flush()
 
-    def told(self, asked: Asked) -> Told:
+    def ended(self, asked: Asked) -> CallResult:
         """What has come of it.
 
         :raises Exception: the host's function has given what it cannot give.
         """
         if self.failure is None:
-            return self.shown.family.told(asked, self.result)
-        told = self.shown.family.failed(asked, self.failure)
-        late = self.outcome == "timeout" and self.shown.listed is not None
-        return replace(told, members={**told.members, "error": unreachable(LATE_CODE, self.failure)}) if late else told
+            return self.shown.family.completed(asked, self.returned)
+        result = self.shown.family.failed(asked, self.failure)
+        if self.outcome == "timeout" and self.shown.listed is not None:
+            return replace(result, members={**result.members, "error": unreachable(LATE_CODE, self.failure)})
+        return result
 
     def _fails(self, text: str, outcome: OutcomeOf, detail: str | None = None) -> None:
         self.failure, self.outcome, self.detail = text, outcome, detail
@@ -173,9 +174,9 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
     if refusal is None:
         given = given if shown.listed is None else mended(given, shown.listed.input_schema)
         return Running(work, call, shown, given)
-    work.rewriter.started(call)
-    told = shown.family.failed(work.rewriter.asked(call, arguments or {}, work.included), refusal)
-    work.rewriter.finished(call, told)
+    call.start()
+    result = shown.family.failed(work.rewriter.asked(call, arguments or {}, work.included), refusal)
+    work.rewriter.finished(call, result)
     _observe(work, call, shown, "refused", 0.0, refusal)
     return None
 
@@ -185,33 +186,37 @@ def _finish(work: Work, one: Running) -> None:
     call, shown = one.call, one.shown
     asked = work.rewriter.asked(call, one.given, work.included)
     try:
-        told = one.told(asked)
+        result = one.ended(asked)
     except Exception as error:  # the host's function has given what it cannot give
         one.outcome, one.detail = "failed", f"{type(error).__name__}: {error}"
-        told = shown.family.failed(asked, FAILED)
-    text, members = sound(work.ledger.fit(told.text)), sound(told.members)
+        result = shown.family.failed(asked, FAILED)
+    text, members = sound(work.ledger.fit(result.text)), sound(result.members)
     if isinstance(members.get("output"), str):
         members["output"] = text
-    told = replace(told, text=text, members=members)
-    failed = told.status == "failed"
-    if isinstance(one.result, Outcome) and one.result.error is not None and one.result.error.get("code") == LATE_CODE:
+    result = replace(result, text=text, members=members)
+    failed = result.status == "failed"
+    reported = one.returned.error if isinstance(one.returned, Outcome) else None
+    if reported is not None and reported.get("code") == LATE_CODE:
         one.outcome = "timeout"
     work.ledger.ended(shown, failed=failed)
-    work.rewriter.finished(call, told)
+    work.rewriter.finished(call, result)
     outcome: OutcomeOf = "failed" if failed and one.outcome == "completed" else one.outcome
-    _observe(work, call, shown, outcome, one.seconds, told.text, one.detail)
+    _observe(work, call, shown, outcome, one.seconds, result.text, one.detail)
 
 
 def _output(work: Work, call: HostedCall, number: int) -> Json:
-    """What the model is told of *call*, and will be in later turns."""
-    text = call.answer if call.answer is not None else call.told.text if call.told is not None else FAILED
+    """What the model reads of *call*, and will in later turns."""
+    text = call.answer if call.answer is not None else call.result.text if call.result is not None else FAILED
+    images = [one for one in call.result.images if one.format != "svg"] if call.result is not None else []
+    urls = [data_url(one) for one in images]
     if call.id is not None:
-        work.told[call.id] = Remembered(call.name, call.arguments, text, max(number, 0), call.call_id)
-    images = [one for one in call.told.images if one.format != "svg"] if call.told is not None else []
-    output: Any = text
-    if images and work.plans[0].upstream.sees:
-        shown = [{"type": "input_image", "image_url": data_url(one)} for one in images]
-        output = [{"type": "input_text", "text": text}, *shown]
+        # An image that was drawn is in the item itself.
+        drawn = call.shown is not None and call.shown.declared.family == "image_generation"
+        kept = () if drawn else work.ledger.images_to_keep(urls)
+        work.remembered[call.id] = Remembered(
+            call.name, call.arguments, text, max(number, 0), call.call_id, images=kept
+        )
+    output = output_of(text, urls if work.plans[0].upstream.sees else ())
     return {"type": "function_call_output", "call_id": call.call_id, "output": output}
 
 

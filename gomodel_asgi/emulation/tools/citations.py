@@ -57,7 +57,7 @@ class Found:
 class Citer:
     """One part of text: `feed` takes it in pieces and gives what a client gets of it, `rest` what was held back.
 
-    Both give texts and annotations in the order in which they are to be told."""
+    Both give texts and annotations in the order of the text."""
 
     def __init__(self, found: Found) -> None:
         self.found = found

@@ -1,7 +1,7 @@
 """A list of the host's plain functions as an MCP server: schemas from annotations, calls in this process.
 
 A parameter that is annotated `tools.Call` is filled in and not shown. What a model sends is checked by pydantic against
-the annotations; what is wrong with it is told to the model, which can mend it.
+the annotations; what is wrong with it goes to the model, which can mend it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def outcome_of(result: Any) -> Outcome:
 
 
 def _bound(function: Any, given: Json) -> Any:
-    """*function* with its arguments, still told apart as one that is awaited or one for a thread."""
+    """*function* with its arguments, still known as one that is awaited or one for a thread."""
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
 
         async def run() -> Any:

@@ -20,8 +20,8 @@ from ...routing.request import Target
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .loop import Loop
-from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, told_again
-from .plan import Plan, runs_here
+from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
+from .plan import Plan, hosted
 from .request import (
     Candidate,
     Places,
@@ -59,14 +59,14 @@ class HostTools:
         if not asks_model(job):
             return await Exchange(job, target).run()
         chain = candidates_of(job, target, self.toolbox)
-        wants = self._wanted(chain)
+        wants = self._wants(chain)
         own, before = own_items(job), said_before(job)
         mentioned = [*before, *own, *referred_to(job)]
         if not wants and not are_ours(mentioned) and not has_loose(before):
             return await Exchange(job, target).run()
         known = await remembered_of(job, mentioned)
         if not wants:
-            return await Exchange(continuing(job, known, own, before), target).run()
+            return await Exchange(continuing(job, known, own, before, see(chain)), target).run()
         work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, self.secret)
         again = partial(_again, work)
         loop = Loop(work, again)
@@ -88,8 +88,8 @@ class HostTools:
                 if reply.before_end is not None:
                     await reply.before_end()
 
-    async def told_again(self, job: Job) -> Job:
-        """*job* with what hosted tools told the model in place of their items.
+    async def replayed(self, job: Job, *, sees: bool = False) -> Job:
+        """*job* with what the model had of hosted tools in place of their items, images too if it *sees* them.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -98,7 +98,7 @@ class HostTools:
         if not are_ours(mentioned):
             return job
         known = await remembered_of(job, mentioned)
-        return continuing(job, known, own, before)
+        return continuing(job, known, own, before, sees)
 
     async def counted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """*job* and *target* as their tokens are counted: as the first round would ask, with what hosted tools gave the
@@ -118,16 +118,20 @@ class HostTools:
         def shown(target: Target) -> ShownFunctions:
             return next((plan.functions_shown for one, plan in zip(made, plans, strict=True) if one is target), NOTHING)
 
-        job = await self.told_again(job)
+        job = await self.replayed(job, sees=see(chain))
         return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
-    def runs(self, job: Job, target: Target) -> bool:
-        """Whether a tool of the request runs here, at any Target of the chain.
+    def wants(self, job: Job, target: Target) -> bool:
+        """Whether anything that the request declares is the host's, at any Target of the chain: then it is answered
+        here, in rounds.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
         """
-        return self._wanted(candidates_of(job, target, self.toolbox))
+        return self._wants(candidates_of(job, target, self.toolbox))
+
+    def _wants(self, chain: Sequence[Candidate]) -> bool:
+        return any(any(hosted(one.body, one.declared, self.toolbox, one.upstream)) for one in chain)
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
         """Returns the declarations that run here whoever of the chain answers and whatever the client has given, by
@@ -138,16 +142,10 @@ class HostTools:
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            mapped = [each for each in one.declared if each.family != "mcp" or each.label in self.toolbox.servers]
-            here = [each for each in mapped if runs_here(each, self.toolbox, one.upstream, beside=True)]
+            here, _ = hosted(one.body, one.declared, self.toolbox, one.upstream)
+            here = [each for each in here if each.family != "mcp" or each.label in self.toolbox.servers]
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}
-
-    def _wanted(self, chain: Sequence[Candidate]) -> bool:
-        """Whether one of *chain* is to be asked with tools that the host runs."""
-        if labels_of(chain, self.toolbox):
-            return True
-        return any(plan_of(one, {}, self.toolbox, keeps=False).wants for one in chain)
 
 
 def _counted(one: Candidate, plan: Plan) -> Target:
@@ -183,7 +181,7 @@ def _again(work: Work) -> Job:
     members = {name: raw for name, raw in envelope.members.items() if name != "tools"}
     request = structs.replace(work.job.request, envelope=envelope.with_members(members))
     job = structs.replace(work.job, request=request)
-    return continuing(job, work.known, work.own, work.before)
+    return continuing(job, work.known, work.own, work.before, see(work.chain))
 
 
 def continuing(
@@ -191,18 +189,25 @@ def continuing(
     known: Mapping[str, Remembered],
     own: Sequence[Any],
     before: Sequence[Json],
+    sees: bool,
 ) -> Job:
-    """*job* with the items of our tools as the model had them, as far as they are *known*, by id."""
+    """*job* with the items of our tools as the model had them, as far as they are *known*, by id; *sees* says that it
+    is to have images too."""
     answers = answers_in([*before, *own])
     base = job.continuation
     if isinstance(base, Recalled):
-        base = base.changed(partial(_changed, known=known, answers=answers), known)
+        base = base.changed(partial(_changed, known=known, answers=answers, sees=sees), known)
     twice = frozenset(str(item.get("id")) for item in before)
-    transform = partial(told_again, known=known, answers=answers, twice=twice)
+    transform = partial(replayed, known=known, answers=answers, twice=twice, sees=sees)
     return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
 
 
-def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> Line:
-    items = told_again(line.items, known, answers)
+def see(chain: Sequence[Candidate]) -> bool:
+    """Whether images in outputs can be given to each Target of *chain*: who of it answers is not known before."""
+    return all(one.upstream.sees for one in chain)
+
+
+def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool) -> Line:
+    items = replayed(line.items, known, answers, sees=sees)
     is_ours = any(item.get("id") in known for item in line.items)
     return Line(readable(items) if is_ours else items, line.account, line.type)

@@ -1,4 +1,4 @@
-"""What the calls of one response have come to: how many they may be, which were asked already, how much was told.
+"""What the calls of one response have come to: how many they may be, which were asked already, how much was read.
 
 It answers a call that is not to be run in words for the model, and cuts what is too long for one. It knows no clock.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...settings import Limits
+from ...settings import MIB, Limits
 from ...tools import Execution, Image, Page, Passage, ToolError
 from .plan import Shown
 from .source import Outcome
@@ -26,6 +26,8 @@ CUT = "\n[… {size} characters were left out …]\n"
 
 REPEATS = 3
 """Identical calls that are run."""
+KEPT_IMAGES = MIB
+"""Bytes of images, in base64, that are kept with one response; of more than that a later turn is told in words."""
 FAILURES = 3
 """Failures in a row after which a server is not asked again."""
 
@@ -37,8 +39,10 @@ class Ledger:
     limits: Limits
     most: int | None = None
     calls: int = 0
-    told: int = 0
-    """Bytes that the model was told."""
+    read: int = 0
+    """Bytes that the model has read of their results."""
+    images: int = 0
+    """Bytes of images that later turns are to see."""
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
 
@@ -67,11 +71,20 @@ class Ledger:
             self.failures[shown.label] = self.failures[shown.label] + 1 if failed else 0
 
     def fit(self, text: str) -> str:
-        """*text* as the model is told it: no longer than one result may be, nor than what is left of all."""
-        room = min(self.limits.tool_result, self.limits.tool_bytes - self.told)
+        """*text* as the model reads it: no longer than one result may be, nor than what is left of all."""
+        room = min(self.limits.tool_result, self.limits.tool_bytes - self.read)
         fitting = cut(text, room) if room > 0 else EMPTY
-        self.told += len(fitting.encode("utf-8", "replace"))
+        self.read += len(fitting.encode("utf-8", "replace"))
         return fitting
+
+    def images_to_keep(self, urls: Sequence[str]) -> tuple[str, ...]:
+        """Those of *urls*, which hold images, that are kept for later turns: the first that fit into `KEPT_IMAGES`."""
+        kept = []
+        for url in urls:
+            if self.images + len(url) <= KEPT_IMAGES:
+                self.images += len(url)
+                kept.append(url)
+        return tuple(kept)
 
 
 def cut(text: str, most: int) -> str:
@@ -84,11 +97,11 @@ def cut(text: str, most: int) -> str:
     return head + CUT.format(size=len(text) - len(head) - len(tail)) + tail
 
 
-# What a host's function gave, no larger than a model may be told and a client be sent: both see the same of it.
+# What a host's function gave, no larger than a model may read and a client be sent: both see the same of it.
 
 
 SHORTEST = 256
-"""Bytes of a passage that are told at least; of more passages than have room for that the first are."""
+"""Bytes of a passage that are shown at least; of more passages than have room for that the first are."""
 TOO_LARGE = "The image is too large."
 
 

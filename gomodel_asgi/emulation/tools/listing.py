@@ -42,7 +42,7 @@ MOST_LIST = 4 * MIB
 """Bytes of all names, descriptions and schemas of one server."""
 
 Notice = Callable[[str], None]
-"""Is told what only the operator may know."""
+"""Takes what only the operator may know."""
 
 
 class Unfit(Exception):
@@ -76,7 +76,7 @@ class Found:
 
 
 def shown_or_none(tool: Any, notice: Notice) -> Json | None:
-    """*tool* as it may be shown; None for one that cannot be, of which the operator is told."""
+    """*tool* as it may be shown; None for one that cannot be, of which the operator gets a notice."""
     try:
         return mended(tool)
     except Unfit as why:

@@ -32,7 +32,7 @@ from .memory import Replay, encode
 from .plan import Plan
 from .request import Candidate
 from .rounds import Round
-from .servers import open_servers, tell_lists
+from .servers import emit_lists, open_servers
 from .source import Json
 from .work import Work, whole_number
 
@@ -62,7 +62,7 @@ class Loop:
         self.answerer: ResolvedTarget | None = None
         self.first: Reply | None = None
         self.error: GatewayError | None = None
-        """Why nothing came of it, where nothing has been told."""
+        """Why nothing came of it, where the client has nothing of it yet."""
         self.fault: Exception | None = None
         """What is wrong with the gateway, the policy or the host."""
         if work.job.trace is not None:
@@ -73,7 +73,7 @@ class Loop:
     async def whole(self) -> Reply:
         """The response, once it has ended.
 
-        :raises GatewayError: it failed before anything could be told of it.
+        :raises GatewayError: it failed before the client had anything of it.
         """
         await self._worked()
         self._check()
@@ -82,7 +82,7 @@ class Loop:
     async def streamed(self, tasks: Tasks) -> Reply:
         """Its stream, once the first round has begun to answer.
 
-        :raises GatewayError: it failed before anything could be told of it.
+        :raises GatewayError: it failed before the client had anything of it.
         """
         outlet = self.work.outlet
         assert outlet is not None
@@ -97,16 +97,16 @@ class Loop:
 
     def _check(self) -> None:
         failure = self.fault or self.error
-        if failure is not None and not self._is_told:
+        if failure is not None and not self._is_in_band:
             raise failure
 
     @property
-    def _is_told(self) -> bool:
-        """Whether a failure is told in the response: a stream's once it has begun, else once a tool has been called."""
+    def _is_in_band(self) -> bool:
+        """Whether a failure is reported in the response: a stream's once it has begun, else once a tool was called."""
         return self.work.emitter.begun if self.work.outlet is not None else self.work.ran
 
     async def _worked(self) -> None:
-        """Walk to the end. A failure ends the response, or is kept where nothing has been told of it."""
+        """Walk to the end. A failure ends the response, or is kept where the client has nothing of it."""
         work = self.work
         try:
             with anyio.move_on_after(work.until - clock()) as scope:
@@ -126,7 +126,7 @@ class Loop:
 
     async def _fail(self, error: GatewayError) -> None:
         self.error = detached(error)
-        if not self._is_told:
+        if not self._is_in_band:
             return
         if self.work.job.trace is not None:
             self.work.job.trace.failed(error)
@@ -152,7 +152,7 @@ class Loop:
             stream=work.outlet,
             candidate=candidate,
             response_id=None if work.outlet is not None else work.id,
-            told=lambda: encode(work.told),
+            remembered=lambda: encode(work.remembered),
         )
         if first is not None:
             made.provider, made.model, made.attempts, made.labels = (
@@ -167,8 +167,8 @@ class Loop:
             headers = [*kind, *named(provider, (model or "")[:257], 0)]
         else:
             headers = [one for one in self.first.raw_headers if one[0] not in ANEW]
-            told = dict(self.first.raw_headers).get(UNSUPPORTED, b"").decode("ascii")
-            left_out += [path.strip() for path in told.split(",") if path.strip()]
+            named_there = dict(self.first.raw_headers).get(UNSUPPORTED, b"").decode("ascii")
+            left_out += [path.strip() for path in named_there.split(",") if path.strip()]
         if left_out:
             headers.append((UNSUPPORTED, unsupported(tuple(dict.fromkeys(left_out)))))
         return headers
@@ -239,7 +239,7 @@ class Loop:
             plan = self._answered(reply)
             work.rewriter.begin(plan, last=last, alone=work.body.get("parallel_tool_calls") is False)
             if is_first and not listed:
-                await tell_lists(work, plan.upstream)
+                await emit_lists(work, plan.upstream)
             if reply.stream is not None:
                 await self._read(reply)
             else:

@@ -2,7 +2,7 @@
 
 What an SDK may raise is of any kind, and may quote anything; here all of it becomes an `Outcome` or `Unlisted` in our
 own words, or in the server's where it is the server that speaks. Sampling, elicitation and roots stay off: a server
-that asks for them is told that they are not supported.
+that asks for them gets the answer that they are not supported.
 
 What a server says of its tools is mended before the SDK reads it: the SDK refuses the whole list for one bad tool, and
 would check results against the server's own schemas, whose patterns may take forever.
@@ -42,7 +42,7 @@ MOST_MESSAGE = 4 * KIB
 
 EVENTS = "max_sse_event_size"
 BOUND: dict[str, Any] = {EVENTS: MOST_REPLY} if EVENTS in signature(streamable_http_client).parameters else {}
-"""How large an event may be: as large as a reply, where the SDK (from 2.3) can be told."""
+"""How large an event may be: as large as a reply, where the SDK (from 2.3) takes it."""
 
 INFO = mcp_types.Implementation(name="gomodel-asgi", version=__version__)
 RESULT: TypeAdapter[Any] = TypeAdapter(mcp_types.CallToolResult | mcp_types.InputRequiredResult)
@@ -83,13 +83,13 @@ def error_of(error: Exception, current: Asking) -> Json:
     if current.failure is not None:
         return unreachable(current.failure.code, current.failure.message)
     if isinstance(error, MCPError):
-        return _told(error)
+        return _protocol_error(error)
     if isinstance(error, ValidationError):
         return refused(mcp_types.INTERNAL_ERROR, BROKEN)
     return unreachable(502, UNKNOWN)
 
 
-def _told(error: MCPError) -> Json:
+def _protocol_error(error: MCPError) -> Json:
     """A JSON-RPC error: the server's, but for what the SDK makes up in its place."""
     if error.code == mcp_types.CONNECTION_CLOSED and error.message in CUT:
         return unreachable(502, CLOSED)
@@ -162,7 +162,7 @@ def unlisted(error: Exception, current: Asking, visit: Visit) -> Unlisted:
 
 
 def seen(what: str, error: Exception, current: Asking) -> str:
-    """What the operator is told: kinds of exceptions, never their texts, and the detail of our own transport."""
+    """What the operator reads: kinds of exceptions, never their texts, and the detail of our own transport."""
     detail = current.failure.detail if current.failure is not None else None
     return f"{what}: {type(error).__name__}{f' ({detail})' if detail else ''}."
 

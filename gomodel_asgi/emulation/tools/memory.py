@@ -1,9 +1,9 @@
-"""What the model was told, kept with the response and told again in later turns.
+"""What the model had of hosted tools, kept with the response and replayed in later turns.
 
 An item of a hosted tool does not say what the model read: a search names its query and no page. So each is kept with
 the call and the answer as the model had them, and where an item comes back (by `previous_response_id`, in a
 conversation, by reference, or echoed) the model gets exactly that: a function call and its output. Of an item that
-nothing is known of, what it holds itself is told, by whoever writes the request (see `dialects.hosted_items`).
+nothing is known of, what it holds itself is given, by whoever writes the request (see `dialects.hosted_items`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ...dialects.hosted_items import (
     kind_of,
     mapping,
     objects,
+    picture_of,
     string,
     verdict_on,
 )
@@ -46,7 +47,7 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
     """One call as the model had it: the function's *name*, its *arguments* and *output*, and the *call_id*, by which
     some upstreams know what they signed; *round* tells which calls were made at once. Of a request for an approval:
     *label* and *tool* are the server's, and *forced* says that the host demands it. Of a list: all *tools* of the
-    server at *place* (a digest)."""
+    server at *place* (a digest). *images* are those of the output, as `data:` URLs, which the item does not hold."""
 
     name: str
     arguments: str
@@ -58,6 +59,7 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
     forced: bool = False
     place: str = ""
     tools: tuple[Listed, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 _decode = msgspec.json.Decoder(dict[str, Remembered]).decode
@@ -107,7 +109,7 @@ def known_list(
     known: Mapping[str, Remembered],
     wanted: Filter | None = None,
 ) -> KnownList:
-    """What the last list of the server *label* tells, where that is the server at *place*. *before* are the items of
+    """What the last list of the server *label* holds, where that is the server at *place*. *before* are the items of
     earlier turns, *own* those of the request.
 
     A list that is remembered is all that the server gave. One that the client brings, and of which nothing is known, is
@@ -164,15 +166,16 @@ def ids_in(items: Iterable[Any]) -> Iterator[str]:
             yield id
 
 
-def told_again(
+def replayed(
     items: Iterable[Any],
     known: Mapping[str, Remembered],
     answers: Mapping[str, Any],
     twice: frozenset[str] = frozenset(),
+    sees: bool = False,
 ) -> list[Any]:
     """*items* with those of our tools of which something is *known*, by id, as calls and outputs; others as they are.
-    Outputs stand behind all calls that were made at once. *answers* are those to requests for approval (see
-    `answers_in`); the ids in *twice* were told of before, and are left out here."""
+    Outputs stand behind all calls that were made at once, with their images for a model that *sees* them. *answers* are
+    those to requests for approval (see `answers_in`); the ids in *twice* were there before, and are left out here."""
     made: list[Any] = []
     waiting: list[Json] = []
     last: int | None = None
@@ -180,7 +183,7 @@ def told_again(
         kind = kind_of(item)
         if kind in HOSTED and string(item, "id") in twice:
             continue
-        pair = _pair(item, known, answers) if kind in HOSTED_CALLS else None
+        pair = _pair(item, known, answers, sees) if kind in HOSTED_CALLS else None
         if pair is not None:
             if waiting and pair[2] != last:
                 made, waiting = made + waiting, []
@@ -209,24 +212,41 @@ def answers_in(items: Iterable[Any]) -> dict[str, Any]:
 
 
 def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
-    """Whether an approval, or a request for one, is told of by another item."""
+    """Whether an approval, or a request for one, is covered by another item."""
     id = string(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
     return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
 
-def _pair(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> tuple[Json, Json, int] | None:
+def _pair(
+    item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool
+) -> tuple[Json, Json, int] | None:
     id = string(item, "id")
     found = known.get(id)
     if found is None:
         return None
-    return pair_of(f"call_{id}", found) if kind_of(item) != REQUEST else _unapproved(id, found, answers.get(id))
+    if kind_of(item) == REQUEST:
+        return _unapproved(id, found, answers.get(id))
+    return pair_of(f"call_{id}", found, _images_of(item, found) if sees else ())
 
 
-def pair_of(call_id: str, call: Remembered) -> tuple[Json, Json, int]:
+def _images_of(item: Json, call: Remembered) -> Sequence[str]:
+    """The images of *call*: an image that was drawn stands in its *item*."""
+    picture = picture_of(item)
+    return call.images if picture is None else (f"data:{picture[0]};base64,{picture[1]}",)
+
+
+def pair_of(call_id: str, call: Remembered, images: Sequence[str] = ()) -> tuple[Json, Json, int]:
     """*call* and its output, and when it was made; under *call_id*, unless it had one."""
     call_id = call.call_id or call_id
     made = {"type": "function_call", "call_id": call_id, "name": call.name, "arguments": call.arguments or "{}"}
-    return made, {"type": "function_call_output", "call_id": call_id, "output": call.output}, call.round
+    output = output_of(call.output, images)
+    return made, {"type": "function_call_output", "call_id": call_id, "output": output}, call.round
+
+
+def output_of(text: str, images: Sequence[str]) -> Any:
+    """The output of a function: *text*, and *images* by their URLs."""
+    shown = [{"type": "input_image", "image_url": url} for url in images]
+    return [{"type": "input_text", "text": text}, *shown] if shown else text
 
 
 def _unapproved(id: str, found: Remembered, answer: Json | None) -> tuple[Json, Json, int] | None:

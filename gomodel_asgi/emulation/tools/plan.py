@@ -98,13 +98,13 @@ class Plan:
     functions: frozenset[str] | None = frozenset()
     include: tuple[str, ...] = ()
     limits: bool = False
-    """Whether the upstream too runs tools, and is to be told of `max_tool_calls`."""
+    """Whether the upstream too runs tools, and gets `max_tool_calls`."""
     wants: bool = True
     """Whether anything of the request is the host's; else the upstream gets it as it is."""
 
     @property
     def functions_shown(self) -> ShownFunctions:
-        """What stands for hosted tools: items that nobody remembers are told as calls of these functions."""
+        """What stands for hosted tools: items that nobody remembers become calls of these functions."""
         return ShownFunctions({one.key: one.name for one in self.shown.values()}, self.upstream.sees)
 
     def params(self, round: int, *, last: bool = False) -> Json:
@@ -140,9 +140,20 @@ def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
     return named and toolbox.strangers is not None and not upstream.native and not upstream.has(one)
 
 
+def hosted(
+    body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream
+) -> tuple[list[Declared], list[Declared]]:
+    """Which of the tools *declared* in *body* run here, and which are the host's and run nowhere: a live search that
+    the client forbids, and that a native upstream is not to run either."""
+    beside = has_functions(body, declared, toolbox, upstream)
+    here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
+    running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]
+    return running, [one for one in here if upstream.native and one not in running]
+
+
 def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream) -> bool:
     """Whether the model is shown functions beside what its upstream runs: the client's, or those of a server here."""
-    if any(is_asked(one, toolbox, upstream) for one in declared):
+    if any(is_asked(one, toolbox, upstream) for one in declared) or brought_by(body.get("input")):
         return True
     values = body.get("tools")
     return bool(_functions(values)) if isinstance(values, list) else False
@@ -160,21 +171,16 @@ def plan(
     lists: Mapping[str, Sequence[Listed]],
     toolbox: Toolbox,
     upstream: Upstream,
-    *,
-    brought: frozenset[str] = frozenset(),
 ) -> Plan | None:
-    """The plan for *body*, whose hosted tools are *declared*; *lists* are those of the servers, by label, and *brought*
-    the names of functions that its items bring along. None where nothing runs here.
+    """The plan for *body*, whose hosted tools are *declared*; *lists* are those of the servers, by label. None where
+    nothing of it is the host's.
 
     :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
     """
     values = [] if body.get("tools") is None else expect(body["tools"], list, "tools")
     own = {one.path for one in declared}
-    functions = frozenset(_functions(values)) | brought
-    beside = bool(brought) or has_functions(body, declared, toolbox, upstream)
-    here = [one for one in declared if runs_here(one, toolbox, upstream, beside)]
-    unwanted = [one for one in here if is_live(one, toolbox.hosts.get(one.family)) and upstream.native]
-    running = [one for one in here if not is_live(one, toolbox.hosts.get(one.family))]
+    functions = frozenset(_functions(values)) | brought_by(body.get("input"))
+    running, unwanted = hosted(body, declared, toolbox, upstream)
     if not running and not unwanted:
         return None
     gone = {one.path for one in (*running, *unwanted)}

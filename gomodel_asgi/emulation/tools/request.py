@@ -20,7 +20,7 @@ from ...routing.request import Target
 from ...upstream.upstream_request import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
-from .plan import Plan, Upstream, brought_by, has_functions, is_asked, is_live, plan, runs_here
+from .plan import Plan, Upstream, hosted, is_asked, plan
 from .remote import read_place
 from .source import Json, Listed
 
@@ -76,7 +76,7 @@ def _mapped(declared: Iterable[Declared], toolbox: Toolbox) -> list[Declared]:
 def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
     """See that what the policy has added is there.
 
-    :raises LookupError: it is not: a programming error, told to the host.
+    :raises LookupError: it is not: a programming error of the host's.
     """
     for one in declared:
         if one.added and one.family not in toolbox.hosts and one.label not in toolbox.servers:
@@ -128,7 +128,7 @@ def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Tool
 
     :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
     """
-    found = plan(one.body, one.declared, lists, toolbox, one.upstream, brought=brought_by(one.body.get("input")))
+    found = plan(one.body, one.declared, lists, toolbox, one.upstream)
     if found is None:
         tools = one.body.get("tools")
         stays = tuple(tools) if isinstance(tools, list) else ()
@@ -143,18 +143,18 @@ def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], t
     :raises InvalidRequest: a tool is malformed.
     """
     made = plan_of(one, lists, toolbox, keeps=False)
-    beside = has_functions(one.body, one.declared, toolbox, one.upstream)
+    running, left_out = hosted(one.body, one.declared, toolbox, one.upstream)
     unlisted = [label for label in labels_of([one], toolbox) if label not in lists]
     tools = [*made.tools, *({"type": "function", "name": f"{label}_"} for label in unlisted)]
     provider, model = provider_of(one.target, job), model_of(one.target, job)
     found: Places = {}
     for declared in one.declared:
         name = f"{declared.family}:{declared.label}" if declared.label else declared.family
-        live = is_live(declared, toolbox.hosts.get(declared.family))
-        if runs_here(declared, toolbox, one.upstream, beside):
-            place = "here" if not live else "nowhere"
+        if declared in running:
+            place = "here"
         else:
-            place = "upstream" if _is_kept(declared, provider, model, tools) else "nowhere"
+            kept = declared not in left_out and _is_kept(declared, provider, model, tools)
+            place = "upstream" if kept else "nowhere"
         if found.get(name) != "here":
             found[name] = place
     return found

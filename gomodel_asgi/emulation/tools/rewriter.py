@@ -1,12 +1,12 @@
 """The events of all rounds as those of one response.
 
-It reads what a round's upstream says, in this API's own events, and tells the one event writer. A call of a function
+It reads what a round's upstream says, in this API's own events, and drives the one event writer. A call of a function
 that stands for a hosted tool becomes that tool's item, opened as soon as its name is known and ended when the host's
 function has answered; all else passes, under the numbers of the one response. It is a translator like those of the
 dialects: events in, verbs of the writer out, no I/O.
 
 Hosted items never overlap: while one is open a further call, and whatever stands behind that, waits for its turn, and
-is then told of as far as it has come. The calls themselves do not wait for each other.
+is then emitted as far as it has come. The calls themselves do not wait for each other.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections import deque
 from typing import Any
 
 from ...dialects.failure import reported_failure
-from ...wire.calls import Call as WrittenCall, StringMember
+from ...wire.calls import Call as WrittenCall
 from ...wire.event_writer import Emitter
-from ...wire.items import TEXT_OF_ITEM, Item, Part, Parted
+from ...wire.items import TEXT_OF_ITEM, Item, Parted
 from ...wire.json_scan import parsed
 from ...wire.response import added, encode
-from .citations import Citer, Found
-from .families import Asked, Begun, Told
+from .citations import Found
+from .families import Asked, Begun, CallResult
 from .ledger import ALONE, LIMIT, UNKNOWN, Ledger
 from .plan import Plan, Shown
 from .request import Containers
-from .rounds import HostedCall, Round, Slot
+from .rounds import PLACED, HostedCall, Round, Slot
 from .source import Json
 
 ADDED, DONE = "response.output_item.added", "response.output_item.done"
@@ -43,14 +43,12 @@ TEXTS = {
 """Texts of parts: the container and the type of the part, by the stem of their events."""
 ARGUMENTS = {kind.delta.rpartition(".")[0]: kind.field for kind in TEXT_OF_ITEM.values()}
 """Texts of items: the member that holds one, by the stem of its events."""
-INDEX = {"content": "content_index", "summary": "summary_index"}
-PLACED = frozenset({"item_id", "output_index", "sequence_number", "type"})
 CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 class Rewriter:
-    """Reads the rounds of one response and tells *emitter*; see `Translator`. Calls of a code interpreter run in one of
-    *containers*."""
+    """Reads the rounds of one response and drives *emitter*; see `Translator`. Calls of a code interpreter run in one
+    of *containers*."""
 
     def __init__(self, emitter: Emitter, ledger: Ledger, containers: Containers) -> None:
         self.emitter = emitter
@@ -66,15 +64,15 @@ class Rewriter:
         self.hosted: HostedCall | None = None
         """The call whose item is open."""
         self.waiting: deque[HostedCall | tuple[str, Json]] = deque()
-        """Calls, and events of other items, that are told of when it has ended."""
+        """Calls, and events of other items, that are emitted when it has ended."""
         self.ahead = 0
         """How many items wait to be announced."""
         self.held: set[int] = set()
         """The places in the round of the items whose events wait."""
         self.said: tuple[Item, Json] | None = None
-        """A message that has ended but for its last event: whether it is commentary, what follows tells."""
+        """A message that has ended but for its last event: whether it is commentary is known by what follows."""
         self.behind: list[tuple[str, Json]] = []
-        """Events of reasoning that follows it, which tells nothing, as long as there is no text of it."""
+        """Events of reasoning that follows it, by which nothing is known, as long as there is no text of it."""
         self.places: set[int] = set()
         """The places in the round of such reasoning."""
 
@@ -103,9 +101,9 @@ class Rewriter:
         if self.held and event.get("output_index") in self.held:
             self._wait((type, event))
         else:
-            self._told_of(type, event)
+            self._handle(type, event)
 
-    def _told_of(self, type: str, event: Json) -> None:
+    def _handle(self, type: str, event: Json) -> None:
         stem, _, state = type.rpartition(".")
         if self.said is not None and event.get("output_index") in self.places:
             if state != "delta":
@@ -121,16 +119,18 @@ class Rewriter:
             self._added(event)
         elif type == DONE:
             self._done(event["output_index"], event["item"])
+        elif (slot := self.slots.get(event.get("output_index", -1))) is None:
+            return
         elif stem in CONTAINERS:
-            self._part(CONTAINERS[stem], state, event)
+            slot.part(CONTAINERS[stem], state, event)
         elif stem in TEXTS:
-            self._text(*TEXTS[stem], state, event)
+            slot.text(*TEXTS[stem], state, event)
         elif stem in ARGUMENTS:
-            self._arguments(ARGUMENTS[stem], state, event)
+            self._arguments(slot, ARGUMENTS[stem], state, event)
         elif type == "response.output_text.annotation.added":
-            self._annotation(event)
+            slot.annotate(event)
         else:
-            self._rare(type, state, event)
+            self._rare(slot, type, event)
 
     def whole(self, response: Json) -> None:
         """A round that came whole."""
@@ -144,7 +144,7 @@ class Rewriter:
 
     def _added(self, event: Json) -> None:
         index, item = event["output_index"], event["item"]
-        slot = self.slots[index] = Slot()
+        slot = self.slots[index] = Slot(self.found)
         assert self.plan is not None
         if item["type"] == "function_call" and not item.get("namespace"):
             name = item["name"]
@@ -192,9 +192,7 @@ class Rewriter:
     def begun(self, call: HostedCall, shown: Shown) -> HostedCall:
         """*call* is going to be run: its item is announced as soon as it is its turn."""
         container = self.containers.of(shown.declared) if shown.declared.family == "code_interpreter" else None
-        call.begun = Begun(shown.declared.shown, shown.label, shown.called, container, call.approved)
-        if shown.family.text:
-            call.reader = StringMember(shown.family.text)
+        call.begin(Begun(shown.declared.shown, shown.label, shown.called, container, call.approved))
         self._in_turn(call)
         return call
 
@@ -202,7 +200,7 @@ class Rewriter:
         if not self.waiting:
             self._end_message(COMMENTARY)
         if not self.waiting and (self.hosted is None or call.begun is None):
-            return self._tell(call)
+            return self._announce(call)
         if call.begun is not None and call.shown is not None:
             call.id = self.emitter.own_id(call.shown.family.begun(call.begun)["type"], self.ahead)
         self._wait(call)
@@ -211,29 +209,14 @@ class Rewriter:
         self.waiting.append(one)
         self.ahead += _opens(one)
 
-    def _tell(self, call: HostedCall) -> None:
-        """Announce the item of *call*, and tell of it what is known."""
+    def _announce(self, call: HostedCall) -> None:
+        """Open the item of *call*, and emit of it what is known."""
         self._end_message(COMMENTARY)
-        if call.begun is None or call.shown is None:
-            return
-        self.hosted = call
-        call.item = self.emitter.open({"id": call.id, **call.shown.family.begun(call.begun)})
-        call.id = call.item.value["id"]
-        call.item.progress(call.shown.family.phases[0])
-        for piece in call.pieces:
-            self._written_arguments(call, piece)
-        if call.runs:
-            self._started(call, call.item, call.shown)
-        for number, encoded in enumerate(call.partials):
-            self._partial(call.item, encoded, number)
-        if call.told is not None:
-            self._end_call(call, call.item, call.shown, call.told)
-
-    def _end_call(self, call: HostedCall, item: Item, shown: Shown, told: Told) -> None:
-        if told.status == "completed" or shown.family.tells_failure:
-            item.progress(told.status)
-        item.close(told.status, told.members)
-        self.hosted = None
+        if call.begun is not None:
+            self.hosted = call
+            call.announce(self.emitter)
+            if call.result is not None:
+                self.hosted = None
 
     def _over(self) -> None:
         """The hosted item that was open has ended: on with what waits, up to one that is not over."""
@@ -241,11 +224,11 @@ class Rewriter:
             one = self.waiting.popleft()
             self.ahead -= _opens(one)
             if isinstance(one, HostedCall):
-                self._tell(one)
+                self._announce(one)
             elif one[0] == ADDED:
                 self._open(one[1])
             else:
-                self._told_of(*one)
+                self._handle(*one)
         if self.hosted is None:
             self._end_message()
 
@@ -261,7 +244,7 @@ class Rewriter:
             if type == ADDED:
                 self._open(event)
             else:
-                self._told_of(type, event)
+                self._handle(type, event)
 
     def _done(self, index: int, item: Json) -> None:
         slot = self.slots.get(index)
@@ -272,12 +255,12 @@ class Rewriter:
                 return self._wait((DONE, {"output_index": index, "item": item}))
         if slot.call is not None:
             if not slot.call.pieces and isinstance(item.get("arguments"), str):
-                self.write(slot.call, item["arguments"])
+                slot.call.write(item["arguments"])
             return
         if slot.item is None or slot.item.closed:
             return
         if isinstance(slot.item, Parted):
-            self._untold_parts(slot, slot.item, item)
+            slot.end_parts(slot.item, item)
         elif isinstance(slot.item, WrittenCall) and not slot.item.pieces and not slot.item.text_ended:
             slot.item.text(str(item.get(slot.item.kind.field) or ""))
         if item["type"] == "message":
@@ -286,121 +269,24 @@ class Rewriter:
         else:
             slot.item.close(str(item.get("status") or "completed"), item)
 
-    def _untold_parts(self, slot: Slot, written: Parted, item: Json) -> None:
-        """Tell of the parts of *item* that no event has told of."""
-        for container in written.containers:
-            for number, part in enumerate(item.get(container) or ()):
-                if (container, number) not in slot.parts:
-                    opened = self._opened(slot, written, container, number, part)
-                    if opened.kind is not None:
-                        self._written(slot, (container, number), str(part.get(opened.kind.field) or ""), None, {})
-                    for annotation in part.get("annotations") or ():
-                        opened.annotate(annotation)
-                self._end_part(slot, (container, number), part)
-
-    # Texts...
-
-    def _part(self, container: str, state: str, event: Json) -> None:
-        slot, place = self._place(container, event)
-        if slot is None or not isinstance(slot.item, Parted):
-            return
-        if state == "added" and place not in slot.parts:
-            self._opened(slot, slot.item, container, place[1], event["part"])
-        elif state == "done" and place in slot.parts:
-            self._end_part(slot, place, event["part"])
-
-    def _opened(self, slot: Slot, item: Parted, container: str, number: int, given: Json) -> Part:
-        emptied = {name: value for name, value in given.items() if name not in ("annotations", "logprobs")}
-        part = slot.parts[container, number] = item.open_part(emptied, container)
-        return part
-
-    def _end_part(self, slot: Slot, place: tuple[str, int], given: Json) -> None:
-        part = slot.parts[place]
-        if part.closed:
-            return
-        self._rest(slot, place)
-        hidden = ("annotations",) if part.listing else ()
-        part.close({name: value for name, value in given.items() if name not in hidden})
-
-    def _text(self, container: str, type: str, state: str, event: Json) -> None:
-        slot, place = self._place(container, event)
-        if slot is None or not isinstance(slot.item, Parted):
-            return
-        if place not in slot.parts:
-            self._opened(slot, slot.item, container, place[1], {"type": type})
-        if state == "delta":
-            rest = {name: value for name, value in event.items() if name not in PLACED | {"delta", "logprobs"}}
-            rest.pop(INDEX[container], None)
-            self._written(slot, place, event["delta"], event.get("logprobs"), rest)
-        elif state == "done":
-            self._rest(slot, place)
-            slot.parts[place].end_text()
-
-    def _written(self, slot: Slot, place: tuple[str, int], text: str, logprobs: Any, rest: Json) -> None:
-        """More text of a part; in the answer's own text what it cites is looked for."""
-        part = slot.parts[place]
-        if not part.listing or not self.found:
-            return part.text(text, logprobs, **rest) if part.listing else part.text(text, **rest)
-        citer = slot.citers.get(place)
-        if citer is None:
-            citer = slot.citers[place] = Citer(self.found)
-        self._cited(part, citer.feed(text), logprobs)
-
-    def _rest(self, slot: Slot, place: tuple[str, int]) -> None:
-        if (citer := slot.citers.pop(place, None)) is not None:
-            self._cited(slot.parts[place], citer.rest(), None)
-
-    def _cited(self, part: Part, told: Any, logprobs: Any) -> None:
-        for one in told:
-            if isinstance(one, str):
-                part.text(one, logprobs)
-                logprobs = None
-            else:
-                part.annotate(one)
-
-    def _annotation(self, event: Json) -> None:
-        slot, place = self._place("content", event)
-        if slot is not None and place in slot.parts:
-            slot.parts[place].annotate(event["annotation"])
-
-    def _arguments(self, field: str, state: str, event: Json) -> None:
-        slot = self.slots.get(event["output_index"])
-        if slot is None:
-            return
+    def _arguments(self, slot: Slot, field: str, state: str, event: Json) -> None:
         if slot.call is not None:
             if state == "delta":
-                self.write(slot.call, event["delta"])
+                slot.call.write(event["delta"])
             elif not slot.call.pieces:
-                self.write(slot.call, event[field])
+                slot.call.write(event[field])
         elif isinstance(slot.item, WrittenCall):
             if state == "delta":
                 slot.item.text(event["delta"])
             else:
                 slot.item.end_text()
 
-    def write(self, call: HostedCall, text: str) -> None:
-        """More of a call's arguments."""
-        call.pieces.append(text)
-        self._written_arguments(call, text)
-
-    def _written_arguments(self, call: HostedCall, text: str) -> None:
-        if not isinstance(call.item, WrittenCall):
-            return
-        if call.reader is not None:
-            text = call.reader.feed(text)
-        if text:
-            call.item.text(text)
-
-    def _rare(self, type: str, state: str, event: Json) -> None:
+    def _rare(self, slot: Slot, type: str, event: Json) -> None:
         """An event of an item that the upstream runs itself, or that we do not know."""
-        slot = self.slots.get(event.get("output_index", -1))
-        if slot is None or slot.item is None:
+        if slot.item is None:
             return
         rest = {name: value for name, value in event.items() if name not in PLACED}
         self.emitter.emit(type, **slot.item.where, **rest)
-
-    def _place(self, container: str, event: Json) -> tuple[Slot | None, tuple[str, int]]:
-        return self.slots.get(event["output_index"]), (container, event[INDEX[container]])
 
     def _ended(self, status: str, response: Json) -> None:
         round = self.round
@@ -420,48 +306,21 @@ class Rewriter:
 
     # What the loop says...
 
-    def started(self, call: HostedCall) -> None:
-        """The host's function is about to be called, with the arguments as they are."""
-        call.runs = True
-        if call.item is not None and call.shown is not None:
-            self._started(call, call.item, call.shown)
-
-    def _started(self, call: HostedCall, item: Item, shown: Shown) -> None:
-        if isinstance(item, WrittenCall):
-            if call.reader is not None:
-                rest = call.reader.rest()
-                if rest:
-                    item.text(rest)
-            item.end_text()
-        for phase in shown.family.phases[1:]:
-            item.progress(phase)
-
-    def finished(self, call: HostedCall, told: Told) -> None:
+    def finished(self, call: HostedCall, result: CallResult) -> None:
         """It has answered: the item ends when it is its turn, and what it found may be cited."""
-        call.told = told
-        self.found.add(told.sources, told.passages, told.files)
-        if call.item is not None and call.shown is not None:
-            self._end_call(call, call.item, call.shown, told)
+        self.found.add(result.sources, result.passages, result.files)
+        call.finish(result)
+        if call.item is not None:
+            self.hosted = None
             self._over()
 
     def asked(self, call: HostedCall, arguments: Json, included: frozenset[str]) -> Asked:
-        """*call*, for its family to tell of."""
+        """*call*, for its family to say what came of it."""
         assert call.begun is not None
         return Asked(call.begun, arguments, included, len(self.found.passages))
 
-    def partial(self, call: HostedCall, encoded: str) -> None:
-        """An image that is not finished."""
-        if call.item is None:
-            call.partials.append(encoded)
-        elif not call.item.closed:
-            self._partial(call.item, encoded, len(call.partials))
-            call.partials.append("")
-
-    def _partial(self, item: Item, encoded: str, number: int) -> None:
-        item.progress("partial_image", partial_image_b64=encoded, partial_image_index=number)
-
     def cut_off(self) -> None:
-        """The response ends early: what has answered is told, what has not is not waited for."""
+        """The response ends early: what has answered is emitted, what has not is not waited for."""
         while self.hosted is not None:
             assert self.hosted.item is not None
             self.hosted.item.close("incomplete")

@@ -1,4 +1,4 @@
-"""The MCP servers of one response: listed before the model is asked, and told to the client once a conversation."""
+"""The MCP servers of one response: listed before the model is asked; the client gets a list once a conversation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .work import Work
 async def open_servers(work: Work) -> None:
     """Have the servers' lists, and make the plans.
 
-    :raises ToolsUnlisted: a server has not answered with one; in a stream it has been told as an item.
+    :raises ToolsUnlisted: a server has not answered with one; in a stream an item says so.
     :raises GatewayError: one may not be asked.
     :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
     """
@@ -62,11 +62,11 @@ def _give_up(work: Work) -> None:
     work.chain = [one for one in work.chain if labels_of([one], work.toolbox).keys().isdisjoint(failed)]
 
 
-async def tell_lists(work: Work, upstream: Upstream) -> None:
-    """The lists that the client has not been told of yet stand before all else; *upstream* answers, and tells by itself
+async def emit_lists(work: Work, upstream: Upstream) -> None:
+    """The lists that the client does not have yet stand before all else; *upstream* answers, and gives by itself those
     of the servers that it asks."""
     if not work.before and work.job.request.envelope.has("previous_response_id"):
-        return  # an upstream or a connection knows what was said: in a turn before this the list was told
+        return  # an upstream or a connection knows what was said: in a turn before this the list was given
     for label, declared in work.labels.items():
         if not declared.added and label not in work.given and is_asked(declared, work.toolbox, upstream):
             item = work.emitter.open(_begun(label))
@@ -74,7 +74,7 @@ async def tell_lists(work: Work, upstream: Upstream) -> None:
             item.progress("completed")
             item.close("completed", {"tools": [_listed(one) for one in work.lists[label]]})
             held = work.sessions.held[label]
-            work.told[item.value["id"]] = kept_list(place_of(work, held), held.tools)
+            work.remembered[item.value["id"]] = kept_list(place_of(work, held), held.tools)
     await work.flush()
 
 

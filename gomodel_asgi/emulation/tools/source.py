@@ -32,8 +32,8 @@ MOST_TOOLS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A tool of a server, as the server tells it. *approval* is what the host demands for this one, whatever the client
-    declares; `client` where it demands nothing."""
+    """A tool of a server, as the server describes it. *approval* is what the host demands for this one, whatever the
+    client declares; `client` where it demands nothing."""
 
     name: str
     input_schema: Json
@@ -65,7 +65,7 @@ class Visit:
     authorization: str | None = field(default=None, repr=False)
     headers: Json | None = field(default=None, repr=False)
     notice: Callable[[str], None] = field(default=lambda text: None, repr=False)
-    """Is told what only the operator may know. The text holds no credential."""
+    """Takes what only the operator may know. The text holds no credential."""
 
 
 class Unlisted(Exception):

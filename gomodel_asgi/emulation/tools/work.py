@@ -1,4 +1,4 @@
-"""What all of one response's parts share: the request as it came, the plans, the writer, what was told so far."""
+"""What all of one response's parts share: the request as it came, the plans, the writer, what the model has had."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Outlet:
             await self.came.wait()
         if not self.pieces:
             self.ended = True
-            self._told_over()
+            self._notify_over()
             return b""
         if self.pieces[0][1]:
             await self._ending()
@@ -129,7 +129,7 @@ class Outlet:
             with anyio.move_on_after(FAREWELL, shield=True):
                 await before_end()
         self.cancelled = _nothing_left  # which knows the whole response, and that knows us
-        self._told_over()
+        self._notify_over()
 
     async def _stopped(self) -> None:
         task, self.task = self.task, None
@@ -140,7 +140,7 @@ class Outlet:
         with anyio.CancelScope(shield=True):
             await task.wait(FAREWELL)
 
-    def _told_over(self) -> None:
+    def _notify_over(self) -> None:
         over, self.on_over = self.on_over, None
         if over is not None:
             over()
@@ -189,10 +189,10 @@ class Work:
         """The servers whose lists the client has."""
         self.secret = secret
         self.sessions = Sessions()
-        self.told: dict[str, Remembered] = {}
-        """What the model was told, by the ids of the items."""
+        self.remembered: dict[str, Remembered] = {}
+        """What later turns have to know of it, by the ids of the items."""
         self.ran = False
-        """Whether a tool has been called: from then on a failure is told in the response."""
+        """Whether a tool has been called: from then on a failure is reported in the response."""
         self.emitter = self._emitter()
         self.ledger = Ledger(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
         self.rewriter = Rewriter(self.emitter, self.ledger, Containers(last_container([*before, *own])))

@@ -33,7 +33,8 @@ from ...routing.request import Target
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
-from ...wire.response import response_object, stream_of, usage
+from ...wire.response import response_object, stream_of
+from ...wire.usage import usage
 from ...wire.websocket_frames import Create
 
 # What one connection remembers of its responses, so that `store: false` can be continued on it.
@@ -341,15 +342,15 @@ class ConnectionState:
             return
         job, target = self.answered
         provider = provider_of(target, job)
-        if self._kept_elsewhere(target, provider, reply.told is not None):
+        if self._kept_elsewhere(target, provider, reply.remembered is not None):
             return
         account = account_of(provider, _key(target))
         chunks: tuple[Chunk, ...] | None = None
-        if not provider.websocket or reply.told is not None:
+        if not provider.websocket or reply.remembered is not None:
             earlier = self.earlier.chunks or () if self.earlier is not None else ()
             type = provider.type or provider.name
             own = Chunk(own_items(job.request.envelope), account, type)
-            remembered = b"" if reply.told is None else reply.told()
+            remembered = b"" if reply.remembered is None else reply.remembered()
             chunks = (*earlier, own, Chunk(b",".join(output), account, type, response_id, remembered))
         elif not await self._is_own(job, provider, response_id):
             return  # its id would go to the upstream
@@ -364,13 +365,13 @@ class ConnectionState:
             job.warn([NOT_OWN])
         return own
 
-    def _kept_elsewhere(self, target: Target, provider: Provider, told: bool) -> bool:
-        """Whether the gateway, or the upstream where no tools of the host's have *told* it anything, keeps it."""
+    def _kept_elsewhere(self, target: Target, provider: Provider, has_hosted: bool) -> bool:
+        """Whether the gateway, or the upstream where no tools of the host's have a part in it, keeps it."""
         if self.earlier is not None or not self.create.generate:
             return False
         asked = bytes(self.create.envelope.members.get("store", b"null")) != b"false"
         stores = (target.params or {}).get("store", asked)
-        return stores is not False and ((provider.keeps_state and not told) or self.has_store)
+        return stores is not False and ((provider.keeps_state and not has_hosted) or self.has_store)
 
 
 def job_without_previous(job: Job) -> Job:

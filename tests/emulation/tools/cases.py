@@ -34,14 +34,14 @@ async def draw(call: tools.Call) -> tools.Image:
 
 @dataclass(frozen=True)
 class Case:
-    """*told* are the events of the tool's items, in their order, without their places; deltas are one. *text* and
+    """*emitted* are the events of the tool's items, in their order, without their places; deltas are one. *text* and
     *annotations* are those of the answer, *echo* is what the response says of the declaration."""
 
     tool: tools.Tool
     declared: Json
     asks: Answer
     answers: Answer
-    told: Sequence[tuple[str, Json]]
+    emitted: Sequence[tuple[str, Json]]
     text: str
     echo: Json
     annotations: Sequence[Json] = field(default=())
@@ -53,7 +53,7 @@ class Case:
     @property
     def items(self) -> list[Json]:
         """The tool's items as they end."""
-        return [members["item"] for type, members in self.told if type == DONE]
+        return [members["item"] for type, members in self.emitted if type == DONE]
 
 
 def _item(type: str, **members: Any) -> Json:

@@ -48,6 +48,16 @@ async def test_a_response_that_needs_the_hosts_tools_waits_in_the_gateways_backg
     assert all("background" not in body for body in house.sent)
 
 
+async def test_a_search_that_the_client_forbids_and_the_host_owns_is_left_out_in_the_background_too(
+    hosting: Hosting,
+) -> None:
+    house = hosting(tools.web_search(search, use="always"), dialect="responses", provider={"stateful": True})
+    cached = {"type": "web_search", "external_web_access": False}
+    first = await house.ask({"input": "Weather?", "tools": [cached], "background": True})
+    assert (await ended(house, first["id"]))["status"] == "completed"
+    assert [(body.get("background"), body.get("tools")) for body in house.sent] == [(None, None)]
+
+
 async def test_a_response_that_needs_none_waits_in_the_upstreams_background(hosting: Hosting) -> None:
     house = hosting(tools.web_search(search), dialect="responses", provider={"stateful": True})
     house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))

@@ -504,6 +504,13 @@ async def test_a_gemini_model_that_cannot_combine_gets_the_hosts_search_beside_f
     house = hosting(tools.web_search(search), dialect="gemini", provider={"hosted_tools": None})
     await house.ask({"input": "Hi", "tools": [WEB, CLIENTS], "model": "gemini-2.5-flash"})
     assert functions_in("gemini", house.sent[-1]) == ["book", "web_search"]
+    found: list[Json] = [{"type": "tool_search_call", "arguments": {}, "call_id": "c1"}]
+    found.append({"type": "tool_search_output", "call_id": "c1", "tools": [CLIENTS]})
+    brings = {"input": [*found, {"role": "user", "content": "Hi"}], "tools": [WEB], "model": "gemini-2.5-flash"}
+    await house.ask(brings)
+    assert "web_search" in functions_in("gemini", house.sent[-1])
+    (explained,) = (await house.gateway.explain(brings)).candidates
+    assert explained.tools == {"web_search": "here"}
     await house.ask({"input": "Hi", "tools": [WEB], "model": "gemini-2.5-flash"})
     assert house.sent[-1]["tools"] == [{"googleSearch": {}}]
 

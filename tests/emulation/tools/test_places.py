@@ -71,7 +71,7 @@ async def outcome(house: House, body: Json, tool: Json) -> str:
     try:
         await house.ask(body)
     except GatewayError as error:
-        if error.status == 424 or error.code == "unsupported_server":
+        if error.code == "mcp_server_not_allowed":
             return "here"  # the server was asked from here
         if error.code == "unsupported_parameter":
             assert str(error.param).startswith("tools")

@@ -234,7 +234,7 @@ def expect_told(events: list[Json], case: Case) -> None:
     for event in told:
         if event["type"] not in (ADDED, DONE):
             assert event["item_id"] == indices[event["output_index"]]["id"]
-    assert joined(told) == [*case.told]
+    assert joined(told) == [*case.emitted]
 
     cited = [event for event in events if event["type"] == "response.output_text.annotation.added"]
     assert [event["annotation"] for event in cited] == [*case.annotations]
