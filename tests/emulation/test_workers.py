@@ -107,10 +107,11 @@ def test_a_worker_that_is_killed_in_a_later_round_leaves_a_failed_response(worke
         workers[0].start()
         while (found := second.responses.retrieve(id)).status in ("queued", "in_progress"):
             assert time.monotonic() < deadline
+        assert (found.status, found.error and found.error.code) == ("failed", "server_error")
+        assert found.error is not None and found.error.message.startswith("The worker of this response is gone")
+        assert second.responses.retrieve(id).status == "failed" and len(chat.requests) == 2
         again = second.responses.create(model="qwen3", input="x", tools=[{"type": "web_search"}])
-
-    assert (found.status, found.error and found.error.code) == ("failed", "server_error")
-    assert again.status == "completed"
+        assert again.status == "completed"
 
 
 def test_a_killed_worker_leaves_a_failed_response_found_by_another(workers: Pair, chat: FakeProvider) -> None:
