@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from typing import Any
 
 import anyio
 import pytest
 
 from gomodel_asgi import Target
+from gomodel_asgi.settings import MIB
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
+from gomodel_asgi.upstream.stream import fed
 
 from ..support.driving import PATIENCE, Caller, ask, scope_of
 from ..support.exchanges import EVENTS, STREAM, UNARY, answered_by, streamed, with_fallback
@@ -70,6 +74,21 @@ async def test_what_ends_a_response_leaves_whole_and_behind_all_else(lab: Lab) -
     assert all(piece.startswith((b"event:", b"data: [DONE]")) and piece.endswith(b"\n\n") for piece in answer.pieces)
     (end,) = (piece for piece in answer.pieces if b"event: response.completed" in piece)
     assert end.startswith(b"event: response.completed")
+
+
+@pytest.mark.parametrize("waiting, elsewhere", [(MIB, False), (MIB + 1, True)])
+async def test_an_event_that_has_become_large_is_read_beside_the_loop(waiting: int, elsewhere: bool) -> None:
+    class Large:
+        thread = 0
+
+        def feed(self, data: bytes) -> bytes:
+            self.thread = threading.get_ident()
+            return data
+
+    reader: Any = Large()
+    reader.waiting = waiting
+    assert await fed(reader, b"x") == b"x"
+    assert (reader.thread != threading.get_ident()) is elsewhere
 
 
 @pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
