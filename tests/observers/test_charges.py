@@ -21,7 +21,7 @@ from ..support.websocket_client import connected
 
 Json = dict[str, Any]
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 HELLO = {"model": "m", "input": "Hello"}
 FAILED = {
     "id": "resp_1", "object": "response", "status": "failed", "model": "m-2024", "output": [],
@@ -213,7 +213,7 @@ def events(*given: Json) -> bytes:
 async def left(provider: FakeProvider, gateway: Gateway, after: int, stream: bool) -> None:
     """A client that leaves once it has so many events."""
     caller = Caller(scope_of(), [encoded(asked(stream))])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
             await provider.received(1)
@@ -365,7 +365,7 @@ async def test_background_work_is_charged_once_where_it_is_done() -> None:
             await until(lambda: len(seen.of(Ended)) == 2)
             path = f"/v1/responses/{queued['id']}"
             response: Json = {"usage": None}
-            with anyio.fail_after(PATIENCE):
+            with anyio.fail_after(TIMEOUT):
                 while response["usage"] is None:
                     response = (await ask(gateway, path=path, method="GET")).json()
 

@@ -16,7 +16,7 @@ from ..support.databases import PostgresServer, RedisServer
 
 ENGINES = ["memory", "redis", "postgres"]
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds: the tests are not about the speed of this machine."""
 
 Open = Callable[..., Counters]
@@ -27,9 +27,9 @@ def opener(kind: str, request: pytest.FixtureRequest) -> Open:
     name = f"t{os.urandom(8).hex()}"
     if kind == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
-        return lambda timeout=PATIENCE: RedisCounters(server.url, prefix=f"{name}:", timeout=timeout)
+        return lambda timeout=TIMEOUT: RedisCounters(server.url, prefix=f"{name}:", timeout=timeout)
     if kind == "postgres":
         database: PostgresServer = request.getfixturevalue("postgres_server")
-        return lambda timeout=PATIENCE: PostgresCounters(database.dsn, table=name, timeout=timeout)
+        return lambda timeout=TIMEOUT: PostgresCounters(database.dsn, table=name, timeout=timeout)
     engine = MemoryCounters()
     return lambda: engine

@@ -18,7 +18,7 @@ from gomodel_asgi.seams.counters import Line, Reserved
 from gomodel_asgi.testing import FakeProvider, Stall
 
 from ..support.databases import RedisServer
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
 from ..support.seen import Seen, native
 from ..support.spending import always, left, month, released, settled
@@ -57,7 +57,7 @@ class Remote:
     """*counters*, as if they were in another process."""
 
     shared = True
-    timeout = PATIENCE
+    timeout = TIMEOUT
 
     def __init__(self, counters: Elsewhere) -> None:
         self.reserve, self.settle = counters.reserve, counters.settle
@@ -160,7 +160,7 @@ async def test_a_stream_that_ends_while_redis_is_stopped_is_booked_when_it_is_ba
         assert (refused.status, refused.error["code"]) == (503, "quota_unavailable")
         await until(lambda: seen.of(Warned))
         redis.signal(signal.SIGCONT)
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             while True:
                 try:
                     if await settled(gateway) == (total, total):

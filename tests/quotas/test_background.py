@@ -14,7 +14,7 @@ from gomodel_asgi.emulation.event_log import LEASES
 from gomodel_asgi.quotas import MemoryCounters, Quota
 from gomodel_asgi.testing import Cut, FakeProvider, Stall, Status
 
-from ..support.driving import PATIENCE, ask, encoded
+from ..support.driving import TIMEOUT, ask, encoded
 from ..support.lab import ONCE
 from ..support.remembering import says
 from ..support.seen import native
@@ -46,7 +46,7 @@ async def retrieved(gateway: Gateway, id: str, **options: Any) -> Any:
 
 async def ended(gateway: Gateway, id: str) -> Any:
     """The response, once it has ended."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while (found := await retrieved(gateway, id))["status"] in ("queued", "in_progress"):  # noqa: ASYNC110
             await anyio.sleep(0.01)
     return found
@@ -103,7 +103,7 @@ async def end(gateway: Gateway, id: str, way: str) -> None:
 
 
 async def until_held(gateway: Gateway, amount: int) -> None:
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while (await left(gateway, tenant="t")).held != amount:  # noqa: ASYNC110
             await anyio.sleep(0.001)
 
@@ -193,7 +193,7 @@ async def test_the_estimate_is_booked_at_once_and_corrected_by_the_first_end_tha
 
 
 async def until_spent(gateway: Gateway, amount: int) -> None:
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while (await left(gateway)).spent != amount:  # noqa: ASYNC110
             await anyio.sleep(0.001)
 

@@ -17,7 +17,7 @@ from gomodel_asgi.seams.counters import REPEATS, Figures
 from gomodel_asgi.stores.postgres_pool import LOCK
 
 from ..support.databases import PostgresServer
-from .engines import PATIENCE
+from .engines import TIMEOUT
 from .lines import KEEPS, NOON, SLOT, line
 
 
@@ -39,7 +39,7 @@ async def pool(postgres_server: PostgresServer) -> AsyncGenerator[asyncpg.Pool, 
 
 @pytest.fixture
 async def counters(postgres_server: PostgresServer, table: str) -> AsyncGenerator[PostgresCounters, None]:
-    counters = PostgresCounters(postgres_server.dsn, table=table, timeout=PATIENCE)
+    counters = PostgresCounters(postgres_server.dsn, table=table, timeout=TIMEOUT)
     yield counters
     await counters.aclose()
 
@@ -50,7 +50,7 @@ async def count(pool: asyncpg.Pool, table: str) -> int:
 
 
 async def test_a_pool_of_the_host_is_used_and_left_open(pool: asyncpg.Pool, table: str) -> None:
-    counters = PostgresCounters(pool, table=table, timeout=PATIENCE)
+    counters = PostgresCounters(pool, table=table, timeout=TIMEOUT)
     await counters.reserve("a", [line(amount=40)], NOON)
     await counters.settle("a", [line(amount=40)], [30], NOON)
     await counters.aclose()
@@ -59,7 +59,7 @@ async def test_a_pool_of_the_host_is_used_and_left_open(pool: asyncpg.Pool, tabl
 
 
 async def test_workers_that_start_at_once_make_the_tables_once(postgres_server: PostgresServer, table: str) -> None:
-    workers = [PostgresCounters(postgres_server.dsn, table=table, timeout=PATIENCE) for _ in range(6)]
+    workers = [PostgresCounters(postgres_server.dsn, table=table, timeout=TIMEOUT) for _ in range(6)]
     await asyncio.gather(*(each.reserve(f"{n}", [line()], NOON) for n, each in enumerate(workers)))
     assert await workers[0].figures([line()], NOON) == (Figures(0, 6),)
     for worker in workers:
@@ -88,7 +88,7 @@ async def test_tables_that_the_host_made_need_no_right_to_create(
     await pool.execute(f"GRANT USAGE ON SCHEMA s{table} TO r{table}")
     await pool.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA s{table} TO r{table}")
     dsn = postgres_server.dsn.replace("state@", f"r{table}@")
-    counters = PostgresCounters(dsn, table=f"s{table}.counters", timeout=PATIENCE)
+    counters = PostgresCounters(dsn, table=f"s{table}.counters", timeout=TIMEOUT)
     counters._reserved = PURGE_AFTER
     await counters.reserve("a", [line()], NOON)
     await counters.settle("a", [line()], [1], NOON)
@@ -100,7 +100,7 @@ async def test_tables_that_the_host_made_need_no_right_to_create(
 async def test_requests_with_the_same_keys_in_any_order_never_wait_for_each_other(
     postgres_server: PostgresServer, table: str
 ) -> None:
-    workers = [PostgresCounters(postgres_server.dsn, table=table, timeout=2 * PATIENCE) for _ in range(2)]
+    workers = [PostgresCounters(postgres_server.dsn, table=table, timeout=2 * TIMEOUT) for _ in range(2)]
 
     async def ask(number: int) -> None:
         worker, keys = workers[number % 2], random.sample("abcdefgh", 5)

@@ -17,7 +17,7 @@ from gomodel_asgi.quotas.redis import MOST, RedisCounters
 from gomodel_asgi.seams.counters import REPEATS, Figures
 
 from ..support.databases import RedisServer
-from .engines import PATIENCE
+from .engines import TIMEOUT
 from .lines import KEEPS, NOON, SLOT, line
 
 
@@ -39,13 +39,13 @@ async def client(redis_server: RedisServer) -> AsyncGenerator[Redis, None]:
 
 @pytest.fixture
 async def counters(redis_server: RedisServer, prefix: str) -> AsyncGenerator[RedisCounters, None]:
-    counters = RedisCounters(redis_server.url, prefix=prefix, timeout=PATIENCE)
+    counters = RedisCounters(redis_server.url, prefix=prefix, timeout=TIMEOUT)
     yield counters
     await counters.aclose()
 
 
 async def test_a_client_of_the_host_is_used_and_left_open_even_one_that_decodes(client: Redis, prefix: str) -> None:
-    counters = RedisCounters(client, prefix=prefix, timeout=PATIENCE)
+    counters = RedisCounters(client, prefix=prefix, timeout=TIMEOUT)
     await counters.reserve("a", [line(amount=40)], NOON)
     await counters.settle("a", [line(amount=40)], [30], NOON)
     await counters.aclose()
@@ -73,7 +73,7 @@ async def test_all_keys_of_a_call_lie_in_one_slot_of_a_cluster_and_expire(
     }
     assert lives.keys() == until.keys()
     for name, seconds in until.items():
-        assert seconds - PATIENCE < lives[name] <= seconds
+        assert seconds - TIMEOUT < lives[name] <= seconds
 
 
 async def test_a_counter_is_not_kept_for_a_shorter_time_than_somebody_asked_for(
@@ -83,7 +83,7 @@ async def test_a_counter_is_not_kept_for_a_shorter_time_than_somebody_asked_for(
     await counters.reserve("b", [line()], line().until - 1)
     (name,) = [name async for name in client.scan_iter(f"{prefix}*counter*")]
 
-    assert await client.pttl(name) / 1000 > line().until - NOON - PATIENCE
+    assert await client.pttl(name) / 1000 > line().until - NOON - TIMEOUT
 
 
 async def test_a_call_after_all_its_time_is_no_error(counters: RedisCounters) -> None:
@@ -144,7 +144,7 @@ async def test_a_call_whose_answer_was_lost_counts_once_whoever_repeats_it(
     lines = [line(key="tokens", amount=40), line(key="requests", amount=1, holds=False)]
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
         counters = RedisCounters(
-            f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}", prefix=prefix, timeout=PATIENCE
+            f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}", prefix=prefix, timeout=TIMEOUT
         )
 
         async def repeated(call: str, *arguments: object) -> object:

@@ -20,7 +20,7 @@ from ..support.websocket_client import connected
 
 Json = dict[str, Any]
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 HELLO = {"model": "m", "input": "Hello"}
 
 

@@ -21,7 +21,7 @@ from ..support.spending import left, month, released
 from ..support.spending_worker import counters_of
 from ..support.worker import Worker
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 BODY = encoded({"model": "m", "input": "Hello", "stream": True, "max_output_tokens": 100})
 RESERVED = -(-len(BODY) // 4) + 100
 HEADERS = {"content-type": "application/json", "x-tenant": "t"}
@@ -63,10 +63,10 @@ def start(provider: FakeProvider, engine: tuple[str, str, str]) -> Iterator[Star
 
 
 def wait_for(worker: Worker) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            httpx.get(f"{worker.origin}/v1/models", timeout=PATIENCE)
+            httpx.get(f"{worker.origin}/v1/models", timeout=TIMEOUT)
             return
         except httpx.TransportError:
             assert time.monotonic() < deadline
@@ -96,9 +96,9 @@ async def test_fifty_parallel_streams_in_two_processes_get_no_more_than_a_budget
 
     async with AsyncExitStack() as stack:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        client = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE, limits=limits))
+        client = await stack.enter_async_context(httpx.AsyncClient(timeout=TIMEOUT, limits=limits))
         looking = await stack.enter_async_context(onlooker(provider, engine, limit))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 for number in range(50):
                     group.start_soon(stream, workers[number % 2].origin)
@@ -131,14 +131,14 @@ async def test_what_a_killed_worker_held_is_free_again_within_the_time_that_a_re
     first, second = start(RESERVED + 10, TOTAL="3")
     for _ in range(2):
         provider.fail_next(Stall(after_events=2))
-    async with httpx.AsyncClient(timeout=PATIENCE) as client, anyio.create_task_group() as group:
+    async with httpx.AsyncClient(timeout=TIMEOUT) as client, anyio.create_task_group() as group:
 
         async def broken_off() -> None:
             with pytest.raises(httpx.TransportError):
                 await client.post(f"{first.origin}/v1/responses", content=BODY, headers=HEADERS)
 
         group.start_soon(broken_off)
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await provider.received(1)
             refused = await client.post(f"{second.origin}/v1/responses", content=BODY, headers=HEADERS)
             assert refused.status_code == 429 and int(refused.headers["retry-after"]) <= 4

@@ -16,7 +16,7 @@ from gomodel_asgi.quotas.postgres import PostgresCounters
 from gomodel_asgi.quotas.redis import RedisCounters
 from gomodel_asgi.seams.counters import Counters
 
-from .engines import PATIENCE
+from .engines import TIMEOUT
 from .lines import NOON, line
 
 LIMIT = 10
@@ -24,8 +24,8 @@ LIMIT = 10
 
 def counters_of(engine: str, address: str, name: str) -> Counters:
     if engine == "redis":
-        return RedisCounters(address, prefix=name, timeout=PATIENCE)
-    return PostgresCounters(address, table=name, timeout=PATIENCE)
+        return RedisCounters(address, prefix=name, timeout=TIMEOUT)
+    return PostgresCounters(address, table=name, timeout=TIMEOUT)
 
 
 def tell(what: object) -> None:

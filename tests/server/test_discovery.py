@@ -22,7 +22,7 @@ from gomodel_asgi.testing.provider import Dialect
 from gomodel_asgi.transport import DefaultTransport, UpstreamReply, UpstreamRequest
 from gomodel_asgi.upstream import listed_models
 
-from ..support.driving import PATIENCE, Caller, ask
+from ..support.driving import TIMEOUT, Caller, ask
 from ..support.requests import until
 from ..support.scripted_upstream import Peer, Upstream
 
@@ -36,7 +36,7 @@ AUTH = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits waits until what it waits for has come, on however slow a machine."""
-    monkeypatch.setattr(discovery, "FIRST_WAIT", PATIENCE)
+    monkeypatch.setattr(discovery, "FIRST_WAIT", TIMEOUT)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def answering(*names: str, **members: Any) -> Reply:
 
 
 async def get(gateway: Gateway, path: str = "/v1/models", **options: Any) -> Caller:
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         return await ask(gateway, path=path, method="GET", headers=[], **options)
 
 
@@ -210,7 +210,7 @@ async def test_nothing_of_the_request_that_asks_first_reaches_the_one_for_the_li
         providers=[listing(provider, api_key=whose.get, forward_headers=["x-org"], headers={"x-own": "1"})]
     ) as gateway:
         whose.set("sk-canary-of-ada")
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await ask(gateway, path="/v1/models", method="GET", headers=[(b"x-org", b"adas")], query=b"limit=1")
     (asked,) = provider.requests
     assert asked.header("authorization") == "Bearer sk-canary-of-the-house"
@@ -245,7 +245,7 @@ async def test_a_request_that_is_renewed_beside_does_not_wait_for_it(provider: F
         provider.fail_next(Stall())
         for _ in range(5):
             assert await names(gateway) == ["old"]
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await provider.received(2)
         assert len(provider.requests) == 2
         await answered(provider, *gateway.discovery.lists.values())
@@ -457,7 +457,7 @@ async def test_what_a_provider_that_a_reload_took_away_answers_later_is_not_list
     async with Gateway(providers=[listing(stalled)]) as gateway:
         assert await names(gateway) == []
         (taken,) = gateway.discovery.lists.values()
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await stalled.received()
         gateway.reload(providers=[listing(stalled, "west", models=["mine"])])
         await answered(stalled, taken)
@@ -469,14 +469,14 @@ async def test_closing_ends_what_is_asked_for_and_the_gateway_can_be_used_again(
     stalled: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discovery, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(discovery, "FAREWELL", 10 * PATIENCE)
+    monkeypatch.setattr(discovery, "FAREWELL", 10 * TIMEOUT)
     gateway = Gateway(providers=[listing(stalled)])
     assert await names(gateway) == []
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await stalled.received()
         await gateway.aclose()
     assert not any(one.reading for one in gateway.discovery.lists.values())
-    monkeypatch.setattr(discovery, "FIRST_WAIT", PATIENCE)
+    monkeypatch.setattr(discovery, "FIRST_WAIT", TIMEOUT)
     assert await names(gateway) == ["fake-model"]
     await gateway.aclose()
 
@@ -505,7 +505,7 @@ def test_a_loop_that_ended_in_the_middle_does_not_keep_others_from_asking(
         await stalled.received()
 
     async def listed() -> list[str]:
-        monkeypatch.setattr(discovery, "FIRST_WAIT", PATIENCE)
+        monkeypatch.setattr(discovery, "FIRST_WAIT", TIMEOUT)
         found = await names(gateway)
         await gateway.aclose()
         return found
@@ -528,5 +528,5 @@ def test_a_loop_that_finds_another_one_asking_for_the_first_time_asks_itself(sta
         assert anyio.run(listed) == ["fake-model"]
         (one,) = gateway.discovery.lists.values()
         portal.call(answered, stalled, one)
-        assert first.result(PATIENCE) == ["fake-model"]
+        assert first.result(TIMEOUT) == ["fake-model"]
     assert len(stalled.requests) == 2

@@ -13,7 +13,7 @@ from gomodel_asgi.observers import Usage
 from gomodel_asgi.quotas import Left, Quota, Quotas
 from gomodel_asgi.testing import FakeProvider, Reply
 
-from .driving import PATIENCE, Caller, encoded, scope_of
+from .driving import TIMEOUT, Caller, encoded, scope_of
 from .lab import until
 
 RATES = {"dear": 10, "cheap": 2}
@@ -51,7 +51,7 @@ async def left(gateway: Gateway, unit: str = "tokens", name: str = "month", tena
 async def settled(gateway: Gateway, tenant: str | None = None) -> tuple[int, int]:
     """Tokens and millionths of dollars that are booked, once nothing is held any more."""
     found: list[Left] = []
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not found or any(one.held for one in found):
             await anyio.sleep(0.001)
             found = [*await gateway.quotas.left(tenant=tenant)]
@@ -68,7 +68,7 @@ def done(input: int, output: int, **members: Any) -> Reply:
 async def leave(provider: FakeProvider, gateway: Gateway, after: int, body: Any) -> None:
     """A client that leaves once it has so many events, or (0) once its request has arrived."""
     caller = Caller(scope_of(), [encoded(body)])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
             await provider.received(1)

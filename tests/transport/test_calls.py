@@ -14,7 +14,7 @@ import pytest
 from gomodel_asgi.transport import Http11Transport
 
 from ..support.requests import fetch, post, rest
-from ..support.scripted_upstream import PATIENCE, Peer, answer
+from ..support.scripted_upstream import TIMEOUT, Peer, answer
 from .conftest import HTTP11, Kind, Serve, label
 
 ROOM = "gomodel_asgi/transport/"
@@ -64,16 +64,16 @@ async def test_a_piece_of_a_stream_takes_few_calls(transport: Http11Transport, s
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         for piece in (b"5\r\nfirst\r\n", b"6\r\nsecond\r\n", b"0\r\n\r\n"):
-            assert wanted.acquire(timeout=PATIENCE)
+            assert wanted.acquire(timeout=TIMEOUT)
             peer.send(piece)
 
     reply = await transport.open(post(serve(script).port))
     wanted.release()
-    assert await reply.read(PATIENCE) == b"first"
+    assert await reply.read(TIMEOUT) == b"first"
 
     with counted() as calls:
         wanted.release()
-        assert await reply.read(PATIENCE) == b"second"
+        assert await reply.read(TIMEOUT) == b"second"
 
     assert len(calls) <= MOST_OF_A_PIECE, calls
     wanted.release()

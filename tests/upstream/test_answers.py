@@ -15,7 +15,7 @@ from gomodel_asgi.settings import MIB
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
 from gomodel_asgi.upstream.stream import fed
 
-from ..support.driving import PATIENCE, Caller, ask, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, scope_of
 from ..support.exchanges import EVENTS, STREAM, UNARY, answered_by, streamed, with_fallback
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab
 
@@ -43,7 +43,7 @@ async def test_a_failure_before_anything_meaningful_has_its_fallback_asked_witho
     with_fallback(lab)
     lab.bad.script(Scripted(streamed(EVENTS[0], FAILED), (Stall(after_events=2),)))
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         answered_by(await lab.ask(STREAM), "good")
 
 
@@ -64,7 +64,7 @@ async def test_what_ends_a_response_leaves_whole_and_behind_all_else(lab: Lab) -
     lab.bad.script(Scripted(streamed(), (Stall(after_events=4),)))
     answer = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(answer.run, lab.gateway)
             await answer.until(2)
