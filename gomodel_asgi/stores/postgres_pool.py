@@ -50,6 +50,14 @@ def require_address(postgres: str | Pool) -> None:
         raise ValueError("The DSN must begin with postgresql:// or postgres://.")
 
 
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
+    """A connection of ours: nothing is ever set for its session, so there is nothing to reset before its next use."""
+
+    def get_reset_query(self) -> str:
+        """Returns what is sent when it goes back to the pool, a trip for each call otherwise."""
+        return ""
+
+
 class Schema(Struct, frozen=True):
     """What has to be there: *name*, which PostgreSQL's function *finder* finds. If it is not, *ddl* makes it."""
 
@@ -93,7 +101,9 @@ class Database:
         if not isinstance(self._postgres, str):
             await self._create_schema(self._postgres)
             return self._postgres
-        pool = asyncpg.create_pool(self._postgres, min_size=0, max_size=CONNECTIONS, timeout=self._timeout)
+        pool = asyncpg.create_pool(
+            self._postgres, min_size=0, max_size=CONNECTIONS, timeout=self._timeout, connection_class=Connection
+        )
         await pool
         try:
             await self._create_schema(pool)
