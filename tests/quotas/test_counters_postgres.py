@@ -121,6 +121,25 @@ async def test_requests_with_the_same_keys_in_any_order_never_wait_for_each_othe
     assert sum(one.spent for one in found) == 1000 and sum(one.held for one in found) == 0
 
 
+async def test_each_call_is_one_statement(counters: PostgresCounters) -> None:
+    lines = [line(key=key) for key in "abc"]
+    sent: list[str] = []
+
+    def note(query: Any) -> None:
+        sent.append(query.query)
+
+    for hold in ("a", "b"):  # with the first of each the library asks what types there are
+        sent.clear()
+        await counters.reserve(hold, lines, NOON)
+        await counters.settle(hold, lines, [1, 1, 1], NOON)
+        await counters.figures(lines, NOON)
+        pool = await counters._databases.get().pool()
+        async with pool.acquire() as connection:
+            connection.add_query_logger(note)
+
+    assert len(sent) == 3 and all("_1(" in statement for statement in sent)
+
+
 async def test_a_counter_is_one_row_and_a_hold_is_another_until_they_are_needed_no_more(
     counters: PostgresCounters, pool: asyncpg.Pool, table: str
 ) -> None:
