@@ -217,7 +217,7 @@ class PostgresCounters:
         require_address(postgres)
         schema = Schema("to_regproc", f"{table}_settle_{FUNCTIONS}", ddl(table))
         self._table = table
-        self._timeout = timeout
+        self.timeout = timeout
         self._statements = {name: filled(text, table) for name, text in STATEMENTS.items()}
         self._ours = isinstance(postgres, str)
         self._databases = PerLoop(partial(Database, postgres, schema, timeout, quota_unavailable))
@@ -312,10 +312,10 @@ class PostgresCounters:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Any, None]:
-        async with answering(self._timeout, *FAILURES, unavailable=quota_unavailable):
+        async with answering(self.timeout, *FAILURES, unavailable=quota_unavailable):
             pool = await self._databases.get().pool()
             # The pool waits as long again for a connection whose statement is being cancelled.
-            async with pool.acquire(timeout=self._timeout) as connection:
+            async with pool.acquire(timeout=self.timeout) as connection:
                 yield connection
 
 

@@ -180,7 +180,7 @@ class RedisCounters:
 
     def __init__(self, redis: str | Redis, *, prefix: str = "gomodel:", timeout: float = 0.25) -> None:
         self._prefix = f"{prefix}{{quotas}}:"
-        self._timeout = timeout
+        self.timeout = timeout
         self._ours = isinstance(redis, str)
         self._clients = PerLoop(partial(client_of, redis, timeout))
         client_of(redis, timeout)  # opens nothing; a bad URL is told here and not with the first request
@@ -230,11 +230,11 @@ class RedisCounters:
         client = self._clients.take()
         if client is not None and self._ours:
             with suppress(QuotaUnavailable):
-                async with answering(self._timeout, RedisError, unavailable=quota_unavailable):
+                async with answering(self.timeout, RedisError, unavailable=quota_unavailable):
                     await client.aclose()
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Iterable[object]) -> Any:
-        async with answering(self._timeout, RedisError, unavailable=quota_unavailable):
+        async with answering(self.timeout, RedisError, unavailable=quota_unavailable):
             return await script.run(self._clients.get(), keys, arguments)
 
     def _counter(self, key: str, window: str) -> str:
