@@ -1,4 +1,4 @@
-"""Counters in PostgreSQL 11 or later, for several workers and machines.
+"""Counters in PostgreSQL 12 or later, for several workers and machines.
 
 Two tables and three functions are created on first use where they are missing, which needs CREATE in the schema; a host
 that grants less runs `ddl("gomodel_counters")` once itself:
@@ -62,7 +62,10 @@ CREATE INDEX IF NOT EXISTS {bare}_holds_until ON {table}_holds (until);
 
 CREATE OR REPLACE FUNCTION {table}_figures_{functions}(
     keys text[], names text[], befores text[], parts int[], oldests bigint[]
-) RETURNS TABLE (spent bigint, held bigint, before bigint) LANGUAGE sql STABLE AS $figures$
+) RETURNS TABLE (spent bigint, held bigint, before bigint) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan AS $figures$
+BEGIN
+    RETURN QUERY
     WITH counted AS (
         SELECT line.number, line.parts,
             coalesce(here.spent, 0)::numeric AS spent, coalesce((
@@ -78,22 +81,27 @@ CREATE OR REPLACE FUNCTION {table}_figures_{functions}(
         LEFT JOIN {table} AS here ON here.key = line.key AND here.name = line.name
         LEFT JOIN {table} AS past ON past.key = line.key AND past.name = line.before
     ), shared AS (
-        SELECT *, ceil(past_spent * parts / {parts}) AS spent_share,
-            ceil((past_spent + past_held) * parts / {parts}) AS share
+        SELECT counted.*, ceil(counted.past_spent * counted.parts / {parts}) AS spent_share,
+            ceil((counted.past_spent + counted.past_held) * counted.parts / {parts}) AS share
         FROM counted
     )
-    SELECT least(spent + spent_share, {most})::bigint, least(held + share - spent_share, {most})::bigint,
-        least(past_spent + past_held, {most})::bigint
-    FROM shared ORDER BY number
+    SELECT least(shared.spent + shared.spent_share, {most})::bigint,
+        least(shared.held + shared.share - shared.spent_share, {most})::bigint,
+        least(shared.past_spent + shared.past_held, {most})::bigint
+    FROM shared ORDER BY shared.number;
+END
 $figures$;
 
 CREATE OR REPLACE FUNCTION {table}_reserve_{functions}(
     the_hold text, keys text[], names text[], befores text[], parts int[], oldests bigint[], forgotten bigint[],
     limits bigint[], amounts bigint[], holding boolean[], slots bigint[], untils float8[], hold_until float8
-) RETURNS TABLE (refused bigint, spent bigint, held bigint, before bigint) LANGUAGE plpgsql AS $reserve$
+) RETURNS TABLE (refused bigint, known boolean, spent bigint, held bigint, before bigint) LANGUAGE plpgsql AS $reserve$
 DECLARE
     full_line bigint;
-    known boolean;
+    is_known boolean;
+    all_spent bigint[];
+    all_held bigint[];
+    all_before bigint[];
 BEGIN
     INSERT INTO {table} AS counter (key, name, spent, held, until)
     SELECT line.key, line.name, 0, '{{}}', line.until FROM unnest(keys, names, untils) AS line (key, name, until)
@@ -102,16 +110,14 @@ BEGIN
     PERFORM FROM {table} AS counter
     WHERE (counter.key, counter.name) IN (SELECT * FROM unnest(keys || keys, names || befores))
     ORDER BY counter.key, counter.name FOR UPDATE;
-    known := EXISTS (SELECT FROM {table}_holds AS holds WHERE holds.hold = the_hold);
-    IF NOT known THEN
-        SELECT min(line.number) INTO full_line FROM (
-            SELECT figures.spent::numeric + figures.held + wanted.amount > wanted.most AS is_full, wanted.number
-            FROM {table}_figures_{functions}(keys, names, befores, parts, oldests)
-                WITH ORDINALITY AS figures (spent, held, before, number)
-            JOIN unnest(limits, amounts) WITH ORDINALITY AS wanted (most, amount, number) USING (number)
-        ) AS line WHERE line.is_full;
-    END IF;
-    IF NOT known AND full_line IS NULL THEN
+    is_known := EXISTS (SELECT FROM {table}_holds AS holds WHERE holds.hold = the_hold);
+    SELECT array_agg(line.spent ORDER BY line.number), array_agg(line.held ORDER BY line.number),
+        array_agg(line.before ORDER BY line.number), min(line.number) FILTER (
+            WHERE NOT is_known AND line.spent::numeric + line.held + amounts[line.number] > limits[line.number])
+    INTO all_spent, all_held, all_before, full_line
+    FROM {table}_figures_{functions}(keys, names, befores, parts, oldests)
+        WITH ORDINALITY AS line (spent, held, before, number);
+    IF NOT is_known AND full_line IS NULL THEN
         UPDATE {table} AS counter SET
             spent = counter.spent + CASE WHEN line.holds THEN 0 ELSE line.amount END,
             held = CASE WHEN line.holds THEN coalesce((
@@ -126,8 +132,7 @@ BEGIN
         WHERE counter.key = line.key AND counter.name = line.name;
         INSERT INTO {table}_holds AS holds (hold, settled, until) VALUES (the_hold, false, hold_until);
     END IF;
-    RETURN QUERY SELECT full_line, figures.*
-    FROM {table}_figures_{functions}(keys, names, befores, parts, oldests) AS figures;
+    RETURN QUERY SELECT full_line, is_known, * FROM unnest(all_spent, all_held, all_before);
 END
 $reserve$;
 
@@ -246,8 +251,11 @@ class PostgresCounters:
                 now + open_for(lines),
             )
         self._reserved += 1
-        refused: int | None = rows[0]["refused"]
-        return Reserved(None if refused is None else refused - 1, tuple(map(figures_of, rows)))
+        refused, known = rows[0]["refused"], rows[0]["known"]
+        found = map(figures_of, rows)
+        if refused is not None or known:
+            return Reserved(refused and refused - 1, tuple(found))
+        return Reserved(None, tuple(map(reserved, lines, found)))
 
     async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
         """Releases what *hold* holds in each of *lines* and books *actual*, once.
@@ -309,6 +317,13 @@ class PostgresCounters:
             # The pool waits as long again for a connection whose statement is being cancelled.
             async with pool.acquire(timeout=self.timeout) as connection:
                 yield connection
+
+
+def reserved(line: Line, found: Figures) -> Figures:
+    """Returns the figures of *line* when it is reserved, of those *found* before."""
+    if line.holds:
+        return Figures(found.spent, found.held + line.amount, found.before)
+    return Figures(found.spent + line.amount, found.held, found.before)
 
 
 def figures_of(row: Any) -> Figures:

@@ -26,6 +26,9 @@ FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClien
 # At a time and event loop; more wait for one, within their timeout.
 CONNECTIONS = 10
 
+# Seconds that opening a pool and making a table may take; a call waits for it no longer than it may take.
+OPENS = 10.0
+
 # Creating a table is not safe to race on, IF NOT EXISTS or not: workers that start at once queue up on this lock.
 LOCK = 0x676F6D6F64656C
 
@@ -50,6 +53,14 @@ def require_address(postgres: str | Pool) -> None:
         raise ValueError("The DSN must begin with postgresql:// or postgres://.")
 
 
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
+    """A connection of ours: nothing is ever set for its session, so there is nothing to reset before its next use."""
+
+    def get_reset_query(self) -> str:
+        """Returns what is sent when it goes back to the pool, a trip for each call otherwise."""
+        return ""
+
+
 class Schema(Struct, frozen=True):
     """What has to be there: *name*, which PostgreSQL's function *finder* finds. If it is not, *ddl* makes it."""
 
@@ -72,39 +83,59 @@ class Database:
         self._schema = schema
         self._timeout = timeout
         self._unavailable = unavailable
-        self._lock = asyncio.Lock()
         self._pool: Any = None
+        self._opening: asyncio.Task[Any] | None = None
 
     async def pool(self) -> Any:
-        """Returns the pool, opened with the first call, when the schema is there too."""
-        async with self._lock:
-            if self._pool is None:
-                self._pool = await self._opened()
-            return self._pool
+        """Returns the pool, opened with the first call, when the schema is there too.
+
+        Opening goes on when the calls that wait for it have no more time: else one that takes longer than a call may
+        take would never come to its end.
+        """
+        if self._pool is None:
+            if self._opening is None:
+                self._opening = asyncio.create_task(self._opened())
+                self._opening.add_done_callback(self._has_opened)
+            await asyncio.wait([opening := self._opening])
+            if opening.cancelled():
+                raise ConnectionError("It was closed before it was open.")
+            return opening.result()
+        return self._pool
 
     async def aclose(self) -> None:
         """Closes the pool. Never raises."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
         if self._pool is not None:
             with suppress(GatewayError):
                 async with answering(self._timeout, *FAILURES, unavailable=self._unavailable):
                     await self._pool.close()
 
+    def _has_opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening = None
+        if not opening.cancelled() and opening.exception() is None:
+            self._pool = opening.result()
+
     async def _opened(self) -> Any:
-        if not isinstance(self._postgres, str):
-            await self._create_schema(self._postgres)
-            return self._postgres
-        pool = asyncpg.create_pool(self._postgres, min_size=0, max_size=CONNECTIONS, timeout=self._timeout)
-        await pool
-        try:
-            await self._create_schema(pool)
-        except BaseException:
-            pool.terminate()
-            raise
-        return pool
+        async with asyncio.timeout(max(OPENS, self._timeout)):
+            if not isinstance(self._postgres, str):
+                await self._create_schema(self._postgres)
+                return self._postgres
+            pool = asyncpg.create_pool(
+                self._postgres, min_size=0, max_size=CONNECTIONS, timeout=OPENS, connection_class=Connection
+            )
+            await pool
+            try:
+                await self._create_schema(pool)
+            except BaseException:
+                pool.terminate()
+                raise
+            return pool
 
     async def _create_schema(self, pool: Any) -> None:
         find = f"SELECT {self._schema.finder}($1)"
-        async with pool.acquire(timeout=self._timeout) as connection, connection.transaction():
+        async with pool.acquire() as connection, connection.transaction():
             if await connection.fetchval(find, self._schema.name) is None:
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
                 if await connection.fetchval(find, self._schema.name) is None:

@@ -16,6 +16,7 @@ from gomodel_asgi.quotas.postgres import BIGINT, LONGEST_NAME, MOST, PURGE_AFTER
 from gomodel_asgi.seams.counters import REPEATS, Figures
 from gomodel_asgi.stores.postgres_pool import LOCK
 
+from ..support.clock import until
 from ..support.databases import PostgresServer
 from .engines import TIMEOUT
 from .lines import KEEPS, NOON, SLOT, line
@@ -81,6 +82,40 @@ async def test_tables_that_appear_while_we_wait_to_make_them_are_used(
     assert await count(pool, table) == 1
 
 
+async def test_a_database_that_takes_longer_to_open_than_a_call_may_take_is_open_for_the_next(
+    pool: asyncpg.Pool, postgres_server: PostgresServer, table: str
+) -> None:
+    counters = PostgresCounters(postgres_server.dsn, table=table, timeout=0.05)
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        for _ in range(3):
+            with pytest.raises(QuotaUnavailable):
+                await counters.reserve("a", [line()], NOON)
+
+    async def is_made() -> bool:
+        return await pool.fetchval("SELECT to_regproc($1)", f"{table}_settle_1") is not None
+
+    await until(is_made)
+    await counters.aclose()
+
+
+async def test_an_opening_that_is_closed_is_given_up(
+    pool: asyncpg.Pool, postgres_server: PostgresServer, table: str
+) -> None:
+    counters = PostgresCounters(postgres_server.dsn, table=table, timeout=PATIENCE)
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        waiting = asyncio.create_task(counters.reserve("a", [line()], NOON))
+        while not await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            assert not waiting.done()
+        await counters.aclose()
+        with pytest.raises(QuotaUnavailable):
+            await waiting
+        assert len(asyncio.all_tasks()) <= 2, "this test, and the one that runs its fixtures"
+
+    assert await pool.fetchval("SELECT to_regproc($1)", f"{table}_settle_1") is None
+
+
 async def test_tables_that_the_host_made_need_no_right_to_create(
     pool: asyncpg.Pool, postgres_server: Any, table: str
 ) -> None:
@@ -119,6 +154,25 @@ async def test_requests_with_the_same_keys_in_any_order_never_wait_for_each_othe
         await worker.aclose()
 
     assert sum(one.spent for one in found) == 1000 and sum(one.held for one in found) == 0
+
+
+async def test_each_call_is_one_statement(counters: PostgresCounters) -> None:
+    lines = [line(key=key) for key in "abc"]
+    sent: list[str] = []
+
+    def note(query: Any) -> None:
+        sent.append(query.query)
+
+    for hold in ("a", "b"):  # with the first of each the library asks what types there are
+        sent.clear()
+        await counters.reserve(hold, lines, NOON)
+        await counters.settle(hold, lines, [1, 1, 1], NOON)
+        await counters.figures(lines, NOON)
+        pool = await counters._databases.get().pool()
+        async with pool.acquire() as connection:
+            connection.add_query_logger(note)
+
+    assert len(sent) == 3 and all("_1(" in statement for statement in sent)
 
 
 async def test_a_counter_is_one_row_and_a_hold_is_another_until_they_are_needed_no_more(
