@@ -346,6 +346,21 @@ async def test_no_secret_is_in_any_row_or_content(provider: FakeProvider, tmp_pa
     assert "canary" not in written
 
 
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic", "gemini"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_kept_quotes_no_key_whoever_said_it(
+    provider: FakeProvider, tmp_path: Path, dialect: str, stream: bool
+) -> None:
+    with FakeProvider(dialect=dialect).run_in_thread() as other:  # type: ignore[arg-type]
+        other.script(Answer(text=f"It is {HOUSE}."))
+        providers = [Provider("fake", other.base_url, dialect=dialect, api_key=HOUSE)]  # type: ignore[arg-type]
+        async with books(provider, tmp_path, providers=providers, content=lambda request: True) as own:
+            await ask(own.gateway, HELLO | {"input": f"Is it {HOUSE}?", "stream": stream})
+            said = await own.ledger.said((await own.row()).id)
+    assert said is not None and said[1] is not None and b"It is" in said[1]
+    assert b"canary" not in said[0] + said[1]
+
+
 async def test_a_name_that_no_table_could_hold_is_kept_apart_from_all_others(
     provider: FakeProvider, tmp_path: Path
 ) -> None:
