@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -371,3 +373,28 @@ async def test_a_name_that_no_table_could_hold_is_kept_apart_from_all_others(
         assert len({row.tenant for row in await own.rows()}) == len(names)
         spent = [await own.ledger.spent(name, START) for name in names]
     assert all(one > 0 for one in spent) and len(set(spent)) == 1
+
+
+async def test_the_price_list_is_read_beside_the_event_loop(provider: FakeProvider, tmp_path: Path) -> None:
+    script = (
+        "import sys, threading, anyio\n"
+        "from datetime import UTC, datetime\n"
+        "from gomodel_asgi import Gateway, Provider\n"
+        "from gomodel_asgi.ledger import JsonLines, Ledger\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('genai_prices', 'genai_prices.data'):\n"
+        "            print(threading.current_thread() is threading.main_thread())\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "async def main():\n"
+        "    ledger = Ledger(JsonLines(sys.argv[2]))\n"
+        "    async with Gateway(providers=[Provider('openai', sys.argv[1])], ledger=ledger) as gateway:\n"
+        "        await (await gateway.respond({'model': 'gpt-4o', 'input': 'hi'})).json()\n"
+        "    first, last = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)\n"
+        "    async for row in ledger.rows(first, last):\n"
+        "        print(row.cost > 0, row.price_list)\n"
+        "anyio.run(main)\n"
+    )
+    command = [sys.executable, "-c", script, provider.base_url, str(tmp_path / "ledger.jsonl")]
+    done = await anyio.run_process(command, cwd=Path(__file__).parents[2])
+    assert done.stdout.decode().split() == ["False", "False", "True", version("genai-prices")]
