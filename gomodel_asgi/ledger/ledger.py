@@ -18,9 +18,11 @@ from starlette.types import Scope
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
 from ..observers import Observers, Trace
-from ..observers.price import Price, cost_of
+from ..observers.price import Price, cost_of, price_list as prices
 from ..observers.records import Charge, Context, LedgerWritten
 from ..routing.request import RoutingRequest
+from ..settings import LITTLE
+from ..threads import beside
 from .booking import Booking, booking_of, spends
 from .content import Content, Keep
 from .row import PLACE, Daily, Entry, Kind, Row, aware, name_of, rounded
@@ -74,7 +76,7 @@ class Ledger:
         """How many rows were lost."""
         self.observers = Observers()
         self.writers = Writers(sink, _spill(spill), self._tell)
-        self._has_failed = False
+        self._has_failed = self._has_prices = False
 
     def __repr__(self) -> str:
         return f"<Ledger {self.sink!r}>"
@@ -110,12 +112,20 @@ class Ledger:
         booking = booking_of(trace)
         if booking is None:
             return
+        if not self._has_prices:
+            await self._read_prices()
         if self.on_full == "refuse" and booking.writer.is_full and spends(request.operation):
             raise LedgerUnavailable()
         if self.content is not None:
             await self._asked(self.content, booking, request)
         if self.audit:
             await self._opened(booking, trace)
+
+    async def _read_prices(self) -> None:
+        """Import the price list before it is asked: on the loop that would hold up everybody."""
+        if self.price is None and price_list() is not None:
+            await beside(LITTLE + 1, prices)
+        self._has_prices = True
 
     async def _asked(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
         try:

@@ -6,6 +6,7 @@ The library is imported when the first price is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
 from importlib import import_module
@@ -24,14 +25,17 @@ Price = Callable[[str, str, Usage], Decimal | None]
 
 @lru_cache(maxsize=1)
 def price_list() -> Any:
-    """Returns the library.
+    """Returns the library, with its list read: that takes most of a second, so do it beside the event loop.
 
     :raises ImportError: it is not installed.
     """
     try:
-        return import_module("genai_prices")
+        library: Any = import_module("genai_prices")
     except ImportError as error:
         raise ImportError("Prices need the extra: pip install 'gomodel-asgi[prices]'.") from error
+    with suppress(LookupError):
+        library.calc_price(library.Usage(input_tokens=1), "no such model")  # which it reads with the first price
+    return library
 
 
 def price(provider: str, model: str, usage: Usage, tier: str | None = None) -> Cost | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -346,6 +348,21 @@ async def test_no_secret_is_in_any_row_or_content(provider: FakeProvider, tmp_pa
     assert "canary" not in written
 
 
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic", "gemini"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_kept_quotes_no_key_whoever_said_it(
+    provider: FakeProvider, tmp_path: Path, dialect: str, stream: bool
+) -> None:
+    with FakeProvider(dialect=dialect).run_in_thread() as other:  # type: ignore[arg-type]
+        other.script(Answer(text=f"It is {HOUSE}."))
+        providers = [Provider("fake", other.base_url, dialect=dialect, api_key=HOUSE)]  # type: ignore[arg-type]
+        async with books(provider, tmp_path, providers=providers, content=lambda request: True) as own:
+            await ask(own.gateway, HELLO | {"input": f"Is it {HOUSE}?", "stream": stream})
+            said = await own.ledger.said((await own.row()).id)
+    assert said is not None and said[1] is not None and b"It is" in said[1]
+    assert b"canary" not in said[0] + said[1]
+
+
 async def test_a_name_that_no_table_could_hold_is_kept_apart_from_all_others(
     provider: FakeProvider, tmp_path: Path
 ) -> None:
@@ -356,3 +373,28 @@ async def test_a_name_that_no_table_could_hold_is_kept_apart_from_all_others(
         assert len({row.tenant for row in await own.rows()}) == len(names)
         spent = [await own.ledger.spent(name, START) for name in names]
     assert all(one > 0 for one in spent) and len(set(spent)) == 1
+
+
+async def test_the_price_list_is_read_beside_the_event_loop(provider: FakeProvider, tmp_path: Path) -> None:
+    script = (
+        "import sys, threading, anyio\n"
+        "from datetime import UTC, datetime\n"
+        "from gomodel_asgi import Gateway, Provider\n"
+        "from gomodel_asgi.ledger import JsonLines, Ledger\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('genai_prices', 'genai_prices.data'):\n"
+        "            print(threading.current_thread() is threading.main_thread())\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "async def main():\n"
+        "    ledger = Ledger(JsonLines(sys.argv[2]))\n"
+        "    async with Gateway(providers=[Provider('openai', sys.argv[1])], ledger=ledger) as gateway:\n"
+        "        await (await gateway.respond({'model': 'gpt-4o', 'input': 'hi'})).json()\n"
+        "    first, last = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)\n"
+        "    async for row in ledger.rows(first, last):\n"
+        "        print(row.cost > 0, row.price_list)\n"
+        "anyio.run(main)\n"
+    )
+    command = [sys.executable, "-c", script, provider.base_url, str(tmp_path / "ledger.jsonl")]
+    done = await anyio.run_process(command, cwd=Path(__file__).parents[2])
+    assert done.stdout.decode().split() == ["False", "False", "True", version("genai-prices")]

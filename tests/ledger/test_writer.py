@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -16,6 +18,7 @@ import anyio
 import pytest
 
 from gomodel_asgi.ledger import JsonLines, Ledger, Row, RowsRefused
+from gomodel_asgi.ledger.files import append, held
 from gomodel_asgi.ledger.row import Entry
 from gomodel_asgi.ledger.spill import Spill
 from gomodel_asgi.ledger.writer import Writer, Writers
@@ -209,6 +212,27 @@ async def test_two_that_replay_write_each_row_once(tmp_path: Path) -> None:
     assert sum(bench.told().get("replayed", 0) for bench in benches) == 2000
     for bench in benches:
         await bench.ledger.aclose()
+
+
+def test_what_is_added_while_another_takes_the_file_goes_into_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, taken, lock, waits = tmp_path / "spill", tmp_path / "taken", fcntl.flock, threading.Event()
+
+    def flock(file: int, how: int) -> None:
+        if threading.current_thread() is thread:
+            waits.set()
+        lock(file, how)
+
+    thread = threading.Thread(target=append, args=(path, b"second\n"))
+    append(path, b"first\n")
+    monkeypatch.setattr("gomodel_asgi.ledger.files.fcntl.flock", flock)
+    with held(path):
+        thread.start()
+        assert waits.wait(20)  # it has opened the file, and waits for it
+        path.rename(taken)
+    thread.join(20)
+    assert (taken.read_bytes(), path.read_bytes()) == (b"first\n", b"second\n")
 
 
 async def test_a_line_that_a_killed_process_left_half_takes_no_other_with_it(
