@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from gomodel_asgi import Limits, RoutingRequest, Target, tools
 from gomodel_asgi.testing import Answer, Status, ToolCall
 
-from .support.driving import PATIENCE, Caller, scope_of
+from .support.driving import TIMEOUT, Caller, scope_of
 from .support.lab import Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
@@ -65,7 +65,7 @@ class Counted:
 async def cancelled_at(app: ASGIApp, body: dict[str, Any], stop: int) -> bool:
     """Make a request and cancel it at its suspension number *stop*; whether it got that far."""
     caller = Caller(scope_of(), [json.dumps(body).encode()])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         with anyio.CancelScope() as scope:
             counted = Counted(stop, scope.cancel)
             await counted.run(app(caller.scope, caller.receive, caller.send))
@@ -75,7 +75,7 @@ async def cancelled_at(app: ASGIApp, body: dict[str, Any], stop: int) -> bool:
 async def left_at(app: ASGIApp, body: dict[str, Any], stop: int) -> bool:
     """The same, but it is the client that leaves."""
     caller = Caller(scope_of(), [json.dumps(body).encode()])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         counted = Counted(stop, caller.leave)
         await counted.run(app(caller.scope, caller.receive, caller.send))
     return counted.seen >= stop

@@ -35,7 +35,7 @@ from gomodel_asgi.testing import (
     Trailing,
 )
 
-from .support.driving import PATIENCE, Caller, ask, scope_of
+from .support.driving import TIMEOUT, Caller, ask, scope_of
 from .support.exchanges import STREAM, UNARY, nowhere
 from .support.lab import Lab, fakes, lab, until
 from .support.scripted_upstream import Peer
@@ -263,7 +263,7 @@ async def test_nothing_of_a_client_that_leaves_in_round_2_waits_for_the_collecto
         lab.bad.clear()
         lab.bad.script(Answer(calls=[SEARCH]), Scripted(Answer(text="Sunny."), (Stall(after_events=1),)))
         caller = Caller(scope_of(), [json.dumps({**STREAM, "tools": DECLARED}).encode()])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, lab.gateway)
                 await lab.bad.received(2)
@@ -280,7 +280,7 @@ async def test_nothing_of_a_client_that_leaves_while_tools_run_waits_for_the_col
         lab.bad.clear()
         lab.bad.script(Answer(calls=[ToolCall("web_search", {"query": "hang"})]))
         caller = Caller(scope_of(), [json.dumps({**body, "tools": DECLARED}).encode()])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, lab.gateway)
                 await lab.bad.received(1)
@@ -316,7 +316,7 @@ async def test_nothing_of_a_client_that_leaves_waits_for_the_collector(lab: Lab)
     async def once() -> None:
         lab.bad.fail_next(Stall(after_events=4))
         caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(caller.run, lab.gateway)
                 await caller.until(2)
@@ -332,7 +332,7 @@ async def test_nothing_of_a_background_stream_whose_client_leaves_waits_for_the_
     async def once() -> None:
         lab.bad.fail_next(Stall(after_events=4))
         caller = Caller(scope_of(), [json.dumps({**STREAM, "background": True}).encode()])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(caller.run, lab.gateway)
                 await caller.until(2)

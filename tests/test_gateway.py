@@ -17,7 +17,7 @@ from gomodel_asgi import Gateway, NoStore, Provider, Retries, RoutingRequest, Ta
 from gomodel_asgi.errors import GatewayError, InvalidRequest
 from gomodel_asgi.testing import Answer, Cut, Scripted, Stall, Status
 
-from .support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from .support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from .support.exchanges import STREAM, UNARY
 from .support.lab import Lab, anyio_backend, fakes, kind, lab
 
@@ -160,7 +160,7 @@ async def test_a_client_that_leaves_an_endpoint_cancels_the_upstream(lab: Lab) -
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of("/chat"), [encoded(STREAM)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, app)
             await caller.until(2)
@@ -203,7 +203,7 @@ async def test_a_reply_that_is_not_read_to_its_end_is_released(lab: Lab) -> None
 
     async with await lab.gateway.respond(STREAM) as reply:
         assert await reply.next()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await lab.bad.requests[0].disconnected.wait()
 
 

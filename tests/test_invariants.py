@@ -16,7 +16,7 @@ from gomodel_asgi import GoModelMiddleware, Limits, RoutingRequest, Target
 from gomodel_asgi.observers import Record
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Oversize, Scripted, SetCookie, Stall, Status
 
-from .support.driving import JSON, PATIENCE, Caller, scope_of, told_failure
+from .support.driving import JSON, TIMEOUT, Caller, scope_of, told_failure
 from .support.lab import KEY, Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
@@ -95,7 +95,7 @@ async def test_5_a_response_comes_only_from_its_own_requests_exchange(lab: Lab) 
     lab.make()
     callers = [Caller(scope_of(), [json.dumps({**STREAM, "input": f"number {n}"}).encode()]) for n in range(20)]
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             for number, caller in enumerate(callers):
                 tasks.start_soon(caller.run, lab.gateway)
@@ -165,7 +165,7 @@ async def test_10_client_gone_upstream_closed_and_upstream_gone_client_told(lab:
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await caller.until(2)

@@ -15,7 +15,7 @@ from ..replies import arriving
 
 GRACE = 5
 SHORT, LONG = 30, 3000  # deltas, 100 ms apart
-PATIENCE = 60
+TIMEOUT = 60
 
 
 async def opened(port: int, number: int) -> Connection:
@@ -44,10 +44,10 @@ async def run(scale: float) -> bool:
         streams = await asyncio.gather(*(opened(gateway.port, number) for number in range(count)))
         began = time.perf_counter()
         gateway.terminate()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await asyncio.gather(*(stream.ended() for stream in streams))
         seconds = time.perf_counter() - began
-        status = await asyncio.to_thread(gateway.process.wait, PATIENCE)
+        status = await asyncio.to_thread(gateway.process.wait, TIMEOUT)
     found = Counter(ending(stream, number) for number, stream in enumerate(streams))
     print(f"{count} streams, all ended {seconds:.1f} s after SIGTERM (grace {GRACE} s); exit status {status}")
     for name, number in sorted(found.items()):

@@ -13,7 +13,7 @@ from typing import Any
 
 from gomodel_asgi.testing import Answer, Prompt, ToolCall
 
-from .features import ASKED, CITY, PATIENCE, PIXEL, TEXT, THOUGHT, TOLD, Feature
+from .features import ASKED, CITY, PIXEL, TEXT, THOUGHT, TIMEOUT, TOLD, Feature
 from .scene import Scene
 
 ATTEMPT = 90
@@ -139,9 +139,9 @@ class Codex:
         """It is stopped while it listens."""
         command = self.line("Is it lit?")
         with subprocess.Popen(command, cwd=folder, env=self.environment, stdin=NO, stdout=NO, stderr=NO) as process:
-            came = self.scene.streaming(PATIENCE)
+            came = self.scene.streaming(TIMEOUT)
             process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         return "" if came else "it did not ask for a stream"
 
     # How it is run...

@@ -14,7 +14,7 @@ from gomodel_asgi.testing import Answer, FakeProvider, Fault, Prompt, Stall, Too
 
 Check = Callable[[FakeProvider], str | None]
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds for what has to follow from a client's leaving."""
 TEXT = "The lantern is lit."
 THOUGHT = "First light it, then look."
@@ -133,7 +133,7 @@ def left(fake: FakeProvider) -> str | None:
     """A client that stops listening takes its request upstream along."""
     if not fake.requests:
         return "no request came upstream"
-    gone = fake.requests[-1].disconnected.wait_in_thread(PATIENCE)
+    gone = fake.requests[-1].disconnected.wait_in_thread(TIMEOUT)
     return None if gone else "the upstream was not told that the client had left"
 
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 900
+TIMEOUT = 900
 """Seconds for one client: the largest is some 500 MB."""
 NODE = ("openai", "ai", "@ai-sdk/openai", "zod", "@openai/codex")
 
@@ -51,14 +51,14 @@ def _npm(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true}')
     quiet = ("--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error")
-    subprocess.run(["npm", "install", *quiet, *NODE], cwd=folder, check=True, stdout=sys.stderr, timeout=PATIENCE)
+    subprocess.run(["npm", "install", *quiet, *NODE], cwd=folder, check=True, stdout=sys.stderr, timeout=TIMEOUT)
 
 
 def _pip(client: Client, into: Path) -> None:
     folder = environment(client, into)
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=PATIENCE)
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=TIMEOUT)
     pip = [str(python_of(client, into)), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    subprocess.run([*pip, *client.packages], check=True, timeout=PATIENCE)
+    subprocess.run([*pip, *client.packages], check=True, timeout=TIMEOUT)
 
 
 def environment(client: Client, into: Path) -> Path:

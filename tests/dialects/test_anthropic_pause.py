@@ -10,7 +10,7 @@ import pytest
 
 from gomodel_asgi.testing import Reply, Scripted, Stall
 
-from ..support.driving import PATIENCE, Caller, encoded, events_of, scope_of, told_failure
+from ..support.driving import TIMEOUT, Caller, encoded, events_of, scope_of, told_failure
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
@@ -169,7 +169,7 @@ async def test_a_client_that_leaves_in_a_later_round_leaves_nothing_open(lab: La
     lab.bad.script(first, Scripted(second, (Stall(after_events=1),)))
     lab.make(lab.provider(lab.bad, dialect="anthropic", type="anthropic"))
     caller = Caller(scope_of(), [encoded({"model": "claude-sonnet-4-5", "input": "hi", "stream": True})])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, lab.gateway)
             later = await lab.bad.received(2)

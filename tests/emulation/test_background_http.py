@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -15,7 +15,7 @@ from gomodel_asgi.errors import StoreUnavailable
 from gomodel_asgi.stores import KeyValueStore, MemoryStore
 from gomodel_asgi.testing import FakeProvider, Reply, Scripted, Stall, Status
 
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from ..support.engines import Open
 from ..support.remembering import EVENT_STREAM, MODELS, TRANSLATED, provider_of, says
 
@@ -27,13 +27,6 @@ Make = Callable[..., Gateway]
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with FakeProvider().run_in_thread() as running:
-        yield running
-        running.release()
 
 
 @pytest.fixture
@@ -57,7 +50,7 @@ async def get(gateway: Gateway, id: str, query: bytes = b"") -> Caller:
 
 async def reached(gateway: Gateway, id: str, *statuses: str) -> dict[str, Any]:
     """The response, once its status is one of these."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while True:
             response: dict[str, Any] = (await get(gateway, id)).json()
             if response["status"] in statuses:
@@ -92,7 +85,7 @@ async def test_the_work_goes_on_without_its_client(make: Make, fake: FakeProvide
     fake.script(stalled("Done."))
     gateway = make()
     caller = Caller(scope_of(), [encoded({**BODY, "stream": True})])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
             await caller.until(2)
@@ -157,12 +150,12 @@ async def test_a_cancelled_response_stops_its_work(make: Make, fake: FakeProvide
         fake.script(stalled("Done."))
         asked = len(fake.requests)
         id = (await ask(first, BODY)).json()["id"]
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             received = await fake.received(asked + 1)
         cancelled = await ask(canceller, path=f"/v1/responses/{id}/cancel", method="POST")
 
         assert cancelled.json()["status"] == "cancelled"
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await received.disconnected.wait()
         assert (await get(first, id)).json()["status"] == "cancelled"
         assert (await get(first, id, b"stream=true")).events()[-1]["response"]["status"] == "cancelled"
@@ -182,10 +175,10 @@ async def test_a_deleted_response_stops_its_work(make: Make, fake: FakeProvider)
     fake.script(stalled("Done."))
     gateway = make()
     id = (await ask(gateway, BODY)).json()["id"]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         received = await fake.received()
     assert (await ask(gateway, path=f"/v1/responses/{id}", method="DELETE")).json()["deleted"] is True
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await received.disconnected.wait()
     assert (await get(gateway, id)).status == 404
 
@@ -196,7 +189,7 @@ async def test_a_response_ended_by_another_worker_leaves_no_lease(make: Make, fa
     working, other = make(store=store), make(store=store)
     fake.script(stalled("Done."))
     id = (await ask(working, BODY)).json()["id"]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         received = await fake.received()
     match end:
         case "delete":
@@ -205,7 +198,7 @@ async def test_a_response_ended_by_another_worker_leaves_no_lease(make: Make, fa
             await ask(other, path=f"/v1/responses/{id}/cancel", method="POST")
         case _:
             await other.forget(None)
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await received.disconnected.wait()
     await working.aclose()
 
@@ -229,7 +222,7 @@ async def test_a_lost_worker_leaves_a_failed_response(make: Make, fake: FakeProv
     first, second = make(store=store), make(store=store)
     fake.script(stalled("Done."))
     id = (await ask(first, BODY)).json()["id"]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await fake.received()
     assert (await get(second, id)).json()["status"] == "in_progress"
     leases = [key async for key in store.scan(LEASES)]
@@ -247,7 +240,7 @@ async def test_a_gateway_that_closes_leaves_no_response_in_progress(fake: FakePr
     gateway = Gateway(providers=[provider_of("chat", fake)], store=store)
     fake.script(stalled("Done."))
     id = (await ask(gateway, BODY)).json()["id"]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await fake.received()
     await gateway.state.tasks.aclose(0.01)
     other = Gateway(providers=[provider_of("chat", fake)], store=store)
@@ -332,7 +325,7 @@ async def test_a_store_that_fails_for_a_moment_loses_no_event(make: Make, fake: 
     fake.script(stalled("Done."))
     gateway = make(store=store)
     id = (await ask(gateway, BODY)).json()["id"]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await store.works.wait()
     fake.release()
     await reached(gateway, id, "completed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
 from gomodel_asgi.transport import DefaultTransport
 
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from ..support.lab import until
 from ..support.remembering import provider_of, says
 
@@ -36,13 +36,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeProvider]:
-    with FakeProvider().run_in_thread() as running:
-        yield running
-        running.release()
-
-
-@pytest.fixture
 async def make(fake: FakeProvider) -> AsyncIterator[Make]:
     """Makes gateways, whose tenants are the scope's: each is another worker."""
     made: list[Gateway] = []
@@ -53,7 +46,7 @@ async def make(fake: FakeProvider) -> AsyncIterator[Make]:
         return made[-1]
 
     yield make
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await go_on(fake, lambda: all(nothing_left(gateway) for gateway in made))
     for gateway in made:
         await gateway.aclose()
@@ -115,7 +108,7 @@ async def status(gateway: Gateway, id: str, tenant: str | None = "a") -> str:
 
 async def reached(gateway: Gateway, id: str, wanted: str, tenant: str | None = "a") -> dict[str, Any]:
     """The response, once it is there."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while await status(gateway, id, tenant) != wanted:  # noqa: ASYNC110  others bring it about
             await anyio.sleep(0.005)
     answer = await ask(gateway, path=f"/v1/responses/{id}", method="GET", tenant=tenant)
@@ -135,7 +128,7 @@ async def go_on(fake: FakeProvider, condition: Callable[[], object]) -> None:
 
 async def received(fake: FakeProvider, count: int) -> None:
     """Wait for so many requests, and let no stalled one go on."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await fake.received(count)
 
 
@@ -539,7 +532,7 @@ async def test_a_client_that_leaves_before_it_is_known_whose_it_is_leaves_nothin
 
     gateway.tenant = tenant
     caller = Caller(scope_of(), [encoded(BODY)])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, gateway)
             await asked.wait()

@@ -19,7 +19,7 @@ from ..support.databases import RedisServer
 from ..support.remembering import says
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def running(*command: str, env: dict[str, str], fd: int | None = None) -> Iterat
         yield process
     finally:
         process.kill()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def test_a_worker_of_the_queue_answers_for_the_user_who_asked(redis_server: RedisServer) -> None:
@@ -47,14 +47,14 @@ def test_a_worker_of_the_queue_answers_for_the_user_who_asked(redis_server: Redi
         origin = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         with (
             running(*web, env=env, fd=listener.fileno()),
-            openai.OpenAI(api_key="token-of-ada", base_url=origin, max_retries=0, timeout=PATIENCE) as ada,
-            openai.OpenAI(api_key="token-of-bob", base_url=origin, max_retries=0, timeout=PATIENCE) as bob,
+            openai.OpenAI(api_key="token-of-ada", base_url=origin, max_retries=0, timeout=TIMEOUT) as ada,
+            openai.OpenAI(api_key="token-of-bob", base_url=origin, max_retries=0, timeout=TIMEOUT) as bob,
         ):
             made = ada.responses.create(model="m", input="hi", background=True)
             assert made.status == "queued"
             assert not fake.requests
             with running("task_queue.py", env=env):
-                deadline = time.monotonic() + PATIENCE
+                deadline = time.monotonic() + TIMEOUT
                 while (found := ada.responses.retrieve(made.id)).status in ("queued", "in_progress"):
                     assert time.monotonic() < deadline
             assert (found.status, found.output_text) == ("completed", "Done.")

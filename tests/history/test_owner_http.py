@@ -14,7 +14,7 @@ from gomodel_asgi.observers import Warned
 from gomodel_asgi.stores import MemoryStore, Record
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
 
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from ..support.engines import Open
 from ..support.remembering import provider_of, says
 from ..support.tenants import CREATE, anyio_backend, created, of, one, tenant, two
@@ -198,7 +198,7 @@ async def test_what_was_under_way_when_its_tenant_was_forgotten_is_forgotten_too
     gateway = Gateway(providers=providers, tenant=tenant)
     two.script(Scripted(says("chat", "Hello.", stream=stream) if model == "one-m" else None, (Stall(after_events=0),)))
     caller = Caller(scope_of(headers=of("acme")), [encoded({"model": model, "input": "hi", "stream": stream})])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
             await two.received()

@@ -13,7 +13,7 @@ from gomodel_asgi import Gateway, NoStore, Provider, providers
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, Status
 
-from ..support.driving import PATIENCE, Caller, ask, events_of
+from ..support.driving import TIMEOUT, Caller, ask, events_of
 
 Json = dict[str, Any]
 
@@ -151,7 +151,7 @@ async def test_work_in_the_background_is_done_here_under_an_id_of_ours(
     begun = await say(gateway, background=True, stream=stream)
     assert begun.status == 200
     id = (begun.events()[0]["response"] if stream else begun.json())["id"]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         found: Json = {"status": "queued"}
         while found["status"] in ("queued", "in_progress"):
             await anyio.sleep(0.01)

@@ -14,7 +14,7 @@ from gomodel_asgi.testing import FakeProvider
 from ..support.driving import ask
 from ..support.seen import gateway_of
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def record(number: int) -> Record:
@@ -52,7 +52,7 @@ async def test_what_does_not_fit_is_dropped_and_counted() -> None:
     sink = Sink(open=False)
     observer = AsyncObserver(sink, queue=10)
     observer(record(0))
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await sink.entered.wait()
     for number in range(1, 31):
         observer(record(number))
@@ -164,7 +164,7 @@ async def test_a_sink_that_never_returns_is_given_up_in_the_end() -> None:
     observer = AsyncObserver(sink, farewell=0.01)
     observer(record(1))
     observer(record(2))
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await observer.aclose()
 
     assert sink.got == []

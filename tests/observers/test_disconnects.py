@@ -22,7 +22,7 @@ from ..support.seen import Seen, gateway_of, native
 
 Json = dict[str, Any]
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 ASKED = json.dumps({"model": "m", "input": "Hello", "stream": True}).encode()
 WORDS = 40
 
@@ -60,7 +60,7 @@ async def test_leaving_in_mid_stream_gives_one_record_with_an_estimate(provider:
 
 async def left_after(gateway: Gateway, point: int) -> None:
     caller = Caller(scope_of(), [ASKED])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
             while len(caller.events() if caller.messages else []) < point:
@@ -74,7 +74,7 @@ async def test_leaving_before_the_first_byte_gives_a_record(provider: FakeProvid
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
         caller = Caller(scope_of(), [ASKED])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, gateway)
                 await provider.received(1)
@@ -139,7 +139,7 @@ async def test_a_server_that_tells_of_the_end_while_it_sends_it_is_not_cancelled
     seen, caller = Seen(), Closing(scope_of(), [json.dumps({"model": "m", "input": "x", "stream": stream}).encode()])
     provider.fail_next(Stall(after_events=3) if stream else Stall())
     async with gateway_of(provider, seen) as gateway:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, gateway)
                 await until(lambda: caller.listened)
@@ -156,7 +156,7 @@ async def test_leaving_in_the_middle_of_a_large_answer_is_a_disconnect(provider:
     seen, stalled = Seen(), anyio.Event()
     caller = Caller(scope_of(), [b'{"model":"m"}'], stalled=stalled)
     async with gateway_of(provider, seen) as gateway:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, gateway)
                 await caller.until(2)
@@ -170,7 +170,7 @@ async def test_a_client_that_takes_nothing_of_a_large_answer_is_recorded_as_stal
     seen = Seen()
     caller = Caller(scope_of(), [b'{"model":"m"}'], stalled=anyio.Event())
     async with gateway_of(provider, seen, timeouts=Timeouts(stalled_client=0.05)) as gateway:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await caller.run(gateway)
 
     assert isinstance(seen.ended, Disconnected) and seen.ended.reason == "stalled"
@@ -206,7 +206,7 @@ async def test_a_cancellation_by_the_server_is_recorded(provider: FakeProvider) 
     provider.fail_next(Stall())
     seen = Seen()
     async with gateway_of(provider, seen) as gateway:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(Caller(scope_of(), [ASKED]).run, gateway)
                 await provider.received(1)
@@ -221,7 +221,7 @@ async def test_a_client_that_stops_reading_is_recorded_as_stalled(provider: Fake
     seen = Seen()
     async with gateway_of(provider, seen, timeouts=Timeouts(stalled_client=0.05)) as gateway:
         caller = Caller(scope_of(), [ASKED], stalled=anyio.Event())
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await caller.run(gateway)
 
     (ended,) = seen.of(Ended)

@@ -15,7 +15,7 @@ from gomodel_asgi.resilience.health import Health
 from gomodel_asgi.testing import FakeProvider, Stall, Status
 
 from ..support.breakers import let_through
-from ..support.driving import PATIENCE, Caller, ask, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, scope_of
 from ..support.seen import gateway_of, native
 
 HELLO = {"model": "m", "input": "Hello"}
@@ -54,7 +54,7 @@ async def test_what_is_in_flight_is_counted(provider: FakeProvider) -> None:
     provider.fail_next(Stall(after_events=3))
     async with gateway_of(provider) as gateway:
         caller = Caller(scope_of(), [json.dumps(HELLO | {"stream": True}).encode()])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, gateway)
                 await caller.until(2)

@@ -19,7 +19,7 @@ from gomodel_asgi.resilience.health import MAX_BREAKERS, MOST_SEEN, Health
 from gomodel_asgi.testing import Scripted, Stall, Status
 
 from ..support.breakers import Clock, let_through
-from ..support.driving import PATIENCE, Caller, scope_of
+from ..support.driving import TIMEOUT, Caller, scope_of
 from ..support.exchanges import STREAM, UNARY, streamed
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab
 
@@ -65,7 +65,7 @@ async def test_a_probe_that_never_ends_holds_nobody_up(lab: Lab, fault: Stall) -
     lab.bad.fail_next(fault)
     probe = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(probe.run, lab.gateway)
             await probe.until(2)
@@ -83,7 +83,7 @@ async def test_a_probe_answered_by_a_stream_that_never_ends_holds_nobody_up(lab:
     lab.bad.script(Scripted(streamed(), (Stall(after_events=2),)))
     probe = Caller(scope_of(), [json.dumps(UNARY).encode()])  # who asked for no stream is answered at its end
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(probe.run, lab.gateway)
             await lab.bad.received()

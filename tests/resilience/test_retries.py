@@ -15,7 +15,7 @@ from gomodel_asgi.resilience.circuit_breaker import MINIMUM, PAUSE
 from gomodel_asgi.resilience.retry import retry_after
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Scripted, Stall, Status
 
-from ..support.driving import PATIENCE, Caller, scope_of
+from ..support.driving import TIMEOUT, Caller, scope_of
 from ..support.exchanges import EVENTS, STREAM, UNARY, answered_by, streamed
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab, until
 
@@ -296,7 +296,7 @@ async def test_events_are_held_while_a_fallback_is_left_and_leave_together_with_
     lab.bad.script(Scripted(streamed(), (Stall(after_events=2),)))
     caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await lab.bad.received()
@@ -312,7 +312,7 @@ async def test_with_no_fallback_left_events_leave_as_they_come(lab: Lab) -> None
     lab.bad.script(Scripted(streamed(), (Stall(after_events=1),)))
     caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await caller.until(2)
@@ -328,7 +328,7 @@ async def test_the_gate_opens_when_its_time_has_passed(lab: Lab) -> None:
     lab.bad.script(Scripted(streamed(), (Stall(after_events=2),)))
     caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await caller.until(2)
@@ -434,7 +434,7 @@ async def test_a_tenants_flood_is_turned_away_and_others_are_served(lab: Lab) ->
     lab.bad.fail_next(Stall())
     callers = [Caller(scope_of(tenant="greedy"), [json.dumps(UNARY).encode()]) for _ in range(4)]
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             for caller in callers:
                 tasks.start_soon(caller.run, lab.gateway)

@@ -10,7 +10,7 @@ from gomodel_asgi.errors import Overloaded
 from gomodel_asgi.resilience.concurrency import ConcurrencyLimits, Held, Turnstile
 from gomodel_asgi.resilience.retry import MOST_SAVED, MOST_TENANTS, RESERVE, RETRY, RetryBudget
 
-from ..support.driving import PATIENCE
+from ..support.driving import TIMEOUT
 
 UP = Provider("up", "http://127.0.0.1:9/v1", max_concurrency=2)
 
@@ -33,7 +33,7 @@ class Crowd:
         with anyio.CancelScope() as scope:
             self.scopes.append(scope)
             try:
-                await self.turnstile.enter(PATIENCE, tenant, patient=patient)
+                await self.turnstile.enter(TIMEOUT, tenant, patient=patient)
             except Overloaded:
                 self.refused.append(tenant)
             else:
@@ -41,7 +41,7 @@ class Crowd:
 
     async def settle(self) -> None:
         """Everybody has got as far as they get."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await anyio.wait_all_tasks_blocked()
 
     async def serve(self, count: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gomodel_asgi import Timeouts
 from gomodel_asgi.testing import Stall
 
-from ..support.driving import JSON, PATIENCE, Caller, encoded, scope_of
+from ..support.driving import JSON, TIMEOUT, Caller, encoded, scope_of
 from ..support.exchanges import EVENTS, STREAM, UNARY
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab, until
 from ..support.scripted_upstream import Peer
@@ -47,7 +47,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream_and_then_gets_ever
     lab.make(lab.provider(lab.upstream(script)), stamp=False)
     caller = Caller(scope_of(), [encoded(STREAM)], stalled=anyio.Event())
 
-    with anyio.fail_after(2 * PATIENCE):
+    with anyio.fail_after(2 * TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await until(stuck.is_set)
@@ -64,7 +64,7 @@ async def test_a_write_that_stalls_for_too_long_ends_both_sides(lab: Lab) -> Non
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [encoded(STREAM)], stalled=anyio.Event())
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await caller.run(lab.gateway)
         await lab.bad.requests[0].disconnected.wait()
 
@@ -76,7 +76,7 @@ async def test_a_silent_stream_has_heartbeats_between_its_events_that_clients_ig
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [encoded(STREAM)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await until(lambda: caller.content.count(b": heartbeat\n\n") >= 2)

@@ -34,7 +34,7 @@ from gomodel_asgi.stores import Record as Stored
 from gomodel_asgi.testing import Cut, FakeProvider, Scripted, Stall, Status
 from gomodel_asgi.threads import THREADS, call, in_thread
 
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of, told_failure
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of, told_failure
 from ..support.exchanges import STREAM, UNARY, streamed
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab, until
 
@@ -206,13 +206,13 @@ async def test_a_plain_policy_that_blocks_is_a_504_and_others_go_on(lab: Lab) ->
 
     def policy(request: RoutingRequest) -> Target:
         if request.model == "slow":
-            over.wait(PATIENCE)
+            over.wait(TIMEOUT)
         return request.default()
 
     lab.make(policy=policy, timeouts=Timeouts(policy=0.2))
     slow = Caller(scope_of(), [encoded({**UNARY, "model": "slow"})])
     try:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(slow.run, lab.gateway)
                 assert (await lab.ask(UNARY)).status == 200
@@ -231,14 +231,14 @@ async def test_policies_that_block_never_take_more_threads_than_there_are_slots(
         with lock:
             inside += 1
             most = max(most, inside)
-        over.wait(PATIENCE)
+        over.wait(TIMEOUT)
         with lock:
             inside -= 1
         return request.default()
 
     lab.make(policy=policy, timeouts=Timeouts(policy=0.3))
     try:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             while most < THREADS:  # on a busy machine some time out before their thread has begun
                 callers = [Caller(scope_of(), [encoded(UNARY)]) for _ in range(THREADS + 20)]
                 async with anyio.create_task_group() as tasks:
@@ -254,7 +254,7 @@ async def test_policies_that_block_never_take_more_threads_than_there_are_slots(
     async def well() -> bool:
         return (await lab.ask(UNARY)).status == 200
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not await well():
             pass
 
@@ -271,7 +271,7 @@ async def test_a_policy_that_was_given_up_before_its_thread_began_holds_no_slot(
 
     token = in_thread.set(host)
     try:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             for _ in range(THREADS + 1):
                 with anyio.CancelScope() as scope:
                     await call(called.append, "late")
@@ -280,7 +280,7 @@ async def test_a_policy_that_was_given_up_before_its_thread_began_holds_no_slot(
     for function in late:
         function()
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await call(called.append, "in time")
     assert called == ["in time"]
     assert len(late) == THREADS + 1
@@ -336,12 +336,12 @@ async def test_a_client_that_leaves_is_let_go_whatever_the_observer_does(lab: La
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [encoded(STREAM)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await caller.until(2)
             caller.leave()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await lab.bad.requests[0].disconnected.wait()
 
     assert caller.raised is None
@@ -432,7 +432,7 @@ async def test_streams_that_are_open_when_the_host_drains_end_in_band(lab: Lab) 
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [encoded(STREAM)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await caller.until(2)
@@ -450,7 +450,7 @@ async def test_a_request_that_waits_when_the_host_drains_is_a_503(lab: Lab) -> N
     lab.bad.fail_next(Stall())
     caller = Caller(scope_of(), [encoded(UNARY)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await lab.bad.received()
@@ -460,11 +460,11 @@ async def test_a_request_that_waits_when_the_host_drains_is_a_503(lab: Lab) -> N
 
 
 async def test_draining_waits_for_what_ends_in_time(lab: Lab) -> None:
-    lab.make(timeouts=Timeouts(drain=PATIENCE))
+    lab.make(timeouts=Timeouts(drain=TIMEOUT))
     lab.bad.fail_next(Stall())
     caller = Caller(scope_of(), [encoded(UNARY)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await lab.bad.received()
@@ -487,7 +487,7 @@ async def test_a_server_that_cancels_while_the_client_is_there_has_the_stream_en
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [encoded(STREAM)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             with anyio.CancelScope() as server:
                 tasks.start_soon(_cancel_when_begun, caller, server)
@@ -523,7 +523,7 @@ def test_one_gateway_serves_several_event_loops_at_once(fakes: tuple[FakeProvide
     statuses: list[int] = []
 
     async def several() -> None:
-        together.wait(PATIENCE)
+        together.wait(TIMEOUT)
         for body in (UNARY, STREAM) * 5:
             statuses.append((await ask(gateway, body)).status)
         await gateway.aclose()
@@ -532,7 +532,7 @@ def test_one_gateway_serves_several_event_loops_at_once(fakes: tuple[FakeProvide
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
     assert statuses == [200] * 40
 
@@ -550,7 +550,7 @@ async def test_several_gateways_in_one_app_know_nothing_of_each_other(lab: Lab) 
     lab.bad.fail_next(Stall())
     stuck = Caller(scope_of("/outer/responses"), [encoded(UNARY)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stuck.run, app)
             await lab.bad.received()
@@ -571,7 +571,7 @@ async def test_a_stream_that_runs_while_providers_are_replaced_ends_on_the_old_o
     lab.bad.fail_next(Stall(after_events=4))
     caller = Caller(scope_of(), [encoded(STREAM)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await caller.until(2)

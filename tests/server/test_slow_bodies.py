@@ -23,7 +23,7 @@ from gomodel_asgi.observers import Completed
 from gomodel_asgi.server.body import SLOWEST, Pace, read_body
 from gomodel_asgi.settings import MIB
 
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from ..support.exchanges import UNARY
 from ..support.lab import Lab, anyio_backend, fakes, kind, lab
 from ..support.seen import Seen
@@ -133,7 +133,7 @@ async def test_a_body_that_stops_coming_is_a_408_that_closes_the_connection(
     app, path = door(lab.make(timeouts=BRIEF, observers=[seen]))
     caller = Stalling(scope_of(path), pieces)
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await caller.run(app)
 
     assert (caller.status, caller.error["code"], caller.error["type"]) == (
@@ -151,7 +151,7 @@ async def test_a_body_that_stops_coming_is_a_408_that_closes_the_connection(
 async def test_a_version_of_http_that_has_streams_is_told_nothing_of_its_connection(lab: Lab, version: str) -> None:
     caller = Stalling(scope_of(http_version=version), [b"{"])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await caller.run(lab.make(timeouts=BRIEF))
 
     assert caller.status == 408
@@ -169,7 +169,7 @@ async def test_every_operation_with_a_body_has_the_deadline(lab: Lab) -> None:
 
     for path in paths:
         caller = Stalling(scope_of("/v1" + path), [b"{"])
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await caller.run(gateway)
         assert caller.status == 408, path
 
@@ -183,7 +183,7 @@ async def test_a_body_in_many_pieces_that_are_waited_for_arrives_whole(lab: Lab)
     text = b'{"model":"m","input":"%s"}' % (b"x" * 5000)
     caller = Waiting(scope_of(), [text[at : at + 100] for at in range(0, len(text), 100)])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await caller.run(lab.make())
 
     assert caller.status == 200
@@ -194,7 +194,7 @@ async def test_a_client_that_leaves_while_its_body_is_awaited_is_no_timeout(lab:
     caller = Stalling(scope_of(), [b"{"])
     gateway = lab.make()
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, gateway)
             await anyio.wait_all_tasks_blocked()

@@ -11,7 +11,7 @@ from http.client import HTTPResponse
 import pytest
 
 from ..support.exchanges import EVENTS
-from ..support.raw_client import PATIENCE, connected, head
+from ..support.raw_client import TIMEOUT, connected, head
 from ..support.scripted_upstream import Peer, Upstream
 from ..support.stage import until
 from .test_servers import SERVERS, STREAM, _answers
@@ -77,7 +77,7 @@ def origin(request: pytest.FixtureRequest, flood: Flood) -> Iterator[str]:
 def test_a_client_that_stops_reading_holds_the_upstream_up_and_then_gets_everything(origin: str, flood: Flood) -> None:
     with connected(origin) as sock:
         sock.sendall(head("POST", "/v1/responses", len(STREAM)) + STREAM)
-        assert flood.stuck.wait(PATIENCE)
+        assert flood.stuck.wait(TIMEOUT)
         assert flood.sent < KERNEL < sum(map(len, MANY))
         response = HTTPResponse(sock, method="POST")
         response.begin()
@@ -91,6 +91,6 @@ def test_a_client_that_stops_reading_holds_the_upstream_up_and_then_gets_everyth
 def test_a_client_that_stops_reading_and_leaves_lets_go_of_the_upstream(origin: str, flood: Flood) -> None:
     with connected(origin) as sock:
         sock.sendall(head("POST", "/v1/responses", len(STREAM)) + STREAM)
-        assert flood.stuck.wait(PATIENCE)
+        assert flood.stuck.wait(TIMEOUT)
 
-    assert flood.cut.wait(PATIENCE)
+    assert flood.cut.wait(TIMEOUT)

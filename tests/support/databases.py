@@ -16,7 +16,7 @@ from pathlib import Path
 SYSTEM_BINARIES = "/usr/lib/postgresql"
 
 # Seconds that a server may take to start or to stop before the tests fail.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class Server:
@@ -36,7 +36,7 @@ class Server:
     def start(self) -> None:
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(self.command(), user=self.user, stdout=log, stderr=log, cwd=self.directory)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not self.answers():
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError((self.directory / "log").read_text())
@@ -60,7 +60,7 @@ class Server:
         assert self.process is not None
         # PostgreSQL would wait for its clients, unless told to be quick.
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
     def remove(self) -> None:
         if self.process is not None and self.process.poll() is None:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Scope
 from gomodel_asgi.wire.sse import Decoder
 
 JSON = (b"content-type", b"application/json")
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds after which a test is stuck: never reached by one that passes."""
 
 
@@ -92,7 +92,7 @@ class Caller:
 
     async def until(self, count: int) -> None:
         """Wait until the app has sent *count* messages."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             while len(self.messages) < count:
                 self.sent = anyio.Event()
                 await self.sent.wait()
@@ -151,7 +151,7 @@ def encoded(body: Mapping[str, Any] | bytes | str) -> bytes:
 async def ask(app: ASGIApp, body: Mapping[str, Any] | bytes | str = b"", **options: Any) -> Caller:
     """The answer to one request whose client stays to the end."""
     caller = Caller(scope_of(**options), [encoded(body)])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         return await caller.run(app)
 
 

@@ -16,7 +16,7 @@ from gomodel_asgi import Gateway, Provider, Retries
 from gomodel_asgi.testing import FakeProvider
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, Transport
 
-from .driving import PATIENCE, Caller, ask
+from .driving import TIMEOUT, Caller, ask
 from .scripted_upstream import Script, Upstream
 
 KEY = "sk-canary-house-key"
@@ -111,8 +111,8 @@ class Lab:
 
 
 async def until(condition: Any) -> None:
-    """Let the loop run until *condition* holds; at most `PATIENCE`."""
-    with anyio.fail_after(PATIENCE):
+    """Let the loop run until *condition* holds; at most `TIMEOUT`."""
+    with anyio.fail_after(TIMEOUT):
         while not condition():  # noqa: ASYNC110  another thread brings it about
             await anyio.sleep(0.001)
 

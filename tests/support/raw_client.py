@@ -11,7 +11,7 @@ from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds after which a test is stuck: never reached by one that passes."""
 
 
@@ -38,7 +38,7 @@ class Answer:
 def connected(origin: str) -> Iterator[socket.socket]:
     """A connection to *origin*, closed at the end."""
     url = urlsplit(origin)
-    with socket.create_connection((url.hostname, url.port), timeout=PATIENCE) as sock:
+    with socket.create_connection((url.hostname, url.port), timeout=TIMEOUT) as sock:
         yield sock
 
 

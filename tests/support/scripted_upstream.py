@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """Seconds that a script waits for its peer before it gives up: never reached by a test that passes."""
 
 
@@ -105,7 +105,7 @@ class Upstream:
             except OSError:
                 pass
         for thread in self.threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
 
     def _start(self, target: Callable[..., None], *args: Any) -> None:
@@ -126,7 +126,7 @@ class Upstream:
     def _serve(self, sock: socket.socket, number: int) -> None:
         served = sock
         try:
-            sock.settimeout(PATIENCE)
+            sock.settimeout(TIMEOUT)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.context is not None:

@@ -16,7 +16,7 @@ from gomodel_asgi.testing import FakeProvider
 
 from .serving import Served
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds after which a test is stuck: never reached by one that passes."""
 
 
@@ -47,7 +47,7 @@ class Switch:
     def run(self, function: Callable[[], Any]) -> Any:
         """What the coroutine function *function* returns, on the server's loop."""
         assert self.loop is not None
-        return asyncio.run_coroutine_threadsafe(function(), self.loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(function(), self.loop).result(TIMEOUT)
 
     async def tasks(self) -> set[asyncio.Task[Any]]:
         """The tasks of the server's loop but for the one that asks."""
@@ -104,8 +104,8 @@ def idle(gateway: Gateway) -> bool:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait, at most `PATIENCE`, for something that another thread brings about."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait, at most `TIMEOUT`, for something that another thread brings about."""
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.002)

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from starlette.types import ASGIApp, Message, Scope
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds after which a test is stuck: never reached by one that passes."""
 ENDS = ("response.completed", "response.incomplete", "response.failed")
 
@@ -89,7 +89,7 @@ class Client:
 
     async def message(self) -> Message:
         """The app's next message."""
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             return await self._reads.receive()
 
     async def event(self) -> Event:
@@ -130,7 +130,7 @@ class Client:
     async def leave(self) -> None:
         """Disconnect, and wait until the app has ended."""
         self._to_app.send_nowait({"type": "websocket.disconnect", "code": 1006})
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await self.ended.wait()
 
     def close(self) -> None:

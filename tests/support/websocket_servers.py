@@ -18,7 +18,7 @@ from granian.server.embed import Server as Granian
 from starlette.types import ASGIApp
 
 SERVERS = ["uvicorn-websockets-sansio", "uvicorn-wsproto", "hypercorn", "granian"]
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def _uvicorn(protocol: Any) -> Callable[..., Any]:
             yield
         finally:
             server.should_exit = True
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
 
     return serve
 
@@ -87,13 +87,13 @@ def _in_thread(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> Ite
         yield
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         if not thread.is_alive():
             loop.close()
 
 
 def _wait_for(port: int) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + TIMEOUT
     while time.monotonic() < until:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=1).close()

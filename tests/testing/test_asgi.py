@@ -17,7 +17,7 @@ from starlette.types import Message
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Fault, Garbage, Oversize, Reply, Slow, Stall, Trailing
 from gomodel_asgi.testing.server import ScriptedCut
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -59,7 +59,7 @@ def ask(**members: Any) -> Message:
 async def call(client: Client, *faults: Fault, provider: FakeProvider | None = None) -> FakeProvider:
     provider = provider or FakeProvider()
     provider.fail_next(*faults)
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await provider(scope_of(), client.receive, client.send)
     return provider
 
@@ -101,7 +101,7 @@ async def test_a_stall_ends_when_the_client_leaves() -> None:
     client, provider = Client(ask(stream=True)), FakeProvider()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(client, Stall(after_events=2), provider=provider))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             request = await provider.received()
             client.leave.set()
             await request.disconnected.wait()
@@ -114,7 +114,7 @@ async def test_a_stall_ends_when_it_is_released() -> None:
     client, provider = Client(ask(stream=True)), FakeProvider()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: call(client, Stall(), provider=provider))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             request = await provider.received()
             provider.release()
             await request.answered.wait()

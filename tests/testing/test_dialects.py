@@ -39,7 +39,7 @@ from gomodel_asgi.testing.provider import APIS, Dialect
 from ..support.driving import Caller, ask, events_of
 
 KEY = "sk-canary-of-the-house"
-PATIENCE = 10.0
+TIMEOUT = 10.0
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 VERSION = {"anthropic-version": "2023-06-01"}
 WEATHER = {
@@ -100,7 +100,7 @@ async def post(
     said: str = "hi",
 ) -> httpx.Response:
     own, body = request_of(fake.dialect, said, stream=stream)
-    async with httpx.AsyncClient(timeout=PATIENCE) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT) as http:
         return await http.post(fake.base_url + (path or own), json=body, headers={**VERSION, **headers})
 
 
@@ -428,7 +428,7 @@ async def test_every_fault_of_a_unary_reply_is_one_of_this_dialect(fake: FakePro
 
 async def test_a_stalled_stream_goes_on_when_released(fake: FakeProvider) -> None:
     fake.fail_next(Stall(after_events=1))
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
 
             async def ask() -> None:

@@ -41,7 +41,7 @@ from gomodel_asgi.testing import (
 from gomodel_asgi.testing.received import thread_safe
 from gomodel_asgi.testing.server import MAX_BODY, Server
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -74,7 +74,7 @@ async def connect(provider: FakeProvider) -> SocketStream:
 async def everything(stream: SocketStream) -> bytes:
     """All bytes until the other side closes."""
     data = b""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         try:
             while True:
                 data += await stream.receive()
@@ -85,7 +85,7 @@ async def everything(stream: SocketStream) -> bytes:
 async def until(stream: SocketStream, wanted: bytes) -> bytes:
     """Bytes up to and with *wanted*."""
     data = b""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while wanted not in data:
             data += await stream.receive()
     return data
@@ -163,7 +163,7 @@ async def test_an_upgrade_is_not_followed(provider: FakeProvider) -> None:
 
 async def test_a_connection_over_the_bound_is_closed_at_once() -> None:
     server = Server(lambda request: Reply("ok").plan(), Signal, max_connections=1)
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with server.listen("127.0.0.1", 0) as port, await anyio.connect_tcp("127.0.0.1", port) as first:
             await first.send(request_of({}))
             await until(first, b"ok")
@@ -346,7 +346,7 @@ async def test_a_stall_holds_the_reply_until_it_is_released(
 
     assert held
     assert unframed(reply)[2]
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await request.answered.wait()
 
 
@@ -371,7 +371,7 @@ async def test_a_client_that_leaves_is_noticed_in_every_phase(provider: FakeProv
     async with await connect(provider) as stream:
         await stream.send(STREAM)
         request = await provider.received()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await request.disconnected.wait()
 
     assert not request.answered.is_set()
@@ -559,7 +559,7 @@ async def test_a_pace_slows_the_events_of_a_stream_only() -> None:
 async def test_a_signal_set_in_another_thread_wakes_whoever_waits_here() -> None:
     signal = Signal()
     async with anyio.create_task_group() as tasks:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             tasks.start_soon(anyio.to_thread.run_sync, signal.set)
             await signal.wait()
 
@@ -569,10 +569,10 @@ async def test_a_signal_set_in_another_thread_wakes_whoever_waits_here() -> None
 async def test_a_signal_that_is_set_is_not_waited_for() -> None:
     signal = Signal()
     signal.set()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await signal.wait()
 
-    assert signal.wait_in_thread(PATIENCE)
+    assert signal.wait_in_thread(TIMEOUT)
 
 
 def test_waiting_in_a_thread_ends_with_its_time() -> None:

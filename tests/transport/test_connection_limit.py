@@ -12,7 +12,7 @@ from gomodel_asgi import Gateway, Limits, Provider, RoutingRequest, Target, Time
 from gomodel_asgi.testing import Stall
 from gomodel_asgi.transport.slots import of_process
 
-from ..support.driving import PATIENCE, Caller, ask, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, scope_of
 from ..support.exchanges import STREAM, UNARY
 from ..support.lab import KINDS, Lab, anyio_backend, fakes, kind, lab
 
@@ -42,7 +42,7 @@ async def test_past_it_tenants_are_told_to_come_again_and_no_breaker_counts_it(l
         lab.bad.fail_next(Stall(after_events=3))
     streams = [Caller(scope_of(tenant=tenant), [json.dumps(STREAM).encode()]) for tenant in "ab"]
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             for stream in streams:
                 tasks.start_soon(stream.run, gateway)

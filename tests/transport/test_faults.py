@@ -14,7 +14,7 @@ from gomodel_asgi.errors import UpstreamError, UpstreamProtocolError, UpstreamTi
 from gomodel_asgi.transport import Transport
 
 from ..support.requests import fetch, post
-from ..support.scripted_upstream import PATIENCE, Peer, chunked, reply
+from ..support.scripted_upstream import TIMEOUT, Peer, chunked, reply
 from .conftest import Kind, Serve
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -152,10 +152,10 @@ async def test_a_fault_is_an_error_or_the_first_reply_and_never_the_next_answer(
         expected = OF_THE_LIBRARIES.get(fault.name, expected)
     upstream = serve(script)
 
-    assert await outcome(transport, upstream.port, 0.5 if expected == LATE else PATIENCE) == expected
+    assert await outcome(transport, upstream.port, 0.5 if expected == LATE else TIMEOUT) == expected
     if kind.name == "httpx2" and reused_by_the_library(fault):
         pytest.skip("a pool that was given is used as it is: this one keeps what follows a whole reply")
-    assert await outcome(transport, upstream.port, PATIENCE) == (200, b"its own")
+    assert await outcome(transport, upstream.port, TIMEOUT) == (200, b"its own")
 
 
 def reused_by_the_library(fault: Fault) -> bool:

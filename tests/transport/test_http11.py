@@ -21,7 +21,7 @@ from gomodel_asgi.transport.http11.pool import Pools
 from gomodel_asgi.transport.slots import ConnectionLimit
 
 from ..support.requests import fetch, post, rest, until
-from ..support.scripted_upstream import PATIENCE, Peer, answer, chunked, reply
+from ..support.scripted_upstream import TIMEOUT, Peer, answer, chunked, reply
 from .conftest import HTTP11, Kind, Serve, label
 
 TIGHT = Timeouts(connect=0.05, pool=0.05)
@@ -467,7 +467,7 @@ async def test_an_early_answer_is_used_and_the_connection_closed(transport: Http
     def script(peer: Peer) -> None:
         if peer.number == 1:
             peer.send(reply(b"too large", status=b"413 Too Large"))
-            heard.wait(PATIENCE)  # nothing of the body is read meanwhile, so the answer is an early one
+            heard.wait(TIMEOUT)  # nothing of the body is read meanwhile, so the answer is an early one
             peer.gone()
         else:
             answer(peer)
@@ -489,7 +489,7 @@ async def test_an_early_answer_is_the_last_even_where_the_body_is_taken_in_the_e
     def script(peer: Peer) -> None:
         if peer.number == 1:
             peer.send(chunked(b"early", end=b""))
-            heard.wait(PATIENCE)
+            heard.wait(TIMEOUT)
         while peer.request() is not None:
             peer.send(b"0\r\n\r\n" if peer.number == 1 else reply(b"connection %d" % peer.number))
 

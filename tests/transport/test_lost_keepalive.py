@@ -14,7 +14,7 @@ from gomodel_asgi.transport.http11.framing import After
 from gomodel_asgi.transport.slots import ConnectionLimit
 
 from ..support.requests import Answer, fetch, post, until
-from ..support.scripted_upstream import PATIENCE, Peer, chunked, reply
+from ..support.scripted_upstream import TIMEOUT, Peer, chunked, reply
 from .conftest import HTTP11, Kind, Serve, label
 
 EVIL = reply(b"somebody else's")
@@ -58,7 +58,7 @@ class Odd:
                 continue
             peer.send(self.first + self.sent)
             if self.then:
-                self.go_on.wait(PATIENCE)
+                self.go_on.wait(TIMEOUT)
                 peer.send(*self.then)
             self.over.set()
             if self.closes:
@@ -219,7 +219,7 @@ async def test_bytes_that_have_come_unseen_are_not_the_next_answer(serve: Serve)
     await asked(transport, port, "a")
 
     odd.go_on.set()
-    odd.over.wait(PATIENCE)  # the event loop stands still
+    odd.over.wait(TIMEOUT)  # the event loop stands still
 
     assert await asked(transport, port, "a") == [b"connection 2"]
     await transport.aclose()

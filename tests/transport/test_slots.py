@@ -20,7 +20,7 @@ from gomodel_asgi.transport.http11.client import race
 from gomodel_asgi.transport.slots import ConnectionLimit, Slots, half_of_descriptors, of_process
 
 from ..support.requests import fetch, post, rest, until
-from ..support.scripted_upstream import PATIENCE, Peer, answer, reply
+from ..support.scripted_upstream import TIMEOUT, Peer, answer, reply
 from .conftest import ASYNCIO, HTTP11, TRIO, Kind, Serve, label
 
 BRIEF = Timeouts(connect=5, pool=0.05)
@@ -272,7 +272,7 @@ async def test_a_waiter_that_is_cancelled_while_it_is_given_a_slot_gives_it_back
     assert slots.take()
 
     async def hold() -> None:
-        await slots.enter(PATIENCE)
+        await slots.enter(TIMEOUT)
         slots.give()
 
     async with anyio.create_task_group() as tasks:
@@ -296,11 +296,11 @@ def test_several_event_loops_share_the_limit_and_serve_each_other(serve: Serve) 
     async def hold() -> None:
         await fetch(transport, post(port))
         held.set()
-        await asyncio.to_thread(asked.wait, PATIENCE)  # its connection is idle, and closed for the other loop
+        await asyncio.to_thread(asked.wait, TIMEOUT)  # its connection is idle, and closed for the other loop
         await transport.aclose()
 
     async def ask() -> None:
-        await asyncio.to_thread(held.wait, PATIENCE)
+        await asyncio.to_thread(held.wait, TIMEOUT)
         bodies.append((await fetch(transport, post(port))).body)
         asked.set()
         await transport.aclose()
@@ -309,7 +309,7 @@ def test_several_event_loops_share_the_limit_and_serve_each_other(serve: Serve) 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
     assert bodies == [b"connection 2"]
 
@@ -343,8 +343,8 @@ async def test_who_is_made_room_for_before_it_waits_does_not_wait() -> None:
     idle = OneIdle(other)
     other.idle.add(idle)
 
-    with anyio.fail_after(PATIENCE):
-        await here.enter(2 * PATIENCE)
+    with anyio.fail_after(TIMEOUT):
+        await here.enter(2 * TIMEOUT)
     here.give()
 
     assert limit.open == 0
@@ -359,7 +359,7 @@ async def test_a_request_that_is_made_room_for_before_it_waits_does_not_wait(ser
     idle = OneIdle(other)
     other.idle.add(idle)
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         assert (await fetch(transport, post(serve(answer).port))).body == b"connection 1"
     await transport.aclose()
 

@@ -36,7 +36,7 @@ from gomodel_asgi.testing import (
     Swapped,
 )
 
-from ..support.driving import PATIENCE, Caller, events_of, scope_of
+from ..support.driving import TIMEOUT, Caller, events_of, scope_of
 from ..support.exchanges import (
     EVENT_STREAM,
     EVENTS,
@@ -200,7 +200,7 @@ async def test_where_all_kept_connections_have_been_closed_the_second_try_uses_n
     def script(peer: Peer) -> None:
         peer.request()
         if peer.number <= 2:
-            together.wait(PATIENCE)  # so that both connections are open at once
+            together.wait(TIMEOUT)  # so that both connections are open at once
         peer.send(reply(json.dumps(RESPONSE).encode(), b"content-type: application/json"))
         peer.request()  # arrives, and is never answered
 
@@ -300,7 +300,7 @@ async def test_an_upstream_that_dies_inside_a_large_event_has_the_connection_bro
     lab.make(lab.provider(lab.upstream(script)), limits=Limits(buffer=10_000), stamp=False)
     caller = Caller(scope_of(), [json.dumps(STREAM).encode()])
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(caller.run, lab.gateway)
             await until(lambda: b"xxx" in caller.content)
@@ -976,7 +976,7 @@ async def test_an_answer_that_comes_before_the_request_was_taken_is_used(lab: La
     def script(peer: Peer) -> None:
         peer.sock.recv(10)
         peer.send(reply(error, b"content-type: application/json", status=b"413 Too Large"))
-        over.wait(PATIENCE)
+        over.wait(TIMEOUT)
 
     upstream = lab.upstream(script)
     lab.make(lab.provider(upstream))
@@ -1031,7 +1031,7 @@ async def test_bytes_after_a_stream_never_become_the_next_answer(lab: Lab, late:
             peer.send(stream if late else stream + evil)
             try:
                 if late:
-                    ended.wait(PATIENCE)
+                    ended.wait(TIMEOUT)
                     peer.send(evil)
             finally:
                 there.set()
@@ -1041,7 +1041,7 @@ async def test_bytes_after_a_stream_never_become_the_next_answer(lab: Lab, late:
 
     assert (await lab.ask(STREAM)).content == b"".join(EVENTS)
     ended.set()
-    there.wait(PATIENCE)  # the event loop stands still: it has not seen them
+    there.wait(TIMEOUT)  # the event loop stands still: it has not seen them
     assert (await lab.ask(UNARY)).json()["id"] == "resp_1"
     assert (await lab.ask(UNARY)).json()["id"] == "resp_1"
     assert upstream.connections == 3  # and it has lost keep-alive

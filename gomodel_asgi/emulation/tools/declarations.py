@@ -1,4 +1,7 @@
-"""The tools that a request declares, as far as the host could run them: read once, before any upstream is chosen."""
+"""The tools that the host has configured, and those that a request declares, as far as the host could run them.
+
+A declaration is read once, before any upstream is chosen.
+"""
 
 from __future__ import annotations
 

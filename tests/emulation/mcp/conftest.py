@@ -2,15 +2,42 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import trustme
 
+from gomodel_asgi import tools
+from gomodel_asgi.testing import FakeProvider
 from gomodel_asgi.transport import DefaultTransport, Http11Transport, HttpxTransport, Transport, request as resolving
+from tests.emulation.tools.hosting import DIALECTS, House, fake_of
 from tests.support.scripted_upstream import Upstream
 
-from .servers import NAME, PUBLIC, Names, Start
+from .servers import NAME, PUBLIC, Houses, Json, Names, Start
+
+
+@pytest.fixture(scope="module")
+def fakes() -> Iterator[dict[str, FakeProvider]]:
+    with ExitStack() as stack:
+        yield {dialect: stack.enter_context(fake_of(dialect)) for dialect in DIALECTS}
+
+
+@pytest.fixture
+async def house_of(fakes: dict[str, FakeProvider]) -> AsyncIterator[Houses]:
+    """Makes a gateway in front of the servers that it is given by label."""
+    made: list[House] = []
+    for fake in fakes.values():
+        fake.clear()
+
+    def make(servers: Json, *, dialect: str = "chat", remote: Any = None, **options: Any) -> House:
+        made.append(House(fakes[dialect], dialect, tools.mcp(servers, remote=remote), **options))
+        return made[-1]
+
+    yield make
+    for house in made:
+        await house.gateway.aclose()
+    assert not any(fake.pending for fake in fakes.values())
 
 
 @pytest.fixture

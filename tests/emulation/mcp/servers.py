@@ -24,6 +24,7 @@ from gomodel_asgi.routing.registry import Registry
 from gomodel_asgi.routing.request import RoutingRequest
 from gomodel_asgi.seams.transport import Transport
 from gomodel_asgi.wire.json_body import Envelope
+from tests.emulation.tools.hosting import House
 from tests.support.scripted_upstream import Peer, Upstream, reply
 
 LONG = 30.0
@@ -71,6 +72,8 @@ def visit_of(tenant: str | None = "one", seconds: float = LONG, **members: Any) 
     return Visit("shop", call, call.deadline, **members)
 
 
+Json = dict[str, Any]
+Houses = Callable[..., House]
 Opened = AbstractAsyncContextManager[Session]
 
 

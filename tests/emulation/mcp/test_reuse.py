@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,13 +9,12 @@ from starlette.responses import JSONResponse, Response
 
 from gomodel_asgi import MemoryStore, tools
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.testing import Answer, FakeProvider
+from gomodel_asgi.testing import Answer
 from tests.emulation.tools.hosting import (
     DIALECTS,
     House,
     call,
     calls,
-    fake_of,
     functions_in,
     item_of,
     kinds,
@@ -28,39 +25,13 @@ from tests.support.driving import Caller, scope_of
 from tests.support.serving import Served
 from tests.support.websocket_client import connected
 
-from .servers import NAME, OBJECT, Names, Raw, Shop, Start, by_hand, error_of, tool
+from .servers import NAME, OBJECT, Houses, Names, Raw, Shop, Start, by_hand, error_of, tool
 
 pytestmark = pytest.mark.anyio
 
 Json = dict[str, Any]
 SHOP: Json = {"type": "mcp", "server_label": "shop", "require_approval": "never"}
 SECRET = "canary-1a2b3c4d5e6f7081"
-
-
-@pytest.fixture(scope="module")
-def fakes() -> Iterator[dict[str, FakeProvider]]:
-    with ExitStack() as stack:
-        yield {dialect: stack.enter_context(fake_of(dialect)) for dialect in DIALECTS}
-
-
-Houses = Callable[..., House]
-
-
-@pytest.fixture
-async def house_of(fakes: dict[str, FakeProvider]) -> AsyncIterator[Houses]:
-    """Makes a gateway in front of the servers that it is given by label."""
-    made: list[House] = []
-    for fake in fakes.values():
-        fake.clear()
-
-    def make(servers: Json, *, dialect: str = "chat", remote: Any = None, **options: Any) -> House:
-        made.append(House(fakes[dialect], dialect, tools.mcp(servers, remote=remote), **options))
-        return made[-1]
-
-    yield make
-    for house in made:
-        await house.gateway.aclose()
-    assert not any(fake.pending for fake in fakes.values())
 
 
 def raw_server() -> Raw:

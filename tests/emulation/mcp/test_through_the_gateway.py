@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import agents
@@ -14,13 +13,11 @@ import pytest
 from gomodel_asgi import MemoryStore, Provider, Target, Timeouts, tools
 from gomodel_asgi.emulation.tools.remote import secrets_of, split
 from gomodel_asgi.errors import GatewayError, RateLimited
-from gomodel_asgi.testing import Answer, FakeProvider, Status
+from gomodel_asgi.testing import Answer, Status
 from tests.emulation.tools.hosting import (
     DIALECTS,
-    House,
     call,
     calls,
-    fake_of,
     functions_in,
     item_of,
     kinds,
@@ -34,7 +31,22 @@ from tests.support.serving import Served
 from tests.support.stage import Stage
 from tests.support.websocket_client import connected
 
-from .servers import HEADERS, NAME, OBJECT, PRIVATE, TOOLS, Gate, Names, Raw, Shop, Start, by_hand, error_of, tool
+from .servers import (
+    HEADERS,
+    NAME,
+    OBJECT,
+    PRIVATE,
+    TOOLS,
+    Gate,
+    Houses,
+    Names,
+    Raw,
+    Shop,
+    Start,
+    by_hand,
+    error_of,
+    tool,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -43,34 +55,6 @@ SHOP: Json = {"type": "mcp", "server_label": "shop", "require_approval": "never"
 ASKING: Json = {"type": "mcp", "server_label": "shop"}
 CANARY = "canary-9f8e7d6c5b4a"
 SECRET = "canary-1a2b3c4d5e6f"
-
-
-@pytest.fixture(scope="module")
-def fakes() -> Iterator[dict[str, FakeProvider]]:
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-        yield {dialect: stack.enter_context(fake_of(dialect)) for dialect in DIALECTS}
-
-
-Houses = Callable[..., House]
-
-
-@pytest.fixture
-async def house_of(fakes: dict[str, FakeProvider]) -> AsyncIterator[Houses]:
-    """Makes a gateway in front of the servers that it is given by label."""
-    made: list[House] = []
-    for fake in fakes.values():
-        fake.clear()
-
-    def make(servers: Json, *, dialect: str = "chat", remote: Any = None, **options: Any) -> House:
-        made.append(House(fakes[dialect], dialect, tools.mcp(servers, remote=remote), **options))
-        return made[-1]
-
-    yield make
-    for house in made:
-        await house.gateway.aclose()
-    assert not any(fake.pending for fake in fakes.values())
 
 
 class Stand:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import anyio
+
 from gomodel_asgi import Gateway, Provider, tools
 from gomodel_asgi.emulation.tools.source import Listed, Opening, Visit
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
@@ -48,6 +50,24 @@ def lookup(order: str) -> str:
 def refund(order: str, call: tools.Call) -> str:
     """Pay an order back."""
     return f"Paid back {order} for {call.request.tenant}."
+
+
+class Hanging:
+    """A function that never returns: *entered* once it was called, *left* once it was cancelled."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.entered, self.left = anyio.Event(), anyio.Event()
+
+    async def __call__(self, call: tools.Call) -> str:
+        self.entered.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.left.set()
+        return ""
 
 
 class Broken:

@@ -11,9 +11,9 @@ from gomodel_asgi import tools
 from gomodel_asgi.observers import Completed, Record, ToolCalled
 from gomodel_asgi.testing import Answer
 
-from ...support.driving import PATIENCE, ask
+from ...support.driving import TIMEOUT, ask
 from ...support.lab import until
-from .hosting import WEB, Hosting, Json, call, calls, kinds, search, text_of
+from .hosting import WEB, Hanging, Hosting, Json, call, calls, kinds, search, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def look(house: Any, id: str, method: str = "GET", path: str = "") -> Json
 
 async def ended(house: Any, id: str) -> Json:
     """The response, once nobody works on it any more."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while True:
             response = await look(house, id)
             if response["status"] not in ("queued", "in_progress"):
@@ -97,24 +97,15 @@ async def test_a_stream_of_the_hosts_own_code_is_recorded_once_it_has_ended(host
 
 
 async def test_a_cancel_ends_the_hosts_function(hosting: Hosting, dialect: str) -> None:
-    entered, left = anyio.Event(), anyio.Event()
-
-    async def hang(call: tools.Call) -> str:
-        entered.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            left.set()
-        return ""
-
-    house = hosting(tools.web_search(hang), dialect=dialect)
+    hanging = Hanging()
+    house = hosting(tools.web_search(hanging), dialect=dialect)
     house.fake.script(calls(call("web_search", query="rome")))
     id = (await house.ask(BODY))["id"]
-    with anyio.fail_after(PATIENCE):
-        await entered.wait()
+    with anyio.fail_after(TIMEOUT):
+        await hanging.entered.wait()
         assert (await look(house, id))["status"] == "in_progress"
         assert (await look(house, id, "POST", "/cancel"))["status"] == "cancelled"
-        await left.wait()
+        await hanging.left.wait()
     assert (await look(house, id))["status"] == "cancelled" and len(house.sent) == 1
 
 

@@ -24,6 +24,7 @@ from .hosting import (
     MODELS,
     WEB,
     Broken,
+    Hanging,
     Hosting,
     Json,
     call,
@@ -152,27 +153,18 @@ async def test_a_stream_beats_while_a_tool_runs(hosting: Hosting) -> None:
 
 
 async def test_a_client_that_leaves_over_http_ends_the_hosts_function(hosting: Hosting) -> None:
-    entered, left = anyio.Event(), anyio.Event()
-
-    async def hang(call: tools.Call) -> str:
-        entered.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            left.set()
-        return ""
-
-    house = hosting(tools.web_search(hang))
+    hanging = Hanging()
+    house = hosting(tools.web_search(hanging))
     for stream in (False, True):
-        entered, left = anyio.Event(), anyio.Event()
+        hanging.reset()
         house.fake.script(calls(call("web_search", query="a")))
         caller = Caller(scope_of(), [encoded({"model": "m", "input": "Hi", "tools": [WEB], "stream": stream})])
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
                 group.start_soon(caller.run, house.gateway)
-                await entered.wait()
+                await hanging.entered.wait()
                 caller.leave()
-                await left.wait()
+                await hanging.left.wait()
 
 
 # What is secret...

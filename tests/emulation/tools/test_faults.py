@@ -15,7 +15,7 @@ from gomodel_asgi.observers import Record, ToolCalled
 from gomodel_asgi.settings import KIB, MIB
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Fault, Garbage, NoTerminal, Scripted, Signal, Stall, Status
 
-from ...support.driving import PATIENCE, Caller, scope_of
+from ...support.driving import TIMEOUT, Caller, scope_of
 from ...support.lab import Lab, anyio_backend, fakes, kind, lab
 from .hosting import CODE, CRM, FILES, IMAGE, WEB, Json, call, calls, kinds, lookup, search
 
@@ -103,7 +103,7 @@ def expect_failed(caller: Caller, response: Json, stream: bool, *more: str) -> N
 async def leaves(lab: Lab, stream: bool, when: Callable[[], Any]) -> Caller:
     """A client that is gone once *when* has returned."""
     caller = Caller(scope_of(), [json.dumps({**UNARY, "stream": stream}).encode()])
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, lab.gateway)
             await when()
@@ -129,7 +129,7 @@ async def test_a_client_that_leaves_in_round_2_takes_the_upstream_along(
 
     caller = await leaves(lab, stream, when)
     assert not caller.complete
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await lab.bad.requests[1].disconnected.wait()
 
 
@@ -163,7 +163,7 @@ async def test_what_a_thread_returns_behind_a_client_that_has_left_is_dropped(la
 
     def work(call: tools.Call) -> str:
         entered.set()
-        go_on.wait(PATIENCE)
+        go_on.wait(TIMEOUT)
         return "late"
 
     make(lab, tools.web_search(work), tools.mcp({"crm": [lookup]}))

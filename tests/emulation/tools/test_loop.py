@@ -22,6 +22,7 @@ from .hosting import (
     FILES,
     IMAGE,
     WEB,
+    Hanging,
     Hosting,
     Json,
     call,
@@ -424,17 +425,8 @@ async def test_a_round_that_fails_before_its_first_event_is_asked_again(hosting:
 
 
 async def test_a_client_that_leaves_ends_the_hosts_function(hosting: Hosting) -> None:
-    entered, left = anyio.Event(), anyio.Event()
-
-    async def hang(call: tools.Call) -> str:
-        entered.set()
-        try:
-            await anyio.sleep_forever()
-        finally:
-            left.set()
-        return ""
-
-    house = hosting(tools.web_search(hang))
+    hanging = Hanging()
+    house = hosting(tools.web_search(hanging))
 
     async def read(stream: bool) -> None:
         body = {"model": "m", "input": "Weather?", "tools": [WEB], "stream": stream}
@@ -442,14 +434,14 @@ async def test_a_client_that_leaves_ends_the_hosts_function(hosting: Hosting) ->
             await reply.read()
 
     for stream in (False, True):
-        entered, left = anyio.Event(), anyio.Event()
+        hanging.reset()
         house.fake.script(calls(call("web_search", query="a")))
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
                 group.start_soon(read, stream)
-                await entered.wait()
+                await hanging.entered.wait()
                 group.cancel_scope.cancel()
-        assert left.is_set()
+        assert hanging.left.is_set()
 
 
 async def test_at_most_so_many_calls_run_at_a_time(hosting: Hosting) -> None:
