@@ -15,7 +15,7 @@ from gomodel_asgi.seams.store import Record
 from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import Answer, FakeProvider, Scripted, Stall
 
-from ..support.driving import PATIENCE, Caller, ask
+from ..support.driving import TIMEOUT, Caller, ask
 from ..support.engines import Open
 from ..support.lab import until
 from ..support.remembering import provider_of
@@ -82,7 +82,7 @@ async def retrieved(gateway: Gateway, id: str) -> Json:
 
 async def grown(gateway: Gateway, id: str, count: int) -> Json:
     """The response, once it has so many items."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while True:
             found = await retrieved(gateway, id)
             if len(found["output"]) >= count:
