@@ -143,8 +143,7 @@ class ChatTranslator:
             self.delta(delta, choice, whole)
         if finish := choice.get("finish_reason"):
             self.finish = str(finish)
-            if "native_finish_reason" in choice or self.finish.startswith(FILTERED_CALL):
-                self.garbled = _garbled_in(choice)
+            self.garbled = _garbled_in(choice)
         if whole and isinstance(delta, dict):
             self.end()
 
