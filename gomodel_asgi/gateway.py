@@ -236,6 +236,7 @@ class Gateway:
         """What the policy would do with *body*; nothing is sent.
 
         :raises GatewayError: the body is malformed, or the policy failed to answer at all.
+        :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
         """
         tenant = await self._whose(scope, tenant)
         job = job_of(self.setup, await self._inbound(body, scope), tenant)

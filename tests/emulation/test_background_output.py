@@ -16,6 +16,7 @@ from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.testing import Answer, FakeProvider, Scripted, Stall
 
 from ..support.driving import TIMEOUT, Caller, ask
+from ..support.engines import Open
 from ..support.lab import until
 from ..support.remembering import provider_of
 from .tools.hosting import WEB, call, calls, kinds, search
@@ -116,9 +117,9 @@ async def test_what_is_finished_is_seen_before_the_response_has_ended(make: Make
     assert whole["status"] == "completed" and whole["output"][0] == growing["output"][0]
 
 
-async def test_another_worker_shows_it_too(make: Make, fake: FakeProvider) -> None:
-    store = MemoryStore()
-    first, second = make(store=store), make(store=store)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_worker_shows_it_too(open_atomic: Open, make: Make, fake: FakeProvider) -> None:
+    first, second = make(store=open_atomic()), make(store=open_atomic())
     id = await begun(first, fake)
 
     assert kinds(await grown(second, id, 1)) == ["web_search_call"]

@@ -137,7 +137,9 @@ class ChatTranslator:
             self.emitter.response["service_tier"] = tier
         if citations and isinstance(citations, list):
             self.citations = citations
-        if not self.emitter.begun and not _garbled_alone(chunk):
+        first = chunk["choices"][0]
+        ends = isinstance(first, dict) and first.get("finish_reason")
+        if not self.emitter.begun and not (ends and _garbled_alone(first)):
             self.emitter.begin(model if isinstance(model, str) else None)
 
     # Deltas...
@@ -272,12 +274,11 @@ def _garbled_in(choice: Json) -> str:
     return reason if reason in GARBLED else ""
 
 
-def _garbled_alone(chunk: Json) -> bool:
-    """Whether *chunk* holds nothing but the end of a garbled answer: one that has not begun can be asked for again."""
-    first = chunk["choices"][0]
-    if not isinstance(first, dict) or not _garbled_in(first):
+def _garbled_alone(choice: Json) -> bool:
+    """Whether *choice* is nothing but the end of a garbled answer: one that has not begun can be asked for again."""
+    delta = choice.get("delta")
+    if not _garbled_in(choice):
         return False
-    delta = first.get("delta")
     return not isinstance(delta, dict) or not any(value for name, value in delta.items() if name != "role")
 
 
