@@ -363,6 +363,7 @@ async def test_a_context_that_is_compacted_first_is_a_charge_of_its_own(dialect:
             caller = await ask(gateway, body)
 
     first, second = used(seen)
+    assert seen.of(AttemptEnded)[0].usage == first and len(seen.of(AttemptEnded)) == len(seen.of(AttemptStarted)) == 2
     response = caller.events()[-1]["response"] if stream else caller.json()
     assert first.input_tokens > 400 > second.input_tokens
     assert first.input_tokens + second.input_tokens == counting.input == response["usage"]["input_tokens"]
