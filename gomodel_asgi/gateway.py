@@ -121,10 +121,10 @@ class Gateway:
             files=None if files is None else _host_files(files),
             tells=bool(told) or expose_timing,
         )
-        if told and self.state.circuit is not None:
-            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
+        if told and self.state.circuit is not None:
+            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"
