@@ -51,16 +51,15 @@ class Pass(msgspec.Struct, frozen=True):
 
 class Circuit:
     """Whether a store may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
-    back."""
+    back. `tell` is called with the state as it was and as it is, where a call has changed it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
+        self.tell: Tell | None = None
         self._lock = threading.Lock()
         self._state = 0  # counted up with each change, so that a call that began before it changes nothing
         self._pause = 0.0  # 0: closed
         self._until = 0.0
-        self.tell: Tell | None = None
-        """Called with the state as it was and as it is, where a call has changed it."""
 
     @property
     def is_open(self) -> bool:
