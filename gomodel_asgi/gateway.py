@@ -138,13 +138,13 @@ class Gateway:
             quotas=self._enforcement,
             tells=bool(told) or expose_timing or ledger is not None or quotas is not None,
         )
-        if told and self.state.circuit is not None:
-            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
         self.discovery = Discovery(self.setup.registry.by_name.values())
         if ledger is not None:
             ledger.attach(told)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
+        if told and self.state.circuit is not None:
+            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"

@@ -277,7 +277,8 @@ LOOKS = 10
 class GatewayCollector(Collector):
     """What is looked at when *registry* is scraped: `gomodel_breaker_state`, 1 for the state of each provider and model
     and 0 for the others, and `gomodel_observer_dropped_total`. Of several credentials the worst state counts. At most
-    *values* distinct models of each provider are told, all others are `other`. It costs requests nothing.
+    *values* distinct models of each provider are told, all others are `other`. It costs requests nothing. One for each
+    registry.
     """
 
     def __init__(self, gateway: Gateway, registry: CollectorRegistry = REGISTRY, *, values: int = 100) -> None:

@@ -37,6 +37,7 @@ from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside
 from ..upstream.chain import Exchange
+from ..wire.headers import FALLBACK
 from .token_count import lacks_operation
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ class Compactor:
         reply, summary, usage = await self._summed_up(job, target, None)
         item = await self.item(job.request.tenant, [self.told(summary)])
         value = {"id": f"resp_{secrets.token_hex(24)}", "object": "response.compaction", "created_at": int(time.time())}
-        return told({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
+        answer = told({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
+        answer.raw_headers += [header for header in reply.raw_headers if header[0] == FALLBACK]
+        return answer
 
     async def summary(self, job: Job, target: Target, items: list[Json]) -> tuple[str, Json | None]:
         """A summary of *items* by *target*, and the usage of making it.

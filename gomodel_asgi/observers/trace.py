@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..operations import BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
+from ..wire.token_estimate import BYTES_PER_TOKEN
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
 from .records import (
@@ -130,6 +131,8 @@ class Trace:
         cause: Cause,
     ) -> Step:
         """Begins an attempt of this exchange whose answer *read* reads."""
+        if read.step is not None:
+            read.step.settle(None, None)  # while its answer is still known
         read.source = read.body = None
         read.warnings = []
         self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
@@ -269,8 +272,9 @@ class Trace:
 
     def _has_reported(self, step: Step, answer: Answer, error: BaseException | None) -> bool:
         """Whether the upstream has reported all that *step* has used."""
-        if isinstance(error, UNBILLED):
-            return True
+        if isinstance(error, UNBILLED):  # also in a stream, of which text has gone by that nobody may have counted
+            told = 0 if answer.usage is None else answer.usage.output_tokens
+            return told * BYTES_PER_TOKEN >= self.measure.text
         if self.source is not None:
             return self.source.terminal in ("completed", "incomplete")
         return self.body is not None and (step.has_answered or answer.usage is not None)

@@ -10,7 +10,7 @@ import pytest
 
 from gomodel_asgi import Gateway, Provider, Retries, Target, Timeouts
 from gomodel_asgi.observers import AttemptEnded, AttemptStarted, Charge, Ended, Observers, Trace, Usage
-from gomodel_asgi.testing import Answer, Cut, FakeProvider, Reply, Scripted, Stall, Status
+from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Reply, Scripted, Stall, Status
 from gomodel_asgi.testing.model import Prompt, default_answer, speech
 
 from ..support.driving import Caller, ask, encoded, scope_of
@@ -172,6 +172,33 @@ async def test_what_is_no_answer_of_the_api_has_used_its_input(provider: FakePro
         assert (await ask(gateway, HELLO)).status == 502
 
     assert used(seen) == [guess()]
+
+
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic", "gemini"])
+async def test_what_went_by_before_an_error_in_a_stream_is_charged(dialect: Any) -> None:
+    seen = Seen()
+    async with FakeProvider(dialect=dialect).serve() as provider:
+        provider.script(Scripted(Answer(text="word " * 40), (ErrorInside(after_events=20),)))
+        one = [native(provider, dialect=dialect)]
+        async with gateway_of(provider, seen, providers=one, retries=ONCE) as gateway:
+            await ask(gateway, {"model": MODELS[dialect], "input": "Hello", "stream": True})
+
+    (usage,) = used(seen)
+    assert seen.ended.error and usage.estimated
+    assert usage.input_tokens > 0 and usage.output_tokens >= 10
+
+
+def test_an_attempt_that_another_one_follows_in_the_same_trail_is_not_forgotten() -> None:
+    trace = Trace(Observers([lambda record: None]))
+    trace.know(operation="create")
+    for number in (7, 11):
+        step = trace.attempt("p", "p", "m", ())
+        trace.asks(b"{}", 2)
+        trace.received(encoded({"status": "completed", "usage": {"input_tokens": number, "output_tokens": 1}}))
+        step.answered(200)
+    trace.end(200)
+
+    assert [charge.usage.input_tokens for charge in trace.charges()] == [7, 11]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -336,6 +363,7 @@ async def test_a_context_that_is_compacted_first_is_a_charge_of_its_own(dialect:
             caller = await ask(gateway, body)
 
     first, second = used(seen)
+    assert seen.of(AttemptEnded)[0].usage == first and len(seen.of(AttemptEnded)) == len(seen.of(AttemptStarted)) == 2
     response = caller.events()[-1]["response"] if stream else caller.json()
     assert first.input_tokens > 400 > second.input_tokens
     assert first.input_tokens + second.input_tokens == counting.input == response["usage"]["input_tokens"]

@@ -12,6 +12,7 @@ import pytest
 from gomodel_asgi.contrib.prices import Priced, price
 from gomodel_asgi.observers import (
     AsyncObserver,
+    Charge,
     Completed,
     Context,
     Cost,
@@ -21,6 +22,8 @@ from gomodel_asgi.observers import (
     RequestStarted,
     Usage,
 )
+from gomodel_asgi.observers.price import cost_of as charge_cost, price_list
+from gomodel_asgi.observers.trace import total
 from gomodel_asgi.testing import FakeProvider
 
 from ..support.driving import ask
@@ -142,6 +145,65 @@ def test_a_disconnect_is_priced_and_other_records_pass() -> None:
 
     assert seen.records[0] is started
     assert seen.ended.cost is not None and seen.ended.cost.total
+
+
+def charge(model: str, usage: Usage, kind: str = "openai", served: str | None = None, number: int = 1) -> Charge:
+    return Charge(number, "mine", kind, model, served, None, usage)
+
+
+def charged(*charges: Charge) -> Ended:
+    context = Context(1, "r", provider="mine", provider_type="openai", target_model="gpt-4o-mini")
+    return Completed(context, status=200, outcome="completed", usage=total(charges), charges=charges)
+
+
+def test_each_attempt_costs_what_its_own_model_does() -> None:
+    large, small = Usage(input_tokens=1000), Usage(input_tokens=500, output_tokens=20)
+    cost = cost_of(charged(charge("gpt-4o", large), charge("gpt-4o-mini", small, number=2)))
+    apart = [price("openai", "gpt-4o", large), price("openai", "gpt-4o-mini", small)]
+
+    assert cost is not None and list(cost.parts) == apart
+    assert cost.total == sum(one.total for one in apart if one is not None and one.total is not None)
+    assert cost.model is None and cost.input is not None and cost.output is not None
+
+
+def test_one_attempt_of_unknown_cost_makes_the_sum_unknown() -> None:
+    known, unknown = charge("gpt-4o", Usage(input_tokens=1000)), charge("mystery", Usage(input_tokens=1))
+    cost = cost_of(charged(known, unknown))
+
+    assert cost is not None and cost.total is None
+    assert [one.total is None for one in cost.parts] == [False, True]
+
+
+def test_a_price_of_the_hosts_own_is_asked_for_the_model_that_served_first() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def own(kind: str, model: str, usage: Usage) -> Decimal | None:
+        asked.append((kind, model))
+        return Decimal(usage.input_tokens) if model == "asked-for" else None
+
+    found = charge_cost(charge("asked-for", Usage(input_tokens=3), kind="vllm", served="served-by"), own)
+
+    assert (found, asked) == (Decimal(3), [("vllm", "served-by"), ("vllm", "asked-for")])
+    assert charge_cost(charge("other", Usage(input_tokens=3), kind="vllm"), own) is None
+
+
+def test_without_one_the_price_list_says_what_an_attempt_cost() -> None:
+    usage = Usage(input_tokens=1000)
+    listed_price = price("openai", "gpt-4o", usage)
+
+    assert listed_price is not None and charge_cost(charge("gpt-4o", usage)) == listed_price.total
+    assert charge_cost(charge("mystery", usage)) is None
+
+
+def test_the_price_list_is_loaded_when_the_first_price_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import sys, gomodel_asgi.observers.price; sys.exit('genai_prices' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
+
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    price_list.cache_clear()
+    with pytest.raises(ImportError, match=r"gomodel-asgi\[prices\]"):
+        charge_cost(charge("gpt-4o", Usage(input_tokens=1)))
+    assert charge_cost(charge("gpt-4o", Usage(input_tokens=1)), lambda *given: Decimal(0)) == 0
 
 
 async def test_the_cost_stands_in_the_completed_record(provider: FakeProvider) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gomodel_asgi import Gateway, Target
+from gomodel_asgi import Gateway, Target, tools
 from gomodel_asgi.contrib.prices import Priced
 from gomodel_asgi.contrib.prometheus import GatewayCollector, PrometheusObserver
 from gomodel_asgi.errors import Overloaded, StoreUnavailable
@@ -33,7 +33,7 @@ from gomodel_asgi.resilience.circuit_breaker import MINIMUM, PAUSE
 from gomodel_asgi.resilience.health import Health
 from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.stores.circuit_breaker import Circuit
-from gomodel_asgi.testing import FakeProvider, Reply, Status
+from gomodel_asgi.testing import Answer, FakeProvider, Reply, Status, ToolCall
 
 from ..support.clock import Clock
 from ..support.driving import ask
@@ -192,6 +192,36 @@ async def test_a_stream_from_a_fallback_says_so_too_also_where_nobody_observes(
         await reply.read()
 
     assert caller.headers["x-gomodel-fallback"] == reply.headers["x-gomodel-fallback"] == "upstream_error"
+
+
+async def test_a_compaction_that_a_fallback_has_made_says_so_too() -> None:
+    target = Target("one", fallbacks=(Target("two"),))
+    async with FakeProvider(dialect="chat").serve() as provider:
+        provider.fail_next(Status(500))
+        providers = [native(provider, name, dialect="chat") for name in ("one", "two")]
+        async with gateway_of(provider, providers=providers, retries=ONCE, policy=lambda request: target) as gateway:
+            caller = await ask(gateway, HELLO, path="/v1/responses/compact")
+
+    assert (caller.status, caller.headers["x-gomodel-fallback"]) == (200, "upstream_error")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_tool_loop_that_a_fallback_has_answered_says_so_too(provider: FakeProvider, stream: bool) -> None:
+    provider.fail_next(Status(429, code="slow_down"))
+    provider.script(Answer(calls=[ToolCall("web_search", {"query": "cats"})]), Answer(text="Cats."))
+    target = Target("one", fallbacks=(Target("two"),))
+    providers = [native(provider, name, hosted_tools=(), stateful=False) for name in ("one", "two")]
+    searching = tools.web_search(lambda call: [tools.Page("https://example.com", "Cats", "Text.")])
+    body = HELLO | {"tools": [{"type": "web_search"}], "stream": stream}
+    seen = Seen()
+    async with gateway_of(
+        provider, seen, providers=providers, retries=ONCE, policy=lambda request: target, tools=[searching]
+    ) as gateway:
+        caller = await ask(gateway, body)
+
+    assert (caller.status, caller.headers["x-gomodel-fallback"]) == (200, "slow_down")
+    kinds = [(one.provider, one.kind, one.source) for one in seen.of(AttemptStarted)]
+    assert kinds == [("one", "first", None), ("two", "fallback", "one"), ("two", "first", None)]
 
 
 async def test_a_code_that_is_no_word_cannot_break_the_header(provider: FakeProvider) -> None:
