@@ -242,6 +242,16 @@ async def test_calls_over_max_tool_calls_are_not_run_and_the_model_answers(hosti
     assert "no more tools" in house.outputs()[1] and response["max_tool_calls"] == 1
 
 
+async def test_a_call_that_is_refused_unrun_does_not_count_for_max_tool_calls(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    wrong, right = call("web_search", words="a"), call("web_search", query="rome")
+    house.fake.script(calls(wrong), calls(right), Answer(text="Sunny."))
+    response = await house.ask({"input": "Weather?", "tools": [WEB], "max_tool_calls": 1})
+    assert "Not run" in house.outputs()[0] and "Found for rome" in house.outputs()[1]
+    assert [item["status"] for item in response["output"]] == ["failed", "completed", "completed"]
+    assert text_of(response) == "Sunny."
+
+
 async def test_behind_the_last_round_a_model_must_answer(hosting: Hosting) -> None:
     house = hosting(*ALL, limits=Limits(tool_rounds=2))
     house.fake.script(
