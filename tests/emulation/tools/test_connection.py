@@ -133,7 +133,7 @@ async def test_an_approval_does_not_bind_a_chain_to_its_first_target(hosting: Ho
     assert chat.outputs() == ["Paid back 7 for None."]
 
 
-async def test_a_list_is_told_once_on_a_connection(hosting: Hosting) -> None:
+async def test_a_list_is_given_once_on_a_connection(hosting: Hosting) -> None:
     house = hosting(tools.mcp({"crm": [lookup]}))
     async with connected(house.gateway) as client:
         first = await client.talk("Hi", **members("chat", CRM))

@@ -375,7 +375,7 @@ async def test_functions_of_the_hosts_own_server_are_counted_too(hosting: Hostin
 
 
 @pytest.mark.parametrize("echoed", [False, True])
-async def test_a_summary_is_made_of_what_the_model_was_told(hosting: Hosting, dialect: str, echoed: bool) -> None:
+async def test_a_summary_is_made_of_what_the_model_has_read(hosting: Hosting, dialect: str, echoed: bool) -> None:
     house = hosting(*ALL, dialect=dialect)
     house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
     first = await house.ask({"input": "Weather?", "tools": [WEB]})

@@ -102,7 +102,7 @@ async def test_a_round_that_fails_counts_with_what_it_has_reported(hosting: Host
     assert records[-1].usage.output_tokens >= first.usage.output_tokens + 7
 
 
-async def test_usage_of_one_round_alone_is_told_once(hosting: Hosting) -> None:
+async def test_usage_of_one_round_alone_is_reported_once(hosting: Hosting) -> None:
     records: list[Any] = []
     house = hosting(observers=[records.append])
     await house.ask({"input": "Hi"})
