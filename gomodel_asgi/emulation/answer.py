@@ -214,12 +214,13 @@ class GatewayState:
             raise unsupported("background")
 
     async def _prepare(self, job: Job, target: Target) -> None:
-        """Read what was said before, if any upstream of the chain may need to be told."""
+        """Read what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
         owner, names = continuation.owner, [provider_of(one, job).name for one in target.chain()]
-        if owner.held or names != [owner.provider] or continuation.references:
+        elsewhere = owner.held or names != [owner.provider] or continuation.references
+        if elsewhere or (self.tools is not None and self.tools.wants(job, target)):
             await available(partial(self._read, job, continuation))
 
     async def _read(self, job: Job, continuation: Continuation) -> None:

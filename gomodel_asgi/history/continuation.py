@@ -57,8 +57,8 @@ class Recalled(ABC):
     """A continuation of what is known here, if it is."""
 
     @abstractmethod
-    def said_before(self) -> list[Line]:
-        """Returns what was said before, as far as it is known here, and may concern a hosted tool."""
+    def said_before(self) -> list[Line] | None:
+        """Returns what was said before, as far as it may concern a hosted tool; None where it is not known here."""
         ...
 
     @abstractmethod
@@ -107,9 +107,9 @@ class Continuation(Recalled):
         self.before = 0
         """How many items of the last body were said before the client's own."""
 
-    def said_before(self) -> list[Line]:
+    def said_before(self) -> list[Line] | None:
         """See `Recalled`."""
-        return self.lines or []
+        return self.lines
 
     def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
         """See `Recalled`."""

@@ -174,6 +174,7 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
     if refusal is None:
         given = given if shown.listed is None else mended(given, shown.listed.input_schema)
         return Running(work, call, shown, given)
+    work.ledger.give_back()
     call.start()
     result = shown.family.failed(work.rewriter.asked(call, arguments or {}, work.included), refusal)
     work.rewriter.finished(call, result)

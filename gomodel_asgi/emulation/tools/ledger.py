@@ -58,6 +58,10 @@ class Ledger:
         self.calls += 1
         return True
 
+    def give_back(self) -> None:
+        """A call that was counted is not run after all."""
+        self.calls -= 1
+
     def refusal(self, shown: Shown, arguments: str) -> str | None:
         """Why this call is not to be run, None where it is."""
         if shown.label and self.failures[shown.label] >= FAILURES:

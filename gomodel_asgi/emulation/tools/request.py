@@ -15,6 +15,8 @@ from ...dialects.unsupported import Policy as Strictness
 from ...errors import InvalidRequest
 from ...exchange.job import Job, provider_of
 from ...history.continuation import Continuation, Recalled
+from ...history.turns import Line
+from ...operations import BODY
 from ...providers.provider import Provider
 from ...routing.request import Target
 from ...upstream.upstream_request import dialect_of
@@ -199,10 +201,16 @@ def lists_known(candidates: Iterable[Candidate], toolbox: Toolbox) -> dict[str, 
 
 def said_before(job: Job) -> list[Json]:
     """The items of the turns that the request continues, as far as they are known here."""
-    continuation = job.continuation
-    if not isinstance(continuation, Recalled):
-        return []
-    return [item for line in continuation.said_before() for item in line.items]
+    return [item for line in _lines_before(job) or () for item in line.items]
+
+
+def is_said_elsewhere(job: Job) -> bool:
+    """Whether the request continues turns of which nothing is known here."""
+    return _lines_before(job) is None and any(job.request.envelope.has(name) for name in BODY.members)
+
+
+def _lines_before(job: Job) -> list[Line] | None:
+    return job.continuation.said_before() if isinstance(job.continuation, Recalled) else None
 
 
 def referred_to(job: Job) -> list[Json]:

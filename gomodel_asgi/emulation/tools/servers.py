@@ -11,7 +11,7 @@ from ...history.tenancy import packed
 from ...tools import Call
 from .memory import kept_list, known_list
 from .plan import Upstream, is_asked
-from .request import labels_of, plan_of
+from .request import is_said_elsewhere, labels_of, plan_of
 from .sessions import Held
 from .source import Json, Listed, Visit
 from .work import Work
@@ -65,8 +65,8 @@ def _give_up(work: Work) -> None:
 async def emit_lists(work: Work, upstream: Upstream) -> None:
     """The lists that the client does not have yet stand before all else; *upstream* answers, and gives by itself those
     of the servers that it asks."""
-    if not work.before and work.job.request.envelope.has("previous_response_id"):
-        return  # an upstream or a connection knows what was said: in a turn before this the list was given
+    if is_said_elsewhere(work.job):
+        return  # an upstream alone knows what was said: in a turn before this the list was given
     for label, declared in work.labels.items():
         if not declared.added and label not in work.given and is_asked(declared, work.toolbox, upstream):
             item = work.emitter.open(_begun(label))

@@ -148,9 +148,11 @@ class ConnectionContinuation(Recalled):
         self.lines: list[Line] | None = None
         """What was said before, where that is not as the chunks have it."""
 
-    def said_before(self) -> list[Line]:
+    def said_before(self) -> list[Line] | None:
         """See `Recalled`: read only where a hosted tool may have a part in it, since reading takes long."""
-        chunks = self.earlier.chunks or ()
+        chunks = self.earlier.chunks
+        if chunks is None:
+            return None
         return _lines(chunks) if any(chunk.remembered or may_hold(chunk.items) for chunk in chunks) else []
 
     def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:

@@ -96,6 +96,15 @@ async def test_a_connection_that_stores_nothing_fetches_a_list_once(house_of: Ho
     assert kinds(second) == ["mcp_call", "message"] and went_to(raw, "tools/list") == 1
 
 
+async def test_turns_that_an_upstream_keeps_between_do_not_hide_a_list(house_of: Houses, raw: Raw, url: str) -> None:
+    house = house_of({"shop": url}, dialect="responses", provider={"stateful": True})
+    last = await house.ask({"input": "Hi"})
+    for declared, given in (([SHOP], ["mcp_list_tools", "message"]), ([], ["message"]), ([SHOP], ["message"])):
+        last = await house.ask({"input": "And?", "tools": declared, "previous_response_id": last["id"]})
+        assert kinds(last) == given
+    assert went_to(raw, "tools/list") == 1
+
+
 async def test_a_server_in_this_process_is_listed_once(house_of: Houses) -> None:
     shop = Shop()
     house = house_of({"shop": shop.server})

@@ -115,7 +115,7 @@ async def test_a_background_response_and_a_websocket_ask_the_same_server(each: S
         assert item_of(response, "mcp_call")["output"] == text
 
 
-async def test_a_list_is_told_once_in_a_conversation_and_allowed_tools_hold_anew(
+async def test_a_list_is_given_once_in_a_conversation_and_allowed_tools_hold_anew(
     stand: Stand, house_of: Houses
 ) -> None:
     house = house_of({"shop": stand.mapped})
@@ -374,7 +374,7 @@ async def test_a_fallback_whose_server_cannot_be_listed_does_not_fail_who_asks_i
     assert chat.sent == []  # without the tools that the client counts on
 
 
-async def test_a_list_is_told_where_the_server_is_asked_from_here_alone(
+async def test_a_list_is_given_where_the_server_is_asked_from_here_alone(
     house_of: Houses, names: Names, trusting: Any, start: Start
 ) -> None:
     server = start(by_hand())

@@ -27,7 +27,7 @@ def test_passages_that_do_not_fit_have_each_a_share() -> None:
     assert all("were left out" in one.text for one in found[:2]) and found[2].text == "é" * 10
 
 
-def test_of_very_many_the_first_are_told() -> None:
+def test_of_very_many_the_first_are_shown() -> None:
     found = bounded([tools.Page("https://example.com/", "t", "x" * 400)] * 100_000, LIMITS)
     assert len(found) == LIMITS.tool_result // SHORTEST
 

@@ -133,9 +133,18 @@ async def test_an_approval_does_not_bind_a_chain_to_its_first_target(hosting: Ho
     assert chat.outputs() == ["Paid back 7 for None."]
 
 
-async def test_a_list_is_told_once_on_a_connection(hosting: Hosting) -> None:
+async def test_a_list_is_given_once_on_a_connection(hosting: Hosting) -> None:
     house = hosting(tools.mcp({"crm": [lookup]}))
     async with connected(house.gateway) as client:
         first = await client.talk("Hi", **members("chat", CRM))
         second = await client.talk("And?", previous_response_id=first["id"], **members("chat", CRM))
     assert (kinds(first), kinds(second)) == (["mcp_list_tools", "message"], ["message"])
+
+
+async def test_a_list_is_given_in_the_turn_that_declares_its_server_first(hosting: Hosting) -> None:
+    house = hosting(tools.mcp({"crm": [lookup]}))
+    async with connected(house.gateway) as client:
+        last = await client.talk("Hi", **members("chat"))
+        for given in (["mcp_list_tools", "message"], ["message"]):
+            last = await client.talk("And?", previous_response_id=last["id"], **members("chat", CRM))
+            assert kinds(last) == given

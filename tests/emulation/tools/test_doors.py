@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -150,6 +151,29 @@ async def test_a_stream_beats_while_a_tool_runs(hosting: Hosting) -> None:
             await until(lambda: b": heartbeat" in caller.content)
             release.set()
     assert caller.events()[-1]["type"] == "response.completed"
+
+
+async def test_a_client_sees_that_a_tool_runs_before_it_has_answered(hosting: Hosting) -> None:
+    release = anyio.Event()
+
+    async def wait(call: tools.Call) -> str:
+        await release.wait()
+        return "x"
+
+    house = hosting(tools.web_search(wait))
+    house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
+    with anyio.fail_after(10):
+        async with await house.gateway.respond({"model": "m", "input": "Hi", "tools": [WEB], "stream": True}) as reply:
+            types = [event["type"] async for event in until_it_runs(reply, release)]
+    assert types[-1] == "response.completed"
+
+
+async def until_it_runs(reply: Any, release: anyio.Event) -> AsyncIterator[Json]:
+    """The events of *reply*; the tool may answer once the client has seen that it runs."""
+    async for event in reply:
+        if event["type"] == "response.web_search_call.searching":
+            release.set()
+        yield event
 
 
 async def test_a_client_that_leaves_over_http_ends_the_hosts_function(hosting: Hosting) -> None:
@@ -351,7 +375,7 @@ async def test_functions_of_the_hosts_own_server_are_counted_too(hosting: Hostin
 
 
 @pytest.mark.parametrize("echoed", [False, True])
-async def test_a_summary_is_made_of_what_the_model_was_told(hosting: Hosting, dialect: str, echoed: bool) -> None:
+async def test_a_summary_is_made_of_what_the_model_has_read(hosting: Hosting, dialect: str, echoed: bool) -> None:
     house = hosting(*ALL, dialect=dialect)
     house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
     first = await house.ask({"input": "Weather?", "tools": [WEB]})

@@ -69,7 +69,7 @@ async def test_it_is_called_by_the_name_that_the_model_knows(hosting: Hosting, d
     assert not {"web_search", "lookup"} & {*called_in(dialect, sent)}
 
 
-async def test_what_the_model_was_told_wins_over_what_the_item_holds(hosting: Hosting, dialect: str) -> None:
+async def test_what_the_model_has_read_wins_over_what_the_item_holds(hosting: Hosting, dialect: str) -> None:
     house = hosting(*ALL, dialect=dialect)
     house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
     first = await house.ask({"input": "Weather?", "tools": [WEB]})

@@ -46,7 +46,7 @@ def test_a_long_text_keeps_its_head_and_its_tail(text: str) -> None:
     assert cut(text[:100], 1000) == text[:100]
 
 
-def test_what_is_told_of_all_is_bounded_too() -> None:
+def test_what_is_read_of_all_is_bounded_too() -> None:
     ledger = Ledger(Limits(tool_result=100, tool_bytes=150))
     assert ledger.fit("a" * 100) == "a" * 100
     assert len(ledger.fit("b" * 100)) < 120

@@ -242,6 +242,16 @@ async def test_calls_over_max_tool_calls_are_not_run_and_the_model_answers(hosti
     assert "no more tools" in house.outputs()[1] and response["max_tool_calls"] == 1
 
 
+async def test_a_call_that_is_refused_unrun_does_not_count_for_max_tool_calls(hosting: Hosting) -> None:
+    house = hosting(*ALL)
+    wrong, right = call("web_search", words="a"), call("web_search", query="rome")
+    house.fake.script(calls(wrong), calls(right), Answer(text="Sunny."))
+    response = await house.ask({"input": "Weather?", "tools": [WEB], "max_tool_calls": 1})
+    assert "Not run" in house.outputs()[0] and "Found for rome" in house.outputs()[1]
+    assert [item["status"] for item in response["output"]] == ["failed", "completed", "completed"]
+    assert text_of(response) == "Sunny."
+
+
 async def test_behind_the_last_round_a_model_must_answer(hosting: Hosting) -> None:
     house = hosting(*ALL, limits=Limits(tool_rounds=2))
     house.fake.script(
@@ -276,7 +286,7 @@ async def test_a_fourth_identical_call_is_answered_and_not_run(hosting: Hosting)
     assert [item.get("status") for item in response["output"]][3] == "failed"
 
 
-async def test_a_function_that_nobody_declared_is_told_to_the_model_alone(hosting: Hosting, dialect: str) -> None:
+async def test_a_function_that_nobody_declared_is_an_error_to_the_model_alone(hosting: Hosting, dialect: str) -> None:
     house = hosting(*ALL, dialect=dialect)
     house.fake.script(calls(call("made_up", x=1)), Answer(text="Sorry."))
     response = await house.ask({"input": "Weather?", "tools": [WEB]})
@@ -367,7 +377,7 @@ async def test_half_a_character_in_a_result_breaks_nothing(hosting: Hosting) -> 
     assert "B ?" in house.outputs()[0]
 
 
-async def test_no_more_is_told_than_a_response_may_hold(hosting: Hosting) -> None:
+async def test_no_more_is_read_than_a_response_may_hold(hosting: Hosting) -> None:
     limits = Limits(tool_result=600, tool_bytes=1000)
     house = hosting(tools.web_search(lambda call: "a" * 5000), limits=limits)
     house.fake.script([calls(call("web_search", query=str(at))) for at in range(3)], Answer(text="Long."))
@@ -587,7 +597,7 @@ async def test_reasoning_whose_call_the_client_has_not_seen_is_not_replayed_alon
     assert kinds == ["message", "reasoning", "message", "message"]
 
 
-async def test_an_item_that_is_in_the_history_already_is_told_once(hosting: Hosting, dialect: str) -> None:
+async def test_an_item_that_is_in_the_history_already_is_sent_once(hosting: Hosting, dialect: str) -> None:
     house = hosting(*ALL, dialect=dialect)
     house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))
     first = await house.ask({"input": "Weather?", "tools": [WEB]})

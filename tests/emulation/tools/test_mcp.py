@@ -117,7 +117,7 @@ async def test_a_builtin_only_request_shows_no_list(hosting: Hosting) -> None:
     assert kinds(response) == ["message"]
 
 
-async def test_a_list_is_told_once_in_a_conversation(hosting: Hosting) -> None:
+async def test_a_list_is_given_once_in_a_conversation(hosting: Hosting) -> None:
     house = hosting(tools.mcp({"crm": [lookup]}))
     first = await house.ask({"input": "Hi", "tools": [CRM]})
     assert kinds(first) == ["mcp_list_tools", "message"]
@@ -314,7 +314,7 @@ async def test_what_the_host_demands_is_resumed_from_a_stored_request_alone(host
     assert text_of(await house.ask(body, tenant="acme")) == "Paid."
 
 
-async def test_a_history_with_an_old_approval_is_told_and_not_run_again(hosting: Hosting) -> None:
+async def test_a_history_with_an_old_approval_is_replayed_and_not_run_again(hosting: Hosting) -> None:
     paid: list[str] = []
 
     def pay(order: str) -> str:

@@ -67,7 +67,7 @@ async def test_a_result_is_seen_in_a_conversation(hosting: Hosting) -> None:
     assert "Found for rome" in house.outputs()[0]
 
 
-async def test_nobody_sees_what_another_tenant_was_told(hosting: Hosting) -> None:
+async def test_nobody_sees_what_another_tenants_model_has_read(hosting: Hosting) -> None:
     house = hosting(*ALL)
     first = await first_turn(house)
     history = [{"role": "user", "content": "Weather?"}, *first["output"], {"role": "user", "content": "And?"}]
@@ -75,7 +75,7 @@ async def test_nobody_sees_what_another_tenant_was_told(hosting: Hosting) -> Non
     assert "Found for rome" not in str(house.sent[-1])
 
 
-async def test_what_is_not_stored_is_told_from_the_item_itself(hosting: Hosting, dialect: str) -> None:
+async def test_what_is_not_stored_is_read_from_the_item_itself(hosting: Hosting, dialect: str) -> None:
     house = hosting(*ALL, dialect=dialect)
     house.fake.script(calls(call("lookup", order="7")), Answer(text="On its way."))
     first = await house.ask({"input": "Order 7?", "tools": [CRM], "store": False})
@@ -84,7 +84,7 @@ async def test_what_is_not_stored_is_told_from_the_item_itself(hosting: Hosting,
     assert "Order 7 is on its way." in str(house.sent[-1])
 
 
-async def test_the_error_of_a_call_is_told_again_and_not_null(hosting: Hosting) -> None:
+async def test_the_error_of_a_call_is_replayed_and_not_null(hosting: Hosting) -> None:
     def broken(order: str) -> str:
         raise tools.ToolError("The shop is closed.")
 
@@ -95,7 +95,7 @@ async def test_the_error_of_a_call_is_told_again_and_not_null(hosting: Hosting) 
     assert house.outputs() == ["The shop is closed."]
 
 
-async def test_calls_that_were_made_at_once_are_told_at_once_and_others_apart(hosting: Hosting) -> None:
+async def test_calls_that_were_made_at_once_are_replayed_at_once_and_others_apart(hosting: Hosting) -> None:
     house = hosting(*ALL)
     house.fake.script(
         calls(call("web_search", query="a"), call("lookup", order="1")),
@@ -132,7 +132,7 @@ async def test_a_hosted_item_of_another_provider_never_refuses_a_request(hosting
     assert len(house.sent) == 1
 
 
-async def test_a_turn_without_tools_is_told_to_a_native_upstream_once_tools_have_run(hosting: Hosting) -> None:
+async def test_a_turn_without_tools_is_sent_to_a_native_upstream_once_tools_have_run(hosting: Hosting) -> None:
     house = hosting(*ALL, dialect="responses", provider={"stateful": True})
     plain = await house.ask({"input": "My name is Ada."})
     house.fake.script(calls(call("web_search", query="rome")), Answer(text="Sunny."))

@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_in_a_later_round_has_used_each_of_them(hosti
     assert second.usage.estimated and second.usage.input_tokens > 0 and second.usage.output_tokens > 0
 
 
-async def test_usage_of_one_round_alone_is_told_once(hosting: Hosting) -> None:
+async def test_usage_of_one_round_alone_is_reported_once(hosting: Hosting) -> None:
     records: list[Any] = []
     house = hosting(observers=[records.append])
     await house.ask({"input": "Hi"})
