@@ -94,7 +94,7 @@ class GatewayError(Exception):
         """Returns the response headers of the error, beside the content type."""
         if self.retry_after is None:
             return []
-        return [(b"retry-after", b"%d" % max(1, round(self.retry_after)))]
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.retry_after)))]  # never before it is worth it
 
 
 TYPES_OF_STATUS: dict[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,7 @@ from .emulation.background import Background
 from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .exchange.reply import Reply
-from .observers import Observer, Observers, Trace
+from .observers import STORE, Observer, Observers, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, decide, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
@@ -121,7 +122,7 @@ class Gateway:
             retries=retries,
             stamp=stamp,
             observers=told,
-            health=Health(),
+            health=Health(tell=told.breaker_changed if told else None),
             budget=RetryBudget(),
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
@@ -130,6 +131,8 @@ class Gateway:
             quotas=self._enforcement,
             tells=bool(told) or expose_timing or quotas is not None,
         )
+        if told and self.state.circuit is not None:
+            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..observers import Charge, Ended
+
 OTHER = "other"
 
 
@@ -23,3 +25,12 @@ class Bounded:
             return OTHER
         self.known.add(value)
         return value
+
+
+def charges_of(record: Ended) -> tuple[Charge, ...]:
+    """What each attempt of the exchange has used; of a record made by hand that tells only the sum, that."""
+    context, usage = record.context, record.usage
+    if record.charges or usage is None or context.provider is None:
+        return record.charges
+    kind, asked, served = context.provider_type, context.target_model, context.served_model
+    return (Charge(1, context.provider, kind, asked, served, record.service_tier, usage),)

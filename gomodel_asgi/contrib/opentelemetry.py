@@ -6,11 +6,14 @@ One span for each exchange, a child of whatever span the host has open (Starlett
 makes the HTTP server span; none is made here), and below it one for each attempt. No prompt, answer, header or error
 message is recorded. The trace is continued upstream only through `PropagatingTransport`.
 
-Conventions: https://github.com/open-telemetry/semantic-conventions-genai (status: development).
+Conventions: https://github.com/open-telemetry/semantic-conventions-genai (status: development). Their earlier names are
+the default; with `gen_ai_latest_experimental` in the environment's `OTEL_SEMCONV_STABILITY_OPT_IN`, a list with commas,
+the newer ones are used instead, as the conventions want it.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -23,6 +26,7 @@ from msgspec.structs import replace
 from ..observers import (
     AttemptEnded,
     AttemptStarted,
+    Charge,
     Completed,
     Disconnected,
     Ended,
@@ -32,13 +36,15 @@ from ..observers import (
     Record,
     RequestStarted,
     ToolCalled,
+    Usage,
     Warned,
 )
+from ..operations import BILLED
 from ..seams.transport import Listener
 from ..transport import DefaultTransport, Transport, UpstreamReply, UpstreamRequest, attach
 from ..transport.slots import ConnectionLimit
 from ..version import __version__
-from . import Bounded
+from . import Bounded, charges_of
 
 try:
     from opentelemetry import context as contexts, metrics, trace
@@ -64,12 +70,51 @@ PROVIDERS: Mapping[str, str] = MappingProxyType(
 )
 """Our provider types under the well-known values of `gen_ai.provider.name`, where these differ."""
 
-OPERATIONS: Mapping[str, str] = MappingProxyType({"create": "chat"})
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the conventions call things: *operations* of ours, the metrics of time, and an attribute of usage."""
+
+    operations: Mapping[str, str]
+    duration: str
+    first: str
+    chunk: str
+    cache_write: str
+    counts_all: bool
+    """Whether the metrics of time are of all operations, and not only of those that infer."""
+
+    def operation(self, record: Record) -> str:
+        """Returns the record's operation."""
+        return self.operations.get(record.operation, record.operation)
 
 
-def span_name(record: Record) -> str:
+EARLIER = Names(
+    operations=MappingProxyType({"create": "chat"}),
+    duration="gen_ai.client.operation.duration",
+    first="gen_ai.client.operation.time_to_first_chunk",
+    chunk="gen_ai.client.operation.time_per_output_chunk",
+    cache_write="gen_ai.usage.cache_creation.input_tokens",
+    counts_all=True,
+)
+LATEST = Names(
+    operations=MappingProxyType({"create": "chat", "retrieve": "fetch_response"}),
+    duration="gen_ai.client.inference.duration",
+    first="gen_ai.client.inference.time_to_first_chunk",
+    chunk="gen_ai.client.inference.time_per_output_chunk",
+    cache_write="gen_ai.usage.cache_write.input_tokens",
+    counts_all=False,
+)
+
+
+def wanted_names() -> Names:
+    """Returns those that the environment asks for."""
+    asked = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",")
+    return LATEST if "gen_ai_latest_experimental" in (one.strip() for one in asked) else EARLIER
+
+
+def span_name(record: Record, names: Names) -> str:
     """Returns the name of the exchange's span: operation and model, as the conventions say."""
-    operation = OPERATIONS.get(record.operation, record.operation)
+    operation = names.operation(record)
     model = record.target_model or record.model
     return f"{operation} {model}" if model else operation
 
@@ -80,13 +125,13 @@ def provider_attributes(record: Record) -> Attributes:
     return without_none({"gen_ai.provider.name": None if kind is None else PROVIDERS.get(kind, kind)})
 
 
-def request_attributes(record: Record) -> Attributes:
+def request_attributes(record: Record, names: Names) -> Attributes:
     """Returns the attributes of an exchange that are known from its start."""
     context = record.context
     labels = {f"gomodel.label.{name}": value for name, value in context.labels.items()}
     return provider_attributes(record) | labels | without_none(
         {
-            "gen_ai.operation.name": OPERATIONS.get(context.operation, context.operation),
+            "gen_ai.operation.name": names.operation(record),
             "gen_ai.request.model": context.target_model or context.model,
             "gen_ai.request.stream": context.stream,
             "gomodel.provider": context.provider,
@@ -112,7 +157,7 @@ def tool_attributes(record: ToolCalled) -> Attributes:
     )
 
 
-def response_attributes(record: Ended) -> Attributes:
+def response_attributes(record: Ended, names: Names) -> Attributes:
     """Returns the attributes of an exchange that are known at its end."""
     usage, cost = record.usage, record.cost
     found = {
@@ -130,7 +175,7 @@ def response_attributes(record: Ended) -> Attributes:
             "gen_ai.usage.input_tokens": usage.input_tokens,
             "gen_ai.usage.output_tokens": usage.output_tokens,
             "gen_ai.usage.cache_read.input_tokens": usage.cached_tokens,
-            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
+            names.cache_write: usage.cache_write_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
             "gomodel.usage.estimated": usage.estimated,
         }
@@ -157,19 +202,64 @@ CALLED = frozenset({"gen_ai.operation.name", "gen_ai.tool.type", "gomodel.tool",
 TOKENS = [float(4**power) for power in range(14)]
 
 
+class TokenHistogram:
+    """Tokens by the earlier conventions: input and output in one metric."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        self.tokens = histogram(meter, "gen_ai.client.token.usage", "{token}", TOKENS)
+
+    def add(self, usage: Usage, attributes: Attributes) -> None:
+        """Counts what was used."""
+        self.tokens.record(usage.input_tokens, {**attributes, "gen_ai.token.type": "input"})
+        self.tokens.record(usage.output_tokens, {**attributes, "gen_ai.token.type": "output"})
+
+
+class TokenCounters:
+    """Tokens by the newer conventions: a counter for each kind, two of them within the input and one within the output,
+    and a histogram for each operation's input and output."""
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        def counter(name: str) -> metrics.Counter:
+            return meter.create_counter(f"gen_ai.client.inference.usage.{name}", "{token}")
+
+        self.input = counter("input_tokens")
+        self.output = counter("output_tokens")
+        self.parts = (
+            (counter("cache_read.input_tokens"), "cached_tokens"),
+            (counter("cache_write.input_tokens"), "cache_write_tokens"),
+            (counter("reasoning.output_tokens"), "reasoning_tokens"),
+        )
+        self.of_input = histogram(meter, "gen_ai.client.inference.operation.input_tokens", "{token}", TOKENS)
+        self.of_output = histogram(meter, "gen_ai.client.inference.operation.output_tokens", "{token}", TOKENS)
+
+    def add(self, usage: Usage, attributes: Attributes) -> None:
+        """Counts what was used. Upstreams do not say of all tokens whether they are text."""
+        by_modality = {**attributes, "gen_ai.token.modality": "unknown"}
+        self.input.add(usage.input_tokens, by_modality)
+        self.output.add(usage.output_tokens, by_modality)
+        for counter, name in self.parts:
+            if count := getattr(usage, name):
+                counter.add(count, by_modality)
+        self.of_input.record(usage.input_tokens, attributes)
+        self.of_output.record(usage.output_tokens, attributes)
+
+
+def histogram(meter: metrics.Meter, name: str, unit: str, buckets: list[float]) -> metrics.Histogram:
+    """Returns a histogram with the conventions' *buckets*."""
+    return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=buckets)
+
+
 class Meters:
     """The metrics of the conventions, with bounded attributes."""
 
-    def __init__(self, meter: metrics.Meter) -> None:
-        def histogram(name: str, unit: str, buckets: list[float]) -> metrics.Histogram:
-            return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=buckets)
-
-        self.duration = histogram("gen_ai.client.operation.duration", "s", DURATIONS)
-        self.first = histogram("gen_ai.client.operation.time_to_first_chunk", "s", FIRST_CHUNKS)
-        self.chunk = histogram("gen_ai.client.operation.time_per_output_chunk", "s", CHUNKS)
-        self.tokens = histogram("gen_ai.client.token.usage", "{token}", TOKENS)
+    def __init__(self, meter: metrics.Meter, names: Names) -> None:
+        self.convention = names
+        self.duration = histogram(meter, names.duration, "s", DURATIONS)
+        self.first = histogram(meter, names.first, "s", FIRST_CHUNKS)
+        self.chunk = histogram(meter, names.chunk, "s", CHUNKS)
+        self.tokens = TokenCounters(meter) if names is LATEST else TokenHistogram(meter)
         self.lost = meter.create_counter("gomodel_asgi.upstream.keepalive_lost", "{upstream}")
-        self.tools = histogram("gen_ai.execute_tool.duration", "s", DURATIONS)
+        self.tools = histogram(meter, "gen_ai.execute_tool.duration", "s", DURATIONS)
         self.origins = Bounded(1000)
         self.names = Bounded(1000)
         self.bounds = {name: Bounded(1000) for name in ("gen_ai.request.model", "gen_ai.response.model", "error.type")}
@@ -185,27 +275,39 @@ class Meters:
 
     def ended(self, record: Ended) -> None:
         """Counts one exchange that has ended."""
+        if not self.convention.counts_all and record.operation not in BILLED:
+            return
         attributes = self._attributes(record)
         self.duration.record(record.seconds, attributes)
         if record.context.stream and record.first_event is not None:
             self.first.record(record.first_event, attributes)
             if record.events > 1:
                 self.chunk.record((record.seconds - record.first_event) / (record.events - 1), attributes)
-        usage = record.usage
-        if usage is not None and not usage.estimated:
-            self.tokens.record(usage.input_tokens, {**attributes, "gen_ai.token.type": "input"})
-            self.tokens.record(usage.output_tokens, {**attributes, "gen_ai.token.type": "output"})
+        for charge in charges_of(record):
+            if not charge.usage.estimated:
+                self.tokens.add(charge.usage, self._charged(charge, attributes))
+
+    def _charged(self, charge: Charge, attributes: Attributes) -> Attributes:
+        """*attributes* of an exchange as those of one of its attempts, which has not the exchange's error."""
+        kind = charge.provider_type or charge.provider
+        own = {
+            "gen_ai.provider.name": PROVIDERS.get(kind, kind),
+            "gen_ai.request.model": self._bound("gen_ai.request.model", charge.target_model),
+            "gen_ai.response.model": self._bound("gen_ai.response.model", charge.served_model),
+            "error.type": None,
+        }
+        return without_none({**attributes, **own})
+
+    def _bound(self, name: str, value: str | None) -> str | None:
+        return None if value is None else self.bounds[name](value)
 
     def _attributes(self, record: Ended) -> Attributes:
         attributes = provider_attributes(record) | {
-            "gen_ai.operation.name": OPERATIONS.get(record.operation, record.operation),
-            "gen_ai.request.model": record.target_model,
-            "gen_ai.response.model": record.served_model,
-            "error.type": error_type(record),
+            "gen_ai.operation.name": self.convention.operation(record),
+            "gen_ai.request.model": self._bound("gen_ai.request.model", record.target_model),
+            "gen_ai.response.model": self._bound("gen_ai.response.model", record.served_model),
+            "error.type": self._bound("error.type", error_type(record)),
         }
-        for name, bound in self.bounds.items():
-            if attributes[name] is not None:
-                attributes[name] = bound(attributes[name])
         return without_none(attributes)
 
 
@@ -231,8 +333,9 @@ class OpenTelemetryObserver:
     def __init__(
         self, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
     ) -> None:
+        self.names = wanted_names()
         self.tracer = trace.get_tracer("gomodel_asgi", __version__, tracer_provider)
-        self.meters = Meters(metrics.get_meter("gomodel_asgi", __version__, meter_provider))
+        self.meters = Meters(metrics.get_meter("gomodel_asgi", __version__, meter_provider), self.names)
         self.open: OrderedDict[int, Open] = OrderedDict()
         self.handlers: dict[type[Record], Callable[[Any], None]] = {
             RequestStarted: self._started,
@@ -259,7 +362,9 @@ class OpenTelemetryObserver:
 
     def _opened(self, record: Record) -> Open:
         span = self.tracer.start_span(
-            span_name(record), kind=trace.SpanKind.CLIENT, attributes=request_attributes(record)
+            span_name(record, self.names),
+            kind=trace.SpanKind.CLIENT,
+            attributes=request_attributes(record, self.names),
         )
         opened = self.open[record.context.exchange] = Open(span)
         if len(self.open) > MOST_OPEN:
@@ -301,8 +406,8 @@ class OpenTelemetryObserver:
         # What was refused before it was read has no start: its span is all of it.
         found = self.open.get(record.context.exchange) or self._opened(record)
         del self.open[record.context.exchange]
-        found.span.update_name(span_name(record))
-        found.span.set_attributes(request_attributes(record) | response_attributes(record))
+        found.span.update_name(span_name(record, self.names))
+        found.span.set_attributes(request_attributes(record, self.names) | response_attributes(record, self.names))
         if record.error is not None:
             found.span.set_status(trace.Status(trace.StatusCode.ERROR, record.error))
         found.span.end()
@@ -315,7 +420,9 @@ class OpenTelemetryObserver:
         if found is None:
             return
         parent = trace.set_span_in_context(found.span)
-        attributes = provider_attributes(record) | {"gomodel.attempt": record.number}
+        attributes = provider_attributes(record) | {"gomodel.attempt": record.number, "gomodel.kind": record.kind}
+        if record.reason is not None:
+            attributes["gomodel.reason"] = record.reason
         kind = trace.SpanKind.CLIENT
         found.attempt = self.tracer.start_span(f"attempt {record.provider}", parent, kind, attributes)
         # Current while the upstream is asked, for what the transport may add: its own span, or `traceparent`.

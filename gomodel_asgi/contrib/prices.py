@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from ..observers import Charge, Context, Cost, Ended, Observer, Observers, Record, Usage
 from ..observers.price import PRICED_AS, price, price_list, price_of
+from . import charges_of
 
 price_list()  # whoever lacks it learns so here, not at the first answer
 
@@ -31,9 +32,13 @@ class Priced:
 
     def __call__(self, record: Record) -> None:
         if isinstance(record, Ended):
-            cost = self.cost_of(record.charges) or self.cost(record.context, record.usage, record.service_tier)
-            record = replace(record, cost=cost)
+            record = replace(record, cost=self.cost_of(charges_of(record)))
         self.observers.notify(record)
+
+    @property
+    def dropped(self) -> int:
+        """Records that observers with a queue of their own had no room for."""
+        return self.observers.dropped
 
     async def aclose(self) -> None:
         """Closes the observers that can be closed."""
@@ -61,6 +66,7 @@ def total(costs: list[Cost]) -> Cost | None:
         output=_sum([cost.output for cost in costs]),
         model=costs[0].model if len({cost.model for cost in costs}) == 1 else None,
         estimated=any(cost.estimated for cost in costs),
+        parts=tuple(costs),
     )
 
 

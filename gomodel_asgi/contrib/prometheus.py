@@ -1,32 +1,45 @@
 """Metrics for Prometheus, for those without OpenTelemetry.
 
-    Gateway(..., observers=[PrometheusObserver()])
+    gateway = Gateway(..., observers=[PrometheusObserver()])
+    GatewayCollector(gateway)  # what is looked at when it is scraped: breakers, dropped records
 
 and `prometheus_client`'s own exposition: `start_http_server(9090)`, or `make_asgi_app()` mounted in the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from typing import Any
 
+from ..gateway import Gateway
 from ..observers import (
     AttemptEnded,
+    AttemptStarted,
+    BreakerChanged,
+    Charge,
     Completed,
+    Cost,
+    CredentialRefused,
     Disconnected,
     Ended,
     FirstEvent,
     KeepAliveLost,
+    LedgerWritten,
     PolicyDecided,
+    QuotaChecked,
     Record,
     RequestStarted,
     ToolCalled,
     Warned,
 )
-from . import Bounded
+from ..resilience.health import BreakerHealth
+from . import Bounded, charges_of
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError("Prometheus metrics need the extra: pip install 'gomodel-asgi[prometheus]'.") from error
 
@@ -50,9 +63,12 @@ class PrometheusObserver:
         self.open: set[int] = set()
         self._requests(registry)
         self._upstreams(registry)
+        self._resilience(registry)
+        self._accounts(registry)
         self.handlers: dict[type[Record], Callable[[Any], None]] = {
             RequestStarted: self._started,
             PolicyDecided: self._decided,
+            AttemptStarted: self._attempt,
             AttemptEnded: self._attempted,
             FirstEvent: self._first,
             ToolCalled: self._tool,
@@ -60,6 +76,10 @@ class PrometheusObserver:
             Disconnected: self._ended,
             Warned: self._warned,
             KeepAliveLost: self._keepalive_lost,
+            BreakerChanged: self._breaker,
+            CredentialRefused: self._credential,
+            QuotaChecked: self._quota,
+            LedgerWritten: self._ledger,
         }
 
     def _requests(self, registry: CollectorRegistry) -> None:
@@ -75,6 +95,10 @@ class PrometheusObserver:
             "gomodel_tokens", "Tokens that upstreams reported.", (*names[1:], "type", "estimated"), registry=registry
         )
         self.cost = Counter("gomodel_cost_usd", "Cost, where `Priced` knows it.", names[1:], registry=registry)
+        self.unpriced = Counter(
+            "gomodel_cost_unknown", "Attempts that used tokens and whose cost `Priced` does not know.",
+            ("provider", "model"), registry=registry,
+        )  # fmt: skip
         self.bytes = Counter("gomodel_sent_bytes", "Bytes given to clients.", ("provider",), registry=registry)
         self.in_flight = Gauge("gomodel_requests_in_flight", "Requests in flight.", registry=registry)
 
@@ -100,6 +124,41 @@ class PrometheusObserver:
             registry=registry,
         )  # fmt: skip
 
+    def _resilience(self, registry: CollectorRegistry) -> None:
+        self.tried = Counter(
+            "gomodel_attempts", "Attempts at upstreams that have begun to answer or failed.",
+            ("provider", "kind", "error"), registry=registry,
+        )  # fmt: skip
+        self.fallbacks = Counter(
+            "gomodel_fallbacks", "Attempts at one provider instead of another, by the failure that led there.",
+            ("source", "target", "reason"), registry=registry,
+        )  # fmt: skip
+        self.transitions = Counter(
+            "gomodel_breaker_transitions", "Changes of circuit breakers.", ("provider", "model", "to"),
+            registry=registry,
+        )  # fmt: skip
+        self.credentials = Counter(
+            "gomodel_credential_refusals", "Requests whose upstream refused the provider's own credential.",
+            ("provider",), registry=registry,
+        )  # fmt: skip
+
+    def _accounts(self, registry: CollectorRegistry) -> None:
+        self.quota_refusals = Counter(
+            "gomodel_quota_refusals", "Requests that a quota refused.", ("quota", "unit"), registry=registry
+        )
+        self.quota_errors = Counter(
+            "gomodel_quota_errors", "Checks of quotas whose counters did not answer.", registry=registry
+        )
+        self.quota_held = Gauge(
+            "gomodel_quota_held", "What requests under way held of a quota when one was last checked, in its unit.",
+            ("quota", "unit"), registry=registry,
+        )  # fmt: skip
+        self.ledger_rows = Counter(
+            "gomodel_ledger_rows", "Rows of the ledger, by what became of them.", ("result",), registry=registry
+        )
+        for result in ("written", "spilled", "replayed", "dropped"):
+            self.ledger_rows.labels(result)  # a count that begins at 0 is seen to rise
+
     def __call__(self, record: Record) -> None:
         handler = self.handlers.get(type(record))
         if handler is not None:
@@ -114,9 +173,15 @@ class PrometheusObserver:
     def _decided(self, record: PolicyDecided) -> None:
         self.policy.labels(self._bound("error", record.error)).observe(record.seconds)
 
+    def _attempt(self, record: AttemptStarted) -> None:
+        if record.kind == "fallback":
+            source, target = self._bound("provider", record.source), self._bound("provider", record.provider)
+            self.fallbacks.labels(source, target, self._bound("error", record.reason)).inc()
+
     def _attempted(self, record: AttemptEnded) -> None:
-        labels = self._bound("provider", record.provider), self._bound("error", record.error)
-        self.attempts.labels(*labels).observe(record.seconds)
+        provider, error = self._bound("provider", record.provider), self._bound("error", record.error)
+        self.attempts.labels(provider, error).observe(record.seconds)
+        self.tried.labels(provider, record.kind, error).inc()
 
     def _first(self, record: FirstEvent) -> None:
         self.first_event.labels(self._bound("provider", record.provider), self._model(record)).observe(record.seconds)
@@ -130,6 +195,24 @@ class PrometheusObserver:
     def _keepalive_lost(self, record: KeepAliveLost) -> None:
         self.keepalive_lost.labels(self._bound("origin", record.origin)).inc()
 
+    def _breaker(self, record: BreakerChanged) -> None:
+        self.transitions.labels(self._bound("provider", record.provider), self._model(record), record.now).inc()
+
+    def _credential(self, record: CredentialRefused) -> None:
+        if not record.brought:  # what a tenant's own key may do is its own affair
+            self.credentials.labels(self._bound("provider", record.provider)).inc()
+
+    def _quota(self, record: QuotaChecked) -> None:
+        if record.outcome == "unavailable":
+            return self.quota_errors.inc()
+        labels = self._bound("quota", record.name), record.unit
+        self.quota_held.labels(*labels).set(record.held)
+        if record.outcome == "refused":
+            self.quota_refusals.labels(*labels).inc()
+
+    def _ledger(self, record: LedgerWritten) -> None:
+        self.ledger_rows.labels(record.result).inc(record.rows)
+
     def _ended(self, record: Ended) -> None:
         self.open.discard(record.context.exchange)
         self.in_flight.set(len(self.open))
@@ -141,14 +224,25 @@ class PrometheusObserver:
         self.requests.labels(*names, *more, status, self._bound("outcome", outcome), error).inc()
         self.seconds.labels(*names).observe(record.seconds)
         self.bytes.labels(provider).inc(record.bytes)
-        self._paid(record, (provider, model, *more))
+        self._paid(record, more)
 
-    def _paid(self, record: Ended, names: tuple[str, ...]) -> None:
-        usage, cost = record.usage, record.cost
-        if cost is not None and cost.total is not None:
-            self.cost.labels(*names).inc(float(cost.total))
-        if usage is None:
-            return
+    def _paid(self, record: Ended, more: tuple[str, ...]) -> None:
+        charges, cost = charges_of(record), record.cost
+        costs = () if cost is None else cost.parts or (cost,)
+        for charge, part in zip_longest(charges, costs[: len(charges)]):
+            names = self._bound("provider", charge.provider), self._bound("model", charge.target_model)
+            self._used(charge, (*names, *more))
+            if part is not None:
+                self._cost(part, names, more)
+
+    def _cost(self, cost: Cost, names: tuple[str, str], more: tuple[str, ...]) -> None:
+        if cost.total is None:
+            self.unpriced.labels(*names).inc()
+        else:
+            self.cost.labels(*names, *more).inc(float(cost.total))
+
+    def _used(self, charge: Charge, names: tuple[str, ...]) -> None:
+        usage = charge.usage
         counts = {
             "input": usage.input_tokens,
             "output": usage.output_tokens,
@@ -173,3 +267,62 @@ class PrometheusObserver:
 
     def _value(self, name: str, record: Record) -> str | None:
         return record.tenant if name == "tenant" else record.labels.get(name)
+
+
+STATES = ("closed", "half-open", "open")
+LOOKS = 10
+"""How often is looked again where a request came between, as it can where a thread of its own scrapes."""
+
+
+class GatewayCollector(Collector):
+    """What is looked at when *registry* is scraped: `gomodel_breaker_state`, 1 for the state of each provider and model
+    and 0 for the others, and `gomodel_observer_dropped_total`. Of several credentials the worst state counts. At most
+    *values* distinct models of each provider are told, all others are `other`. It costs requests nothing.
+    """
+
+    def __init__(self, gateway: Gateway, registry: CollectorRegistry = REGISTRY, *, values: int = 100) -> None:
+        self.gateway = gateway
+        self.values = values
+        self.providers = Bounded(values)
+        self.models: dict[str, Bounded] = {}
+        registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """The families that `collect` gives, without samples: registering does not look."""
+        return [_states(), _dropped()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Look."""
+        states, dropped = _states(), _dropped()
+        for (provider, model), worst in self._worst().items():
+            for number, state in enumerate(STATES):
+                states.add_metric([provider, model, state], float(number == worst))
+        dropped.add_metric([], self.gateway.setup.observers.dropped)
+        yield from (states, dropped)
+
+    def _worst(self) -> dict[tuple[str, str], int]:
+        worst: dict[tuple[str, str], int] = {}
+        for one in self._breakers():
+            provider = self.providers(one.provider)
+            bound = self.models.setdefault(provider, Bounded(self.values))
+            labels = provider, bound(one.model)
+            worst[labels] = max(worst.get(labels, 0), STATES.index(one.state))
+        return worst
+
+    def _breakers(self) -> tuple[BreakerHealth, ...]:
+        for _ in range(LOOKS):
+            try:
+                return self.gateway.health().breakers
+            except RuntimeError:
+                continue
+        return ()
+
+
+def _states() -> GaugeMetricFamily:
+    labels = ("provider", "model", "state")
+    return GaugeMetricFamily("gomodel_breaker_state", "Whether circuit breakers are in this state.", labels=labels)
+
+
+def _dropped() -> CounterMetricFamily:
+    text = "Records that observers with a queue of their own had no room for."
+    return CounterMetricFamily("gomodel_observer_dropped", text, labels=())

@@ -36,7 +36,7 @@ from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
 from ..seams.transport import Transport
-from ..stores.circuit_breaker import guarded
+from ..stores.circuit_breaker import Guarded, guarded
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..upstream.chain import Exchange
@@ -70,7 +70,10 @@ class GatewayState:
         tools: Iterable[Tool] = (),
     ) -> None:
         self.tasks = Tasks()
-        self.records = Records(guarded(store))
+        behind = guarded(store)
+        self.circuit = behind.circuit if isinstance(behind, Guarded) else None
+        """That of the store, where it could hang."""
+        self.records = Records(behind)
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records, self.quotas)

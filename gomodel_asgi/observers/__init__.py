@@ -10,12 +10,15 @@ from .fanout import AsyncObserver, Observer, Observers
 from .logging import LoggingObserver
 from .records import (
     NO_EXCHANGE,
+    STORE,
     AttemptEnded,
     AttemptStarted,
+    BreakerChanged,
     Charge,
     Completed,
     Context,
     Cost,
+    CredentialRefused,
     Disconnected,
     Ended,
     FirstEvent,
@@ -32,13 +35,16 @@ from .trace import RoundTrace, Trace
 
 __all__ = [
     "NO_EXCHANGE",
+    "STORE",
     "AsyncObserver",
     "AttemptEnded",
     "AttemptStarted",
+    "BreakerChanged",
     "Charge",
     "Completed",
     "Context",
     "Cost",
+    "CredentialRefused",
     "Disconnected",
     "Ended",
     "FirstEvent",

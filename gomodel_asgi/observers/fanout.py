@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import RunVar
 
-from .records import NO_EXCHANGE, KeepAliveLost, Record
+from .answer import clean
+from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State
 
 logger = logging.getLogger("gomodel_asgi.observers")
 
@@ -48,6 +49,17 @@ class Observers:
         """Notifies that connections to *origin* are not used again for *seconds*."""
         if self.observers:
             self.notify(KeepAliveLost(NO_EXCHANGE, origin=origin, seconds=seconds))
+
+    def breaker_changed(self, provider: str, model: str | None, was: State, now: State) -> None:
+        """Notifies that a circuit breaker has opened, closed, or is being tried."""
+        if self.observers:
+            self.notify(BreakerChanged.of(provider, clean(model), was, now))
+
+    @property
+    def dropped(self) -> int:
+        """Records that observers with a queue of their own had no room for."""
+        counts = (getattr(observer, "dropped", 0) for observer in self.observers)
+        return sum(count for count in counts if isinstance(count, int))
 
     async def aclose(self) -> None:
         """Closes the observers that can be closed. Never raises."""

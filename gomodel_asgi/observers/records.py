@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from msgspec import Struct
 
@@ -118,13 +118,26 @@ Kind = Literal["first", "retry", "fallback"]
 """Why an upstream is asked: it is the Target, or the same one again, or the next one."""
 
 
+class Cause(Struct, frozen=True):
+    """What leads to an attempt: *reason* is the code of the error that led to a retry or a fallback, *source* the
+    provider that another one is asked instead of."""
+
+    kind: Kind = "first"
+    reason: str | None = None
+    source: str | None = None
+
+
+FIRST = Cause()
+
+
 class AttemptStarted(Record, frozen=True, kw_only=True):
-    """The provider of the context is about to be asked; *number* counts from 1. *reason* is the code of the error that
-    led to a retry or a fallback."""
+    """The provider of the context is about to be asked; *number* counts from 1. *kind*, *reason* and *source* are those
+    of its `Cause`."""
 
     number: int
     kind: Kind = "first"
     reason: str | None = None
+    source: str | None = None
 
 
 class AttemptEnded(Record, frozen=True, kw_only=True):
@@ -141,6 +154,7 @@ class AttemptEnded(Record, frozen=True, kw_only=True):
     detail: str | None
     seconds: float
     usage: Usage | None = None
+    kind: Kind = "first"
 
 
 class FirstEvent(Record, frozen=True, kw_only=True):
@@ -168,7 +182,8 @@ class ToolCalled(Record, frozen=True, kw_only=True):
 class Cost(Struct, frozen=True, kw_only=True):
     """What an answer cost, in US dollars; every part None where no price is known (see `contrib.prices`).
 
-    *model* is the price list's name of the model. *estimated* as the usage is.
+    *model* is the price list's name of the model. *estimated* as the usage is. *parts* are the costs of each charge, in
+    the order of these, where there are several.
     """
 
     total: Decimal | None = None
@@ -176,6 +191,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     output: Decimal | None = None
     model: str | None = None
     estimated: bool = False
+    parts: tuple[Cost, ...] = ()
 
 
 class Charge(Struct, frozen=True):
@@ -245,6 +261,33 @@ class KeepAliveLost(Record, frozen=True, kw_only=True):
 
     origin: str
     seconds: float
+
+
+State = Literal["closed", "open", "half-open"]
+STORE = "(store)"
+"""Stands for the state store where a provider is named."""
+
+
+class BreakerChanged(Record, frozen=True, kw_only=True):
+    """A circuit breaker of the context's provider and model has opened for everybody, is being tried (`half-open`), or
+    has closed: there may be others of the same names, one for each credential, which is not told. That of the state
+    store stands under `STORE`. It belongs to no exchange."""
+
+    was: State
+    now: State
+
+    @classmethod
+    def of(cls, provider: str, model: str | None, was: State, now: State) -> Self:
+        """Returns the record for *provider* and *model*."""
+        return cls(Context(0, "", provider=provider, model=model, target_model=model), was=was, now=now)
+
+
+class CredentialRefused(Record, frozen=True, kw_only=True):
+    """The provider of the context has refused its credential (401, 402, 403), or one that the Target *brought*.
+    *fingerprint* are eight hexadecimal digits that tell credentials apart, others in each process."""
+
+    fingerprint: str
+    brought: bool
 
 
 class QuotaChecked(Record, frozen=True, kw_only=True):

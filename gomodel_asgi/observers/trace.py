@@ -31,15 +31,17 @@ from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
 from .records import (
+    FIRST,
     AttemptEnded,
     AttemptStarted,
+    Cause,
     Charge,
     Completed,
     Context,
+    CredentialRefused,
     Disconnected,
     Ended,
     FirstEvent,
-    Kind,
     PolicyDecided,
     RequestStarted,
     Warned,
@@ -52,6 +54,8 @@ UNBILLED = (UpstreamRejected, UpstreamAuthError, UpstreamRedirect)
 
 COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
 DETAIL = 2048
+SHOWN = 8
+"""Digits of a credential's fingerprint that observers are told."""
 Reason = Literal["gone", "stalled", "cancelled"]
 
 clock = time.monotonic
@@ -111,12 +115,10 @@ class Trace:
         type: str,
         model: str | None,
         secrets: Iterable[str],
-        kind: Kind = "first",
-        reason: str | None = None,
+        cause: Cause = FIRST,
     ) -> Step:
-        """Begins an attempt at a provider and returns its step. What it says is recorded with *secrets* redacted.
-        *reason* is the code of the error that led to a retry or fallback."""
-        return self.begun(self, provider, type, model, tuple(secrets), kind, reason)
+        """Begins an attempt at a provider and returns its step. What it says is recorded with *secrets* redacted."""
+        return self.begun(self, provider, type, model, tuple(secrets), cause)
 
     def begun(
         self,
@@ -125,22 +127,29 @@ class Trace:
         type: str,
         model: str | None,
         secrets: tuple[str, ...],
-        kind: Kind,
-        reason: str | None,
+        cause: Cause,
     ) -> Step:
         """Begins an attempt of this exchange whose answer *read* reads."""
         read.source = read.body = None
         read.warnings = []
         self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
-        read.step = step = Step(self, read, provider, type, clean(model), secrets, kind, reason)
+        read.step = step = Step(self, read, provider, type, clean(model), secrets, cause)
         self.attempts.append(step)
-        self.observers.notify(AttemptStarted(self.context, number=step.number, kind=kind, reason=reason))
+        started = AttemptStarted(
+            self.context, number=step.number, kind=cause.kind, reason=cause.reason, source=cause.source
+        )
+        self.observers.notify(started)
         return step
 
-    def asks(self, size: int) -> None:
-        """The attempt is about to send *size* bytes to its upstream."""
+    def asks(self, body: bytes, size: int) -> None:
+        """The attempt is about to send *size* bytes to its upstream, made of the client's *body*."""
         if self.step is not None:
-            self.step.asks(size)
+            self.step.asks(body, size)
+
+    def credential_refused(self, fingerprint: str, brought: bool) -> None:
+        """The upstream does not take the credential of this *fingerprint*; *brought*: the Target's own."""
+        told = CredentialRefused(self.context, fingerprint=fingerprint[:SHOWN], brought=brought)
+        self.observers.notify(told)
 
     def reads(self, source: Source, warnings: list[str]) -> None:
         """*source* reads the answer, and may yet add to *warnings*."""
@@ -245,14 +254,15 @@ class Trace:
         }
 
     def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
-        """Returns what *step* has used by its *answer*: what the upstream reported, or a guess that is no less where
-        the answer broke off before it could. *error* is what the exchange, or the attempt, has failed with."""
+        """Returns what *step* has used by its *answer*: what the upstream reported, or a guess, no less than that,
+        where the answer broke off before it could or has ended without. *error* is what the exchange, or the attempt,
+        has failed with."""
         usage = answer.usage
         if usage is not None and self.spent is not None and answer.status is not None and self.source is not None:
             usage = _difference(usage, self.spent)
-        if not step.sent or self._has_reported(step, answer, error):
+        if not step.sent or (not answer.text and self._has_reported(step, answer, error)):
             return usage
-        guess = estimate(step.sent, self.measure.text)
+        guess = estimate(step.asked, step.sent, max(self.measure.text, answer.text))
         if usage is None:
             return guess
         return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)
@@ -297,10 +307,9 @@ class RoundTrace(Trace):
         type: str,
         model: str | None,
         secrets: Iterable[str],
-        kind: Kind = "first",
-        reason: str | None = None,
+        cause: Cause = FIRST,
     ) -> Step:
-        step = self.exchange.begun(self, provider, type, model, tuple(secrets), kind, reason)
+        step = self.exchange.begun(self, provider, type, model, tuple(secrets), cause)
         self.context = self.exchange.context
         return step
 
@@ -335,8 +344,7 @@ class Step:
         provider_type: str,
         target_model: str | None,
         secrets: tuple[str, ...],
-        kind: Kind,
-        reason: str | None,
+        cause: Cause,
     ) -> None:
         self.trace = trace
         self.read = read
@@ -346,8 +354,8 @@ class Step:
         self.target_model = target_model
         self.served_model: str | None = None
         self.service_tier: str | None = None
-        self.kind = kind
-        self.reason = reason
+        self.kind = cause.kind
+        self.reason = cause.reason
         """The code of the error that led here; None at first."""
         self.secrets = secrets
         self.started = clock()
@@ -357,14 +365,17 @@ class Step:
         self.error: str | None = None
         """The code of its failure."""
         self.has_answered = False
+        self.asked = b""
+        """The client's body, until it is settled."""
         self.sent = self.latest = 0
         """Bytes of requests that its upstream may have, and of the last one."""
         self.usage: Usage | None = None
         """What it has used, once that is settled; of operations that are billed."""
         self.is_settled = False
 
-    def asks(self, size: int) -> None:
-        """A request of *size* bytes is about to be sent."""
+    def asks(self, body: bytes, size: int) -> None:
+        """A request of *size* bytes, made of the client's *body*, is about to be sent."""
+        self.asked = body
         self.sent += size
         self.latest = size
 
@@ -396,6 +407,7 @@ class Step:
         answer = self.read.answer() if answer is None else answer
         self.served_model, self.service_tier = answer.model, answer.service_tier
         self.usage = self.read.used(self, answer, error)
+        self.asked = b""
 
     def charge(self, usage: Usage) -> Charge:
         """Returns *usage*, its own, with where it was used."""
@@ -412,7 +424,13 @@ class Step:
     def notify(self, **facts: Any) -> None:
         """Make the record of its end."""
         record = AttemptEnded(
-            self.trace.context, number=self.number, status=self.status, error=self.error, seconds=self.seconds, **facts
+            self.trace.context,
+            number=self.number,
+            kind=self.kind,
+            status=self.status,
+            error=self.error,
+            seconds=self.seconds,
+            **facts,
         )
         self.trace.observers.notify(record)
 

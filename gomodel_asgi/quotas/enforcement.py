@@ -236,7 +236,7 @@ class Enforcement:
         seconds = math.inf if at is None else at - now
         if figures.spent + line.amount <= line.limit:
             seconds = min(seconds, (line.slot + SLOTS + 1) * self.slot - now)
-        return max(0.0, seconds)
+        return max(0.0, round(seconds, 6))  # times of today are doubles of less than a microsecond
 
     def _headers(
         self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: Standing | None = None

@@ -65,10 +65,11 @@ class Window:
         self.counted += counts
 
     def counts(self, now: float) -> tuple[int, int, int]:
-        """Requests, failures, and spaced failures of both windows."""
-        if now - self.since >= WINDOW:
-            self.turn(now)
-        requests, failures, counted = self.was
+        """Requests, failures, and spaced failures of both windows. Nothing is changed by looking."""
+        age = now - self.since
+        if age >= 2 * WINDOW:
+            return NOTHING
+        requests, failures, counted = NOTHING if age >= WINDOW else self.was
         return self.requests + requests, self.failures + failures, self.counted + counted
 
 
@@ -162,7 +163,8 @@ class Permit(Struct, eq=False):
 class Breaker(Window):
     """The breaker of one provider, model and credential; its own counts are those of all tenants.
 
-    *remember* is called with how many tenants it knows more, or fewer, than before.
+    *remember* is called with how many tenants it knows more, or fewer, than before; *tell* with its state for everybody
+    as it was and as it is, where a request has changed that.
     """
 
     __slots__ = (
@@ -174,12 +176,23 @@ class Breaker(Window):
         "nobody",
         "prober",
         "remember",
+        "seen",
         "shared",
         "tally",
+        "tell",
     )
 
-    def __init__(self, clock: Callable[[], float], tally: Tally, remember: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        tally: Tally,
+        remember: Callable[[int], object],
+        tell: Callable[[State, State], object] | None = None,
+    ) -> None:
         super().__init__(clock())
+        self.tell = tell
+        self.seen: State = "closed"
+        """The state that was told last."""
         self.clock = clock
         self.tally = tally
         self.remember = remember
@@ -203,6 +216,7 @@ class Breaker(Window):
             if self._wait(tenant, permit.at) > 0:
                 return None
             permit.circuits = self._tried(tenant, permit.at)
+            self._tell(permit.at)
         self.in_flight += 1
         self.tally.in_flight += 1
         return permit
@@ -242,11 +256,15 @@ class Breaker(Window):
             record.spaced = now
         for window in (record, self, self.tally):
             window.failed(now, counts)
-        if record.circuit.opened is None and record.is_failing(now, MINIMUM):
+        opens = record.circuit.opened is None and record.is_failing(now, MINIMUM)
+        if opens:
             record.circuit.open(now)
         self._put(tenant, record, now)
         if counts and self.shared.opened is None and self._fails_everybody(now):
             self.shared.open(now)
+            opens = True
+        if opens:
+            self._tell(now)
 
     def decide(self, permit: Permit, failed: bool | None) -> None:
         """What went through open circuits tells how the upstream is: an answer closes them; where the probe that was
@@ -258,6 +276,14 @@ class Breaker(Window):
                 circuit.probed = None
                 if failed:
                     circuit.opened = self.clock()
+        self._tell(self.clock())
+
+    def _tell(self, now: float) -> None:
+        if self.tell is None:
+            return
+        was, self.seen = self.seen, self.state(now)
+        if was != self.seen:
+            self.tell(was, self.seen)
 
     # How it is seen...
 
@@ -276,13 +302,18 @@ class Breaker(Window):
 
     def shut_out(self, now: float) -> int:
         """How many tenants are refused, or probe, while others are not."""
-        self._forget_quiet(now)
         if self._everybodys(now).opened is not None:
             return 0
-        return sum(record.circuit.opened is not None for record in (self.nobody, *self.failing.values()))
+        failing = [record for record in self.failing.values() if record.counts(now)[0]]
+        return sum(record.circuit.opened is not None for record in (self.nobody, *failing))
 
     def is_idle(self, now: float) -> bool:
-        """Whether it knows nothing that a new one would not."""
+        """Whether it knows nothing that a new one would not. What it need not know any more it forgets."""
+        self._forget_quiet(now)
+        return self.seems_idle(now)
+
+    def seems_idle(self, now: float) -> bool:
+        """The same, to look at only."""
         if self.in_flight or self.shared.opened is not None or self.counts(now)[0]:
             return False
         return not self.shut_out(now) and self._everybodys(now).opened is None
@@ -339,8 +370,11 @@ class Breaker(Window):
         """The circuit that shuts everybody out: the shared one; where nobody has a tenant, theirs."""
         if self.shared.opened is not None or self.nobody.circuit.opened is None:
             return self.shared
-        self._forget_quiet(now)
-        return self.shared if self.answered or self.failing else self.nobody.circuit
+        for place in (self.answered, self.failing):
+            latest = next(reversed(place.values()), None)
+            if latest is not None and latest.counts(now)[0]:
+                return self.shared
+        return self.nobody.circuit
 
     def _fails_everybody(self, now: float) -> bool:
         """Whether the shared circuit has to open."""

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from types import MappingProxyType
 
@@ -23,6 +24,7 @@ MOST_SEEN = 100  # breakers of a provider, those used last, from which its state
 LONGEST_MODEL = 256  # characters kept of a model's name, which clients write: a longer one is known by its hash
 
 Key = tuple[str, str, str | None, str]
+Tell = Callable[[str, str | None, State, State], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,15 @@ class GatewayHealth(Mapping[str, ProviderHealth]):
 
 
 class Health:
-    """The breakers of a gateway, bounded in number, and the pace of its providers."""
+    """The breakers of a gateway, bounded in number, and the pace of its providers. *tell* is called with the provider
+    and model of one whose state for everybody has changed, as it was and as it is.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Looking changes nothing, and so may be done from another thread, where it may raise RuntimeError: look again then.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, tell: Tell | None = None) -> None:
         self.clock = clock
+        self.tell = tell
         self.breakers: OrderedDict[Key, Breaker] = OrderedDict()
         self.tallies: dict[str, Tally] = {}
         self.pace: OrderedDict[str, float] = OrderedDict()
@@ -143,7 +150,8 @@ class Health:
         """What is known of these providers, and of every breaker."""
         now = self.clock()
         providers = MappingProxyType({name: self.snapshot(name) for name in names})
-        breakers = tuple(_told(key, breaker, now) for key, breaker in self.breakers.items() if not breaker.is_idle(now))
+        known = tuple(self.breakers.items())
+        breakers = tuple(_told(key, breaker, now) for key, breaker in known if not breaker.seems_idle(now))
         return GatewayHealth(providers, breakers, draining)
 
     def _snapshot(self, name: str, state_of: Callable[[Breaker, float], State]) -> ProviderHealth:
@@ -172,7 +180,8 @@ class Health:
         tally = self.tallies.get(key[0])
         if tally is None:
             tally = self.tallies[key[0]] = Tally(now)
-        breaker = self.breakers[key] = tally.breakers[key] = Breaker(self.clock, tally, self._remember)
+        tell = None if self.tell is None else partial(self.tell, key[0], key[2])
+        breaker = self.breakers[key] = tally.breakers[key] = Breaker(self.clock, tally, self._remember, tell)
         return breaker
 
     def _make_room(self) -> None:

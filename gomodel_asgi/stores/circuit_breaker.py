@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -39,6 +39,10 @@ SLOW = 2.0
 PROBE = 10.0
 
 
+State = Literal["closed", "open", "half-open"]
+Tell = Callable[[State, State], object]
+
+
 class Pass(msgspec.Struct, frozen=True):
     """Leave to ask the store: in which state of the circuit, since when on the clock, and whether to find out."""
 
@@ -49,7 +53,8 @@ class Pass(msgspec.Struct, frozen=True):
 
 class Circuit:
     """Whether an engine may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
-    back; *engine* is what the log calls it, and *unavailable* makes an error of a detail."""
+    back; *engine* is what the log calls it, and *unavailable* makes an error of a detail. `tell` is called with the
+    state as it was and as it is, where a call has changed it."""
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Circuit:
         unavailable: Callable[[str], GatewayError] = store_unavailable,
     ) -> None:
         self.clock = clock
+        self.tell: Tell | None = None
         self._engine = engine
         self._unavailable = unavailable
         self._lock = threading.Lock()
@@ -87,7 +93,10 @@ class Circuit:
                 raise error
             self._state += 1
             self._until = now + PROBE
-            return Pass(self._state, now, self._pause > 0)
+            entry = Pass(self._state, now, self._pause > 0)
+        if entry.probe:
+            self._told("open", "half-open")
+        return entry
 
     async def ask(self, call: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
         """Returns what *call* gives, unless it is open.
@@ -131,7 +140,12 @@ class Circuit:
             self._state += 1
             self._pause = pause
             self._until = self.clock() + (0.0 if at_once else pause)
-            return True
+        self._told("half-open" if entry.probe else "closed", "open" if pause else "closed")
+        return True
+
+    def _told(self, was: State, now: State) -> None:
+        if self.tell is not None:
+            self.tell(was, now)
 
 
 class Guarded:

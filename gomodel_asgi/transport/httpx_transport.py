@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import anyio
 import anyio.to_thread
 
-from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
+from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
 from ..seams.transport import Headers, Listener, UpstreamRequest
 from .httpx_errors import LIBRARIES, meaning_of
 from .request import EXPECTS_BODY, MAX_HEAD, MAX_HEADERS, addresses_of, authority, request_head, unreachable
@@ -97,6 +97,11 @@ class Once:
     def __init__(self, data: bytes) -> None:
         self.data: bytes | None = data
 
+    @property
+    def begun(self) -> bool:
+        """Whether the head has gone out, and the body is next."""
+        return self.data is None
+
     def __aiter__(self) -> Once:
         return self
 
@@ -154,16 +159,17 @@ class HttpxTransport:
         self._refuse(request)
         request_head(request, authority(request.scheme, request.host, request.port))  # for what it refuses
         stack = AsyncExitStack()
+        body = _body_of(self._library or import_module("httpx"))(request.body) if request.body else None
         try:
             with anyio.fail_after(request.deadline):
-                response = await self._send(request, stack)
+                response = await self._send(request, body, stack)
             _check(response)
             return HttpxReply(response, stack)
         except BaseException as error:
             await _close(stack)
             if not isinstance(error, Exception):
                 raise
-            _reraise(error, reading=False)
+            _reraise(error, reading=False, sent=body is None or body.begun)
 
     async def aclose(self) -> None:
         """Closes the transport that was given; without one there is nothing to close."""
@@ -174,7 +180,7 @@ class HttpxTransport:
 
     # One request...
 
-    async def _send(self, request: UpstreamRequest, stack: AsyncExitStack) -> Any:
+    async def _send(self, request: UpstreamRequest, body: Once | None, stack: AsyncExitStack) -> Any:
         transport = self._given
         if transport is None:
             slots = self._connections.here()
@@ -182,27 +188,27 @@ class HttpxTransport:
             stack.callback(slots.give)
             transport = await self._own(request.uds)
             stack.push_async_callback(transport.aclose)
-        response = await self._first(transport, request)
+        response = await self._first(transport, request, body)
         stack.push_async_callback(response.aclose)
         return response
 
-    async def _first(self, transport: Any, request: UpstreamRequest) -> Any:
+    async def _first(self, transport: Any, request: UpstreamRequest, body: Once | None) -> Any:
         """Returns the response of the first address that answers; with `allow_private` the library itself looks them
         up.
         """
         if request.allow_private:
-            return await transport.handle_async_request(self._translate(request, request.host))
+            return await transport.handle_async_request(self._translate(request, body, request.host))
         addresses = await addresses_of(request)
         for address in addresses:
             try:
-                return await transport.handle_async_request(self._translate(request, address))
+                return await transport.handle_async_request(self._translate(request, body, address))
             except Exception as error:
                 meaning = meaning_of(error, reading=False)
                 if address == addresses[-1] or getattr(meaning, "kind", None) != "connect":
                     raise
         raise unreachable("The name has no address.")
 
-    def _translate(self, request: UpstreamRequest, host: str) -> Any:
+    def _translate(self, request: UpstreamRequest, body: Once | None, host: str) -> Any:
         """Returns *request* in the library's form, to be sent to *host*: its own, or an address of it."""
         library = self._library or import_module("httpx")
         own = authority(request.scheme, request.host, request.port)
@@ -217,8 +223,8 @@ class HttpxTransport:
             content=request.body,
             extensions=_extensions(request, self._proxy is not None),
         )
-        if request.body:
-            translated.stream = _body_of(library)(request.body)
+        if body is not None:
+            translated.stream = body
         return translated
 
     async def _own(self, uds: str | None) -> Any:
@@ -270,11 +276,14 @@ def _refuse(reason: str) -> NoReturn:
     raise UpstreamProtocolError(f"The upstream's reply cannot be used: {reason}.")
 
 
-def _reraise(error: Exception, *, reading: bool) -> NoReturn:
-    """Raises our error for *error*, or *error* itself where it does not come from the network."""
+def _reraise(error: Exception, *, reading: bool, sent: bool = True) -> NoReturn:
+    """Raises our error for *error*, or *error* itself where it does not come from the network. *sent*: the upstream may
+    have the request."""
     ours = meaning_of(error, reading=reading)
     if ours is None:
         raise error
+    if isinstance(ours, UpstreamError) and not sent:
+        ours.sent = False
     raise ours from error
 
 

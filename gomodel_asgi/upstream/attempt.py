@@ -166,7 +166,7 @@ class Attempt(Struct):
         """
         transport = self.job.setup.transport
         if self.job.trace is not None:
-            self.job.trace.asks(len(request.body or b""))
+            self.job.trace.asks(self.job.request.envelope.raw, len(request.body or b""))
         try:
             upstream = await transport.open(request)
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try

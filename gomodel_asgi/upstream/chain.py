@@ -19,7 +19,7 @@ from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError
 from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
 from ..exchange.resolved_target import ResolvedTarget
-from ..observers.records import Kind
+from ..observers.records import FIRST, Cause
 from ..observers.trace import code_of
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
@@ -27,7 +27,7 @@ from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
 from ..routing.request import Target
 from ..settings import AUTH
-from ..wire.headers import UNSUPPORTED, Headers, for_client, named, unsupported
+from ..wire.headers import FALLBACK, UNSUPPORTED, Headers, fallback, for_client, named, unsupported
 from .attempt import BUSY, Answer, Attempt
 from .stream import Stream, ToldStream, detached
 from .upstream_request import kept, resolve
@@ -42,10 +42,10 @@ class Exchange(Struct):
     deadline: float = 0.0
     place: Held = ()
     """The tenant's, until there is an answer that holds it, or none."""
-    kind: Kind = "first"
+    cause: Cause = FIRST
     """Why the candidate is asked."""
-    reason: str | None = None
-    """The code of the failure that led to it, None at first."""
+    fallback: str | None = None
+    """The code of the failure by which the chain went on to it, None where it is the Target's own."""
 
     async def run(self) -> Reply:
         """The reply of the Target, or of one of its fallbacks.
@@ -82,12 +82,20 @@ class Exchange(Struct):
                 pause = self._pause(candidate, error, tries)
                 if pause is None and not (others and self._falls_back(candidate, error)):
                     raise self._passed(error) from error.__cause__
-                self.kind, self.reason = "fallback" if pause is None else "retry", code_of(error)
+                self._note(candidate, error, retries=pause is not None)
                 detached(error)  # the reader whose failure it is still has it
             if pause is not None:
                 await anyio.sleep(pause)
             else:
                 candidate, tries = await resolve(others.pop(0), job), 0
+
+    def _note(self, candidate: ResolvedTarget, error: GatewayError, *, retries: bool) -> None:
+        """*error* of *candidate* is why the next attempt is made."""
+        reason = code_of(error)
+        if retries:
+            self.cause = Cause("retry", reason)
+        else:
+            self.cause, self.fallback = Cause("fallback", reason, candidate.provider.name), reason
 
     def _fallbacks(self) -> list[Target]:
         others = self.target.chain()[1:]
@@ -137,11 +145,13 @@ class Exchange(Struct):
         trace, candidate, provider = self.job.trace, attempt.candidate, attempt.candidate.provider
         assert trace is not None
         kind = provider.type or provider.name
-        step = trace.attempt(provider.name, kind, candidate.model, candidate.secrets, self.kind, self.reason)
+        step = trace.attempt(provider.name, kind, candidate.model, candidate.secrets, self.cause)
         try:
             answer = await attempt.run()
         except BaseException as error:
             step.failed(error)
+            if isinstance(error, UpstreamAuthError):
+                trace.credential_refused(candidate.credential.fingerprint, candidate.own_key)
             raise
         step.answered(answer.status)
         return answer
@@ -229,6 +239,8 @@ class Exchange(Struct):
         passed = for_client(answer.headers, candidate.redactor.of, limits=shows)
         headers = [STREAM_TYPE if streaming else JSON_TYPE, *passed]
         headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
+        if self.fallback is not None:
+            headers.append((FALLBACK, fallback(self.fallback)))
         if attempt.unsupported:
             headers.append((UNSUPPORTED, unsupported(attempt.unsupported)))
         if streaming:

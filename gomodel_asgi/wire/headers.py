@@ -41,6 +41,7 @@ NEVER_FORWARDED = frozenset(
     }
 )  # fmt: skip
 
+FALLBACK = b"x-gomodel-fallback"
 UNSUPPORTED = b"x-gomodel-unsupported"
 INDEX = re.compile(r"\[[0-9]+\]")
 UNPRINTABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # the comma among it
@@ -97,6 +98,12 @@ def unsupported(paths: Iterable[str]) -> bytes:
     if len(value) > MOST_OF_NAMES:
         value = value[: value.rfind(", ", 0, MOST_OF_NAMES)]
     return value.encode("ascii")
+
+
+def fallback(reason: str) -> bytes:
+    """The value of `x-gomodel-fallback`: the code of the failure, which an upstream may have chosen, in printable
+    ASCII."""
+    return UNPRINTABLE.sub("?", reason[:MOST_OF_NAME]).encode("ascii")
 
 
 def idempotency_key(tenant: str | None, credential: str, value: bytes) -> bytes:

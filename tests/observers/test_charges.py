@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytest
 from gomodel_asgi import Gateway, Provider, Retries, Target, Timeouts
 from gomodel_asgi.observers import AttemptEnded, AttemptStarted, Charge, Ended, Observers, Trace, Usage
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Reply, Scripted, Stall, Status
+from gomodel_asgi.testing.model import Prompt, default_answer, speech
 
-from ..support.driving import Caller, ask, scope_of
+from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
-from ..support.remembering import says
+from ..support.remembering import MODELS, says
 from ..support.seen import Seen, gateway_of, native
 from ..support.websocket_client import connected
 
@@ -32,15 +32,19 @@ BROKE = Usage(input_tokens=7, output_tokens=3)
 TWICE = Retries(per_target=2)
 
 
+def asked(stream: bool) -> Json:
+    return HELLO | {"stream": True} if stream else HELLO
+
+
 def done(input: int, output: int, **members: Any) -> Reply:
     usage = {"input_tokens": input, "output_tokens": output, "total_tokens": input + output}
     return Reply({"id": "resp_2", "object": "response", "status": "completed", "output": [], "usage": usage} | members)
 
 
-def guess(provider: FakeProvider, at: int = 0, text: int = 0) -> Usage:
-    """What the request of this number has used at least."""
-    sent = len(provider.requests[at].body)
-    return Usage(input_tokens=-(-sent // 4), output_tokens=-(-text // 4), estimated=True)
+def guess(stream: bool = False, text: int = 0) -> Usage:
+    """What a request has used at least."""
+    size = len(encoded(asked(stream)))
+    return Usage(input_tokens=-(-size // 4), output_tokens=-(-text // 4), estimated=True)
 
 
 def used(seen: Seen) -> list[Usage]:
@@ -58,7 +62,7 @@ def used(seen: Seen) -> list[Usage]:
 async def test_an_answer_is_one_charge_of_the_model_that_served(provider: FakeProvider, stream: bool) -> None:
     seen = Seen()
     async with gateway_of(provider, seen, policy=lambda request: Target("fake", model="inner")) as gateway:
-        caller = await ask(gateway, HELLO | {"stream": stream})
+        caller = await ask(gateway, asked(stream))
 
     response = caller.events()[-1]["response"] if stream else caller.json()
     usage = Usage(input_tokens=response["usage"]["input_tokens"], output_tokens=response["usage"]["output_tokens"])
@@ -134,18 +138,20 @@ async def test_no_connection_costs_nothing(provider: FakeProvider) -> None:
 async def test_an_attempt_that_timed_out_has_used_its_input_also_where_another_one_answers(
     provider: FakeProvider, stream: bool
 ) -> None:
-    provider.fail_next(Stall())
     target = Target("slow", fallbacks=(Target("fast"),))
-    slow = native(provider, "slow", timeouts=Timeouts(first_event=0.05, unary=0.05))
+    slow = native(provider, "slow", timeouts=Timeouts(first_event=0.3, unary=0.3))
     seen = Seen()
     async with gateway_of(
         provider, seen, providers=[slow, native(provider, "fast")], retries=ONCE, policy=lambda request: target
     ) as gateway:
-        assert (await ask(gateway, HELLO | {"stream": stream})).status == 200
+        await ask(gateway, HELLO)  # what is loaded at the first request must not take the time
+        seen.records.clear()
+        provider.fail_next(Stall())
+        assert (await ask(gateway, asked(stream))).status == 200
         provider.release()
 
     first, second = used(seen)
-    assert first == guess(provider) and not second.estimated
+    assert first == guess(stream) and not second.estimated
     assert seen.of(AttemptStarted)[1].reason == "upstream_timeout"
 
 
@@ -156,7 +162,7 @@ async def test_an_attempt_that_was_cut_has_used_its_input(provider: FakeProvider
     async with gateway_of(provider, seen, retries=ONCE) as gateway:
         await ask(gateway, HELLO)
 
-    assert used(seen) == [guess(provider)]
+    assert used(seen) == [guess()]
 
 
 async def test_what_is_no_answer_of_the_api_has_used_its_input(provider: FakeProvider) -> None:
@@ -165,12 +171,48 @@ async def test_what_is_no_answer_of_the_api_has_used_its_input(provider: FakePro
     async with gateway_of(provider, seen, retries=ONCE) as gateway:
         assert (await ask(gateway, HELLO)).status == 502
 
-    assert used(seen) == [guess(provider)]
+    assert used(seen) == [guess()]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("given", [False, True], ids=["whole", "streamed"])
+async def test_an_answer_without_usage_is_estimated_by_what_it_says(
+    provider: FakeProvider, stream: bool, given: bool
+) -> None:
+    text = "word " * 20
+    part = {"type": "output_text", "text": text, "annotations": []}
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    response = {"id": "resp_1", "object": "response", "model": "m", "status": "completed", "output": [item]}
+    delta = {"type": "response.output_text.delta", "item_id": "msg_1", "delta": text}
+    created = {"type": "response.created", "response": response | {"status": "in_progress", "output": []}}
+    stream_of = events(created, delta, {"type": "response.completed", "response": response})
+    provider.script(Reply(stream_of, content_type="text/event-stream") if given else Reply(response))
+    seen = Seen()
+    async with gateway_of(provider, seen) as gateway:
+        assert (await ask(gateway, asked(stream))).status == 200
+
+    assert used(seen) == [guess(stream, len(text))] and seen.ended.error is None
+
+
+async def test_an_answer_that_says_nothing_and_counts_nothing_is_not_charged(provider: FakeProvider) -> None:
+    """As that to a request that is only to be prepared (`generate: false`), or worked on in the background."""
+    for status in ("completed", "queued"):
+        provider.script(Reply({"id": "resp_1", "object": "response", "model": "m", "status": status, "output": []}))
+    seen = Seen()
+    async with gateway_of(provider, seen) as gateway:
+        for _ in range(2):
+            assert (await ask(gateway, HELLO)).status == 200
+
+    assert [(one.charges, one.usage) for one in seen.of(Ended)] == [((), None)] * 2
+
+
+def events(*given: Json) -> bytes:
+    return b"".join(b"data: " + encoded(event) + b"\n\n" for event in given)
 
 
 async def left(provider: FakeProvider, gateway: Gateway, after: int, stream: bool) -> None:
     """A client that leaves once it has so many events."""
-    caller = Caller(scope_of(), [json.dumps(HELLO | {"stream": stream}).encode()])
+    caller = Caller(scope_of(), [encoded(asked(stream))])
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
@@ -191,7 +233,7 @@ async def test_a_client_that_leaves_before_the_first_byte_has_used_the_input(
     async with gateway_of(provider, seen) as gateway:
         await left(provider, gateway, 0, stream)
 
-    assert used(seen) == [guess(provider)]
+    assert used(seen) == [guess(stream)]
 
 
 @pytest.mark.parametrize("after", range(1, 10))
@@ -202,7 +244,7 @@ async def test_a_client_that_leaves_at_any_event_has_used_what_went_by(provider:
         await left(provider, gateway, after, stream=True)
 
     (usage,) = used(seen)
-    assert usage.estimated and usage.input_tokens == guess(provider).input_tokens
+    assert usage.estimated and usage.input_tokens == guess(stream=True).input_tokens
     assert (usage.output_tokens > 0) is (after > 4)
 
 
@@ -210,7 +252,7 @@ async def test_a_stream_that_is_drained_has_used_what_went_by(provider: FakeProv
     provider.script(Scripted(Answer(text="word " * 20), (Stall(after_events=8),)))
     seen = Seen()
     async with gateway_of(provider, seen, timeouts=Timeouts(drain=0.01)) as gateway:
-        caller = Caller(scope_of(), [json.dumps(HELLO | {"stream": True}).encode()])
+        caller = Caller(scope_of(), [encoded(asked(True))])
         async with anyio.create_task_group() as group:
             group.start_soon(caller.run, gateway)
             await caller.until(2)
@@ -246,6 +288,73 @@ async def test_a_compaction_is_charged_whoever_makes_it(dialect: Any) -> None:
     usage = caller.json()["usage"]
     assert caller.status == 200 and usage["input_tokens"] > 0
     assert used(seen) == [Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])]
+
+
+class Counting:
+    """A model that repeats what the user said, and keeps count of what its provider reports of it."""
+
+    def __init__(self) -> None:
+        self.input = self.output = 0
+
+    def __call__(self, prompt: Prompt) -> Answer:
+        answer = default_answer(prompt)
+        said = speech(prompt, answer)
+        self.input += said.input
+        self.output += said.output
+        return answer
+
+
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic", "gemini"])
+async def test_the_sum_of_charges_is_what_the_provider_has_counted(dialect: Any) -> None:
+    counting, seen = Counting(), Seen()
+    async with FakeProvider(dialect=dialect, model=counting).serve() as provider:
+        one = [native(provider, dialect=dialect)]
+        async with gateway_of(provider, seen, providers=one, retries=ONCE) as gateway:
+            for number in range(24):
+                if number % 4 == 3:
+                    provider.script(Reply({"error": {"message": "No."}}, status=(503, 400, 429)[number % 3]))
+                text = "word " * (number + 1)
+                await ask(gateway, {"model": MODELS[dialect], "input": text, "stream": number % 2 == 0})
+
+    charges = [charge for ended in seen.of(Ended) for charge in ended.charges]
+    assert len(charges) == 18 and not any(charge.usage.estimated for charge in charges)
+    assert sum(charge.usage.input_tokens for charge in charges) == counting.input
+    assert sum(charge.usage.output_tokens for charge in charges) == counting.output
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic"])
+async def test_a_context_that_is_compacted_first_is_a_charge_of_its_own(dialect: Any, stream: bool) -> None:
+    counting, seen = Counting(), Seen()
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
+    items = [{"role": "user", "content": "word " * 400}, said, {"role": "user", "content": "?"}]
+    managed = [{"type": "compaction", "compact_threshold": 100}]
+    body = {"model": MODELS[dialect], "input": items, "context_management": managed, "stream": stream}
+    async with FakeProvider(dialect=dialect, model=counting).serve() as provider:
+        one = [native(provider, dialect=dialect, stateful=False)]
+        async with gateway_of(provider, seen, providers=one) as gateway:
+            caller = await ask(gateway, body)
+
+    first, second = used(seen)
+    response = caller.events()[-1]["response"] if stream else caller.json()
+    assert first.input_tokens > 400 > second.input_tokens
+    assert first.input_tokens + second.input_tokens == counting.input == response["usage"]["input_tokens"]
+    assert first.output_tokens + second.output_tokens == counting.output == response["usage"]["output_tokens"]
+
+
+async def test_a_compaction_whose_answer_fails_stays_charged() -> None:
+    seen = Seen()
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
+    items = [{"role": "user", "content": "word " * 400}, said, {"role": "user", "content": "?"}]
+    managed = [{"type": "compaction", "compact_threshold": 100}]
+    async with FakeProvider(dialect="chat").serve() as provider:
+        provider.script(Answer(text="A summary."), Scripted(None, (Status(400),)))
+        one = [native(provider, dialect="chat")]
+        async with gateway_of(provider, seen, providers=one, retries=ONCE) as gateway:
+            caller = await ask(gateway, {"model": "m", "input": items, "context_management": managed})
+
+    (usage,) = used(seen)
+    assert caller.status == 400 and usage.input_tokens > 400 and seen.ended.attempts == 2
 
 
 async def test_background_work_is_charged_once_where_it_is_done() -> None:

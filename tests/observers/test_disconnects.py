@@ -55,8 +55,7 @@ async def test_leaving_in_mid_stream_gives_one_record_with_an_estimate(provider:
     assert isinstance(ended, Disconnected)
     assert (ended.reason, ended.status, ended.error, ended.events) == ("gone", 200, None, point)
     tokens = -(-(point - 1) * 5 // 4)
-    sent = len(provider.requests[0].body)
-    assert ended.usage == Usage(input_tokens=-(-sent // 4), output_tokens=tokens, estimated=True)
+    assert ended.usage == Usage(input_tokens=-(-len(ASKED) // 4), output_tokens=tokens, estimated=True)
 
 
 async def left_after(gateway: Gateway, point: int) -> None:

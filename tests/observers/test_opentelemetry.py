@@ -22,7 +22,9 @@ from gomodel_asgi.observers import Completed, Context, Disconnected, Usage
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, Status
 
 from ..support.driving import ask
+from ..support.lab import ONCE
 from ..support.seen import KEY, gateway_of, native
+from .test_charges import FAILED, done
 
 HELLO = {"model": "asked", "input": "a canary in the prompt"}
 
@@ -260,6 +262,71 @@ def test_a_disconnect_says_so_and_an_estimate_is_not_usage(telemetry: Telemetry)
     found = attributes(telemetry.exchange)
     assert (found["error.type"], found["gomodel.usage.estimated"]) == ("client_gone", True)
     assert "gen_ai.client.token.usage" not in telemetry.points()
+
+
+@pytest.fixture(params=["gen_ai_latest_experimental", "http/dup, gen_ai_latest_experimental"])
+def opted_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", request.param)
+
+
+EARLIER = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+
+
+@pytest.mark.usefixtures("opted_in")
+async def test_who_opts_in_gets_the_newer_names_instead(telemetry: Telemetry) -> None:
+    async with FakeProvider(dialect="anthropic").serve() as provider:
+        provider.script(Answer(reasoning="hm hm", text="word word word", cached=2))
+        one = [native(provider, dialect="anthropic")]
+        async with gateway_of(provider, telemetry.observer(), providers=one) as gateway:
+            await ask(gateway, {"model": "claude-sonnet-4-5", "input": "Hello, you there", "stream": True})
+
+    points, found = telemetry.points(), attributes(telemetry.exchange)
+    assert not points.keys() & EARLIER
+    assert {"duration", "time_to_first_chunk", "time_per_output_chunk"} <= {
+        name.removeprefix("gen_ai.client.inference.") for name in points
+    }
+    usage = {
+        name.removeprefix("gen_ai.client.inference.usage."): point.value
+        for name, (point, *_) in points.items()
+        if ".usage." in name
+    }
+    assert usage["input_tokens"] == found["gen_ai.usage.input_tokens"]
+    assert usage["output_tokens"] == found["gen_ai.usage.output_tokens"]
+    assert usage["cache_read.input_tokens"] == found["gen_ai.usage.cache_read.input_tokens"] == 2
+    assert points["gen_ai.client.inference.operation.input_tokens"][0].sum == usage["input_tokens"]
+    assert "gen_ai.usage.cache_write.input_tokens" in found
+    assert "gen_ai.usage.cache_creation.input_tokens" not in found
+    (point,) = points["gen_ai.client.inference.usage.input_tokens"]
+    assert point.attributes["gen_ai.token.modality"] == "unknown"
+
+
+@pytest.mark.usefixtures("opted_in")
+async def test_a_look_up_is_no_inference_by_the_newer_names(provider: FakeProvider, telemetry: Telemetry) -> None:
+    async with gateway_of(provider) as gateway:
+        id = (await ask(gateway, HELLO)).json()["id"]
+    async with gateway_of(provider, telemetry.observer()) as gateway:
+        await ask(gateway, path=f"/v1/responses/{id}", method="GET")
+
+    assert telemetry.exchange.name.startswith("fetch_response")
+    assert not [name for name in telemetry.points() if "inference" in name]
+
+
+async def test_tokens_are_counted_for_the_model_that_used_them(provider: FakeProvider, telemetry: Telemetry) -> None:
+    provider.script(Reply(FAILED), done(11, 5))
+    target = Target("one", model="large", fallbacks=(Target("two", model="small"),))
+    providers = [native(provider, "one"), native(provider, "two")]
+    async with gateway_of(
+        provider, telemetry.observer(), providers=providers, retries=ONCE, policy=lambda request: target
+    ) as gateway:
+        await ask(gateway, HELLO)
+
+    points = telemetry.points()["gen_ai.client.token.usage"]
+    assert {
+        (point.attributes["gen_ai.request.model"], point.attributes["gen_ai.token.type"]): point.sum for point in points
+    } == {("large", "input"): 7, ("large", "output"): 3, ("small", "input"): 11, ("small", "output"): 5}
+    first, second = telemetry.attempts
+    assert attributes(first)["gomodel.kind"] == "first" and "gomodel.reason" not in attributes(first)
+    assert (attributes(second)["gomodel.kind"], attributes(second)["gomodel.reason"]) == ("fallback", "server_error")
 
 
 def test_the_global_providers_are_the_default() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from gomodel_asgi.observers import Usage
 from gomodel_asgi.observers.answer import estimate, read_usage
+from gomodel_asgi.wire.token_estimate import MEDIA
 
 
 def test_responses_usage_is_taken_as_it_stands() -> None:
@@ -82,7 +84,20 @@ def test_gemini_thoughts_are_added_to_the_candidates() -> None:
 
 
 def test_an_estimate_is_marked() -> None:
-    assert estimate(9, 8) == Usage(input_tokens=3, output_tokens=2, estimated=True)
+    assert estimate(b"123456789", 9, 8) == Usage(input_tokens=3, output_tokens=2, estimated=True)
+
+
+def test_what_was_said_before_counts_where_it_is_sent_along() -> None:
+    assert estimate(b"123456789", 89, 0) == Usage(input_tokens=23, estimated=True)
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_media_counts_by_the_piece_and_not_by_its_bytes(size: int) -> None:
+    picture = "data:image/png;base64," + "iVBORw0KGgo" * size
+    body = json.dumps({"input": [{"image_url": picture}, {"image_url": picture}, "word " * 400]}).encode()
+    usage = estimate(body, len(body), 0)
+
+    assert 2 * MEDIA + 500 <= usage.input_tokens <= 2 * MEDIA + 600
 
 
 @pytest.mark.parametrize(

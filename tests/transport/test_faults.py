@@ -171,6 +171,21 @@ async def outcome(transport: Transport, port: int, deadline: float) -> Outcome:
     return answer.status, answer.body
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_time_out_says_whether_the_upstream_may_have_the_request(
+    transport: Transport, kind: Kind, serve: Serve, scheme: str
+) -> None:
+    """With https it is over in the middle of the TLS handshake, which nobody answers."""
+    if scheme == "https" and kind.name != "http11":
+        pytest.skip("httpcore leaves the socket of a handshake that is given up to the garbage collector")
+    upstream = serve(lambda peer: peer.gone())
+
+    with pytest.raises(UpstreamTimeout) as caught:
+        await fetch(transport, post(upstream.port, deadline=1.0, scheme=scheme))
+
+    assert caught.value.sent is (scheme == "http")
+
+
 async def test_an_upstream_that_never_answers_is_a_timeout(transport: Transport, serve: Serve) -> None:
     upstream = serve(lambda peer: peer.gone())
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from gomodel_asgi import tools
 from gomodel_asgi.contrib.opentelemetry import OpenTelemetryObserver
 from gomodel_asgi.contrib.prometheus import PrometheusObserver
-from gomodel_asgi.testing import Answer, Reply
+from gomodel_asgi.testing import Answer, Reply, Scripted, Stall
 from tests.support.lab import ONCE
 
 from .hosting import CRM, MODELS, WEB, Hosting, House, call, calls, search
@@ -82,6 +82,8 @@ async def test_each_round_is_reported_with_what_it_has_cost_and_the_exchange_wit
     for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"):
         assert getattr(completed.usage, name) == sum(getattr(record.usage, name) for record in rounds)
     assert not completed.usage.estimated and completed.attempts == 3
+    assert [charge.usage for charge in completed.charges] == [record.usage for record in rounds]
+    assert {(one.provider, one.target_model) for one in completed.charges} == {("fake", MODELS[dialect])}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -100,6 +102,23 @@ async def test_a_round_that_fails_counts_with_what_it_has_reported(hosting: Host
     assert records[-1].outcome == "failed"
     assert records[-1].usage.input_tokens == first.usage.input_tokens + 100
     assert records[-1].usage.output_tokens >= first.usage.output_tokens + 7
+
+
+async def test_a_client_that_leaves_in_a_later_round_has_used_each_of_them(hosting: Hosting) -> None:
+    records: list[Any] = []
+    house = hosting(tools.web_search(search), dialect="responses", observers=[records.append])
+    house.fake.script(
+        calls(call("web_search", query="a")), Scripted(Answer(text="word " * 20), (Stall(after_events=6),))
+    )
+    body = {"model": "m", "input": "Weather?", "tools": [WEB], "stream": True}
+    async with await house.gateway.respond(body) as reply:
+        while data := await reply.next():
+            if b"output_text.delta" in data:
+                break
+    house.fake.release()
+    first, second = records[-1].charges
+    assert not first.usage.estimated
+    assert second.usage.estimated and second.usage.input_tokens > 0 and second.usage.output_tokens > 0
 
 
 async def test_usage_of_one_round_alone_is_told_once(hosting: Hosting) -> None:
