@@ -19,17 +19,17 @@ ENGINES = ["memory", "redis", "postgres"]
 PATIENCE = 20.0
 """Seconds: the tests are not about the speed of this machine."""
 
-Open = Callable[[], Counters]
-"""Opens counters on the data of this test: each call is another worker."""
+Open = Callable[..., Counters]
+"""Opens counters on the data of this test, with that time-out: each call is another worker."""
 
 
 def opener(kind: str, request: pytest.FixtureRequest) -> Open:
     name = f"t{os.urandom(8).hex()}"
     if kind == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
-        return lambda: RedisCounters(server.url, prefix=f"{name}:", timeout=PATIENCE)
+        return lambda timeout=PATIENCE: RedisCounters(server.url, prefix=f"{name}:", timeout=timeout)
     if kind == "postgres":
         database: PostgresServer = request.getfixturevalue("postgres_server")
-        return lambda: PostgresCounters(database.dsn, table=name, timeout=PATIENCE)
+        return lambda timeout=PATIENCE: PostgresCounters(database.dsn, table=name, timeout=timeout)
     engine = MemoryCounters()
     return lambda: engine

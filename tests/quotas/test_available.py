@@ -234,6 +234,20 @@ async def test_a_reservation_whose_answer_was_lost_is_released_when_they_are_bac
     assert not warned, "nothing is lost"
 
 
+async def test_a_reservation_that_is_refused_here_is_released_there(engine: Engine, warned: list[str]) -> None:
+    counters = around(engine, warned)
+    engine.away()
+    for number in range(3):
+        assert (await counters.reserve(f"{number}", [REQUESTS], NOON)).refused is None
+    engine.forgets_to_answer()
+    assert (await counters.reserve("refused", [REQUESTS], NOON)).refused == 0
+    assert await read(engine.inner, REQUESTS) == (1, 0)
+    engine.back()
+    await until(lambda: not counters._releases and not counters._retrying)
+
+    assert await read(engine.inner, REQUESTS) == (0, 0)
+
+
 async def test_a_request_that_went_on_here_is_booked_once_whether_its_reservation_was_or_not(
     engine: Engine, warned: list[str]
 ) -> None:
@@ -317,6 +331,21 @@ async def test_settlements_are_booked_in_their_order_and_one_that_is_asked_for_a
     await counters.aclose()
 
     assert await read(engine.inner) == (17, 0)
+
+
+async def test_what_has_waited_longest_is_booked_first_however_often_it_has_failed(
+    engine: Engine, warned: list[str]
+) -> None:
+    pauses = iter([0.0] * 7)
+    counters = around(engine, warned, pause=lambda failures: next(pauses, 3600.0))
+    engine.away()
+    for number in range(3):
+        await counters.settle(f"{number}", [TOKENS], [1], NOON)
+    calls = engine.calls
+    await until(lambda: engine.calls == max(calls, 11) and counters.waiting == 3)
+
+    assert list(counters._waiting) == ["0", "1", "2"]
+    await cancelled(counters)
 
 
 async def test_what_waits_is_bounded_and_what_is_lost_is_told(engine: Engine, warned: list[str]) -> None:
@@ -460,8 +489,11 @@ def test_what_waited_on_a_loop_that_has_closed_is_booked_by_the_next(engine: Eng
 @pytest.fixture(params=["redis", "postgres"])
 async def real(request: pytest.FixtureRequest) -> AsyncGenerator[tuple[Server, Counters], None]:
     server: Server = request.getfixturevalue(f"{request.param}_server")
-    counters = opener(request.param, request)()
-    await counters.figures([TOKENS], NOON)  # opens a connection, and makes the tables
+    open_counters = opener(request.param, request)
+    patient, counters = open_counters(), open_counters(timeout=2.0)
+    await patient.figures([TOKENS], NOON)  # makes the tables
+    await patient.aclose()
+    await counters.figures([TOKENS], NOON)  # opens a connection
     yield server, counters
     await counters.aclose()
 
