@@ -27,7 +27,7 @@ from ..seams.store import Store, is_shared
 from .available import AvailableCounters
 from .estimate import Asked, asked_of
 from .memory import MemoryCounters
-from .native import Pending
+from .native import Pending, response_id_of
 from .prices import Prices
 from .quota import MICRO, MOST, Left, Quota
 from .quotas import Quotas
@@ -82,7 +82,7 @@ class Enforcement:
         self.quotas_of = quotas_of
         self.counters: Counters = counters
         self.prices = Prices(quotas.price)
-        immediate = isinstance(counters, MemoryCounters)
+        immediate = type(counters) is MemoryCounters  # one made of it may do anything
         self.away: Container[str] = ()
         """What was reserved in this process, since the counters did not answer."""
         if not immediate:
@@ -122,12 +122,12 @@ class Enforcement:
         assert trace is not None
         if not quotas:
             return
+        asked = await self._asked(job, target, quotas)
         moment = self.quotas.clock()
         id, now = f"{random.getrandbits(128):032x}", moment.timestamp()
-        asked = await self._asked(job, target, quotas)
         parts = self._parts(job.request.tenant, quotas, moment, asked)
         try:
-            self._check_sizes(parts, asked, now)
+            self._check_sizes(parts, asked, now, trace)
             parts = [_clamped(part) for part in parts]
             reserved = await self.counters.reserve(id, [part.line for part in parts], now)
             if reserved.refused is not None:
@@ -190,7 +190,7 @@ class Enforcement:
             "needs: give Quotas(price=...) a function that knows it, or say on_unknown='free'."
         )
 
-    def _check_sizes(self, parts: Sequence[Part], asked: Sequence[Asked], now: float) -> None:
+    def _check_sizes(self, parts: Sequence[Part], asked: Sequence[Asked], now: float, trace: Trace) -> None:
         """Refuse what is larger than a whole limit, and not by a guess alone.
 
         :raises QuotaExceeded: it never has room.
@@ -204,6 +204,7 @@ class Enforcement:
             amount = self._amount(unit, asked, now, firm=True)
             if amount > limit or not limit:
                 part = changed(part, line=changed(part.line, amount=max(amount, 1)))
+                self._tell(trace, [part], None, "refused")
                 raise refusal(Standing(part, Figures(0, 0), 0.0), [])
 
     async def _refused(self, id: str, parts: list[Part], reserved: Reserved, now: float, trace: Trace) -> list[Part]:
@@ -236,7 +237,7 @@ class Enforcement:
         seconds = math.inf if at is None else at - now
         if figures.spent + line.amount <= line.limit:
             seconds = min(seconds, (line.slot + SLOTS + 1) * self.slot - now)
-        return max(0.0, seconds)
+        return max(0.0, round(seconds, 6))  # times of today are doubles of less than a microsecond
 
     def _headers(
         self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: Standing | None = None
@@ -268,8 +269,7 @@ class Enforcement:
         The end may go by in this exchange too, or in one that only looks at the response: give those to `looks`.
         """
         hold, trace = job.hold, job.trace
-        stream = reply.stream
-        id = reply.response_id if stream is None else stream.reader.response_id
+        id = response_id_of(reply)
         if not isinstance(hold, Hold) or hold.reservation is None or trace is None or id is None:
             return
         hold.hand_over()

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 from msgspec.structs import replace
 
 from ..errors import StoreUnavailable
+from ..exchange.reply import Reply
+from ..history.recorder import last_response
 from ..history.records import SETTLEMENTS, Records
 from ..observers import Charge, Ended, Trace
 from ..stores.shared import available
@@ -19,6 +22,25 @@ from .settlement import Reservation, Settlement, unpacked
 
 ENDS = frozenset({"completed", "incomplete", "failed", "cancelled"})
 MARK = b"1"
+
+
+class Named(msgspec.Struct):
+    """The member of a response that names it."""
+
+    id: str | None = None
+
+
+def response_id_of(reply: Reply) -> str | None:
+    """The id of the response that *reply* is, as far as it has been read."""
+    if reply.stream is not None:
+        return reply.stream.reader.response_id
+    if reply.response_id is not None or reply.body is None:
+        return reply.response_id
+    response = reply.body if reply.body.startswith(b"{") else last_response(reply.body)
+    try:
+        return None if response is None else msgspec.json.decode(response, type=Named).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class Pending:

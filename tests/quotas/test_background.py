@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Gateway, Limits, MemoryStore
+from gomodel_asgi import Gateway, Limits, MemoryStore, NoStore
 from gomodel_asgi.emulation import answer
 from gomodel_asgi.emulation.event_log import LEASES
 from gomodel_asgi.quotas import MemoryCounters, Quota
@@ -196,6 +196,20 @@ async def until_spent(gateway: Gateway, amount: int) -> None:
     with anyio.fail_after(TIMEOUT):
         while (await left(gateway)).spent != amount:  # noqa: ASYNC110
             await anyio.sleep(0.001)
+
+
+async def test_it_is_booked_at_a_provider_whose_answers_are_read_leniently_too(provider: FakeProvider) -> None:
+    async with gateway_of(provider, providers=[native(provider, normalize=True)]) as gateway:
+        made = (await ask(gateway, HELLO)).json()
+        assert await settled(gateway) == (RESERVED, RESERVED)
+        total = (await ended(gateway, made["id"]))["usage"]["total_tokens"]
+        await until_spent(gateway, total)
+
+
+async def test_without_a_store_the_estimate_stays(provider: FakeProvider) -> None:
+    async with gateway_of(provider, store=NoStore()) as gateway:
+        assert (await ask(gateway, HELLO)).status == 200
+        assert await settled(gateway) == (RESERVED, RESERVED)
 
 
 async def test_two_workers_that_see_the_end_at_once_correct_it_once(provider: FakeProvider) -> None:

@@ -7,7 +7,8 @@ A `type: ignore` marks a use that must be refused: where it is not, both report 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from decimal import Decimal
 from typing import Any, assert_type
 
 from starlette.applications import Starlette
@@ -35,6 +36,7 @@ from gomodel_asgi import (
     providers,
     tools,
 )
+from gomodel_asgi.quotas import Left, MemoryCounters, PostgresCounters, Quota, Quotas, RedisCounters
 from gomodel_asgi.schema import ResponsesRequest
 from gomodel_asgi.testing import FakeProvider, ToolResult, run_policy, run_tool
 
@@ -65,8 +67,28 @@ first: Policy = route
 second: Policy = plain
 third: Policy = policies.authenticated(policies.first_of(route, plain))
 fourth: Policy = policies.weighted([("openai", 1), (Target("other"), 2.5)], key=lambda request: request.tenant)
+limited: Policy = policies.limited(route, "60/minute", key=lambda request: request.user)
 fifth: Policy = policies.model_map({"smart": Target("openai"), "gpt-*": "openai"})
 wrong: Policy = not_a_policy  # type: ignore[assignment]
+
+
+def yielded(request: RoutingRequest) -> Iterator[Quota]:
+    yield Quota("month", per="month", money="5.00", key=request.tenant)
+
+
+async def listed(request: RoutingRequest) -> list[Quota]:
+    return [Quota("minute", per="minute", requests=60, tokens=200_000, shared=True)]
+
+
+async def streamed(request: RoutingRequest) -> AsyncIterator[Quota]:
+    yield Quota("day", per="day", money=Decimal(1))
+
+
+Quotas(listed, counters=RedisCounters("redis://localhost"), reserve="worst", on_unavailable="admit")
+Quotas(streamed, counters=PostgresCounters("postgresql://localhost/app"), price=lambda type, model, usage: Decimal(0))
+Quota("year", per="year", requests=1)  # type: ignore[arg-type]
+Quota("month", per="month", money=0.1)  # type: ignore[arg-type]
+Quotas(not_a_policy)  # type: ignore[arg-type]
 
 gateway = Gateway(
     providers=[providers.openai(models=["gpt-*"]), providers.vllm("http://gpu:8000/v1", name="gpu")],
@@ -76,6 +98,7 @@ gateway = Gateway(
     timeouts=Timeouts(idle=60),
     limits=Limits(body=1024),
     retries=Retries(attempts=2),
+    quotas=Quotas(yielded, counters=MemoryCounters(), weights={"cached": 0.1}),
 )
 store: Store = NoStore()
 
@@ -94,6 +117,7 @@ app.add_middleware(GoModelMiddleware)  # type: ignore[call-arg]
 async def doors(request: Request) -> None:
     assert_type(await gateway.endpoint(request), Response)
     assert_type(await gateway.explain({"model": "m"}), Explanation)
+    assert_type(await gateway.quotas.left(tenant="acme"), tuple[Left, ...])
     async with gateway, await gateway.respond(b"{}", tenant="acme") as reply:
         assert_type(reply, Reply)
         assert_type(reply.response(), Response)
