@@ -102,7 +102,7 @@ async def test_a_database_that_takes_longer_to_open_than_a_call_may_take_is_open
 async def test_an_opening_that_is_closed_is_given_up(
     pool: asyncpg.Pool, postgres_server: PostgresServer, table: str
 ) -> None:
-    counters = PostgresCounters(postgres_server.dsn, table=table, timeout=PATIENCE)
+    counters = PostgresCounters(postgres_server.dsn, table=table, timeout=TIMEOUT)
     async with pool.acquire() as other, other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         waiting = asyncio.create_task(counters.reserve("a", [line()], NOON))

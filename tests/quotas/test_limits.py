@@ -13,7 +13,7 @@ from gomodel_asgi import Gateway, Limits
 from gomodel_asgi.quotas import Quota, Quotas
 from gomodel_asgi.testing import FakeProvider, Stall
 
-from ..support.driving import PATIENCE, Caller, ask, encoded, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
 from ..support.seen import native
 from ..support.spending import always, done, released, settled
@@ -42,7 +42,7 @@ async def test_parallel_streams_get_what_fits_into_the_budget_and_no_more(
         provider.fail_next(Stall(after_events=2))
     async with gateway_of(provider, always(Quota("month", per="month", **limits))) as gateway:
         callers = [Caller(scope_of(), [encoded(BODY)]) for _ in range(50)]
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             async with anyio.create_task_group() as group:
                 for caller in callers:
                     group.start_soon(caller.run, gateway)
