@@ -30,7 +30,7 @@ from gomodel_asgi.quotas.windows import window
 from gomodel_asgi.seams.counters import Counters, Line
 from tests.support.databases import PostgresServer, RedisServer, Server, postgres_binaries
 
-REQUESTS = 500  # of each engine in a round
+REQUESTS = 200  # of each engine in a round
 PATIENCE = 20.0
 
 
