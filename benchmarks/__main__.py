@@ -29,6 +29,7 @@ COMMANDS = (
     "translation 2000 1",
     "checks 1",
     "frames --loops 20 --rounds 1",
+    "counters 1",
 )
 AT_A_TIME = 3  # they wait more than they work
 

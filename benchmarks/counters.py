@@ -5,7 +5,8 @@
 One process, one request after another, a Redis and a PostgreSQL of its own on sockets of this machine, where they are
 installed. Engines take turns, so that a noisy machine troubles all of them alike. The figures are medians of the
 rounds: what the clock says, and in brackets the CPU that this process and the server have spent. A guarded engine is
-one with the time limit, circuit breaker and stand-in around it that a gateway gives it.
+one with the time limit, circuit breaker and stand-in around it that a gateway gives it. A trip is the floor: the least
+that can be asked of the server, through the same pool, once for each call.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +28,10 @@ from gomodel_asgi.quotas.memory import MemoryCounters
 from gomodel_asgi.quotas.postgres import PostgresCounters
 from gomodel_asgi.quotas.redis import RedisCounters
 from gomodel_asgi.quotas.windows import window
-from gomodel_asgi.seams.counters import Counters, Line
+from gomodel_asgi.seams.counters import Counters, Figures, Line, Reserved
 from tests.support.databases import PostgresServer, RedisServer, Server, postgres_binaries
 
-REQUESTS = 500  # of each engine in a round
+REQUESTS = 200  # of each engine in a round
 PATIENCE = 20.0
 
 
@@ -52,6 +53,28 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.remove()
+
+
+class Trips:
+    """Counters that go to the server and back for each call, and count nothing."""
+
+    shared = True
+
+    def __init__(self, trip: Callable[[], Awaitable[object]]) -> None:
+        self.trip = trip
+
+    async def reserve(self, hold: str, lines: Sequence[Line], now: float) -> Reserved:
+        await self.trip()
+        return Reserved(None, ())
+
+    async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
+        await self.trip()
+
+    async def figures(self, lines: Sequence[Line], now: float) -> tuple[Figures, ...]:
+        return ()
+
+    async def aclose(self) -> None:
+        return None
 
 
 class Engine(NamedTuple):
@@ -81,14 +104,23 @@ def engines(stack: ExitStack) -> dict[str, Engine]:
     if shutil.which("redis-server"):
         redis = RedisServer()
         stack.enter_context(running(redis))
-        plain: Counters = RedisCounters(redis.url, timeout=PATIENCE)
+        on_redis = RedisCounters(redis.url, timeout=PATIENCE)
+        plain: Counters = on_redis
+        found["redis, trip"] = Engine(Trips(lambda: on_redis._clients.get().ping()), redis)
         found["redis"] = Engine(plain, redis)
         found["redis, guarded"] = Engine(AvailableCounters(plain, timeout=PATIENCE), redis)
     binaries = postgres_binaries()
     if binaries is not None:
         postgres = PostgresServer(binaries)
         stack.enter_context(running(postgres))
-        plain = PostgresCounters(postgres.dsn, timeout=PATIENCE)
+        on_postgres = PostgresCounters(postgres.dsn, timeout=PATIENCE)
+        plain = on_postgres
+
+        async def trip() -> None:
+            async with on_postgres._connection() as connection:
+                await connection.fetchval("SELECT 1")
+
+        found["postgres, trip"] = Engine(Trips(trip), postgres)
         found["postgres"] = Engine(plain, postgres)
         found["postgres, guarded"] = Engine(AvailableCounters(plain, timeout=PATIENCE), postgres)
     return found

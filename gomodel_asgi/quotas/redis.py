@@ -21,7 +21,7 @@ from typing import Any
 
 from ..errors import QuotaUnavailable
 from ..seams.counters import PARTS, REPEATS, Figures, Line, Reserved, require_distinct
-from ..stores.redis_client import NoScriptError, Redis, RedisError, client_of
+from ..stores.redis_client import NoScriptError, Redis, RedisCluster, RedisError, client_of
 from ..stores.shared import PerLoop, answering
 from .shared import open_for, quota_unavailable, require_countable
 
@@ -170,19 +170,19 @@ reserving, settling, reading = Script(RESERVE), Script(SETTLE), Script(FIGURES)
 
 
 class RedisCounters:
-    """Counts in the Redis at *redis*: a URL (`redis://`, `rediss://`, `unix://`) or a client of your own, which belongs
-    to one event loop and stays yours to close. *timeout* is in seconds, for each call.
+    """Counts in the Redis at *redis*: a URL (`redis://`, `rediss://`, `unix://`) or a client of your own, also one of a
+    cluster, which belongs to one event loop and stays yours to close. *timeout* is in seconds, for each call.
 
     :raises ValueError: the URL is none.
     """
 
     shared = True
 
-    def __init__(self, redis: str | Redis, *, prefix: str = "gomodel:", timeout: float = 0.25) -> None:
+    def __init__(self, redis: str | Redis | RedisCluster, *, prefix: str = "gomodel:", timeout: float = 0.25) -> None:
         self._prefix = f"{prefix}{{quotas}}:"
         self.timeout = timeout
         self._ours = isinstance(redis, str)
-        self._clients = PerLoop(partial(client_of, redis, timeout))
+        self._clients: PerLoop[Any] = PerLoop(partial(client_of, redis, timeout))
         client_of(redis, timeout)  # opens nothing; a bad URL is told here and not with the first request
 
     def __repr__(self) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 try:
-    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, RedisError
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
     raise ImportError("Redis is reached through redis-py: pip install 'gomodel-asgi[redis]'.") from exc
 
-__all__ = ["NoScriptError", "Redis", "RedisError", "client_of", "decodes"]
+__all__ = ["NoScriptError", "Redis", "RedisCluster", "RedisError", "client_of", "decodes"]
 
 # At a time and event loop; more wait for one, within their timeout.
 CONNECTIONS = 32
 
 
-def client_of(given: str | Redis, timeout: float) -> Redis:
+Client = TypeVar("Client")
+
+
+def client_of(given: str | Client, timeout: float) -> Redis | Client:
     """Returns *given*, or a client of ours for that URL: at most `CONNECTIONS`, one silent retry on a connection that
     has gone stale.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -14,12 +17,13 @@ from gomodel_asgi.errors import QuotaUnavailable
 from gomodel_asgi.quotas import available
 from gomodel_asgi.quotas.available import MOST_RELEASES, AvailableCounters, OnUnavailable
 from gomodel_asgi.quotas.memory import MemoryCounters
+from gomodel_asgi.quotas.redis import RedisCounters
 from gomodel_asgi.quotas.shared import quota_unavailable
 from gomodel_asgi.seams.counters import Counters, Figures, Line, Reserved
 from gomodel_asgi.stores.circuit_breaker import FIRST
 
 from ..support.clock import Clock
-from ..support.databases import Server
+from ..support.databases import RedisServer, Server
 from ..support.lab import until
 from .engines import opener
 from .lines import NOON, line
@@ -496,6 +500,68 @@ async def real(request: pytest.FixtureRequest) -> AsyncGenerator[tuple[Server, C
     await counters.figures([TOKENS], NOON)  # opens a connection
     yield server, counters
     await counters.aclose()
+
+
+class Unreliable:
+    """A relay to *server* that breaks one connection in five, before it has passed a call on or after."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.drawn = random.Random(20)
+        self.broken = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_unix_connection(self.server.socket)
+
+        async def back() -> None:
+            while data := await upstream_reader.read(65536):
+                if not self.breaks():
+                    writer.write(data)
+                else:
+                    break
+            writer.close()
+            upstream_writer.close()
+
+        answering = asyncio.create_task(back())
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if self.breaks():
+                    break
+                upstream_writer.write(data)
+        for each in (writer, upstream_writer):
+            each.close()
+        await answering
+
+    def breaks(self) -> bool:
+        broken = self.drawn.random() < 0.1
+        self.broken += broken
+        return broken
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_however_often_connections_break_each_request_is_booked_exactly_once(
+    redis_server: RedisServer, warned: list[str]
+) -> None:
+    relay, name = Unreliable(redis_server), f"t{os.urandom(8).hex()}:"
+    plenty = [line(key="tokens", amount=40, limit=10**6), line(key="requests", limit=10**6, holds=False)]
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listening:
+        url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        counters = around(RedisCounters(url, prefix=name, timeout=20), warned, on_unavailable="admit", timeout=20)
+
+        async def request(number: int) -> int:
+            await counters.reserve(f"{number}", plenty, NOON)
+            await counters.settle(f"{number}", plenty, [number, 1], NOON)
+            return number
+
+        used = [sum(await asyncio.gather(*map(request, range(start, start + 25)))) for start in range(0, 300, 25)]
+        await until(lambda: not counters.waiting and not counters._retrying)
+        await counters.aclose()
+    direct = RedisCounters(redis_server.url, prefix=name, timeout=20)
+    found = await direct.figures(plenty, NOON)
+    await direct.aclose()
+
+    assert relay.broken > 20 and warned
+    assert found == (Figures(sum(used), 0), Figures(300, 0))
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator
+import socket
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.crc import key_slot
 
 from gomodel_asgi.errors import QuotaUnavailable
 from gomodel_asgi.quotas.redis import MOST, RedisCounters
 from gomodel_asgi.seams.counters import REPEATS, Figures
 
+from ..support.clock import until
 from ..support.databases import RedisServer
 from .engines import TIMEOUT
 from .lines import KEEPS, NOON, SLOT, line
@@ -74,6 +77,51 @@ async def test_all_keys_of_a_call_lie_in_one_slot_of_a_cluster_and_expire(
     assert lives.keys() == until.keys()
     for name, seconds in until.items():
         assert seconds - TIMEOUT < lives[name] <= seconds
+
+
+class ClusterNode(RedisServer):
+    """The only node of a cluster, which has all its slots."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    def command(self) -> Sequence[str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            bus = free.getsockname()[1]
+        where = ["--port", str(self.port), "--cluster-port", str(bus), "--bind", "127.0.0.1"]
+        return [*super().command(), *where, "--cluster-enabled", "yes"]
+
+
+@pytest.fixture
+def cluster_node(redis_server: RedisServer) -> Iterator[ClusterNode]:
+    node = ClusterNode()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.remove()
+
+
+async def test_a_cluster_counts_as_one_redis_does(cluster_node: ClusterNode, prefix: str) -> None:
+    async with Redis.from_url(cluster_node.url) as node:
+        execute: Any = node.execute_command
+        await execute("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+
+        async def is_ready() -> bool:
+            return b"cluster_state:ok" in await execute("CLUSTER", "INFO")
+
+        await until(is_ready)
+    async with RedisCluster(host="127.0.0.1", port=cluster_node.port) as cluster:
+        counters = RedisCounters(cluster, prefix=prefix, timeout=PATIENCE)
+        lines = [line(key="tokens", amount=40), line(key="requests", per="minute", holds=False)]
+        assert (await counters.reserve("a", lines, NOON)).figures == (Figures(0, 40), Figures(1, 0))
+        await counters.settle("a", lines, [30, 1], NOON)
+        assert await counters.figures(lines, NOON) == (Figures(30, 0), Figures(1, 0))
+        await counters.aclose()
 
 
 async def test_a_counter_is_not_kept_for_a_shorter_time_than_somebody_asked_for(
