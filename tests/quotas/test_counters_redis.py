@@ -116,7 +116,7 @@ async def test_a_cluster_counts_as_one_redis_does(cluster_node: ClusterNode, pre
 
         await until(is_ready)
     async with RedisCluster(host="127.0.0.1", port=cluster_node.port) as cluster:
-        counters = RedisCounters(cluster, prefix=prefix, timeout=PATIENCE)
+        counters = RedisCounters(cluster, prefix=prefix, timeout=TIMEOUT)
         lines = [line(key="tokens", amount=40), line(key="requests", per="minute", holds=False)]
         assert (await counters.reserve("a", lines, NOON)).figures == (Figures(0, 40), Figures(1, 0))
         await counters.settle("a", lines, [30, 1], NOON)
