@@ -99,7 +99,7 @@ class Gateway:
         self.store: Store = MemoryStore() if store is None else store
         self.expose_timing = expose_timing
         self.models = models
-        self.ledger = ledger
+        self._ledger = ledger
         self.in_flight = InFlight()
         if not isinstance(tools, Iterable):
             raise TypeError("tools: give a list of tools, not one tool.")
@@ -307,8 +307,8 @@ class Gateway:
 
         :raises StoreUnavailable: the store does not answer. Call it again.
         """
-        if self.ledger is not None:
-            await self.ledger.forget(tenant)
+        if self._ledger is not None:
+            await self._ledger.forget(tenant)
         return await self.state.forget(tenant)
 
     @property
@@ -337,6 +337,16 @@ class Gateway:
         tenant = await self._whose(scope, tenant)
         job = job_of(self.setup, await self._inbound(b"{}", scope), tenant)
         return tenant, await answer_of(job, self.quotas.rules, tuple)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger: what has been spent, rows and sums.
+
+        :raises RuntimeError: the gateway was given none.
+        """
+        if self._ledger is None:
+            raise RuntimeError("This gateway has no ledger: give Gateway(ledger=...).")
+        return self._ledger
 
     @property
     def background(self) -> Background:
@@ -371,13 +381,13 @@ class Gateway:
         if self._enforcement is not None:
             await self._enforcement.aclose()
         await self.setup.transport.aclose()
-        if self.ledger is not None:
-            await self.ledger.aclose()
+        if self._ledger is not None:
+            await self._ledger.aclose()
         await self.setup.observers.aclose()
 
     async def __aenter__(self) -> Self:
-        if self.ledger is not None:
-            self.ledger.check()
+        if self._ledger is not None:
+            self._ledger.check()
         return self
 
     async def __aexit__(

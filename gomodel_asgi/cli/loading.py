@@ -96,10 +96,10 @@ def load_ledger(spelling: str) -> Ledger:
     found = load(spelling)
     if isinstance(found, Ledger):
         return found
-    ledger = load_gateway(spelling).ledger
-    if ledger is None:
-        raise Unusable(f"{spelling} has no ledger.")
-    return ledger
+    try:
+        return load_gateway(spelling).ledger
+    except RuntimeError as error:
+        raise Unusable(f"{spelling}: {error}") from None
 
 
 # `providers`: what `from_env` finds, keys masked.

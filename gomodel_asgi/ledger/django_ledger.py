@@ -29,13 +29,13 @@ from .row import (
     now,
     plain,
 )
-from .sink import RowsRefused
+from .sink import refusing
 
 try:
     from django.apps import apps
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
-    from django.db import DataError, IntegrityError, connections, router, transaction
+    from django.db import connections, router, transaction
     from django.db.models import Q, Sum
     from django.utils import timezone
 except ImportError as error:
@@ -152,15 +152,13 @@ def _write(entries: Iterable[Entry]) -> int:
     connection = connections[alias]
     if connection.vendor not in VENDORS:
         raise ImproperlyConfigured(f"DjangoLedger: PostgreSQL or SQLite, not {connection.vendor}.")
-    try:
-        with transaction.atomic(using=alias):
-            new = _insert(connection, "Exchange", [_values(entry.row) for entry in by_id.values()])
-            written = [by_id[id if isinstance(id, UUID) else UUID(id)].row for (id,) in new]
-            _insert(connection, "Daily", [msgspec.structs.asdict(one) for one in by_day(written)])
-            kept = [_stored(entry.content) for entry in by_id.values() if entry.content is not None]
-            _insert(connection, "Content", kept)
-    except (DataError, IntegrityError) as error:
-        raise RowsRefused(type(error).__name__) from error
+    connection.ensure_connection()
+    with refusing(), transaction.atomic(using=alias):
+        new = _insert(connection, "Exchange", [_values(entry.row) for entry in by_id.values()])
+        written = [by_id[id if isinstance(id, UUID) else UUID(id)].row for (id,) in new]
+        _insert(connection, "Daily", [msgspec.structs.asdict(one) for one in by_day(written)])
+        kept = [_stored(entry.content) for entry in by_id.values() if entry.content is not None]
+        _insert(connection, "Content", kept)
     return len(written)
 
 

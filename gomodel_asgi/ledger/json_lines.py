@@ -15,6 +15,7 @@ import msgspec
 
 from .files import append, in_thread, rewrite
 from .row import COUNTS, OPEN, PLACE, Daily, Entry, Kept, Row, by_day, daily_of, day_of, decode_row, encode, now, total
+from .sink import refusing
 
 _decode_kept = msgspec.json.Decoder(Kept).decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -42,16 +43,19 @@ class JsonLines:
     async def write(self, entries: Sequence[Entry]) -> int:
         """Adds *entries*; when it returns they are on the disk. Returns how many.
 
-        :raises OSError: they cannot be written.
+        :raises RowsRefused: one of them can never be written.
+        :raises OSError: the file cannot be written.
         """
         await in_thread(self._write, list(entries))
         return len(entries)
 
     def _write(self, entries: list[Entry]) -> None:
-        kept = [entry.content for entry in entries if entry.content is not None]
+        with refusing():
+            rows = b"".join(encode(entry.row) + b"\n" for entry in entries)
+            kept = b"".join(encode(entry.content) + b"\n" for entry in entries if entry.content is not None)
         if kept:
-            append(self.contents, b"".join(encode(one) + b"\n" for one in kept))
-        append(self.path, b"".join(encode(entry.row) + b"\n" for entry in entries))
+            append(self.contents, kept)
+        append(self.path, rows)
 
     async def spent(self, tenant: str | None, since: datetime) -> Decimal:
         """Returns what *tenant* has cost *since*, in US dollars."""

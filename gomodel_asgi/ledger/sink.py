@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
@@ -13,6 +14,38 @@ from .row import Daily, Entry, Kept, Row
 
 class RowsRefused(Exception):
     """The sink is there, and does not take one of these rows: it never will."""
+
+
+UNWRITABLE = ("22", "23")
+"""Classes of SQLSTATE, of data and of constraints, that say so of a row and not of the database (SQL, 24.1)."""
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Tells what a library raises at rows that it cannot write, while connected, from all else that it may raise.
+
+    :raises RowsRefused: it was at the rows.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(_is_about_rows(one) for one in _causes(error)):
+            raise RowsRefused(type(error).__name__) from error
+        raise
+
+
+def _is_about_rows(error: BaseException) -> bool:
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in UNWRITABLE
+    return isinstance(error, ValueError | OverflowError) or type(error).__name__ in ("DataError", "IntegrityError")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__
 
 
 class Sink(Protocol):

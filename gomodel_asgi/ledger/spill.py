@@ -42,6 +42,15 @@ class Spill:
         data = b"".join(encode(entry) + b"\n" for entry in entries)
         await in_thread(append, self.path, data, MOST)
 
+    async def set_aside(self, entry: Entry) -> None:
+        """Add *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at.
+
+        :raises OSError: it cannot be written.
+        :raises ValueError: it cannot be written as JSON.
+        """
+        path = self.path.with_name(f"{self.path.name}.refused")
+        await in_thread(append, path, encode(entry) + b"\n", MOST)
+
     async def claim(self) -> Claim | None:
         """Some of the rows, to be replayed by nobody else; None where there is none.
 

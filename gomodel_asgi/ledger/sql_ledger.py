@@ -29,7 +29,7 @@ from .row import (
     now,
     plain,
 )
-from .sink import RowsRefused
+from .sink import refusing
 
 try:
     import sqlalchemy as sql
@@ -37,7 +37,6 @@ except ImportError as error:
     raise ImportError("SqlLedger needs SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
 
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError
 
 from .tables import contents, daily, exchanges
 
@@ -103,11 +102,9 @@ class SqlLedger:
         if not entries:
             return 0
         by_id = {entry.row.id: entry for entry in sorted(entries, key=lambda entry: entry.row.id)}
-        try:
-            async with self.engine.begin() as connection:
+        async with self.engine.begin() as connection:
+            with refusing():
                 return await self._write(connection, by_id)
-        except (DataError, IntegrityError) as error:
-            raise RowsRefused(type(error).__name__) from error
 
     async def _write(self, connection: AsyncConnection, entries: dict[UUID, Entry]) -> int:
         new = await connection.execute(self._rows, [values_of(entry.row) for entry in entries.values()])

@@ -17,6 +17,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Literal
 
@@ -215,7 +216,10 @@ class Writer:
     async def _parted(self, batch: Sequence[Entry], result: Result, error: RowsRefused) -> bool:
         """A row of *batch* can never be written: the others can."""
         if len(batch) == 1:
-            logger.error("The ledger's %r refuses a row (%s), which is lost: %s.", self.sink, error, batch[0].row.id)
+            logger.error("The ledger's %r refuses the row %s (%s).", self.sink, batch[0].row.id, error)
+            if self.spill is not None:
+                with suppress(OSError, ValueError):
+                    await self.spill.set_aside(batch[0])
             self.tell(1, "dropped")
             return True
         half = len(batch) // 2
@@ -237,7 +241,7 @@ class Writer:
         batch = list(islice(self.waiting, BATCH))
         try:
             await spill.put(batch)
-        except OSError as error:
+        except Exception as error:
             logger.error("The ledger cannot spill rows: %s.", type(error).__name__)
             self.rests_until = clock() + EVERY
             return False
@@ -255,7 +259,7 @@ class Writer:
                 finally:
                     claim.release()
             self.away = 0  # nothing is left to ask it with; the next batch tells
-        except OSError as error:
+        except Exception as error:
             logger.error("The ledger's spill cannot be read: %s.", type(error).__name__)
         self.looks_at = clock() + LOOKS
 

@@ -26,7 +26,7 @@ from ..support.ledgers import rows_of
 from ..support.seen import Seen
 
 pytestmark = pytest.mark.anyio
-COUNT = int(os.environ.get("LEDGER_REQUESTS", "2000"))
+COUNT = int(os.environ.get("LEDGER_REQUESTS", "10000"))
 AT_ONCE = 16
 PRICES = {"large": Decimal("0.000003"), "small": Decimal("0.000000007")}
 SSE = "text/event-stream"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import aclosing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
 
-from gomodel_asgi.ledger import Daily, Sink
+from gomodel_asgi.ledger import Daily, RowsRefused, Sink
 from gomodel_asgi.ledger.row import OPEN, Entry, Kept, new_id
 
 from ..support.ledgers import NOON, entries, row, rows_of, settled
@@ -185,3 +186,19 @@ async def test_a_row_is_found_from_its_very_microsecond(sink: Sink) -> None:
     for since in times:
         async with aclosing(sink.rows(since, times[-1])) as found:
             assert sorted([one.started async for one in found]) == [at for at in times[:-1] if at >= since]
+
+
+@pytest.mark.parametrize("facts", [{"request_id": "a\0b"}, {"input_tokens": 2**70}, {"request_id": "\ud800"}])
+async def test_a_row_that_can_never_be_written_is_refused_and_takes_no_other_with_it(
+    sink: Sink, facts: dict[str, Any]
+) -> None:
+    """Or is written: SQLite takes a NUL, and a file any number. It is never taken for a sink that is away."""
+    good, bad = row(), row(**facts)
+    try:
+        await sink.write(entries(good, bad))
+    except RowsRefused:
+        assert await rows_of(sink) == []
+        await sink.write(entries(good))
+        assert await rows_of(sink) == [good]
+    else:
+        assert len(await rows_of(sink)) == 2

@@ -19,7 +19,7 @@ import pytest
 
 from gomodel_asgi.ledger import JsonLines, Ledger, Row, RowsRefused
 from gomodel_asgi.ledger.files import append, held
-from gomodel_asgi.ledger.row import Entry
+from gomodel_asgi.ledger.row import Entry, decode_entry
 from gomodel_asgi.ledger.spill import Spill
 from gomodel_asgi.ledger.writer import Writer, Writers
 from gomodel_asgi.observers import Observers
@@ -152,7 +152,18 @@ async def test_a_row_that_is_refused_holds_up_no_other(tmp_path: Path, caplog: p
     assert await bench.ledger.flush()
     assert ids(await rows_of(bench.sink)) == ids(rows)
     assert bench.told() == {"written": 40, "dropped": 1}
-    assert "refuses a row" in caplog.text
+    assert "refuses the row" in caplog.text
+    await bench.ledger.aclose()
+
+
+async def test_a_row_that_is_refused_is_set_aside_where_there_is_a_spill(tmp_path: Path) -> None:
+    bench, bad = Bench(tmp_path, spill=tmp_path / "ledger.spill"), row(tenant="bad")
+    bench.sink.refuses = {"bad"}
+    bench.book(bad, *many(3))
+    assert await bench.ledger.flush()
+    (line,) = (tmp_path / "ledger.spill.refused").read_bytes().splitlines()
+    assert decode_entry(line) == Entry(bad)
+    assert bench.told() == {"written": 3, "dropped": 1}
     await bench.ledger.aclose()
 
 

@@ -23,7 +23,8 @@ class Command(BaseCommand):
 
     def handle(self, *arguments: Any, **options: Any) -> None:
         """Does what the command line says; see `BaseCommand`."""
-        ledger = get_gateway().ledger
-        if ledger is None:
-            raise CommandError("GOMODEL['LEDGER']: the gateway has no ledger.")
+        try:
+            ledger = get_gateway().ledger
+        except RuntimeError as error:
+            raise CommandError(f"GOMODEL['LEDGER']: {error}") from None
         anyio.run(carry_out, ledger, Namespace(**options), self.stdout)
