@@ -140,8 +140,7 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
-            target = target if self.tools is None else self.tools.counted(job, target)
-            return await token_count.answer(job, target, provider)
+            return await token_count.answer(job, self.prepared(job, target), provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
         return None
@@ -161,6 +160,14 @@ class GatewayState:
         :raises GatewayError: the conversation could not be summed up.
         """
         return await self._managed(job, target), target
+
+    def prepared(self, job: Job, target: Target) -> Target:
+        """Returns *target* as it is asked where no tool of the host's may run, and no server of tools may be asked.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return target if self.tools is None else self.tools.prepared(job, target)
 
     def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs.

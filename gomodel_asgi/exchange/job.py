@@ -108,6 +108,15 @@ class State(Protocol):
         """
         ...
 
+    def prepared(self, job: Job, target: Target) -> Target:
+        """*target* as it is asked where no tool of the host's may run, and no server of tools may be asked: to warm
+        up, to count tokens.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        ...
+
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
 

@@ -36,8 +36,6 @@ from .request import (
 from .source import Json
 from .work import FAREWELL, Work
 
-UNTOLD = b"false"
-
 
 class HostTools:
     """Answers requests that declare tools which the host runs, or continue what such tools have said."""
@@ -54,7 +52,7 @@ class HostTools:
         :raises GatewayError: nothing answered, or the request cannot be answered as it is.
         :raises LookupError: the policy named an unknown provider.
         """
-        if not asks_model(job):
+        if job.request.operation != "create":
             return await Exchange(job, target).run()
         chain = candidates_of(job, target, self.toolbox)
         wants = self._wants(chain)
@@ -98,9 +96,9 @@ class HostTools:
         known = await remembered_of(job, mentioned)
         return continuing(job, known, own, before)
 
-    def counted(self, job: Job, target: Target) -> Target:
-        """*target* as its tokens are counted: with the functions that stand for tools which run here. Those of MCP
-        servers are among them as far as nobody has to be asked for them: the host's own functions.
+    def prepared(self, job: Job, target: Target) -> Target:
+        """*target* as it is asked where no tool may run: with the functions that stand for tools which run here. Those
+        of MCP servers are among them as far as nobody has to be asked for them: the host's own functions.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
@@ -152,12 +150,6 @@ class HostTools:
             here, _ = hosted(one.body, one.declared, self.toolbox, one.upstream)
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}
-
-
-def asks_model(job: Job) -> bool:
-    """Whether the request is one that a model answers."""
-    envelope = job.request.envelope
-    return job.request.operation == "create" and bytes(envelope.members.get("generate", b"")) != UNTOLD
 
 
 def _again(work: Work) -> Job:

@@ -30,6 +30,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
+from ...upstream.chain import Exchange
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
@@ -291,7 +292,7 @@ class ConnectionState:
         """See `exchange.job.State`. A warming-up request reaches only an upstream with a socket of its own."""
         if not self.create.generate and not provider_of(target, job).websocket:
             self.answered = job, target
-            return await warmed(job, target)
+            return await warmed(job, self.gateways.prepared(job, target))
         return await self.gateways.emulated(job, target) if self.earlier is None else None
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
@@ -301,8 +302,14 @@ class ConnectionState:
         return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
 
     def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
-        """See `exchange.job.State`."""
+        """See `exchange.job.State`; a warm-up asks once, and no tool of the host's."""
+        if not self.create.generate:
+            return Exchange(job, self.gateways.prepared(job, target)).run()
         return self.gateways.asked(job, target)
+
+    def prepared(self, job: Job, target: Target) -> Target:
+        """See `exchange.job.State`."""
+        return self.gateways.prepared(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """See `exchange.job.State`; what goes on from the connection's own memory is the connection's affair."""
