@@ -145,8 +145,7 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
-            if self.tools is not None:
-                job, target = await self.tools.counted(job, target)
+            job, target = await self.prepared(job, target)
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
@@ -167,6 +166,16 @@ class GatewayState:
         :raises GatewayError: the conversation could not be summed up.
         """
         return await self._managed(job, target), target
+
+    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools may be
+        asked.
+
+        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
+        :raises StoreUnavailable: the store does not answer.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return (job, target) if self.tools is None else await self.tools.prepared(job, target)
 
     def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs.

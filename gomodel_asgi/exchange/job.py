@@ -128,6 +128,16 @@ class State(Protocol):
         """
         ...
 
+    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """*job* and *target* as they are asked where no tool of the host's may run, and no server of tools may be asked:
+        to warm up, to count tokens.
+
+        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
+        :raises StoreUnavailable: the store does not answer.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        ...
+
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
 

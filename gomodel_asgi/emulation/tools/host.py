@@ -38,8 +38,6 @@ from .request import (
 from .source import Json
 from .work import FAREWELL, Work
 
-UNTOLD = b"false"
-
 
 class HostTools:
     """Answers requests that declare tools which the host runs, or continue what such tools have said."""
@@ -56,7 +54,7 @@ class HostTools:
         :raises GatewayError: nothing answered, or the request cannot be answered as it is.
         :raises LookupError: the policy named an unknown provider.
         """
-        if not asks_model(job):
+        if job.request.operation != "create":
             return await Exchange(job, target).run()
         chain = candidates_of(job, target, self.toolbox)
         wants = self._wants(chain)
@@ -100,10 +98,10 @@ class HostTools:
         known = await remembered_of(job, mentioned)
         return continuing(job, known, own, before, sees)
 
-    async def counted(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """*job* and *target* as their tokens are counted: as the first round would ask, with what hosted tools gave the
-        model and with the functions that stand for tools which run here. Those of MCP servers are among them as far as
-        nobody has to be asked for them: the host's own functions.
+    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
+        """*job* and *target* as they are asked where no tool may run: as the first round would ask, with what hosted
+        tools gave the model and with the functions that stand for tools which run here. Those of MCP servers are among
+        them as far as nobody has to be asked for them: the host's own functions.
 
         :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
         :raises StoreUnavailable: the store does not answer.
@@ -112,7 +110,7 @@ class HostTools:
         chain = candidates_of(job, target, self.toolbox)
         lists = lists_known(chain, self.toolbox)
         plans = [plan_of(one, lists, self.toolbox, keeps=False) for one in chain]
-        made = [_counted(one, plan) for one, plan in zip(chain, plans, strict=True)]
+        made = [_prepared(one, plan) for one, plan in zip(chain, plans, strict=True)]
         made[0] = structs.replace(made[0], fallbacks=tuple(made[1:]))
 
         def shown(target: Target) -> ShownFunctions:
@@ -148,7 +146,7 @@ class HostTools:
         return found or {}
 
 
-def _counted(one: Candidate, plan: Plan) -> Target:
+def _prepared(one: Candidate, plan: Plan) -> Target:
     """The Target of *one* as its first round is asked."""
     given = one.target.params
     if plan.wants:
@@ -166,12 +164,6 @@ def places(job: Job, target: Target, toolbox: Toolbox) -> list[Places]:
     chain = candidates_of(job, target, toolbox)
     lists = lists_known(chain, toolbox)
     return [places_of(one, job, lists, toolbox) for one in chain]
-
-
-def asks_model(job: Job) -> bool:
-    """Whether the request is one that a model answers."""
-    envelope = job.request.envelope
-    return job.request.operation == "create" and bytes(envelope.members.get("generate", b"")) != UNTOLD
 
 
 def _again(work: Work) -> Job:

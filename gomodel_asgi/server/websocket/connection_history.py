@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from copy import copy
 from typing import Any, Self
 
@@ -30,6 +30,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
+from ...upstream.chain import Exchange
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
@@ -298,7 +299,7 @@ class ConnectionState:
         """See `exchange.job.State`. A warming-up request reaches only an upstream with a socket of its own."""
         if not self.create.generate and not provider_of(target, job).websocket:
             self.answered = job, target
-            return await warmed(job, target)
+            return await warmed(*await self.gateways.prepared(job, target))
         return await self.gateways.emulated(job, target) if self.earlier is None else None
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
@@ -307,9 +308,15 @@ class ConnectionState:
             target = replace(target, fallbacks=())
         return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
 
-    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+    async def asked(self, job: Job, target: Target) -> Reply:
+        """See `exchange.job.State`; a warm-up asks once, and no tool of the host's."""
+        if not self.create.generate:
+            return await Exchange(*await self.gateways.prepared(job, target)).run()
+        return await self.gateways.asked(job, target)
+
+    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """See `exchange.job.State`."""
-        return self.gateways.asked(job, target)
+        return await self.gateways.prepared(job, target)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """See `exchange.job.State`; what goes on from the connection's own memory is the connection's affair."""

@@ -10,13 +10,14 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Limits, MemoryStore, NoStore, Target, Timeouts, tools
+from gomodel_asgi import Limits, MemoryStore, NoStore, Provider, Target, Timeouts, tools
 from gomodel_asgi.emulation.tools.source import Unlisted
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.testing import Answer, Status
 from tests.support.driving import Caller, ask, encoded, scope_of
 from tests.support.lab import ONCE, until
 from tests.support.websocket_client import connected
+from tests.support.websocket_upstream import running
 
 from .hosting import (
     CLIENTS,
@@ -33,6 +34,7 @@ from .hosting import (
     item_of,
     kinds,
     lookup,
+    refund,
     search,
     text_of,
 )
@@ -88,9 +90,25 @@ async def test_a_websocket_gets_the_same_events(hosting: Hosting) -> None:
 async def test_a_warm_up_calls_and_lists_nothing(hosting: Hosting) -> None:
     house = hosting(*ALL)
     async with connected(house.gateway) as client:
-        await client.create("Weather?", tools=[CRM], generate=False)
-        events = await client.until("response.completed", "error")
-    assert not any("mcp" in event["type"] for event in events) and house.sent == []
+        for declared in (CRM, WEB):
+            warmed = await client.talk("Weather?", tools=[declared], generate=False)
+            assert warmed["output"] == [] and house.sent == []
+
+
+async def test_a_warm_up_at_an_upstreams_own_socket_shows_the_functions_and_no_declaration(hosting: Hosting) -> None:
+    with running() as upstream:
+        provider = Provider("up", upstream.base_url, websocket=True, hosted_tools=())
+        servers = tools.mcp({"crm": [lookup], "bank": [refund]})
+        house = hosting(servers, tools.web_search(search), policy=lambda request: Target(provider))
+        host = house.gateway.state.tools
+        assert host is not None
+        host.toolbox.sources["bank"] = Broken(Unlisted("nobody may ask it"))
+        bank = {"type": "mcp", "server_label": "bank"}
+        async with connected(house.gateway) as client:
+            await client.talk("Weather?", tools=[{**CRM, "authorization": CANARY}, bank, WEB], generate=False)
+        (frame,) = upstream.frames
+    assert [tool["name"] for tool in frame["tools"]] == ["lookup", "web_search"]
+    assert frame["generate"] is False and CANARY not in str(frame)
 
 
 async def test_without_a_store_the_loop_works_and_nothing_is_kept(hosting: Hosting) -> None:

@@ -533,7 +533,8 @@ async def test_a_native_upstream_gets_an_unmapped_tool_untouched(hosting: Hostin
 async def test_inner_rounds_keep_nothing_at_the_upstream(hosting: Hosting) -> None:
     house = hosting(*ALL, dialect="responses", provider={"stateful": True})
     house.fake.script(calls(call("web_search", query="a")), Answer(text="Done."))
-    response = await house.ask({"input": "Hi", "tools": [WEB], "max_tool_calls": 3})
+    response = await house.ask({"input": "Hi", "tools": [WEB], "max_tool_calls": 3, "metadata": {"a": "b"}})
+    assert [body.get("metadata") for body in house.sent] == [{"a": "b"}, None]
     assert [body["store"] for body in house.sent] == [False, False]
     assert all("max_tool_calls" not in body for body in house.sent)
     assert response["store"] is True and response["max_tool_calls"] == 3
