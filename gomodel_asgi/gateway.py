@@ -140,7 +140,7 @@ class Gateway:
         )
         self.discovery = Discovery(self.setup.registry.by_name.values())
         if ledger is not None:
-            ledger.attach(told)
+            ledger.attach(told, None if quotas is None else quotas.price)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
         if told and self.state.circuit is not None:
