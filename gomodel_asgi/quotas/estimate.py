@@ -9,6 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from ..dialects.base import built_in
@@ -23,8 +24,10 @@ from ..wire.json_scan import run
 from ..wire.token_estimate import estimated
 
 CAP = "max_output_tokens"
-DIGITS = 9
-"""Of a number of tokens that can be meant."""
+MOST_MEANT = 10**9
+"""Tokens that a request can mean."""
+LONGEST = 64
+"""Bytes of a number or a name that can be meant."""
 KINDS = ("input", "cached", "cache_write", "output", "reasoning")
 
 
@@ -69,11 +72,12 @@ async def _tokens_of(body: bytes) -> int:
 
 def _asked(job: Job, target: Target, size: int, expected: int | None) -> Asked:
     provider, model = provider_of(target, job), target.model if target.model is not None else job.request.model
-    cap = _cap(job, target)
+    said = _member(job, target, CAP)
+    cap = _tokens(said)
     if expected is None:
-        output = most_output(provider, model) if cap is None else cap
+        output = most_output(provider, model) if said is None else cap
         if output is None:
-            message = f"Give '{CAP}': what this request may cost has to be known before it is sent."
+            message = f"Give '{CAP}', a positive number: what this request may cost has to be known before it is sent."
             raise InvalidRequest(message, param=CAP, code="missing_required_parameter")
         most = output
     else:
@@ -86,19 +90,22 @@ def _asked(job: Job, target: Target, size: int, expected: int | None) -> Asked:
     )  # fmt: skip
 
 
-def _cap(job: Job, target: Target) -> int | None:
-    """How many tokens of output the request allows itself, or the policy allows it."""
-    value = _member(job, target, CAP)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _tokens(said: Any) -> int | None:
+    """The number of tokens that *said* is, as lenient readers see it; None where it is none."""
+    if isinstance(said, float) and said.is_integer():
+        said = int(said)
+    return min(said, MOST_MEANT) if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None
 
 
 def _member(job: Job, target: Target, name: str) -> Any:
+    """What the policy says of *name*, else the client; None where neither does. Bytes are what nobody can mean."""
     if target.params is not None and name in target.params:
         return target.params[name]
-    raw = bytes(job.request.envelope.members.get(name, b""))
-    if len(raw) <= DIGITS and raw.isdigit():
-        return int(raw)
-    return job.request.envelope.text(name) if raw[:1] == b'"' and len(raw) < 64 else None
+    raw = bytes(job.request.envelope.members.get(name, b"null"))
+    try:
+        return msgspec.json.decode(raw) if len(raw) < LONGEST else raw
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return raw
 
 
 def most_output(provider: Provider, model: str | None) -> int | None:

@@ -21,6 +21,7 @@ MICRO = 1_000_000
 """Parts of a US dollar that are counted."""
 MOST = 2**53 - 1
 """No limit is above it: what scripts of Redis still count exactly."""
+MOST_DOLLARS = Decimal(MOST) / MICRO
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def _dollars(value: object) -> Decimal:
         dollars = Decimal(value)
     except InvalidOperation:
         raise ValueError("money: give US dollars, such as '49.90'.") from None
-    if not dollars.is_finite() or not 0 <= dollars * MICRO <= MOST:
+    if not dollars.is_finite() or not 0 <= dollars <= MOST_DOLLARS:
         raise ValueError("money: give 0 or more, and less than 2**53 millionths of a dollar.")
     return dollars
 

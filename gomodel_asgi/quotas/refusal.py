@@ -2,7 +2,7 @@
 
 Headers: those of OpenAI's API (`x-ratelimit-…`) for the quota of requests and the one of tokens that has the least
 left, and the fields of draft-ietf-httpapi-ratelimit-headers-11 for quotas of requests, the one unit of ours that it
-has.
+has, at most `TOLD` of them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from .quota import MICRO, Quota, Unit
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 """Of the windows that have always as many, but for changes of the clock."""
+TOLD = 8
+"""Quotas of requests in one answer's headers: proxies refuse an answer whose headers take more than 4 KiB."""
 
 
 class Part(Struct, frozen=True):
@@ -51,6 +53,8 @@ def headers(standings: Sequence[Standing]) -> Headers:
         if of_unit:
             told += _openai(unit.encode(), min(of_unit, key=lambda one: one.left))
     counted = [one for one in open if one.part.unit == "requests"]
+    if len(counted) > TOLD:
+        counted = sorted(counted, key=lambda one: one.left)[:TOLD]
     if counted:
         told.append((b"ratelimit-policy", b", ".join(map(_policy, counted))))
         told.append((b"ratelimit", b", ".join(map(_limit, counted))))

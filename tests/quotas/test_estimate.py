@@ -7,8 +7,10 @@ import os
 from typing import Any
 
 import anyio
+import pytest
 
 from gomodel_asgi import Gateway, Target
+from gomodel_asgi.errors import InvalidRequest, QuotaExceeded
 from gomodel_asgi.observers import Usage
 from gomodel_asgi.quotas.estimate import Weights
 from gomodel_asgi.testing import FakeProvider, Stall
@@ -71,6 +73,35 @@ async def test_the_most_that_a_model_is_asked_for_counts_where_that_is_known() -
             body = HELLO | {"model": "claude-sonnet-4-5"}
             assert await held(provider, gateway, body) == tokens(body) + 64_000
             assert provider.requests[0].json()["max_tokens"] == 64_000
+
+
+def capped(cap: str) -> str:
+    return f'{{"model": "claude-sonnet-4-5", "input": "Hi", "max_output_tokens": {cap}}}'
+
+
+@pytest.mark.parametrize("cap", ["9999999999", "2e5", "200000.0"])
+async def test_the_worst_is_never_less_than_what_an_upstream_is_asked_for(cap: str) -> None:
+    async with FakeProvider(dialect="anthropic").serve() as provider:
+        one = [native(provider, dialect="anthropic")]
+        async with gateway_of(provider, month(tokens=100_000, reserve="worst"), providers=one) as gateway:
+            with pytest.raises(QuotaExceeded):
+                await gateway.respond(capped(cap))
+            assert not provider.requests
+
+
+@pytest.mark.parametrize("cap", ["0", "-1", "1.5", "1e999", '"5"', "true", "[]", "1" * 100])
+async def test_what_is_no_number_of_tokens_bounds_nothing(provider: FakeProvider, cap: str) -> None:
+    for one in (native(provider), native(provider, dialect="anthropic")):
+        async with gateway_of(provider, month(reserve="worst"), providers=[one]) as gateway:
+            with pytest.raises(InvalidRequest) as refused:
+                await gateway.respond(capped(cap))
+            assert refused.value.param == "max_output_tokens" and not provider.requests
+
+
+async def test_a_number_of_tokens_is_read_however_it_is_written(provider: FakeProvider) -> None:
+    async with gateway_of(provider, month(reserve="worst")) as gateway:
+        for cap in ("20", "20.0", "2e1"):
+            assert await held(provider, gateway, capped(cap)) == tokens(capped(cap)) + 20
 
 
 async def test_media_counts_a_thousand_tokens_a_piece(provider: FakeProvider) -> None:

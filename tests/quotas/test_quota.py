@@ -25,6 +25,7 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "money without end": ({"money": Decimal("Infinity")}, ValueError, "money"),
     "no number of money": ({"money": "NaN"}, ValueError, "money"),
     "more than can be counted": ({"tokens": 2**53}, ValueError, "tokens"),
+    "money of a million digits": ({"money": "1e999999"}, ValueError, "money"),
     "more money than can be counted": ({"money": 2**53}, ValueError, "money"),
     "a name that no header holds": ({"requests": 1, "name": 'a"b'}, ValueError, "name"),
     "no name": ({"requests": 1, "name": ""}, ValueError, "name"),

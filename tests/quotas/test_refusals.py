@@ -253,6 +253,16 @@ async def test_an_upstreams_refusal_says_nothing_of_its_account_either(provider:
     assert refused.status == 429 and not [name for name in refused.headers if name == "x-ratelimit-remaining-tokens"]
 
 
+async def test_of_many_quotas_the_headers_name_those_that_have_the_least_left(provider: FakeProvider) -> None:
+    many = [Quota(f"{number:0>64}", per="month", requests=2**53 - 1 - number) for number in range(300)]
+    async with gateway_of(provider, always(*many)) as gateway:
+        answer = await ask(gateway, HELLO)
+    named = [f'"{quota.name}"' for quota in reversed(many[-8:])]
+    for name in ("ratelimit", "ratelimit-policy"):
+        assert [one.partition(";")[0] for one in answer.headers[name].split(", ")] == named
+    assert sum(len(name) + len(value) for name, value in answer.headers.items()) < 4096
+
+
 async def test_headers_can_be_left_out(provider: FakeProvider) -> None:
     async with gateway_of(provider, minute(headers=False)) as gateway:
         answers = [await ask(gateway, HELLO), await ask(gateway, HELLO)]
