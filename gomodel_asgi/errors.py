@@ -186,7 +186,7 @@ class RateLimited(RoutingError):
 
 class QuotaExceeded(RateLimited):
     """A quota has no room for the request. *quota* is its name, None where clients may not know it; *unit* is what it
-    has too little of, and *told* are the headers that say what is left."""
+    has too little of, and *limit_headers* are those that say what is left."""
 
     def __init__(
         self,
@@ -196,12 +196,12 @@ class QuotaExceeded(RateLimited):
         quota: str | None,
         retry_after: float | None,
         final: bool = False,
-        told: Iterable[tuple[bytes, bytes]] = (),
+        limit_headers: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.quota = quota
         self.unit = self.type = unit
-        self.told = tuple(told)
+        self.limit_headers = tuple(limit_headers)
         if unit == "money":
             self.code = self.type = "insufficient_quota"
         if final:
@@ -209,7 +209,7 @@ class QuotaExceeded(RateLimited):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Returns when there will be room, in seconds and in milliseconds, and what is left."""
-        headers = [*self.told]
+        headers = [*self.limit_headers]
         if self.quota is not None:
             headers.append((b"x-gomodel-quota", self.quota.encode("ascii")))
         if self.retry_after is not None:
@@ -283,7 +283,7 @@ class StoreUnavailable(GatewayFault):
 
 
 class QuotaUnavailable(GatewayFault):
-    """What a quota has left cannot be told: its counters are down or too slow."""
+    """What a quota has left is not known: its counters are down or too slow."""
 
     status = 503
     code = "quota_unavailable"

@@ -114,10 +114,10 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
-        told, registry = Observers(observers), Registry(providers)
+        fan_out, registry = Observers(observers), Registry(providers)
         self._enforcement: Enforcement | None = None
         if quotas is not None:
-            self._enforcement = self._enforced(quotas, timeouts.total, told, registry)
+            self._enforcement = self._enforced(quotas, timeouts.total, fan_out, registry)
             self.state.background.spending = self._enforcement
         self.setup = Setup(
             registry=registry,
@@ -127,8 +127,8 @@ class Gateway:
             limits=limits,
             retries=retries,
             stamp=stamp,
-            observers=told,
-            health=Health(tell=told.breaker_changed if told else None),
+            observers=fan_out,
+            health=Health(on_change=fan_out.breaker_changed if fan_out else None),
             budget=RetryBudget(),
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
@@ -136,15 +136,15 @@ class Gateway:
             files=None if files is None else _host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
-            tells=bool(told) or expose_timing or ledger is not None or quotas is not None,
+            observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
         )
         self.discovery = Discovery(self.setup.registry.by_name.values())
         if ledger is not None:
-            ledger.attach(told, None if quotas is None else quotas.price)
+            ledger.attach(fan_out, None if quotas is None else quotas.price)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
-        if told and self.state.circuit is not None:
-            self.state.circuit.tell = partial(told.breaker_changed, STORE, None)
+        if fan_out and self.state.circuit is not None:
+            self.state.circuit.on_change = partial(fan_out.breaker_changed, STORE, None)
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"
@@ -158,7 +158,7 @@ class Gateway:
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
         route = match(scope, self.prefix) or Route({})
-        trace = self.trace(scope) if self.setup.tells else None
+        trace = self.trace(scope) if self.setup.observed else None
         await Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +176,7 @@ class Gateway:
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""
-        trace = self.trace(scope) if self.setup.tells else None
+        trace = self.trace(scope) if self.setup.observed else None
         return Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
     async def endpoint(self, request: Request) -> Response:
@@ -227,7 +227,7 @@ class Gateway:
         return await answer(self.setup, inbound, tenant)
 
     def trace(self, scope: Scope | None = None) -> Trace | None:
-        """A trail for one exchange, whose request has this *scope*, where anybody wants to know of it."""
+        """A trace for one exchange, whose request has this *scope*, where anybody wants to know of it."""
         return self.setup.trace("", scope)
 
     async def explain(

@@ -1,4 +1,4 @@
-"""The door for `add_middleware`: the Responses paths are answered here, all else goes to the host app untouched."""
+"""What `add_middleware` takes: the Responses paths are answered here, all else goes to the host app untouched."""
 
 from __future__ import annotations
 

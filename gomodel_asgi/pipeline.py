@@ -10,8 +10,8 @@
     asked     one Target in, one Reply out, with the hosted tools that the host runs
     record    whose the answer is, and what was said; the end of a stream waits for it, never its beginning
 
-Every door goes through `answer`: HTTP, WebSocket, `respond()`, the router and the host's own routes. `explain()` and
-the workers of background responses go through its first steps, `routed`.
+Every entry point goes through `answer`: HTTP, WebSocket, `respond()`, the router and the host's own routes. `explain()`
+and the workers of background responses go through its first steps, `routed`.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ NOTHING_SHOWN = ShownFunctions()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Contents:
     """What an item holds: *asked* in words, and as the *arguments* of a function; *found* is what came of it, each with
     a label, and *end* says that it failed or was not finished. *label* is what kind of call it is. *arguments* are JSON
     text where that came from a model."""
@@ -85,14 +85,14 @@ class Told:
         return "\n".join([*self.found, *filter(None, [self.end])]) or NO_OUTPUT
 
 
-def told(item: Json) -> Told:
+def contents_of(item: Json) -> Contents:
     """What *item* holds; its type is one of `HOSTED_CALLS`."""
     return READERS[item["type"]](item)
 
 
 def words(item: Json) -> str:
     """*item* in words, empty where there is nothing to tell."""
-    return told(item).text
+    return contents_of(item).text
 
 
 def key_of(item: Json) -> Key:
@@ -116,15 +116,15 @@ def replayed(
     that are *shown* as calls of their functions. The results stand behind all calls of the turn. *unread* are the
     families whose items the target cannot read; those of others stay as they are, unless they are shown."""
 
-    def is_told(item: Any) -> bool:
+    def is_rendered(item: Any) -> bool:
         kind = kind_of(item)
         return kind in HOSTED_CALLS and (FAMILY_OF[kind] in unread or key_of(item) in shown.names)
 
-    if not any(is_told(item) or kind_of(item) == RESPONSE for item in items):
+    if not any(is_rendered(item) or kind_of(item) == RESPONSE for item in items):
         yield from enumerate(items)
         return
     verdicts, called = _approvals(items)
-    requests = {string(item, "id") for item in items if kind_of(item) == REQUEST and is_told(item)} - {""}
+    requests = {string(item, "id") for item in items if kind_of(item) == REQUEST and is_rendered(item)} - {""}
     results: list[tuple[int, Json]] = []
     for index, item in enumerate(items):
         kind = kind_of(item)
@@ -133,7 +133,7 @@ def replayed(
             results.clear()
         if kind == RESPONSE and string(item, "approval_request_id") in requests:
             continue
-        if kind == REQUEST and is_told(item):
+        if kind == REQUEST and is_rendered(item):
             if string(item, "id") in called:
                 continue  # the call tells all of it
             item = {**item, "verdict": verdict_on(verdicts.get(string(item, "id")))}
@@ -176,7 +176,7 @@ def verdict_on(answer: Json | None) -> str:
 
 def _pair(item: Json, name: str, sees: bool) -> tuple[Json, Json]:
     """*item* as a call of the function *name*, and its result."""
-    found = told(item)
+    found = contents_of(item)
     arguments = found.arguments if isinstance(found.arguments, str) else compact(found.arguments)
     id = string(item, "id")
     if not id or len(id) > LONGEST_ID:
@@ -201,65 +201,69 @@ def picture_of(item: Json) -> tuple[str, str] | None:
 # One reader for each type of item...
 
 
-def _web_search(item: Json) -> Told:
+def _web_search(item: Json) -> Contents:
     action = mapping(item, "action")
     kind, url, pattern = action.get("type"), string(action, "url"), string(action, "pattern")
     results = [_result(each, "title", "url") for each in objects(item.get("results"))]
     found = (*_found("Results", results), *_end_of(item))
     if kind == "open_page":
-        return Told("Web page opened", url, {"query": url}, found)
+        return Contents("Web page opened", url, {"query": url}, found)
     if kind == "find_in_page":
         asked = f"{url} for {pattern}" if url or pattern else ""
-        return Told("Searched in a web page", asked, {"query": f"{pattern} {url}".strip()}, found)
+        return Contents("Searched in a web page", asked, {"query": f"{pattern} {url}".strip()}, found)
     asked = "; ".join(strings(action.get("queries")) or strings([action.get("query")]))
     others = {name: value for name, value in action.items() if name not in ("type", "query", "queries", "sources")}
     if not asked and any(value not in (None, "", [], {}) for value in others.values()):
         asked = compact(others)
     sources = [string(source, "url") or string(source, "name") for source in objects(action.get("sources"))]
-    return Told("Web search", asked, {"query": asked}, (*_found("Sources", sources), *found))
+    return Contents("Web search", asked, {"query": asked}, (*_found("Sources", sources), *found))
 
 
-def _file_search(item: Json) -> Told:
+def _file_search(item: Json) -> Contents:
     queries = strings(item.get("queries"))
     results = [_result(each, "filename") for each in objects(item.get("results"))]
-    return Told("File search", "; ".join(queries), {"queries": queries}, (*_found("Results", results), *_end_of(item)))
+    return Contents(
+        "File search", "; ".join(queries), {"queries": queries}, (*_found("Results", results), *_end_of(item))
+    )
 
 
-def _code_interpreter(item: Json) -> Told:
+def _code_interpreter(item: Json) -> Contents:
     code = string(item, "code")
     logs = [string(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in _outputs(item)]
     found = (*_found("Output", logs), *_end_of(item))
-    return Told("Code that was run", f"\n{code}" if code.strip() else "", {"code": code}, found)
+    return Contents("Code that was run", f"\n{code}" if code.strip() else "", {"code": code}, found)
 
 
 def _outputs(item: Json) -> list[Json]:
     return objects(item.get("outputs"))
 
 
-def _image_generation(item: Json) -> Told:
+def _image_generation(item: Json) -> Contents:
     prompt, error = string(item, "revised_prompt"), mapping(item, "error")
     if item.get("status") == "failed" or error:
         end = _labelled("Failed", string(error, "message") or string(error, "code"))
-        return Told("An image was to be generated", prompt, {"prompt": prompt}, end=end)
+        return Contents("An image was to be generated", prompt, {"prompt": prompt}, end=end)
     if string(item, "status") in UNFINISHED and not string(item, "result"):
-        return Told("An image was to be generated", prompt, {"prompt": prompt}, end="Not finished")
-    return Told("", "An image was generated", {"prompt": prompt}, ("The user sees it.", *_found("Prompt", [prompt])))
+        return Contents("An image was to be generated", prompt, {"prompt": prompt}, end="Not finished")
+    return Contents(
+        "", "An image was generated", {"prompt": prompt}, ("The user sees it.", *_found("Prompt", [prompt]))
+    )
 
 
-def _mcp_call(item: Json) -> Told:
+def _mcp_call(item: Json) -> Contents:
     error, output = item.get("error"), string(item, "output")
     found = _found("Result", [output])
     if error or item.get("status") == "failed":
-        return Told("", _called(item), _arguments(item), found, _labelled("Failed", _error(error)))
-    return Told("", _called(item), _arguments(item), (*found, *_end_of(item)))
+        return Contents("", _called(item), _arguments(item), found, _labelled("Failed", _error(error)))
+    return Contents("", _called(item), _arguments(item), (*found, *_end_of(item)))
 
 
-def _approval_request(item: Json) -> Told:
+def _approval_request(item: Json) -> Contents:
     found = tuple(filter(None, [string(item, "verdict")]))
-    return Told("", f"Asked to be allowed to call {_named(item)}", _arguments(item), found)
+    return Contents("", f"Asked to be allowed to call {_named(item)}", _arguments(item), found)
 
 
-READERS: dict[str, Callable[[Json], Told]] = {
+READERS: dict[str, Callable[[Json], Contents]] = {
     "web_search_call": _web_search,
     "file_search_call": _file_search,
     "code_interpreter_call": _code_interpreter,

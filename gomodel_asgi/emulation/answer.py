@@ -168,7 +168,7 @@ class GatewayState:
         return await self._managed(job, target), target
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools may be
+        """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
         asked.
 
         :raises InvalidRequest: a declaration or the `tool_choice` is malformed.

@@ -28,7 +28,7 @@ import msgspec
 from ..deadline import clock
 from ..errors import GatewayError, GatewayFault, InvalidRequest, RateLimited
 from ..exchange.job import Job, Quotas as Spending
-from ..exchange.reply import Reply, told
+from ..exchange.reply import Reply, json_reply
 from ..history.continuation import Continuation
 from ..history.ownership import HERE, Owner
 from ..history.quota import Quotas, too_large
@@ -42,7 +42,7 @@ from ..tasks import Task, Tasks
 from ..upstream.upstream_request import longest, resolve
 from ..wire.declared_tools import credentials_of
 from ..wire.response import response_object
-from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, lapse
+from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, settle_orphaned
 from .event_log import EventLog, Leases, follow, is_unfinished, status_of, with_status
 
 Json = dict[str, Any]
@@ -113,7 +113,7 @@ class Background:
             self._here[tenant, id] = self.tasks.spawn(partial(self._work_here, job, target, id, until))
         if job.stream:
             return self.followed(job, id, None, provider.name, model)
-        return told(response, provider.name, model)
+        return json_reply(response, provider.name, model)
 
     async def _enqueued(self, enqueue: Enqueue, tenant: str | None, id: str) -> None:
         """Give a queued response away; what was not taken is not left queued, since nobody will ask for it."""
@@ -237,7 +237,7 @@ class Background:
         failed = await self._cut_short(tenant, id, turn, version, "failed", error)
         if failed is None:
             return await self.records.turns.find(tenant, id)
-        lapse(self.spending, turn)
+        settle_orphaned(self.spending, turn)
         return failed
 
     async def so_far(self, tenant: str | None, id: str, turn: Turn) -> bytes:
@@ -266,7 +266,7 @@ class Background:
             cancelled = await self._cut_short(tenant, id, turn, version, "cancelled", None)
             if cancelled is not None:
                 if status_of(turn.response).status == "queued" or not await self.leases.is_held(tenant, id):
-                    lapse(self.spending, turn)  # nobody works on it
+                    settle_orphaned(self.spending, turn)  # nobody works on it
                 await self.stop(tenant, id)
                 return cancelled.response
 

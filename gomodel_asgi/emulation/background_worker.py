@@ -136,7 +136,7 @@ class Worker:
         if found is not None and is_unfinished(found[0]):
             failed = ended(found[0], "failed", error, [])
             if await self.turns.replace(self.tenant, self.id, found[1], failed) is not None:
-                lapse(self.job.setup.quotas, found[0])
+                settle_orphaned(self.job.setup.quotas, found[0])
         await self.leases.give_back(self.tenant, self.id)
 
     # Working...
@@ -310,20 +310,20 @@ def in_stream(job: Job, id: str) -> Job:
     if isinstance(continuation, Continuation):
         continuation = copy(continuation)
         continuation.original = envelope
-    trace = trail_of(job)
+    trace = trace_of(job)
     return structs.replace(
         job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, hold=None,
         background=True,
     )  # fmt: skip
 
 
-def lapse(spending: Spending | None, turn: Turn) -> None:
+def settle_orphaned(spending: Spending | None, turn: Turn) -> None:
     """Settle what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
     if spending is not None and turn.hold:
-        spending.lapsed(turn.hold, begun=status_of(turn.response).status != "queued")
+        spending.orphaned(turn.hold, begun=status_of(turn.response).status != "queued")
 
 
-def trail_of(job: Job) -> Trace | None:
+def trace_of(job: Job) -> Trace | None:
     """Returns a trace for the work behind *job*, whose own ends with the queued response, and counts its usage once."""
     request, trace = job.request, job.setup.trace(job.request_id, job.request.scope, "settled")
     if trace is not None:

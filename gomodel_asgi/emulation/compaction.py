@@ -22,7 +22,7 @@ import msgspec
 
 from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange.job import Job
-from ..exchange.reply import Reply, told
+from ..exchange.reply import Reply, json_reply
 from ..history.compaction_item import KEPT, SEALED, cipher, opened, sealed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
@@ -99,7 +99,7 @@ class Compactor:
             content = await beside(len(text), partial(sealed, key, owner(tenant), text))
         return {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": content}
 
-    def told(self, summary: str) -> Json:
+    def summary_message(self, summary: str) -> Json:
         """The message by which a model is told of the conversation so far."""
         content = [{"type": "input_text", "text": PREFACE + summary}]
         return {"type": "message", "role": "user", "content": content}
@@ -119,9 +119,9 @@ class Compactor:
                     raise
         await self.check(job, target, job.request.operation)
         reply, summary, usage = await self._summed_up(job, target, None)
-        item = await self.item(job.request.tenant, [self.told(summary)])
+        item = await self.item(job.request.tenant, [self.summary_message(summary)])
         value = {"id": f"resp_{secrets.token_hex(24)}", "object": "response.compaction", "created_at": int(time.time())}
-        answer = told({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
+        answer = json_reply({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
         answer.raw_headers += [header for header in reply.raw_headers if header[0] == FALLBACK]
         return answer
 

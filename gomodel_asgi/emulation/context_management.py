@@ -65,7 +65,7 @@ async def managed(job: Job, target: Target, lookups: Recall, compactor: Compacto
     await compactor.check(job, target, name)
     text, usage = await compactor.summary(job, target, before)
     said = [item for item in items[:at] if item.get("role") in INSTRUCTING]
-    continuation.whole = [*said, compactor.told(text), *items[at:]]
+    continuation.whole = [*said, compactor.summary_message(text), *items[at:]]
     item = await compactor.item(job.request.tenant, continuation.whole)
     if job.trace is not None:
         job.trace.spent = read_usage(usage)

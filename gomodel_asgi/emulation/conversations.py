@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from ..errors import InvalidRequest
 from ..exchange.job import Job
-from ..exchange.reply import Reply, told
+from ..exchange.reply import Reply, json_reply
 from ..history.continuation import Continuation
 from ..history.conversation_log import Admit, Conversation
 from ..history.ownership import HERE, Owner
@@ -110,7 +110,7 @@ class Conversations:
         owner = None if continuation is None else continuation.owner
         if owner is not None and owner.held:
             assert request.response_id is not None
-            return told(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
+            return json_reply(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
         if owner is None and (request.tenant is not None or not provider.keeps_state):
             raise unknown_conversation()
         return None
@@ -124,7 +124,7 @@ class Conversations:
         account = self.records.accounts.of(provider, None)
         owner = Owner(provider.name, None, account, time.time(), type=provider.type, held=True, upstream=HERE)
         await self.records.owners.remember(tenant, id, owner)
-        return told(shown(id, conversation), provider.name, None)
+        return json_reply(shown(id, conversation), provider.name, None)
 
     async def _asked(self, job: Job, id: str) -> Json:
         tenant, body = job.request.tenant, job.request.envelope.body

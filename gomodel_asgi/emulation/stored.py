@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..exchange.job import Job
-from ..exchange.reply import Reply, streamed, told
+from ..exchange.reply import Reply, json_reply, streamed
 from ..history.records import Records, unknown_response
 from ..history.turns import Turn, items_of
 from ..wire.json_scan import parsed
@@ -44,11 +44,11 @@ class StoredResponses:
                 await background.log.delete(tenant, id)
                 await self.records.delete(tenant, id)
                 await background.quotas.release(tenant, id)
-                return told({"id": id, "object": "response", "deleted": True}, provider, model)
+                return json_reply({"id": id, "object": "response", "deleted": True}, provider, model)
             case "cancel":
-                return told(await background.cancel(tenant, id), provider, model)
+                return json_reply(await background.cancel(tenant, id), provider, model)
             case "input_items":
-                return told(page(await self._inputs(tenant, id, turn), job.query), provider, model)
+                return json_reply(page(await self._inputs(tenant, id, turn), job.query), provider, model)
         return await self._retrieved(job, id, turn, provider, model, background)
 
     async def _inputs(self, tenant: str | None, id: str, turn: Turn) -> list[Json]:
@@ -63,7 +63,7 @@ class StoredResponses:
     ) -> Reply:
         asked, tenant = asked_of(job.query), job.request.tenant
         if asked.get("stream") != "true":
-            return told(await background.so_far(tenant, id, turn), provider, model)
+            return json_reply(await background.so_far(tenant, id, turn), provider, model)
         after = whole_number(asked, "starting_after", 0, HIGHEST)
         response: Json = parsed(turn.response)
         if response.get("background"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import UpstreamRejected
 from ..exchange.job import Job
-from ..exchange.reply import Reply, told
+from ..exchange.reply import Reply, json_reply
 from ..history.records import unsupported
 from ..providers.provider import Provider
 from ..routing.request import Target
@@ -40,7 +40,7 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
     job.warn(["input_tokens: estimated, since the upstream does not count"])
     tokens = await paced(estimated(sent or b""))
     value = {"object": "response.input_tokens", "input_tokens": tokens, "estimated": True}
-    return told(value, provider.name, candidate.model)
+    return json_reply(value, provider.name, candidate.model)
 
 
 def lacks_operation(error: UpstreamRejected) -> bool:

@@ -54,15 +54,15 @@ class Setup:
     files: HostFiles | None = None
     ledger: Ledger | None = None
     quotas: Quotas | None = None
-    tells: bool = False
+    observed: bool = False
     """Whether anybody wants to know of an exchange."""
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
     """Targets that name no more than a provider and a model, made concrete once."""
 
     def trace(self, request_id: str = "", scope: Scope | None = None, kind: Booked = "exchange") -> Trace | None:
-        """A trail for one exchange, where anybody wants to know of it. No other place makes one. *scope* is that of the
+        """A trace for one exchange, where anybody wants to know of it. No other place makes one. *scope* is that of the
         request, *kind* what it is to the ledger."""
-        if not self.tells:
+        if not self.observed:
             return None
         trace = Trace(self.observers, request_id)
         if self.ledger is not None:
@@ -129,7 +129,7 @@ class State(Protocol):
         ...
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """*job* and *target* as they are asked where no tool of the host's may run, and no server of tools may be asked:
+        """*job* and *target* as they are asked where no tool of the host's may run, and no server of tools be asked:
         to warm up, to count tokens.
 
         :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
@@ -292,7 +292,7 @@ class Quotas(Protocol):
         """The exchange of *trace* works on what another one has reserved (`Hold.packed`), and settles it."""
         ...
 
-    def lapsed(self, packed: bytes, *, begun: bool) -> None:
+    def orphaned(self, packed: bytes, *, begun: bool) -> None:
         """Nobody works any more on what has been reserved; *begun* says that somebody had begun to."""
         ...
 

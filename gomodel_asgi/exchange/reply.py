@@ -210,7 +210,7 @@ STREAM_HEADERS: Headers = [(b"x-accel-buffering", b"no")]
 # Replies that no upstream was asked for.
 
 
-def told(value: Any, provider: str, model: str | None) -> Reply:
+def json_reply(value: Any, provider: str, model: str | None) -> Reply:
     """*value* (JSON, or bytes of it) as the reply; *provider* and *model* are those that once gave it."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
     headers = [JSON_TYPE, *named(provider, (model or "")[:257], 0)]

@@ -102,7 +102,7 @@ class ConversationLog:
         key = await self._tenancy.keyed(tenant)
         _, head = await self._head(key, id)
         segments = None if head is None else _decoded(await self._segments(key, id, head))
-        return None if segments is None else await paced(_told(segments))
+        return None if segments is None else await paced(_lines(segments))
 
     async def append(
         self, tenant: str | None, id: str, items: bytes, admit: Admit, *, account: str = "", type: str = ""
@@ -270,7 +270,7 @@ def _decoded(records: Iterable[Record | None]) -> list[Segment] | None:
     return whole if len(whole) == len(segments) else None
 
 
-def _told(segments: Sequence[Segment]) -> Generator[None, None, list[Line]]:
+def _lines(segments: Sequence[Segment]) -> Generator[None, None, list[Line]]:
     lines, size = [], 0
     for segment in segments:
         lines.append(Line(parsed(segment.items), segment.account, segment.type))
@@ -284,7 +284,7 @@ def _told(segments: Sequence[Segment]) -> Generator[None, None, list[Line]]:
 def _without(segments: Sequence[Segment], item_id: str) -> Generator[None, None, dict[int, bytes]]:
     """Returns those segments that have the item, by their numbers, as they are without it."""
     changed = {}
-    for number, line in enumerate((yield from _told(segments))):
+    for number, line in enumerate((yield from _lines(segments))):
         kept = [item for item in line.items if item["id"] != item_id]
         if len(kept) < len(line.items):
             changed[number] = SEGMENTS.encode(structs.replace(segments[number], items=msgspec.json.encode(kept)))

@@ -69,14 +69,14 @@ def abroad(items: Iterable[Json], native: bool, left: set[str], files: bool = Fa
             taken.append(item if files else _without_files(item, left))
         elif kind in CARRIED:
             taken.append(_without_files({name: value for name, value in item.items() if name != "id"}, left))
-        elif (told := _told(item)) is not None:
-            taken.append(told)
+        elif (message := _in_words(item)) is not None:
+            taken.append(message)
         else:
             left.add(f"items of type `{str(kind)[:64]}`")
     return taken
 
 
-def _told(item: Json) -> Json | None:
+def _in_words(item: Json) -> Json | None:
     """A message that tells of *item*, None where there is nothing to tell."""
     kind = item.get("type")
     if not isinstance(kind, str) or kind in UNTOLD:

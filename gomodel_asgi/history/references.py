@@ -106,20 +106,20 @@ def references(items: Iterable[Item | None], member: str, start: int = 0) -> lis
             continue
         at = item[0].at
         if "approval_request_id" in at or ("id" in at and not _is_plainly_whole(item)):
-            found += _references(_told(item), member, index)
+            found += _references(_members_of(item), member, index)
     return found
 
 
 def slim(item: Item) -> Item:
     """Returns what of *item* may refer to something, or be a compaction item."""
-    told = _told(item)
-    kinds = {one.kind for one in _references(told, "", 0)}
+    members = _members_of(item)
+    kinds = {one.kind for one in _references(members, "", 0)}
     named = {"id": kinds - {"approval"}, "approval_request_id": "approval" in kinds, "encrypted_content": True}
-    names = [name for name, is_needed in named.items() if is_needed and name in told]
+    names = [name for name, is_needed in named.items() if is_needed and name in members]
     if names:
-        names += [name for name in ("type", "role", "approve") if name in told]
+        names += [name for name in ("type", "role", "approve") if name in members]
     at = {name: place for place, name in enumerate(names)}
-    return Shape(tuple(names), at, plain=True), {Name(name): told[name] for name in names}
+    return Shape(tuple(names), at, plain=True), {Name(name): members[name] for name in names}
 
 
 def _is_plainly_whole(item: Item) -> bool:
@@ -214,11 +214,11 @@ def _nameless(item: bytes) -> bytes:
 
 def _approval(item: Item) -> str | None:
     """The id of an item that asks for an approval, which answers name."""
-    members = _told(item)
+    members = _members_of(item)
     return text_in(members.get("id")) if text_in(members.get("type")) == "mcp_approval_request" else None
 
 
-def _told(item: Item) -> Members:
+def _members_of(item: Item) -> Members:
     """The members of *item*. Of what stands twice, or in another case too, the emptiest: some upstream takes that."""
     shape, members = item
     if shape.plain:

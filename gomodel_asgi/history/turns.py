@@ -145,7 +145,7 @@ class Turns:
     async def history(self, tenant: str | None, id: str) -> list[Line] | None:
         """Returns all that was said up to and with the response *id*, in order; None where a part of it is missing, or
         it is longer than `LONGEST`."""
-        return await paced(_told(await self._thread(tenant, id), id))
+        return await paced(_lines(await self._thread(tenant, id), id))
 
     async def _thread(self, tenant: str | None, id: str) -> dict[str, Turn]:
         """Returns the turns up to the response *id*, by their responses: at most `LONGEST`, and not those before one
@@ -170,7 +170,7 @@ class Turns:
         return {id: turn for id, turn in turns.items() if turn is not None}
 
 
-def _told(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] | None]:
+def _lines(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] | None]:
     """Returns what the thread of *turns* that ends with the response *id* tells, None where a part of it is missing."""
     lines: list[Line] = []
     following: str | None = id

@@ -45,16 +45,16 @@ FAREWELL = 5.0
 """Seconds that the task takes, when it is cancelled, to bring what waits to the sink, and then to the spill."""
 
 Result = Literal["written", "replayed", "spilled", "dropped"]
-Tell = Callable[[int, Result], None]
+Report = Callable[[int, Result], None]
 
 
 class Writer:
-    """The rows of one event loop, and their task. *tell* is called with what became of how many rows."""
+    """The rows of one event loop, and their task. *report* is called with what became of how many rows."""
 
-    def __init__(self, sink: Sink, spill: Spill | None, tell: Tell) -> None:
+    def __init__(self, sink: Sink, spill: Spill | None, report: Report) -> None:
         self.sink = sink
         self.spill = spill
-        self.tell = tell
+        self.report = report
         self.waiting: deque[Entry] = deque()
         self.added = self.gone = 0
         """How many rows have come, and how many of them are no longer here."""
@@ -210,7 +210,7 @@ class Writer:
         if self.away:
             logger.info("The ledger's %r takes rows again.", self.sink)
             self.away, self.looks_at = 0, 0.0
-        self.tell(rows, result)
+        self.report(rows, result)
         return True
 
     async def _parted(self, batch: Sequence[Entry], result: Result, error: RowsRefused) -> bool:
@@ -220,7 +220,7 @@ class Writer:
             if self.spill is not None:
                 with suppress(OSError, ValueError):
                     await self.spill.set_aside(batch[0])
-            self.tell(1, "dropped")
+            self.report(1, "dropped")
             return True
         half = len(batch) // 2
         return await self._put(batch[:half], result) and await self._put(batch[half:], result)
@@ -245,7 +245,7 @@ class Writer:
             logger.error("The ledger cannot spill rows: %s.", type(error).__name__)
             self.rests_until = clock() + EVERY
             return False
-        self.tell(len(batch), "spilled")
+        self.report(len(batch), "spilled")
         self._taken(len(batch))
         return True
 
@@ -296,10 +296,10 @@ def folded(batch: Sequence[Entry]) -> list[Entry]:
 class Writers:
     """A writer for each event loop; the rows of loops that have closed go to whichever is asked for next."""
 
-    def __init__(self, sink: Sink, spill: Spill | None, tell: Tell) -> None:
+    def __init__(self, sink: Sink, spill: Spill | None, report: Report) -> None:
         self.sink = sink
         self.spill = spill
-        self.tell = tell
+        self.report = report
         self._held: dict[tuple[int, object], Writer] = {}
         self._lock = threading.Lock()
 
@@ -320,7 +320,7 @@ class Writers:
     def _made(self, key: tuple[int, object]) -> Writer:
         if not self.runs_here():
             raise RuntimeError(f"The ledger's {self.sink!r} runs on asyncio only; under trio use JsonLines.")
-        writer = Writer(self.sink, self.spill, self.tell)
+        writer = Writer(self.sink, self.spill, self.report)
         with self._lock:
             for other in [other for other in self._held if other[0] != key[0] or is_closed(other[1])]:
                 orphan = self._held.pop(other)

@@ -151,8 +151,8 @@ class Trace:
 
     def credential_refused(self, fingerprint: str, brought: bool) -> None:
         """The upstream does not take the credential of this *fingerprint*; *brought*: the Target's own."""
-        told = CredentialRefused(self.context, fingerprint=fingerprint[:SHOWN], brought=brought)
-        self.observers.notify(told)
+        refused = CredentialRefused(self.context, fingerprint=fingerprint[:SHOWN], brought=brought)
+        self.observers.notify(refused)
 
     def reads(self, source: Source, warnings: list[str]) -> None:
         """*source* reads the answer, and may yet add to *warnings*."""
@@ -204,16 +204,16 @@ class Trace:
         else:
             outcome = "failed" if self.error is not None else answer.status or "completed"
             record = Completed(self.context, outcome=outcome, **ended)
-        self._tell_owners(record)
+        self._call_ending(record)
         self.observers.notify(record)
 
-    def _tell_owners(self, record: Ended) -> None:
+    def _call_ending(self, record: Ended) -> None:
         ending, self.ending = self.ending, []
-        for tell in ending:
+        for function in ending:
             try:
-                tell(self, record)
+                function(self, record)
             except Exception as error:  # its type only: its text may quote anything
-                logger.error("The end of an exchange could not be told: %s.", type(error).__name__)
+                logger.error("The end of an exchange could not be reported: %s.", type(error).__name__)
 
     def charges(self) -> tuple[Charge, ...]:
         """Returns what each attempt has used, in order: all of it once the exchange is over, and each token once.
@@ -273,8 +273,8 @@ class Trace:
     def _has_reported(self, step: Step, answer: Answer, error: BaseException | None) -> bool:
         """Whether the upstream has reported all that *step* has used."""
         if isinstance(error, UNBILLED):  # also in a stream, of which text has gone by that nobody may have counted
-            told = 0 if answer.usage is None else answer.usage.output_tokens
-            return told * BYTES_PER_TOKEN >= self.measure.text
+            reported = 0 if answer.usage is None else answer.usage.output_tokens
+            return reported * BYTES_PER_TOKEN >= self.measure.text
         if self.source is not None:
             return self.source.terminal in ("completed", "incomplete")
         return self.body is not None and (step.has_answered or answer.usage is not None)
@@ -291,7 +291,7 @@ class Trace:
 
 
 class RoundTrace(Trace):
-    """The trail of one round of an exchange that takes several: its attempts and warnings are told as the exchange's
+    """The trace of one round of an exchange that takes several: its attempts and warnings are told as the exchange's
     own, its answer and its bytes are not. *first* says that it is the exchange's first. An attempt that has answered is
     told of when the round is over, with what it has cost."""
 

@@ -136,8 +136,8 @@ class Enforcement:
             self._tell(trace, parts, None, "unavailable")
             raise
         held = _held(id, parts, target.model if target.model is not None else job.request.model)
-        told = self._headers(parts, reserved.figures, now) if reserved.refused is None else []
-        job.hold = Hold(self.settlement, trace, held, told)
+        headers = self._headers(parts, reserved.figures, now) if reserved.refused is None else []
+        job.hold = Hold(self.settlement, trace, held, headers)
         if reserved.refused is None:
             self._tell(trace, parts, reserved.figures, "unavailable" if id in self.away else "admitted")
 
@@ -293,7 +293,7 @@ class Enforcement:
         if reservation is not None:
             Hold(self.settlement, trace, reservation, [])
 
-    def lapsed(self, packed: bytes, *, begun: bool) -> None:
+    def orphaned(self, packed: bytes, *, begun: bool) -> None:
         """Nobody works any more on what has been reserved (*packed*): where that had *begun*, all of it is booked."""
         reservation = unpacked(packed) if packed else None
         if reservation is not None:

@@ -73,11 +73,11 @@ local function every(width)
   return all
 end
 local function answer(refused, all)
-  local told = {refused}
+  local reply = {refused}
   for _, one in ipairs(all) do
-    told[#told + 1], told[#told + 2], told[#told + 3] = one.spent, one.held, one.before
+    reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = one.spent, one.held, one.before
   end
-  return told
+  return reply
 end
 """ % (PARTS,)
 
@@ -183,7 +183,7 @@ class RedisCounters:
         self.timeout = timeout
         self._ours = isinstance(redis, str)
         self._clients: PerLoop[Any] = PerLoop(partial(client_of, redis, timeout))
-        client_of(redis, timeout)  # opens nothing; a bad URL is told here and not with the first request
+        client_of(redis, timeout)  # opens nothing; a bad URL is raised here and not with the first request
 
     def __repr__(self) -> str:
         return f"<RedisCounters prefix={self._prefix!r}>"
@@ -200,8 +200,8 @@ class RedisCounters:
         for line in lines:
             arguments += self._read(line)
             arguments += line.limit, line.amount, int(line.holds), line.slot, life(line.until, now)
-        told = await self._run(reserving, [*self._both(lines), self._hold(hold)], [*arguments, open_life(lines)])
-        return Reserved(told[0] - 1 if told[0] else None, figures_of(told))
+        reply = await self._run(reserving, [*self._both(lines), self._hold(hold)], [*arguments, open_life(lines)])
+        return Reserved(reply[0] - 1 if reply[0] else None, figures_of(reply))
 
     async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
         """Releases what *hold* holds in each of *lines* and books *actual*, once.
@@ -254,9 +254,9 @@ class RedisCounters:
         return line.oldest, line.forgotten, line.window.parts
 
 
-def figures_of(told: Sequence[int]) -> tuple[Figures, ...]:
+def figures_of(reply: Sequence[int]) -> tuple[Figures, ...]:
     """Returns the figures that follow the first number of a script's answer, three for each line."""
-    return tuple(Figures(*told[at : at + 3]) for at in range(1, len(told), 3))
+    return tuple(Figures(*reply[at : at + 3]) for at in range(1, len(reply), 3))
 
 
 def life(until: float, now: float) -> int:

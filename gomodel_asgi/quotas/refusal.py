@@ -47,18 +47,18 @@ class Standing(Struct, frozen=True):
 def headers(standings: Sequence[Standing]) -> Headers:
     """What a client may know of *standings*."""
     open = [one for one in standings if not one.part.quota.shared]
-    told: Headers = []
+    limit_headers: Headers = []
     for unit in ("requests", "tokens"):
         of_unit = [one for one in open if one.part.unit == unit]
         if of_unit:
-            told += _openai(unit.encode(), min(of_unit, key=lambda one: one.left))
+            limit_headers += _openai(unit.encode(), min(of_unit, key=lambda one: one.left))
     counted = [one for one in open if one.part.unit == "requests"]
     if len(counted) > TOLD:
         counted = sorted(counted, key=lambda one: one.left)[:TOLD]
     if counted:
-        told.append((b"ratelimit-policy", b", ".join(map(_policy, counted))))
-        told.append((b"ratelimit", b", ".join(map(_limit, counted))))
-    return told
+        limit_headers.append((b"ratelimit-policy", b", ".join(map(_policy, counted))))
+        limit_headers.append((b"ratelimit", b", ".join(map(_limit, counted))))
+    return limit_headers
 
 
 def _openai(unit: bytes, one: Standing) -> Headers:
@@ -88,8 +88,8 @@ def duration(seconds: float) -> str:
     return minutes if whole < 3600 else f"{whole // 3600}h{minutes}"
 
 
-def refusal(one: Standing, told: Headers) -> QuotaExceeded:
-    """Why a request has no room in *one*, which will have some in its `seconds`; *told* are the headers."""
+def refusal(one: Standing, limit_headers: Headers) -> QuotaExceeded:
+    """Why a request has no room in *one*, which will have some in its `seconds`; *limit_headers* are the headers."""
     quota, line = one.part.quota, one.part.line
     never = line.amount > line.limit
     spent = one.part.unit == "money" and line.amount + one.figures.spent > line.limit
@@ -99,7 +99,7 @@ def refusal(one: Standing, told: Headers) -> QuotaExceeded:
         quota=None if quota.shared else quota.name,
         retry_after=None if never else one.seconds,
         final=never or spent,
-        told=told,
+        limit_headers=limit_headers,
     )
 
 

@@ -97,7 +97,7 @@ class Settlement:
         try:
             cost = self.prices.cost(charges)
         except Exception as error:  # a price function of the host's: its text may quote anything
-            logger.error("The price of a request could not be told: %s; what it had reserved is booked.", _name(error))
+            logger.error("The price of a request could not be found: %s; what it had reserved is booked.", _name(error))
             return reserved
         if cost is None:
             return 0 if self.free else reserved

@@ -163,8 +163,8 @@ class Permit(Struct, eq=False):
 class Breaker(Window):
     """The breaker of one provider, model and credential; its own counts are those of all tenants.
 
-    *remember* is called with how many tenants it knows more, or fewer, than before; *tell* with its state for everybody
-    as it was and as it is, where a request has changed that.
+    *remember* is called with how many tenants it knows more, or fewer, than before; *on_change* with its state for
+    everybody as it was and as it is, where a request has changed that.
     """
 
     __slots__ = (
@@ -179,7 +179,7 @@ class Breaker(Window):
         "seen",
         "shared",
         "tally",
-        "tell",
+        "on_change",
     )
 
     def __init__(
@@ -187,10 +187,10 @@ class Breaker(Window):
         clock: Callable[[], float],
         tally: Tally,
         remember: Callable[[int], object],
-        tell: Callable[[State, State], object] | None = None,
+        on_change: Callable[[State, State], object] | None = None,
     ) -> None:
         super().__init__(clock())
-        self.tell = tell
+        self.on_change = on_change
         self.seen: State = "closed"
         """The state that was told last."""
         self.clock = clock
@@ -279,11 +279,11 @@ class Breaker(Window):
         self._tell(self.clock())
 
     def _tell(self, now: float) -> None:
-        if self.tell is None:
+        if self.on_change is None:
             return
         was, self.seen = self.seen, self.state(now)
         if was != self.seen:
-            self.tell(was, self.seen)
+            self.on_change(was, self.seen)
 
     # How it is seen...
 

@@ -24,7 +24,7 @@ MOST_SEEN = 100  # breakers of a provider, those used last, from which its state
 LONGEST_MODEL = 256  # characters kept of a model's name, which clients write: a longer one is known by its hash
 
 Key = tuple[str, str, str | None, str]
-Tell = Callable[[str, str | None, State, State], object]
+OnChange = Callable[[str, str | None, State, State], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,15 @@ class GatewayHealth(Mapping[str, ProviderHealth]):
 
 
 class Health:
-    """The breakers of a gateway, bounded in number, and the pace of its providers. *tell* is called with the provider
-    and model of one whose state for everybody has changed, as it was and as it is.
+    """The breakers of a gateway, bounded in number, and the pace of its providers. *on_change* is called with the
+    provider and model of one whose state for everybody has changed, as it was and as it is.
 
     Looking changes nothing, and so may be done from another thread, where it may raise RuntimeError: look again then.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, tell: Tell | None = None) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, on_change: OnChange | None = None) -> None:
         self.clock = clock
-        self.tell = tell
+        self.on_change = on_change
         self.breakers: OrderedDict[Key, Breaker] = OrderedDict()
         self.tallies: dict[str, Tally] = {}
         self.pace: OrderedDict[str, float] = OrderedDict()
@@ -151,7 +151,7 @@ class Health:
         now = self.clock()
         providers = MappingProxyType({name: self.snapshot(name) for name in names})
         known = tuple(self.breakers.items())
-        breakers = tuple(_told(key, breaker, now) for key, breaker in known if not breaker.seems_idle(now))
+        breakers = tuple(_breaker_health(key, breaker, now) for key, breaker in known if not breaker.seems_idle(now))
         return GatewayHealth(providers, breakers, draining)
 
     def _snapshot(self, name: str, state_of: Callable[[Breaker, float], State]) -> ProviderHealth:
@@ -180,8 +180,8 @@ class Health:
         tally = self.tallies.get(key[0])
         if tally is None:
             tally = self.tallies[key[0]] = Tally(now)
-        tell = None if self.tell is None else partial(self.tell, key[0], key[2])
-        breaker = self.breakers[key] = tally.breakers[key] = Breaker(self.clock, tally, self._remember, tell)
+        on_change = None if self.on_change is None else partial(self.on_change, key[0], key[2])
+        breaker = self.breakers[key] = tally.breakers[key] = Breaker(self.clock, tally, self._remember, on_change)
         return breaker
 
     def _make_room(self) -> None:
@@ -216,7 +216,7 @@ def _forgotten(more: int) -> None:
     """What a breaker that was dropped learns is nobody's concern."""
 
 
-def _told(key: Key, breaker: Breaker, now: float) -> BreakerHealth:
+def _breaker_health(key: Key, breaker: Breaker, now: float) -> BreakerHealth:
     requests, failures, _ = breaker.counts(now)
     return BreakerHealth(
         provider=key[0],

@@ -52,7 +52,7 @@ class Served(Protocol):
     connections: ConnectionLimit
 
     def trace(self, scope: Scope | None = None) -> Trace | None:
-        """A trail for one exchange, whose request has this *scope*, where anybody wants to know of it."""
+        """A trace for one exchange, whose request has this *scope*, where anybody wants to know of it."""
         ...
 
 
@@ -80,7 +80,7 @@ class Handler(Struct, eq=False):
             inbound = await self._opened()
         except ClientDisconnected:
             await self._identify()
-            return self._told("gone")
+            return self._end_trace("gone")
         except GatewayError as error:
             await self._identify()
             return await self.deliver(failed(error), send)
@@ -94,7 +94,7 @@ class Handler(Struct, eq=False):
             if (held := self._over(guard)) is not None:
                 await held.aclose()
             if self.trace is not None:
-                self._told(guard.reason)
+                self._end_trace(guard.reason)
         if self.raised is not None:
             try:
                 raise self.raised
@@ -108,7 +108,7 @@ class Handler(Struct, eq=False):
             inbound = await self._opened()
         except ClientDisconnected:
             await self._identify()
-            self._told("gone")
+            self._end_trace("gone")
             return None
         except GatewayError as error:
             await self._identify()
@@ -121,7 +121,7 @@ class Handler(Struct, eq=False):
             if (held := self._over(guard)) is not None:
                 await held.aclose()
             if reply is None and guard.reason != "shutdown":
-                self._told(guard.reason)
+                self._end_trace(guard.reason)
         if reply is None and guard.reason == "shutdown":
             return failed(ServerShutdown())
         return reply
@@ -137,7 +137,7 @@ class Handler(Struct, eq=False):
         finally:
             if (held := self._over(guard)) is not None:
                 await held.aclose()
-            self._told(guard.reason)
+            self._end_trace(guard.reason)
 
     def _guard(self) -> Watch:
         """A watch that a drain knows of; pair with `_over`."""
@@ -242,7 +242,7 @@ class Handler(Struct, eq=False):
             headers.append((b"connection", b"close"))  # RFC 9112, 9.6; where HTTP/2 ends a stream it has no such header
         return headers
 
-    def _told(self, reason: Reason | None) -> None:
+    def _end_trace(self, reason: Reason | None) -> None:
         """The request is over; *reason* is why it was stopped, if it was."""
         if self.trace is None:
             return

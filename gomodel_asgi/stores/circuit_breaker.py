@@ -40,7 +40,7 @@ PROBE = 10.0
 
 
 State = Literal["closed", "open", "half-open"]
-Tell = Callable[[State, State], object]
+OnChange = Callable[[State, State], object]
 
 
 class Pass(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Circuit:
         unavailable: Callable[[str], GatewayError] = store_unavailable,
     ) -> None:
         self.clock = clock
-        self.tell: Tell | None = None
+        self.on_change: OnChange | None = None
         self._engine = engine
         self._unavailable = unavailable
         self._lock = threading.Lock()
@@ -95,7 +95,7 @@ class Circuit:
             self._until = now + PROBE
             entry = Pass(self._state, now, self._pause > 0)
         if entry.probe:
-            self._told("open", "half-open")
+            self._notify("open", "half-open")
         return entry
 
     async def ask(self, call: Callable[..., Awaitable[T]], *arguments: Any, **options: Any) -> T:
@@ -140,12 +140,12 @@ class Circuit:
             self._state += 1
             self._pause = pause
             self._until = self.clock() + (0.0 if at_once else pause)
-        self._told("half-open" if entry.probe else "closed", "open" if pause else "closed")
+        self._notify("half-open" if entry.probe else "closed", "open" if pause else "closed")
         return True
 
-    def _told(self, was: State, now: State) -> None:
-        if self.tell is not None:
-            self.tell(was, now)
+    def _notify(self, was: State, now: State) -> None:
+        if self.on_change is not None:
+            self.on_change(was, now)
 
 
 class Guarded:

@@ -29,7 +29,7 @@ from ..routing.request import Target
 from ..settings import AUTH, MALFORMED
 from ..wire.headers import FALLBACK, UNSUPPORTED, Headers, fallback, for_client, named, unsupported
 from .attempt import BUSY, Answer, Attempt
-from .stream import Stream, ToldStream, detached
+from .stream import Stream, TracedStream, detached
 from .upstream_request import kept, resolve
 
 
@@ -122,7 +122,7 @@ class Exchange(Struct):
         seconds = candidate.timeouts.first_event if self.job.stream else candidate.timeouts.unary
         attempt = Attempt(self.job, candidate, min(self.deadline, clock() + seconds), last, permit)
         try:
-            answer = await (attempt.run() if self.job.trace is None else self._told(attempt))
+            answer = await (attempt.run() if self.job.trace is None else self._traced(attempt))
         except BaseException as error:
             permit.leave(counts_as_failure(error))
             setup.concurrency.leave(held)
@@ -140,8 +140,8 @@ class Exchange(Struct):
         self.deadline += clock() - began
         return held
 
-    async def _told(self, attempt: Attempt) -> Answer:
-        """One attempt, told to observers."""
+    async def _traced(self, attempt: Attempt) -> Answer:
+        """One attempt, which the trace records."""
         trace, candidate, provider = self.job.trace, attempt.candidate, attempt.candidate.provider
         assert trace is not None
         kind = provider.type or provider.name
@@ -222,7 +222,7 @@ class Exchange(Struct):
     def _stream(self, candidate: ResolvedTarget, answer: Answer, settlement: Settlement) -> Stream:
         job, upstream, reader = self.job, answer.upstream, answer.reader
         assert upstream is not None and reader is not None
-        make = Stream if job.trace is None else partial(ToldStream, trace=job.trace)
+        make = Stream if job.trace is None else partial(TracedStream, trace=job.trace)
         return make(
             upstream,
             reader,

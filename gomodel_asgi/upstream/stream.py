@@ -220,7 +220,7 @@ class Rounds:
         await self._upstream.aclose()
 
 
-# Streams and replies that leave a trail. Used only where somebody observes, so that others pay nothing for it.
+# Streams and replies that are traced. Used only where somebody observes, so that others pay nothing for it.
 
 
 @runtime_checkable
@@ -230,7 +230,7 @@ class Ending(Protocol):
     on_over: Callable[[], None] | None
 
 
-class ToldStream(Stream):
+class TracedStream(Stream):
     """A stream that counts what it gives; *on_over*, if set, is called once when nothing more will come."""
 
     def __init__(self, *arguments: Any, trace: Trace, **options: Any) -> None:
@@ -270,7 +270,7 @@ class ToldStream(Stream):
 
 
 async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
-    """The reply that *asked* gives to the host's own code; its trail ends with it."""
+    """The reply that *asked* gives to the host's own code; its trace ends with it."""
     try:
         reply = await asked
     except GatewayError as error:

@@ -15,7 +15,7 @@ from openai.types.responses import ResponseInputItem
 from pydantic import BaseModel
 
 from gomodel_asgi.dialects.base import Call, Outgoing, built_in
-from gomodel_asgi.dialects.hosted_items import NOTHING_SHOWN, ShownFunctions, replayed, told
+from gomodel_asgi.dialects.hosted_items import NOTHING_SHOWN, ShownFunctions, contents_of, replayed
 from gomodel_asgi.testing import anthropic_rules, chat_rules, gemini_rules
 from gomodel_asgi.testing.api import Settings
 
@@ -250,7 +250,7 @@ def test_items_of_a_tool_that_is_not_shown_are_text_with_all_that_they_hold(dial
     ],
 )
 def test_a_call_that_failed_says_why_in_any_form_of_the_error(error: Any, words: str) -> None:
-    found = told({**MCP, "status": "failed", "output": None, "error": error})
+    found = contents_of({**MCP, "status": "failed", "output": None, "error": error})
 
     assert found.text.endswith(words) and found.result.endswith(words)
     assert "null" not in found.text and "Failed" in found.result
@@ -261,7 +261,7 @@ def test_a_call_that_failed_says_why_in_any_form_of_the_error(error: Any, words:
     ("status", "words"), [("failed", "Failed"), ("incomplete", "Not finished"), ("in_progress", "Not finished")]
 )
 def test_what_failed_or_was_not_finished_says_so(item: Json, status: str, words: str) -> None:
-    assert words in told({**item, "status": status}).text
+    assert words in contents_of({**item, "status": status}).text
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -85,7 +85,7 @@ async def test_a_breaker_tells_when_it_opens_is_tried_and_closes(
 
 def test_a_probe_that_fails_is_told_as_open_again() -> None:
     clock, told = Clock(), []
-    health = Health(clock, tell=lambda provider, model, was, now: told.append((was, now)))
+    health = Health(clock, on_change=lambda provider, model, was, now: told.append((was, now)))
     breaker = health.breaker(Provider("up", "http://127.0.0.1:9/v1"), "m", "key")
     for _ in range(MINIMUM):
         permit = breaker.admit(None)
@@ -101,7 +101,7 @@ def test_a_probe_that_fails_is_told_as_open_again() -> None:
 
 def test_a_breaker_that_is_open_for_one_tenant_alone_is_not_told() -> None:
     told: list[Any] = []
-    health = Health(Clock(), tell=lambda *change: told.append(change))
+    health = Health(Clock(), on_change=lambda *change: told.append(change))
     breaker = health.breaker(Provider("up", "http://127.0.0.1:9/v1"), "m", "key")
     for tenant, fails in [("good", False), *[("bad", True)] * MINIMUM]:
         permit = breaker.admit(tenant)
@@ -129,7 +129,7 @@ def test_looking_at_a_breaker_changes_nothing() -> None:
 def test_the_breaker_of_the_store_is_told_under_its_own_name() -> None:
     clock = Clock()
     circuit, told = Circuit(clock), []
-    circuit.tell = lambda was, now: told.append((was, now))
+    circuit.on_change = lambda was, now: told.append((was, now))
     circuit.timed_out(circuit.enter())
     with pytest.raises(StoreUnavailable):
         circuit.enter()

@@ -15,7 +15,7 @@ from ..base import Call
 from ..content import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..conversation import arguments_object
 from ..emulations import item_as_text, placeholder
-from ..hosted_items import objects, picture_of, string, told
+from ..hosted_items import contents_of, objects, picture_of, string
 from ..tools import Tools
 from ..unsupported import FOREIGN_REASONING, ITEMS_AS_TEXT, STORED_MEDIA, Unsupported, malformed
 from . import output
@@ -292,5 +292,5 @@ def _code(item: Json) -> list[Json]:
     logs = (string(output, "logs") for output in objects(item.get("outputs")))
     result: Json = {"outcome": "OUTCOME_OK", "output": "".join(logs)}
     if not ended:
-        result = {"outcome": "OUTCOME_FAILED", "output": told(item).result}
+        result = {"outcome": "OUTCOME_FAILED", "output": contents_of(item).result}
     return [{"executableCode": {"language": "PYTHON", "code": item["code"]}}, {"codeExecutionResult": result}]
