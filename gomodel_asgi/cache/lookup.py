@@ -19,6 +19,7 @@ from ..errors import GatewayError, StoreUnavailable
 from ..exchange.job import Ask, Job
 from ..exchange.reply import NO_LABELS, Reply, streamed, told
 from ..exchange.resolved_target import ResolvedTarget
+from ..history.continuation import Continuation
 from ..history.quota import Quotas
 from ..history.recorder import is_stored, last_response
 from ..history.records import CACHED, CACHED_ID, Records
@@ -250,7 +251,7 @@ def _is_bound(job: Job, target: Target) -> bool:
     return bool(
         request.connection is not None
         or request.envelope.names_state
-        or job.continuation is not None
+        or not (job.continuation is None or isinstance(job.continuation, Continuation) and job.continuation.holds_all)
         or job.background
         or job.leading
         or job.response_id is not None

@@ -140,6 +140,18 @@ async def test_two_tenants_with_the_same_bytes_never_share_an_answer(upstream: F
     assert len(upstream.requests) == 4
 
 
+async def test_a_conversation_that_is_sent_whole_is_cached_with_the_ids_of_its_items(upstream: FakeProvider) -> None:
+    body = KEPT_NOWHERE | {"tools": [LOOK], "include": ["reasoning.encrypted_content"]}
+    upstream.script(SAID)
+    async with gateway_of(upstream) as gateway:
+        first = (await asked(gateway, body, tenant="acme")).json()
+        call = next(item for item in first["output"] if item["type"] == "function_call")
+        said = {"type": "function_call_output", "call_id": call["call_id"], "output": "seen"}
+        output = [item for item in first["output"] if item["type"] != "reasoning" or item.get("encrypted_content")]
+        turn = body | {"input": [{"role": "user", "content": "Hello"}, *output, said]}
+        assert [result(await asked(gateway, turn, tenant="acme")) for _ in range(2)] == ["miss", "hit"]
+
+
 async def test_a_scope_divides_the_answers_of_a_tenant(upstream: FakeProvider) -> None:
     cache = ResponseCache(when=always, scope=lambda request: request.headers.get("x-user"))
     async with gateway_of(upstream, cache=cache) as gateway:
