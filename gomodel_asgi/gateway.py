@@ -42,6 +42,8 @@ from .upstream.stream import followed
 from .wire.headers import read, request_id
 
 if TYPE_CHECKING:
+    from .cache import ResponseCache
+    from .cache.lookup import Cache
     from .emulation.files import HostFiles
     from .ledger import Ledger
     from .quotas import Quota, Quotas
@@ -64,10 +66,12 @@ class Gateway:
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
     *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
     *quotas* bound what requests may use (see `gomodel_asgi.quotas`).
+    *cache* answers the same request again from the store (see `gomodel_asgi.cache`).
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; or quotas
-        with counters of this process alone beside a store that several share.
-    :raises TypeError: something else than a tool is among *tools*, *files* is no function, or *quotas* are none.
+        with counters of this process alone beside a store that several share; or a cache without a store.
+    :raises TypeError: something else than a tool is among *tools*, *files* is no function, or *quotas* or *cache* are
+        none.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Gateway:
         files: FileSource | None = None,
         ledger: Ledger | None = None,
         quotas: Quotas | None = None,
+        cache: ResponseCache | None = None,
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -119,6 +124,7 @@ class Gateway:
         if quotas is not None:
             self._enforcement = self._enforced(quotas, timeouts.total, fan_out, registry)
             self.state.background.spending = self._enforcement
+        self._cache = None if cache is None else self._cached(cache)
         self.setup = Setup(
             registry=registry,
             ask=awaitable(policies.hint if policy is None else policy),
@@ -136,6 +142,7 @@ class Gateway:
             files=None if files is None else _host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
+            cache=self._cache,
             observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
         )
         self.discovery = Discovery(self.setup.registry.by_name.values())
@@ -309,7 +316,26 @@ class Gateway:
         """
         if self._ledger is not None:
             await self._ledger.forget(tenant)
-        return await self.state.forget(tenant)
+        cached = 0 if self._cache is None else await self._cache.forget(tenant)
+        return cached + await self.state.forget(tenant)
+
+    @property
+    def cache(self) -> Cache:
+        """The cache at work; `forget` empties it of one tenant's answers.
+
+        :raises RuntimeError: the gateway was given none.
+        """
+        if self._cache is None:
+            raise RuntimeError("This gateway has no cache: give Gateway(cache=...).")
+        return self._cache
+
+    def _cached(self, cache: ResponseCache) -> Cache:
+        from .cache import ResponseCache as Known
+        from .cache.lookup import Cache
+
+        if not isinstance(cache, Known):
+            raise TypeError(f"cache: give gomodel_asgi.cache.ResponseCache(...), not {type(cache).__name__}.")
+        return Cache(cache, self.state.records, self.state.quotas, self.state.tasks)
 
     @property
     def quotas(self) -> Enforcement:

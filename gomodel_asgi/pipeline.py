@@ -7,6 +7,7 @@
     reserve   what it may use, in all of the host's quotas or in none; where its trace ends, what it has used is booked
     emulated  what the upstream lacks: stored responses, conversations, background work, compaction, token counts
     adapted   the request as the upstream is to get it: with its context compacted, if that is due
+    look_up   the same answer again, from the cache, where the host has one and lets it answer
     asked     one Target in, one Reply out, with the hosted tools that the host runs
     record    whose the answer is, and what was said; the end of a stream waits for it, never its beginning
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec import Struct, field
@@ -101,10 +103,16 @@ async def _answered(job: Job) -> Reply:
         if emulated is not None:
             return emulated
         job, target = await state.adapted(job, target)
-    reply = await state.asked(job, target)
+    cache = job.setup.cache
+    found = None if cache is None else await cache.look_up(job, target, partial(answer_of, job))
+    reply = found.reply if found is not None else None
+    if reply is None:
+        reply = await state.asked(job, target)
     if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
         await quotas.taken(job, reply)
     await state.record(job, target, reply)
+    if found is not None:
+        await found.answered(reply)
     return reply
 
 

@@ -17,6 +17,7 @@ from ..observers import (
     AttemptEnded,
     AttemptStarted,
     BreakerChanged,
+    CacheChecked,
     Charge,
     Completed,
     Cost,
@@ -79,6 +80,7 @@ class PrometheusObserver:
             BreakerChanged: self._breaker,
             CredentialRefused: self._credential,
             QuotaChecked: self._quota,
+            CacheChecked: self._cache,
             LedgerWritten: self._ledger,
         }
 
@@ -158,6 +160,11 @@ class PrometheusObserver:
         )
         for result in ("written", "spilled", "replayed", "dropped"):
             self.ledger_rows.labels(result)  # a count that begins at 0 is seen to rise
+        self.cache_lookups = Counter(
+            "gomodel_cache_lookups", "New responses, by what the cache had of them.", ("result",), registry=registry
+        )
+        for result in ("hit", "miss", "bypass"):
+            self.cache_lookups.labels(result)
 
     def __call__(self, record: Record) -> None:
         handler = self.handlers.get(type(record))
@@ -209,6 +216,9 @@ class PrometheusObserver:
         self.quota_held.labels(*labels).set(record.held)
         if record.outcome == "refused":
             self.quota_refusals.labels(*labels).inc()
+
+    def _cache(self, record: CacheChecked) -> None:
+        self.cache_lookups.labels(record.result).inc()
 
     def _ledger(self, record: LedgerWritten) -> None:
         self.ledger_rows.labels(record.result).inc(record.rows)

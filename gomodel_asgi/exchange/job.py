@@ -54,6 +54,7 @@ class Setup:
     files: HostFiles | None = None
     ledger: Ledger | None = None
     quotas: Quotas | None = None
+    cache: Cache | None = None
     observed: bool = False
     """Whether anybody wants to know of an exchange."""
     candidates: dict[tuple[str, str | None], ResolvedTarget] = field(default_factory=dict)
@@ -295,6 +296,33 @@ class Quotas(Protocol):
     def orphaned(self, packed: bytes, *, begun: bool) -> None:
         """Nobody works any more on what has been reserved; *begun* says that somebody had begun to."""
         ...
+
+
+class LookUp(Protocol):
+    """What the cache has of one request."""
+
+    reply: Reply | None
+    """The answer that it has, None where an upstream is to be asked."""
+
+    async def answered(self, reply: Reply) -> None:
+        """*reply* goes to the client: it says where it is from, and is kept for others if it may be."""
+        ...
+
+
+class Cache(Protocol):
+    """What the pipeline asks of the cache, where there is one."""
+
+    async def look_up(self, job: Job, target: Target, ask: Ask) -> LookUp | None:
+        """What it has of *job*, None where that is no matter of the cache. *ask* asks a function of the host's about
+        the request. Nothing is raised: where anything fails, an upstream is asked."""
+        ...
+
+
+Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable[Any]]
+"""Asks a function of the host's about a request.
+
+:raises GatewayError: it refused, failed, or took too long.
+"""
 
 
 def nothing_shown(target: Target) -> ShownFunctions:

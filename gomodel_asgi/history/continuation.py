@@ -134,6 +134,11 @@ class Continuation(Recalled):
         return self.row.body.members if self.row.body is not None else ()
 
     @property
+    def holds_all(self) -> bool:
+        """Whether the request goes as it is, and stands for nothing but what it says itself."""
+        return not (self.named or self.references or self.opened or self.compacted) and self.whole is None
+
+    @property
     def bound(self) -> bool:
         """Whether only the upstream that holds the state can make anything of the request."""
         if self.whole is not None:

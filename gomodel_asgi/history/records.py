@@ -18,6 +18,9 @@ COMPACTIONS = "compactions"
 APPROVALS = "approvals"
 SETTLEMENTS = "settlements"
 """What was booked for responses that their upstreams work on in the background, until their end is seen."""
+CACHED = "cached"
+CACHED_ID = "cached_"
+"""What the ids of answers in the cache begin with, among a tenant's others."""
 
 
 class ItemPlace(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,6 +49,8 @@ class Records:
         self.owners = Ownership(store, tenancy=self.tenancy)
         self.claims = self.owners.claims
         self.turns = Turns(store, self.tenancy)
+        self.cached = Tenancy(store, b"cache")
+        """Where the answers lie that the cache keeps."""
         self.conversations = ConversationLog(store, self.tenancy)
 
     async def claim_items(self, tenant: str | None, item_ids: Iterable[str], response_id: str, upstream: str) -> bool:
@@ -99,8 +104,10 @@ class Records:
         return True
 
     async def delete(self, tenant: str | None, response_id: str) -> bool:
-        """Removes a response, a conversation, or what a compaction item stands for, and its owner. Returns whether
-        there was one."""
+        """Removes a response, a conversation, what a compaction item stands for, or an answer in the cache, and its
+        owner. Returns whether there was one."""
+        if response_id.startswith(CACHED_ID):
+            return await self.store.delete(CACHED, await self.cached.key(tenant, response_id))
         if response_id.startswith("cmp_"):
             return await self.store.delete(COMPACTIONS, await self.tenancy.key(tenant, response_id))
         if response_id.startswith("conv_"):

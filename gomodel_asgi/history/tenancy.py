@@ -55,14 +55,15 @@ def valid_id(id: object) -> bool:
 
 class Tenancy:
     """Where in *store* the records of a tenant lie. A tenant is a string, or None where the host has no tenants; None,
-    "" and "None" are three tenants. Methods that look at the store raise `StoreUnavailable`."""
+    "" and "None" are three tenants. What is kept for a *purpose* of its own is forgotten alone. Methods that look at
+    the store raise `StoreUnavailable`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, purpose: bytes = b"") -> None:
         self._store = store
         self.local = local_of(store)
         self.forgotten: Collection[object] = NOT_TOLD if self.local is None else self.local.lasting
         """While it is empty, no tenant was ever forgotten, and all are in their first generation."""
-        self._secret = store.secret
+        self._secret = hmac.digest(store.secret, packed(purpose), "sha256") if purpose else store.secret
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
         self.tag = lru_cache(REMEMBERED)(self._tag_of)

@@ -145,6 +145,7 @@ class Booking:
             error_code=ended.error,
             attempts=attempts,
             cost=total(costs.values()),
+            cached=ended.cached,
             price_list=self.books.price_list() if used else None,
             tier=ended.service_tier,
             quota=getattr(trace.error, "quota", None),

@@ -213,8 +213,9 @@ class Ended(Record, frozen=True, kw_only=True):
     *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
     operator may see of it. *charges* are what each attempt has used, given for operations that are billed (create,
     compact), and *usage* is their sum: what `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own
-    object. *first_event* and *seconds* count from when the request had come in; *events* and *bytes*
-    are those given to the client, heartbeats and `[DONE]` not counted as events.
+    object. *cached*: the answer came from the cache, and has used nothing. *first_event* and *seconds* count from when
+    the request had come in; *events* and *bytes* are those given to the client, heartbeats and `[DONE]` not counted as
+    events.
     """
 
     status: int | None
@@ -228,6 +229,7 @@ class Ended(Record, frozen=True, kw_only=True):
     charges: tuple[Charge, ...] = ()
     raw_usage: Any = None
     cost: Cost | None = None
+    cached: bool = False
     first_event: float | None = None
     seconds: float = 0.0
     events: int = 0
@@ -302,6 +304,14 @@ class QuotaChecked(Record, frozen=True, kw_only=True):
     spent: int = 0
     held: int = 0
     limit: int = 0
+
+
+class CacheChecked(Record, frozen=True, kw_only=True):
+    """The request was answered from the cache (`hit`), or by an upstream since nothing was there (`miss`), or may not
+    be answered from the cache (`bypass`). *age* are the seconds since the answer of a hit was made."""
+
+    result: Literal["hit", "miss", "bypass"]
+    age: float = 0.0
 
 
 class LedgerWritten(Record, frozen=True, kw_only=True):

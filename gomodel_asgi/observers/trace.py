@@ -35,6 +35,7 @@ from .records import (
     FIRST,
     AttemptEnded,
     AttemptStarted,
+    CacheChecked,
     Cause,
     Charge,
     Completed,
@@ -84,6 +85,8 @@ class Trace:
         self.source: Source | None = None
         self.body: bytes | None = None
         self.warnings: list[str] = []
+        self.cached = False
+        """Whether the answer came from the cache."""
         self.error: GatewayError | None = None
         self.over = False
 
@@ -161,6 +164,14 @@ class Trace:
     def received(self, body: bytes) -> None:
         """The whole answer has been read as one *body*."""
         self.body = body
+
+    def checked(self, result: Literal["hit", "miss", "bypass"], age: float = 0.0, body: bytes | None = None) -> None:
+        """The cache was asked; of a hit, *body* is the response object, *age* seconds old."""
+        self.observers.notify(CacheChecked(self.context, result=result, age=age))
+        if body is not None:
+            self.cached = True
+            self.received(body)
+            self.first_event()
 
     def first_event(self) -> None:
         """Something is on its way to the client."""
@@ -250,6 +261,7 @@ class Trace:
             "usage": total(charges),
             "charges": charges,
             "raw_usage": answer.raw if self.context.operation in BILLED else None,
+            "cached": self.cached,
             "first_event": self.first,
             "seconds": clock() - self.started,
             "events": self.measure.events,

@@ -43,6 +43,7 @@ NEVER_FORWARDED = frozenset(
 
 FALLBACK = b"x-gomodel-fallback"
 UNSUPPORTED = b"x-gomodel-unsupported"
+CACHE = b"x-gomodel-cache"
 INDEX = re.compile(r"\[[0-9]+\]")
 UNPRINTABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # the comma among it
 MOST_NAMES = 20
