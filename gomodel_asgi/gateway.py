@@ -43,6 +43,8 @@ from .wire.headers import read, request_id
 
 if TYPE_CHECKING:
     from .emulation.files import HostFiles
+    from .guards import Guard
+    from .guards.enforcement import Enforcement as Guarding
     from .ledger import Ledger
     from .quotas import Quota, Quotas
     from .quotas.enforcement import Enforcement
@@ -64,10 +66,14 @@ class Gateway:
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
     *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
     *quotas* bound what requests may use (see `gomodel_asgi.quotas`).
+    *guards* are functions of the host's that see what is said, and may refuse or replace it (see
+    `gomodel_asgi.guards`), in the order in which they are asked.
 
-    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; or quotas
-        with counters of this process alone beside a store that several share.
-    :raises TypeError: something else than a tool is among *tools*, *files* is no function, or *quotas* are none.
+    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
+        with counters of this process alone beside a store that several share; or two guards of one name, or guards
+        beside *tools*, whose results they do not see.
+    :raises TypeError: something else than a tool is among *tools* or than a guard among *guards*, *files* is no
+        function, or *quotas* are none.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class Gateway:
         files: FileSource | None = None,
         ledger: Ledger | None = None,
         quotas: Quotas | None = None,
+        guards: Iterable[Guard] = (),
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -119,6 +126,7 @@ class Gateway:
         if quotas is not None:
             self._enforcement = self._enforced(quotas, timeouts.total, told, registry)
             self.state.background.spending = self._enforcement
+        guards = tuple(guards) if isinstance(guards, Iterable) else (guards,)
         self.setup = Setup(
             registry=registry,
             ask=awaitable(policies.hint if policy is None else policy),
@@ -136,6 +144,7 @@ class Gateway:
             files=None if files is None else _host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
+            guards=None if not guards else _guarding(guards, told, self.state),
             tells=bool(told) or expose_timing or ledger is not None or quotas is not None,
         )
         if told and self.state.circuit is not None:
@@ -169,7 +178,13 @@ class Gateway:
         await refuse(nowhere(), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a WebSocket connection whose path is that of the responses."""
+        """Serve a WebSocket connection whose path is that of the responses. It is refused where there are guards: what
+        a connection keeps of its turns is nothing that they have seen."""
+        if self.setup.guards is not None:
+            from .server.websocket.connection import refuse
+
+            message = "Responses are not offered over WebSockets here; send the request over HTTP."
+            return await refuse(GatewayError(message, status=501, code="websocket_unavailable"), scope, send)
         from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
@@ -399,3 +414,17 @@ def _host_files(source: FileSource) -> HostFiles:
     from .emulation.files import HostFiles
 
     return HostFiles(source)
+
+
+def _guarding(guards: tuple[Guard, ...], observers: Observers, state: GatewayState) -> Guarding:
+    from .guards import Guard
+    from .guards.enforcement import Enforcement
+
+    for guard in guards:
+        if not isinstance(guard, Guard):
+            raise TypeError(f"guards: give a list of Guards, not {type(guard).__name__}.")
+    if len({guard.name for guard in guards}) < len(guards):
+        raise ValueError("guards: give each a name of its own.")
+    if state.tools is not None:
+        raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
+    return Enforcement(guards, observers)

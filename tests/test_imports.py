@@ -32,7 +32,7 @@ FLOORS = (
     ("routing", "policies"),
     ("exchange", "tools", "ledger"),
     ("upstream", "history"),
-    ("quotas",),
+    ("quotas", "guards"),
     ("emulation",),
     ("pipeline",),
     ("server",),

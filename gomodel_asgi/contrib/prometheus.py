@@ -24,6 +24,7 @@ from ..observers import (
     Disconnected,
     Ended,
     FirstEvent,
+    Guarded,
     KeepAliveLost,
     LedgerWritten,
     PolicyDecided,
@@ -79,6 +80,7 @@ class PrometheusObserver:
             BreakerChanged: self._breaker,
             CredentialRefused: self._credential,
             QuotaChecked: self._quota,
+            Guarded: self._guard,
             LedgerWritten: self._ledger,
         }
 
@@ -146,6 +148,9 @@ class PrometheusObserver:
         self.quota_refusals = Counter(
             "gomodel_quota_refusals", "Requests that a quota refused.", ("quota", "unit"), registry=registry
         )
+        self.guards = Counter(
+            "gomodel_guard_verdicts", "What guards said.", ("guard", "stage", "verdict"), registry=registry
+        )
         self.quota_errors = Counter(
             "gomodel_quota_errors", "Checks of quotas whose counters did not answer.", registry=registry
         )
@@ -209,6 +214,9 @@ class PrometheusObserver:
         self.quota_held.labels(*labels).set(record.held)
         if record.outcome == "refused":
             self.quota_refusals.labels(*labels).inc()
+
+    def _guard(self, record: Guarded) -> None:
+        self.guards.labels(self._bound("guard", record.guard), record.stage, record.verdict).inc()
 
     def _ledger(self, record: LedgerWritten) -> None:
         self.ledger_rows.labels(record.result).inc(record.rows)
