@@ -87,6 +87,8 @@ class Guard:
     ) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
+        if name == "moderation":
+            raise ValueError("name: 'moderation' is kept for what answers a request's own `moderation` member.")
         for what, function in (("input", input), ("output", output), ("when", when)):
             if function is not None and not callable(function):
                 raise TypeError(f"{what}: give a function, not {type(function).__name__}.")

@@ -184,22 +184,12 @@ class GuardedStream:
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
         if value["type"] in TERMINAL:
-            await self._close(value["type"].partition(".")[2])
+            self.asked.tell()
+            self._end(value["type"].partition(".")[2])
 
     async def _run(self, steps: Steps) -> list[Json]:
         events: list[Json] = await run(steps, self.asked)
         return events
-
-    async def _close(self, status: str) -> None:
-        """The response has ended."""
-        self.asked.tell()
-        self._end(status)
-        await self._drained()
-
-    async def _drained(self) -> None:
-        """The upstream's connection goes back."""
-        while await self.stream.next():
-            pass
 
     def _end(self, status: str) -> None:
         self.known.response = encode(self.window.response)
@@ -259,6 +249,8 @@ class GuardedStream:
 
     async def _last(self) -> bytes:
         if not self.opening and not self.held:
+            while await self.stream.next():  # to its end, so that its connection can be used again
+                pass
             self._over()
             return b""
         before_end, self.before_end = self.before_end, None
