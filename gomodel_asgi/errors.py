@@ -8,6 +8,7 @@
     │   ├── Denied                  403
     │   ├── RateLimited             429
     │   │   └── QuotaExceeded       429  a quota of the gateway's has no room
+    │   ├── ContentBlocked          400  a guard of the host's refused what is said
     │   ├── UnknownProvider         400
     │   ├── UnknownModel            404
     │   └── ProviderConflict        400
@@ -18,6 +19,7 @@
     │   ├── StoreUnavailable        503
     │   ├── QuotaUnavailable        503  the counters of quotas do not answer
     │   ├── LedgerUnavailable       503  the ledger takes no more rows
+    │   ├── GuardUnavailable        503  a guard of the host's failed or took too long
     │   └── ServerShutdown          503
     └── UpstreamError               the provider: 502, 504, or the status that it answered
         ├── UpstreamUnreachable     502  no connection, no TLS
@@ -218,6 +220,13 @@ class QuotaExceeded(RateLimited):
         return headers
 
 
+class ContentBlocked(RoutingError):
+    """A guard of the host's refused the request, or its answer."""
+
+    code = "content_blocked"
+    should_retry = False
+
+
 class UnknownProvider(RoutingError):
     """The hint names no configured provider."""
 
@@ -299,6 +308,17 @@ class LedgerUnavailable(GatewayFault):
 
     def __init__(self, message: str = "The gateway cannot account for this request now; try again later.") -> None:
         super().__init__(message)
+
+
+class GuardUnavailable(GatewayFault):
+    """A guard of the host's failed or took too long, and nothing passes without it."""
+
+    status = 503
+    code = "guard_unavailable"
+    should_retry = False
+
+    def __init__(self, message: str = "The content could not be checked.", **options: str | None) -> None:
+        super().__init__(message, detail=options.get("detail"))
 
 
 class ServerShutdown(GatewayFault):

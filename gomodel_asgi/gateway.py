@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .cache import ResponseCache
     from .cache.lookup import Cache
     from .emulation.files import HostFiles
+    from .guards import Guard
+    from .guards.enforcement import Enforcement as Guarding
     from .ledger import Ledger
     from .quotas import Quota, Quotas
     from .quotas.enforcement import Enforcement
@@ -67,11 +69,14 @@ class Gateway:
     *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
     *quotas* bound what requests may use (see `gomodel_asgi.quotas`).
     *cache* answers the same request again from the store (see `gomodel_asgi.cache`).
+    *guards* are functions of the host's that see what is said, and may refuse or replace it (see
+    `gomodel_asgi.guards`), in the order in which they are asked.
 
-    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; or quotas
-        with counters of this process alone beside a store that several share; or a cache without a store.
-    :raises TypeError: something else than a tool is among *tools*, *files* is no function, or *quotas* or *cache* are
-        none.
+    :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
+        with counters of this process alone beside a store that several share; a cache without a store; two guards of
+        one name, or guards beside *tools*, whose results they do not see.
+    :raises TypeError: something else than a tool is among *tools* or than a guard among *guards*, *files* is no
+        function, or *quotas* or *cache* are none.
     """
 
     def __init__(
@@ -96,6 +101,7 @@ class Gateway:
         ledger: Ledger | None = None,
         quotas: Quotas | None = None,
         cache: ResponseCache | None = None,
+        guards: Iterable[Guard] = (),
     ) -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
@@ -125,6 +131,7 @@ class Gateway:
             self._enforcement = self._enforced(quotas, timeouts.total, fan_out, registry)
             self.state.background.spending = self._enforcement
         self._cache = None if cache is None else self._cached(cache)
+        guards = tuple(guards) if isinstance(guards, Iterable) else (guards,)
         self.setup = Setup(
             registry=registry,
             ask=awaitable(policies.hint if policy is None else policy),
@@ -142,6 +149,7 @@ class Gateway:
             files=None if files is None else _host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
+            guards=None if not guards else _guarding(guards, fan_out, self.state),
             cache=self._cache,
             observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
         )
@@ -176,7 +184,13 @@ class Gateway:
         await refuse(nowhere(), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a WebSocket connection whose path is that of the responses."""
+        """Serve a WebSocket connection whose path is that of the responses. It is refused where there are guards: what
+        a connection keeps of its turns is nothing that they have seen."""
+        if self.setup.guards is not None:
+            from .server.websocket.connection import refuse
+
+            message = "Responses are not offered over WebSockets here; send the request over HTTP."
+            return await refuse(GatewayError(message, status=501, code="websocket_unavailable"), scope, send)
         from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
@@ -436,3 +450,17 @@ def _host_files(source: FileSource) -> HostFiles:
     from .emulation.files import HostFiles
 
     return HostFiles(source)
+
+
+def _guarding(guards: tuple[Guard, ...], observers: Observers, state: GatewayState) -> Guarding:
+    from .guards import Guard
+    from .guards.enforcement import Enforcement
+
+    for guard in guards:
+        if not isinstance(guard, Guard):
+            raise TypeError(f"guards: give a list of Guards, not {type(guard).__name__}.")
+    if len({guard.name for guard in guards}) < len(guards):
+        raise ValueError("guards: give each a name of its own.")
+    if state.tools is not None:
+        raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
+    return Enforcement(guards, observers)

@@ -5,6 +5,7 @@
     decide    the host's policy; its answer is final, and nothing dear happens before it
     admit     all else that it brings and names, each checked against its tenant
     reserve   what it may use, in all of the host's quotas or in none; where its trace ends, what it has used is booked
+    guarded   the request as the host's guards have let it pass; `asked` gives the reply as they have
     emulated  what the upstream lacks: stored responses, conversations, background work, compaction, token counts
     adapted   the request as the upstream is to get it: with its context compacted, if that is due
     look_up   the same answer again, from the cache, where the host has one and lets it answer
@@ -29,7 +30,7 @@ from starlette.types import Scope
 
 from .deadline import DeadlineExceeded, clock, within
 from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Unauthenticated
-from .exchange.job import Job, Quotas, Setup
+from .exchange.job import Guards, Job, Quotas, Setup
 from .exchange.reply import Reply
 from .observers import Trace
 from .operations import BILLED, BY_ID, Operation
@@ -96,6 +97,8 @@ async def _answered(job: Job) -> Reply:
     target = await (decide(job) if plain else routed(job))
     if quotas is not None:
         await reserve(job, target, quotas)
+    if job.setup.guards is not None:
+        job = await guarded(job, target, job.setup.guards)
     if ledger is not None and job.trace is not None:
         await ledger.admit(job.trace, job.request)
     if not plain:
@@ -136,6 +139,23 @@ async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
         if isinstance(error, GatewayError):
             raise
         raise PolicyFailed(NO_DETAIL) from error
+
+
+async def guarded(job: Job, target: Target, guards: Guards) -> Job:
+    """*job* with what the host's guards put in place of what it says: from here on nobody sees anything else of it.
+
+    :raises GatewayError: a guard refuses it, or cannot say.
+    """
+    envelope = await guards.requested(job)
+    if envelope is None:
+        return job
+    again = job.continuation is not None
+    job = replace(job, request=replace(job.request, envelope=envelope), continuation=None)
+    if again:  # what was said before is put before what is said now
+        if job.setup.state.names(job):
+            await job.setup.state.recall(job)
+        await job.setup.state.admit(job, target)
+    return job
 
 
 async def routed(job: Job) -> Target:

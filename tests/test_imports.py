@@ -32,7 +32,7 @@ FLOORS = (
     ("routing", "policies"),
     ("exchange", "tools", "ledger"),
     ("upstream", "history"),
-    ("quotas", "cache"),
+    ("quotas", "cache", "guards"),
     ("emulation",),
     ("pipeline",),
     ("server",),

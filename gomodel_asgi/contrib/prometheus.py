@@ -25,6 +25,7 @@ from ..observers import (
     Disconnected,
     Ended,
     FirstEvent,
+    Guarded,
     KeepAliveLost,
     LedgerWritten,
     PolicyDecided,
@@ -81,6 +82,7 @@ class PrometheusObserver:
             CredentialRefused: self._credential,
             QuotaChecked: self._quota,
             CacheChecked: self._cache,
+            Guarded: self._guard,
             LedgerWritten: self._ledger,
         }
 
@@ -147,6 +149,9 @@ class PrometheusObserver:
     def _accounts(self, registry: CollectorRegistry) -> None:
         self.quota_refusals = Counter(
             "gomodel_quota_refusals", "Requests that a quota refused.", ("quota", "unit"), registry=registry
+        )
+        self.guards = Counter(
+            "gomodel_guard_verdicts", "What guards said.", ("guard", "stage", "verdict"), registry=registry
         )
         self.quota_errors = Counter(
             "gomodel_quota_errors", "Checks of quotas whose counters did not answer.", registry=registry
@@ -219,6 +224,9 @@ class PrometheusObserver:
 
     def _cache(self, record: CacheChecked) -> None:
         self.cache_lookups.labels(record.result).inc()
+
+    def _guard(self, record: Guarded) -> None:
+        self.guards.labels(self._bound("guard", record.guard), record.stage, record.verdict).inc()
 
     def _ledger(self, record: LedgerWritten) -> None:
         self.ledger_rows.labels(record.result).inc(record.rows)

@@ -178,11 +178,18 @@ class GatewayState:
         return (job, target) if self.tools is None else await self.tools.prepared(job, target)
 
     def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
-        """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs.
+        """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs, and as
+        the host's guards have let it pass.
 
-        :raises GatewayError: nothing answered.
+        :raises GatewayError: nothing answered, or nothing that may be given.
         :raises LookupError: the policy named an unknown provider.
         """
+        guards = job.setup.guards
+        if guards is not None and guards.has_output:
+            return guards.answered(job, partial(self._asked, job, target))
+        return self._asked(job, target)
+
+    def _asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         if self.tools is not None:
             return self.tools.answer(job, target)
         if target.tools:

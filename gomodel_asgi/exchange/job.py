@@ -54,6 +54,7 @@ class Setup:
     files: HostFiles | None = None
     ledger: Ledger | None = None
     quotas: Quotas | None = None
+    guards: Guards | None = None
     cache: Cache | None = None
     observed: bool = False
     """Whether anybody wants to know of an exchange."""
@@ -325,6 +326,31 @@ Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable
 """
 
 
+class Guards(Protocol):
+    """What is asked of the host's guards, where there are any."""
+
+    has_output: bool
+    """Whether replies are looked at."""
+
+    def forgetful(self, provider: Provider) -> Provider:
+        """*provider* as it is asked: as one that keeps nothing, where replies are looked at."""
+        ...
+
+    async def requested(self, job: Job) -> Envelope | None:
+        """The request as it is to be sent; None where nothing in it was replaced.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
+    async def answered(self, job: Job, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+        """The reply that *ask* gives, with nothing in it that the guards have not let pass.
+
+        :raises GatewayError: there is none, or none that may be given.
+        """
+        ...
+
+
 def nothing_shown(target: Target) -> ShownFunctions:
     """What models are shown where the host runs no tools."""
     return NOTHING_SHOWN
@@ -392,13 +418,15 @@ BOUND_MARKS = (b'"item_reference"', FILE_MARK, b'"encrypted_content"', b'"contai
 
 
 def provider_of(target: Target, job: Job) -> Provider:
-    """The Target's provider.
+    """The Target's provider, as it is asked.
 
     :raises LookupError: the policy named one that is not configured: a programming error, told to the host.
     """
+    provider: Provider | None
     if isinstance(target.provider, Provider):
-        return target.provider
-    provider = job.setup.registry.by_name.get(target.provider)
+        provider = target.provider
+    else:
+        provider = job.setup.registry.by_name.get(target.provider)
     if provider is None:
         raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
-    return provider
+    return provider if job.setup.guards is None else job.setup.guards.forgetful(provider)

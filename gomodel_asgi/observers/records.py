@@ -314,6 +314,18 @@ class CacheChecked(Record, frozen=True, kw_only=True):
     age: float = 0.0
 
 
+class Guarded(Record, frozen=True, kw_only=True):
+    """The host's *guard* has looked at what goes to a model (`input`) or comes from it (`output`): nothing was found
+    (`passed`), it was `blocked` or `replaced`, labels were *noted*, or the guard `failed`. Of a stream there is one
+    record for all that it passed. *count* is how many texts it was about. Neither text nor message stands here."""
+
+    guard: str
+    stage: Literal["input", "output"]
+    verdict: Literal["passed", "blocked", "replaced", "noted", "failed"]
+    count: int
+    noted: tuple[str, ...] = ()
+
+
 class LedgerWritten(Record, frozen=True, kw_only=True):
     """So many *rows* of the ledger were written to its sink, or spilled to its file since the sink did not take them,
     or written from there later, or lost. It belongs to no exchange."""

@@ -30,9 +30,9 @@ from ...settings import Limits, Retries, Timeouts
 
 VALUES: dict[str, Callable[..., Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
 FUNCTIONS = ("POLICY", "TENANT", "MODELS")
-OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "LEDGER", *FUNCTIONS, *VALUES)
+OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "LEDGER", *FUNCTIONS, *VALUES)
 PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool}
-MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "LEDGER")
+MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "LEDGER")
 """What a function may be named for, to be called once."""
 
 

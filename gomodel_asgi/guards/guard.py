@@ -1,0 +1,117 @@
+"""What a host gives a gateway, what its functions get, and what they may say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+from ..routing.request import RoutingRequest
+
+Stage = Literal["input", "output"]
+OnError = Literal["block", "pass"]
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+MOST_LABELS = 20
+LONGEST_LABEL = 64
+
+
+class Texts(Struct, frozen=True):
+    """What a guard looks at: *texts*, and where each stands (*paths*, of the same length, such as
+    `input[0].content[1].text`).
+
+    *stage* is `input` or `output`; *request* is what the policy has let in. Of a stream there is one text at a time:
+    what is held back, and what is new; *final* says that nothing will be added to these.
+    """
+
+    stage: Stage
+    request: RoutingRequest
+    texts: tuple[str, ...]
+    paths: tuple[str, ...]
+    final: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Texts {self.stage} {len(self.texts)}>"
+
+
+class Block(Struct, frozen=True):
+    """The request, or its answer, is refused. The client reads *message*: do not quote there what was found."""
+
+    message: str = "The content was blocked."
+
+
+class Replace(Struct, frozen=True):
+    """*texts* take the place of those that were given: as many, in the same order."""
+
+    texts: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Replace {len(self.texts)}>"
+
+
+class Note(Struct, frozen=True):
+    """Nothing changes; observers are told the *labels* (at most 20, of at most 64 characters)."""
+
+    labels: tuple[str, ...]
+
+
+Verdict = Block | Replace | Note | None
+GuardFunction = Callable[[Texts], Verdict | Awaitable[Verdict]]
+
+
+class Guard:
+    """A guard of the host's by its *name* (letters, digits, `_`, `-` and `.`, as records and metrics have it).
+
+    *input* is asked about what goes to a model, *output* about what comes from it: a plain function (it runs in a
+    worker thread) or an async one, of `Texts`, that returns None, `Block`, `Replace` or `Note`. *hold* is how many
+    characters of each text of a stream are held back, so that what is cut by the events is seen whole: at least as many
+    as the longest match has; `"all"` lets nothing go before the end. *when* says for which requests it is asked: a
+    plain function of the `RoutingRequest` that must not block. *timeout* is in seconds. *on_error* says what comes of
+    a guard that fails or takes longer: `"block"`, or `"pass"` for one that only notes.
+
+    :raises ValueError: one of these is none of those that can be, or there is neither *input* nor *output*.
+    :raises TypeError: *input*, *output* or *when* is no function.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        input: GuardFunction | None = None,
+        output: GuardFunction | None = None,
+        hold: int | Literal["all"] = "all",
+        when: Callable[[RoutingRequest], bool] | None = None,
+        timeout: float = 5,
+        on_error: OnError = "block",
+    ) -> None:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
+        if name == "moderation":
+            raise ValueError("name: 'moderation' is kept for what answers a request's own `moderation` member.")
+        for what, function in (("input", input), ("output", output), ("when", when)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{what}: give a function, not {type(function).__name__}.")
+        if input is None and output is None:
+            raise ValueError("give a function for the input, the output, or both.")
+        if hold != "all" and (isinstance(hold, bool) or not isinstance(hold, int) or hold < 0):
+            raise ValueError("hold: give a number of characters, 0 or more, or 'all'.")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+            raise ValueError("timeout: give seconds above zero.")
+        if on_error not in ("block", "pass"):
+            raise ValueError("on_error: use 'block' or 'pass'.")
+        self.name = name
+        self.input = input
+        self.output = output
+        self.hold: int | Literal["all"] = hold
+        self.when = when
+        self.timeout = float(timeout)
+        self.on_error: OnError = on_error
+
+    def __repr__(self) -> str:
+        return f"<Guard {self.name}>"
+
+
+def labels_of(labels: Iterable[object]) -> tuple[str, ...]:
+    """Returns as many of *labels* as are told, cut to their length."""
+    return tuple(str(label)[:LONGEST_LABEL] for label in list(labels)[:MOST_LABELS])

@@ -1,0 +1,283 @@
+"""Holds text of a stream back until it has been looked at, and writes the stream anew with what was put in its place.
+
+A channel is one text of one item: a part's, the arguments of a call. Of each the last *hold* characters stay here, so
+that what guards look for is seen whole wherever the events cut it. What was put in place of a text is remembered for
+the response, so the same text stands in deltas, `done`, part, item and response alike, and is looked at once.
+
+Pure: the events that come in are dicts, those that go out too, and what is to be looked at is yielded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from os.path import commonprefix
+from typing import Any
+
+from msgspec import Struct, field
+
+from ..wire.response import Json
+from .places import IDENTIFIERS, Place, of_item, of_reply, replaced, spelled, strings
+
+TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
+MEMBERS = {
+    "response.output_text": "text",
+    "response.refusal": "refusal",
+    "response.reasoning_text": "text",
+    "response.reasoning_summary_text": "text",
+    "response.function_call_arguments": "arguments",
+    "response.mcp_call_arguments": "arguments",
+    "response.custom_tool_call_input": "input",
+    "response.code_interpreter_call_code": "code",
+}
+"""Under which member the whole text of a channel stands in its `done` event, and in its part or item."""
+OTHERS = ("text", "arguments", "input", "code", "transcript", "delta")
+"""Where that of an unknown channel may stand."""
+PARTS: dict[str, tuple[str, str, Json]] = {
+    "response.output_text": ("content", "content_index", {"type": "output_text", "annotations": [], "logprobs": []}),
+    "response.refusal": ("content", "content_index", {"type": "refusal"}),
+    "response.reasoning_text": ("content", "content_index", {"type": "reasoning_text"}),
+    "response.reasoning_summary_text": ("summary", "summary_index", {"type": "summary_text"}),
+}
+PART_DONE = {"content": "response.content_part.done", "summary": "response.reasoning_summary_part.done"}
+SOUND = frozenset({"response.audio.delta", "response.output_audio.delta"})
+"""Deltas that hold no text."""
+
+Key = tuple[Any, ...]
+
+
+class Scan(Struct, frozen=True):
+    """A *text* that stands at *path* is to be looked at; what is sent back takes its place."""
+
+    text: str
+    path: str
+    final: bool
+
+
+Steps = Generator[Scan, str, list[Json]]
+
+
+class Channel(Struct):
+    """One text as it comes: *held* has not left, *raw* has come, *sent* has left."""
+
+    prefix: str
+    last: Json
+    held: str = ""
+    raw: list[str] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    patience: int = 0
+    """So much has to be held before it is looked at again: what changes near its end is waited for."""
+    is_done: bool = False
+
+    @property
+    def path(self) -> str:
+        where = "".join(f"[{self.last[name]}]" for name in self.last if name.endswith("_index"))
+        return f"{self.prefix.removeprefix('response.')}{where}"
+
+
+class Window:
+    """One guarded stream. *hold* is in characters; None: all of a text."""
+
+    def __init__(self, hold: int | None) -> None:
+        self.hold = hold
+        self.channels: dict[Key, Channel] = {}
+        self.memory: dict[str, str] = {}
+        """What was put in place of each text, by the text."""
+        self.open: dict[Any, Json] = {}
+        """The items that have been announced and have not ended."""
+        self.done: dict[Any, Json] = {}
+        self.response: Json = {}
+        """The last response object that was written."""
+        self.number = 0
+        self.begun = False
+
+    def event(self, event: Json) -> Steps:
+        """The events that take the place of *event*."""
+        if not self.begun:
+            first = event.get("sequence_number")
+            self.begun, self.number = True, first if isinstance(first, int) else 0
+        written = yield from self._rewritten(event)
+        return [self.numbered(one) for one in written]
+
+    def numbered(self, event: Json) -> Json:
+        """*event* with the next number."""
+        number, self.number = self.number, self.number + 1
+        return {"type": event["type"], "sequence_number": number, **{k: event[k] for k in event if k not in NUMBERED}}
+
+    def value(self, value: Any, places: list[Place], prefix: str = "") -> Generator[Scan, str, Any]:
+        """*value* with what is put in place of the texts at *places*."""
+        texts = {}
+        for path, text in places:
+            new = yield from self._text(text, prefix + spelled(path))
+            if new != text:
+                texts[path] = new
+        return unlogged(replaced(value, texts))
+
+    def blocked(self) -> list[Json]:
+        """The events that end the response where it stands: `incomplete`, for its content."""
+        events: list[Json] = []
+        for index in [*self.open]:
+            events += self._cut_off(index)
+        output = [self.done[index] for index in sorted(self.done, key=lambda index: index or 0)]
+        details = {"reason": "content_filter"}
+        self.response = {**self.response, "status": "incomplete", "incomplete_details": details, "output": output}
+        events.append({"type": "response.incomplete", "response": self.response})
+        return [self.numbered(one) for one in events]
+
+    # What comes in...
+
+    def _rewritten(self, event: Json) -> Steps:
+        type = event["type"]
+        prefix, _, verb = type.rpartition(".")
+        if verb == "delta" and isinstance(event.get("delta"), str):
+            return [event] if type in SOUND else (yield from self._delta(prefix, event))
+        if verb == "done" and (member := member_of(prefix, event)) is not None:
+            return (yield from self._done(prefix, member, event))
+        if isinstance(event.get("item"), dict):
+            return (yield from self._item(event))
+        if isinstance(event.get("response"), dict):
+            return (yield from self._lifecycle(event))
+        skipped = IDENTIFIERS if type.startswith("response.") or type == "error" else frozenset({"type"})
+        return [(yield from self.value(event, [*strings(event, (), skipped)]))]
+
+    def _delta(self, prefix: str, event: Json) -> Steps:
+        channel = self.channels.setdefault(key_of(prefix, event), Channel(prefix, event))
+        channel.last, text = event, event["delta"]
+        channel.raw.append(text)
+        channel.held += text
+        hold, held = self.hold, channel.held
+        if hold is None or len(held) <= max(hold, channel.patience):
+            return []
+        new = yield Scan(held, channel.path, final=False)
+        out = self._leaving(channel, new, hold)
+        return [written(channel, out)] if out else []
+
+    def _leaving(self, channel: Channel, new: str, hold: int) -> str:
+        """What of the held text, in whose place *new* is to stand, can leave."""
+        held, channel.patience = channel.held, 0
+        keep = len(held) - hold
+        same = len(commonprefix([held, new]))
+        if new == held or len(commonprefix([held[::-1], new[::-1]])) >= hold:
+            channel.held = held[keep:]
+            return new[: len(new) - hold]
+        # What was found may still grow, and may begin before what it has changed: both by less than is held.
+        safe = max(0, min(same, keep) - hold)
+        channel.held = held[safe:]
+        channel.patience = 2 * len(channel.held)
+        return held[:safe]
+
+    def _done(self, prefix: str, member: str, event: Json) -> Steps:
+        key = key_of(prefix, event)
+        channel, events = self.channels.get(key), []
+        if channel is not None:
+            events = yield from self._finished(channel)
+        text = yield from self._text(event[member], spelled((member,)))
+        rest = {name: value for name, value in event.items() if name != member}
+        rest = yield from self.value(rest, [*strings(rest, (), IDENTIFIERS)])
+        return [*events, {**rest, member: text}]
+
+    def _finished(self, channel: Channel) -> Steps:
+        """The rest of a channel."""
+        if channel.is_done:
+            return []
+        channel.is_done = True
+        held, channel.held = channel.held, ""
+        rest = held
+        if held:
+            rest = yield Scan(held, channel.path, final=True)
+        event = [written(channel, rest)] if rest else []
+        self.memory["".join(channel.raw)] = "".join(channel.sent)
+        return event
+
+    def _item(self, event: Json) -> Steps:
+        index, events = event.get("output_index"), []
+        ended = event["type"] == "response.output_item.done"
+        if ended:
+            events = yield from self._all_finished(index)
+        item = yield from self.value(event["item"], [*of_item(event["item"])], f"output[{index}].")
+        if ended:
+            self.open.pop(index, None)
+            self.done[index] = item
+            self.channels = {key: one for key, one in self.channels.items() if one.last.get("output_index") != index}
+        else:
+            self.open[index] = item
+        return [*events, {**event, "item": item}]
+
+    def _lifecycle(self, event: Json) -> Steps:
+        events: list[Json] = []
+        if event["type"] in TERMINAL:
+            for index in {one.last.get("output_index") for one in self.channels.values()}:
+                events += yield from self._all_finished(index)
+        response = event["response"]
+        self.response = yield from self.value(response, [*of_reply(response)])
+        rest = {name: value for name, value in event.items() if name != "response"}
+        return [*events, {**rest, "response": self.response}]
+
+    def _all_finished(self, index: Any) -> Steps:
+        events: list[Json] = []
+        for channel in self.channels.values():
+            if channel.last.get("output_index") == index:
+                events += yield from self._finished(channel)
+        return events
+
+    def _text(self, text: str, path: str) -> Generator[Scan, str, str]:
+        if not text:
+            return text
+        if text not in self.memory:
+            self.memory[text] = yield Scan(text, path, final=True)
+        return self.memory[text]
+
+    # Where it is cut off...
+
+    def _cut_off(self, index: Any) -> list[Json]:
+        """The events that end the item at *index* with what of it has left."""
+        item, events = dict(self.open.pop(index)), []
+        if "status" in item:
+            item["status"] = "incomplete"
+        for channel in self.channels.values():
+            if channel.last.get("output_index") != index:
+                continue
+            text, member = "".join(channel.sent), MEMBERS.get(channel.prefix, "text")
+            where = {name: value for name, value in channel.last.items() if name.endswith(("_index", "_id"))}
+            if not channel.is_done:
+                events.append({"type": f"{channel.prefix}.done", **where, member: text})
+            if channel.prefix not in PARTS:
+                item[member] = text
+                continue
+            name, _, kind = PARTS[channel.prefix]
+            part = {**kind, member: text}
+            item[name] = [*(item.get(name) or ()), part]
+            if not channel.is_done:
+                events.append({"type": PART_DONE[name], **where, "part": part})
+        self.done[index] = item
+        return [*events, {"type": "response.output_item.done", "output_index": index, "item": item}]
+
+
+NUMBERED = frozenset({"type", "sequence_number"})
+
+
+def written(channel: Channel, text: str) -> Json:
+    """The delta that carries *text*; what it says of the tokens of another text is left out."""
+    channel.sent.append(text)
+    event = {**channel.last, "delta": text}
+    if "logprobs" in event:
+        event["logprobs"] = []
+    return event
+
+
+def key_of(prefix: str, event: Json) -> Key:
+    """What tells a channel from any other."""
+    places = tuple(sorted((name, value) for name, value in event.items() if name.endswith("_index")))
+    return (prefix, places) if places else (prefix, event.get("item_id"))
+
+
+def member_of(prefix: str, event: Json) -> str | None:
+    """The member of a `done` event under which the whole text stands, if it has any."""
+    names = (MEMBERS[prefix],) if prefix in MEMBERS else OTHERS
+    return next((name for name in names if isinstance(event.get(name), str)), None)
+
+
+def unlogged(value: Any) -> Any:
+    """*value* without what it says of single tokens: they spell the text that was looked at."""
+    if isinstance(value, dict):
+        return {name: [] if name == "logprobs" and each else unlogged(each) for name, each in value.items()}
+    return [unlogged(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,148 @@
+"""Where text stands in a request and in a reply.
+
+The rule is the wrong way round on purpose: every string is a text place but those members that are known to hold
+none (ids, types, credentials, bytes of files). What is not known here is looked at, so that a new kind of item cannot
+pass unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Path = tuple[str | int, ...]
+Place = tuple[Path, str]
+
+IDENTIFIERS = frozenset({
+    "type", "id", "object", "status", "role", "call_id", "item_id", "phase", "file_id", "container_id", "model",
+    "approval_request_id", "response_id", "skill_id", "vector_store_id", "strict", "format", "detail", "server_label",
+})  # fmt: skip
+"""Members by which things are told apart: nobody's words."""
+SEALED = frozenset({
+    "encrypted_content", "authorization", "headers", "server_url", "file_data", "partial_image_b64", "b64_json",
+    "signature", "logprobs",
+})  # fmt: skip
+"""Members that hold bytes, what only its maker reads, or a credential, which is shown to no guard."""
+KNOWN = frozenset({
+    "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning",
+    "file_search_call", "web_search_call", "computer_call", "computer_call_output", "code_interpreter_call",
+    "image_generation_call", "mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response",
+    "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call",
+    "apply_patch_call_output", "tool_search_call", "tool_search_output", "compaction", "item_reference",
+})  # fmt: skip
+"""Items whose identifiers are known to be no words. Of any other, all but its `type` and `id` may be."""
+BYTES = {"image_generation_call": frozenset({"result"}), "input_audio": frozenset({"data"})}
+"""Members that hold bytes in an object of that type alone."""
+REQUEST = ("instructions", "input", "items", "prompt", "tools", "text", "metadata")
+"""The members of a request's body in which there is text."""
+
+
+def of_request(body: Mapping[str, Any]) -> Iterator[Place]:
+    """Every text of a request's *body*, and where it stands."""
+    for name in REQUEST:
+        if name in ("input", "items"):
+            yield from of_items(body.get(name), (name,))
+        elif name == "metadata":
+            yield from strings(body.get(name), (name,))
+        elif name == "prompt":
+            yield from _variables(body.get(name))
+        else:
+            yield from _walk(body.get(name), (name,), IDENTIFIERS if name != "tools" else IDENTIFIERS | {"name"})
+
+
+def of_reply(body: Mapping[str, Any]) -> Iterator[Place]:
+    """Every text of a reply's *body* that is not the request's: of its items."""
+    if isinstance(body.get("output"), list):
+        yield from of_items(body["output"], ("output",))
+        if isinstance(body.get("output_text"), str):
+            yield ("output_text",), body["output_text"]
+    elif isinstance(body.get("data"), list):
+        yield from of_items(body["data"], ("data",))
+    elif body.get("object") is None and isinstance(body.get("type"), str):
+        yield from of_item(body)
+
+
+def of_items(value: Any, path: Path) -> Iterator[Place]:
+    """Every text of *value*, the items (or one text) that stand at *path*."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from of_item(item, (*path, number))
+    elif isinstance(value, dict):
+        yield from of_item(value, path)
+
+
+def of_item(item: Any, path: Path = ()) -> Iterator[Place]:
+    """Every text of one *item* that stands at *path*."""
+    if not isinstance(item, dict):
+        yield from _walk(item, path, frozenset())
+        return
+    known = item.get("type", "message") in KNOWN
+    for name, value in item.items():
+        own = BYTES.get(str(item.get("type")), frozenset())
+        if name in ("type", "id") or name in SEALED or name in own or (known and name in IDENTIFIERS):
+            continue
+        if name in ("arguments", "action", "operation") and isinstance(value, dict | list):
+            yield from strings(value, (*path, name), frozenset({"type"}))
+        else:
+            yield from _walk(value, (*path, name), IDENTIFIERS if known else frozenset({"type"}))
+
+
+def replaced(value: Any, texts: Mapping[Path, str]) -> Any:
+    """*value* with *texts* at their paths; what changes is copied, and nothing else is."""
+    return _replaced(value, [(path, text) for path, text in texts.items()]) if texts else value
+
+
+def spelled(path: Path) -> str:
+    """*path* as it is written: `input[0].content[1].text`."""
+    words = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return words.removeprefix(".")
+
+
+def _variables(prompt: Any) -> Iterator[Place]:
+    variables = prompt.get("variables") if isinstance(prompt, dict) else None
+    for name, value in variables.items() if isinstance(variables, dict) else ():  # the client has named them
+        yield from _walk(value, ("prompt", "variables", name), frozenset({"type", "file_id", "detail"}))
+
+
+def _walk(value: Any, path: Path, skipped: frozenset[str]) -> Iterator[Place]:
+    if isinstance(value, dict):
+        sealed = SEALED | BYTES.get(str(value.get("type")), frozenset())
+        if "format" in value and "data" in value:
+            sealed = sealed | {"data"}  # sound
+        for name, each in value.items():
+            if name in sealed or (name in skipped and not isinstance(each, dict | list)):
+                continue
+            yield from _walk(each, (*path, name), skipped)
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _walk(each, (*path, number), skipped)
+    elif isinstance(value, str) and not value.startswith("data:"):
+        yield path, value
+
+
+def strings(value: Any, path: Path, skipped: frozenset[str] = frozenset()) -> Iterator[Place]:
+    """Every string, whatever it is called, but for members at the top that are *skipped*: in objects whose members
+    somebody else has named."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if name not in skipped and name not in SEALED:
+                yield from strings(each, (*path, name))
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from strings(each, (*path, number), skipped)
+    elif isinstance(value, str):
+        yield path, value
+
+
+def _replaced(value: Any, texts: list[tuple[Path, str]]) -> Any:
+    if texts and not texts[0][0]:
+        return texts[0][1]
+    below: dict[str | int, list[tuple[Path, str]]] = {}
+    for path, text in texts:
+        below.setdefault(path[0], []).append((path[1:], text))
+    made = value.copy()
+    for key, found in below.items():
+        made[key] = _replaced(value[key], found)
+    return made

@@ -1,0 +1,288 @@
+"""A stream that gives only what the guards have let pass."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Protocol
+
+from ..deadline import clock
+from ..dialects.reader import Reader
+from ..errors import ContentBlocked, GatewayError, GuardUnavailable, UpstreamProtocolError, UpstreamTruncated
+from ..exchange.reply import Broken, Stream, parsed
+from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
+from ..wire.sse import Decoder, Event
+from .hold import TERMINAL, Scan, Steps, Window
+
+
+class Asked(Protocol):
+    """What the stream needs of the guards."""
+
+    hold: int | None
+
+    async def one(self, scan: Scan) -> str:
+        """What takes the place of one text.
+
+        :raises ContentBlocked: a guard refuses it.
+        :raises GuardUnavailable: one failed or took too long.
+        """
+        ...
+
+    def tell(self) -> None:
+        """All has been looked at."""
+        ...
+
+
+class GuardedReader:
+    """What is known of a guarded reply: of its content only what has passed, of its usage what *reader* knows."""
+
+    meaningful = True
+    begun = True
+    inside = False
+    waiting = 0
+
+    def __init__(self, reader: Any, response: bytes | None = None) -> None:
+        self.reader = reader
+        self.response = response
+        self.ended: str | None = None
+        self.error: GatewayError | None = None
+
+    @property
+    def terminal(self) -> str | None:
+        """How the response ended, once the client can have its end."""
+        return self.ended if self.response is None else self.ended or self.reader.terminal
+
+    @property
+    def failure(self) -> GatewayError | None:
+        """What has failed: the upstream, or a guard."""
+        found: GatewayError | None = self.error or self.reader.failure
+        return found
+
+    @property
+    def response_id(self) -> str | None:
+        """The response's id."""
+        found: str | None = self.reader.response_id
+        return found
+
+    def final(self) -> bytes | None:
+        """The response object that has ended the reply."""
+        return self.response
+
+    def usage(self) -> Any:
+        """The upstream's usage object."""
+        return self.reader.usage()
+
+    def feed(self, data: bytes) -> bytes:
+        """Nothing is fed here."""
+        raise NotImplementedError
+
+    def close(self) -> bytes:
+        """Nothing is left to send."""
+        return b""
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The stream ends itself."""
+        return b""
+
+
+class GuardedStream:
+    """*stream* behind the guards of *asked*. An event is of at most *limit* bytes."""
+
+    def __init__(self, stream: Stream, asked: Asked, *, model: str, limit: int) -> None:
+        self.stream = stream
+        self.asked = asked
+        self.model = model
+        self.window = Window(asked.hold)
+        self.decoder = Decoder(limit=limit)
+        self.known = GuardedReader(stream.reader)
+        self.reader: Reader = self.known
+        self.ended = False
+        self.held: list[bytes] = []
+        """Events that wait for the verdict on all of the reply."""
+        self.opening: list[bytes] = []
+        """Those with which every response begins, which hold nothing of it."""
+        self.is_strict = False
+        """Whether nothing has been sent, so that a refusal can be an answer of its own."""
+        self.before_end: Callable[[], Awaitable[object]] | None = None
+        self.on_over: Callable[[], None] | None = None
+
+    async def held_until(self, gate: float) -> None:
+        """Read on until the verdict is there, or *gate* on the clock has passed.
+
+        :raises ContentBlocked: a guard refuses the reply.
+        :raises GuardUnavailable: one failed or took too long.
+        """
+        self.is_strict = True
+        while not self.ended and clock() < gate:
+            await self._advance()
+        self.is_strict = False
+
+    async def next(self) -> bytes:
+        """See `Stream.next`."""
+        while True:
+            if self.opening and not self.ended:
+                return self._taken(self.opening)
+            if self.ended or (self.held and self.asked.hold is not None):
+                return await self._last() if self.ended else self._taken(self.held)
+            await self._advance()
+
+    def final(self) -> bytes:
+        """See `Stream.final`."""
+        if self.known.response is None:
+            raise self.known.failure or UpstreamTruncated("The stream has not ended with a response.")
+        return self.known.response
+
+    async def interrupt(self, error: GatewayError) -> bytes:
+        """See `Stream.interrupt`: nothing of what is held goes along."""
+        if self.ended:
+            return b""
+        await self._failed(error)
+        return await self._last()
+
+    async def aclose(self) -> None:
+        """See `Stream.aclose`."""
+        self.before_end = None
+        self.ended = True
+        await self.stream.aclose()
+        self._over()
+
+    # One piece of the upstream's...
+
+    async def _advance(self) -> None:
+        try:
+            data = await self.stream.next()
+            events = self.decoder.feed(data) if data else self.decoder.close()
+            for event in events:
+                if not self.ended:
+                    await self._take(event)
+            if not data and not self.ended:
+                raise UpstreamTruncated("The upstream's stream ended before the response did.")
+        except Broken:
+            await self._failed(UpstreamTruncated("The upstream broke off inside an event."))
+        except ContentBlocked as error:
+            if self.is_strict:
+                await self._dropped(error)
+                raise
+            await self._blocked()
+        except GatewayError as error:
+            if self.is_strict and isinstance(error, GuardUnavailable):
+                await self._dropped(error)
+                raise
+            await self._failed(error)
+
+    async def _take(self, event: Event) -> None:
+        if event.data == b"[DONE]":
+            return
+        value = await parsed(event.data)
+        if not isinstance(value, dict):
+            raise UpstreamProtocolError("The upstream sent an event that is no object.")
+        if not isinstance(value.get("type"), str):
+            value["type"] = event.name
+        for one in await self._run(self.window.event(value)):
+            # Whoever waits for the whole verdict can have what every response begins with.
+            is_opening = one["type"] in OPENING and not self.held
+            (self.opening if is_opening else self.held).append(frame(one))
+        if value["type"] in TERMINAL:
+            self.asked.tell()
+            self._end(value["type"].partition(".")[2])
+
+    async def _run(self, steps: Steps) -> list[Json]:
+        events: list[Json] = await run(steps, self.asked)
+        return events
+
+    def _end(self, status: str) -> None:
+        self.known.response = encode(self.window.response)
+        self.known.ended = status
+        self.held.append(DONE)
+        self.ended = True
+
+    async def _blocked(self) -> None:
+        """A guard refuses what has come: the response ends where it stands."""
+        if self.asked.hold is None:
+            self._forget_held()
+        self._begin()
+        self.held += [frame(event) for event in self.window.blocked()]
+        self._end("incomplete")
+        await self.stream.aclose()
+
+    async def _failed(self, error: GatewayError) -> None:
+        """The response ends as failed, with nothing of what is held."""
+        window = self.window
+        if self.asked.hold is None:
+            self._forget_held()
+        self._begin()
+        self.known.error = error
+        output = [window.done[index] for index in sorted(window.done, key=lambda index: index or 0)]
+        window.response = {**window.response, "status": "failed", "output": output, "error": response_error(error)}
+        told = window.numbered(error_event(error, 0))
+        last = window.numbered({"type": "response.failed", "response": window.response})
+        self.held += [frame(told), frame(last)]
+        self._end("failed")
+        await self.stream.interrupt(error)
+        await self.stream.aclose()
+
+    def _forget_held(self) -> None:
+        """None of the events that wait for the verdict will be sent."""
+        self.window.number -= len(self.held)
+        self.held.clear()
+        self.window.open.clear()
+        self.window.done.clear()
+
+    def _begin(self) -> None:
+        """What ends must have begun."""
+        window = self.window
+        if window.response:
+            return
+        id = self.reader.response_id or "resp_" + secrets.token_hex(24)
+        window.response = response_object(id, int(time.time()), self.model, {}, None)
+        for name in ("response.created", "response.in_progress"):
+            self.opening.append(frame(window.numbered({"type": name, "response": window.response})))
+
+    async def _dropped(self, error: GatewayError) -> None:
+        """There will be no stream."""
+        self.known.error = error
+        self.ended = True
+        await self.stream.aclose()
+
+    # What goes out...
+
+    async def _last(self) -> bytes:
+        if not self.opening and not self.held:
+            while await self.stream.next():  # to its end, so that its connection can be used again
+                pass
+            self._over()
+            return b""
+        before_end, self.before_end = self.before_end, None
+        if before_end is not None:
+            await before_end()
+        return self._taken(self.opening) + self._taken(self.held)
+
+    def _taken(self, events: list[bytes]) -> bytes:
+        data = b"".join(events)
+        events.clear()
+        return data
+
+    def _over(self) -> None:
+        over, self.on_over = self.on_over, None
+        if over is not None:
+            over()
+
+
+OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
+
+
+async def run(steps: Generator[Scan, str, Any], asked: Asked) -> Any:
+    """What *steps* return, each of whose texts the guards look at.
+
+    :raises ContentBlocked: a guard refuses one.
+    :raises GuardUnavailable: one failed or took too long.
+    """
+    try:
+        scan = next(steps)
+        while True:
+            scan = steps.send(await asked.one(scan))
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
