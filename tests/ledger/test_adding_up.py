@@ -1,4 +1,4 @@
-"""After thousands of requests, a fifth of which go wrong, the ledger has what the providers themselves have counted."""
+"""After thousands of requests, a fifth of which fail, ledger, quotas and metrics have what the providers counted."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal
+from datetime import UTC, date, datetime
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gomodel_asgi import Gateway, Provider, Retries, RoutingRequest, Target
+from gomodel_asgi.contrib.prometheus import PrometheusObserver
 from gomodel_asgi.ledger import Ledger, Row, SqlLedger
 from gomodel_asgi.ledger.row import TOKENS
 from gomodel_asgi.observers import Ended, Usage
+from gomodel_asgi.quotas import Left, Quota, Quotas, RedisCounters
 from gomodel_asgi.testing import Cut, FakeProvider, Reply, Scripted, Status
 
-from ..support.driving import ask
+from ..support.databases import RedisServer
+from ..support.driving import TIMEOUT, ask
 from ..support.ledgers import rows_of
 from ..support.seen import Seen
 
 pytestmark = pytest.mark.anyio
 COUNT = int(os.environ.get("LEDGER_REQUESTS", "10000"))
 AT_ONCE = 16
+TENANTS = [f"tenant-{number}" for number in range(4)]
+NOVEMBER = datetime(2026, 11, 29, 12, tzinfo=UTC)
 PRICES = {"large": Decimal("0.000003"), "small": Decimal("0.000000007")}
 SSE = "text/event-stream"
 Json = dict[str, Any]
@@ -98,19 +105,26 @@ def route(request: RoutingRequest) -> Target:
     return Target(kind, model="large", fallbacks=(Target(f"{kind}-2", model="small"),))
 
 
+def rules(request: RoutingRequest) -> Iterator[Quota]:
+    yield Quota("month", per="month", requests=COUNT, tokens=10**12, money=10**6)
+    yield Quota("house", per="month", tokens=10**12, money=10**6, shared=True)
+
+
 @pytest.mark.timeout(600)
-async def test_the_ledger_adds_up_to_what_the_providers_counted(
-    upstreams: list[Upstream], postgres: AsyncEngine
+async def test_ledger_quotas_and_metrics_add_up_to_what_the_providers_counted(
+    upstreams: list[Upstream], postgres: AsyncEngine, redis_server: RedisServer
 ) -> None:
     chance, seen, numbers = random.Random(18), Seen(), iter(range(COUNT))
     providers = []
     for one, name in zip(upstreams, ("unary", "stream"), strict=True):
         one.script(2 * COUNT, chance)
         providers += [Provider(name, one.provider.base_url), Provider(f"{name}-2", one.provider.base_url)]
-    ledger = Ledger(SqlLedger(postgres), price=price)
+    ledger, metrics = Ledger(SqlLedger(postgres), price=price), CollectorRegistry()
+    counters = RedisCounters(redis_server.url, prefix=f"{uuid4()}:", timeout=TIMEOUT)
     gateway = Gateway(
-        providers=providers, policy=route, ledger=ledger, observers=[seen], tenant=lambda scope: scope["tenant"],
-        retries=Retries(attempts=2, per_target=1),
+        providers=providers, policy=route, ledger=ledger, observers=[seen, PrometheusObserver(registry=metrics)],
+        tenant=lambda scope: scope["tenant"], retries=Retries(attempts=2, per_target=1),
+        quotas=Quotas(rules, counters=counters, price=price, clock=lambda: NOVEMBER),
     )  # fmt: skip
 
     async def client(tenant: str) -> None:
@@ -121,9 +135,11 @@ async def test_the_ledger_adds_up_to_what_the_providers_counted(
     async with gateway:
         async with anyio.create_task_group() as tasks:
             for number in range(AT_ONCE):
-                tasks.start_soon(client, f"tenant-{number % 4}")
+                tasks.start_soon(client, TENANTS[number % 4])
+        await gateway.quotas.flush()
+        left = {tenant: await gateway.quotas.left(tenant=tenant) for tenant in TENANTS}
     rows = await rows_of(ledger.sink)
-    assert len(rows) == COUNT and {row.tenant for row in rows} == {f"tenant-{number}" for number in range(4)}
+    assert len(rows) == COUNT and {row.tenant for row in rows} == set(TENANTS)
     told = [attempt for row in rows for attempt in row.attempts if attempt.usage and not attempt.usage.estimated]
     assert sum(one.usage.input_tokens for one in told if one.usage) == sum(one.counted[0] for one in upstreams)
     assert sum(one.usage.output_tokens for one in told if one.usage) == sum(one.counted[1] for one in upstreams)
@@ -135,6 +151,32 @@ async def test_the_ledger_adds_up_to_what_the_providers_counted(
     assert len(ended) == COUNT
     assert sum(row.input_tokens for row in rows) == sum(one.usage.input_tokens for one in ended if one.usage)
     assert sum(row.output_tokens for row in rows) == sum(one.usage.output_tokens for one in ended if one.usage)
+    check_quotas(left, rows)
+    check_metrics(metrics, rows)
+
+
+def check_quotas(left: dict[str, tuple[Left, ...]], rows: list[Row]) -> None:
+    """What quotas have spent is the sum of the rows, each rounded up to a millionth of a dollar. Nothing is held."""
+    for tenant, (requests, tokens, money, *shared) in left.items():
+        own = [row for row in rows if row.tenant == tenant]
+        assert requests.spent == len(own)
+        for (of_tokens, of_money), counted in (((tokens, money), own), (shared, rows)):
+            assert of_tokens.held == of_money.held == 0
+            assert of_tokens.spent == sum(row.input_tokens + row.output_tokens for row in counted)
+            assert of_money.spent == sum(quantized(row.cost) for row in counted)
+
+
+def quantized(cost: Decimal | None) -> Decimal:
+    assert cost is not None
+    return cost.quantize(Decimal("0.000001"), ROUND_CEILING)
+
+
+def check_metrics(metrics: CollectorRegistry, rows: list[Row]) -> None:
+    """The metrics have all of the tokens, under the model that was asked for in the end."""
+    told = [one for metric in metrics.collect() for one in metric.samples if one.name == "gomodel_tokens_total"]
+    for kind in ("input", "output"):
+        counted = sum(one.value for one in told if one.labels["type"] == kind)
+        assert counted == sum(getattr(row, f"{kind}_tokens") for row in rows)
 
 
 def check_sums(rows: list[Row]) -> None:
