@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from prometheus_client import CollectorRegistry
 
-from gomodel_asgi import Gateway, Provider, Target
+from gomodel_asgi import Gateway, Limits, Provider, Target
 from gomodel_asgi.cache import ResponseCache
-from gomodel_asgi.observers import CacheChecked, Ended, Warned
+from gomodel_asgi.contrib.prometheus import PrometheusObserver
+from gomodel_asgi.ledger import JsonLines, Ledger
+from gomodel_asgi.observers import CacheChecked, Context, Ended, Warned
 from gomodel_asgi.stores import MemoryStore, NoStore
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, Status, ToolCall
 
@@ -18,7 +24,7 @@ from ..support.driving import Caller, ask
 from ..support.lab import ONCE
 from ..support.seen import Seen
 from ..support.serving import Served
-from ..support.spending import month, settled
+from ..support.spending import month, price, settled
 
 HELLO: dict[str, Any] = {"model": "m", "input": "Hello"}
 KEPT_NOWHERE = HELLO | {"store": False}
@@ -325,3 +331,51 @@ async def test_the_hosts_own_calls_and_routes_have_the_cache_too(upstream: FakeP
         assert [one.headers["x-gomodel-cache"] for one in replies] == ["miss", "hit"]
         first, second = [await one.json() for one in replies]
     assert without_ids(first) == without_ids(second)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_workers_with_one_store_share_the_answers_behind_the_reply(open_atomic: Any, stream: bool) -> None:
+    with FakeProvider(dialect="chat").run_in_thread() as upstream:
+        async with gateway_of(upstream, store=open_atomic()) as first:
+            assert result(await asked(first, HELLO | {"stream": stream}, tenant="acme")) == "miss"
+        async with gateway_of(upstream, store=open_atomic()) as second:
+            assert result(await asked(second, HELLO, tenant="acme")) == "hit"
+            assert result(await asked(second, HELLO, tenant="globex")) == "miss"
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_ledger_books_a_hit_as_cached_and_for_nothing(upstream: FakeProvider, tmp_path: Path) -> None:
+    ledger = Ledger(JsonLines(tmp_path / "rows"), price=price)
+    async with gateway_of(upstream, ledger=ledger) as gateway:
+        for _ in range(2):
+            await asked(gateway, KEPT_NOWHERE)
+        assert await ledger.flush()
+        first, last = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+        async with aclosing(ledger.rows(first, last)) as found:
+            rows = sorted([row async for row in found], key=lambda row: row.cached)
+    assert [row.cached for row in rows] == [False, True]
+    assert rows[0].cost and rows[1].cost == 0 and not rows[1].attempts and rows[1].output_tokens == 0
+    assert rows[1].provider == "house" and rows[1].outcome == "completed" and rows[1].status == 200
+
+
+async def test_answers_count_in_what_a_tenant_may_keep() -> None:
+    with FakeProvider(dialect="chat").run_in_thread() as upstream:
+        async with gateway_of(upstream, limits=Limits(tenant_entries=2)) as gateway:
+            bodies = [KEPT_NOWHERE | {"input": text} for text in ("a", "b", "c")]
+            for body in bodies:
+                await asked(gateway, body, tenant="acme")
+            found = [result(await asked(gateway, body, tenant="acme")) for body in reversed(bodies)]
+    assert found == ["hit", "hit", "miss"]
+
+
+def test_lookups_are_counted_by_their_result() -> None:
+    registry = CollectorRegistry()
+    observer = PrometheusObserver(registry=registry)
+    for kind in ("hit", "hit", "miss"):
+        observer(CacheChecked(Context(1, "r"), result=kind))
+    found = [
+        registry.get_sample_value("gomodel_cache_lookups_total", {"result": kind}) for kind in ("hit", "miss", "bypass")
+    ]
+    assert found == [2, 1, 0]
