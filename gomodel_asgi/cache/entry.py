@@ -8,6 +8,7 @@ import msgspec
 
 from ..history.tenancy import Codec
 from ..wire.calls import PREFIXES
+from ..wire.json_scan import parser
 from ..wire.response import encode, stream_of
 
 REPLAYED = frozenset({"message", "reasoning", "function_call", "custom_tool_call"})
@@ -30,7 +31,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 ENTRIES = Codec(Entry)
 
-_response = msgspec.json.Decoder(dict[str, Any]).decode
+_response = parser(dict[str, Any])
 
 
 def is_final(response: bytes) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from ..wire.json_scan import parser
+
 FORM_ONLY = ("stream", "stream_options")
 """What changes the form of an answer alone: one entry is rendered in both."""
 
@@ -30,7 +32,7 @@ OWN_TOOLS = frozenset({"function", "custom"})
 EMPTY: tuple[Any, ...] = (None, False, [], {})
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_value = msgspec.json.Decoder().decode
+_value = parser()
 _encode = msgspec.json.Encoder().encode
 _sorted = msgspec.json.Encoder(order="deterministic").encode
 

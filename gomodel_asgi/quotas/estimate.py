@@ -20,7 +20,7 @@ from ..providers.provider import Provider
 from ..routing.request import Target
 from ..settings import LITTLE
 from ..threads import paced
-from ..wire.json_scan import run
+from ..wire.json_scan import parsed, run
 from ..wire.token_estimate import estimated
 
 CAP = "max_output_tokens"
@@ -103,7 +103,7 @@ def _member(job: Job, target: Target, name: str) -> Any:
         return target.params[name]
     raw = bytes(job.request.envelope.members.get(name, b"null"))
     try:
-        return msgspec.json.decode(raw) if len(raw) < LONGEST else raw
+        return parsed(raw) if len(raw) < LONGEST else raw
     except (msgspec.DecodeError, UnicodeDecodeError):
         return raw
 

@@ -20,7 +20,7 @@ from gomodel_asgi import Denied, Gateway, Provider, RoutingRequest, Target
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.ledger import JsonLines, Ledger, Row
 from gomodel_asgi.observers import Usage
-from gomodel_asgi.testing import Answer, Cut, FakeProvider, Stall, Status
+from gomodel_asgi.testing import Answer, Cut, FakeProvider, Prompt, Stall, Status
 
 from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE
@@ -279,16 +279,17 @@ async def test_a_background_stream_that_was_read_to_its_end_is_not_settled_again
 async def test_a_request_is_written_down_before_its_upstream_is_asked_where_that_is_wanted(
     provider: FakeProvider, tmp_path: Path
 ) -> None:
-    provider.fail_next(Stall(after_events=0))
+    opened: list[Any] = []
+
+    def seen(prompt: Prompt) -> Answer:
+        opened.extend(json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines())
+        return Answer(text="Hello")
+
+    provider.script(seen)
     async with books(provider, tmp_path, audit=True) as own:
-        async with anyio.create_task_group() as tasks:
-            caller = Caller(scope_of(user=user("ada")), [encoded(HELLO)])
-            tasks.start_soon(caller.run, own.gateway)
-            await provider.received()
-            opened = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
-            assert [(row["outcome"], row["tenant"], row["model_asked"]) for row in opened] == [("open", "ada", "gpt-5")]
-            provider.release()
+        assert (await ask(own.gateway, HELLO, user=user("ada"))).status == 200
         row = await own.row()
+    assert [(one["outcome"], one["tenant"], one["model_asked"]) for one in opened] == [("open", "ada", "gpt-5")]
     assert (str(row.id), row.outcome) == (opened[0]["id"], "completed")
 
 

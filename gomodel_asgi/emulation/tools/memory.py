@@ -36,6 +36,7 @@ from ...operations import BODY
 from ...providers.provider import Provider
 from ...settings import KIB
 from ...wire.json_body import Envelope
+from ...wire.json_scan import parser
 from .declarations import Filter
 from .listing import Found
 from .source import Json, Listed, Unlisted
@@ -62,7 +63,7 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
     images: tuple[str, ...] = ()
 
 
-_decode = msgspec.json.Decoder(dict[str, Remembered]).decode
+_decode = parser(dict[str, Remembered])
 encode = msgspec.json.Encoder().encode
 
 
