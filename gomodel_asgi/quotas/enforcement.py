@@ -330,12 +330,23 @@ class Enforcement:
 
 
 def _warn_of_unpriced(providers: Iterable[Provider]) -> None:
-    own = [provider.name for provider in providers if provider.type in PRESETS and not PRESETS[provider.type].needs_key]
+    own, others = [], []
+    for provider in providers:
+        if provider.type not in PRESETS:
+            others.append(provider.name)
+        elif not PRESETS[provider.type].needs_key:
+            own.append(provider.name)
     if own:
         logger.warning(
             "No price list knows what the self-hosted %s cost: a quota of money refuses their requests; "
             "give Quotas(price=...).",
             ", ".join(own),
+        )
+    if others:
+        logger.warning(
+            "The type of %s is none of ours, and the price list may not know it: a quota of money refuses what has no "
+            "price; say Provider(type='openai'), or whose models these are, or give Quotas(price=...).",
+            ", ".join(others),
         )
 
 

@@ -121,7 +121,8 @@ def _full(one: Standing) -> str:
     spent, held = _amount(unit, figures.spent), _amount(unit, figures.held)
     used = f"{spent} spent" + (f", {held} held by requests under way" if figures.held else "")
     limit = _amount(unit, one.part.line.limit)
-    return f"The quota '{quota.name}' of {limit} per {quota.per} has no room for this request: {used}." + again
+    wants = "" if unit == "requests" else f", which may use {_amount(unit, one.part.line.amount)}"
+    return f"The quota '{quota.name}' of {limit} per {quota.per} has no room for this request{wants}: {used}." + again
 
 
 def _amount(unit: Unit, amount: int) -> str:

@@ -94,7 +94,7 @@ async def test_a_budget_that_is_used_up_is_final_until_its_window_ends(provider:
     assert refused.status == 429 and refused.headers["x-should-retry"] == "false"
     assert (refused.error["type"], refused.error["code"]) == ("insufficient_quota", "insufficient_quota")
     assert refused.error["message"].startswith(
-        "The quota 'month' of $0.0001 per month has no room for this request: $0.0001 spent."
+        "The quota 'month' of $0.0001 per month has no room for this request, which may use $0.000065: $0.0001 spent."
     )
     assert int(refused.headers["retry-after"]) == 36 * 3600
     assert refused.headers["x-gomodel-quota"] == "month"

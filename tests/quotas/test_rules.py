@@ -186,6 +186,15 @@ async def test_without_a_price_function_the_price_list_is_asked(provider: FakePr
         assert 0 < found.spent < 1
 
 
+def test_providers_of_a_type_that_may_have_no_price_are_named_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    own = Provider("claude", "http://127.0.0.1:9/v1", dialect="anthropic")
+    typed = Provider("typed", "http://127.0.0.1:9/v1", dialect="anthropic", type="anthropic")
+    Gateway(providers=[own, typed], quotas=always(ONE))
+    assert "claude" not in caplog.text
+    Gateway(providers=[own, typed], quotas=always(ONE, price=None))
+    assert "claude" in caplog.text and "type=" in caplog.text and "typed" not in caplog.text
+
+
 def test_self_hosted_providers_without_a_price_are_named_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     given = [providers.ollama(), providers.openai(api_key="sk-canary")]
     Gateway(providers=given, quotas=always(ONE))
