@@ -33,7 +33,8 @@ from .records import (
     ToolCalled,
     Warned,
 )
-from .trace import RoundTrace, Trace
+from .round_trace import RoundTrace
+from .trace import Trace
 
 __all__ = [
     "NO_EXCHANGE",

@@ -67,6 +67,9 @@ _numbers = count(1)
 class Trace:
     """Collects what happens in one exchange and notifies *observers*."""
 
+    is_round = False
+    """Whether its attempts are reported when their round is over, and not as soon as they have answered."""
+
     def __init__(self, observers: Observers, request_id: str = "") -> None:
         self.observers = observers
         self.context = Context(next(_numbers), request_id)
@@ -302,53 +305,6 @@ class Trace:
         return ", ".join(parts).encode("ascii", "replace")
 
 
-class RoundTrace(Trace):
-    """The trace of one round of an exchange that takes several: its attempts and warnings are told as the exchange's
-    own, its answer and its bytes are not. *first* says that it is the exchange's first. An attempt that has answered is
-    told of when the round is over, with what it has cost."""
-
-    def __init__(self, exchange: Trace, *, first: bool) -> None:
-        super().__init__(exchange.observers)
-        self.context = exchange.context
-        self.exchange = exchange
-        self.is_first = first
-
-    def know(self, **facts: Any) -> None:
-        self.exchange.know(**facts)
-        self.context = self.exchange.context
-
-    def attempt(
-        self,
-        provider: str,
-        type: str,
-        model: str | None,
-        secrets: Iterable[str],
-        cause: Cause = FIRST,
-    ) -> Step:
-        step = self.exchange.begun(self, provider, type, model, tuple(secrets), cause)
-        self.context = self.exchange.context
-        return step
-
-    def first_event(self) -> None:
-        if self.is_first:
-            self.exchange.first_event()
-
-    def warn(self, message: str) -> None:
-        self.exchange.warn(message)
-
-    def end(self, status: int | None, reason: Reason | None = None) -> None:
-        """The exchange goes on."""
-
-    def round_over(self) -> None:
-        """Nothing more of this round will come."""
-        self.flush_warnings()
-        step = self.step
-        if step is not None and step.has_answered:
-            self.failed(None if self.source is None else self.source.failure)
-            step.settle(None, self.error)
-            step.notify(detail=None, usage=step.usage)
-
-
 class Step:
     """One attempt of *trace*, whose answer *read* reads: what it asked, how it ended, what it has used."""
 
@@ -399,7 +355,7 @@ class Step:
         """The upstream has begun to answer."""
         self.seconds = clock() - self.started
         self.status, self.has_answered = status, True
-        if not isinstance(self.read, RoundTrace):
+        if not self.read.is_round:
             self.notify(detail=None)
 
     def failed(self, error: BaseException) -> None:

@@ -265,6 +265,18 @@ async def test_an_approval_that_means_nothing_is_refused(hosting: Hosting, requi
     assert refused.value.status == 400 and "require_approval" in (refused.value.param or "")
 
 
+async def test_what_a_request_forces_is_done_with_once_its_approved_call_is_made(hosting: Hosting) -> None:
+    """The call that was approved counts as the first round: the model is not forced to call again."""
+    house = hosting(tools.mcp({"crm": [refund]}))
+    house.fake.script(calls(call("refund", order="7")), Answer(text="Done.", shown=["Paid back 7"]))
+    forced: Json = {"tools": [ASKING], "tool_choice": {"type": "mcp", "server_label": "crm"}}
+    first = await house.ask({"input": "Hi", **forced})
+    given = answer(item_of(first, "mcp_approval_request"))
+    await house.ask({"input": [given], "previous_response_id": first["id"], **forced})
+    function = {"type": "function", "function": {"name": "refund"}}
+    assert [body.get("tool_choice") for body in house.sent] == [function, "auto"]
+
+
 async def test_an_approval_counts_once_and_for_its_own_tenant(hosting: Hosting) -> None:
     house = hosting(tools.mcp({"crm": [refund]}))
     first = await ask_for_approval(house)
