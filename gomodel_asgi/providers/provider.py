@@ -268,7 +268,8 @@ class Provider:
 
 
 def check_key(key: Any, name: str = "api_key") -> None:
-    """Refuses what cannot be an `api_key`, of a Provider or a Target; messages call it *name*. What it holds is looked at when it is used.
+    """Refuses what cannot be an `api_key`, of a Provider or a Target; messages call it *name*. Its characters are
+    looked at when it is used.
 
     :raises TypeError: it is of another type.
     :raises ValueError: it is empty.
