@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,7 @@ from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
 from .routing.registry import Registry
-from .routing.request import Candidate, Explanation, Policy, Target
+from .routing.request import AsyncPolicy, Candidate, Explanation, Policy, RoutingRequest, Target, checked
 from .server.body import opened
 from .server.discovery import Discovery
 from .server.drain import InFlight
@@ -53,6 +54,14 @@ if TYPE_CHECKING:
     from .tools import FileSource, Tool
 
 
+logger = logging.getLogger("gomodel_asgi.gateway")
+
+EXPOSED = (
+    "without a policy everybody who can reach it uses the providers' keys. Give policy=policies.authenticated(...),"
+    " or public=True where everybody may, or where those who call have been let in before."
+)
+
+
 class Gateway:
     """Serves `{prefix}/responses` and below, and `{prefix}/models`, with *providers*, as *policy* decides.
 
@@ -63,6 +72,8 @@ class Gateway:
     what `{prefix}/models` lists for a request, once the policy has let it in: names, or mappings with an `id` and more
     members; by default what providers and policy name in full, and what upstreams list themselves, of providers that
     have `discover`. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
+    *public* says that everybody may call, or that who calls has been let in before: without it, a gateway that has
+    keys and no policy warns in the log (`gomodel_asgi.gateway`) when it starts.
     *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
@@ -75,8 +86,8 @@ class Gateway:
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
         with counters of this process alone beside a store that several share; a cache without a store; two guards of
         one name, or guards beside *tools*, whose results they do not see.
-    :raises TypeError: something else than a tool is among *tools* or than a guard among *guards*, *files* is no
-        function, or *quotas* or *cache* are none.
+    :raises TypeError: an argument is of another type than it says, *policy* is no function, or *tools* or *guards* hold
+        something else.
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class Gateway:
         expose_timing: bool = False,
         models: ModelsOf | None = None,
         tenant_required: bool = False,
+        public: bool = False,
         tools: Iterable[Tool] = (),
         files: FileSource | None = None,
         ledger: Ledger | None = None,
@@ -106,12 +118,24 @@ class Gateway:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise ValueError("prefix: begin with a slash and end without one, or give ''.")
         self.prefix = prefix
+        self.public = public
         self.tenant = tenant
         self.store: Store = MemoryStore() if store is None else store
         self.expose_timing = expose_timing
         self.models = models
         self._ledger = ledger
         self.in_flight = InFlight()
+        self._announced = False
+        for name, value, kind in (
+            ("timeouts", timeouts, Timeouts),
+            ("limits", limits, Limits),
+            ("retries", retries, Retries),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
+        for name, function in (("tenant", tenant), ("models", models)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name}: give a function, not a {type(function).__name__}.")
         if not isinstance(tools, Iterable):
             raise TypeError("tools: give a list of tools, not one tool.")
         self.abandoned = Allowance()
@@ -134,7 +158,7 @@ class Gateway:
         guards = tuple(guards) if isinstance(guards, Iterable) else (guards,)
         self.setup = Setup(
             registry=registry,
-            ask=awaitable(policies.hint if policy is None else policy),
+            ask=self._asking(policy),
             transport=transport,
             timeouts=timeouts,
             limits=limits,
@@ -163,6 +187,38 @@ class Gateway:
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"
+
+    # Whom it lets in...
+
+    @property
+    def exposed(self) -> bool:
+        """Whether everybody may use a key of its providers, and nobody has said that this is meant."""
+        guarded = self.public or self.setup.tenant_required or not self.hinted
+        providers = self.setup.registry.by_name.values()
+        return not guarded and any(one.api_key is not None or one.carried for one in providers)
+
+    @property
+    def hinted(self) -> bool:
+        """Whether it has no policy, and follows the client's hint."""
+        return self.setup.ask in (self._first, policies.hint)
+
+    def announce(self) -> None:
+        """Warns, once, that the gateway is `exposed`, where it is."""
+        if self.exposed and not self._announced:
+            self._announced = True
+            logger.warning("%r: %s", self, EXPOSED)
+
+    def _asking(self, policy: Policy | None) -> AsyncPolicy:
+        if policy is None or policy is policies.hint:
+            return self._first
+        return awaitable(checked(policy))
+
+    async def _first(self, request: RoutingRequest) -> Target:
+        """The policy where there is none, until it is asked for the first time: then it is `policies.hint`."""
+        self.announce()
+        if self.setup.ask == self._first:  # later requests pay nothing
+            self.setup = replace(self.setup, ask=policies.hint)
+        return request.default()
 
     # The doors...
 
@@ -316,9 +372,10 @@ class Gateway:
         """Replace providers or policy for requests to come; those under way end on the old ones.
 
         :raises ValueError: as at construction; nothing has changed then.
+        :raises TypeError: as at construction; nothing has changed then.
         """
         registry = self.setup.registry if providers is None else Registry(providers)
-        ask = self.setup.ask if policy is None else awaitable(policy)
+        ask = self.setup.ask if policy is None else self._asking(policy)
         self.setup = replace(self.setup, registry=registry, ask=ask, candidates={})
         self.discovery.configure(registry.by_name.values())
 
@@ -428,6 +485,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         if self._ledger is not None:
             self._ledger.check()
+        self.announce()
         return self
 
     async def __aexit__(
@@ -439,6 +497,7 @@ class Gateway:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
+                self.announce()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.aclose()

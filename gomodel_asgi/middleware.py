@@ -24,6 +24,7 @@ class GoModelMiddleware:
             if match(scope, self.gateway.prefix) is CREATE:
                 return await self.gateway.converse(scope, receive, send)
         elif scope["type"] == "lifespan":
+            self.gateway.announce()
             return await self.app(scope, receive, self._closing(send))
         await self.app(scope, receive, send)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
-from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target
+from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
 from .threads import call
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def authenticated(policy: Policy) -> AsyncPolicy:
 
     :raises Unauthenticated: by the policy, for everybody else.
     """
+
+    checked(policy)
 
     async def guarded(request: RoutingRequest) -> Target:
         if not getattr(request.user, "is_authenticated", False):
@@ -196,7 +198,7 @@ def first_of(*policies: Policy) -> AsyncPolicy:
     """
     if not policies:
         raise ValueError("policies: give at least one.")
-    *firsts, last = policies
+    *firsts, last = [checked(policy, "policies") for policy in policies]
 
     async def tried(request: RoutingRequest) -> Target:
         for policy in firsts:
@@ -217,6 +219,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
 
     Remembered in this process, for the 10,000 keys that were used last.
     """
+    checked(policy)
     stuck: dict[Hashable, Target] = {}
 
     async def remembered(request: RoutingRequest) -> Target:
@@ -270,6 +273,7 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
     :raises RateLimited: by the policy, when the rate is reached.
     :raises QuotaUnavailable: by the policy, when *storage* does not answer.
     """
+    checked(policy)
     hit = _counting(rate, storage)
 
     async def bounded(request: RoutingRequest) -> Target:
@@ -340,4 +344,6 @@ def _point(key: Hashable) -> float:
 
 
 def _target(where: Somewhere) -> Target:
+    if not isinstance(where, Target | str):
+        raise TypeError(f"Give a Target or a provider's name, not a {type(where).__name__}.")
     return Target(where) if isinstance(where, str) else where

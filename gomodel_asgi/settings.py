@@ -29,14 +29,51 @@ MALFORMED = "malformed"
 AUTH = "auth"
 """A refused credential that the Target brought itself (401, 402, 403)."""
 
+KINDS = (CONNECT, STALE, CLOSED, TIMEOUT, MALFORMED, AUTH)
 
-class Inheriting:
+
+class Checked:
+    """A settings value whose members are given by name, each a number that is not below zero: see `_check`."""
+
+    def __new__(cls, *unnamed: Any, **given: Any) -> Self:
+        if unnamed:
+            first = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
+            raise TypeError(f"{cls.__name__}: give its members by name, such as {cls.__name__}({first}=5).")
+        for name, value in given.items():
+            cls._check(name, value)
+        return super().__new__(cls)
+
+    @classmethod
+    def _check(cls, name: str, value: Any) -> None:
+        """Refuses *value* for the member *name*.
+
+        :raises TypeError: it is of another type.
+        :raises ValueError: it is out of bounds.
+        """
+        raise NotImplementedError
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: give seconds, a number, not a {type(value).__name__}.")
+    if not value >= 0:
+        raise ValueError(f"{name}: give seconds, not below zero.")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: give a whole number, not a {type(value).__name__}.")
+    if value < 0:
+        raise ValueError(f"{name}: give a number that is not below zero.")
+
+
+class Inheriting(Checked):
     """A settings value whose members yield to those of another one, unless they were given by name."""
 
     given: frozenset[str]
 
-    def __new__(cls, **given: Any) -> Self:
-        self = super().__new__(cls)
+    def __new__(cls, *unnamed: Any, **given: Any) -> Self:
+        self = super().__new__(cls, *unnamed, **given)
         object.__setattr__(self, "given", frozenset(given))
         return self
 
@@ -75,9 +112,17 @@ class Timeouts(Inheriting):
     connection_idle: float = 1800.0
     tool: float = 60.0
 
+    @classmethod
+    def _check(cls, name: str, value: Any) -> None:
+        _check_seconds(name, value)
+
+
+UNLIMITED = frozenset({"tenant_background", "tenant_abandoned", "tenant_bytes"})
+"""Limits that have a default, and may be None."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Checked):
     """Bytes, but for *depth* (levels of nesting), *items* (of one request's input), *values* (commas and opening
     brackets outside strings, in a request or in a reply that is parsed) and the concurrencies (requests at a time,
     None: unlimited).
@@ -116,6 +161,11 @@ class Limits:
     tool_result: int = 64 * KIB
     tool_bytes: int = 4 * MIB
 
+    @classmethod
+    def _check(cls, name: str, value: Any) -> None:
+        if value is not None or getattr(cls, name, 0) is not None and name not in UNLIMITED:
+            _check_count(name, value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Retries(Inheriting):
@@ -131,3 +181,14 @@ class Retries(Inheriting):
     per_target: int = 2
     max_wait: float = 10.0
     on: Collection[int | str] = field(default=frozenset({CONNECT, CLOSED, STALE, MALFORMED, 429, 502, 503, 504, 529}))
+
+    @classmethod
+    def _check(cls, name: str, value: Any) -> None:
+        if name == "max_wait":
+            _check_seconds(name, value)
+        elif name != "on":
+            _check_count(name, value)
+        elif isinstance(value, str) or not isinstance(value, Collection):
+            raise TypeError(f"on: give a set of HTTP statuses and names, not a {type(value).__name__}.")
+        elif wrong := [one for one in value if not isinstance(one, int) and one not in KINDS]:
+            raise ValueError(f"on: {wrong[0]!r} is neither an HTTP status nor one of {', '.join(KINDS)}.")

@@ -280,7 +280,7 @@ def test_django_knows_the_user_by_the_session_and_its_plan_by_the_orm(
     assert '"response.completed"' in streamed.text
     assert streamed.headers["x-ratelimit-remaining-requests"] == "59"
     assert inside.json()["model"] == "gpt-5" and inside.headers["x-ratelimit-remaining-requests"] == "58"
-    assert httpx.post(f"{django_origin}/inside/v1/responses", json=QUESTION).status_code == 302
+    refuses_strangers(f"{django_origin}/inside/v1/responses")
     assert without_plan.json()["error"]["message"] == "Your account has no plan yet."
     assert [request.json()["model"] for request in provider.requests] == ["gpt-5", "gpt-5"]
     assert all("sessionid" not in request for request in provider.requests)

@@ -18,7 +18,8 @@ import anyio
 
 from ..errors import GatewayError
 from ..exchange.job import Setup
-from ..gateway import Gateway
+from ..gateway import EXPOSED, Gateway
+from ..policies import hint
 from ..providers.provider import Provider
 from ..threads import call
 from ..upstream.listed_models import listed_models
@@ -87,17 +88,28 @@ HEAD = ("provider", "base URL", "key", "answer", "models")
 
 
 def run(given: Namespace) -> int:
-    """Prints what each provider answers; returns 1 if one has a problem."""
+    """Prints what each provider answers; returns 1 if one has a problem, or nothing says who may call."""
     gateway = load_gateway(given.gateway)
     findings = anyio.run(_probed, gateway)
     if given.json:
-        write_json({**_described(gateway), "providers": [asdict(finding) for finding in findings]})
+        write_json(
+            {
+                **_described(gateway),
+                "problems": _problems(gateway),
+                "providers": [asdict(finding) for finding in findings],
+            }
+        )
     else:
         write_pairs(_described(gateway))
         print()
         write_table(HEAD, [(one.provider, one.base_url, one.key, one.answer, one.models) for one in findings])
-        _write_problems(findings)
-    return 1 if any(finding.problems for finding in findings) else 0
+        _write_problems(gateway, findings)
+    return 1 if gateway.exposed or any(finding.problems for finding in findings) else 0
+
+
+def _problems(gateway: Gateway) -> list[str]:
+    """What is wrong with the gateway itself."""
+    return [EXPOSED] if gateway.exposed else []
 
 
 async def _probed(gateway: Gateway) -> list[Finding]:
@@ -116,7 +128,7 @@ async def _probed(gateway: Gateway) -> list[Finding]:
 def _described(gateway: Gateway) -> dict[str, str]:
     return {
         "paths": f"{gateway.prefix}/responses and below, {gateway.prefix}/models",
-        "policy": _policy(gateway.setup.ask),
+        "policy": _policy(hint if gateway.hinted else gateway.setup.ask),
         "store": type(gateway.store).__name__,
     }
 
@@ -131,6 +143,7 @@ def _policy(ask: Any) -> str:
     return f"{name}, {'in a worker thread' if threaded else 'on the event loop'}"
 
 
-def _write_problems(findings: list[Finding]) -> None:
-    problems = [f"{finding.provider}: {problem}" for finding in findings for problem in finding.problems]
+def _write_problems(gateway: Gateway, findings: list[Finding]) -> None:
+    problems = [f"policy: {problem}" for problem in _problems(gateway)]
+    problems += [f"{finding.provider}: {problem}" for finding in findings for problem in finding.problems]
     print("\nNo problem was found." if not problems else "\n" + "\n".join(problems))

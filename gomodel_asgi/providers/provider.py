@@ -88,6 +88,7 @@ class Provider:
     patterns match, asked for with the provider's key once in so many seconds; None: it is never asked.
 
     :raises ValueError: a member is not usable; the message names it, and never holds its value if that is secret.
+    :raises TypeError: a member is of another type, likewise.
     """
 
     name: str
@@ -116,6 +117,11 @@ class Provider:
     discover: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("name", "base_url", "auth"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name}: give a string, not a {type(getattr(self, name)).__name__}.")
+        check_key(self.api_key, f"api_key of provider '{self.name}'")
+        check_times(self.timeouts, self.retries)
         for name in ("models", "forward_headers"):
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}: give a list of strings, not one string.")
@@ -259,6 +265,30 @@ class Provider:
         if self.auth == "bearer":
             return [(b"authorization", b"Bearer " + key.encode("ascii"))]
         return [(self.auth.lower().encode("ascii"), key.encode("ascii"))]
+
+
+def check_key(key: Any, name: str = "api_key") -> None:
+    """Refuses what cannot be an `api_key`, of a Provider or a Target; messages call it *name*. Its characters are
+    looked at when it is used.
+
+    :raises TypeError: it is of another type.
+    :raises ValueError: it is empty.
+    """
+    if isinstance(key, str):
+        if not key:
+            raise ValueError(f"{name}: it is empty; give the key, or None.")
+    elif key is not None and not callable(key) and not hasattr(key, "get_secret_value"):
+        raise TypeError(f"{name}: give a string, a SecretStr or a function that gives one, not a {type(key).__name__}.")
+
+
+def check_times(timeouts: Any, retries: Any) -> None:
+    """Refuses what are no time-outs or retries, of a Provider or a Target.
+
+    :raises TypeError: one is of another type.
+    """
+    for name, value, kind in (("timeouts", timeouts, Timeouts), ("retries", retries, Retries)):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
 
 
 async def _resolve(key: ApiKey | None) -> str | None:

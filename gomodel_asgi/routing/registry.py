@@ -22,7 +22,11 @@ class Registry:
     def __init__(self, providers: Iterable[Provider]) -> None:
         by_name: dict[str, Provider] = {}
         by_type: dict[str, Provider] = {}
+        if not isinstance(providers, Iterable) or isinstance(providers, str):
+            raise TypeError(f"providers: give a list of Provider objects, not a {type(providers).__name__}.")
         for provider in providers:
+            if not isinstance(provider, Provider):
+                raise TypeError(f"providers: give Provider objects, not a {type(provider).__name__}.")
             if provider.name in by_name:
                 raise ValueError(f"providers: the name '{provider.name}' is given twice.")
             by_name[provider.name] = provider

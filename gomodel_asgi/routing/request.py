@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
-from ..providers.provider import ApiKey, Provider
+from ..providers.provider import ApiKey, Provider, check_key, check_times
 from ..resilience.health import ProviderHealth
 from ..settings import Retries, Timeouts
 from ..wire.json_body import Envelope
@@ -59,16 +59,26 @@ class Target(Options, frozen=True):
     one fails before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given
     are inherited. *labels* go to observers and metrics. Mappings are copied: nothing changes a Target once it is made.
 
-    :raises ValueError: *params* names `model`, `stream` or `background`, or *tools* holds something else.
+    :raises ValueError: *params* names `model`, `stream` or `background`, *tools* holds something else, or *api_key* is
+        empty.
+    :raises TypeError: a member is of another type; the message names it, and never holds a key.
     """
 
     provider: str | Provider
 
     def __post_init__(self) -> None:
+        if type(self.provider) is not str and not isinstance(self.provider, Provider):
+            raise TypeError(f"provider: give a name or a Provider, not a {type(self.provider).__name__}.")
+        if self.model is not None and not isinstance(self.model, str):
+            raise TypeError(f"model: give a name, not a {type(self.model).__name__}.")
+        if self.api_key is not None:
+            check_key(self.api_key)
         if self.fallbacks:
-            force_setattr(self, "fallbacks", tuple(self.fallbacks))
+            self._check_fallbacks(self.fallbacks)
         if self.tools:
             self._check_tools(self.tools)
+        if self.timeouts is not None or self.retries is not None:
+            check_times(self.timeouts, self.retries)
         if self.params is not None:
             self._check_params(self.params)
             force_setattr(self, "params", read_only(dict(self.params)))
@@ -76,6 +86,13 @@ class Target(Options, frozen=True):
             force_setattr(self, "headers", read_only(dict(self.headers)))
         if self.labels is not None:
             force_setattr(self, "labels", read_only(dict(self.labels)))
+
+    def _check_fallbacks(self, fallbacks: Any) -> None:
+        chain = () if isinstance(fallbacks, str) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
+        if not chain or not all(isinstance(one, Target) for one in chain):
+            wrong = next((one for one in chain if not isinstance(one, Target)), fallbacks)
+            raise TypeError(f"fallbacks: give a list of Targets, such as [Target('b')], not a {type(wrong).__name__}.")
+        force_setattr(self, "fallbacks", chain)
 
     def _check_tools(self, tools: Iterable[Mapping[str, Any]]) -> None:
         force_setattr(self, "tools", tuple(tools))
@@ -94,6 +111,17 @@ class Target(Options, frozen=True):
     def chain(self) -> list[Target]:
         """This Target and its fallbacks, theirs included, in the order in which they are tried."""
         return [self, *(one for fallback in self.fallbacks for one in fallback.chain())]
+
+
+def checked(policy: Any, name: str = "policy") -> Any:
+    """Returns *policy*, which was given as the argument *name*.
+
+    :raises TypeError: it is no function, or a class.
+    """
+    if isinstance(policy, type) or not callable(policy):
+        what = f"the class {policy.__name__}" if isinstance(policy, type) else f"a {type(policy).__name__}"
+        raise TypeError(f"{name}: give a function that takes a RoutingRequest and returns a Target, not {what}.")
+    return policy
 
 
 Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]

@@ -41,7 +41,7 @@ def east(provider: FakeProvider, **options: Any) -> Provider:
 
 
 def serving(*providers: Provider, **options: Any) -> Gateway:
-    cli_host.gateway = gateway = Gateway(providers=providers, **options)
+    cli_host.gateway = gateway = Gateway(providers=providers, **{"public": True, **options})
     return gateway
 
 
@@ -98,6 +98,20 @@ class TestCheck:
         assert "two words" not in json.dumps(printed)
         assert KEY not in json.dumps(printed)
 
+    def test_a_gateway_that_lets_everybody_use_its_keys_is_a_problem(
+        self, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        provider.script(Reply(MODELS), Reply(MODELS), Reply(MODELS))
+        serving(east(provider), public=False)
+        assert main(["check", f"{HOST}:gateway"]) == 1
+        printed = capsys.readouterr().out
+        assert "policy: without a policy everybody" in printed.splitlines()[-1]
+        assert "gomodel_asgi.policies.hint, on the event loop" in printed
+        assert main(["check", f"{HOST}:gateway", "--json"]) == 1
+        assert len(json.loads(capsys.readouterr().out)["problems"]) == 1
+        serving(east(provider), public=True)
+        assert main(["check", f"{HOST}:gateway"]) == 0
+
     def test_bytes_that_are_not_http_are_a_problem(
         self, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -134,7 +148,7 @@ class TestCheck:
 
     @pytest.mark.parametrize("wrap", ["middleware", "starlette", "wrapped"])
     def test_the_gateway_is_found_inside_the_app(self, provider: FakeProvider, wrap: str) -> None:
-        gateway = Gateway(providers=[east(provider)])
+        gateway = Gateway(providers=[east(provider)], public=True)
         inner = GoModelMiddleware(Starlette(), gateway=gateway)
         apps = {
             "middleware": inner,

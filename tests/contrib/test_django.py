@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import types
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,11 +30,13 @@ from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.signals import got_request_exception  # noqa: E402
 from django.db import connection, connections  # noqa: E402
 from django.test import Client, override_settings  # noqa: E402
+from django.urls import re_path  # noqa: E402
+from django.utils.functional import SimpleLazyObject  # noqa: E402
 from key_value.aio.stores.memory import MemoryStore as KeyValueMemory  # noqa: E402
 from rest_framework.authtoken.models import Token  # noqa: E402
 
-from gomodel_asgi.contrib.django import DjangoAuth, get_gateway  # noqa: E402
-from gomodel_asgi.contrib.django.configuration import check_settings  # noqa: E402
+from gomodel_asgi.contrib.django import DjangoAuth, get_gateway, view  # noqa: E402
+from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
 
 QUESTION = {"model": "m", "input": "Hello"}
 BEARER = "gomodel_asgi.contrib.django.tokens.BearerToken"
@@ -182,8 +185,8 @@ async def test_a_websocket_has_its_user_too(ada: dict[str, str], provider: FakeP
 
 
 @sync_to_async
-def token() -> str:
-    made, _ = Token.objects.get_or_create(user=get_user_model().objects.get(username="ada"))
+def token(name: str = "ada") -> str:
+    made, _ = Token.objects.get_or_create(user=get_user_model().objects.get(username=name))
     connection.close()
     return str(made.key)
 
@@ -294,6 +297,88 @@ async def test_decorators_of_the_view_run_first(
     assert not provider.requests
 
 
+unguarded = types.ModuleType("unguarded")
+unguarded.urlpatterns = [re_path(r"^view/v1/responses(?:/.*)?$", view)]  # type: ignore[attr-defined]
+"""A URLconf that has the view without a decorator."""
+
+
+class Masquerading:
+    """A middleware that sets `request.user` itself, as those of tokens and of impersonation do: *how* it is set."""
+
+    def __init__(self, name: str, how: Any = lambda look_up: look_up()) -> None:
+        self.name = name
+        self.how = how
+
+    def __call__(self, get_response: Any) -> Any:
+        def middleware(request: Any) -> Any:
+            request.user = self.how(lambda: get_user_model().objects.get(username=self.name))
+            return get_response(request)
+
+        return middleware
+
+
+at_once = Masquerading("bob")
+lazily = Masquerading("bob", SimpleLazyObject)
+
+
+@pytest.fixture
+async def bob() -> None:
+    @sync_to_async
+    def make() -> None:
+        get_user_model().objects.get_or_create(username="bob")
+        connection.close()
+
+    await make()
+
+
+@pytest.mark.parametrize("setter", ["at_once", "lazily"])
+async def test_the_user_that_a_middleware_has_set_is_the_user_of_the_view(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str], bob: None, setter: str
+) -> None:
+    with override_settings(MIDDLEWARE=[*django_host.MIDDLEWARE, f"{__name__}.{setter}"]):
+        url = serve(Closing(get_asgi_application(), get_gateway()))
+        assert (await client.post(f"{url}/view/v1/responses", json=QUESTION, headers=ada)).json()["model"] == "bob"
+
+
+async def test_without_djangos_authentication_the_view_leaves_the_scopes_user(
+    serve: Served, client: httpx.AsyncClient, ada: dict[str, str]
+) -> None:
+    with override_settings(MIDDLEWARE=[]):
+        url = serve(Closing(DjangoAuth(get_asgi_application()), get_gateway()))
+        assert (await client.post(f"{url}/view/v1/responses", json=QUESTION, headers=ada)).json()["model"] == "ada"
+
+
+async def test_the_view_knows_the_tokens_of_the_settings_before_the_session(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str], bob: None
+) -> None:
+    bobs = {"authorization": f"Bearer {await token('bob')}"}
+    with gomodel(POLICY=f"{HOST}.on_the_orm", PROVIDERS=f"{HOST}.providers", AUTHENTICATION=[BEARER]):
+        url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+        assert (await client.post(url, json=QUESTION, headers=ada | bobs)).json()["model"] == "bob"
+        assert (await client.post(url, json=QUESTION, headers=ada)).json()["model"] == "ada"
+        asked = len(provider.requests)
+        refused = await client.post(url, json=QUESTION, headers=ada | {"authorization": "Bearer wrong"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthenticated")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert len(provider.requests) == asked
+
+
+async def test_the_view_answers_401_where_the_login_is_required_of_every_view(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
+) -> None:
+    """With any policy: what that middleware demands holds, in the form that an API client reads."""
+    required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    with (
+        override_settings(MIDDLEWARE=[*django_host.MIDDLEWARE, required]),
+        gomodel(PUBLIC=True, PROVIDERS=f"{HOST}.providers"),
+    ):
+        url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+        refused = await client.post(url, json=QUESTION)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "unauthenticated")
+        assert not provider.requests
+        assert (await client.post(url, json=QUESTION, headers=ada)).status_code == 200
+
+
 async def test_the_view_streams_events_as_they_come(
     serve: Served, client: httpx.AsyncClient, provider: FakeProvider, ada: dict[str, str]
 ) -> None:
@@ -354,7 +439,9 @@ async def test_an_answer_of_the_view_is_whole_also_where_it_goes_in_pieces(
     """A store that takes its time makes the last byte wait; a large answer is given to the server piece by piece."""
     whole = {"id": "resp_1", "object": "response", "output": [], "x": "y" * size}
     provider.script(Reply(whole))
-    with gomodel(PROVIDERS=f"{HOST}.providers", STORE=lambda: KeyValueStore(KeyValueMemory()), STAMP=False):
+    with gomodel(
+        PUBLIC=True, PROVIDERS=f"{HOST}.providers", STORE=lambda: KeyValueStore(KeyValueMemory()), STAMP=False
+    ):
         url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
         reply = await client.post(url, json=QUESTION, headers=ada)
     assert reply.json() == whole
@@ -410,13 +497,14 @@ def test_the_gateway_of_the_settings_is_one_object() -> None:
 
 def test_settings_that_change_make_another_gateway() -> None:
     first = get_gateway()
-    with gomodel(PROVIDERS=f"{HOST}.providers", PREFIX="/api", TIMEOUTS={"idle": 7}):
+    with gomodel(PUBLIC=True, PROVIDERS=f"{HOST}.providers", PREFIX="/api", TIMEOUTS={"idle": 7}):
         assert get_gateway().prefix == "/api"
         assert get_gateway().setup.timeouts.idle == 7
     assert get_gateway() is not first
 
 
 ready_made = Gateway(providers=[Provider("mine", "http://127.0.0.1:9/v1")])
+exposed = Gateway(providers=[Provider("mine", "http://127.0.0.1:9/v1", api_key="sk-house")])
 
 
 def test_a_gateway_that_the_project_makes_itself_is_used_as_it_is() -> None:
@@ -426,18 +514,26 @@ def test_a_gateway_that_the_project_makes_itself_is_used_as_it_is() -> None:
 
 WRONG: list[tuple[Any, str]] = [
     ("rubbish", "give a dict"),
-    ({"POLICIES": "x"}, "there is no key 'POLICIES'"),
+    ({"POLICIES": "x"}, "there is no key 'POLICIES'. Did you mean 'POLICY'?"),
+    ({"timeouts": {}}, "there is no key 'timeouts'. Did you mean 'TIMEOUTS'?"),
+    ({"PROVIDERS": f"{HOST}.providers"}, 'GOMODEL = {"POLICY": "yourapp.routing.policy"}'),
+    ({"PROVIDERS": f"{HOST}.providers", "POLICY": None}, '"PUBLIC": True'),
+    ({"PROVIDERS": f"{HOST}.providers", "PUBLIC": "yes"}, "GOMODEL['PUBLIC']: give a bool"),
+    ({"PROVIDERS": ["openai"]}, "providers: give Provider objects, not a str"),
+    ({"PROVIDERS": f"{HOST}.providers", "TIMEOUTS": 5}, "GOMODEL['TIMEOUTS']: give a dict of its members"),
+    ({"PROVIDERS": f"{HOST}.providers", "TIMEOUTS": {"idle": -1}}, "GOMODEL['TIMEOUTS']: idle: give seconds"),
+    ({"GATEWAY": f"{__name__}.exposed"}, "GOMODEL['GATEWAY']: without a policy"),
     ({"POLICY": "no.such.thing"}, "GOMODEL['POLICY']"),
     ({"POLICY": f"{HOST}.not_a_policy", "PROVIDERS": f"{HOST}.providers"}, "give a function"),
     ({"PROVIDERS": f"{HOST}.broken_providers"}, "GOMODEL['PROVIDERS']: ValueError: no key"),
     ({"PROVIDERS": []}, "providers: give at least one"),
     ({"PROVIDERS": f"{HOST}.providers", "PREFIX": "v1/"}, "prefix"),
     ({"PROVIDERS": f"{HOST}.providers", "PREFIX": 1}, "GOMODEL['PREFIX']: give a str"),
-    ({"PROVIDERS": f"{HOST}.providers", "TIMEOUTS": {"idel": 7}}, "GOMODEL['TIMEOUTS']"),
+    ({"PROVIDERS": f"{HOST}.providers", "TIMEOUTS": {"idel": 7}}, "'idel'. Did you mean 'idle'?"),
     ({"GATEWAY": f"{HOST}.not_a_policy"}, "this is not a Gateway"),
     ({"GATEWAY": f"{__name__}.ready_made", "PREFIX": "/x"}, "leave other keys out"),
-    ({"PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": BEARER}, "give a list"),
-    ({"PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": ["no.such"]}, "GOMODEL['AUTHENTICATION']"),
+    ({"PUBLIC": True, "PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": BEARER}, "give a list"),
+    ({"PUBLIC": True, "PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": ["no.such"]}, "GOMODEL['AUTHENTICATION']"),
 ]
 
 
@@ -449,16 +545,39 @@ def test_the_system_check_refuses_what_could_not_serve(given: Any, message: str)
     assert message in error.msg
 
 
+@pytest.mark.parametrize("given", [{"PUBLIC": True}, {"TENANT_REQUIRED": True}, {"POLICY": f"{HOST}.on_the_orm"}])
+def test_the_settings_say_who_may_call(given: dict[str, Any]) -> None:
+    with override_settings(ROOT_URLCONF=unguarded), gomodel(PROVIDERS=f"{HOST}.providers", **given):
+        assert check_settings() == []
+
+
+def test_bearer_tokens_without_the_app_of_their_table_are_refused_at_start() -> None:
+    apps = ["django.contrib.auth", "django.contrib.contenttypes", "gomodel_asgi.contrib.django"]
+    with (
+        override_settings(INSTALLED_APPS=apps),
+        gomodel(POLICY=f"{HOST}.on_the_orm", PROVIDERS=f"{HOST}.providers", AUTHENTICATION=[BEARER]),
+    ):
+        [error] = check_settings()
+    assert "add 'rest_framework.authtoken' to INSTALLED_APPS" in error.msg
+
+
 def test_the_system_check_runs_with_djangos_own() -> None:
     from django.core.checks import run_checks
 
     with gomodel(POLICIES="x"):
         assert "gomodel.E001" in [message.id for message in run_checks()]
-    assert not [message for message in run_checks() if message.id.startswith("gomodel")]
+    with override_settings(ROOT_URLCONF=unguarded):
+        assert not [message for message in run_checks() if message.id.startswith("gomodel")]
+
+
+def test_the_system_check_warns_of_login_required_around_the_view() -> None:
+    assert [warning.id for warning in check_settings()] == ["gomodel.W002"]
 
 
 def test_the_system_check_warns_where_nobody_could_be_authenticated() -> None:
-    with override_settings(INSTALLED_APPS=["django.contrib.contenttypes", "gomodel_asgi.contrib.django"]):
+    with override_settings(
+        ROOT_URLCONF=unguarded, INSTALLED_APPS=["django.contrib.contenttypes", "gomodel_asgi.contrib.django"]
+    ):
         assert [warning.id for warning in check_settings()] == ["gomodel.W001"]
 
 

@@ -146,7 +146,7 @@ def test_manage_py_does_the_same(django_sqlite: Sink, tmp_path: Path) -> None:
     from gomodel_asgi.contrib.django import get_gateway
 
     asyncio.run(django_sqlite.write(entries(*filled())))
-    settings = {"PROVIDERS": f"{django_host.__name__}.providers", "LEDGER": f"{__name__}.django_ledger"}
+    settings = {"PUBLIC": True, "PROVIDERS": f"{django_host.__name__}.providers", "LEDGER": f"{__name__}.django_ledger"}
     with override_settings(GOMODEL=settings):
         out = io.StringIO()
         call_command("gomodel_ledger", "sums", "--since", "2026-11-01", "--by", "tenant", stdout=out)
@@ -154,7 +154,7 @@ def test_manage_py_does_the_same(django_sqlite: Sink, tmp_path: Path) -> None:
         call_command("gomodel_ledger", "purge", "--before", "2026-11-06", stdout=out)
         assert out.getvalue().endswith("3 rows are deleted.\n")
         assert asyncio.run(rows_of(django_sqlite)) == []
-    with override_settings(GOMODEL={"PROVIDERS": f"{django_host.__name__}.providers"}):
+    with override_settings(GOMODEL={"PUBLIC": True, "PROVIDERS": f"{django_host.__name__}.providers"}):
         get_gateway.cache_clear()
         with pytest.raises(CommandError, match="no ledger"):
             call_command("gomodel_ledger", "purge", "--before", "2026-11-06")

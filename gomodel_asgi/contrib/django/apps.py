@@ -16,7 +16,8 @@ class GoModelConfig(AppConfig):
 
     def ready(self) -> None:
         """Registers the check and the signal; see `AppConfig.ready`."""
-        from .configuration import check_settings, forget
+        from .checks import check_settings
+        from .configuration import forget
 
         checks.register(check_settings, "gomodel")
         setting_changed.connect(forget)

@@ -21,7 +21,7 @@ from ...gateway import Gateway
 from ...server.paths import match
 from ...threads import in_thread
 from .configuration import authentication
-from .tokens import Refused, token_user
+from .tokens import NOT_ACCEPTED, Refused, token_user
 
 # Runs a project's plain functions where Django expects them: in a thread of asgiref's, with fresh connections.
 #
@@ -185,6 +185,6 @@ def _instance(authenticator: Any) -> Any:
 async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         return await send({"type": "websocket.close", "code": 1008})
-    error = Unauthenticated("The credential was not accepted.")
+    error = Unauthenticated(NOT_ACCEPTED)
     headers = {"www-authenticate": refused.challenge} if refused.challenge else None
     await Response(error.body(), error.status, headers, "application/json")(scope, receive, send)

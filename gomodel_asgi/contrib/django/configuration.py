@@ -9,31 +9,40 @@
 
 Keys are the arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path. `TIMEOUTS`,
 `LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the environment
-(`providers.from_env`). `GATEWAY`, a dotted path, names a gateway that the project makes itself, and replaces all this.
+(`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or `PUBLIC` says that
+everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and replaces all this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ... import providers as presets
-from ...gateway import Gateway
+from ...gateway import EXPOSED, Gateway
 from ...settings import Limits, Retries, Timeouts
 
-VALUES: dict[str, Callable[..., Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
+VALUES: dict[str, type[Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
 FUNCTIONS = ("POLICY", "TENANT", "MODELS")
-OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "LEDGER", *FUNCTIONS, *VALUES)
-PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool}
-MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "LEDGER")
+OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "CACHE", "LEDGER", *FUNCTIONS, *VALUES)
+PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool, "PUBLIC": bool, "TENANT_REQUIRED": bool}
+MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "CACHE", "LEDGER")
 """What a function may be named for, to be called once."""
+ADMITTING = ("policy", "tenant_required", "public")
+"""Arguments of which one has to say who may call."""
+KEYS = (*OBJECTS, *PLAIN, "GATEWAY", "AUTHENTICATION")
+OPEN = """GOMODEL: without a policy everybody on the net could use your providers' keys. Name one:
+    GOMODEL = {"POLICY": "yourapp.routing.policy"}
+and in yourapp/routing.py let in those who have logged in:
+    policy = gomodel_asgi.policies.authenticated(gomodel_asgi.policies.hint)
+If everybody may call, say so: "PUBLIC": True."""
 
 
 @cache
@@ -44,7 +53,7 @@ def get_gateway() -> Gateway:
     """
     given = getattr(settings, "GOMODEL", None)
     if given is None:
-        raise ImproperlyConfigured("GOMODEL: add this setting, if only as an empty dict.")
+        raise ImproperlyConfigured('GOMODEL: add this setting: GOMODEL = {"POLICY": "yourapp.routing.policy"}.')
     return build(given)
 
 
@@ -57,13 +66,13 @@ def forget(*, setting: str, **signal: Any) -> None:
 def build(given: Any) -> Gateway:
     """Returns the gateway of a `GOMODEL` dict.
 
-    :raises ImproperlyConfigured: it is wrong; the message names the key.
+    :raises ImproperlyConfigured: it is wrong, or lets everybody in without saying so; the message names the key.
     """
     if not isinstance(given, Mapping):
         raise ImproperlyConfigured("GOMODEL: give a dict.")
     for key in given:
-        if key not in (*OBJECTS, *PLAIN, "GATEWAY", "AUTHENTICATION"):
-            raise ImproperlyConfigured(f"GOMODEL: there is no key {key!r}.")
+        if key not in KEYS:
+            raise ImproperlyConfigured(f"GOMODEL: there is no key {key!r}.{_nearest(key, KEYS)}")
     if "GATEWAY" in given:
         if given.keys() - {"GATEWAY", "AUTHENTICATION"}:
             raise ImproperlyConfigured("GOMODEL['GATEWAY']: it is configured where it is made; leave other keys out.")
@@ -71,9 +80,12 @@ def build(given: Any) -> Gateway:
     arguments = {key.lower(): _value(key, value) for key, value in given.items() if key != "AUTHENTICATION"}
     try:
         arguments.setdefault("providers", presets.from_env())
-        return Gateway(**arguments)
+        gateway = Gateway(**arguments)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"GOMODEL: {error}") from error
+    if not any(arguments.get(name) for name in ADMITTING):
+        raise ImproperlyConfigured(OPEN)
+    return gateway
 
 
 def authentication() -> list[Any]:
@@ -92,6 +104,8 @@ def _ready_made(path: Any) -> Gateway:
     gateway = _imported("GATEWAY", path)
     if not isinstance(gateway, Gateway):
         raise ImproperlyConfigured("GOMODEL['GATEWAY']: this is not a Gateway.")
+    if gateway.exposed:
+        raise ImproperlyConfigured(f"GOMODEL['GATEWAY']: {EXPOSED}")
     return gateway
 
 
@@ -103,6 +117,9 @@ def _value(key: str, value: Any) -> Any:
     found = _imported(key, value)
     if key in VALUES and isinstance(found, Mapping):
         return _settled(key, found)
+    if key in VALUES and not isinstance(found, VALUES[key]):
+        name = VALUES[key].__name__
+        raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a dict of its members, or a {name}.")
     if key in FUNCTIONS and found is not None and not callable(found):
         raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a function.")
     return _made(key, found) if key in MADE and callable(found) and not hasattr(found, "aclose") else found
@@ -116,10 +133,21 @@ def _made(key: str, function: Callable[[], Any]) -> Any:
 
 
 def _settled(key: str, members: Mapping[str, Any]) -> Any:
+    known = [member.name for member in fields(VALUES[key])]
+    for name in members:
+        if name not in known:
+            raise ImproperlyConfigured(f"GOMODEL[{key!r}]: there is no member {name!r}.{_nearest(name, known)}")
     try:
         return VALUES[key](**members)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"GOMODEL[{key!r}]: {error}") from error
+
+
+def _nearest(name: Any, known: Iterable[str]) -> str:
+    """Returns a sentence that names what *name* was probably meant to be, or nothing."""
+    upper = {one.upper(): one for one in known}
+    found = get_close_matches(str(name).upper(), upper, 1)
+    return f" Did you mean {upper[found[0]]!r}?" if found else ""
 
 
 def _imported(key: str, value: Any) -> Any:
@@ -129,26 +157,3 @@ def _imported(key: str, value: Any) -> Any:
         return import_string(value)
     except ImportError as error:
         raise ImproperlyConfigured(f"GOMODEL[{key!r}]: {error}") from error
-
-
-# The system check: `manage.py check`, `runserver` and `migrate` refuse a `GOMODEL` that could not serve.
-
-
-SESSIONS = "django.contrib.sessions"
-
-
-def check_settings(app_configs: Any = None, **options: Any) -> Sequence[CheckMessage]:
-    """Returns the messages of Django's system check: `gomodel.E001` for a wrong setting, `gomodel.W001` where nobody
-    could ever be authenticated.
-    """
-    given = getattr(settings, "GOMODEL", None)
-    if given is None:
-        return []
-    try:
-        build(given)
-        others = authentication()
-    except ImproperlyConfigured as error:
-        return [Error(str(error), hint="See gomodel_asgi.contrib.django.configuration.", id="gomodel.E001")]
-    if others or apps.is_installed(SESSIONS):
-        return []
-    return [Warning(f"DjangoAuth knows no user: {SESSIONS} is not installed.", id="gomodel.W001")]

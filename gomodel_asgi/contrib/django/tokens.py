@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
+
+TOKENS = "rest_framework.authtoken"
+"""The app whose table holds the tokens."""
+
+
+NOT_ACCEPTED = "The credential was not accepted."
 
 
 class Refused(Exception):
@@ -51,6 +59,10 @@ def _bearer_token() -> type:
         """The REST framework's tokens in the form that OpenAI's clients send: `Authorization: Bearer <token>`."""
 
         keyword = "Bearer"
+
+        def __init__(self) -> None:
+            if self.model is None and not apps.is_installed(TOKENS):
+                raise ImproperlyConfigured(f"BearerToken: add {TOKENS!r} to INSTALLED_APPS, and migrate.")
 
     return BearerToken
 

@@ -1,6 +1,6 @@
 """The gateway as a view, behind Django's own middlewares and decorators.
 
-    urlpatterns = [re_path(r"^v1/responses(?:/.*)?$", login_required(view))]
+    urlpatterns = [re_path(r"^v1/(?:responses|conversations|models)(?:/.*)?$", view)]
 
 Django wants a response, the gateway sends ASGI messages. So the gateway works in a task of its own, and the response
 takes its messages one at a time: a slow client slows the upstream, as everywhere else.
@@ -11,22 +11,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
+from ...errors import Unauthenticated
 from ...gateway import Gateway
 from ...server.body import too_large
 from ...server.handler import failed
 from ...threads import in_thread
 from .auth import in_django_thread
-from .configuration import get_gateway
+from .configuration import authentication, get_gateway
+from .tokens import NOT_ACCEPTED, Refused, token_user
+
+try:  # new in Django 5.1
+    from django.contrib.auth.middleware import LoginRequiredMiddleware
+except ImportError:
+    LoginRequiredMiddleware = None
 
 log = logging.getLogger("django.request")
 
@@ -34,8 +44,11 @@ _working: set[asyncio.Task[None]] = set()
 
 
 async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-    """Answers *request* with the gateway of `settings.GOMODEL`. The policy sees the user that Django's middleware
-    found.
+    """Answers *request* with the gateway of `settings.GOMODEL`. The policy sees the user that the classes of
+    `GOMODEL["AUTHENTICATION"]` find, else `request.user`, whoever has set it.
+
+    A credential that one of those classes refuses is answered with 401, and so is, under Django's
+    LoginRequiredMiddleware, a caller who has not logged in: an API client cannot follow a redirect to a login page.
 
     Exempt from Django's CSRF check, as API clients have no token: the gateway takes no content type that a browser
     sends across sites unasked. Where a session may call, keep `SESSION_COOKIE_SAMESITE` at its `Lax`. The body is
@@ -51,8 +64,14 @@ async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseB
     except RequestDataTooBig:
         refused = failed(too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE))
         return HttpResponse(refused.body or b"", status=refused.status, headers=refused.headers)
-    if hasattr(request, "auser"):
-        scope = {**scope, "user": await request.auser()}
+    try:
+        user = await user_of(request)
+    except Refused as refused:
+        return _unauthenticated(Unauthenticated(NOT_ACCEPTED), refused.challenge)
+    if user is not None:
+        scope = {**scope, "user": user}
+    if _login_required() and not getattr(scope.get("user"), "is_authenticated", False):
+        return _unauthenticated(Unauthenticated())
     work = Work(get_gateway(), scope, body, request)
     try:
         return await _response(work)
@@ -62,6 +81,45 @@ async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseB
 
 
 view.csrf_exempt = True  # type: ignore[attr-defined]
+view.login_required = False  # type: ignore[attr-defined]  # the view itself does what LoginRequiredMiddleware would
+
+
+async def user_of(request: HttpRequest) -> Any:
+    """Returns the user of *request*, as Django's own code in its place would see it; None where nothing sets one.
+
+    :raises Refused: a class of `GOMODEL["AUTHENTICATION"]` does not accept a credential.
+    """
+    authenticators = authentication()
+    if authenticators:
+        found = await sync_to_async(token_user)(authenticators, request)
+        if found is not None:
+            return found
+    # Not `auser`: it is the session's user also where a middleware or decorator has put another one into `user`.
+    return await sync_to_async(_evaluated)(request)
+
+
+def _evaluated(request: HttpRequest) -> Any:
+    """In a thread, since `user` is lazy, and may ask the database."""
+    user = getattr(request, "user", None)
+    if user is not None:
+        bool(getattr(user, "is_authenticated", False))
+    return user
+
+
+@cache
+def _requires_login(middlewares: tuple[str, ...]) -> bool:
+    found = [import_string(path) for path in middlewares]
+    return any(isinstance(one, type) and issubclass(one, LoginRequiredMiddleware) for one in found)
+
+
+def _login_required() -> bool:
+    return LoginRequiredMiddleware is not None and _requires_login(tuple(settings.MIDDLEWARE))
+
+
+def _unauthenticated(error: Unauthenticated, challenge: str | None = None) -> HttpResponse:
+    reply = failed(error)
+    headers = {"content-type": "application/json"} | ({"www-authenticate": challenge} if challenge else {})
+    return HttpResponse(reply.body or b"", status=reply.status, headers=headers)
 
 
 class Work:

@@ -1,0 +1,70 @@
+"""The system check: `manage.py check`, `runserver` and `migrate` refuse a `GOMODEL` that could not serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import get_resolver
+from django.utils.module_loading import import_string
+
+from .configuration import authentication, build
+
+SESSIONS = "django.contrib.sessions"
+
+
+def check_settings(app_configs: Any = None, **options: Any) -> Sequence[CheckMessage]:
+    """Returns the messages of Django's system check: `gomodel.E001` for a wrong setting, `gomodel.W001` where nobody
+    could ever be authenticated, `gomodel.W002` where API clients would be redirected to a login page.
+    """
+    given = getattr(settings, "GOMODEL", None)
+    if given is None:
+        return []
+    try:
+        build(given)
+        others = authentication()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="See gomodel_asgi.contrib.django.configuration.", id="gomodel.E001")]
+    found: list[CheckMessage] = []
+    if not others and not apps.is_installed(SESSIONS):
+        found.append(Warning(f"DjangoAuth knows no user: {SESSIONS} is not installed.", id="gomodel.W001"))
+    if getattr(settings, "ROOT_URLCONF", None) and _redirects(get_resolver().url_patterns):
+        found.append(Warning(REDIRECTS, hint="Leave it out: the policy refuses with 401.", id="gomodel.W002"))
+    return found
+
+
+REDIRECTS = "A decorator of django.contrib.auth is around the gateway's view: it redirects API clients to a login page."
+
+
+def _redirects(patterns: Iterable[Any]) -> bool:
+    """Whether one of *patterns*, or one below it, is the view inside a decorator that asks for a login."""
+    for pattern in patterns:
+        if _redirects(getattr(pattern, "url_patterns", ())):
+            return True
+        around = _wrapped(getattr(pattern, "callback", None))
+        if around and around[-1] is import_string(VIEW) and any(_made_in(one) == DECORATORS for one in around):
+            return True
+    return False
+
+
+VIEW = "gomodel_asgi.contrib.django.view"
+DECORATORS = "django.contrib.auth.decorators"
+
+
+def _wrapped(function: Any) -> list[Any]:
+    """Returns *function* and what `functools.wraps` says is inside, outermost first."""
+    found = []
+    while function is not None:
+        found.append(function)
+        function = getattr(function, "__wrapped__", None)
+    return found
+
+
+def _made_in(function: Any) -> str | None:
+    """Returns the module whose code *function* is; its `__module__` is that of what it wraps."""
+    module: str | None = getattr(function, "__globals__", {}).get("__name__")
+    return module
