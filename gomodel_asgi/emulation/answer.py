@@ -184,17 +184,14 @@ class GatewayState:
         :raises GatewayError: nothing answered, or nothing that may be given.
         :raises LookupError: the policy named an unknown provider.
         """
-        guards = job.setup.guards
-        if guards is not None and guards.has_output:
-            return guards.answered(job, partial(self._asked, job, target))
-        return self._asked(job, target)
-
-    def _asked(self, job: Job, target: Target) -> Awaitable[Reply]:
         if self.tools is not None:
-            return self.tools.answer(job, target)
-        if target.tools:
+            answer: Awaitable[Reply] = self.tools.answer(job, target)
+        elif target.tools:
             raise LookupError("The policy added hosted tools to a Target, and the gateway runs none.")
-        return Exchange(job, target).run()
+        else:
+            answer = Exchange(job, target).run()
+        guards = job.setup.guards
+        return answer if guards is None or not guards.has_output else guards.answered(job, answer)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""

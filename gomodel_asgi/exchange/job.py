@@ -343,8 +343,8 @@ class Guards(Protocol):
         """
         ...
 
-    async def answered(self, job: Job, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-        """The reply that *ask* gives, with nothing in it that the guards have not let pass.
+    async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
+        """The reply that *answer* gives, with nothing in it that the guards have not let pass.
 
         :raises GatewayError: there is none, or none that may be given.
         """

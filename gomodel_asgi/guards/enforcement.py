@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -85,16 +85,16 @@ class Enforcement:
         made = await beside(len(envelope.raw), partial(_members, wanted, texts))
         return envelope.with_members({**envelope.members, **made})
 
-    async def answered(self, job: Job, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-        """The reply that *ask* gives, with nothing in it that the guards have not let pass.
+    async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
+        """The reply that *answer* gives, with nothing in it that the guards have not let pass.
 
         :raises GatewayError: there is none, or a guard has blocked it, failed, or taken too long.
         """
-        asking = Asking(self, job, "output")
-        reply = await ask()
-        if not asking.guards or reply.status >= 300:
-            return reply
+        reply = await answer
         try:
+            asking = Asking(self, job, "output")
+            if not asking.guards or reply.status >= 300:
+                return reply
             if reply.stream is not None:
                 return await self._stream(job, asking, reply)
             return await self._whole(job, asking, reply)
