@@ -102,8 +102,7 @@ async def test_fifty_parallel_streams_in_two_processes_get_no_more_than_a_budget
             async with anyio.create_task_group() as group:
                 for number in range(50):
                     group.start_soon(stream, workers[number % 2].origin)
-                await until(lambda: len(answers) == 40)
-                assert len(provider.requests) == 10
+                await until(lambda: len(answers) == 40 and len(provider.requests) == 10)
                 found = await left(looking, tenant="t")
                 assert (found.spent, found.held) == (0, 10 * RESERVED)
                 await released(provider, lambda: len(answers) == 50)
