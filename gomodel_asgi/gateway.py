@@ -115,8 +115,7 @@ class Gateway:
         cache: ResponseCache | None = None,
         guards: Iterable[Guard] = (),
     ) -> None:
-        if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-            raise ValueError("prefix: begin with a slash and end without one, or give ''.")
+        _check(prefix, tools, timeouts=timeouts, limits=limits, retries=retries, tenant=tenant, models=models)
         self.prefix = prefix
         self.public = public
         self.tenant = tenant
@@ -126,18 +125,6 @@ class Gateway:
         self._ledger = ledger
         self.in_flight = InFlight()
         self._announced = False
-        for name, value, kind in (
-            ("timeouts", timeouts, Timeouts),
-            ("limits", limits, Limits),
-            ("retries", retries, Retries),
-        ):
-            if not isinstance(value, kind):
-                raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
-        for name, function in (("tenant", tenant), ("models", models)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name}: give a function, not a {type(function).__name__}.")
-        if not isinstance(tools, Iterable):
-            raise TypeError("tools: give a list of tools, not one tool.")
         self.abandoned = Allowance()
         """What clients have left running."""
         transport = DefaultTransport() if transport is None else transport
@@ -220,7 +207,7 @@ class Gateway:
             self.setup = replace(self.setup, ask=policies.hint)
         return request.default()
 
-    # The doors...
+    # The ways in...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The gateway as an ASGI app, for mounting: foreign paths get a 404 in OpenAI's form."""
@@ -502,6 +489,30 @@ class Gateway:
             elif message["type"] == "lifespan.shutdown":
                 await self.aclose()
                 return await send({"type": "lifespan.shutdown.complete"})
+
+
+def _check(
+    prefix: str, tools: object, *, timeouts: object, limits: object, retries: object, **functions: object
+) -> None:
+    """Refuse what a gateway cannot be made of.
+
+    :raises ValueError: a malformed prefix.
+    :raises TypeError: one of them is of another type than it must be.
+    """
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+        raise ValueError("prefix: begin with a slash and end without one, or give ''.")
+    for name, value, kind in (
+        ("timeouts", timeouts, Timeouts),
+        ("limits", limits, Limits),
+        ("retries", retries, Retries),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}: give a function, not a {type(function).__name__}.")
+    if not isinstance(tools, Iterable):
+        raise TypeError("tools: give a list of tools, not one tool.")
 
 
 def _host_files(source: FileSource) -> HostFiles:
