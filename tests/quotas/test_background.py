@@ -11,14 +11,16 @@ import pytest
 from gomodel_asgi import Gateway, Limits, MemoryStore, NoStore
 from gomodel_asgi.emulation import answer
 from gomodel_asgi.emulation.event_log import LEASES
+from gomodel_asgi.history.records import SETTLEMENTS
 from gomodel_asgi.quotas import MemoryCounters, Quota
+from gomodel_asgi.seams.store import Record
 from gomodel_asgi.testing import Cut, FakeProvider, Stall, Status
 
 from ..support.driving import TIMEOUT, ask, encoded
 from ..support.lab import ONCE
 from ..support.remembering import says
 from ..support.seen import native
-from ..support.spending import always, done, leave, left, month, settled
+from ..support.spending import BooksEach, always, done, leave, left, month, settled
 
 HELLO = {"model": "m", "input": "Hello", "background": True}
 RESERVED = -(-len(encoded(HELLO)) // 4) + 4096
@@ -119,6 +121,21 @@ async def test_work_that_ends_with_its_gateway_is_booked_before_that_is_closed(
         await chat.received(1)
     other = gateway_of(chat, quotas=quotas)
     assert 0 < (await left(other)).spent < 4096 and (await left(other)).held == 0
+
+
+async def test_work_that_still_waits_when_its_gateway_is_closed_books_nothing(chat: FakeProvider) -> None:
+    chat.fail_next(Stall())
+    store, quotas, limits = MemoryStore(), month(), Limits(tenant_concurrency=1)
+    options: dict[str, Any] = {"store": store, "quotas": quotas, "limits": limits, "tenant": lambda scope: "t"}
+    async with gateway_of(chat, **options) as gateway:
+        await ask(gateway, HELLO)
+        await chat.received(1)
+        waiting = (await ask(gateway, HELLO)).json()
+        gateway.state.tasks.cancel()  # as closing does, once it has waited for long enough
+    other = gateway_of(chat, **options)
+    found = await left(other, tenant="t")
+    assert 0 < found.spent < 4096 and found.held == 0  # of the one that was under way
+    assert "shut down" in (await retrieved(other, waiting["id"]))["error"]["message"]
 
 
 @pytest.mark.parametrize("look", ["retrieve", "cancel", "delete"])
@@ -230,6 +247,60 @@ async def test_two_workers_that_see_the_end_at_once_correct_it_once(provider: Fa
         await one.quotas.flush()
         await other.quotas.flush()
         assert await settled(other) == (total, total)
+
+
+class ReadTwice(MemoryStore):
+    """A store in which both of two that look for what was booked find it, before either can say that it has."""
+
+    immediate = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.both = anyio.Event()
+
+    async def get(self, collection: str, key: str) -> Record | None:
+        found = await super().get(collection, key)
+        if collection == SETTLEMENTS:
+            self.reads += 1
+            if self.reads == 2:
+                self.both.set()
+            await self.both.wait()
+        return found
+
+
+async def test_two_workers_that_have_found_what_was_booked_correct_it_once_on_any_counters(
+    provider: FakeProvider,
+) -> None:
+    store, counters = ReadTwice(), BooksEach()
+    async with (
+        gateway_of(provider, store=store, quotas=month(counters=counters)) as one,
+        gateway_of(provider, store=store, quotas=month(counters=counters)) as other,
+    ):
+        provider.script(done(0, 0, status="queued", usage=None), done(7, 3), done(7, 3))
+        made = (await ask(one, HELLO)).json()
+        for gateway in (one, other):
+            await retrieved(gateway, made["id"])
+        for gateway in (one, other):
+            await gateway.quotas.flush()
+        assert store.reads == 2
+        assert [hold for hold in counters.settled if hold.endswith(".end")] == [f"{counters.settled[0]}.end"]
+        assert await settled(other) == (10, 10)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_create_whose_estimate_is_booked_is_settled_by_nobody_else(
+    provider: FakeProvider, stream: bool
+) -> None:
+    counters = BooksEach()
+    async with gateway_of(provider, quotas=month(counters=counters)) as gateway:
+        caller = await ask(gateway, HELLO | ({"stream": True} if stream else {}))
+        assert caller.status == 200
+        await gateway.quotas.flush()
+        hold = counters.settled[0]
+        assert counters.settled == ([hold, f"{hold}.end"] if stream else [hold])
+        total = caller.events()[-1]["response"]["usage"]["total_tokens"] if stream else RESERVED
+        assert await settled(gateway) == (total, total)
 
 
 async def test_the_end_counts_that_is_seen_in_a_stream(provider: FakeProvider) -> None:

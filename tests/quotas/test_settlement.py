@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import anyio
 import pytest
 
 from gomodel_asgi import Gateway, Provider, Retries, Target, Timeouts, tools
-from gomodel_asgi.observers import Ended, Record
+from gomodel_asgi.observers import Ended, Record, Usage
 from gomodel_asgi.testing import Answer, Cut, FakeProvider, Scripted, Stall, Status, ToolCall
 
 from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE
 from ..support.remembering import says
 from ..support.seen import native
-from ..support.spending import RATES, done, leave, left, month, released, settled
+from ..support.spending import RATES, done, leave, left, month, price, released, settled
 from ..support.websocket_client import connected
 
 Json = dict[str, Any]
@@ -240,6 +241,38 @@ async def test_what_only_looks_or_counts_reserves_nothing(provider: FakeProvider
             caller = await ask(gateway, HELLO if method == "POST" else b"", path=path, method=method)
             assert caller.status == 200, path
         assert await settled(gateway) == before
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["not known", "raises"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_reserved_is_booked_where_the_price_cannot_be_told_any_more(
+    provider: FakeProvider, caplog: pytest.LogCaptureFixture, stream: bool, fails: bool
+) -> None:
+    def forgets(type: str, model: str, usage: Usage) -> Decimal | None:
+        if usage.estimated:
+            return price(type, model, usage)
+        if fails:
+            raise KeyError("sk-canary-of-the-hosts")
+        return None
+
+    body = encoded(HELLO | {"stream": stream, "max_output_tokens": 100})
+    async with gateway_of(provider, quotas=month(price=forgets)) as gateway:
+        caller = await ask(gateway, body)
+        total = (caller.events()[-1]["response"] if stream else caller.json())["usage"]["total_tokens"]
+        reserved = -(-len(body) // 4) + 100
+        assert await settled(gateway) == (total, reserved) and total < reserved
+    lines = [record.getMessage() for record in caplog.records if record.name == "gomodel_asgi.quotas"]
+    told = "The price of a request could not be told: KeyError; what it had reserved is booked."
+    assert lines == ([told] if fails else [])
+
+
+async def test_a_price_that_is_not_known_any_more_is_nothing_where_the_host_says_so(provider: FakeProvider) -> None:
+    def forgets(type: str, model: str, usage: Usage) -> Decimal | None:
+        return price(type, model, usage) if usage.estimated else None
+
+    async with gateway_of(provider, quotas=month(price=forgets, on_unknown="free")) as gateway:
+        total = (await ask(gateway, HELLO)).json()["usage"]["total_tokens"]
+        assert await settled(gateway) == (total, 0)
 
 
 async def test_the_sum_that_holds_is_the_sum_that_is_told(provider: FakeProvider) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,8 @@ import anyio
 
 from gomodel_asgi import Gateway
 from gomodel_asgi.observers import Usage
-from gomodel_asgi.quotas import Left, Quota, Quotas
+from gomodel_asgi.quotas import Left, MemoryCounters, Quota, Quotas
+from gomodel_asgi.seams.counters import Line
 from gomodel_asgi.testing import FakeProvider, Reply
 
 from .driving import TIMEOUT, Caller, encoded, scope_of
@@ -87,3 +88,17 @@ async def released(provider: FakeProvider, condition: Callable[[], object]) -> N
         return condition()
 
     await until(holds)
+
+
+class BooksEach(MemoryCounters):
+    """Counters that book each settlement, however often it is asked for: only its callers can see to it that it is
+    asked for once. *settled* are the holds, in that order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settled: list[str] = []
+
+    async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
+        self.settled.append(hold)
+        again = self.settled.count(hold) - 1
+        await super().settle(f"{hold} {again}" if again else hold, lines, actual, now)
