@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -15,19 +15,21 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
+from .composition import caching, check, enforcing, guarding, host_files
 from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .errors import GatewayError
-from .exchange.job import Job, Setup, provider_of
+from .exchange.job import Setup
 from .exchange.reply import Reply
+from .explanation import explained
 from .observers import STORE, Observer, Observers, Trace
-from .pipeline import Inbound, TenantOf, answer, answer_of, decide, job_of, routed, tenant_of
+from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
 from .routing.registry import Registry
-from .routing.request import AsyncPolicy, Candidate, Explanation, Policy, RoutingRequest, Target, checked
+from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, Target, checked
 from .server.body import opened
 from .server.discovery import Discovery
 from .server.drain import InFlight
@@ -45,9 +47,7 @@ from .wire.headers import read, request_id
 if TYPE_CHECKING:
     from .cache import ResponseCache
     from .cache.lookup import Cache
-    from .emulation.files import HostFiles
     from .guards import Guard
-    from .guards.enforcement import Enforcement as Guarding
     from .ledger import Ledger
     from .quotas import Quota, Quotas
     from .quotas.enforcement import Enforcement
@@ -115,7 +115,7 @@ class Gateway:
         cache: ResponseCache | None = None,
         guards: Iterable[Guard] = (),
     ) -> None:
-        _check(prefix, tools, timeouts=timeouts, limits=limits, retries=retries, tenant=tenant, models=models)
+        check(prefix, tools, timeouts=timeouts, limits=limits, retries=retries, tenant=tenant, models=models)
         self.prefix = prefix
         self.public = public
         self.tenant = tenant
@@ -137,12 +137,12 @@ class Gateway:
         )
         self.state.admission.has_tenants = tenant is not None
         fan_out, registry = Observers(observers), Registry(providers)
-        self._enforcement: Enforcement | None = None
-        if quotas is not None:
-            self._enforcement = self._enforced(quotas, timeouts.total, fan_out, registry)
-            self.state.background.spending = self._enforcement
-        self._cache = None if cache is None else self._cached(cache)
-        guards = tuple(guards) if isinstance(guards, Iterable) else (guards,)
+        self._enforcement = enforcing(
+            quotas, self.store, self.state.records, total=timeouts.total, observers=fan_out,
+            providers=registry.by_name.values(), quotas_of=self._quotas_of,
+        )  # fmt: skip
+        self.state.background.spending = self._enforcement
+        self._cache = caching(cache, self.state.records, self.state.quotas, self.state.tasks)
         self.setup = Setup(
             registry=registry,
             ask=self._asking(policy),
@@ -157,10 +157,10 @@ class Gateway:
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
             tenant_required=tenant_required,
-            files=None if files is None else _host_files(files),
+            files=host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
-            guards=None if not guards else _guarding(guards, fan_out, self.state),
+            guards=guarding(guards, fan_out, has_tools=self.state.tools is not None),
             cache=self._cache,
             observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
         )
@@ -303,37 +303,7 @@ class Gateway:
         :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
         """
         tenant = await self._whose(scope, tenant)
-        job = job_of(self.setup, await self._inbound(body, scope), tenant)
-        await self._recalled(job)
-        model, hint = job.request.model, job.request.provider
-        try:
-            target = await decide(job)
-        except GatewayError as error:
-            return Explanation(model, hint, None, error=error)
-        places = self._places(job, target)
-        candidates = tuple(
-            replace(self._candidate(one, provider_of(one, job), model, number), tools=places[number])
-            for number, one in enumerate(target.chain())
-        )
-        return Explanation(model, hint, target, candidates)
-
-    def _places(self, job: Job, target: Target) -> Sequence[Mapping[str, str]]:
-        """Where the hosted tools that are declared would run, for each of the chain."""
-        from .emulation.tools.declarations import Toolbox
-        from .emulation.tools.host import places
-
-        mine = self.state.tools
-        return places(job, target, Toolbox((), self.setup.transport) if mine is None else mine.toolbox)
-
-    async def _recalled(self, job: Job) -> None:
-        if self.state.names(job):
-            await self.state.recall(job)
-
-    def _candidate(self, target: Target, provider: Provider, model: str | None, number: int) -> Candidate:
-        why = "the policy's Target" if number == 0 else f"fallback {number}, if all before it fail"
-        dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
-        model = model if target.model is None else target.model
-        return Candidate(provider.name, model, provider.address, dialect, why)
+        return await explained(self.setup, await self._inbound(body, scope), tenant, self.state.places)
 
     async def _whose(self, scope: Scope | None, tenant: str | None) -> str | None:
         """The *tenant* that the host names, else the one that it tells from the scope."""
@@ -387,14 +357,6 @@ class Gateway:
             raise RuntimeError("This gateway has no cache: give Gateway(cache=...).")
         return self._cache
 
-    def _cached(self, cache: ResponseCache) -> Cache:
-        from .cache import ResponseCache as Known
-        from .cache.lookup import Cache
-
-        if not isinstance(cache, Known):
-            raise TypeError(f"cache: give gomodel_asgi.cache.ResponseCache(...), not {type(cache).__name__}.")
-        return Cache(cache, self.state.records, self.state.quotas, self.state.tasks)
-
     @property
     def quotas(self) -> Enforcement:
         """The quotas at work; `left` tells what is left of them.
@@ -404,17 +366,6 @@ class Gateway:
         if self._enforcement is None:
             raise RuntimeError("This gateway has no quotas: give Gateway(quotas=...).")
         return self._enforcement
-
-    def _enforced(self, quotas: Quotas, total: float, told: Observers, registry: Registry) -> Enforcement:
-        from .quotas import Quotas as Known
-        from .quotas.enforcement import Enforcement
-
-        if not isinstance(quotas, Known):
-            raise TypeError(f"quotas: give gomodel_asgi.quotas.Quotas(...), not {type(quotas).__name__}.")
-        providers, records = registry.by_name.values(), self.state.records
-        return Enforcement(
-            quotas, self.store, records, total=total, observers=told, providers=providers, quotas_of=self._quotas_of
-        )
 
     async def _quotas_of(self, scope: Scope | None, tenant: str | None) -> tuple[str | None, tuple[Quota, ...]]:
         """What the rules say of a request of *tenant*, or of whoever *scope* says."""
@@ -489,48 +440,3 @@ class Gateway:
             elif message["type"] == "lifespan.shutdown":
                 await self.aclose()
                 return await send({"type": "lifespan.shutdown.complete"})
-
-
-def _check(
-    prefix: str, tools: object, *, timeouts: object, limits: object, retries: object, **functions: object
-) -> None:
-    """Refuse what a gateway cannot be made of.
-
-    :raises ValueError: a malformed prefix.
-    :raises TypeError: one of them is of another type than it must be.
-    """
-    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
-        raise ValueError("prefix: begin with a slash and end without one, or give ''.")
-    for name, value, kind in (
-        ("timeouts", timeouts, Timeouts),
-        ("limits", limits, Limits),
-        ("retries", retries, Retries),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name}: give a function, not a {type(function).__name__}.")
-    if not isinstance(tools, Iterable):
-        raise TypeError("tools: give a list of tools, not one tool.")
-
-
-def _host_files(source: FileSource) -> HostFiles:
-    """What reads the host's files, imported where there are any."""
-    from .emulation.files import HostFiles
-
-    return HostFiles(source)
-
-
-def _guarding(guards: tuple[Guard, ...], observers: Observers, state: GatewayState) -> Guarding:
-    from .guards import Guard
-    from .guards.enforcement import Enforcement
-
-    for guard in guards:
-        if not isinstance(guard, Guard):
-            raise TypeError(f"guards: give a list of Guards, not {type(guard).__name__}.")
-    if len({guard.name for guard in guards}) < len(guards):
-        raise ValueError("guards: give each a name of its own.")
-    if state.tools is not None:
-        raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
-    return Enforcement(guards, observers)

@@ -36,13 +36,15 @@ FLOORS = (
     ("emulation",),
     ("pipeline",),
     ("server",),
-    ("gateway", "middleware"),
+    ("gateway", "middleware", "composition", "explanation"),
     ("contrib", "testing", "cli", "__main__"),
 )
 """From the ground up. A room imports what is below it; of its own floor only what `BESIDE` says."""
 BESIDE = {
     ("policies", "routing"),
     ("middleware", "gateway"),
+    ("gateway", "composition"),
+    ("gateway", "explanation"),
     ("cli", "testing"),
     ("__main__", "cli"),
     ("tasks", "deadline"),

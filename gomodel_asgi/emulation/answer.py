@@ -11,7 +11,7 @@ unknown or somebody else's is nowhere known, and cannot be told.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +166,17 @@ class GatewayState:
         :raises GatewayError: the conversation could not be summed up.
         """
         return await self._managed(job, target), target
+
+    def places(self, job: Job, target: Target) -> Sequence[Mapping[str, str]]:
+        """Returns where the hosted tools that are declared would run, for each Target of the chain.
+
+        :raises InvalidRequest: a declaration is malformed.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        from .tools.declarations import Toolbox
+        from .tools.host import places
+
+        return places(job, target, Toolbox((), job.setup.transport) if self.tools is None else self.tools.toolbox)
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be

@@ -1,0 +1,44 @@
+"""What the policy would do with a request, and what would become of it then; nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from .errors import GatewayError
+from .exchange.job import Job, Setup, provider_of
+from .pipeline import Inbound, decide, job_of
+from .providers.provider import Provider
+from .routing.request import Candidate, Explanation, Target
+
+Places = Callable[[Job, Target], Sequence[Mapping[str, str]]]
+"""Where the hosted tools that a request declares would run, for each Target of a chain."""
+
+
+async def explained(setup: Setup, inbound: Inbound, tenant: str | None, places: Places) -> Explanation:
+    """The Target that the policy names for *inbound*, and each that would be asked after it.
+
+    :raises GatewayError: the body is malformed.
+    :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
+    """
+    job = job_of(setup, inbound, tenant)
+    if setup.state.names(job):
+        await setup.state.recall(job)
+    model, hint = job.request.model, job.request.provider
+    try:
+        target = await decide(job)
+    except GatewayError as error:
+        return Explanation(model, hint, None, error=error)
+    where = places(job, target)
+    candidates = tuple(
+        replace(candidate(one, provider_of(one, job), model, number), tools=where[number])
+        for number, one in enumerate(target.chain())
+    )
+    return Explanation(model, hint, target, candidates)
+
+
+def candidate(target: Target, provider: Provider, model: str | None, number: int) -> Candidate:
+    """The *number*th Target of a chain as it is explained; *model* is the client's."""
+    why = "the policy's Target" if number == 0 else f"fallback {number}, if all before it fail"
+    dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
+    return Candidate(provider.name, model if target.model is None else target.model, provider.address, dialect, why)
