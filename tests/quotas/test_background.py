@@ -10,11 +10,12 @@ import pytest
 
 from gomodel_asgi import Gateway, Limits, MemoryStore, NoStore
 from gomodel_asgi.emulation import answer
-from gomodel_asgi.emulation.event_log import LEASES
+from gomodel_asgi.emulation.event_log import EVENTS, LEASES
 from gomodel_asgi.history.records import SETTLEMENTS
 from gomodel_asgi.quotas import MemoryCounters, Quota
 from gomodel_asgi.seams.store import Record
-from gomodel_asgi.testing import Cut, FakeProvider, Stall, Status
+from gomodel_asgi.testing import Cut, FakeProvider, Scripted, Stall, Status
+from gomodel_asgi.transport import HttpxTransport, UpstreamRequest
 
 from ..support.driving import TIMEOUT, ask, encoded
 from ..support.lab import ONCE
@@ -121,6 +122,42 @@ async def test_work_that_ends_with_its_gateway_is_booked_before_that_is_closed(
         await chat.received(1)
     other = gateway_of(chat, quotas=quotas)
     assert 0 < (await left(other)).spent < 4096 and (await left(other)).held == 0
+
+
+class Yielding(HttpxTransport):
+    """A transport whose replies can be cancelled while they are closed."""
+
+    async def open(self, request: UpstreamRequest) -> Any:
+        reply: Any = await super().open(request)
+        close = reply.aclose
+
+        async def aclose() -> None:
+            try:
+                await anyio.lowlevel.checkpoint()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await close()
+
+        reply.aclose = aclose
+        return reply
+
+
+async def test_work_that_is_cancelled_while_its_reply_is_closed_is_booked(chat: FakeProvider) -> None:
+    chat.script(Scripted(says("chat", "Done.", stream=True), (Stall(after_events=1),)))
+    quotas = month()
+    async with gateway_of(chat, quotas=quotas, transport=Yielding()) as gateway:
+        await ask(gateway, HELLO)
+        await chat.received(1)
+        await logged(gateway)
+        gateway.state.tasks.cancel()
+    assert (await left(gateway_of(chat, quotas=quotas))).held == 0
+
+
+async def logged(gateway: Gateway) -> None:
+    """Wait until an event of a reply, which is open therefore, has been written."""
+    with anyio.fail_after(TIMEOUT):
+        while not [key async for key in gateway.state.records.store.scan(EVENTS)]:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
 
 
 async def test_work_that_still_waits_when_its_gateway_is_closed_books_nothing(chat: FakeProvider) -> None:
