@@ -99,9 +99,12 @@ class Settlement:
         except Exception as error:  # a price function of the host's: its text may quote anything
             logger.error("The price of a request could not be found: %s; what it had reserved is booked.", _name(error))
             return reserved
-        if cost is None:
-            return 0 if self.free else reserved
-        return cost
+        if cost is not None:
+            return cost
+        if self.free:
+            return 0
+        logger.warning("No price is known any more for what a request has used; what it had reserved is booked.")
+        return reserved
 
     def book(self, reservation: Reservation, amounts: Sequence[int]) -> None:
         """Release what *reservation* holds and book *amounts*, beside everything else."""

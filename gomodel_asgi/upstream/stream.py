@@ -137,8 +137,10 @@ class Stream:
         if self.closed:
             return
         self.closed = self.ended = True
-        await self.upstream.aclose()
-        self.on_end(self, None)
+        try:
+            await self.upstream.aclose()
+        finally:  # a close that is cancelled gives its place back too
+            self.on_end(self, None)
 
     async def _failed(self, error: GatewayError) -> bytes:
         if self.reader.terminal is not None:
@@ -256,8 +258,10 @@ class TracedStream(Stream):
         return events
 
     async def aclose(self) -> None:
-        await super().aclose()
-        self._over()
+        try:
+            await super().aclose()
+        finally:
+            self._over()
 
     async def _end(self, error: GatewayError | None) -> None:
         self.trace.failed(error)
