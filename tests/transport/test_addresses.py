@@ -99,8 +99,14 @@ def tenants(port: int, **options: Any) -> UpstreamRequest:
 @pytest.fixture
 def pair(serve: Serve) -> Iterator[tuple[Upstream, Upstream]]:
     """The same port on a public and on a private address."""
-    public = serve(answer, address=(PUBLIC, 0))
-    yield public, serve(answer, address=(PRIVATE, public.port))
+    while True:
+        public = serve(answer, address=(PUBLIC, 0))
+        try:
+            private = serve(answer, address=(PRIVATE, public.port))
+        except OSError:  # the kernel has given that port to somebody else there
+            continue
+        break
+    yield public, private
 
 
 @pytest.mark.parametrize("found", [[PRIVATE], [PUBLIC, PRIVATE], [PRIVATE, PUBLIC], [PUBLIC, OTHER, "::1"]])

@@ -244,6 +244,10 @@ TREES = {
     "history/references.py": "an item whose bytes and values `Mentions` bounds",
     "history/compaction_item.py": "what we have sealed or kept ourselves",
     "emulation/stored.py": "our own response",
+    "emulation/tools/memory.py": "what is kept has been looked at when it came",
+    "cache/key.py": "a client's body, counted and of a depth",
+    "cache/entry.py": "a response that its reader has looked at, and what is kept of it",
+    "quotas/estimate.py": "a short member of a client's body, which was counted",
     "emulation/event_log.py": "our own response",
     "emulation/tools/rewriter.py": "its reader has looked at it",
     "server/websocket/connection_history.py": (
