@@ -25,8 +25,9 @@ from gomodel_asgi.ledger.row import OPEN, Entry
 from gomodel_asgi.ledger.sql_ledger import oldest, spending
 from gomodel_asgi.testing import FakeProvider, Reply
 
-from ..support.databases import PostgresServer, postgres_binaries
+from ..support.databases import PostgresServer
 from ..support.driving import ask
+from ..support.engines import new_postgres, running
 from ..support.lab import ONCE, until
 from ..support.ledgers import NOON, entries, row, rows_of, settled
 
@@ -37,15 +38,9 @@ MONTH = date(2026, 11, 1), date(2026, 12, 1)
 @pytest.fixture
 def own_server() -> Iterator[PostgresServer]:
     """A server that the test may stop."""
-    binaries = postgres_binaries()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed")
-    server = PostgresServer(binaries)
-    try:
-        server.start()
+    server = new_postgres()
+    with running(server):
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.mark.parametrize("spills", [False, True])

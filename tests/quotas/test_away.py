@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from gomodel_asgi.testing import FakeProvider, Stall
 
 from ..support.databases import RedisServer
 from ..support.driving import TIMEOUT, Caller, ask, encoded, scope_of
+from ..support.engines import new_redis, running
 from ..support.lab import ONCE, until
 from ..support.seen import Seen, native
 from ..support.spending import always, left, month, released, settled
@@ -130,15 +130,10 @@ async def test_a_client_that_leaves_while_counters_are_asked_leaves_nothing_held
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     """A Redis of the test's own, which it may freeze."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer()
-    try:
-        server.start()
+    server = new_redis()
+    with running(server):
         yield server
-    finally:
         server.signal(signal.SIGCONT)
-        server.remove()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -20,6 +20,7 @@ from gomodel_asgi.seams.counters import REPEATS, Figures
 
 from ..support.clock import until
 from ..support.databases import RedisServer
+from ..support.engines import running
 from .engines import TIMEOUT
 from .lines import KEEPS, NOON, SLOT, line
 
@@ -99,11 +100,8 @@ class ClusterNode(RedisServer):
 @pytest.fixture
 def cluster_node(redis_server: RedisServer) -> Iterator[ClusterNode]:
     node = ClusterNode()
-    try:
-        node.start()
+    with running(node):
         yield node
-    finally:
-        node.remove()
 
 
 async def test_a_cluster_counts_as_one_redis_does(cluster_node: ClusterNode, prefix: str) -> None:

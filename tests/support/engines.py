@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from key_value.aio.stores.memory import MemoryStore as KeyValueMemory
 
 from gomodel_asgi.stores import Encrypted, KeyValueStore, MemoryStore, PostgresStore, RedisStore, Store
 
-from .databases import PostgresServer, RedisServer, postgres_binaries
+from .databases import PostgresServer, RedisServer, Server, postgres_binaries
 
 ATOMIC = ["memory", "redis", "postgres", "encrypted"]
 
@@ -20,29 +21,41 @@ Open = Callable[[], Store]
 """Opens a store on the data of this test: each call is another worker."""
 
 
-@pytest.fixture(scope="session")
-def redis_server() -> Iterator[RedisServer]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = RedisServer()
+@contextmanager
+def running(server: Server) -> Iterator[None]:
+    """*server* runs, on data of its own, which is gone afterwards."""
     try:
         server.start()
-        yield server
+        yield
     finally:
         server.remove()
+
+
+def new_redis() -> RedisServer:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    return RedisServer()
+
+
+def new_postgres() -> PostgresServer:
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed")
+    return PostgresServer(binaries)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    server = new_redis()
+    with running(server):
+        yield server
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    binaries = postgres_binaries()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed")
-    server = PostgresServer(binaries)
-    try:
-        server.start()
+    server = new_postgres()
+    with running(server):
         yield server
-    finally:
-        server.remove()
 
 
 def opener(kind: str, request: pytest.FixtureRequest) -> Open:
