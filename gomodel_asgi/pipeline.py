@@ -110,7 +110,7 @@ async def _answered(job: Job) -> Reply:
     found = None if cache is None else await cache.look_up(job, target, partial(answer_of, job))
     reply = found.reply if found is not None else None
     if reply is None:
-        reply = await state.asked(job, target)
+        reply = await state.reply_of(job, target)
     if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
         await quotas.taken(job, reply)
     await state.record(job, target, reply)

@@ -122,7 +122,7 @@ class State(Protocol):
         """
         ...
 
-    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+    def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
 
         :raises GatewayError: nothing answered.

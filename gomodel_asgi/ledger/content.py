@@ -32,7 +32,7 @@ FORMAT = b"\x01"
 Keep = Callable[[RoutingRequest], bool | timedelta | None | Awaitable[bool | timedelta | None]]
 
 
-class Asked(msgspec.Struct):
+class RequestContent(msgspec.Struct):
     """What is kept of a request."""
 
     instructions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -94,8 +94,9 @@ class Content:
     ) -> Kept:
         """Returns the content of the exchange *id*: of its request, and of its *answer* (a response object)."""
         members = envelope.members
-        asked = Asked(**{name: members[name] for name in Asked.__struct_fields__ if name in members})
-        request, long = self._cut(redacted(secrets, msgspec.json.encode(asked)))
+        names = [name for name in RequestContent.__struct_fields__ if name in members]
+        content = RequestContent(**{name: members[name] for name in names})
+        request, long = self._cut(redacted(secrets, msgspec.json.encode(content)))
         response, longer = (None, False) if answer is None else self._cut(redacted(secrets, _output(answer)))
         return Kept(
             id=id,

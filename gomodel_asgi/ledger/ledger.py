@@ -117,7 +117,7 @@ class Ledger:
         if self.on_full == "refuse" and booking.writer.is_full and spends(request.operation):
             raise LedgerUnavailable()
         if self.content is not None:
-            await self._asked(self.content, booking, request)
+            await self._keep_content(self.content, booking, request)
         if self.audit:
             await self._opened(booking, trace)
 
@@ -127,7 +127,7 @@ class Ledger:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
 
-    async def _asked(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
+    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
         try:
             life = await within(KEEPING, content.life_of(request))
         except (Exception, DeadlineExceeded) as error:
@@ -221,7 +221,7 @@ class Ledger:
             raise ValueError("batch: at least 1.")
         return await self.sink.purge(aware(before), batch, seconds)
 
-    async def said(self, id: UUID) -> tuple[bytes, bytes | None] | None:
+    async def content_of(self, id: UUID) -> tuple[bytes, bytes | None] | None:
         """Returns what was kept of the exchange *id*: of its request and its answer, JSON, unless it was cut off.
 
         :raises ValueError: it is sealed, and the ledger's content has not the key.

@@ -170,8 +170,8 @@ class Handler(Struct, eq=False):
             envelope = Envelope.empty()
         if operation == "create" and envelope.names_state and envelope.flag("background"):
             self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
-        asked = scope.get("query_string", b"")
-        query, hints = split_query(asked) if asked else ("", [])
+        raw_query = scope.get("query_string", b"")
+        query, hints = split_query(raw_query) if raw_query else ("", [])
         return Inbound(
             operation=operation,
             envelope=envelope,

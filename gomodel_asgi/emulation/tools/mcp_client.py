@@ -64,7 +64,7 @@ UNKNOWN = "The server could not be asked."
 
 
 @contextmanager
-def asked(deadline: float) -> Iterator[Asking]:
+def answers_by(deadline: float) -> Iterator[Asking]:
     """What is asked meanwhile has to be answered by *deadline*."""
     current = Asking(deadline)
     token = asking.set(current)
@@ -116,7 +116,7 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
-        with asked(self.visit.deadline) as current:
+        with answers_by(self.visit.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
                     return await self._pages()
@@ -128,7 +128,7 @@ class McpSession:
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
         request = mcp_types.CallToolRequest(params=params)
-        with asked(call.deadline) as current:
+        with answers_by(call.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
                     result = await self.run(lambda: self.client.session.send_request(request, RESULT))
@@ -195,7 +195,7 @@ async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIt
 @asynccontextmanager
 async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
-        with asked(visit.deadline) as current:
+        with answers_by(visit.deadline) as current:
             try:
                 client = await stack.enter_async_context(Client(server, cache=None, client_info=INFO))
             except Exception as error:
