@@ -142,7 +142,9 @@ class Cache:
         key = await available(partial(self.records.cached.key, job.request.tenant, id))
         entry = None if wish.age < 0 else ENTRIES.decode(await available(partial(self.records.store.get, CACHED, key)))
         found.id = id
-        if entry is not None and time.time() - entry.created <= min(wish.age, self.settings.ttl):
+        if entry is not None and entry.place != key:
+            job.warn(["the cache: an entry is another's and reads as absent"])
+        elif entry is not None and time.time() - entry.created <= min(wish.age, self.settings.ttl):
             return entry, candidate
         return None
 
@@ -182,13 +184,14 @@ class Cache:
         if not await beside(len(entry.response), partial(is_final, entry.response)):
             return
         try:
-            await available(partial(self._put, job.request.tenant, id, ENTRIES.encode(entry)))
+            await available(partial(self._put, job.request.tenant, id, entry))
         except GatewayError as error:
             job.warn([f"the cache: {error.detail or error.message}"])
 
-    async def _put(self, tenant: str | None, id: str, value: bytes) -> None:
+    async def _put(self, tenant: str | None, id: str, entry: Entry) -> None:
+        key = await self.records.cached.key(tenant, id)
+        value = ENTRIES.encode(replace(entry, place=key))
         if await self.quotas.admit_size(tenant, id, len(value)):
-            key = await self.records.cached.key(tenant, id)
             await self.records.store.put(CACHED, key, value, ttl=self.settings.ttl)
 
 
