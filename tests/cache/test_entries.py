@@ -114,7 +114,7 @@ async def test_the_entry_of_another_tenant_is_not_given_whatever_key_it_lies_und
             (other,) = {*await kept_in(store)} - {key}
             await store.put("cached", other, record.value)
             found = await asked(gateway, KEPT_NOWHERE, tenant="globex")
-    assert result(found) == "miss" and b"acme" not in found.body
+    assert result(found) == "miss" and b"acme" not in found.content
     assert "the cache: an entry is another's and reads as absent" in [one.message for one in seen.of(Warned)]
 
 
