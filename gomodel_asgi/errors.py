@@ -55,6 +55,8 @@ class GatewayError(Exception):
     """How many requests had been made upstream when it was given up."""
     should_retry: bool | None = None
     """What the header `x-should-retry` says of repeating the request; None: the header is not sent."""
+    cache: str | None = None
+    """What the cache had of the request, where it was asked: `hit` or `miss`."""
     closes: bool = False
     """Whether the client's connection has to be closed, since the rest of the request may still come on it."""
     detail: str | None = None

@@ -313,7 +313,7 @@ def in_stream(job: Job, id: str) -> Job:
     trace = trace_of(job)
     return structs.replace(
         job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, hold=None,
-        background=True,
+        background=True, resolved=None,
     )  # fmt: skip
 
 

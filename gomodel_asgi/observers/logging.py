@@ -116,6 +116,7 @@ def fields(record: Ended) -> dict[str, Any]:
         "asked_model": context.model,
         "served_model": context.served_model or context.target_model,
         "attempts": record.attempts,
+        "cached": record.cached,
         "response_id": record.response_id,
         "seconds": round(record.seconds, 6),
         "first_event": None if record.first_event is None else round(record.first_event, 6),

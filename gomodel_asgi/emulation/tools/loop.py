@@ -39,7 +39,7 @@ from .work import Work, whole_number
 LEAST = 16
 """Tokens below which an upstream is not asked for more (OpenAI: `max_output_tokens` is at least 16)."""
 REASONS = ("max_output_tokens", "content_filter")
-ANEW = frozenset({b"cache-control", UNSUPPORTED})
+ANEW = frozenset({b"cache-control", b"vary", UNSUPPORTED})
 """Headers of the first round's reply that the response has its own of."""
 
 
@@ -261,6 +261,8 @@ class Loop:
         started = clock() if number else self.work.job.started
         round_job = structs.replace(self.round_job, response_id=id, trace=trace, started=started, shown=self._shown_to)
         round_job.leading, round_job.spent = (), None
+        if number:  # tools may have run for longer than a key is good for
+            round_job.resolved = None
         return round_job
 
     def _shown_to(self, target: Target) -> ShownFunctions:
