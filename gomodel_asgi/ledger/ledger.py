@@ -109,7 +109,9 @@ class Ledger:
 
         :raises RuntimeError: the sink does not run on this event loop.
         """
-        trace.ending.append(Booking(self, self.writers.here(), scope, kind))
+        booking = Booking(self, self.writers.here(), scope, kind)
+        trace.ending.append(booking)
+        trace.know(row=booking.id)
 
     async def admit(self, trace: Trace, request: RoutingRequest) -> None:
         """The policy has let *request* in, and an upstream is about to be asked.
