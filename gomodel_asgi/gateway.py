@@ -152,7 +152,7 @@ class Gateway:
             retries=retries,
             stamp=stamp,
             observers=fan_out,
-            health=Health(on_change=fan_out.breaker_changed if fan_out else None),
+            health=Health(on_change=fan_out.breaker_changed),
             budget=RetryBudget(),
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
@@ -169,7 +169,7 @@ class Gateway:
             ledger.attach(fan_out, None if quotas is None else quotas.price)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
-        if fan_out and self.state.circuit is not None:
+        if self.state.circuit is not None:
             self.state.circuit.on_change = partial(fan_out.breaker_changed, STORE, None)
 
     def __repr__(self) -> str:
@@ -324,6 +324,11 @@ class Gateway:
     def health(self) -> GatewayHealth:
         """How each configured provider is doing, by name, and every breaker: as of now, and never changed after."""
         return self.setup.health.of_all(self.setup.registry.by_name, draining=self.in_flight.draining)
+
+    def observe(self, observer: Observer) -> None:
+        """Call *observer* too, as those given at construction: with the records of requests to come."""
+        self.setup.observers.add(observer)
+        self.setup = replace(self.setup, observed=True)
 
     def reload(self, *, providers: Iterable[Provider] | None = None, policy: Policy | None = None) -> None:
         """Replace providers or policy for requests to come; those under way end on the old ones.

@@ -37,7 +37,7 @@ FLOORS = (
     ("pipeline",),
     ("server",),
     ("gateway", "middleware", "composition", "explanation"),
-    ("contrib", "testing", "cli", "__main__"),
+    ("contrib", "testing", "cli", "__main__", "console"),
 )
 """From the ground up. A room imports what is below it; of its own floor only what `BESIDE` says."""
 BESIDE = {

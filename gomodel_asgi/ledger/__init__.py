@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .content import Content
 from .ledger import Ledger
-from .row import Attempt, Daily, Row, first_id
-from .sink import RowsRefused, Sink
+from .row import Attempt, Costs, Daily, Row, first_id
+from .sink import ReadFailed, RowsRefused, Sink
 
 if TYPE_CHECKING:
     from .django_ledger import DjangoLedger
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "Content",
+    "Costs",
     "Daily",
     "DjangoLedger",
     "JsonLines",
     "Ledger",
+    "ReadFailed",
     "Row",
     "RowsRefused",
     "Sink",

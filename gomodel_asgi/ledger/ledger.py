@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from starlette.types import Scope
@@ -25,8 +25,8 @@ from ..settings import LITTLE
 from ..threads import beside
 from .booking import Booking, booking_of, spends
 from .content import Content, Keep
-from .row import PLACE, Daily, Entry, Kind, Row, aware, name_of, rounded
-from .sink import Sink
+from .row import PLACE, Costs, Daily, Entry, Kind, Row, aware, name_of, rounded
+from .sink import ReadFailed, Sink
 from .spill import Spill
 from .writer import Result, Writer, Writers
 
@@ -38,6 +38,13 @@ KEEPING = 10.0
 """Seconds that the host's function has to say whether to keep what is said."""
 FLUSH = 10.0
 """Seconds in which a gateway that closes brings its rows to the sink, before they go into the spill."""
+
+
+PAGE = 2.0
+"""Seconds that what a page shows may take."""
+QUERY = 0.75
+"""The part of them that the database is given: it stops the query itself, and keeps its connection."""
+T = TypeVar("T")
 
 
 class Ledger:
@@ -102,7 +109,9 @@ class Ledger:
 
         :raises RuntimeError: the sink does not run on this event loop.
         """
-        trace.ending.append(Booking(self, self.writers.here(), scope, kind))
+        booking = Booking(self, self.writers.here(), scope, kind)
+        trace.ending.append(booking)
+        trace.know(row=booking.id)
 
     async def admit(self, trace: Trace, request: RoutingRequest) -> None:
         """The policy has let *request* in, and an upstream is about to be asked.
@@ -198,9 +207,7 @@ class Ledger:
 
         :raises ValueError: *by* names something else.
         """
-        if not set(by) <= set(PLACE):
-            raise ValueError(f"by: some of {', '.join(PLACE)}.")
-        return await self.sink.sums(since, until, by, None if tenants is None else list(map(name_of, tenants)))
+        return await self.sink.sums(since, until, _places(by), _names(tenants))
 
     def rows(
         self, since: datetime, until: datetime, *, tenants: Sequence[str | None] | None = None
@@ -209,7 +216,38 @@ class Ledger:
 
         :raises ValueError: a time has no zone.
         """
-        return self.sink.rows(aware(since), aware(until), None if tenants is None else list(map(name_of, tenants)))
+        return self.sink.rows(aware(since), aware(until), _names(tenants))
+
+    # What a page shows of it, in a bounded time...
+
+    async def costs(
+        self,
+        since: date,
+        until: date,
+        *,
+        by: Sequence[str] = ("day",),
+        tenants: Collection[str | None] | None = None,
+        most: int = 500,
+        seconds: float = PAGE,
+    ) -> Costs:
+        """Returns sums as `sums` does, but only the first *most*, beside the total of all: by day the youngest, then
+        those that cost most. It is one query of the roll-up.
+
+        :raises ValueError: *by* names something else, or *most* is less than 1.
+        :raises ReadFailed: it took longer than so many *seconds*, or the sink is away.
+        """
+        if most < 1:
+            raise ValueError("most: at least 1.")
+        return await _read(seconds, self.sink.costs(since, until, _places(by), _names(tenants), most, QUERY * seconds))
+
+    async def row(
+        self, id: UUID, *, tenants: Collection[str | None] | None = None, seconds: float = PAGE
+    ) -> Row | None:
+        """Returns the row *id*; None if there is none. *tenants*: only if it is of one of these.
+
+        :raises ReadFailed: it took longer than so many *seconds*, or the sink is away.
+        """
+        return await _read(seconds, self.sink.row(id, _names(tenants), QUERY * seconds))
 
     async def purge(self, before: datetime, batch: int = 5000, seconds: float = 30) -> int:
         """Delete the rows that started *before* (aware), with their content, and all content that has expired: how many
@@ -246,6 +284,29 @@ class Ledger:
         if self.writers.runs_here():
             await self.writers.here().close(FLUSH)
         await self.sink.aclose()
+
+
+async def _read(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
+    """What *reading* returns, in time.
+
+    :raises ReadFailed: it raised, or was not in time.
+    """
+    try:
+        return await within(seconds, reading)
+    except (DeadlineExceeded, TimeoutError) as error:
+        raise ReadFailed(f"The ledger did not answer within {seconds:g} s.") from error
+    except Exception as error:
+        raise ReadFailed(f"The ledger cannot be read now ({_name(error)}).") from error
+
+
+def _places(by: Sequence[str]) -> Sequence[str]:
+    if not set(by) <= set(PLACE):
+        raise ValueError(f"by: some of {', '.join(PLACE)}.")
+    return by
+
+
+def _names(tenants: Collection[str | None] | None) -> list[str | None] | None:
+    return None if tenants is None else list(map(name_of, tenants))
 
 
 def _spill(path: str | os.PathLike[str] | None) -> Spill | None:

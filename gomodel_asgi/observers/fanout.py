@@ -37,6 +37,10 @@ class Observers:
     def __bool__(self) -> bool:
         return bool(self.observers)
 
+    def add(self, observer: Observer) -> None:
+        """Calls *observer* too, with the records to come."""
+        self.observers = (*self.observers, observer)
+
     def notify(self, record: Record) -> None:
         """Calls each observer with *record*; what one raises is logged the first time."""
         for observer in self.observers:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, Self
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -32,6 +33,7 @@ class Context(Struct, frozen=True):
     0: the record belongs to none.
     *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
     upstream says it used. *provider* and *provider_type* name the upstream asked last, *labels* are the Target's.
+    *row* is the id that the exchange's row in the ledger has, None where there is no ledger.
     Text that others chose is cut to 256 characters and holds no control characters.
     """
 
@@ -46,6 +48,7 @@ class Context(Struct, frozen=True):
     served_model: str | None = None
     provider: str | None = None
     provider_type: str | None = None
+    row: UUID | None = None
 
 
 NO_EXCHANGE = Context(0, "")
