@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_instance
 from .files import append, in_thread, rewrite
 from .row import COUNTS, OPEN, PLACE, Daily, Entry, Kept, Row, by_day, daily_of, day_of, decode_row, encode, now, total
 from .sink import refusing
@@ -34,6 +35,7 @@ class JsonLines:
     needs_asyncio = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_instance("path", path, str | os.PathLike, "a path")
         self.path = Path(path).absolute()
         self.contents = self.path.with_name(self.path.name + ".contents")
 
