@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from .tools import FileSource, Tool
 
 
+__all__ = ["EXPOSED", "Gateway", "GatewayHealth"]
+
 logger = logging.getLogger("gomodel_asgi.gateway")
 
 EXPOSED = (
