@@ -15,14 +15,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .composition import caching, check, enforcing, guarding, host_files
+from .composition import caching, check, enforcing, guarding, host_files, observing
 from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .errors import GatewayError
 from .exchange.job import Setup
 from .exchange.reply import Reply
 from .explanation import explained
-from .observers import STORE, Observer, Observers, Trace
+from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from .quotas.enforcement import Enforcement
     from .tools import FileSource, Tool
 
+
+__all__ = ["EXPOSED", "Gateway", "GatewayHealth"]
 
 logger = logging.getLogger("gomodel_asgi.gateway")
 
@@ -115,7 +117,14 @@ class Gateway:
         cache: ResponseCache | None = None,
         guards: Iterable[Guard] = (),
     ) -> None:
-        check(prefix, tools, timeouts=timeouts, limits=limits, retries=retries, tenant=tenant, models=models)
+        check(
+            prefix=prefix, timeouts=timeouts, limits=limits, retries=retries, store=store, transport=transport,
+            tools=tools, ledger=ledger,
+            functions={"tenant": tenant, "models": models, "files": files},
+            flags={
+                "stamp": stamp, "expose_timing": expose_timing, "tenant_required": tenant_required, "public": public,
+            },
+        )  # fmt: skip
         self.prefix = prefix
         self.public = public
         self.tenant = tenant
@@ -136,7 +145,7 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
-        fan_out, registry = Observers(observers), Registry(providers)
+        fan_out, registry = observing(observers), Registry(providers)
         self._enforcement = enforcing(
             quotas, self.store, self.state.records, total=timeouts.total, observers=fan_out,
             providers=registry.by_name.values(), quotas_of=self._quotas_of,

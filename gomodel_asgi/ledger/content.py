@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_count, check_function, check_instance
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..threads import awaitable
@@ -62,10 +63,13 @@ class Content:
     def __init__(
         self, keep: Keep, *, key: bytes | None, life: timedelta = timedelta(days=30), size: int = SIZE
     ) -> None:
-        if not callable(keep):
-            raise TypeError("content: give a function of the request.")
-        if key is not None and len(key) != KEY_BYTES:
-            raise ValueError(f"key must be {KEY_BYTES} bytes.")
+        check_function("keep", keep, "a function of the request")
+        if key is not None:
+            check_instance("key", key, bytes, f"{KEY_BYTES} bytes, or None")
+            if len(key) != KEY_BYTES:
+                raise ValueError(f"key: it must be {KEY_BYTES} bytes.")
+        check_instance("life", life, timedelta, "a timedelta")
+        check_count("size", size)
         self._keep = awaitable(keep)
         if key is not None:
             _cipher(key)

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from starlette.types import Scope
 
+from ..arguments import check_flags, check_function, check_instance, check_one_of, check_protocol
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
 from ..observers import Observers, Trace
@@ -72,8 +73,13 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
-        if on_full not in ("drop", "refuse"):
-            raise ValueError("on_full: 'drop' or 'refuse'.")
+        check_protocol("sink", sink, Sink, "a sink, such as JsonLines(...), SqlLedger(...) or DjangoLedger()")
+        if content is not None and not isinstance(content, Content):
+            check_function("content", content, "a function of the request, or Content(...)")
+        check_flags(audit=audit)
+        check_one_of("on_full", on_full, ("drop", "refuse"))
+        if price is not None:
+            check_function("price", price)
         self.sink = sink
         self.content = content if content is None or isinstance(content, Content) else Content(content, key=None)
         self.audit = audit
@@ -312,6 +318,7 @@ def _names(tenants: Collection[str | None] | None) -> list[str | None] | None:
 def _spill(path: str | os.PathLike[str] | None) -> Spill | None:
     if path is None:
         return None
+    check_instance("spill", path, str | os.PathLike, "a path")
     whole = Path(path).absolute()
     if not whole.parent.is_dir():
         raise ValueError(f"spill: there is no directory {whole.parent}.")

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_instance
 from .row import (
     COLUMNS,
     COUNTS,
@@ -72,8 +73,8 @@ class SqlLedger:
     def __init__(self, engine: AsyncEngine) -> None:
         from sqlalchemy.ext.asyncio import AsyncEngine
 
-        if not isinstance(engine, AsyncEngine):
-            raise TypeError("SqlLedger: give an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine).")
+        wanted = "an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine)"
+        check_instance("engine", engine, AsyncEngine, wanted)
         if engine.dialect.name not in INSERTS:
             raise ValueError(f"SqlLedger: PostgreSQL or SQLite, not {engine.dialect.name}.")
         self.engine = engine

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from ..arguments import check_string, refusal
 from ..errors import GatewayError
 from .shared import answering, store_unavailable
 
@@ -40,6 +41,7 @@ def require_table(name: str) -> None:
 
     :raises ValueError: it is not a plain one.
     """
+    check_string("table", name)
     if not TABLE_NAME.fullmatch(name):
         raise ValueError("table must be a plain lower-case name, or schema.name.")
 
@@ -48,7 +50,10 @@ def require_address(postgres: str | Pool) -> None:
     """Refuses an address that is none of PostgreSQL's, without quoting it.
 
     :raises ValueError: it is of another scheme.
+    :raises TypeError: it is no address, and no pool.
     """
+    if not isinstance(postgres, str) and (isinstance(postgres, type) or not hasattr(postgres, "acquire")):
+        raise refusal("postgres", "a DSN, or a pool of asyncpg", postgres)
     if isinstance(postgres, str) and not postgres.startswith(("postgresql://", "postgres://")):
         raise ValueError("The DSN must begin with postgresql:// or postgres://.")
 

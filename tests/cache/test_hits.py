@@ -284,9 +284,9 @@ def test_a_cache_needs_a_store_and_is_one() -> None:
     with pytest.raises(RuntimeError, match="no cache"):
         _ = Gateway(providers=[house]).cache
     for wrong in ({"ttl": 0}, {"ttl": float("inf")}, {"size": -1}):
-        with pytest.raises(ValueError, match="ttl and size"):
+        with pytest.raises(ValueError, match=": give"):
             ResponseCache(when=always, **wrong)
-    with pytest.raises(TypeError, match="functions"):
+    with pytest.raises(TypeError, match="function"):
         ResponseCache(when=True)  # type: ignore[arg-type]
 
 
