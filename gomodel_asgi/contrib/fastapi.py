@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ..errors import GatewayError, InvalidRequest
+from ..extras import missing
 from ..gateway import Gateway
 from ..pipeline import refusal_of
 from ..server.handler import failed
@@ -32,8 +33,8 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.params import Depends
     from fastapi.routing import APIRoute
-except ImportError:
-    raise ImportError("gomodel_asgi.contrib.fastapi needs FastAPI: install gomodel-asgi[fastapi].") from None
+except ImportError as error:
+    raise missing("fastapi", "gomodel_asgi.contrib.fastapi needs FastAPI") from error
 
 NOWHERE = Route({})
 OURS = ("/responses", "/responses/{rest}", "/conversations", "/conversations/{rest}", "/models")

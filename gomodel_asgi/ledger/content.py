@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..extras import missing
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..threads import awaitable
@@ -152,5 +153,5 @@ def _cipher(key: bytes, id: UUID | None = None, part: bytes = b"") -> Any:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError as error:
-        raise ImportError("Sealed content needs cryptography: pip install 'gomodel-asgi[encryption]'.") from error
+        raise missing("encryption", "Sealed content needs cryptography") from error
     return AESGCM(key if id is None else hmac.digest(key, id.bytes + part, "sha256"))

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..extras import missing
 from .files import in_thread
 from .row import (
     COLUMNS,
@@ -39,7 +40,7 @@ try:
     from django.db.models import Q, Sum
     from django.utils import timezone
 except ImportError as error:
-    raise ImportError("DjangoLedger needs Django: pip install 'gomodel-asgi[django]'.") from error
+    raise missing("django", "DjangoLedger needs Django") from error
 
 T = TypeVar("T")
 APP = "gomodel_asgi.contrib.django"

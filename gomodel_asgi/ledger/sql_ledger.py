@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..extras import missing
 from .row import (
     COLUMNS,
     COUNTS,
@@ -34,7 +35,7 @@ from .sink import refusing
 try:
     import sqlalchemy as sql
 except ImportError as error:
-    raise ImportError("SqlLedger needs SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
+    raise missing("ledger", "SqlLedger needs SQLAlchemy") from error
 
 from sqlalchemy.dialects import postgresql, sqlite
 

@@ -12,13 +12,14 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from ..extras import missing
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
 from .shared import answering, secret_of
 
 try:
     from key_value.aio.protocols.key_value import AsyncEnumerateKeysProtocol, AsyncKeyValueProtocol
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("KeyValueStore needs py-key-value-aio: pip install 'gomodel-asgi[kv]'.") from exc
+    raise missing("kv", "KeyValueStore needs py-key-value-aio") from exc
 
 
 class KeyValueStore:
