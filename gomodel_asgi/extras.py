@@ -66,7 +66,8 @@ def _of_url(came_from: dict[str, Any], extras: tuple[str, ...]) -> list[str]:
     address = _without_credentials(url).geturl()
     if "vcs_info" in came_from:
         source = came_from["vcs_info"]
-        address = f"{source['vcs']}+{address}@{source['commit_id']}"
+        # pip takes no requirement `git+file:///…`, since it has no host.
+        address = f"{source['vcs']}+{address.replace(':///', '://localhost/', 1)}@{source['commit_id']}"
     if came_from.get("subdirectory"):
         address += f"#subdirectory={came_from['subdirectory']}"
     return [shlex.quote(f"{NAME}[{','.join(extras)}] @ {address}")]

@@ -181,6 +181,7 @@ def test_a_wheel_is_installed_from_its_file_and_an_archive_from_its_address(tmp_
         ("https://git.example/gomodel.git", "https://git.example/gomodel.git"),
         ("https://ada:canary@git.example/gomodel.git", "https://git.example/gomodel.git"),
         ("https://canary@git.example/gomodel.git", "https://git.example/gomodel.git"),
+        (ROOT.as_uri(), f"file://localhost{ROOT}"),
         ("ssh://git@git.example/gomodel.git", "ssh://git@git.example/gomodel.git"),
     ],
 )
