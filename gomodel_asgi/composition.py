@@ -18,7 +18,9 @@ from .arguments import (
 from .history.quota import Quotas as Shares
 from .history.records import Records
 from .observers import Observer, Observers
+from .providers.presets import variables
 from .providers.provider import Provider
+from .routing.registry import Registry
 from .seams.store import Store
 from .seams.transport import Transport
 from .settings import Limits, Retries, Timeouts
@@ -88,6 +90,18 @@ def observing(observers: Iterable[Observer]) -> Observers:
             raise refusal("observers", wanted, observer)
         check_function("observers", observer, wanted)
     return Observers(given)
+
+
+def registered(providers: Iterable[Provider]) -> Registry:
+    """Returns *providers* by name.
+
+    :raises ValueError: there is none, or two have one name.
+    :raises TypeError: one is no Provider.
+    """
+    if isinstance(providers, list | tuple) and not providers:
+        names = ", ".join(variables())
+        raise ValueError(f"providers: give at least one. from_env() finds one if any of these is set: {names}.")
+    return Registry(providers)
 
 
 def host_files(source: FileSource | None) -> HostFiles | None:

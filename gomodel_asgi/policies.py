@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from .arguments import check_function, check_instance, check_string, listed, members, refusal
 from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .extras import missing
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
@@ -307,7 +308,7 @@ def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[f
     try:
         import limits
     except ImportError as error:
-        raise ImportError("Rates need the extra: pip install 'gomodel-asgi[limits]'.") from error
+        raise missing("limits", "policies.limited needs limits") from error
     item = limits.parse(rate)
     # The library's asynchronous memory knows asyncio alone; the other one waits for nobody either.
     limiter: Any

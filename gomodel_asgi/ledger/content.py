@@ -18,6 +18,7 @@ from uuid import UUID
 import msgspec
 
 from ..arguments import check_count, check_function, check_instance
+from ..extras import missing
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..threads import awaitable
@@ -157,5 +158,5 @@ def _cipher(key: bytes, id: UUID | None = None, part: bytes = b"") -> Any:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError as error:
-        raise ImportError("Sealed content needs cryptography: pip install 'gomodel-asgi[encryption]'.") from error
+        raise missing("encryption", "Sealed content needs cryptography") from error
     return AESGCM(key if id is None else hmac.digest(key, id.bytes + part, "sha256"))

@@ -18,6 +18,7 @@ from starlette.types import Scope
 from ..arguments import check_flags, check_function, check_instance, check_one_of, check_protocol
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
+from ..extras import to_install
 from ..observers import Observers, Trace
 from ..observers.price import Price, cost_of, price_list as prices
 from ..observers.records import Charge, Context, LedgerWritten
@@ -101,7 +102,8 @@ class Ledger:
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
-            logger.warning("The ledger knows no prices: install gomodel-asgi[prices], or give Ledger(price=...).")
+            how = to_install("prices")
+            logger.warning("The ledger knows no prices, so it writes no costs: %s, or give Ledger(price=...).", how)
 
     def check(self) -> None:
         """The gateway starts on this event loop.

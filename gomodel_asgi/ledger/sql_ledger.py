@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from ..arguments import check_instance
+from ..extras import missing
 from .row import (
     COLUMNS,
     COUNTS,
@@ -38,7 +39,7 @@ from .sink import STEPS, Limit, refusing, stopped
 try:
     import sqlalchemy as sql
 except ImportError as error:
-    raise ImportError("SqlLedger needs SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
+    raise missing("ledger", "SqlLedger needs SQLAlchemy") from error
 
 from sqlalchemy.dialects import postgresql, sqlite
 

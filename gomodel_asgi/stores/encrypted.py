@@ -15,13 +15,14 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 
 from ..arguments import check_instance, check_protocol
+from ..extras import missing
 from ..seams.store import Record, Store, delete_many, get_many, is_shared, unreadable
 
 try:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("Encrypted needs cryptography: pip install 'gomodel-asgi[encryption]'.") from exc
+    raise missing("encryption", "Encrypted needs cryptography") from exc
 
 logger = logging.getLogger("gomodel_asgi.stores")
 

@@ -13,13 +13,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from ..arguments import refusal
+from ..extras import missing
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
 from .shared import answering, check_store, secret_of
 
 try:
     from key_value.aio.protocols.key_value import AsyncEnumerateKeysProtocol, AsyncKeyValueProtocol
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("KeyValueStore needs py-key-value-aio: pip install 'gomodel-asgi[kv]'.") from exc
+    raise missing("kv", "KeyValueStore needs py-key-value-aio") from exc
 
 
 class KeyValueStore:

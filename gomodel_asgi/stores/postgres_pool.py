@@ -13,12 +13,13 @@ from msgspec import Struct
 
 from ..arguments import check_string, refusal
 from ..errors import GatewayError
+from ..extras import missing
 from .shared import answering, store_unavailable
 
 try:
     import asyncpg  # type: ignore[import-untyped]
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("PostgreSQL is reached through asyncpg: pip install 'gomodel-asgi[postgres]'.") from exc
+    raise missing("postgres", "PostgreSQL is reached through asyncpg") from exc
 
 Pool: TypeAlias = asyncpg.Pool
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ..arguments import refusal
+from ..extras import missing
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -12,7 +13,7 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, RedisError
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("Redis is reached through redis-py: pip install 'gomodel-asgi[redis]'.") from exc
+    raise missing("redis", "Redis is reached through redis-py") from exc
 
 __all__ = ["NoScriptError", "Redis", "RedisCluster", "RedisError", "check_client", "client_of", "decodes"]
 

@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from ...extras import missing
 from ...seams.transport import Transport
 from ...settings import KIB
 from ...tools import Call
@@ -34,7 +35,7 @@ try:
 
     from ...transport.mcp_http import MOST_REPLY, STAND_IN, Asking, Place, asking, client_of
 except ImportError as error:
-    raise ImportError("MCP servers need mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'.") from error
+    raise missing("mcp", "MCP servers need mcp, 2.0 or later") from error
 
 MOST_PAGES = 100
 MOST_MESSAGE = 4 * KIB
