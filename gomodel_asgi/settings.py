@@ -36,6 +36,10 @@ class Checked:
     """A settings value whose members are given by name, each a number that is not below zero: see `_check`."""
 
     def __new__(cls, *unnamed: Any, **given: Any) -> Self:
+        """Lets members be given by name only: a number alone says nothing.
+
+        :raises TypeError: one is given without its name.
+        """
         if unnamed:
             first = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
             raise TypeError(f"{cls.__name__}: give its members by name, such as {cls.__name__}({first}=5).")
@@ -54,6 +58,11 @@ class Checked:
 
 
 def _check_seconds(name: str, value: Any) -> None:
+    """Checks a time in seconds.
+
+    :raises TypeError: it is no number.
+    :raises ValueError: it is below zero.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}: give seconds, a number, not a {type(value).__name__}.")
     if not value >= 0:
@@ -61,6 +70,11 @@ def _check_seconds(name: str, value: Any) -> None:
 
 
 def _check_count(name: str, value: Any) -> None:
+    """Checks a number of things.
+
+    :raises TypeError: it is no whole number.
+    :raises ValueError: it is below zero.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: give a whole number, not a {type(value).__name__}.")
     if value < 0:
@@ -184,6 +198,11 @@ class Retries(Inheriting):
 
     @classmethod
     def _check(cls, name: str, value: Any) -> None:
+        """Checks one member.
+
+        :raises TypeError: it is of a wrong type.
+        :raises ValueError: it is out of range, or *on* names no status or kind of failure.
+        """
         if name == "max_wait":
             _check_seconds(name, value)
         elif name != "on":

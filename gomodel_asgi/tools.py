@@ -167,6 +167,10 @@ class Server:
     public: bool = False
 
     def __post_init__(self) -> None:
+        """Checks the members.
+
+        :raises TypeError: *headers* or *allowed* is of a wrong type.
+        """
         _check_approval("Server", self.approval)
         if self.headers is not None and not isinstance(self.headers, Mapping) and not callable(self.headers):
             raise TypeError(f"Server: headers must be a mapping or a function of the Call, not {_type(self.headers)}.")
@@ -280,6 +284,11 @@ def function(
 
 
 def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> HostTool:
+    """Returns the host's tool of this *family*.
+
+    :raises TypeError: *function* cannot be called.
+    :raises ValueError: *use* is unknown.
+    """
     if not callable(function):
         raise TypeError(f"{family}: give a function of a tools.Call, not {_type(function)}.")
     if use not in ("missing", "always"):
@@ -288,6 +297,11 @@ def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> Ho
 
 
 def _label(label: Any) -> str:
+    """Returns *label*, of a server of tools.
+
+    :raises TypeError: it is no string.
+    :raises ValueError: it is empty or too long.
+    """
     if not isinstance(label, str):
         raise TypeError(f"mcp: a label must be a string, not {_type(label)}.")
     if not label or len(label) > LONGEST_LABEL:
@@ -296,6 +310,10 @@ def _label(label: Any) -> str:
 
 
 def _server(label: str, source: Any) -> Server:
+    """Returns *source* as a server of tools.
+
+    :raises TypeError: it is none of the kinds that can be one.
+    """
     if isinstance(source, Server):
         return source
     if source is None or isinstance(source, (bytes, int, float, Mapping)):
@@ -307,6 +325,10 @@ def _server(label: str, source: Any) -> Server:
 
 
 def _functions(given: Iterable[Any]) -> tuple[Function, ...]:
+    """Returns the functions of one server.
+
+    :raises ValueError: two have the same name.
+    """
     made = tuple(one if isinstance(one, Function) else function(one) for one in given)
     names = [one.name for one in made]
     for name in names:
@@ -316,6 +338,10 @@ def _functions(given: Iterable[Any]) -> tuple[Function, ...]:
 
 
 def _check_approval(where: str, approval: Any) -> None:
+    """Checks who approves calls.
+
+    :raises ValueError: *approval* is unknown.
+    """
     if approval not in ("client", "always", "never"):
         raise ValueError(f"{where}: approval must be 'client', 'always' or 'never', not {approval!r}.")
 

@@ -58,6 +58,8 @@ class ResponseMembers(msgspec.Struct):
 
 
 class Id(msgspec.Struct):
+    """An object, of which only the `id` is read."""
+
     id: str | None = None
 
 
@@ -65,6 +67,8 @@ _members = msgspec.json.Decoder(ResponseMembers).decode
 
 
 class Listed(msgspec.Struct):
+    """A page of a list, of which only the ids are read."""
+
     data: list[Id] = []
 
 

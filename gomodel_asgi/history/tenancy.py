@@ -211,6 +211,7 @@ class Codec(Generic[S]):
         self._warned: set[int] = set()
 
     def encode(self, struct: S) -> bytes:
+        """Returns *struct* as the bytes that `decode` reads, with a mark of their version in front."""
         return self._mark + self._encode(struct)
 
     def decode(self, record: Record | None) -> S | None:

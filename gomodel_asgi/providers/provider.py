@@ -117,6 +117,11 @@ class Provider:
     discover: float | None = None
 
     def __post_init__(self) -> None:
+        """Completes and checks the members.
+
+        :raises TypeError: one is of a wrong type.
+        :raises ValueError: one has a value that it cannot have.
+        """
         for name in ("name", "base_url", "auth"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name}: give a string, not a {type(getattr(self, name)).__name__}.")
@@ -134,6 +139,10 @@ class Provider:
         self._check()
 
     def _check(self) -> None:
+        """Checks the members that the host gave.
+
+        :raises ValueError: one has a value that it cannot have.
+        """
         if not NAME.fullmatch(self.name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
         if isinstance(self.dialect, str) and self.dialect not in DIALECTS:
@@ -255,6 +264,10 @@ class Provider:
         return self._credential(self.api_key)
 
     def _credential(self, key: str | None) -> Credential:
+        """Returns what *key* is sent as.
+
+        :raises ValueError: it holds what cannot stand in a header.
+        """
         if key is not None and not KEY.fullmatch(key):
             raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
         return Credential(key, fingerprint(key), read_only(self._auth_header(key)))
@@ -311,6 +324,10 @@ def fingerprint(key: str | None) -> str:
 
 
 def _families(given: Iterable[str]) -> tuple[str, ...]:
+    """Returns the families of hosted tools that are *given*.
+
+    :raises ValueError: one is unknown, or they are one string.
+    """
     names = (given,) if isinstance(given, str) else tuple(given)
     if isinstance(given, str) or not HOSTED.issuperset(names):
         raise ValueError(f"hosted_tools: give a list of some of {', '.join(sorted(HOSTED))}.")
@@ -333,6 +350,10 @@ def is_pattern(name: str) -> bool:
 
 
 def _check_url(base_url: str) -> None:
+    """Checks that requests can be sent to *base_url*.
+
+    :raises ValueError: they cannot, or it holds credentials.
+    """
     try:
         url = urlsplit(base_url)
         port = url.port

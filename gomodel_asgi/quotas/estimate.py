@@ -42,9 +42,11 @@ class Estimate(Struct, frozen=True):
 
     @property
     def type(self) -> str:
+        """Returns the provider's type, by which prices are listed; its name where it has none."""
         return self.provider.type or self.provider.name
 
     def charge(self, usage: Usage) -> Charge:
+        """Returns what a price is asked for: *usage* of this model in this tier."""
         return Charge(0, self.provider.name, self.type, self.model, None, self.tier, usage)
 
 

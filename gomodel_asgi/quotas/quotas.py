@@ -21,6 +21,7 @@ OnUnavailable = Literal["refuse", "admit"]
 
 
 def utc_now() -> datetime:
+    """Returns the time, aware and in UTC."""
     return datetime.now(UTC)
 
 

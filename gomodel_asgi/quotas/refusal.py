@@ -41,6 +41,7 @@ class Standing(Struct, frozen=True):
 
     @property
     def left(self) -> int:
+        """Returns what is left of the limit, in its unit; never less than 0."""
         return max(0, self.part.line.limit - self.figures.spent - self.figures.held)
 
 

@@ -41,6 +41,7 @@ class Reservation(Struct, frozen=True):
 
     @property
     def amounts(self) -> list[int]:
+        """Returns what is reserved of each line, in its unit."""
         return [line.amount for line in self.lines]
 
     def packed(self) -> bytes:

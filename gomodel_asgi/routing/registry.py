@@ -20,6 +20,11 @@ class Registry:
     only: Provider | None
 
     def __init__(self, providers: Iterable[Provider]) -> None:
+        """Lists *providers* by name and by type.
+
+        :raises TypeError: they are not a list of Provider objects.
+        :raises ValueError: there are none, or two of one name.
+        """
         by_name: dict[str, Provider] = {}
         by_type: dict[str, Provider] = {}
         if not isinstance(providers, Iterable) or isinstance(providers, str):

@@ -67,6 +67,10 @@ class Target(Options, frozen=True):
     provider: str | Provider
 
     def __post_init__(self) -> None:
+        """Checks the members, and makes them read-only.
+
+        :raises TypeError: the provider or the model is of a wrong type.
+        """
         if type(self.provider) is not str and not isinstance(self.provider, Provider):
             raise TypeError(f"provider: give a name or a Provider, not a {type(self.provider).__name__}.")
         if self.model is not None and not isinstance(self.model, str):
@@ -88,6 +92,10 @@ class Target(Options, frozen=True):
             force_setattr(self, "labels", read_only(dict(self.labels)))
 
     def _check_fallbacks(self, fallbacks: Any) -> None:
+        """Takes the *fallbacks*.
+
+        :raises TypeError: they are not a list of Targets.
+        """
         chain = () if isinstance(fallbacks, str) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
         if not chain or not all(isinstance(one, Target) for one in chain):
             wrong = next((one for one in chain if not isinstance(one, Target)), fallbacks)
@@ -95,12 +103,20 @@ class Target(Options, frozen=True):
         force_setattr(self, "fallbacks", chain)
 
     def _check_tools(self, tools: Iterable[Mapping[str, Any]]) -> None:
+        """Takes the *tools*.
+
+        :raises ValueError: one is no declaration.
+        """
         force_setattr(self, "tools", tuple(tools))
         for tool in self.tools:
             if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
                 raise ValueError("tools: give declarations, such as {'type': 'mcp', 'server_label': 'crm'}.")
 
     def _check_params(self, params: Mapping[str, Any]) -> None:
+        """Takes the *params*.
+
+        :raises ValueError: one is reserved for the gateway.
+        """
         for name in RESERVED_PARAMS:
             if name in params:
                 raise ValueError(f"params: '{name}' cannot be set here; the model is a member of Target.")
@@ -136,10 +152,12 @@ class PreviousResponse(Protocol):
     """The stored record of an earlier response: which provider and model answered it."""
 
     @property
-    def provider(self) -> str: ...
+    def provider(self) -> str:
+        """The name of the provider that answered."""
 
     @property
-    def model(self) -> str | None: ...
+    def model(self) -> str | None:
+        """The model that was asked upstream, None where the request named none."""
 
 
 class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
@@ -271,12 +289,21 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return claimed is None or self.registry.by_name[self.previous.provider].serves(self.model)
 
     def _hinted(self, hint: str) -> str:
+        """Returns the name of the provider that *hint* names.
+
+        :raises UnknownProvider: there is none.
+        """
         provider = self.registry.find(hint)
         if provider is None:
             raise UnknownProvider(f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another.")
         return provider.name
 
     def _by_model(self) -> str:
+        """Returns the name of the provider that serves the model, or of the only one.
+
+        :raises InvalidRequest: there are several, and no model is named.
+        :raises UnknownModel: none of them serves it.
+        """
         only = self.registry.only
         if self.model is None:
             if only is None:
@@ -288,6 +315,10 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return found.name
 
     def _owner(self) -> str:
+        """Returns the name of the provider that answered before, that the hint names, or of the only one.
+
+        :raises InvalidRequest: there are several, and none is known to have answered.
+        """
         if self.previous is not None and self.previous.provider in self.providers:
             return self.previous.provider
         if self.provider is not None:

@@ -175,15 +175,18 @@ class AsyncioWatch:
         return await self._consumed(kind)
 
     def stop(self, reason: Reason) -> None:
+        """See `Watch`."""
         if self.open and self.reason is None:
             self.reason = reason
             self.task.cancel()
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        """See `Watch`."""
         running = (task for task in self.tasks if not task.done())
         self.tasks = (*running, self.loop.create_task(_run(function)))
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """See `Watch`."""
         self.ticker = self.loop.call_later(seconds, self._tick, seconds, function)
 
     def overdue(self) -> None:
@@ -256,11 +259,13 @@ class TrioWatch:
         return bool(self.scope.__exit__(kind, error, traceback))
 
     def stop(self, reason: Reason) -> None:
+        """See `Watch`."""
         if self.open and self.reason is None:
             self.reason = reason
             self.scope.cancel()
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        """See `Watch`."""
         scope, ended = self.trio.CancelScope(), self.trio.Event()
         self.beside.append((scope, ended))
 
@@ -276,6 +281,8 @@ class TrioWatch:
         self.trio.lowlevel.spawn_system_task(run)
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """See `Watch`."""
+
         async def ticks() -> None:
             while True:
                 await self.trio.sleep(seconds)

@@ -46,6 +46,8 @@ PAGE = 1000
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One record: its *version*, when it *expires* on the store's clock, and what it counts for, in bytes."""
+
     value: bytes | Packable
     version: int
     expires: float
@@ -199,6 +201,7 @@ class MemoryStore:
         return self if type(self) is MemoryStore else None
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
+        """See `Local`."""
         with self._lock:
             entry = self._used((collection, key))
         return None if entry is None else entry.value
@@ -206,6 +209,7 @@ class MemoryStore:
     def keep(
         self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
     ) -> object:
+        """See `Local`."""
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
             return self._keep((collection, key), value, size, life, ttl == math.inf)

@@ -94,6 +94,7 @@ class Asking:
 
     @property
     def remaining(self) -> float:
+        """Returns how many seconds are left; never less than 0."""
         return max(0.0, self.deadline - clock())
 
 
@@ -121,6 +122,7 @@ class Message(msgspec.Struct):
 
     @property
     def expects_reply(self) -> bool:
+        """Returns whether this is a request: a notification has no id, and a reply no method (JSON-RPC 2.0)."""
         return self.method is not None and self.id is not None
 
     @property
@@ -130,6 +132,8 @@ class Message(msgspec.Struct):
 
 
 class RpcError(msgspec.Struct):
+    """The `error` of a JSON-RPC reply, without its `data`."""
+
     code: int
     message: str
 
@@ -151,6 +155,7 @@ class Through(httpx2.AsyncBaseTransport):
         self.redactor = redactor_of(place.secrets)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """See `httpx2.AsyncBaseTransport`."""
         if request.method == "GET" and b"last-event-id" not in _names(request):
             return httpx2.Response(405)  # what a server says of itself is not listened to, and costs a connection
         body = await request.aread()
@@ -303,6 +308,7 @@ class Events(httpx2.AsyncByteStream):
         raise httpx2.ReadError(failure.message) from None
 
     async def aclose(self) -> None:
+        """Closes the reply, of which no more is read."""
         self.over = True
         await self.reply.aclose()
 

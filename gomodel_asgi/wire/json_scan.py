@@ -187,6 +187,10 @@ class Encoding:
         self.at += len(window)
 
     def _decode(self, data: bytes, start: int, final: bool = False) -> None:
+        """Checks that *data* from *start* on is UTF-8.
+
+        :raises Unreadable: it is not.
+        """
         try:
             self.decoder.decode(data, final)
         except UnicodeDecodeError as error:

@@ -86,9 +86,11 @@ class FunctionSession:
         self.plain = plain
 
     async def list_tools(self) -> Sequence[Listed]:
+        """See `source.Session`."""
         return [one.listed for one in self.plain.values()]
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
+        """See `source.Session`. A `ToolError` of the host's is an outcome: its text is meant for the model."""
         plain = self.plain[name]
         try:
             given = plain.read(arguments) | dict.fromkeys(plain.injected, call)

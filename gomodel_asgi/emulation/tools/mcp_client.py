@@ -116,6 +116,7 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
+        """See `source.Session`: all pages of the server's list."""
         with answers_by(self.visit.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
@@ -126,6 +127,7 @@ class McpSession:
                 raise unlisted(error, current, self.visit) from None
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
+        """See `source.Session`. A failure of the server is an outcome with an `error`."""
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
         request = mcp_types.CallToolRequest(params=params)
         with answers_by(call.deadline) as current:
@@ -237,12 +239,15 @@ class MendedReader:
 
     @property
     def last_context(self) -> Any:
+        """Returns the context of the message received last, which the library enters to answer it."""
         return self.stream.last_context
 
     async def receive(self) -> Any:
+        """Returns the next message, mended where this server is known to deviate."""
         return self.owner.mend(await self.stream.receive())
 
     async def aclose(self) -> None:
+        """Closes the stream below."""
         await self.stream.aclose()
 
     def __aiter__(self) -> MendedReader:

@@ -62,6 +62,7 @@ class Shown:
 
     @property
     def label(self) -> str:
+        """Returns the label of the server that the tool is of; "" for a tool of the host's."""
         return self.declared.label
 
     @property

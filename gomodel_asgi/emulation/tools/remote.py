@@ -101,6 +101,7 @@ class InProcess:
         self.id = secrets.token_hex(16)
 
     async def admit(self, visit: Visit) -> Opening:
+        """See `source.Source`."""
         return owned(self._connect, visit)
 
     def place(self, visit: Visit) -> str | None:
@@ -129,9 +130,11 @@ class Mapped:
             checked(self.headers)
 
     async def admit(self, visit: Visit) -> Opening:
+        """See `source.Source`."""
         return owned(self._connect, visit)
 
     def place(self, visit: Visit) -> str | None:
+        """See `source.Source`: the host's URL, whatever the client named."""
         return self.url.geturl()
 
     @asynccontextmanager
@@ -172,6 +175,11 @@ class ClientNamed:
         self.transport = transport
 
     async def admit(self, visit: Visit) -> Opening:
+        """See `source.Source`: where the client says, if the host's function lets it.
+
+        :raises Unlisted: the URL, the authorization or the headers are malformed.
+        :raises Denied: the host does not allow this server.
+        """
         try:
             url, headers = read_place(visit.url, visit.authorization, visit.headers)
         except InvalidRequest as error:
@@ -182,6 +190,7 @@ class ClientNamed:
         return owned(partial(self._connect, url, headers), visit)
 
     def place(self, visit: Visit) -> str | None:
+        """See `source.Source`: the client's URL."""
         return visit.url
 
     @asynccontextmanager

@@ -172,6 +172,7 @@ class Held:
             return self.session
 
     async def close(self) -> None:
+        """Closes the session, if it was opened."""
         if self.opened is not None:
             await self.opened.__aexit__(None, None, None)
 
