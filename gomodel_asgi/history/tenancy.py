@@ -119,7 +119,10 @@ class Tenancy:
     # Generations...
 
     async def _raise_generation(self, tenant: str | None) -> int:
-        """The generation that was."""
+        """The generation that was.
+
+        :raises StoreUnavailable: others did the same at each attempt.
+        """
         for _ in range(ATTEMPTS):
             held = await self._store.get(GENERATIONS, self._place(tenant))
             generation = generation_in(held)

@@ -116,7 +116,10 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
-        """See `source.Session`: all pages of the server's list."""
+        """See `source.Session`: all pages of the server's list.
+
+        :raises Unlisted: the server cannot be listed.
+        """
         with answers_by(self.visit.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
@@ -143,6 +146,10 @@ class McpSession:
         return Outcome(error["message"], error=error)
 
     async def _pages(self) -> list[Listed]:
+        """Returns all pages of the server's list.
+
+        :raises Unlisted: there are more than `MOST_PAGES`.
+        """
         found = Found(self.visit.notice)
         cursor: str | None = None
         for _ in range(MOST_PAGES):
@@ -196,6 +203,10 @@ async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIt
 
 @asynccontextmanager
 async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
+    """Yields a session with *server*, and closes it.
+
+    :raises Unlisted: none comes about.
+    """
     async with AsyncExitStack() as stack:
         with answers_by(visit.deadline) as current:
             try:

@@ -84,6 +84,10 @@ def _is_of_sdk(source: Any) -> bool:
 
 
 def _demand_extra() -> None:
+    """Checks that the extra `mcp` is installed.
+
+    :raises ImportError: it is not.
+    """
     if importlib.util.find_spec("mcp") is None:
         raise ImportError(NEEDED)
 
@@ -239,6 +243,10 @@ def read_place(url: Any, authorization: Any, headers: Any) -> tuple[SplitResult,
 
 
 def _of_client(headers: Any) -> dict[str, str]:
+    """Returns the headers that the client wants the server to have, their names in lower case.
+
+    :raises ValueError: they are too many or too large, or one may not be set.
+    """
     if headers is None:
         return {}
     checked(headers)
@@ -254,7 +262,10 @@ def _of_client(headers: Any) -> dict[str, str]:
 
 
 def _bearer(authorization: Any, given: Json) -> str:
-    """The header that carries an OAuth token: `authorization` is that alone (OpenAI's guide to MCP)."""
+    """The header that carries an OAuth token: `authorization` is that alone (OpenAI's guide to MCP).
+
+    :raises ValueError: it is no token, or the headers hold one too.
+    """
     if "authorization" in given:
         raise ValueError("`authorization` says the same as one of them; give one of the two.")
     if not isinstance(authorization, str) or len(authorization) > MOST_OF_HEADERS:
