@@ -65,6 +65,10 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: *on_full* is unknown, or *spill* lies in no directory.
+        """
         if on_full not in ("drop", "refuse"):
             raise ValueError("on_full: 'drop' or 'refuse'.")
         self.sink = sink
@@ -137,6 +141,10 @@ class Ledger:
             booking.keep(request.envelope, life)
 
     async def _opened(self, booking: Booking, trace: Trace) -> None:
+        """Writes down that the request begins, before it is sent.
+
+        :raises LedgerUnavailable: that was not possible, and without it nothing may be sent.
+        """
         writer = booking.writer
         if not writer.is_full and await writer.settled(writer.add(Entry(booking.opened(trace))), AUDIT):
             return
@@ -249,6 +257,10 @@ class Ledger:
 
 
 def _spill(path: str | os.PathLike[str] | None) -> Spill | None:
+    """Returns the file for what the sink does not take, if there is one.
+
+    :raises ValueError: its directory does not exist.
+    """
     if path is None:
         return None
     whole = Path(path).absolute()

@@ -99,6 +99,10 @@ class AsyncObserver:
     """
 
     def __init__(self, sink: Sink, queue: int = 1000, *, farewell: float = 5.0) -> None:
+        """See the class.
+
+        :raises ValueError: *queue* is less than 1.
+        """
         if queue < 1:
             raise ValueError("queue: give room for at least one record.")
         self.sink = sink

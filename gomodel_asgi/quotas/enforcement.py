@@ -66,6 +66,10 @@ class Enforcement:
         providers: Iterable[Provider],
         quotas_of: QuotasOf,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: the counters are this process's own, and several processes may share the store.
+        """
         counters = quotas.counters
         if not counters.shared and is_shared(store) and not getattr(counters, "per_process", False):
             raise ValueError(
@@ -180,6 +184,10 @@ class Enforcement:
         return max(self._cost(one, one.firm if firm else one.usage, now) for one in estimates)
 
     def _cost(self, one: Estimate, usage: Usage, now: float) -> int:
+        """Returns what *usage* may cost, in millionths of a US dollar.
+
+        :raises LookupError: no price is known, and the host has not said that such a model is free.
+        """
         cost = self.prices.guess(one, usage, now)
         if cost is not None:
             return cost

@@ -150,7 +150,10 @@ class Hold:
 
 
 def run_at_once(work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work*, which never waits."""
+    """Do *work*, which never waits.
+
+    :raises RuntimeError: it waited.
+    """
     steps = work().__await__()
     try:
         next(steps)

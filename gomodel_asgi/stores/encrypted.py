@@ -41,6 +41,10 @@ class Encrypted:
     """Whether what is kept cannot be read by who can read the engine."""
 
     def __init__(self, store: Store, key: bytes) -> None:
+        """See the class.
+
+        :raises ValueError: *key* has another length.
+        """
         if len(key) != KEY_BYTES:
             raise ValueError(f"key must be {KEY_BYTES} bytes.")
         self._store = store

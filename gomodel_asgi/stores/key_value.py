@@ -44,6 +44,10 @@ class KeyValueStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
+        """See the class.
+
+        :raises TypeError: *store* is no store of py-key-value.
+        """
         if not isinstance(store, AsyncKeyValueProtocol):
             raise TypeError(f"KeyValueStore takes a py-key-value-aio store, not {type(store).__name__}.")
         self.enumerable = isinstance(store, AsyncEnumerateKeysProtocol)

@@ -75,6 +75,10 @@ class MemoryStore:
         ttl: float = THIRTY_DAYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: a bound is less than 1.
+        """
         if max_entries < 1 or max_bytes < 1:
             raise ValueError("max_entries and max_bytes must be at least 1.")
         self.secret = os.urandom(32)
@@ -329,7 +333,10 @@ class MemoryStore:
 
     def _giving_way(self, mine: Share[Place, Entry] | None, size: int) -> Share[Place, Entry] | None:
         """The share that gives way to a record of *size* bytes (0: one that lasts for ever) in *mine*; None where there
-        is nothing but records that last for ever."""
+        is nothing but records that last for ever.
+
+        :raises StoreUnavailable: all others have less.
+        """
         shares, largest = self._shares, self._shares.largest_but(mine)
         if largest is None:
             return mine

@@ -68,6 +68,10 @@ class RedisStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: the client would turn bytes into text.
+        """
         self.secret = secret_of(secret)
         self._namespace = namespace
         self._ttl = lifetime(ttl, ttl)

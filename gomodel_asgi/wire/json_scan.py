@@ -300,7 +300,7 @@ parsed = parser()
 def tree(data: bytes | str, limits: Limits = DEFAULT) -> Any:
     """*data* parsed.
 
-    :raises ValueError: it is no JSON, or more of it than *limits* allow.
+    :raises Unreadable: it is no JSON, or more of it than *limits* allow.
     """
     if len(data) > FLAT:
         check(data if isinstance(data, bytes) else data.encode(), depth=limits.depth, values=limits.values)
