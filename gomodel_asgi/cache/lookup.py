@@ -74,6 +74,10 @@ class Cache:
     """
 
     def __init__(self, settings: ResponseCache, records: Records, quotas: Quotas, tasks: Tasks) -> None:
+        """See the class.
+
+        :raises ValueError: the gateway has no store.
+        """
         if not records.keeps:
             raise ValueError("cache: answers are kept in the gateway's store, and this one has none.")
         self.settings = settings
@@ -116,6 +120,10 @@ class Cache:
         return found
 
     async def _find(self, found: LookUp, target: Target, ask: Ask) -> None:
+        """Finds what answers *found*, if it may be looked for.
+
+        :raises Bypass: it may not.
+        """
         job = found.job
         wish = wish_of(job.headers.get(b"cache-control", b""))
         if not wish.stored or _is_bound(job, target) or not await ask(self.when):

@@ -33,6 +33,11 @@ class ResponseCache:
     size: int = MIB
 
     def __post_init__(self) -> None:
+        """Checks the members.
+
+        :raises TypeError: *when* or *scope* is no function.
+        :raises ValueError: *ttl* or *size* is out of range.
+        """
         if not (0 < self.ttl < math.inf and 0 < self.size < math.inf):
             raise ValueError("ttl and size: give seconds and bytes, more than none and not without end.")
         if not callable(self.when) or not (self.scope is None or callable(self.scope)):
