@@ -259,6 +259,7 @@ class Gateway:
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
+        """Returns the route of a Starlette request, whatever path the gateway is mounted below."""
         path = route_path(request.scope)
         at = path.rfind("/responses")
         if at < 0 and request.method == "GET":

@@ -70,6 +70,10 @@ class Row(Struct, frozen=True, kw_only=True):
     billed: bool
 
     def __post_init__(self) -> None:
+        """Checks that the row says what its ids name, where its path has some.
+
+        :raises ValueError: it does not.
+        """
         if bool(self.placeholders and self.upstream) is not (self.path_names is not None):
             raise ValueError(f"{self.operation}: say what the ids in {self.path} name.")
 

@@ -304,7 +304,10 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
 
 
 def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[float | None]]:
-    """What counts a request of a key, and gives in how many seconds there is room for it; None: now."""
+    """What counts a request of a key, and gives in how many seconds there is room for it; None: now.
+
+    :raises ImportError: the extra `limits` is not installed.
+    """
     try:
         import limits
     except ImportError as error:
@@ -368,6 +371,10 @@ def _point(key: Hashable) -> float:
 
 
 def _target(where: Somewhere, name: str) -> Target:
+    """Returns *where* as a Target.
+
+    :raises TypeError: it is neither a Target nor the name of a provider.
+    """
     if not isinstance(where, Target | str):
         raise refusal(name, "a Target or a provider's name", where)
     return Target(where) if isinstance(where, str) else where

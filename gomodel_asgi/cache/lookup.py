@@ -76,6 +76,10 @@ class Cache:
     """
 
     def __init__(self, settings: ResponseCache, records: Records, quotas: Quotas, tasks: Tasks) -> None:
+        """See the class.
+
+        :raises ValueError: the gateway has no store.
+        """
         if not records.keeps:
             raise ValueError("cache: answers are kept in the gateway's store, and this one has none.")
         self.settings = settings

@@ -88,6 +88,10 @@ def _scripted(spelling: str) -> Scripted:
 
 
 def _fault(spelling: str) -> Fault:
+    """Returns the fault that *spelling* names, as `cut=3`.
+
+    :raises Unusable: there is none of that name, or its number is none.
+    """
     name, _, number = spelling.partition("=")
     if name not in FAULTS:
         raise Unusable(f"--fault {spelling}: there are {', '.join([*FAULTS, GOOD])}.")
@@ -145,6 +149,10 @@ async def _explained(gateway: Gateway, body: bytes, scope: dict[str, Any], tenan
 
 
 def _read(path: str) -> bytes:
+    """Returns the bytes of the file *path*, or of the standard input for "-".
+
+    :raises Unusable: it cannot be read.
+    """
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
@@ -166,6 +174,10 @@ def _scope(given: Namespace) -> dict[str, Any]:
 
 
 def _headers(lines: Iterable[str]) -> Iterable[tuple[bytes, bytes]]:
+    """Gives the names and values of headers, written as `name: value`.
+
+    :raises Unusable: one is not.
+    """
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not line.isascii():

@@ -226,7 +226,10 @@ class GatewayState:
         return await managed(job, target, self.lookups, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
-        """Without a store, what names state means something only to upstreams that keep it."""
+        """Without a store, what names state means something only to upstreams that keep it.
+
+        :raises InvalidRequest: the upstream does not keep it.
+        """
         envelope = job.request.envelope
         if keeps_state:
             return
@@ -283,6 +286,10 @@ class GatewayState:
     # Operations by id...
 
     async def _by_id(self, job: Job, target: Target) -> Reply | None:
+        """Returns what is kept here under the id of the path; None where the upstream is to be asked.
+
+        :raises InvalidRequest: nothing of this caller has that id.
+        """
         owner, provider = job.request.previous, provider_of(target, job)
         if not self.records.keeps:
             self._check_credential(job, target, provider, job.request.operation)
@@ -299,7 +306,10 @@ class GatewayState:
         return None
 
     def _check_credential(self, job: Job, target: Target, provider: Provider, what: str) -> None:
-        """Without a store an id may only go where its tenant has an account of its own."""
+        """Without a store an id may only go where its tenant has an account of its own.
+
+        :raises InvalidRequest: it has none (501).
+        """
         if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
             raise unsupported(what)
 

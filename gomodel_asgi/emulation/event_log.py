@@ -279,6 +279,10 @@ class Follower:
         self.over = True
 
     async def _pause(self, turn: Turn | None, until: float) -> None:
+        """Waits until there may be more to read.
+
+        :raises UpstreamTimeout: *until*, on the clock, is over.
+        """
         if clock() >= until:
             raise UpstreamTimeout("The response did not end in time.")
         queued = turn is not None and status_of(turn.response).status == "queued"

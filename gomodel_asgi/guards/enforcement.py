@@ -181,7 +181,11 @@ class Asking:
         return (await self.looked((scan.text,), (scan.path,), final=scan.final))[0]
 
     async def looked(self, texts: tuple[str, ...], paths: tuple[str, ...], *, final: bool) -> tuple[str, ...]:
-        """Returns what takes the place of *texts*, at *paths*."""
+        """Returns what takes the place of *texts*, at *paths*.
+
+        :raises ContentBlocked: a guard blocks them.
+        :raises GuardUnavailable: a guard failed, and nothing may pass without it.
+        """
         for guard in self.guards:
             verdict = await self._verdict(guard, Texts(self.stage, self.request, texts, paths, final))
             tally = self.tallies[guard.name]
@@ -197,6 +201,10 @@ class Asking:
         return texts
 
     async def _verdict(self, guard: Guard, texts: Texts) -> Verdict:
+        """Returns what *guard* says of *texts*.
+
+        :raises GuardUnavailable: it failed or took too long, and nothing may pass without it.
+        """
         try:
             verdict = await within(guard.timeout, awaitable(getattr(guard, self.stage))(texts))
             _check(verdict, len(texts.texts))
@@ -228,6 +236,11 @@ class Asking:
 
 
 def _check(verdict: Any, count: int) -> None:
+    """Checks what a guard has returned for *count* texts.
+
+    :raises TypeError: it is none of what a guard may return.
+    :raises ValueError: it replaces another number of texts.
+    """
     if verdict is not None and not isinstance(verdict, Block | Replace | Note):
         raise TypeError("A guard returns None, Block, Replace or Note.")
     if isinstance(verdict, Block) and not isinstance(verdict.message, str):

@@ -85,6 +85,11 @@ class Guard:
         timeout: float = 5,
         on_error: OnError = "block",
     ) -> None:
+        """See the class.
+
+        :raises TypeError: *input*, *output* or *when* is no function.
+        :raises ValueError: a member has a value that it cannot have, or there is no function at all.
+        """
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
         if name == "moderation":

@@ -70,6 +70,7 @@ class Channel(Struct):
 
     @property
     def path(self) -> str:
+        """Returns where the text stands in the response, as `output[0].content[1]`."""
         where = "".join(f"[{self.last[name]}]" for name in self.last if name.endswith("_index"))
         return f"{self.prefix.removeprefix('response.')}{where}"
 

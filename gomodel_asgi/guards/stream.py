@@ -128,7 +128,10 @@ class GuardedStream:
             await self._advance()
 
     def final(self) -> bytes:
-        """See `Stream.final`."""
+        """See `Stream.final`.
+
+        :raises GatewayError: the stream has failed, or not ended with a response.
+        """
         if self.known.response is None:
             raise self.known.failure or UpstreamTruncated("The stream has not ended with a response.")
         return self.known.response
@@ -172,6 +175,10 @@ class GuardedStream:
             await self._failed(error)
 
     async def _take(self, event: Event) -> None:
+        """Takes one event of the upstream's.
+
+        :raises UpstreamProtocolError: it is no object.
+        """
         if event.data == b"[DONE]":
             return
         value = await parsed(event.data)

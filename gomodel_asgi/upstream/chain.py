@@ -73,6 +73,10 @@ class Exchange(Struct):
             raise
 
     async def _walked(self, candidate: ResolvedTarget, others: list[Target]) -> Reply:
+        """Returns the reply of *candidate*, asked again where that may help, or of one of the *others*.
+
+        :raises GatewayError: nobody is left to be asked.
+        """
         job, tries = self.job, 0
         while True:
             try:
@@ -109,7 +113,10 @@ class Exchange(Struct):
     # One attempt...
 
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
-        """One attempt, with breaker and concurrency limit around it."""
+        """One attempt, with breaker and concurrency limit around it.
+
+        :raises Overloaded: the circuit breaker is open.
+        """
         setup, tenant = self.job.setup, self.job.request.tenant
         limited = candidate.provider.max_concurrency or setup.limits.provider_concurrency
         held = await self._place(candidate) if limited else ()

@@ -44,6 +44,10 @@ async def listed_models(provider: Provider, credential: Credential, setup: Setup
 
 
 async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -> ModelsAnswer:
+    """Returns all models that *provider* lists.
+
+    :raises UpstreamProtocolError: it lists more pages than are read.
+    """
     form = form_of(provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name)
     query: str | None = form.query
     models: tuple[ListedModel, ...] = ()
@@ -79,6 +83,10 @@ async def _fetch(request: UpstreamRequest, setup: Setup, room: int) -> tuple[int
 
 
 async def _body(reply: UpstreamReply, room: int) -> bytes:
+    """Returns the body of *reply*.
+
+    :raises UpstreamProtocolError: it is larger than *room*, in bytes.
+    """
     pieces: list[bytes] = []
     while data := await reply.read(DEADLINE):
         pieces.append(data)

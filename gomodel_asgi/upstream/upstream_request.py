@@ -419,6 +419,10 @@ def _secrets(target: Target, provider: Provider, credential: Credential) -> tupl
 
 
 async def _credential(provider: Provider, target: Target) -> Credential:
+    """Returns what the request is authorized with.
+
+    :raises PolicyFailed: the host's function for it failed.
+    """
     try:
         return await provider.credential(target.api_key)
     except GatewayError:

@@ -115,6 +115,10 @@ def authentication() -> list[Any]:
 
 
 def _ready_made(path: Any) -> Gateway:
+    """Returns the gateway that the host has made itself.
+
+    :raises ImproperlyConfigured: it is none, or exposed to everybody.
+    """
     gateway = _imported("GATEWAY", path)
     if not isinstance(gateway, Gateway):
         raise ImproperlyConfigured("GOMODEL['GATEWAY']: this is not a Gateway.")
@@ -124,6 +128,10 @@ def _ready_made(path: Any) -> Gateway:
 
 
 def _value(key: str, value: Any) -> Any:
+    """Returns the argument that *value* of the settings means.
+
+    :raises ImproperlyConfigured: it is of a wrong type.
+    """
     if key in PLAIN:
         if not isinstance(value, PLAIN[key]):
             raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a {PLAIN[key].__name__}.")
@@ -140,6 +148,10 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _made(key: str, function: Callable[[], Any]) -> Any:
+    """Returns what *function* makes.
+
+    :raises ImproperlyConfigured: it fails.
+    """
     try:
         return function()
     except Exception as error:
@@ -147,6 +159,10 @@ def _made(key: str, function: Callable[[], Any]) -> Any:
 
 
 def _settled(key: str, members: Mapping[str, Any]) -> Any:
+    """Returns the settings of our own that *members* give.
+
+    :raises ImproperlyConfigured: one is unknown, or has a value that it cannot have.
+    """
     known = [member.name for member in fields(VALUES[key])]
     for name in members:
         if name not in known:
@@ -165,6 +181,10 @@ def _nearest(name: Any, known: Iterable[str]) -> str:
 
 
 def _imported(key: str, value: Any) -> Any:
+    """Returns what a dotted path names; anything else as it is.
+
+    :raises ImproperlyConfigured: it cannot be imported.
+    """
     if not isinstance(value, str):
         return value
     try:

@@ -96,6 +96,10 @@ class Loop:
             raise
 
     def _check(self) -> None:
+        """Lets a failure of the response pass that the client is told in it.
+
+        :raises GatewayError: it is not told there.
+        """
         failure = self.fault or self.error
         if failure is not None and not self._is_in_band:
             raise failure
@@ -186,6 +190,10 @@ class Loop:
             await self._rounds(replay, resumed=bool(pairs))
 
     async def _rounds(self, replay: Replay, resumed: bool) -> None:
+        """Asks the upstream and runs the tools it calls, round by round.
+
+        :raises GatewayError: a round has failed.
+        """
         work, number = self.work, 1 if resumed else 0
         most = work.job.setup.limits.tool_rounds
         while True:
@@ -232,7 +240,10 @@ class Loop:
                 trace.round_over()
 
     async def _answer(self, reply: Reply, *, last: bool, listed: bool) -> Round:
-        """What *reply* has come to, once it has ended."""
+        """What *reply* has come to, once it has ended.
+
+        :raises UpstreamProtocolError: it ended without a response.
+        """
         work = self.work
         try:
             is_first = self.first is None
