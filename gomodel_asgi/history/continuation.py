@@ -218,7 +218,7 @@ class Continuation(Recalled):
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
         raw = bytes(self.original.members.get("input", b"null"))
-        stands = self._standing("input")
+        stands = self._references_in("input")
         if not stands or not raw.startswith(b"["):
             return raw
         items = parsed(raw)
@@ -266,7 +266,7 @@ class Continuation(Recalled):
         """What is referred to and may not be left out."""
         return [one for one in self.references if one.kind != "reasoning"]
 
-    def _standing(self, member: str) -> dict[int, Reference]:
+    def _references_in(self, member: str) -> dict[int, Reference]:
         """The elements of *member* that stand for other items, by their place."""
         return {one.index: one for one in self.references if one.member == member and one.kind == "item"}
 

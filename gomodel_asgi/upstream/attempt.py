@@ -333,11 +333,11 @@ class Attempt(Struct):
 
     async def _more(self, upstream: UpstreamReply, reader: Reader, holding: bool) -> bytes:
         """The next events of a stream that nothing has been sent of yet."""
-        patience = self._left()
+        timeout = self._left()
         if holding and upstream.resumable and not self.last:
-            patience = min(patience, self._gate_left())
+            timeout = min(timeout, self._gate_left())
         try:
-            data = await upstream.read(patience)
+            data = await upstream.read(timeout)
         except UpstreamTimeout:
             if self._gate_is_open() and self.deadline > clock():
                 return b""
