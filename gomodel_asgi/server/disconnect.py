@@ -132,18 +132,7 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    __slots__ = (
-        "answered",
-        "deadline_timer",
-        "goes_on",
-        "loop",
-        "open",
-        "reason",
-        "receive",
-        "task",
-        "tasks",
-        "ticker",
-    )
+    __slots__ = ("answered", "goes_on", "loop", "open", "reason", "receive", "task", "tasks", "ticker", "timer")
 
     def __init__(self, receive: Receive | None, goes_on: GoesOn | None = None) -> None:
         self.receive = receive
