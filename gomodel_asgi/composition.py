@@ -61,7 +61,7 @@ def host_files(source: FileSource | None) -> HostFiles | None:
     return HostFiles(source)
 
 
-def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) -> Guarding | None:
+def guarding(guards: Iterable[Guard], observers: Observers, tasks: Tasks, *, has_tools: bool) -> Guarding | None:
     """What asks the host's *guards*; None where there are none.
 
     :raises TypeError: something else than a guard is among them.
@@ -80,7 +80,7 @@ def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) 
         raise ValueError("guards: give each a name of its own.")
     if has_tools:
         raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
-    return Enforcement(guards, observers)
+    return Enforcement(guards, observers, tasks)
 
 
 def caching(cache: ResponseCache | None, records: Records, shares: Shares, tasks: Tasks) -> Cache | None:

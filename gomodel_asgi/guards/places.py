@@ -89,6 +89,15 @@ def of_item(item: Any, path: Path = ()) -> Iterator[Place]:
             yield from _walk(value, (*path, name), IDENTIFIERS if known else frozenset({"type"}))
 
 
+def of_event(event: Mapping[str, Any], skipped: frozenset[str]) -> Iterator[Place]:
+    """Every text of an *event* that is no delta, but for its members that are *skipped*."""
+    for name, value in event.items():
+        if name in ("part", "annotation"):
+            yield from _walk(value, (name,), IDENTIFIERS)
+        else:
+            yield from strings({name: value}, (), skipped)
+
+
 def replaced(value: Any, texts: Mapping[Path, str]) -> Any:
     """*value* with *texts* at their paths; what changes is copied, and nothing else is."""
     return _replaced(value, [(path, text) for path, text in texts.items()]) if texts else value

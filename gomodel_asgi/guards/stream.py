@@ -7,10 +7,20 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
-from ..deadline import clock
+import anyio
+
 from ..dialects.reader import Reader
-from ..errors import ContentBlocked, GatewayError, GuardUnavailable, UpstreamProtocolError, UpstreamTruncated
+from ..errors import (
+    ContentBlocked,
+    GatewayError,
+    GuardUnavailable,
+    ServerShutdown,
+    UpstreamProtocolError,
+    UpstreamTruncated,
+)
 from ..exchange.reply import Broken, Stream, parsed
+from ..tasks import Task, Tasks
+from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
 from .hold import TERMINAL, Scan, Steps, Window
@@ -20,6 +30,11 @@ class Asked(Protocol):
     """What the stream needs of the guards."""
 
     hold: int | None
+
+    @property
+    def refusal(self) -> GatewayError | None:
+        """Why nothing more may pass."""
+        ...
 
     async def one(self, scan: Scan) -> str:
         """What takes the place of one text.
@@ -104,28 +119,80 @@ class GuardedStream:
         """Those with which every response begins, which hold nothing of it."""
         self.is_strict = False
         """Whether nothing has been sent, so that a refusal can be an answer of its own."""
+        self.refused: Exception | None = None
+        """What was found while nobody had anything yet."""
+        self.reading: Task | None = None
+        """Reads on towards the verdict, whoever waits for it."""
+        self.stirred = anyio.Event()
+        self.is_torn = False
+        """Whether reading was broken off, and may have lost what it had read."""
         self.before_end: Callable[[], Awaitable[object]] | None = None
         self.on_over: Callable[[], None] | None = None
 
-    async def held_until(self, gate: float) -> None:
-        """Read on until the verdict is there, or *gate* on the clock has passed.
+    async def held_for(self, seconds: float, tasks: Tasks) -> None:
+        """Read on until the verdict is there, at most so long: what is being read then is read on meanwhile, while the
+        client has what every response begins with, and heartbeats.
 
         :raises ContentBlocked: a guard refuses the reply.
         :raises GuardUnavailable: one failed or took too long.
         """
         self.is_strict = True
-        while not self.ended and clock() < gate:
-            await self._advance()
-        self.is_strict = False
+        self.reading = tasks.spawn(self._read_on)
+        try:
+            await self.reading.wait(seconds)
+        finally:
+            self.is_strict = False
+        self._check()
+
+    async def _read_on(self) -> None:
+        try:
+            while self.is_strict and not self.ended:
+                await self._advance()
+                self.stirred.set()
+        except Exception as error:
+            self.refused = detached(error) if isinstance(error, GatewayError) else error
+        except BaseException:
+            self.is_torn = not self.ended
+            raise
+        finally:
+            self.stirred.set()
+
+    def _check(self) -> None:
+        refused, self.refused = self.refused, None
+        if refused is not None:
+            raise refused
 
     async def next(self) -> bytes:
         """See `Stream.next`."""
         while True:
             if self.opening and not self.ended:
                 return self._taken(self.opening)
-            if self.ended or (self.held and self.asked.hold is not None):
+            if self.reading is not None:
+                await self._joined(self.reading)
+            elif self.ended or (self.held and self.asked.hold is not None):
                 return await self._last() if self.ended else self._taken(self.held)
-            await self._advance()
+            else:
+                await self._advance()
+
+    async def _joined(self, reading: Task) -> None:
+        """Wait until there is something to be given, or nobody but the client reads on."""
+        if not reading.over.is_set():
+            self.stirred = anyio.Event()
+            await self.stirred.wait()
+            if not reading.over.is_set():
+                return
+        self.reading = None
+        self._check()
+        if self.is_torn:
+            await self._failed(ServerShutdown())
+
+    async def _stopped(self) -> None:
+        """Nobody reads on."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            reading.cancel()
+            with anyio.CancelScope(shield=True):
+                await reading.wait(FAREWELL)
 
     def final(self) -> bytes:
         """See `Stream.final`."""
@@ -135,6 +202,7 @@ class GuardedStream:
 
     async def interrupt(self, error: GatewayError) -> bytes:
         """See `Stream.interrupt`: nothing of what is held goes along."""
+        await self._stopped()
         if self.ended:
             return b""
         await self._failed(error)
@@ -144,6 +212,7 @@ class GuardedStream:
         """See `Stream.aclose`."""
         self.before_end = None
         self.ended = True
+        await self._stopped()
         await self.stream.aclose()
         self._over()
 
@@ -184,6 +253,8 @@ class GuardedStream:
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
         if value["type"] in TERMINAL:
+            if self.is_strict and self.asked.refusal is not None:
+                raise self.asked.refusal
             self.asked.tell()
             self._end(value["type"].partition(".")[2])
 
@@ -269,6 +340,8 @@ class GuardedStream:
             over()
 
 
+FAREWELL = 5.0
+"""Seconds that reading which is broken off may take to end."""
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
 
 

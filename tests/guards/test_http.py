@@ -16,10 +16,9 @@ from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement
 from gomodel_asgi.observers import Ended, Guarded
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 
-from ..support.driving import Caller, ask
-from ..support.lab import ONCE
+from ..support.driving import Caller, ask, encoded, scope_of
+from ..support.lab import ONCE, until
 from ..support.seen import Seen, native, texts
-from ..support.websocket_client import scope_of as upgrade
 
 SECRET = "sk-1234567890"
 SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
@@ -274,8 +273,14 @@ async def test_a_stream_that_is_blocked_on_its_way_is_incomplete_and_keeps_what_
 
 async def test_past_the_gate_a_block_of_what_is_held_whole_is_incomplete(provider: FakeProvider) -> None:
     provider.script(Answer(text=SAID))
-    async with gateway_of(provider, Guard("keys", output=refuse), timeouts=Timeouts(gate=1e-9)) as app:
-        answer = await ask(app, {**HELLO, "stream": True})
+    answer = Caller(scope_of(), [encoded({**HELLO, "stream": True})])
+
+    async def late(given: Texts) -> Block | None:
+        await until(lambda: answer.messages)
+        return await refuse(given)
+
+    async with gateway_of(provider, Guard("keys", output=late), timeouts=Timeouts(gate=1e-9)) as app:
+        await answer.run(app)
     last = answer.events()[-1]
     assert answer.status == 200 and last["type"] == "response.incomplete" and last["response"]["output"] == []
     assert [event["sequence_number"] for event in answer.events()] == [*range(len(answer.events()))]
@@ -325,20 +330,6 @@ async def test_what_is_worked_on_in_the_background_is_guarded_before_it_is_kept(
         found = (await ask(app, path=path, method="GET")).json()
     assert found["status"] == "completed" and found["output"][0]["content"][0]["text"] == MASKED
     assert SECRET.encode() not in followed.content and SECRET not in repr(vars(store)) and SECRET not in sent(provider)
-
-
-async def test_no_response_comes_over_a_websocket_where_there_are_guards(provider: FakeProvider) -> None:
-    async with gateway_of(provider, Guard("keys", input=refuse)) as app:
-        messages: list[Any] = []
-
-        async def send(message: Any) -> None:
-            messages.append(message)
-
-        async def receive() -> Any:
-            return {"type": "websocket.connect"}
-
-        await app(upgrade(), receive, send)
-    assert messages[0]["status"] == 501 and not provider.requests
 
 
 def test_guards_and_tools_that_run_here_are_refused_together(provider: FakeProvider) -> None:
