@@ -363,6 +363,13 @@ class Guards(Protocol):
         """
         ...
 
+    async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """*body*, a request's, with what it is that a model may read of it.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
     async def looked(
         self, job: Job, stage: Literal["input", "output"], places: Sequence[tuple[tuple[str | int, ...], str]]
     ) -> Mapping[Any, str]:

@@ -25,10 +25,11 @@ from ..upstream.upstream_request import too_deep
 from ..wire.json_body import Envelope, encode
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import tree
+from ..wire.response import DONE
 from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
 from .hold import Scan, unlogged
 from .places import REQUEST, Place, of_reply, of_request, replaced, spelled
-from .stream import GuardedReader, GuardedStream
+from .stream import GuardedReader, GuardedStream, Whole
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
 Refusal = TypeVar("Refusal", bound=GatewayError)
@@ -154,15 +155,22 @@ class Enforcement:
                 return (
                     job if envelope is None else structs.replace(job, continuation=Passed(job.continuation, envelope))
                 )
-            body = job.continuation.body(provider, key)
-            texts = await self._passed(job, body, KIB * len(body.get("input") or ()))
+            whole = job.continuation.body(provider, key)
+            body = await self.let_pass(job, whole)
         except RecursionError:
             raise too_deep() from None
-        return (
-            structs.replace(job, continuation=Passed(job.continuation, body=replaced(dict(body), texts)))
-            if texts
-            else job
-        )
+        return job if body is whole else structs.replace(job, continuation=Passed(job.continuation, body=body))
+
+    async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """*body*, a request's, with what it is that a model may read of it.
+
+        :raises ContentBlocked: a guard refuses it.
+        :raises GuardUnavailable: one failed or took too long.
+        """
+        if not self.looks(job, "input"):
+            return body
+        texts = await self._passed(job, body, KIB * len(body.get("input") or ()))
+        return replaced(dict(body), texts) if texts else body
 
     async def _envelope(self, job: Job, envelope: Envelope) -> Envelope | None:
         if envelope.parsed is None and len(envelope.raw) > SMALL:
@@ -235,6 +243,8 @@ class Enforcement:
         body = reply.body or b""
         if not body:
             return reply
+        if not body.lstrip().startswith(b"{"):
+            return await self._events(job, asking, reply, body)
         value = await parsed(body)
         if not isinstance(value, dict):
             return reply
@@ -248,6 +258,17 @@ class Enforcement:
         if places:
             reply.body = await beside(len(body), lambda: bytes(encode(unlogged(replaced(value, texts)))))
             _told(job, reply.body)
+        return reply
+
+    async def _events(self, job: Job, asking: Asking, reply: Reply, body: bytes) -> Reply:
+        """A stream that has come whole."""
+        if body == DONE:
+            return reply  # the client has had the rest
+        model = reply.model or ""
+        stream = GuardedStream(Whole(body, model), asking, model=model, limit=len(body))
+        reply.body = await stream.whole()
+        if job.trace is not None and stream.reader.terminal is not None:
+            _told(job, stream.final())
         return reply
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
 from ..errors import (
     ContentBlocked,
@@ -19,6 +20,7 @@ from ..errors import (
     UpstreamTruncated,
 )
 from ..exchange.reply import Broken, Stream, parsed
+from ..settings import Limits
 from ..tasks import Task, Tasks
 from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
@@ -101,6 +103,30 @@ class GuardedReader:
         return b""
 
 
+class Whole:
+    """The *events* of a stream that has come whole; see `Stream`."""
+
+    def __init__(self, events: bytes, model: str) -> None:
+        self.events = events
+        self.reader: Reader = NativeReader(name=None, model=model, limits=Limits())
+        self.ended = False
+        self.before_end: Callable[[], Awaitable[object]] | None = None
+
+    async def next(self) -> bytes:
+        events, self.events = self.events, b""
+        return self.reader.feed(events) if events else b""
+
+    def final(self) -> bytes:
+        return self.reader.final() or b""
+
+    async def interrupt(self, error: GatewayError) -> bytes:
+        self.ended = True
+        return b""
+
+    async def aclose(self) -> None:
+        self.ended = True
+
+
 class GuardedStream:
     """*stream* behind the guards of *asked*. An event is of at most *limit* bytes."""
 
@@ -143,6 +169,17 @@ class GuardedStream:
         finally:
             self.is_strict = False
         self._check()
+
+    async def whole(self) -> bytes:
+        """All events, where none has left.
+
+        :raises ContentBlocked: a guard refuses the reply.
+        :raises GuardUnavailable: one failed or took too long.
+        """
+        self.is_strict = True
+        while not self.ended:
+            await self._advance()
+        return await self._last()
 
     async def _read_on(self) -> None:
         try:
@@ -226,6 +263,8 @@ class GuardedStream:
                 if not self.ended:
                     await self._take(event)
             if not data and not self.ended:
+                if not self.window.begun and self.stream.reader.terminal is not None:
+                    return self._end_of_nothing(self.stream.reader.terminal)
                 raise UpstreamTruncated("The upstream's stream ended before the response did.")
         except Broken:
             await self._failed(UpstreamTruncated("The upstream broke off inside an event."))
@@ -264,6 +303,12 @@ class GuardedStream:
 
     def _end(self, status: str) -> None:
         self.known.response = encode(self.window.response)
+        self.known.ended = status
+        self.held.append(DONE)
+        self.ended = True
+
+    def _end_of_nothing(self, status: str) -> None:
+        """The client has had all of it, the end as well."""
         self.known.ended = status
         self.held.append(DONE)
         self.ended = True

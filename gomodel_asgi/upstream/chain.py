@@ -251,6 +251,16 @@ class Exchange(Struct):
         return headers
 
 
+async def guarded_exchange(job: Job, target: Target) -> Reply:
+    """The reply of *target*, or of one of its fallbacks, as the host's guards let it pass.
+
+    :raises GatewayError: nothing answered, or nothing that may be given.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    guards, answer = job.setup.guards, Exchange(job, target).run()
+    return await (answer if guards is None else guards.answered(job, answer))
+
+
 def counts_as_failure(error: BaseException) -> bool | None:
     """Whether a breaker counts *error*: not what the client did, nor what says nothing about the upstream."""
     if isinstance(error, UpstreamRejected):

@@ -30,7 +30,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
-from ...upstream.chain import Exchange
+from ...upstream.chain import guarded_exchange
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
@@ -313,9 +313,7 @@ class ConnectionState:
     async def asked(self, job: Job, target: Target) -> Reply:
         """See `exchange.job.State`; a warm-up asks once, and no tool of the host's."""
         if not self.create.generate:
-            answer = Exchange(*await self.gateways.prepared(job, target)).run()
-            guards = job.setup.guards
-            return await (answer if guards is None else guards.answered(job, answer))
+            return await guarded_exchange(*await self.gateways.prepared(job, target))
         return await self.gateways.asked(job, target)
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
