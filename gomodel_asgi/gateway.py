@@ -142,7 +142,7 @@ class Gateway:
         )  # fmt: skip
         self.state.background.spending = self._enforcement
         self._cache = caching(cache, self.state.records, self.state.quotas, self.state.tasks)
-        guarded = guarding(guards, fan_out, self.state.tasks, has_tools=self.state.tools is not None)
+        guarded = guarding(guards, fan_out, self.state.tasks)
         if guarded is not None and guarded.divides:
             self.state.recorder.keeps_all = True
         self.setup = Setup(

@@ -379,6 +379,13 @@ class Guards(Protocol):
         """
         ...
 
+    async def passed(self, job: Job, stage: Literal["input", "output"], value: Any, path: tuple[str | int, ...]) -> Any:
+        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
     async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
         """The reply that *answer* gives, with nothing in it that the guards have not let pass.
 

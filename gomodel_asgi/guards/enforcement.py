@@ -28,7 +28,7 @@ from ..wire.json_scan import tree
 from ..wire.response import DONE
 from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
 from .hold import Scan, unlogged
-from .places import REQUEST, Place, of_reply, of_request, replaced, spelled
+from .places import REQUEST, Path, Place, of_reply, of_request, of_tools, replaced, spelled
 from .stream import GuardedReader, GuardedStream, Whole
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
@@ -208,6 +208,15 @@ class Enforcement:
             made = passed[text] = texts.get(path, text)
             passed.setdefault(made, made)
         return {path: passed[text] for path, text in places if text and passed[text] != text}
+
+    async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
+        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
+
+        :raises ContentBlocked: a guard refuses it.
+        :raises GuardUnavailable: one failed or took too long.
+        """
+        texts = await self.looked(job, stage, [*of_tools(value, path)])
+        return replaced(value, {place[len(path) :]: text for place, text in texts.items()})
 
     # What comes from it...
 

@@ -46,8 +46,15 @@ def of_request(body: Mapping[str, Any]) -> Iterator[Place]:
             yield from strings(body.get(name), (name,))
         elif name == "prompt":
             yield from _variables(body.get(name))
+        elif name == "tools":
+            yield from of_tools(body.get(name), (name,))
         else:
-            yield from _walk(body.get(name), (name,), IDENTIFIERS if name != "tools" else IDENTIFIERS | {"name"})
+            yield from _walk(body.get(name), (name,), IDENTIFIERS)
+
+
+def of_tools(value: Any, path: Path) -> Iterator[Place]:
+    """Every text of *value*, tools as they are declared, which stand at *path*: their names are nobody's words."""
+    yield from _walk(value, path, IDENTIFIERS | {"name"})
 
 
 def of_reply(body: Mapping[str, Any]) -> Iterator[Place]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
@@ -26,6 +27,7 @@ from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
 from .hold import TERMINAL, Scan, Steps, Window
+from .places import of_reply
 
 
 class Asked(Protocol):
@@ -247,11 +249,26 @@ class GuardedStream:
 
     async def aclose(self) -> None:
         """See `Stream.aclose`."""
-        self.before_end = None
-        self.ended = True
+        before_end, self.before_end = self.before_end, None
+        is_left, self.ended = not self.ended, True
         await self._stopped()
+        if is_left and before_end is not None:
+            self.stream.before_end = partial(self._left, before_end)  # where what has come so far is kept
         await self.stream.aclose()
         self._over()
+
+    async def _left(self, before_end: Callable[[], Awaitable[object]]) -> None:
+        """The client has gone, and what there is of the response is kept: what may be."""
+        response = self.stream.reader.final()
+        if response is None:
+            return
+        value = await parsed(response)
+        try:
+            passed = await run(self.window.value(value, [*of_reply(value)]), self.asked)
+        except (ContentBlocked, GuardUnavailable):
+            return
+        self.known.response, self.known.ended = encode(passed), str(value.get("status"))
+        await before_end()
 
     # One piece of the upstream's...
 

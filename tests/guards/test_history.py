@@ -16,7 +16,7 @@ from gomodel_asgi.testing import Answer, FakeProvider
 
 from ..support.driving import ask
 from ..support.lab import ONCE
-from ..support.seen import Seen, native
+from ..support.seen import Seen, kept, native
 
 SECRET = "sk-1234567890"
 SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
@@ -227,4 +227,4 @@ async def test_a_summary_that_a_guard_blocks_is_a_400_and_kept_nowhere(
         managed = {} if path.endswith("compact") else {"context_management": MANAGED}
         answer = await ask(app, {"model": "m", "input": items, **managed}, path=path)
     assert answer.status == 400 and answer.error["code"] == "content_blocked"
-    assert len(provider.requests) == 1 and SECRET not in repr(vars(store))
+    assert len(provider.requests) == 1 and SECRET not in kept(store)
