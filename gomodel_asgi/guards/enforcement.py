@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from ..deadline import DeadlineExceeded, within
-from ..errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest
+from ..errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest, UpstreamRejected
 from ..exchange.job import Continuation, Job
 from ..exchange.reply import Reply, parsed
 from ..observers import Guarded, Observers
@@ -28,8 +28,8 @@ from ..wire.json_scan import tree
 from ..wire.response import DONE
 from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
 from .hold import Scan, unlogged
-from .places import REQUEST, Path, Place, of_reply, of_request, of_tools, replaced, spelled
-from .stream import GuardedReader, GuardedStream, Whole
+from .places import Path, Place, of_reply, of_request, of_tools, replaced, spelled
+from .stream import GuardedReader, GuardedStream, Whole, let_pass
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
 Refusal = TypeVar("Refusal", bound=GatewayError)
@@ -180,7 +180,7 @@ class Enforcement:
         if not texts:
             return None
         changed = {path[0] for path in texts}
-        wanted = {name: body[name] for name in REQUEST if name in changed}
+        wanted = {name: body[name] for name in changed}
         made = await beside(len(envelope.raw), partial(_members, wanted, texts))
         return envelope.with_members({**envelope.members, **made})
 
@@ -225,7 +225,11 @@ class Enforcement:
 
         :raises GatewayError: there is none, or a guard has blocked it, failed, or taken too long.
         """
-        reply = await answer
+        try:
+            reply = await answer
+        except UpstreamRejected as error:
+            asking = Asking(self, job, "output")
+            raise await let_pass(error, asking) if asking.guards else error from error.__cause__
         try:
             asking = Asking(self, job, "output")
             if reply.status >= 300 or all(guard.name in reply.guards for guard in asking.guards):
@@ -442,7 +446,7 @@ def _is_object(text: str) -> bool:
 
 
 def _members(values: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
-    made = replaced(dict(values), texts)
+    made = unlogged(replaced(dict(values), texts))
     return {name: msgspec.Raw(encode(made[name])) for name in values}
 
 

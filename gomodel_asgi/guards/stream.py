@@ -18,6 +18,7 @@ from ..errors import (
     GuardUnavailable,
     ServerShutdown,
     UpstreamProtocolError,
+    UpstreamRejected,
     UpstreamTruncated,
 )
 from ..exchange.reply import Broken, Stream, parsed
@@ -27,7 +28,7 @@ from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
 from .hold import TERMINAL, Scan, Steps, Window
-from .places import of_reply
+from .places import of_reply, replaced, spelled, strings
 
 
 class Asked(Protocol):
@@ -342,6 +343,7 @@ class GuardedStream:
     async def _failed(self, error: GatewayError) -> None:
         """The response ends as failed, with nothing of what is held."""
         window = self.window
+        error = await let_pass(error, self.asked)
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
@@ -421,3 +423,24 @@ async def run(steps: Generator[Scan, str, Any], asked: Asked) -> Any:
         return end.value
     finally:
         steps.close()
+
+
+async def let_pass(error: GatewayError, asked: Asked) -> GatewayError:
+    """*error* as the client may read it: what an upstream says itself may quote what its model has said. A refusal in
+    its place, where a guard refuses it."""
+    if not isinstance(error, UpstreamRejected):
+        return error
+    try:
+        error.message = await asked.one(Scan(error.message, "error.message", final=True))
+        error.args = (error.message,)
+        if error.raw is not None:
+            value = await parsed(error.raw)
+            texts = {}
+            for path, text in strings(value, ()):
+                texts[path] = await asked.one(Scan(text, spelled(path), final=True))
+            error.raw = encode(replaced(value, texts))
+    except (ContentBlocked, GuardUnavailable) as refusal:
+        return refusal
+    except UpstreamProtocolError:
+        error.raw = None
+    return error
