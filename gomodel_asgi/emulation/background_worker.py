@@ -210,8 +210,9 @@ class Worker:
             return await self._failed(GatewayFault("The upstream gave no response."))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
         turn = structs.replace(
-            self.turn, response=marked(response), output=output, request=b"", remembered=remembered, hold=b""
-        )
+            self.turn, response=marked(response), output=output, request=b"", remembered=remembered, hold=b"",
+            guards=self.job.guards,
+        )  # fmt: skip
         if not await self.quotas.admit(self.tenant, self.id, turn):
             turn = ended(self.turn, "failed", too_large(), [])
         await self._flushed()
