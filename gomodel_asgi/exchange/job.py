@@ -330,7 +330,10 @@ class Guards(Protocol):
     """What is asked of the host's guards, where there are any."""
 
     def attend(self, job: Job) -> object:
-        """Find out, once, which of them are asked about *job*."""
+        """Find out, once, which of them are asked about *job*.
+
+        :raises InvalidRequest: what one of them is to answer is malformed.
+        """
         ...
 
     def looks(self, job: Job, stage: Literal["input", "output"]) -> bool:

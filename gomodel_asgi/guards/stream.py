@@ -48,6 +48,10 @@ class Asked(Protocol):
         """
         ...
 
+    def members(self) -> Json:
+        """Members that the response gets at its end."""
+        ...
+
     def tell(self) -> None:
         """All has been looked at."""
         ...
@@ -305,6 +309,8 @@ class GuardedStream:
         if not isinstance(value.get("type"), str):
             value["type"] = event.name
         for one in await self._run(self.window.event(value)):
+            if one["type"] in TERMINAL:
+                self._complete(one)
             # Whoever waits for the whole verdict can have what every response begins with.
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
@@ -317,6 +323,12 @@ class GuardedStream:
     async def _run(self, steps: Steps) -> list[Json]:
         events: list[Json] = await run(steps, self.asked)
         return events
+
+    def _complete(self, event: Json) -> None:
+        """*event* ends the response: it has what is said of all of it."""
+        members = self.asked.members()
+        if members:
+            self.window.response = event["response"] = {**self.window.response, **members}
 
     def _end(self, status: str) -> None:
         self.known.response = encode(self.window.response)
@@ -335,7 +347,9 @@ class GuardedStream:
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
-        self.held += [frame(event) for event in self.window.blocked()]
+        events = self.window.blocked()
+        self._complete(events[-1])
+        self.held += [frame(event) for event in events]
         self._end("incomplete")
         await self.stream.aclose()
 
