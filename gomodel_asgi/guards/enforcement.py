@@ -398,7 +398,10 @@ class Asking:
                 tally.replaced += sum(new != old for new, old in zip(verdict.texts, texts, strict=True))
                 texts = tuple(verdict.texts)
             elif isinstance(verdict, Note):
-                tally.is_noted, tally.labels = True, labels_of(dict.fromkeys((*tally.labels, *verdict.labels)))
+                tally.is_noted, tally.labels = (
+                    True,
+                    labels_of(dict.fromkeys((*tally.labels, *labels_of(verdict.labels)))),
+                )
                 if guard.name == MODERATION:
                     self._found(tally.labels, len(texts))
             tally.passed += len(texts)
@@ -477,9 +480,13 @@ def _check(verdict: Any, given: Texts) -> None:
         raise TypeError("A guard returns None, Block, Replace or Note.")
     if isinstance(verdict, Block) and not isinstance(verdict.message, str):
         raise TypeError("The message of a Block is a str.")
+    if isinstance(verdict, Note) and not isinstance(verdict.labels, list | tuple | set | frozenset):
+        raise TypeError("The labels of a Note are a tuple.")
     if not isinstance(verdict, Replace):
         return
     texts = verdict.texts
+    if not isinstance(texts, list | tuple):
+        raise TypeError("The texts of a Replace are a tuple.")
     if len(texts) != len(given.texts) or not all(isinstance(text, str) for text in texts):
         raise ValueError("The texts of a Replace are as many as were given.")
     for path, old, new in zip(given.paths, given.texts, texts, strict=True):
