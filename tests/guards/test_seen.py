@@ -78,7 +78,8 @@ async def test_a_guard_that_fails_is_logged_once_a_minute_by_the_class_of_what_i
 TEXT: Any = "a"
 NUMBER: Any = 1
 NONSENSE = [
-    NUMBER, TEXT, Note, [Block()], Block(NUMBER), Replace(()), Replace((NUMBER,)), Replace(TEXT), Note(TEXT), Note(NUMBER),
+    NUMBER, TEXT, Note, [Block()], Block(NUMBER), Replace(()), Replace((NUMBER,)), Replace(TEXT), Note(TEXT),
+    Note(NUMBER),
 ]  # fmt: skip
 
 
