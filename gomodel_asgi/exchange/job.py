@@ -334,11 +334,18 @@ class Guards(Protocol):
     """What is asked of the host's guards, where there are any."""
 
     def attend(self, job: Job) -> object:
-        """Find out, once, which of them are asked about *job*."""
+        """Find out, once, which of them are asked about *job*.
+
+        :raises InvalidRequest: what one of them is to answer is malformed.
+        """
         ...
 
     def looks(self, job: Job, stage: Literal["input", "output"]) -> bool:
         """Whether any of them is asked about what *job* says (`input`), or is answered (`output`)."""
+        ...
+
+    def insist(self, job: Job, names: Iterable[str]) -> None:
+        """Have those of *names* look at what *job* is answered, whatever they say of it now."""
         ...
 
     def answering(self, job: Job) -> tuple[str, ...]:

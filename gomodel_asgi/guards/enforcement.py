@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -15,7 +15,7 @@ from ..errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequ
 from ..exchange.job import Continuation, Job
 from ..exchange.reply import Reply, parsed
 from ..observers import Guarded, Observers
-from ..operations import BODIED
+from ..operations import BODIED, SHOWING
 from ..providers.provider import Provider
 from ..routing.request import RoutingRequest
 from ..settings import KIB
@@ -28,11 +28,13 @@ from ..wire.json_scan import tree
 from ..wire.response import DONE
 from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
 from .hold import Scan, unlogged
-from .places import Path, Place, of_reply, of_request, of_tools, replaced, spelled
+from .moderation import BLOCKED, MODERATION, Finding, Wish, member, wish_of
+from .places import REQUEST, Path, Place, of_kept, of_reply, of_request, of_tools, replaced, spelled
 from .stream import GuardedReader, GuardedStream, Whole, let_pass
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
 Refusal = TypeVar("Refusal", bound=GatewayError)
+STAGES: tuple[Stage, ...] = ("input", "output")
 MOST_KEPT = 256
 
 
@@ -55,6 +57,10 @@ class Guarding(Struct, eq=False):
     """What stands in place of each text that may go to a model."""
     envelope: Envelope | None = None
     """The request's own, once all of it has been let pass."""
+    wish: Wish | None = None
+    """What the request's own `moderation` member asks for, where a guard answers it."""
+    found: dict[str, Finding] = {}
+    """What that has found, by stage."""
     refusal: GatewayError | None = None
     """Why nothing more of it may pass."""
 
@@ -67,22 +73,28 @@ class Enforcement:
         self.guards = tuple(guards)
         self.observers = observers
         self.tasks = tasks
-        self.has_output = any(guard.output is not None for guard in self.guards)
-        """Whether some look at replies."""
         self.divides = any(guard.output is not None and guard.when is not None for guard in self.guards)
         """Whether they look at some replies and not at others: a turn that is looked at may go on from one that an
         upstream has kept."""
         self.kept: dict[int, tuple[Provider, Provider]] = {}
 
     def attend(self, job: Job) -> Guarding:
-        """Find out, once, which guards are asked about *job*."""
+        """Find out, once, which guards are asked about *job*.
+
+        :raises InvalidRequest: its `moderation`, which one of them answers, is malformed.
+        """
         if job.guarding is None:
             request = copied(job)
             concerned = [guard for guard in self.guards if self._concerns(guard, request, job)]
-            job.guarding = Guarding(
+            made = Guarding(
                 tuple(guard for guard in concerned if guard.input is not None),
                 tuple(guard for guard in concerned if guard.output is not None),
             )
+            if job.request.operation == "create" and any(guard.name == MODERATION for guard in concerned):
+                made.wish = wish_of(job.request.envelope.values((MODERATION,)).get(MODERATION))
+                names = {stage: {guard.name for guard in getattr(made, stage)} for stage in STAGES}
+                made.found = {stage: Finding() for stage in STAGES if MODERATION in names[stage]}
+            job.guarding = made
         found: Guarding = job.guarding
         return found
 
@@ -93,6 +105,13 @@ class Enforcement:
         except Exception as error:
             job.warn([f"the guard {guard.name}: {type(error).__name__} of its `when`; it was asked"])
             return True
+
+    def insist(self, job: Job, names: Iterable[str]) -> None:
+        """Have those of *names* look at what *job* is answered, whatever they say of it now: they have been told of
+        it before."""
+        found = self.attend(job)
+        told = {guard.name for guard in found.output} | {*names}
+        found.output = tuple(guard for guard in self.guards if guard.output is not None and guard.name in told)
 
     def looks(self, job: Job, stage: Stage) -> bool:
         """Whether any guard is asked about what *job* says (`input`), or is answered (`output`)."""
@@ -110,7 +129,10 @@ class Enforcement:
     def forgetful(self, job: Job, provider: Provider) -> Provider:
         """*provider* as *job* asks it: where a reply is looked at, as one that keeps nothing, since what it kept, on a
         socket of its own too, would be what no guard has seen."""
-        if not self.has_output or not (provider.keeps_state or provider.websocket) or not self.attend(job).output:
+        if not (provider.keeps_state or provider.websocket):
+            return provider
+        asked = self.attend(job)
+        if not asked.output and asked.wish is None:
             return provider
         found = self.kept.get(id(provider))
         if found is None:
@@ -142,24 +164,37 @@ class Enforcement:
         :raises GuardUnavailable: one failed or took too long.
         :raises InvalidRequest: what it continues cannot be read.
         """
-        if job.request.operation not in BODIED or not self.looks(job, "input"):
+        found = self.attend(job)
+        if job.request.operation not in BODIED or not (found.input or found.wish):
             return job
-        if job.continuation is None:
+        base = job.continuation
+        if base is None:
             own = job.request.envelope
-            envelope = None if own is self.attend(job).envelope else await self._envelope(job, own)
-            return job if envelope is None else _with_envelope(job, envelope)
+            envelope = await self._sent(job, own, is_passed=own is found.envelope)
+            return job if envelope is own else _with_envelope(job, envelope)
         try:
             if provider.native:
-                given = job.continuation.envelope(provider, key)
-                envelope = await self._envelope(job, given)
-                return (
-                    job if envelope is None else structs.replace(job, continuation=Passed(job.continuation, envelope))
-                )
-            whole = job.continuation.body(provider, key)
+                given = base.envelope(provider, key)
+                envelope = await self._sent(job, given)
+                return job if envelope is given else structs.replace(job, continuation=Passed(base, envelope))
+            whole = base.body(provider, key)
             body = await self.let_pass(job, whole)
         except RecursionError:
             raise too_deep() from None
-        return job if body is whole else structs.replace(job, continuation=Passed(job.continuation, body=body))
+        if found.wish is not None:
+            body = {name: value for name, value in body.items() if name != MODERATION}
+        return job if body is whole else structs.replace(job, continuation=Passed(base, body=body))
+
+    async def _sent(self, job: Job, envelope: Envelope, *, is_passed: bool = False) -> Envelope:
+        """*envelope* as an upstream may get it: itself where nothing has to be changed. What a guard here answers, no
+        upstream is asked."""
+        found = self.attend(job)
+        if found.wish is not None:
+            members = {name: raw for name, raw in envelope.members.items() if name != MODERATION}
+            envelope = envelope.with_members(members)
+        if not found.input or is_passed:
+            return envelope
+        return await self._envelope(job, envelope) or envelope
 
     async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """*body*, a request's, with what it is that a model may read of it.
@@ -232,7 +267,8 @@ class Enforcement:
             raise await let_pass(error, asking) if asking.guards else error from error.__cause__
         try:
             asking = Asking(self, job, "output")
-            if reply.status >= 300 or all(guard.name in reply.guards for guard in asking.guards):
+            has_passed = all(guard.name in reply.guards for guard in asking.guards) and not asking.members()
+            if reply.status >= 300 or has_passed:
                 return reply
             if reply.stream is not None:
                 return await self._stream(job, asking, reply)
@@ -261,14 +297,16 @@ class Enforcement:
         value = await parsed(body)
         if not isinstance(value, dict):
             return reply
-        places: list[Place] = await beside(len(body), lambda: [*of_reply(value)])
+        places: list[Place] = await beside(len(body), lambda: [*asking.places(value)])
         try:
             texts = await asking.whole(places)
         except (ContentBlocked, GuardUnavailable):
             _told(job, encode({**value, "output": []}))
             raise
         asking.tell()
-        if places:
+        members = asking.members()
+        if places or members:
+            value |= members
             reply.body = await beside(len(body), lambda: bytes(encode(unlogged(replaced(value, texts)))))
             _told(job, reply.body)
         return reply
@@ -322,6 +360,8 @@ class Asking:
         self.guarding = enforcement.attend(job)
         self.guards: tuple[Guard, ...] = getattr(self.guarding, stage)
         self.request = copied(job) if self.guards else job.request
+        shows = job.request.operation in SHOWING
+        self.places: Callable[[dict[str, Any]], Iterable[Place]] = of_kept if shows else of_reply
         holds = [guard.hold for guard in self.guards]
         self.hold = None if "all" in holds else max((hold for hold in holds if hold != "all"), default=0)
         self.tallies: dict[str, Tally] = {guard.name: Tally() for guard in self.guards}
@@ -330,6 +370,13 @@ class Asking:
     def refusal(self) -> GatewayError | None:
         """Why nothing more may pass, whatever guard has said so of whatever was asked for the request."""
         return self.guarding.refusal
+
+    def members(self) -> dict[str, Any]:
+        """The members of the answer's that a guard gives."""
+        wish = self.guarding.wish
+        if wish is None or self.stage != "output" or not self.job.request.envelope.has(MODERATION):
+            return {}
+        return {MODERATION: member(wish, self.guarding.found)}
 
     async def whole(self, places: list[Place]) -> Mapping[Any, str]:
         """Ask about all texts at once. Returns those that others take the place of, by path.
@@ -368,9 +415,27 @@ class Asking:
                 tally.replaced += sum(new != old for new, old in zip(verdict.texts, texts, strict=True))
                 texts = tuple(verdict.texts)
             elif isinstance(verdict, Note):
-                tally.is_noted, tally.labels = True, labels_of(dict.fromkeys((*tally.labels, *verdict.labels)))
+                tally.is_noted, tally.labels = (
+                    True,
+                    labels_of(dict.fromkeys((*tally.labels, *labels_of(verdict.labels)))),
+                )
+                if guard.name == MODERATION:
+                    self._found(tally.labels, len(texts))
             tally.passed += len(texts)
         return texts
+
+    def _found(self, labels: tuple[str, ...], count: int) -> None:
+        """The guard that answers the request's own `moderation` member has noted *labels*.
+
+        :raises ContentBlocked: the request asks for what is flagged to be blocked.
+        """
+        found, wish = self.guarding.found.get(self.stage), self.guarding.wish
+        if found is None or wish is None:
+            return
+        found.labels = labels_of(dict.fromkeys((*found.labels, *labels)))
+        if found.labels and self.stage in wish.blocks:
+            self._notify(MODERATION, "blocked", count, found.labels)
+            raise self._refused(ContentBlocked(BLOCKED))
 
     async def _verdict(self, guard: Guard, texts: Texts) -> Verdict:
         """Returns what *guard* says of *texts*.
@@ -385,6 +450,8 @@ class Asking:
             self._notify(guard.name, "failed", len(texts.texts), error=name)
             self.job.warn([f"the guard {guard.name}: {name}"])
             if guard.on_error == "pass":
+                if guard.name == MODERATION and self.stage in self.guarding.found:
+                    self.guarding.found[self.stage].error = GuardUnavailable.code
                 return None
         else:
             return verdict  # type: ignore[no-any-return]
@@ -439,9 +506,13 @@ def _check(verdict: Any, given: Texts) -> None:
         raise TypeError("A guard returns None, Block, Replace or Note.")
     if isinstance(verdict, Block) and not isinstance(verdict.message, str):
         raise TypeError("The message of a Block is a str.")
+    if isinstance(verdict, Note) and not isinstance(verdict.labels, list | tuple | set | frozenset):
+        raise TypeError("The labels of a Note are a tuple.")
     if not isinstance(verdict, Replace):
         return
     texts = verdict.texts
+    if not isinstance(texts, list | tuple):
+        raise TypeError("The texts of a Replace are a tuple.")
     if len(texts) != len(given.texts) or not all(isinstance(text, str) for text in texts):
         raise ValueError("The texts of a Replace are as many as were given.")
     for path, old, new in zip(given.paths, given.texts, texts, strict=True):

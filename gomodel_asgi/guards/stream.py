@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,13 +28,15 @@ from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
 from .hold import TERMINAL, Scan, Steps, Window
-from .places import of_reply, replaced, spelled, strings
+from .places import Place, replaced, spelled, strings
 
 
 class Asked(Protocol):
     """What the stream needs of the guards."""
 
     hold: int | None
+    places: Callable[[Json], Iterable[Place]]
+    """Where in a response there are texts to be looked at."""
 
     @property
     def refusal(self) -> GatewayError | None:
@@ -47,6 +49,10 @@ class Asked(Protocol):
         :raises ContentBlocked: a guard refuses it.
         :raises GuardUnavailable: one failed or took too long.
         """
+        ...
+
+    def members(self) -> Json:
+        """Members that the response gets at its end."""
         ...
 
     def tell(self) -> None:
@@ -137,7 +143,7 @@ class GuardedStream:
         self.stream = stream
         self.asked = asked
         self.model = model
-        self.window = Window(asked.hold)
+        self.window = Window(asked.hold, asked.places)
         self.decoder = Decoder(limit=limit)
         self.known = GuardedReader(stream.reader)
         self.reader: Reader = self.known
@@ -268,7 +274,7 @@ class GuardedStream:
             return
         value = await parsed(response)
         try:
-            passed = await run(self.window.value(value, [*of_reply(value)]), self.asked)
+            passed = await run(self.window.value(value, [*self.asked.places(value)]), self.asked)
         except (ContentBlocked, GuardUnavailable):
             return
         self.known.response, self.known.ended = encode(passed), str(value.get("status"))
@@ -313,6 +319,8 @@ class GuardedStream:
         if not isinstance(value.get("type"), str):
             value["type"] = event.name
         for one in await self._run(self.window.event(value)):
+            if one["type"] in TERMINAL:
+                self._complete(one)
             # Whoever waits for the whole verdict can have what every response begins with.
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
@@ -325,6 +333,12 @@ class GuardedStream:
     async def _run(self, steps: Steps) -> list[Json]:
         events: list[Json] = await run(steps, self.asked)
         return events
+
+    def _complete(self, event: Json) -> None:
+        """*event* ends the response: it has what is said of all of it."""
+        members = self.asked.members()
+        if members:
+            self.window.response = event["response"] = {**self.window.response, **members}
 
     def _end(self, status: str) -> None:
         self.known.response = encode(self.window.response)
@@ -343,7 +357,9 @@ class GuardedStream:
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
-        self.held += [frame(event) for event in self.window.blocked()]
+        events = self.window.blocked()
+        self._complete(events[-1])
+        self.held += [frame(event) for event in events]
         self._end("incomplete")
         await self.stream.aclose()
 

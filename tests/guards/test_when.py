@@ -18,6 +18,7 @@ from ..support.seen import Seen, native
 
 SECRET = "sk-1234567890"
 PATTERN = re.compile(r"sk-\d+")
+GUARDED = {"instructions": "Guard."}
 
 
 def mask(given: Texts) -> Replace:
@@ -25,7 +26,7 @@ def mask(given: Texts) -> Replace:
 
 
 def is_guarded(request: RoutingRequest) -> bool:
-    return request.model == "guarded"
+    return request.body.get("instructions") == "Guard."
 
 
 def gateway_of(provider: FakeProvider, *, observers: Any = (), **options: Any) -> Gateway:
@@ -36,9 +37,9 @@ def gateway_of(provider: FakeProvider, *, observers: Any = (), **options: Any) -
 async def test_an_upstream_keeps_the_answers_that_no_guard_looks_at_and_no_others(provider: FakeProvider) -> None:
     store = MemoryStore()
     async with gateway_of(provider, store=store) as gateway:
-        for model, kept in (("m", True), ("guarded", False), ("m", True), ("guarded", False)):
+        for kept in (True, False, True, False):
             provider.script(Answer(text=SECRET))
-            answer = await ask(gateway, {"model": model, "input": "Hello"})
+            answer = await ask(gateway, {"model": "m", "input": "Hello", **({} if kept else GUARDED)})
             body = provider.requests[-1].json()
             assert answer.status == 200 and body.get("store", True) is kept
             assert (SECRET in answer.content.decode()) is kept
@@ -54,7 +55,7 @@ async def test_a_turn_that_is_guarded_goes_on_from_one_that_is_not_and_masks_wha
     async with gateway_of(provider) as gateway:
         provider.script(Answer(text=f"It is {SECRET}."), Answer(text="Yes."), Answer(text="No."))
         first = (await ask(gateway, {"model": "m", "input": "Hello"})).json()
-        second = await ask(gateway, {"model": "guarded", "input": "Is it?", "previous_response_id": first["id"]})
+        second = await ask(gateway, {**GUARDED, "model": "m", "input": "Is it?", "previous_response_id": first["id"]})
         assert second.status == 200, second.content
         sent = json.dumps(provider.requests[-1].json())
         assert SECRET not in sent and "It is [key]." in sent
