@@ -24,7 +24,8 @@ from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malf
 from ..testing.provider import APIS, FakeProvider, Scripted
 from ..version import __version__
 from . import check, loading
-from .loading import Unusable, load, load_gateway, load_ledger, write_json, write_pairs, write_table
+from .hosts import load_gateway, load_ledger
+from .loading import Unusable, load, write_json, write_pairs, write_table
 
 # `fake`: the fake provider on a port, with chosen faults.
 
