@@ -29,7 +29,7 @@ from ..wire.response import DONE
 from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
 from .hold import Scan, unlogged
 from .moderation import BLOCKED, MODERATION, Finding, Wish, member, wish_of
-from .places import REQUEST, Path, Place, of_kept, of_reply, of_request, of_tools, replaced, spelled
+from .places import Path, Place, of_kept, of_reply, of_request, of_tools, replaced, spelled
 from .stream import GuardedReader, GuardedStream, Whole, let_pass
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
