@@ -115,8 +115,8 @@ async def _send_all(tab: Tab, asked: Asked, ask: Ask, send: Send) -> None:
 
 async def events(tab: Tab, asked: Asked, ask: Ask) -> AsyncGenerator[bytes, None]:
     """Gives the bytes of a stream, piece by piece, until *tab* has ended."""
+    feed = Feed(asked)  # from here on nothing is missed, however long the client takes
     yield RETRY
-    feed = Feed(asked)
     spoke = looked = anyio.current_time()
     await feed.refresh()
     while not tab.ended.is_set():
@@ -144,6 +144,7 @@ class Feed:
         self.page = asked.query.get("page", "")
         self.today: Shown = {}
         self.sent: dict[str, str] = {}
+        self.figures = b""
         recorder = asked.recorder
         token, _, serial = asked.after.partition(".")
         known = token == recorder.token and serial.isdecimal() and int(serial) <= recorder.serial
@@ -170,7 +171,10 @@ class Feed:
         if self.page != "now":
             for one in reversed(told):
                 yield event("exchange", one, f"{recorder.token}.{one['serial']}")
-            yield event("figures", self._data()["figures"])
+            figures = event("figures", self._data()["figures"])
+            if figures != self.figures:
+                self.figures = figures
+                yield figures
             return
         if latest or self.stranger:
             news = {"rows": await rows(latest), "whole": self.stranger}
