@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from ..ledger import Costs, JsonLines, Ledger, ReadFailed, Row
-from .shown import Price, Shown, money
+from .shown import Shown, money
 from .view import View
 
 NONE = (
@@ -22,11 +22,6 @@ FILE = (
 
 class Unread(Exception):
     """The ledger has no answer for a page; the text says why, and what to do."""
-
-
-def price_of(ledger: Ledger | None) -> Price | None:
-    """Returns what tells the price of a charge, None where nobody knows one."""
-    return None if ledger is None else ledger.cost
 
 
 async def costs(

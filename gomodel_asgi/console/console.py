@@ -21,7 +21,7 @@ from ..threads import call
 from . import live, pages
 from .pages import Asked, Page
 from .recorder import Recorder
-from .rendering import rendered, rows
+from .rendering import rendered, row
 from .view import View
 
 Allow = Callable[[Request], "View | Awaitable[View | None] | None"]
@@ -90,6 +90,9 @@ class Console:
         self._tabs = live.Tabs()
         self._recorder = Recorder(self._tabs)
         gateway.observe(self._recorder)
+        ledger = ledger_of(gateway)
+        if ledger is not None:
+            ledger.listen(self._recorder.book)
 
     def __repr__(self) -> str:
         return f"<Console of {self._gateway!r}>"
@@ -169,7 +172,7 @@ class Visit:
             return await self.respond(200, FILES[self.path], _file(self.path))
         query = self.request.query_params
         after = self.request.headers.get("last-event-id") or query.get("after", "")
-        asked = Asked(self.gateway, self.ledger, self.recorder, view, query, id, after)
+        asked = Asked(self.gateway, ledger_of(self.gateway), self.recorder, view, query, id, after)
         if self.path == "/events":
             return await self.events(asked)
         page = await (pages.request if is_request else PAGES[self.path])(asked)
@@ -183,7 +186,10 @@ class Visit:
         """Answer with *page* in the form that the client wants."""
         if self.wants_json:
             return await self.respond(page.status, JSON, msgspec.json.encode({"page": page.name, **page.data}))
-        values = {"rows": await rows(page.exchanges), "after": f"{self.recorder.token}.{self.recorder.serial}"}
+        values = {
+            "rows": [row(one) for one in page.exchanges],
+            "after": f"{self.recorder.token}.{self.recorder.serial}",
+        }
         await self.respond(page.status, HTML, self.html(page, view, **values))
 
     def html(self, page: Page, view: View | None, **values: Any) -> bytes:
@@ -212,14 +218,6 @@ class Visit:
         last = quote(self.scope["path"].rpartition("/")[2], safe="")
         where = f"./{last}/".encode() + (b"?" + query if query else b"")
         await self.respond(308, TEXT, b"", [(b"location", where)])
-
-    @property
-    def ledger(self) -> Ledger | None:
-        """The gateway's ledger, None where it keeps none."""
-        try:
-            return self.gateway.ledger
-        except RuntimeError:
-            return None
 
     async def events(self, asked: Asked) -> None:
         """Answer with server-sent events."""
@@ -250,6 +248,14 @@ class Visit:
         """Whether the client names JSON, and does not like HTML better."""
         accepted = accepts(self.request.headers.get("accept", ""))
         return accepted.get("application/json", 0.0) > accepted.get("text/html", 0.0)
+
+
+def ledger_of(gateway: Gateway) -> Ledger | None:
+    """Returns the ledger of *gateway*, None where it keeps none."""
+    try:
+        return gateway.ledger
+    except RuntimeError:
+        return None
 
 
 def accepts(header: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ def count(value: float | None) -> str:
     """Returns a whole number with commas, from 100,000 on in thousands or millions."""
     if value is None:
         return NOTHING
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size * 100 or (size > 1e3 and value >= size):
             return f"{value / size:.3g}{letter}" if value < size * 100 else f"{value / size:,.0f}{letter}"
     return f"{value:,.0f}"
@@ -22,7 +22,7 @@ def figure(value: float | None) -> str:
     """Returns a whole number with at most three digits and a letter, or four without: for the figures at the top."""
     if value is None or value < 10_000:
         return count(value)
-    size, letter = next(one for one in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= one[0])
+    size, letter = next(one for one in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if value >= one[0])
     return f"{value / size:.3g}{letter}" if value < size * 1000 else f"{value / size:,.0f}{letter}"
 
 

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Send
 from ..tasks import loop_token
 from . import books, pages
 from .pages import Asked
-from .rendering import rendered, rows
+from .rendering import rendered, row
 from .shown import Shown
 from .view import View
 
@@ -177,7 +177,7 @@ class Feed:
                 yield figures
             return
         if latest or self.stranger:
-            news = {"rows": await rows(latest), "whole": self.stranger}
+            news = {"rows": [row(one) for one in latest], "whole": self.stranger}
             self.stranger = False
             yield event("rows", news, f"{recorder.token}.{self.after}")
         data = self._data()

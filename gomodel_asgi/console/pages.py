@@ -15,16 +15,16 @@ from starlette.datastructures import QueryParams
 from ..errors import GatewayError
 from ..gateway import Gateway
 from ..ledger import Ledger
-from ..observers.records import Charge
 from ..routing.request import Explanation
 from . import books, shown
 from .formats import duration
 from .recorder import Exchange, Recorder
+from .rendering import row
 from .series import MINUTE, RECENT, Figures
 from .shown import Shown
 from .view import View
 
-BATCH = 25
+BATCH = 50
 """Exchanges that are made ready to be shown before others have their turn."""
 
 
@@ -82,7 +82,7 @@ def now_live(asked: Asked, today: Shown, exchanges: list[Shown]) -> Shown:
         "worker": worker(asked),
         "figures": figures(asked, running, today),
         "today": today,
-        "under_way": [shown.exchange(recorder.id_of(one), one, None, time) for one in running[:MOST_RUNNING]],
+        "under_way": [shown.exchange(recorder.id_of(one), one, time) for one in running[:MOST_RUNNING]],
         "under_way_count": len(running),
         "providers": shown.summed(exchanges, "provider")[:MOST_NAMES],
         "models": shown.summed(exchanges, "model")[:MOST_NAMES],
@@ -96,11 +96,14 @@ MOST_NAMES = 10
 
 async def told(asked: Asked, exchanges: Sequence[Exchange]) -> list[Shown]:
     """Returns what is shown of *exchanges* in a table, with pauses in which others have their turn."""
-    recorder, price, found = asked.recorder, books.price_of(asked.ledger), []
-    for number, one in enumerate(exchanges, start=1):
-        if one.told is None and number % BATCH == 0:
-            await checkpoint()
-        found.append(shown.exchange(recorder.id_of(one), one, price, 0.0))
+    recorder, found, new = asked.recorder, [], 0
+    for one in exchanges:
+        if one.told is None:
+            new += 1
+            if new % BATCH == 0:
+                await checkpoint()
+        found.append(shown.exchange(recorder.id_of(one), one, 0.0))
+        row(one)
     return found
 
 
@@ -112,11 +115,11 @@ def figures(asked: Asked, running: Sequence[Exchange], today: Shown) -> list[Sho
     latency = [part.quantile(0.5) for part in points], [part.quantile(0.95) for part in points]
     of = f"{recent.failed} of {recent.requests} in 5 min"
     return [
-        _figure("requests", "Requests", minute.requests, "a minute", "last minute", _counts(points, "requests")),
+        _figure("requests", "Requests", minute.requests, "/min", "last minute", _counts(points, "requests")),
         _figure("errors", "Errors", errors, "%", of, [_failed(part) for part in points]),
         _figure("p50", "p50 time", recent.quantile(0.5), "s", "half within, 5 min", latency[0]),
         _figure("p95", "p95 time", recent.quantile(0.95), "s", "95 % within, 5 min", latency[1]),
-        _figure("tokens", "Tokens", minute.tokens, "a minute", "last minute", _counts(points, "tokens")),
+        _figure("tokens", "Tokens", minute.tokens, "/min", "last minute", _counts(points, "tokens")),
         _figure("in_flight", "In flight", len(running), "", _oldest(running, time)),
         _figure("today", "Spent today", today["cost"], "", _unpriced(today)),
     ]
@@ -220,14 +223,15 @@ async def costs(asked: Asked) -> Page:
     """Returns what was spent by day, tenant, provider, model or label: one query of the roll-up."""
     query, today = asked.query, datetime.now(UTC).date()
     by = query.get("by", "day")
-    first, last = _day(query.get("since"), today - timedelta(days=DAYS - 1)), _day(query.get("until"), today)
+    month = today - timedelta(days=DAYS - 1)
+    first, last = _day(query.get("since"), month), _day(query.get("until"), today)
     tenant = query.get("tenant") or None
     data: Shown = {
         "worker": worker(asked),
         "by": by,
         "places": PLACES,
-        "since": query.get("since") if first is None else first.isoformat(),
-        "until": query.get("until") if last is None else last.isoformat(),
+        "since": (first or month).isoformat(),
+        "until": (last or today).isoformat(),
         "tenant": tenant,
         "tenants": _few(asked.view),
         "note": None,
@@ -236,7 +240,7 @@ async def costs(asked: Asked) -> Page:
         "count": 0,
     }
     page = Page("costs", "Costs", data)
-    if by not in PLACES or first is None or last is None or not first <= last <= first + timedelta(days=LONGEST):
+    if by not in PLACES or first is None or last is None or not 0 <= (last - first).days < LONGEST:
         data["note"] = (
             f"Give by as one of {', '.join(PLACES)}, and since and until as days (2026-11-29), at most a year."
         )
@@ -260,9 +264,10 @@ def _day(text: str | None, default: date) -> date | None:
     if not text:
         return default
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         return None
+    return day if day < date.max else None  # there is a day behind it
 
 
 def _few(view: View) -> list[str] | None:
@@ -323,13 +328,11 @@ async def request(asked: Asked) -> Page | None:
 
 
 def _remembered(asked: Asked, seen: Exchange) -> Shown:
-    recorder, price, ended = asked.recorder, books.price_of(asked.ledger), seen.ended
-    charges: dict[int, Charge] = {} if ended is None else {charge.number: charge for charge in ended.charges}
-    detail = asked.view.detail
+    recorder, ended, detail = asked.recorder, seen.ended, asked.view.detail
     return {
         "worker": worker(asked),
         "from": "memory",
-        "exchange": shown.exchange(recorder.id_of(seen), seen, price, recorder.clock())
+        "exchange": shown.exchange(recorder.id_of(seen), seen, recorder.clock())
         | {
             "bytes_in": None if seen.request is None else seen.request.bytes,
             "hint": None if seen.request is None else seen.request.hint,
@@ -340,7 +343,7 @@ def _remembered(asked: Asked, seen: Exchange) -> Shown:
             "tier": None if ended is None else ended.service_tier,
             "conversation": None if ended is None else ended.conversation,
         },
-        "attempts": shown.attempts_seen(seen.attempts, detail=detail, charges=charges, price=price),
+        "attempts": shown.attempts_seen(seen, detail=detail),
         "tools": [_called(one, detail) for one in seen.tools],
         "notes": [{"kind": note.kind, "text": note.text} for note in seen.notes],
         "detail": ended.detail if detail and ended is not None else None,

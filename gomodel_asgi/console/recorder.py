@@ -13,10 +13,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Protocol
+from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..ledger import Row
 from ..observers import (
     AttemptEnded,
     AttemptStarted,
@@ -48,6 +50,8 @@ MOST_UNDER_WAY = 10_000
 MOST_PARTS = 50
 """Attempts of an exchange that are remembered, and calls of tools, and notes."""
 MOST_EVENTS = 100
+MOST_BOOKED = 100
+"""Rows that wait for the end of their exchange, which comes at once: unless the gateway is another one."""
 MOST_VIEWS = 50
 """Sets of tenants for which figures are kept, as long as somebody looks at them."""
 UNSEEN = 1800.0
@@ -100,6 +104,8 @@ class Exchange(Struct, eq=False):
     tools: list[ToolCalled] = []
     notes: list[Note] = []
     ended: Ended | None = None
+    row: Row | None = None
+    """What the ledger has booked of it."""
     serial: int = 0
     told: dict[str, Any] | None = None
     """What is shown of it in a table, once it has ended."""
@@ -124,6 +130,7 @@ class Recorder:
         self.exchanges: deque[Exchange] = deque(maxlen=KEPT)
         self.under_way: dict[int, Exchange] = {}
         self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self.booked: OrderedDict[UUID, Row] = OrderedDict()
         self.serial = 0
         self.whole = Series()
         self.parts: OrderedDict[frozenset[str | None], Series] = OrderedDict()
@@ -176,7 +183,7 @@ class Recorder:
 
     def running(self, view: View) -> list[Exchange]:
         """Returns the exchanges under way that *view* shows, oldest first."""
-        return [one for one in tuple(self.under_way.values()) if view.shows(one.context.tenant)]
+        return [one for one in tuple(self.under_way.values()) if view.is_whole or _is_of(view, one)]
 
     def find(self, view: View, id: str) -> Exchange | None:
         """Returns the newest exchange that *view* shows and that has this id, or request id, or response id."""
@@ -211,6 +218,12 @@ class Recorder:
         return found
 
     # What comes in...
+
+    def book(self, row: Row) -> None:
+        """The ledger has booked *row*."""
+        self.booked[row.id] = row
+        if len(self.booked) > MOST_BOOKED:
+            self.booked.popitem(last=False)
 
     def _of(self, context: Context) -> Exchange:
         """The exchange of *context*, whose first record this may be."""
@@ -281,6 +294,8 @@ class Recorder:
         if exchange.request is None:
             exchange.started -= timedelta(seconds=record.seconds)
         exchange.ended = replace(record, raw_usage=None)
+        if record.context.row is not None:
+            exchange.row = self.booked.pop(record.context.row, None)
         self._count(self.whole, exchange)
         for tenants, series in tuple(self.parts.items()):
             if record.tenant in tenants:
@@ -319,6 +334,11 @@ class Recorder:
 
     def _happened(self, record: Record, kind: str, text: str) -> None:
         self.events.append(Event(_now(), kind, text, record.provider, record.target_model))
+
+
+def _is_of(view: View, one: Exchange) -> bool:
+    """Whether *view* shows what has not ended: whose it is has to be known."""
+    return (one.request is not None or one.context.tenant is not None) and view.shows(one.context.tenant)
 
 
 def _tally(series: Series, record: ToolCalled) -> None:

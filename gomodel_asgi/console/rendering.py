@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-from anyio.lowlevel import checkpoint
 
 from . import sparkline
 from .formats import FILTERS
@@ -16,9 +14,6 @@ try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 except ImportError as error:
     raise ImportError("The console needs Jinja2: install gomodel-asgi[console].") from error
-
-BATCH = 25
-"""Rows that are rendered before others have their turn."""
 
 environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -42,16 +37,13 @@ def rendered(template: str, **values: Any) -> str:
     return environment.get_template(f"{template}.html").render(**values)
 
 
-async def rows(exchanges: Iterable[Exchange]) -> list[str]:
-    """Returns each of *exchanges*, which have been told, as a row of a table: rendered once, and then kept with it."""
-    found = []
-    template = environment.get_template("row.html")
-    new = 0
-    for one in exchanges:
-        if one.html is None:
-            new += 1
-            if new % BATCH == 0:
-                await checkpoint()
-            one.html = template.render(one=one.told)
-        found.append(one.html)
-    return found
+def row(one: Exchange) -> str:
+    """Returns an exchange, which has been told, as a row of a table: rendered once, and then kept with it."""
+    if one.html is None:
+        one.html = str(_row().row(one.told))
+    return one.html
+
+
+@cache
+def _row() -> Any:
+    return environment.get_template("row.html").module

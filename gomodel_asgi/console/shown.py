@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from ..ledger.row import Attempt as Written, Row, total
+from ..ledger.row import Attempt as Written, Row
 from ..observers import Completed, Disconnected, Ended, Usage
-from ..observers.records import Charge
-from .recorder import Attempt, Exchange
+from .recorder import Exchange
 
-Price = Callable[[Charge], Decimal | None]
 Shown = dict[str, Any]
 
 RUNNING = "running"
@@ -30,7 +28,7 @@ def mood(outcome: str) -> str:
     return "busy" if outcome in WAITING else "good"
 
 
-def exchange(id: str, seen: Exchange, price: Price | None, now: float) -> Shown:
+def exchange(id: str, seen: Exchange, now: float) -> Shown:
     """Returns what is shown of *seen* in a table; kept with it once it has ended."""
     if seen.told is not None:
         return seen.told
@@ -45,6 +43,7 @@ def exchange(id: str, seen: Exchange, price: Price | None, now: float) -> Shown:
         "model": context.model,
         "target_model": context.target_model,
         "served_model": context.served_model,
+        "other_model": other(context.model, context.target_model, context.served_model),
         "provider": context.provider,
         "labels": {str(name): str(value) for name, value in context.labels.items()},
         "request_id": context.request_id,
@@ -52,8 +51,16 @@ def exchange(id: str, seen: Exchange, price: Price | None, now: float) -> Shown:
     }
     if ended is None:
         return shown | _unended(seen, now)
-    seen.told = shown | _ended(ended, price)
+    seen.told = shown | _ended(ended, seen.row)
     return seen.told
+
+
+def other(asked: str | None, target: str | None, served: str | None) -> str | None:
+    """Returns the model that has answered where it is another one than was *asked* for, and not a dated name of it."""
+    found = served or target
+    if found is None or asked is None or found == asked or found.startswith(f"{asked}-"):
+        return None
+    return found
 
 
 def _unended(seen: Exchange, now: float) -> Shown:
@@ -71,7 +78,7 @@ def _unended(seen: Exchange, now: float) -> Shown:
     }
 
 
-def _ended(ended: Ended, price: Price | None) -> Shown:
+def _ended(ended: Ended, row: Row | None) -> Shown:
     outcome = ended.outcome if isinstance(ended, Completed) else "failed"
     if isinstance(ended, Disconnected):
         outcome = ended.reason
@@ -83,18 +90,16 @@ def _ended(ended: Ended, price: Price | None) -> Shown:
         "seconds": round(ended.seconds, 6),
         "first_event": None if ended.first_event is None else round(ended.first_event, 6),
         "usage": usage(ended.usage),
-        "cost": money(_cost(ended, price)),
+        "cost": money(_cost(ended, row)),
         "cached": ended.cached,
         "response_id": ended.response_id,
     }
 
 
-def _cost(ended: Ended, price: Price | None) -> Decimal | None:
-    if ended.cost is not None:
-        return ended.cost.total
-    if price is None or not ended.charges:
-        return None
-    return total(price(charge) for charge in ended.charges)
+def _cost(ended: Ended, row: Row | None) -> Decimal | None:
+    if row is not None:
+        return row.cost if row.attempts else None
+    return None if ended.cost is None else ended.cost.total
 
 
 def row(found: Row) -> Shown:
@@ -117,6 +122,7 @@ def row(found: Row) -> Shown:
         "model": found.model_asked,
         "target_model": found.model_target,
         "served_model": found.model_served,
+        "other_model": other(found.model_asked, found.model_target, found.model_served),
         "provider": found.provider,
         "labels": dict(found.labels),
         "request_id": found.request_id,
@@ -137,14 +143,13 @@ def row(found: Row) -> Shown:
 # One exchange in full...
 
 
-def attempts_seen(
-    seen: Sequence[Attempt], *, detail: bool, charges: Mapping[int, Charge], price: Price | None
-) -> list[Shown]:
+def attempts_seen(seen: Exchange, *, detail: bool) -> list[Shown]:
     """Returns what is shown of the attempts of an exchange; in the upstreams' own words only with *detail*."""
-    shown = []
-    for attempt in seen:
+    shown: list[Shown] = []
+    used = {} if seen.ended is None else {charge.number: charge.usage for charge in seen.ended.charges}
+    costs = {} if seen.row is None else {number: one.cost for number, one in enumerate(seen.row.attempts, start=1)}
+    for attempt in seen.attempts:
         started, ended = attempt.started, attempt.ended
-        charge = charges.get(started.number)
         outcome = RUNNING if ended is None else "failed" if ended.error is not None else "answered"
         facts: Shown = {
             "number": started.number,
@@ -155,8 +160,8 @@ def attempts_seen(
             "status": None if ended is None else ended.status,
             "error": None if ended is None else ended.error,
             "seconds": None if ended is None else round(ended.seconds, 6),
-            "usage": usage(None if charge is None else charge.usage),
-            "cost": None if charge is None or price is None else money(price(charge)),
+            "usage": usage(used.get(started.number)),
+            "cost": money(costs.get(started.number)),
             "outcome": outcome,
             "mood": mood(outcome),
             "detail": ended.detail if detail and ended is not None else None,
