@@ -35,6 +35,7 @@ LIBRARIES = {
     "fastapi": "fastapi",
     "genai_prices": "prices",
     "httpx2": "httpx2",
+    "jinja2": "console",
     "key_value": "kv",
     "limits": "limits",
     "mcp": "mcp",

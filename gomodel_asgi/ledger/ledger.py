@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -93,6 +93,8 @@ class Ledger:
         self.dropped = 0
         """How many rows were lost."""
         self.observers = Observers()
+        self.listeners: tuple[Callable[[Row], object], ...] = ()
+        """Called with each row as it is booked, before observers hear that its exchange has ended."""
         self.writers = Writers(sink, _spill(spill), self._tell)
         self._has_failed = self._has_prices = False
 
@@ -108,6 +110,10 @@ class Ledger:
         if self.price is None and price_list() is None:
             how = to_install("prices")
             logger.warning("The ledger knows no prices, so it writes no costs: %s, or give Ledger(price=...).", how)
+
+    def listen(self, listener: Callable[[Row], object]) -> None:
+        """Call *listener* with each row as it is booked. It must not raise."""
+        self.listeners = (*self.listeners, listener)
 
     def check(self) -> None:
         """The gateway starts on this event loop.
@@ -172,6 +178,8 @@ class Ledger:
     def book(self, writer: Writer, entry: Entry) -> None:
         """Take *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the requests
         that were under way."""
+        for listener in self.listeners:
+            listener(entry.row)
         if writer.is_full and not (self.on_full == "refuse" and spends(entry.row.operation)):
             self.dropped += 1
             if self.dropped == 1:
