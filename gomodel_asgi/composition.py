@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from .history.quota import Quotas as Shares
 from .history.records import Records
 from .observers import Observers
+from .providers.presets import variables
 from .providers.provider import Provider
+from .routing.registry import Registry
 from .seams.store import Store
 from .settings import Limits, Retries, Timeouts
 from .tasks import Tasks
@@ -50,6 +52,18 @@ def check(
             raise TypeError(f"{name}: give a function, not a {type(function).__name__}.")
     if not isinstance(tools, Iterable):
         raise TypeError("tools: give a list of tools, not one tool.")
+
+
+def registered(providers: Iterable[Provider]) -> Registry:
+    """Returns *providers* by name.
+
+    :raises ValueError: there is none, or two have one name.
+    :raises TypeError: one is no Provider.
+    """
+    if isinstance(providers, list | tuple) and not providers:
+        names = ", ".join(variables())
+        raise ValueError(f"providers: give at least one. from_env() finds one if any of these is set: {names}.")
+    return Registry(providers)
 
 
 def host_files(source: FileSource | None) -> HostFiles | None:

@@ -111,6 +111,7 @@ def fields(record: Ended) -> dict[str, Any]:
         "status": record.status,
         "error": record.error,
         "detail": record.detail,
+        "advice": record.advice,
         "tenant": context.tenant,
         "provider": context.provider,
         "asked_model": context.model,

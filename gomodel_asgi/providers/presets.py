@@ -294,6 +294,13 @@ def from_env(environ: Mapping[str, str] | None = None) -> list[Provider]:
     return [_instance(PRESETS[type], suffix, environ) for type, suffix in sorted(_found(environ), key=_order)]
 
 
+def variables() -> list[str]:
+    """Returns the environment variables that make `from_env` find a provider, those with a suffix left out: the key of
+    each vendor, or the base URL where an installation of one's own needs no key."""
+    named = [preset.keys if preset.needs_key else (f"{preset.type.upper()}_BASE_URL",) for preset in PRESETS.values()]
+    return [name for names in named for name in names]
+
+
 def _order(instance: tuple[str, str]) -> tuple[int, str]:
     return list(PRESETS).index(instance[0]), instance[1]
 

@@ -273,19 +273,36 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
     def _hinted(self, hint: str) -> str:
         provider = self.registry.find(hint)
         if provider is None:
-            raise UnknownProvider(f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another.")
+            message = f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another."
+            raise UnknownProvider(message, advice=f"configured are {self._names()}")
         return provider.name
 
     def _by_model(self) -> str:
         only = self.registry.only
         if self.model is None:
             if only is None:
-                raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+                message = f"Name a 'model'; {self._offered()}."
+                raise InvalidRequest(message, param="model", code="missing_required_parameter")
             return only.name
         found = self.registry.serving(self.model) or only
         if found is None:
-            raise UnknownModel(f"No provider here serves the model '{_shown(self.model)}'.")
+            raise UnknownModel(
+                f"No provider here is known to serve the model '{_shown(self.model)}'; {self._offered()}, and the"
+                " member 'provider' of the body names a provider.",
+                advice=f"{self._names()} are configured: give one models=..., or let the policy choose",
+            )
         return found.name
+
+    def _offered(self) -> str:
+        """Returns where the client finds the models. The names of providers may be those of other tenants."""
+        root = self.scope.get("root_path", "").rstrip("/")
+        below: str = self.scope.get("path", "").removeprefix(root)
+        prefix, found, _ = below.rpartition("/" + ROWS[self.operation].path.split("/")[1])
+        where = f"GET {_shown(root + prefix)}/models" if found else "GET /models below the API's prefix"
+        return f"{where} lists what is offered"
+
+    def _names(self) -> str:
+        return ", ".join(self.providers)
 
     def _owner(self) -> str:
         if self.previous is not None and self.previous.provider in self.providers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import types
 from collections.abc import AsyncIterator, Iterator
@@ -543,6 +544,16 @@ def test_the_system_check_refuses_what_could_not_serve(given: Any, message: str)
         [error] = check_settings()
     assert error.id == "gomodel.E001"
     assert message in error.msg
+
+
+def test_without_providers_the_environment_variables_that_make_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_BASE_URL", "_BEDROCK")):
+            monkeypatch.delenv(name)
+    with override_settings(GOMODEL={"POLICY": f"{HOST}.on_the_orm"}):
+        [error] = check_settings()
+    assert "GOMODEL: there is no provider. Set one of these environment variables" in error.msg
+    assert "'PROVIDERS': OPENAI_API_KEY, " in error.msg and "OLLAMA_BASE_URL" in error.msg
 
 
 @pytest.mark.parametrize("given", [{"PUBLIC": True}, {"TENANT_REQUIRED": True}, {"POLICY": f"{HOST}.on_the_orm"}])
