@@ -175,3 +175,5 @@ CONVERSATIONS = frozenset(row.operation for row in TABLE if row.path.startswith(
 CONTINUING = frozenset(row.operation for row in TABLE if row.continues)
 BODIED = frozenset(row.operation for row in TABLE if row.body is not None)
 BILLED = frozenset(row.operation for row in TABLE if row.billed)
+ANSWERED_HERE = frozenset(row.operation for row in TABLE if not row.upstream)
+"""Those for which no upstream is asked: whom the policy names says nothing."""
