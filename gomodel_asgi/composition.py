@@ -75,11 +75,11 @@ def host_files(source: FileSource | None) -> HostFiles | None:
     return HostFiles(source)
 
 
-def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) -> Guarding | None:
+def guarding(guards: Iterable[Guard], observers: Observers, tasks: Tasks) -> Guarding | None:
     """What asks the host's *guards*; None where there are none.
 
     :raises TypeError: something else than a guard is among them.
-    :raises ValueError: two have one name, or there are tools too, whose results they would not see.
+    :raises ValueError: two have one name.
     """
     guards = tuple(guards) if isinstance(guards, Iterable) else (guards,)
     if not guards:
@@ -92,9 +92,7 @@ def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) 
             raise TypeError(f"guards: give a list of Guards, not {type(guard).__name__}.")
     if len({guard.name for guard in guards}) < len(guards):
         raise ValueError("guards: give each a name of its own.")
-    if has_tools:
-        raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
-    return Enforcement(guards, observers)
+    return Enforcement(guards, observers, tasks)
 
 
 def caching(cache: ResponseCache | None, records: Records, shares: Shares, tasks: Tasks) -> Cache | None:

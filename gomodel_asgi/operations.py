@@ -173,6 +173,8 @@ FRAMES = {"response.create": ROWS["create"], "response.steer": ROWS["steer"]}
 BY_ID = frozenset(row.operation for row in TABLE if row.path_names == "response")
 CONVERSATIONS = frozenset(row.operation for row in TABLE if row.path.startswith("/conversations"))
 CONTINUING = frozenset(row.operation for row in TABLE if row.continues)
+SHOWING = BY_ID | CONVERSATIONS
+"""What shows what is kept."""
 BODIED = frozenset(row.operation for row in TABLE if row.body is not None)
 BILLED = frozenset(row.operation for row in TABLE if row.billed)
 ANSWERED_HERE = frozenset(row.operation for row in TABLE if not row.upstream)

@@ -202,7 +202,7 @@ class GatewayState:
         else:
             answer = Exchange(job, target).run()
         guards = job.setup.guards
-        return answer if guards is None or not guards.has_output else guards.answered(job, answer)
+        return answer if guards is None else guards.answered(job, answer)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""
@@ -242,8 +242,9 @@ class GatewayState:
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
-        owner, names = continuation.owner, [provider_of(one, job).name for one in target.chain()]
-        elsewhere = owner.held or names != [owner.provider] or continuation.references
+        owner, chain = continuation.owner, [provider_of(one, job) for one in target.chain()]
+        elsewhere = bool(owner.held or [one.name for one in chain] != [owner.provider] or continuation.references)
+        elsewhere = elsewhere or not chain[0].keeps_state  # as guards ask it
         if elsewhere or (self.tools is not None and self.tools.wants(job, target)):
             await available(partial(self._read, job, continuation))
 

@@ -146,6 +146,7 @@ class Background:
             previous=job.request.envelope.text("previous_response_id"),
             request=b"" if self.enqueue is None else self._body_to_keep(job, target),
             hold=b"" if job.hold is None else job.hold.packed(),
+            guards=job.guards,
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):

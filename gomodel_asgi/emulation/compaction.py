@@ -36,7 +36,7 @@ from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside
-from ..upstream.chain import Exchange
+from ..upstream.chain import guarded_exchange
 from ..wire.headers import FALLBACK
 from .token_count import lacks_operation
 
@@ -113,7 +113,7 @@ class Compactor:
             raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
         if provider.native:
             try:
-                return await Exchange(await self._replayed(job), target).run()
+                return await guarded_exchange(await self._replayed(job), target)
             except UpstreamRejected as error:
                 if not lacks_operation(error):
                     raise
@@ -140,7 +140,7 @@ class Compactor:
         return text, usage
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:
-        reply = await Exchange(await self._replayed(summing_up(job, items)), target).run()
+        reply = await guarded_exchange(await self._replayed(summing_up(job, items)), target)
         response = await reply.json()
         text = text_of(response)
         if not text:

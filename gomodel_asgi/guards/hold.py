@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from ..wire.response import Json
-from .places import IDENTIFIERS, Place, of_item, of_reply, replaced, spelled, strings
+from .places import IDENTIFIERS, Place, of_event, of_item, of_reply, replaced, spelled, strings
 
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 MEMBERS = {
@@ -137,7 +137,7 @@ class Window:
         if isinstance(event.get("response"), dict):
             return (yield from self._lifecycle(event))
         skipped = IDENTIFIERS if type.startswith("response.") or type == "error" else frozenset({"type"})
-        return [(yield from self.value(event, [*strings(event, (), skipped)]))]
+        return [(yield from self.value(event, [*of_event(event, skipped)]))]
 
     def _delta(self, prefix: str, event: Json) -> Steps:
         channel = self.channels.setdefault(key_of(prefix, event), Channel(prefix, event))

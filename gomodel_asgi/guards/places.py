@@ -46,8 +46,15 @@ def of_request(body: Mapping[str, Any]) -> Iterator[Place]:
             yield from strings(body.get(name), (name,))
         elif name == "prompt":
             yield from _variables(body.get(name))
+        elif name == "tools":
+            yield from of_tools(body.get(name), (name,))
         else:
-            yield from _walk(body.get(name), (name,), IDENTIFIERS if name != "tools" else IDENTIFIERS | {"name"})
+            yield from _walk(body.get(name), (name,), IDENTIFIERS)
+
+
+def of_tools(value: Any, path: Path) -> Iterator[Place]:
+    """Every text of *value*, tools as they are declared, which stand at *path*: their names are nobody's words."""
+    yield from _walk(value, path, IDENTIFIERS | {"name"})
 
 
 def of_reply(body: Mapping[str, Any]) -> Iterator[Place]:
@@ -87,6 +94,15 @@ def of_item(item: Any, path: Path = ()) -> Iterator[Place]:
             yield from strings(value, (*path, name), frozenset({"type"}))
         else:
             yield from _walk(value, (*path, name), IDENTIFIERS if known else frozenset({"type"}))
+
+
+def of_event(event: Mapping[str, Any], skipped: frozenset[str]) -> Iterator[Place]:
+    """Every text of an *event* that is no delta, but for its members that are *skipped*."""
+    for name, value in event.items():
+        if name in ("part", "annotation"):
+            yield from _walk(value, (name,), IDENTIFIERS)
+        else:
+            yield from strings({name: value}, (), skipped)
 
 
 def replaced(value: Any, texts: Mapping[Path, str]) -> Any:

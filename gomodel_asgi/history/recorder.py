@@ -295,6 +295,7 @@ class Recording(msgspec.Struct):
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
             remembered=b"" if self.remembered is None else self.remembered(),
+            guards=self.job.guards,
         )
         turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
         if not await self.recorder.quotas.admit(self.tenant, said.id, turn):

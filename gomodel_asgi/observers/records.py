@@ -319,13 +319,15 @@ class CacheChecked(Record, frozen=True, kw_only=True):
 class Guarded(Record, frozen=True, kw_only=True):
     """The host's *guard* has looked at what goes to a model (`input`) or comes from it (`output`): nothing was found
     (`passed`), it was `blocked` or `replaced`, labels were *noted*, or the guard `failed`. Of a stream there is one
-    record for all that it passed. *count* is how many texts it was about. Neither text nor message stands here."""
+    record for all that it passed. *count* is how many texts it was about, *error* the class of what failed. Neither
+    text nor message stands here."""
 
     guard: str
     stage: Literal["input", "output"]
     verdict: Literal["passed", "blocked", "replaced", "noted", "failed"]
     count: int
     noted: tuple[str, ...] = ()
+    error: str | None = None
 
 
 class LedgerWritten(Record, frozen=True, kw_only=True):

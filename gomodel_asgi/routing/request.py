@@ -354,10 +354,12 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
-    is what the client would get instead, if the policy refuses."""
+    is what the client would get instead, if the policy refuses. *guards* names those that would be asked about it, or
+    about its answer."""
 
     model: str | None
     hint: str | None
     target: Target | None
     candidates: tuple[Candidate, ...] = ()
     error: GatewayError | None = None
+    guards: tuple[str, ...] = ()

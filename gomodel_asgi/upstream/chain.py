@@ -114,6 +114,9 @@ class Exchange(Struct):
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
         """One attempt, with breaker and concurrency limit around it."""
         setup, tenant = self.job.setup, self.job.request.tenant
+        job = self.job
+        if setup.guards is not None:
+            job = await setup.guards.sending(job, candidate.provider, candidate.key)
         limited = candidate.provider.max_concurrency or setup.limits.provider_concurrency
         held = await self._place(candidate) if limited else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
@@ -123,7 +126,7 @@ class Exchange(Struct):
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
         seconds = candidate.timeouts.first_event if self.job.stream else candidate.timeouts.unary
-        attempt = Attempt(self.job, candidate, min(self.deadline, clock() + seconds), last, permit)
+        attempt = Attempt(job, candidate, min(self.deadline, clock() + seconds), last, permit)
         try:
             answer = await (attempt.run() if self.job.trace is None else self._traced(attempt))
         except BaseException as error:
@@ -251,6 +254,16 @@ class Exchange(Struct):
         if streaming:
             headers += STREAM_HEADERS
         return headers
+
+
+async def guarded_exchange(job: Job, target: Target) -> Reply:
+    """The reply of *target*, or of one of its fallbacks, as the host's guards let it pass.
+
+    :raises GatewayError: nothing answered, or nothing that may be given.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    guards, answer = job.setup.guards, Exchange(job, target).run()
+    return await (answer if guards is None else guards.answered(job, answer))
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

@@ -7,10 +7,11 @@
         "AUTHENTICATION": ["gomodel_asgi.contrib.django.tokens.BearerToken"],
     }
 
-Keys are the arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path. `TIMEOUTS`,
-`LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the environment
-(`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or `PUBLIC` says that
-everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and replaces all this.
+Keys are the arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in a
+list. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the
+environment (`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or
+`PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and
+replaces all this.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "
 PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool, "PUBLIC": bool, "TENANT_REQUIRED": bool}
 MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "CACHE", "LEDGER")
 """What a function may be named for, to be called once."""
+LISTS = ("PROVIDERS", "OBSERVERS", "GUARDS")
+"""What is a list, whose elements may be named."""
 ADMITTING = ("policy", "tenant_required", "public")
 """Arguments of which one has to say who may call."""
 KEYS = (*OBJECTS, *PLAIN, "GATEWAY", "AUTHENTICATION")
@@ -129,6 +132,8 @@ def _value(key: str, value: Any) -> Any:
             raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a {PLAIN[key].__name__}.")
         return value
     found = _imported(key, value)
+    if key in LISTS and isinstance(found, list | tuple):
+        found = [_imported(key, one) for one in found]
     if key in VALUES and isinstance(found, Mapping):
         return _settled(key, found)
     if key in VALUES and not isinstance(found, VALUES[key]):
