@@ -181,3 +181,5 @@ SHOWING = BY_ID | CONVERSATIONS
 """What shows what is kept."""
 BODIED = frozenset(row.operation for row in TABLE if row.body is not None)
 BILLED = frozenset(row.operation for row in TABLE if row.billed)
+ANSWERED_HERE = frozenset(row.operation for row in TABLE if not row.upstream)
+"""Those for which no upstream is asked: whom the policy names says nothing."""

@@ -32,7 +32,8 @@ class Context(Struct, frozen=True):
     *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
     0: the record belongs to none.
     *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
-    upstream says it used. *provider* and *provider_type* name the upstream asked last, *labels* are the Target's.
+    upstream says it used. *provider* and *provider_type* name the upstream asked last; before the first one is asked,
+    the one that the policy named; at the end, nobody if none was asked. *labels* are the Target's.
     *row* is the id that the exchange's row in the ledger has, None where there is no ledger.
     Text that others chose is cut to 256 characters and holds no control characters.
     """

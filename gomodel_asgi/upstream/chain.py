@@ -83,6 +83,9 @@ class Exchange(Struct):
                 return await self._admitted(candidate, last=not others or not self._may_cross())
             except GatewayError as error:
                 tries += 1
+                if isinstance(error, Overloaded) and job.trace is not None:
+                    provider = candidate.provider
+                    job.trace.turned_away_by(provider.name, provider.type or provider.name, candidate.model)
                 pause = self._pause(candidate, error, tries)
                 if pause is None and not (others and self._falls_back(candidate, error)):
                     raise self._passed(error) from error.__cause__

@@ -549,7 +549,7 @@ def test_the_system_check_refuses_what_could_not_serve(given: Any, message: str)
 
 
 def test_without_providers_the_environment_variables_that_make_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
+    for name in list(os.environ):
         if name.endswith(("_API_KEY", "_BASE_URL", "_BEDROCK")):
             monkeypatch.delenv(name)
     with override_settings(GOMODEL={"POLICY": f"{HOST}.on_the_orm"}):
