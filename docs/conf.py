@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
+from django.conf import settings
+
 from gomodel_asgi import __version__
+
+# What stands on Django's models can be imported only where a project is configured.
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "rest_framework.authtoken"],
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+)
+django.setup()
 
 project = "gomodel_asgi"
 release = version = __version__
