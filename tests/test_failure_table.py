@@ -34,7 +34,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "failures.md"
 HEAD = ["what happens", "the error's `code`", "retry", "fallback", "breaker"]
 TABLE = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in PAGE.read_text().partition("## What triggers a fallback")[2].partition("\nThe bounds")[0].splitlines()
+    for line in PAGE.read_text().partition("## What triggers a fallback")[2].partition("\nTo see it")[0].splitlines()
     if line.startswith("|")
 ]
 ROWS = {row[0]: row[1:] for row in TABLE[2:]}
