@@ -25,6 +25,19 @@ from .threads import call
 if TYPE_CHECKING:
     from limits.aio.storage import Storage
 
+__all__ = [
+    "authenticated",
+    "fallback",
+    "first_of",
+    "hint",
+    "limited",
+    "lowest_latency",
+    "model_map",
+    "per_tenant",
+    "sticky",
+    "weighted",
+]
+
 
 async def ask_policy(policy: Policy, request: RoutingRequest) -> Target:
     """Returns the answer of *policy*, which may be a plain function.

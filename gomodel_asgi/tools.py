@@ -18,6 +18,26 @@ from typing import Any, Literal
 from .arguments import check_flags, check_string, strings, texts
 from .routing.request import RoutingRequest
 
+__all__ = [
+    "Call",
+    "Execution",
+    "File",
+    "FileReference",
+    "FileSource",
+    "Image",
+    "Page",
+    "Passage",
+    "Server",
+    "Tool",
+    "ToolError",
+    "code_interpreter",
+    "file_search",
+    "function",
+    "image_generation",
+    "mcp",
+    "web_search",
+]
+
 Family = Literal["web_search", "file_search", "code_interpreter", "image_generation", "mcp"]
 FAMILIES: tuple[Family, ...] = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
 Use = Literal["missing", "always"]
@@ -122,6 +142,7 @@ class Execution:
 
 
 FileSource = Callable[[FileReference, RoutingRequest], Any]
+"""Gives the bytes of a file that a request names: `Gateway(files=...)`."""
 """Gives the bytes of a file that the client names: `bytes`, a `File`, or None where there is none (400)."""
 
 
@@ -204,6 +225,7 @@ class McpTool:
 
 
 Tool = HostTool | McpTool
+"""A hosted tool, as the functions of this module make it."""
 
 
 def web_search(function: Callable[..., Any], *, use: Use = "missing", live: bool = True) -> HostTool:
