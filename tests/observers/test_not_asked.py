@@ -52,7 +52,7 @@ class World:
         self.log = logging.Logger("requests")
         self.lines: list[logging.LogRecord] = []
         handler = logging.Handler()
-        handler.emit = self.lines.append  # type: ignore[method-assign]
+        handler.emit = self.lines.append  # type: ignore[method-assign, assignment]
         self.log.addHandler(handler)
         self.registry = CollectorRegistry()
         self.spans, self.metrics = InMemorySpanExporter(), InMemoryMetricReader()
