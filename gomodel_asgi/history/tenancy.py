@@ -14,7 +14,6 @@ more, at once and on every worker, whether or not the store can enumerate and de
 from __future__ import annotations
 
 import hmac
-import logging
 import math
 import re
 import time
@@ -27,6 +26,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..errors import StoreUnavailable
+from ..logs import log
 from ..seams.store import Record, Store, local_of
 
 GENERATIONS = "generations"
@@ -194,8 +194,6 @@ def packed(purpose: bytes, *parts: str | None) -> bytes:
 # misunderstand, and lower it never.
 
 
-logger = logging.getLogger("gomodel_asgi.stores")
-
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -231,4 +229,4 @@ class Codec(Generic[S]):
         if schema not in self._warned:
             self._warned.add(schema)
             why = f"has the newer schema {schema}" if schema > self._schema else "is damaged"
-            logger.warning("A stored %s %s and reads as absent.", self._name, why)
+            log("record_unreadable", kind=self._name, why=why)
