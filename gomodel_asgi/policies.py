@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .extras import missing
+from .operations import CONTINUING
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
@@ -100,6 +101,22 @@ def authenticated(policy: Policy) -> AsyncPolicy:
         return await ask_policy(policy, request)
 
     return naming_as(guarded, policy)
+
+
+def for_models(policy: Policy) -> AsyncPolicy:
+    """Returns *policy* for what a model is asked for: creating a response, compacting, counting tokens. All other
+    operations bring no model, and go where what they name lies, or to the default: `request.default()`.
+
+    Everybody passes with these others: put `authenticated` around it.
+
+    :raises GatewayError: by the policy, as `RoutingRequest.default`.
+    """
+    checked(policy)
+
+    async def chosen(request: RoutingRequest) -> Target:
+        return await ask_policy(policy, request) if request.operation in CONTINUING else request.default()
+
+    return naming_as(chosen, policy)
 
 
 def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
