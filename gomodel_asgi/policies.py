@@ -300,7 +300,7 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
             with anyio.fail_after(STORAGE_SECONDS):
                 seconds = await hit(whose)
         except Exception as error:
-            message = "Whether there is room for another request cannot be told; try again later."
+            message = "The gateway cannot check your rate limit right now; try again later."
             raise QuotaUnavailable(message, detail=type(error).__name__) from error
         if seconds is not None:
             again = math.ceil(max(1.0, seconds))

@@ -5,7 +5,7 @@
 
 A foreign id and an unknown one therefore take the same way to the same answer: a key under which nothing lies. There
 is no comparison of owners that could be forgotten. The tag tells a tenant's records from the others', so that they can
-be counted and deleted, and says nothing of who it is; the ids cannot be told from the keys.
+be counted and deleted, and says nothing of who it is; nor does a key reveal the id that it was made of.
 
 A *generation* is a number per tenant that `forget` raises. What was written under an older one cannot be found any
 more, at once and on every worker, whether or not the store can enumerate and delete it.

@@ -112,7 +112,7 @@ class Enforcement:
         """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
 
         :raises QuotaExceeded: there is no room in one of them.
-        :raises QuotaUnavailable: that cannot be told.
+        :raises QuotaUnavailable: the counters do not answer.
         :raises InvalidRequest: the most that it may use is not known.
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
