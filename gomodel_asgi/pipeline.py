@@ -292,7 +292,8 @@ def _name(target: Target) -> str:
 async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
     """Whose request this is: what the host's callable says, by default the authenticated user's id.
 
-    :raises PolicyFailed: it cannot be told; the cause goes to the host. An unidentified user is never nobody's.
+    :raises PolicyFailed: the callable failed, or the user has no id; the cause goes to the host. Such a user is never
+        taken for nobody.
     """
     try:
         if given is None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 
 from .deadline import on_trio
-
-logger = logging.getLogger("gomodel_asgi.stores")
+from .logs import log
 
 Work = Callable[[], Awaitable[object]]
 
@@ -30,7 +28,7 @@ class Task:
             with self.scope:
                 await self.work()
         except Exception as error:
-            logger.error("Work behind a reply failed: %s.", type(error).__name__)
+            log("work_failed", error=type(error).__name__)
         finally:
             self.over.set()
 

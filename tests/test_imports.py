@@ -24,7 +24,7 @@ IO = {
     "starlette",
 }
 FLOORS = (
-    ("errors", "arguments", "extras", "settings", "version", "operations", "schema"),
+    ("errors", "arguments", "extras", "logs", "settings", "version", "operations", "schema"),
     ("deadline", "threads", "tasks", "wire", "seams"),
     ("dialects", "observers", "transport", "stores"),
     ("providers",),

@@ -5,8 +5,8 @@
     emulated  the reply to what the upstream lacks
     record    whose the upstream's answer is, and what was said
 
-Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so whether an id is
-unknown or somebody else's is nowhere known, and cannot be told.
+Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so nothing here
+knows whether an id is unknown or somebody else's, and no answer can reveal it.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class State(Protocol):
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Whether the *id* that *provider* gave is known to be another tenant's.
 
-        :raises GatewayError: that cannot be told.
+        :raises GatewayError: the store does not answer.
         """
         ...
 
@@ -277,7 +277,7 @@ class Quotas(Protocol):
     async def reserve(self, job: Job, target: Target, quotas: tuple[Any, ...]) -> None:
         """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
 
-        :raises GatewayError: there is no room, or that cannot be told.
+        :raises GatewayError: there is no room, or the counters do not answer.
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
         ...

@@ -15,7 +15,6 @@ quota for a while, and never more but for what its workers are about to keep at 
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -25,6 +24,7 @@ import anyio
 import msgspec
 
 from ..errors import InvalidRequest, StoreUnavailable
+from ..logs import log
 from ..seams.store import Record, require_atomic
 from ..settings import Default
 from ..tasks import loop_token
@@ -32,8 +32,6 @@ from .journal import Head, Kept
 from .records import Records
 from .tenancy import Codec, valid_id
 from .turns import Turn
-
-logger = logging.getLogger("gomodel_asgi.stores")
 
 USAGE = "usage"
 HEAD = "head"
@@ -270,7 +268,7 @@ def possible(records: Records, bytes: int | None) -> int | None:
     if not isinstance(bytes, Default) or store.atomic:
         return bytes
     if records.keeps:
-        logger.warning("Nothing bounds what is stored of one tenant (Limits.tenant_bytes). %s", store.limitation)
+        log("tenants_unbounded", limitation=store.limitation)
     return None
 
 

@@ -5,7 +5,7 @@
 
 A foreign id and an unknown one therefore take the same way to the same answer: a key under which nothing lies. There
 is no comparison of owners that could be forgotten. The tag tells a tenant's records from the others', so that they can
-be counted and deleted, and says nothing of who it is; the ids cannot be told from the keys.
+be counted and deleted, and says nothing of who it is; nor does a key reveal the id that it was made of.
 
 A *generation* is a number per tenant that `forget` raises. What was written under an older one cannot be found any
 more, at once and on every worker, whether or not the store can enumerate and delete it.
@@ -14,7 +14,6 @@ more, at once and on every worker, whether or not the store can enumerate and de
 from __future__ import annotations
 
 import hmac
-import logging
 import math
 import re
 import time
@@ -27,6 +26,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..errors import StoreUnavailable
+from ..logs import log
 from ..seams.store import Record, Store, local_of
 
 GENERATIONS = "generations"
@@ -197,8 +197,6 @@ def packed(purpose: bytes, *parts: str | None) -> bytes:
 # misunderstand, and lower it never.
 
 
-logger = logging.getLogger("gomodel_asgi.stores")
-
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -235,4 +233,4 @@ class Codec(Generic[S]):
         if schema not in self._warned:
             self._warned.add(schema)
             why = f"has the newer schema {schema}" if schema > self._schema else "is damaged"
-            logger.warning("A stored %s %s and reads as absent.", self._name, why)
+            log("record_unreadable", kind=self._name, why=why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,8 +21,6 @@ from ..wire.json_body import Envelope
 from .content import Content
 from .row import Attempt, Entry, Kept, Kind, Row, at_time, name_of, new_id, now, settled_id, tokens, total
 from .writer import Writer
-
-logger = logging.getLogger("gomodel_asgi.ledger")
 
 BACKGROUND = re.compile(rb'"background"\s*:\s*true')
 UNDER_WAY = ("queued", "in_progress")

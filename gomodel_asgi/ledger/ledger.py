@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from datetime import date, datetime
@@ -19,6 +18,7 @@ from ..arguments import check_flags, check_function, check_instance, check_one_o
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
 from ..extras import to_install
+from ..logs import log
 from ..observers import Observers, Trace
 from ..observers.price import Price, cost_of, price_list as prices
 from ..observers.records import Charge, Context, LedgerWritten
@@ -31,8 +31,6 @@ from .row import PLACE, Costs, Daily, Entry, Kind, Row, aware, name_of, rounded
 from .sink import ReadFailed, Sink
 from .spill import Spill
 from .writer import Result, Writer, Writers
-
-logger = logging.getLogger("gomodel_asgi.ledger")
 
 AUDIT = 5.0
 """Seconds that a request waits for its open row."""
@@ -108,8 +106,7 @@ class Ledger:
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
-            how = to_install("prices")
-            logger.warning("The ledger knows no prices, so it writes no costs: %s, or give Ledger(price=...).", how)
+            log("ledger_unpriced", how=to_install("prices"))
 
     def listen(self, listener: Callable[[Row], object]) -> None:
         """Call *listener* with each row as it is booked. It must not raise."""
@@ -144,7 +141,7 @@ class Ledger:
         if self.on_full == "refuse" and booking.writer.is_full and spends(request.operation):
             raise LedgerUnavailable()
         if self.content is not None:
-            await self._keep_content(self.content, booking, request)
+            await self._keep_content(self.content, booking, request, trace.context.request_id)
         if self.audit:
             await self._opened(booking, trace)
 
@@ -154,11 +151,11 @@ class Ledger:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
 
-    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
+    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest, id: str) -> None:
         try:
             life = await within(KEEPING, content.life_of(request))
         except (Exception, DeadlineExceeded) as error:
-            logger.error("What is said is not kept: the function of Ledger(content=...) raised %s.", _name(error))
+            log("ledger_content_failed", request_id=id, error=_name(error))
             return
         if life is not None:
             booking.keep(request.envelope, life)
@@ -173,7 +170,7 @@ class Ledger:
             return
         if self.on_full == "refuse":
             raise LedgerUnavailable()
-        logger.error("A request goes on, though the ledger could not write it down before.")
+        log("ledger_unwritten", request_id=trace.context.request_id)
 
     def book(self, writer: Writer, entry: Entry) -> None:
         """Take *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the requests
@@ -183,7 +180,7 @@ class Ledger:
         if writer.is_full and not (self.on_full == "refuse" and spends(entry.row.operation)):
             self.dropped += 1
             if self.dropped == 1:
-                logger.error("The ledger drops rows: neither its sink nor a spill takes them.")
+                log("ledger_dropping", waiting=len(writer.waiting))
             self._tell(1, "dropped")
             return
         writer.add(entry)
@@ -197,7 +194,7 @@ class Ledger:
         except Exception as error:
             if not self._has_failed:
                 self._has_failed = True
-                logger.error("A cost is unknown: the function of prices raised %s.", _name(error))
+                log("ledger_price_failed", error=_name(error))
             return None
 
     def price_list(self) -> str | None:

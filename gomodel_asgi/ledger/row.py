@@ -153,7 +153,7 @@ def at_time(seconds: float) -> datetime:
 def aware(when: datetime) -> datetime:
     """Returns *when* in UTC.
 
-    :raises ValueError: it has no zone, so that nobody can tell what it means.
+    :raises ValueError: it has no time zone, so it could mean any hour.
     """
     if when.tzinfo is None:
         raise ValueError("Give a datetime with a time zone.")

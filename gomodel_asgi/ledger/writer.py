@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import os
 import threading
 from collections import deque
@@ -24,12 +23,11 @@ from typing import Literal
 import anyio
 
 from ..deadline import clock, on_trio
+from ..logs import log
 from ..tasks import loop_token
 from .row import Entry
 from .sink import RowsRefused, Sink
 from .spill import Claim, Spill
-
-logger = logging.getLogger("gomodel_asgi.ledger")
 
 BATCH = 500
 EVERY = 1.0
@@ -39,6 +37,8 @@ WRITING = 10.0
 """Seconds that the sink has for a batch."""
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds until a sink that was away is asked again."""
+REMINDS = 300.0
+"""Seconds after which it is said again that rows cannot be spilled."""
 LOOKS = 60.0
 """Seconds between two looks for what a killed process has spilled."""
 FAREWELL = 5.0
@@ -63,6 +63,8 @@ class Writer:
         self.away = 0
         """How often in a row the sink has failed."""
         self.retry_at = self.rests_until = 0.0
+        self.reminds_at = 0.0
+        """Until when it is not said again that the spill takes no rows."""
         self.looks_at = 0.0
         """When the spill is to be looked at; at first at once."""
         self.wake = anyio.Event()
@@ -208,7 +210,7 @@ class Writer:
             self._is_away(error)
             return False
         if self.away:
-            logger.info("The ledger's %r takes rows again.", self.sink)
+            log("ledger_available", sink=repr(self.sink), failures=self.away)
             self.away, self.looks_at = 0, 0.0
         self.report(rows, result)
         return True
@@ -216,10 +218,8 @@ class Writer:
     async def _parted(self, batch: Sequence[Entry], result: Result, error: RowsRefused) -> bool:
         """A row of *batch* can never be written: the others can."""
         if len(batch) == 1:
-            logger.error("The ledger's %r refuses the row %s (%s).", self.sink, batch[0].row.id, error)
-            if self.spill is not None:
-                with suppress(OSError, ValueError):
-                    await self.spill.set_aside(batch[0])
+            where = await self._set_aside(batch[0])
+            log("ledger_row_refused", sink=repr(self.sink), row=str(batch[0].row.id), reason=str(error), where=where)
             self.report(1, "dropped")
             return True
         half = len(batch) // 2
@@ -227,8 +227,11 @@ class Writer:
 
     def _is_away(self, error: Exception) -> None:
         # Its type only: its text may quote addresses, users and statements.
-        level = logging.DEBUG if self.away else logging.ERROR
-        logger.log(level, "The ledger's %r does not take rows: %s.", self.sink, type(error).__name__)
+        name, sink = type(error).__name__, repr(self.sink)
+        if self.away:
+            log("ledger_still_unavailable", sink=sink, error=name, failures=self.away + 1)
+        else:
+            log("ledger_unavailable", sink=sink, error=name, where=self._refuge())
         self.retry_at = clock() + PAUSES[min(self.away, len(PAUSES) - 1)]
         self.away += 1
         if self.spill is None:
@@ -236,13 +239,33 @@ class Writer:
 
     # The spill...
 
+    def _refuge(self) -> str:
+        """Returns where rows go while the sink takes none."""
+        if self.spill is not None:
+            return f"Rows are kept in {self.spill.path} until it does."
+        return f"They wait in memory, at most {QUEUE}; what comes beyond is dropped. Ledger(spill=...) would keep it."
+
+    async def _set_aside(self, entry: Entry) -> str:
+        """Keep *entry*, which the sink refuses, for somebody to look at; returns where."""
+        if self.spill is not None:
+            with suppress(OSError, ValueError):
+                return f"It lies in {await self.spill.set_aside(entry)}."
+        return "It is lost."
+
+    def _cannot_spill(self, spill: Spill, error: Exception) -> None:
+        """Say so, at most once in `REMINDS` seconds."""
+        if clock() >= self.reminds_at:
+            self.reminds_at = clock() + REMINDS
+            waiting = len(self.waiting)
+            log("ledger_spill_failed", path=str(spill.path), error=type(error).__name__, waiting=waiting)
+
     async def _next_spilled(self, spill: Spill) -> bool:
         """Put the next batch into the spill; whether it lies there."""
         batch = list(islice(self.waiting, BATCH))
         try:
             await spill.put(batch)
         except Exception as error:
-            logger.error("The ledger cannot spill rows: %s.", type(error).__name__)
+            self._cannot_spill(spill, error)
             self.rests_until = clock() + EVERY
             return False
         self.report(len(batch), "spilled")
@@ -260,7 +283,7 @@ class Writer:
                     claim.release()
             self.away = 0  # nothing is left to ask it with; the next batch tells
         except Exception as error:
-            logger.error("The ledger's spill cannot be read: %s.", type(error).__name__)
+            log("ledger_spill_unreadable", path=str(spill.path), error=type(error).__name__)
         self.looks_at = clock() + LOOKS
 
     async def _replayed(self, claim: Claim) -> bool:
@@ -282,7 +305,7 @@ class Writer:
             while self.waiting and self.spill is not None and await self._next_spilled(self.spill):
                 pass
         if self.waiting:
-            logger.error("%d rows of the ledger wait, and neither its sink nor a spill takes them.", len(self.waiting))
+            log("ledger_rows_left", rows=len(self.waiting))
 
 
 def folded(batch: Sequence[Entry]) -> list[Entry]:

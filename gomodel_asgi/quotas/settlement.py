@@ -10,13 +10,13 @@ The engine settles a hold once, however often it is asked to (`seams/counters.py
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
+from ..logs import log
 from ..observers import Charge, Ended, Trace
 from ..seams.counters import Counters, Line
 from ..tasks import Tasks
@@ -24,8 +24,6 @@ from ..wire.headers import Headers
 from .estimate import Weights
 from .prices import Prices
 from .quota import Unit
-
-logger = logging.getLogger("gomodel_asgi.quotas")
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -98,13 +96,13 @@ class Settlement:
         try:
             cost = self.prices.cost(charges)
         except Exception as error:  # a price function of the host's: its text may quote anything
-            logger.error("The price of a request could not be found: %s; what it had reserved is booked.", _name(error))
+            log("price_failed", error=_name(error))
             return reserved
         if cost is not None:
             return cost
         if self.free:
             return 0
-        logger.warning("No price is known any more for what a request has used; what it had reserved is booked.")
+        log("price_unknown")
         return reserved
 
     def book(self, reservation: Reservation, amounts: Sequence[int]) -> None:

@@ -326,7 +326,9 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         """Returns where the client finds the models. The names of providers may be those of other tenants."""
         root = self.scope.get("root_path", "").rstrip("/")
         below: str = self.scope.get("path", "").removeprefix(root)
-        prefix, found, _ = below.rpartition("/" + ROWS[self.operation].path.split("/")[1])
+        row = ROWS[self.operation]
+        own = row.path if row.path.startswith("/") else ROWS["connect"].path  # of what a WebSocket carries
+        prefix, found, _ = below.rpartition("/" + own.split("/")[1])
         where = f"GET {_shown(root + prefix)}/models" if found else "GET /models below the API's prefix"
         return f"{where} lists what is offered"
 

@@ -1,7 +1,7 @@
 """HTTP for the official `mcp` SDK: an `httpx2.AsyncClient` whose requests go through a `Transport` of ours.
 
-Strategy: the SDK learns neither the server's address nor what opens its door. It talks to a stand-in URL; here the real
-one and the credentials are put in, and taken out of what comes back, so that no log and no exception of the SDK or of
+Strategy: the SDK learns neither the server's address nor its credentials. It talks to a stand-in URL; here the real
+ones are put in, and taken out of what comes back, so that no log and no exception of the SDK or of
 httpx2 can hold them. Which addresses may be connected to is the Transport's rule (`allow_private`), as for upstreams.
 
 A request that fails gets a reply all the same: an exception would end the SDK's session, and all its other calls. What

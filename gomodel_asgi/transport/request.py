@@ -60,7 +60,7 @@ def _is_global(address: IPv4Address | IPv6Address) -> bool:
 
 
 MOST_ADDRESSES = 8
-"""Of one name: whoever owns a name could else have us knock at any number of doors."""
+"""Of one name: whoever owns a name could otherwise make us connect to any number of machines."""
 
 
 async def addresses_of(request: UpstreamRequest) -> list[str]:

@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
     @property
     def quiet(self) -> bool:
         """Whether nothing has come that the event loop has not handed over yet. Asked of the system before an idle
-        connection is used, since it would be read as the answer; what has not arrived by then, nobody can tell."""
+        connection is used, since it would be read as the answer; what arrives later is not seen."""
         if self.poll is None:
             if POLL is None or self.socket < 0:
                 return True
