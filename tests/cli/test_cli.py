@@ -209,7 +209,7 @@ class TestFake:
     def served(self, *arguments: str) -> Iterator[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "gomodel_asgi", "fake", *arguments],
-            cwd=ROOT, env=clean({}), stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env=clean({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         try:
@@ -218,8 +218,8 @@ class TestFake:
             yield next(word for word in line.split() if word.startswith("http")).rstrip(".")
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=20)
-        assert process.returncode == 0
+            told = process.communicate(timeout=20)[1]
+        assert (process.returncode, told) == (130, "Stopped.\n")
 
     def test_faults_happen_in_order_one_request_each_and_then_all_is_well(self) -> None:
         faults = ("--fault", "status=429", "--fault", "none", "--fault", "html,slow=0", "--fault", "cut=2")
