@@ -350,3 +350,12 @@ def test_what_is_no_authentication_class_is_refused_at_start(classes: Any, says:
         with pytest.raises(ImproperlyConfigured, match=re.escape("GOMODEL['AUTHENTICATION']") + f".*{says}"):
             authentication()
         assert "gomodel.E001" in [message.id for message in check_settings()]
+
+
+def test_djangos_wrapper_refuses_what_is_no_app_and_no_list_of_classes() -> None:
+    for app, classes, says in (
+        (5, None, "app: give an ASGI app, not an int"),
+        (get_asgi_application(), SESSION, "authentication: give a list of classes, not a str"),
+    ):
+        with pytest.raises(TypeError, match=says):
+            DjangoAuth(app, authentication=classes)  # type: ignore[arg-type]
