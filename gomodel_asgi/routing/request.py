@@ -16,7 +16,7 @@ from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
-from ..arguments import check_instance, check_string, listed, members, refusal, texts
+from ..arguments import check_instance, listed, members, refusal, texts
 from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
 from ..providers.provider import ApiKey, Provider, check_key, check_times
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 RESERVED_PARAMS = ("model", "stream", "background")
+NONE: tuple[()] = ()
+"""The default of what a Target has several of, known by its identity: a Target is made for each request."""
 DECLARATIONS = "declarations, such as {'type': 'mcp', 'server_label': 'crm'}"
 
 
@@ -41,8 +43,8 @@ class Options(Struct, frozen=True, kw_only=True):
     api_key: ApiKey | None = None
     headers: Mapping[str, str] | None = None
     params: Mapping[str, Any] | None = None
-    tools: Iterable[Mapping[str, Any]] = ()
-    fallbacks: Iterable[Target] = ()
+    tools: Iterable[Mapping[str, Any]] = NONE
+    fallbacks: Iterable[Target] = NONE
     timeouts: Timeouts | None = None
     retries: Retries | None = None
     labels: Mapping[str, str] | None = None
@@ -75,13 +77,13 @@ class Target(Options, frozen=True):
         """
         if type(self.provider) is not str and not isinstance(self.provider, Provider):
             raise refusal("provider", "a name or a Provider", self.provider)
-        if self.model is not None:
-            check_string("model", self.model, "a name")
+        if self.model is not None and not isinstance(self.model, str):
+            raise refusal("model", "a name", self.model)
         if self.api_key is not None:
             check_key(self.api_key)
-        if self.fallbacks != ():
+        if self.fallbacks is not NONE:
             self._check_fallbacks(self.fallbacks)
-        if self.tools != ():
+        if self.tools is not NONE:
             self._check_tools(self.tools)
         if self.timeouts is not None or self.retries is not None:
             check_times(self.timeouts, self.retries)
