@@ -15,27 +15,26 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .composition import caching, check, enforcing, guarding, host_files
+from .composition import caching, check, enforcing, guarding, host_files, observing, registered
 from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .errors import GatewayError
 from .exchange.job import Setup
 from .exchange.reply import Reply
 from .explanation import explained
-from .observers import STORE, Observer, Observers, Trace
+from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
-from .routing.registry import Registry
 from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, Target, checked
 from .server.body import opened
 from .server.discovery import Discovery
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler
 from .server.models import ModelsOf
-from .server.paths import CREATE, Route, agreed, match, route_path, split_query
+from .server.paths import CREATE, Route, agreed, base_of, match, route_path, split_query
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
 from .threads import awaitable
@@ -53,6 +52,8 @@ if TYPE_CHECKING:
     from .quotas.enforcement import Enforcement
     from .tools import FileSource, Tool
 
+
+__all__ = ["EXPOSED", "Gateway", "GatewayHealth"]
 
 logger = logging.getLogger("gomodel_asgi.gateway")
 
@@ -115,7 +116,14 @@ class Gateway:
         cache: ResponseCache | None = None,
         guards: Iterable[Guard] = (),
     ) -> None:
-        check(prefix, tools, timeouts=timeouts, limits=limits, retries=retries, tenant=tenant, models=models)
+        check(
+            prefix=prefix, timeouts=timeouts, limits=limits, retries=retries, store=store, transport=transport,
+            tools=tools, ledger=ledger,
+            functions={"tenant": tenant, "models": models, "files": files},
+            flags={
+                "stamp": stamp, "expose_timing": expose_timing, "tenant_required": tenant_required, "public": public,
+            },
+        )  # fmt: skip
         self.prefix = prefix
         self.public = public
         self.tenant = tenant
@@ -136,7 +144,7 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
-        fan_out, registry = Observers(observers), Registry(providers)
+        fan_out, registry = observing(observers), registered(providers)
         self._enforcement = enforcing(
             quotas, self.store, self.state.records, total=timeouts.total, observers=fan_out,
             providers=registry.by_name.values(), quotas_of=self._quotas_of,
@@ -215,7 +223,7 @@ class Gateway:
             return await self._lifespan(receive, send)
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
-        route = match(scope, self.prefix) or Route({})
+        route = match(scope, self.prefix) or Route({}, base=base_of(scope, self.prefix))
         trace = self.trace(scope) if self.setup.observed else None
         await Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
@@ -224,7 +232,7 @@ class Gateway:
             return await self.converse(scope, receive, send)
         from .server.websocket.connection import nowhere, refuse
 
-        await refuse(nowhere(), scope, send)
+        await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket connection whose path is that of the responses. It is refused where there are guards: what
@@ -336,7 +344,7 @@ class Gateway:
         :raises ValueError: as at construction; nothing has changed then.
         :raises TypeError: as at construction; nothing has changed then.
         """
-        registry = self.setup.registry if providers is None else Registry(providers)
+        registry = self.setup.registry if providers is None else registered(providers)
         ask = self.setup.ask if policy is None else self._asking(policy)
         self.setup = replace(self.setup, registry=registry, ask=ask, candidates={})
         self.discovery.configure(registry.by_name.values())

@@ -38,6 +38,7 @@ from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
 from .wire.ambiguity import check_names
+from .wire.headers import cache_told
 from .wire.json_body import Envelope
 
 TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
@@ -88,6 +89,8 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
         reply.on_close(lambda: setup.concurrency.leave(held))
     if job.hold is not None:
         reply.raw_headers += job.hold.headers
+    if setup.cache is not None:
+        reply.raw_headers += cache_told(inbound.operation, reply.raw_headers)
     return reply
 
 
@@ -109,11 +112,16 @@ async def _answered(job: Job) -> Reply:
     cache = job.setup.cache
     found = None if cache is None else await cache.look_up(job, target, partial(answer_of, job))
     reply = found.reply if found is not None else None
-    if reply is None:
-        reply = await state.asked(job, target)
-    if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
-        await quotas.taken(job, reply)
-    await state.record(job, target, reply)
+    try:
+        if reply is None:
+            reply = await state.reply_of(job, target)
+        if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
+            await quotas.taken(job, reply)
+        await state.record(job, target, reply)
+    except GatewayError as error:
+        if found is not None:
+            error.cache = found.result
+        raise
     if found is not None:
         await found.answered(reply)
     return reply

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec.structs import replace
 
+from .arguments import check_function, check_instance, check_string, listed, members, refusal
 from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .extras import missing
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
@@ -109,7 +111,7 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
 
     :raises UnknownModel: by the policy, for a model that no key matches.
     """
-    targets = {name: _target(value) for name, value in models.items()}
+    targets = {name: _target(value, "models") for name, value in members("models", models).items()}
 
     async def mapped(request: RoutingRequest) -> Target:
         model = request.model or ""
@@ -131,10 +133,13 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
 
     :raises ValueError: no choice, a negative weight, or only zeros.
     """
-    arms = [(_target(target), float(weight)) for target, weight in choices]
+    arms = [_arm(one) for one in listed("choices", choices, ARMS)]
     total = sum(weight for _, weight in arms)
     if any(weight < 0 for _, weight in arms) or not total > 0:
         raise ValueError("choices: give at least one weight above zero and none below.")
+
+    if key is not None:
+        check_function("key", key)
 
     async def chosen(request: RoutingRequest) -> Target:
         point = _point((key or caller)(request)) * total
@@ -154,7 +159,7 @@ def fallback(*targets: Somewhere) -> AsyncPolicy:
     """
     if not targets:
         raise ValueError("targets: give at least one.")
-    first, *others = [_target(target) for target in targets]
+    first, *others = [_target(target, "targets") for target in targets]
     chain = replace(first, fallbacks=(*first.fallbacks, *others))
 
     async def chained(request: RoutingRequest) -> Target:
@@ -172,6 +177,8 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
 
     :raises RoutingError: by the policy, with 403 for an unknown tenant.
     """
+    if not isinstance(resolver, Mapping):
+        check_function("resolver", resolver, "a mapping of tenants, or a function of one")
     look_up = resolver.get if isinstance(resolver, Mapping) else resolver
 
     async def looked_up(request: RoutingRequest) -> Any:
@@ -182,7 +189,7 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
         found = await looked_up(request)
         if found is None:
             raise RoutingError("Nothing is set up for this account.", status=403, code="permission_denied")
-        return _target(found) if isinstance(found, Target | str) else await ask_policy(found, request)
+        return _target(found, "resolver") if isinstance(found, Target | str) else await ask_policy(found, request)
 
     async def names(request: RoutingRequest) -> Iterable[str]:
         found = await looked_up(request)
@@ -220,6 +227,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
     Remembered in this process, for the 10,000 keys that were used last.
     """
     checked(policy)
+    check_function("key", key)
     stuck: dict[Hashable, Target] = {}
 
     async def remembered(request: RoutingRequest) -> Target:
@@ -244,7 +252,7 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
     """
     if not targets:
         raise ValueError("targets: give at least one.")
-    known = [_target(target) for target in targets]
+    known = [_target(target, "targets") for target in targets]
 
     async def fastest(request: RoutingRequest) -> Target:
         def rank(target: Target) -> tuple[bool, float]:
@@ -274,6 +282,9 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
     :raises QuotaUnavailable: by the policy, when *storage* does not answer.
     """
     checked(policy)
+    check_string("rate", rate, "a rate, such as '60/minute'")
+    if key is not None:
+        check_function("key", key)
     hit = _counting(rate, storage)
 
     async def bounded(request: RoutingRequest) -> Target:
@@ -297,7 +308,7 @@ def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[f
     try:
         import limits
     except ImportError as error:
-        raise ImportError("Rates need the extra: pip install 'gomodel-asgi[limits]'.") from error
+        raise missing("limits", "policies.limited needs limits") from error
     item = limits.parse(rate)
     # The library's asynchronous memory knows asyncio alone; the other one waits for nobody either.
     limiter: Any
@@ -307,8 +318,10 @@ def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[f
 
         limiter = MovingWindowRateLimiter(MemoryStorage())
     else:
+        from limits.aio.storage import Storage as Known
         from limits.aio.strategies import MovingWindowRateLimiter as Waiting
 
+        check_instance("storage", storage, Known, "a storage of limits.aio.storage")
         limiter = Waiting(storage)
 
     async def hit(whose: str) -> float | None:
@@ -337,13 +350,24 @@ def caller(request: RoutingRequest) -> Hashable:
     return envelope.text("safety_identifier") or envelope.text("user") or ""
 
 
+ARMS = "a list of pairs of a Target and its weight"
+
+
+def _arm(choice: Any) -> tuple[Target, float]:
+    try:
+        where, weight = listed("choices", choice, ARMS)
+        return _target(where, "choices"), float(weight)
+    except ValueError:
+        raise refusal("choices", ARMS, choice) from None
+
+
 def _point(key: Hashable) -> float:
     """Returns *key* as a number in [0, 1): the same on every worker, unlike `hash`."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
-def _target(where: Somewhere) -> Target:
+def _target(where: Somewhere, name: str) -> Target:
     if not isinstance(where, Target | str):
-        raise TypeError(f"Give a Target or a provider's name, not a {type(where).__name__}.")
+        raise refusal(name, "a Target or a provider's name", where)
     return Target(where) if isinstance(where, str) else where

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .arguments import check_flags, check_string, strings, texts
 from .routing.request import RoutingRequest
 
 Family = Literal["web_search", "file_search", "code_interpreter", "image_generation", "mcp"]
@@ -168,12 +169,15 @@ class Server:
 
     def __post_init__(self) -> None:
         _check_approval("Server", self.approval)
-        if self.headers is not None and not isinstance(self.headers, Mapping) and not callable(self.headers):
+        if isinstance(self.headers, Mapping):
+            texts("headers", self.headers)
+        elif self.headers is not None and not callable(self.headers):
             raise TypeError(f"Server: headers must be a mapping or a function of the Call, not {_type(self.headers)}.")
+        check_flags(public=self.public)
         if isinstance(self.allowed, str):
             raise TypeError("Server: allowed must be a list of names, not one name.")
         if self.allowed is not None:
-            object.__setattr__(self, "allowed", tuple(self.allowed))
+            object.__setattr__(self, "allowed", strings("allowed", self.allowed))
         if isinstance(self.source, Iterable) and not isinstance(self.source, (str, bytes)):
             object.__setattr__(self, "source", _functions(self.source))
 
@@ -271,7 +275,11 @@ def function(
     :raises ValueError: it has no name, or *approval* is none of the three.
     """
     if not callable(call):
-        raise TypeError(f"function: give a function, not {_type(call)}.")
+        raise TypeError(f"function: call must be a function, not {_type(call)}.")
+    check_flags(read_only=read_only)
+    for what, text in (("name", name), ("description", description)):
+        if text is not None:
+            check_string(what, text, "a string, or None")
     _check_approval("function", approval)
     found = name or getattr(call, "__name__", "")
     if not found or found == "<lambda>":
@@ -282,6 +290,7 @@ def function(
 def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> HostTool:
     if not callable(function):
         raise TypeError(f"{family}: give a function of a tools.Call, not {_type(function)}.")
+    check_flags(live=live)
     if use not in ("missing", "always"):
         raise ValueError(f"{family}: use must be 'missing' or 'always', not {use!r}.")
     return HostTool(family, function, use, live)
@@ -289,7 +298,7 @@ def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> Ho
 
 def _label(label: Any) -> str:
     if not isinstance(label, str):
-        raise TypeError(f"mcp: a label must be a string, not {_type(label)}.")
+        raise TypeError(f"mcp: a label of the servers must be a string, not {_type(label)}.")
     if not label or len(label) > LONGEST_LABEL:
         raise ValueError(f"mcp: a label must have 1 to {LONGEST_LABEL} characters.")
     return label

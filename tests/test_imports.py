@@ -24,7 +24,7 @@ IO = {
     "starlette",
 }
 FLOORS = (
-    ("errors", "settings", "version", "operations", "schema"),
+    ("errors", "arguments", "extras", "settings", "version", "operations", "schema"),
     ("deadline", "threads", "tasks", "wire", "seams"),
     ("dialects", "observers", "transport", "stores"),
     ("providers",),
@@ -48,8 +48,9 @@ BESIDE = {
     ("cli", "testing"),
     ("__main__", "cli"),
     ("tasks", "deadline"),
+    ("settings", "arguments"),
 }
-DEEPEST = 27
+DEEPEST = 28
 
 
 def name_of(path: Path) -> str:

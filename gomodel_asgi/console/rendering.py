@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..extras import missing
 from . import sparkline
 from .formats import FILTERS
 from .recorder import Exchange
@@ -13,7 +14,7 @@ from .recorder import Exchange
 try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 except ImportError as error:
-    raise ImportError("The console needs Jinja2: install gomodel-asgi[console].") from error
+    raise missing("console", "Console needs Jinja2") from error
 
 environment = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),

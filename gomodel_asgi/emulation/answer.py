@@ -81,7 +81,7 @@ class GatewayState:
         self.admission = Admission(self.records, self.lookups, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.reply_of, self._shown)
         self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
@@ -188,7 +188,7 @@ class GatewayState:
         """
         return (job, target) if self.tools is None else await self.tools.prepared(job, target)
 
-    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+    def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs, and as
         the host's guards have let it pass.
 

@@ -180,8 +180,8 @@ class Worker:
         response: bytes | None = None
         remembered = b""
         try:
-            asked = self._asked(target)
-            async with await (asked if self.job.trace is None else followed(asked, self.job.trace)) as reply:
+            pending, trace = self._ask_upstream(target), self.job.trace
+            async with await (pending if trace is None else followed(pending, trace)) as reply:
                 while data := await reply.next():
                     self.pending.append(data)
                     response = data if reply.stream is None else None
@@ -193,7 +193,7 @@ class Worker:
             return await self._failed(GatewayFault("The gateway could not route this request."))
         await self._finished(response, remembered)
 
-    async def _asked(self, target: Target) -> Reply:
+    async def _ask_upstream(self, target: Target) -> Reply:
         """The upstream's reply; a stream is bounded by the same time itself.
 
         :raises GatewayError: there is none, or none in time.
@@ -313,7 +313,7 @@ def in_stream(job: Job, id: str) -> Job:
     trace = trace_of(job)
     return structs.replace(
         job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, hold=None,
-        background=True,
+        background=True, resolved=None,
     )  # fmt: skip
 
 

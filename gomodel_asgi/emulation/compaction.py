@@ -210,9 +210,9 @@ def summing_up(job: Job, own: Any = None) -> Job:
     items = [{"role": "user", "content": own}] if isinstance(own, str) else own or []
     if not isinstance(items, list):
         raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_value")
-    said = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
+    items_json = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
     instructions = msgspec.Raw(msgspec.json.encode(INSTRUCTIONS))
-    members |= {"input": msgspec.Raw(said), "instructions": instructions}
+    members |= {"input": msgspec.Raw(items_json), "instructions": instructions}
     envelope = msgspec.structs.replace(request.envelope.with_members(members), stream=False)
     request = msgspec.structs.replace(request, envelope=envelope, operation="create")
     continuation = copy(job.continuation)

@@ -119,7 +119,7 @@ class RequestFiles:
             raise failures[0]
 
     async def _contents(self, named: Named, request: RoutingRequest, seconds: float, room: int) -> Contents:
-        found = await self._asked(named, request, seconds)
+        found = await self._ask_host(named, request, seconds)
         if found is None:
             raise InvalidRequest(f"There is no such file: `{named.param}`.", code="file_not_found", param=named.param)
         file = found if isinstance(found, File) else File(found)
@@ -129,7 +129,7 @@ class RequestFiles:
             raise _too_large(named)
         return await beside(len(file.data), partial(contents_of, file))
 
-    async def _asked(self, named: Named, request: RoutingRequest, seconds: float) -> Any:
+    async def _ask_host(self, named: Named, request: RoutingRequest, seconds: float) -> Any:
         """The host's answer."""
         try:
             return await within(seconds, self._read(FileReference(named.file_id, named.url, named.filename), request))

@@ -12,7 +12,7 @@ from ..history.turns import Turn, items_of
 from ..wire.json_scan import parsed
 from ..wire.response import DONE, events_of, frame
 from .background import Background
-from .conversations import asked_of, page, whole_number
+from .conversations import page, query_parameters, whole_number
 
 Json = dict[str, Any]
 
@@ -61,10 +61,10 @@ class StoredResponses:
     async def _retrieved(
         self, job: Job, id: str, turn: Turn, provider: str, model: str | None, background: Background
     ) -> Reply:
-        asked, tenant = asked_of(job.query), job.request.tenant
-        if asked.get("stream") != "true":
+        parameters, tenant = query_parameters(job.query), job.request.tenant
+        if parameters.get("stream") != "true":
             return json_reply(await background.so_far(tenant, id, turn), provider, model)
-        after = whole_number(asked, "starting_after", 0, HIGHEST)
+        after = whole_number(parameters, "starting_after", 0, HIGHEST)
         response: Json = parsed(turn.response)
         if response.get("background"):
             return background.followed(job, id, after, provider, model)

@@ -122,7 +122,7 @@ class State(Protocol):
         """
         ...
 
-    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+    def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
 
         :raises GatewayError: nothing answered.
@@ -304,6 +304,7 @@ class LookUp(Protocol):
 
     reply: Reply | None
     """The answer that it has, None where an upstream is to be asked."""
+    result: Literal["hit", "miss", "bypass"]
 
     async def answered(self, reply: Reply) -> None:
         """*reply* goes to the client: it says where it is from, and is kept for others if it may be."""
@@ -315,7 +316,10 @@ class Cache(Protocol):
 
     async def look_up(self, job: Job, target: Target, ask: Ask) -> LookUp | None:
         """What it has of *job*, None where that is no matter of the cache. *ask* asks a function of the host's about
-        the request. Nothing is raised: where anything fails, an upstream is asked."""
+        the request. Where anything of the cache's own fails, an upstream is asked.
+
+        :raises GatewayError: a guard does not let pass what it has, or cannot say.
+        """
         ...
 
 
@@ -381,6 +385,8 @@ class Job(Struct):
     """The host's files, where it gives any."""
     hold: Hold | None = None
     """What it has reserved of its quotas."""
+    resolved: ResolvedTarget | None = None
+    """The Target that was made concrete last: others that are paid with the same key do not ask for it again."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 

@@ -173,8 +173,8 @@ class Admission:
         if turn is None:
             owner = await self.records.owners.find(tenant, response_id)
             return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
-        said = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
-        item = next((item for item in said if item.get("id") == item_id), None)
+        both = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
+        item = next((item for item in both if item.get("id") == item_id), None)
         # What is kept here lies nowhere else, also where an upstream that keeps responses has said it.
         return None if item is None else Referred(item, "" if turn.response else turn.account, turn.type)
 

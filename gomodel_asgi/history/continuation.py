@@ -24,7 +24,7 @@ from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
 from .compaction_item import is_ours
 from .ownership import Accounts, Owner
-from .portable import carried, said
+from .portable import carried, since_compaction
 from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response, unopened
 from .references import Reference, without
 from .turns import Line, encoded
@@ -336,7 +336,8 @@ class Continuation(Recalled):
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(said(self.lines or (), self._expanded, left), account, type, native, left, self.files)
+        lines = since_compaction(self.lines or (), self._expanded, left)
+        items = carried(lines, account, type, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)

@@ -24,7 +24,7 @@ UNTOLD = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item
 """Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
 
 
-def said(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
+def since_compaction(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
     """Returns what *lines* say from the last compaction on: what came before that is in it. *expand* gives the items
     that a compaction item of ours stands for; what does not open is left out, and added to *left*."""
     kept: list[Line] = []

@@ -164,9 +164,9 @@ class Turns:
 
     async def _read(self, key: Callable[[str], str], ids: Iterable[str]) -> dict[str, Turn]:
         """Returns those turns of *ids* that there are; *key* gives their places."""
-        asked = [id for id in ids if valid_id(id)]
-        records = await get_many(self._store, TURNS, [key(id) for id in asked])
-        turns = {id: CODEC.decode(record) for id, record in zip(asked, records, strict=True)}
+        valid = [id for id in ids if valid_id(id)]
+        records = await get_many(self._store, TURNS, [key(id) for id in valid])
+        turns = {id: CODEC.decode(record) for id, record in zip(valid, records, strict=True)}
         return {id: turn for id, turn in turns.items() if turn is not None}
 
 
@@ -179,8 +179,8 @@ def _lines(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] 
         turn = turns.pop(following, None)
         if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
             return None  # what was said in a conversation goes on there: it alone knows what came before
-        said = [*items_of(turn.input, following), *items_of(turn.output, following)]
-        lines.append(Line(said, turn.account, turn.type, following))
+        both = [*items_of(turn.input, following), *items_of(turn.output, following)]
+        lines.append(Line(both, turn.account, turn.type, following))
         following = turn.previous
         size += len(turn.input) + len(turn.output)
         if size > STEP:

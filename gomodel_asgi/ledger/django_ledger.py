@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..extras import missing
 from .files import in_thread
 from .row import (
     COLUMNS,
@@ -41,7 +42,7 @@ try:
     from django.db.models import F, Func, IntegerField, Q, Sum, Window
     from django.utils import timezone
 except ImportError as error:
-    raise ImportError("DjangoLedger needs Django: pip install 'gomodel-asgi[django]'.") from error
+    raise missing("django", "DjangoLedger needs Django") from error
 
 T = TypeVar("T")
 APP = "gomodel_asgi.contrib.django"

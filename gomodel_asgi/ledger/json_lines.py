@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_instance
 from .files import append, in_thread, rewrite
 from .row import (
     COUNTS,
@@ -51,6 +52,7 @@ class JsonLines:
     needs_asyncio = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_instance("path", path, str | os.PathLike, "a path")
         self.path = Path(path).absolute()
         self.contents = self.path.with_name(self.path.name + ".contents")
 

@@ -15,8 +15,10 @@ from uuid import UUID
 
 from starlette.types import Scope
 
+from ..arguments import check_flags, check_function, check_instance, check_one_of, check_protocol
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
+from ..extras import to_install
 from ..observers import Observers, Trace
 from ..observers.price import Price, cost_of, price_list as prices
 from ..observers.records import Charge, Context, LedgerWritten
@@ -72,8 +74,13 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
-        if on_full not in ("drop", "refuse"):
-            raise ValueError("on_full: 'drop' or 'refuse'.")
+        check_protocol("sink", sink, Sink, "a sink, such as JsonLines(...), SqlLedger(...) or DjangoLedger()")
+        if content is not None and not isinstance(content, Content):
+            check_function("content", content, "a function of the request, or Content(...)")
+        check_flags(audit=audit)
+        check_one_of("on_full", on_full, ("drop", "refuse"))
+        if price is not None:
+            check_function("price", price)
         self.sink = sink
         self.content = content if content is None or isinstance(content, Content) else Content(content, key=None)
         self.audit = audit
@@ -97,7 +104,8 @@ class Ledger:
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
-            logger.warning("The ledger knows no prices: install gomodel-asgi[prices], or give Ledger(price=...).")
+            how = to_install("prices")
+            logger.warning("The ledger knows no prices, so it writes no costs: %s, or give Ledger(price=...).", how)
 
     def listen(self, listener: Callable[[Row], object]) -> None:
         """Call *listener* with each row as it is booked. It must not raise."""
@@ -132,7 +140,7 @@ class Ledger:
         if self.on_full == "refuse" and booking.writer.is_full and spends(request.operation):
             raise LedgerUnavailable()
         if self.content is not None:
-            await self._asked(self.content, booking, request)
+            await self._keep_content(self.content, booking, request)
         if self.audit:
             await self._opened(booking, trace)
 
@@ -142,7 +150,7 @@ class Ledger:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
 
-    async def _asked(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
+    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
         try:
             life = await within(KEEPING, content.life_of(request))
         except (Exception, DeadlineExceeded) as error:
@@ -267,7 +275,7 @@ class Ledger:
             raise ValueError("batch: at least 1.")
         return await self.sink.purge(aware(before), batch, seconds)
 
-    async def said(self, id: UUID) -> tuple[bytes, bytes | None] | None:
+    async def content_of(self, id: UUID) -> tuple[bytes, bytes | None] | None:
         """Returns what was kept of the exchange *id*: of its request and its answer, JSON, unless it was cut off.
 
         :raises ValueError: it is sealed, and the ledger's content has not the key.
@@ -320,6 +328,7 @@ def _names(tenants: Collection[str | None] | None) -> list[str | None] | None:
 def _spill(path: str | os.PathLike[str] | None) -> Spill | None:
     if path is None:
         return None
+    check_instance("spill", path, str | os.PathLike, "a path")
     whole = Path(path).absolute()
     if not whole.parent.is_dir():
         raise ValueError(f"spill: there is no directory {whole.parent}.")

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_instance
+from ..extras import missing
 from .row import (
     COLUMNS,
     COUNTS,
@@ -37,7 +39,7 @@ from .sink import STEPS, Limit, refusing, stopped
 try:
     import sqlalchemy as sql
 except ImportError as error:
-    raise ImportError("SqlLedger needs SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
+    raise missing("ledger", "SqlLedger needs SQLAlchemy") from error
 
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -72,8 +74,8 @@ class SqlLedger:
     def __init__(self, engine: AsyncEngine) -> None:
         from sqlalchemy.ext.asyncio import AsyncEngine
 
-        if not isinstance(engine, AsyncEngine):
-            raise TypeError("SqlLedger: give an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine).")
+        wanted = "an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine)"
+        check_instance("engine", engine, AsyncEngine, wanted)
         if engine.dialect.name not in INSERTS:
             raise ValueError(f"SqlLedger: PostgreSQL or SQLite, not {engine.dialect.name}.")
         self.engine = engine

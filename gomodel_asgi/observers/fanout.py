@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import RunVar
 
+from ..arguments import check_count, check_function, check_seconds
 from .answer import clean
 from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State
 
@@ -103,8 +104,9 @@ class AsyncObserver:
     """
 
     def __init__(self, sink: Sink, queue: int = 1000, *, farewell: float = 5.0) -> None:
-        if queue < 1:
-            raise ValueError("queue: give room for at least one record.")
+        check_function("sink", sink, "an async function of a record")
+        check_count("queue", queue, at_least=1)
+        check_seconds("farewell", farewell)
         self.sink = sink
         self.queue = queue
         self.farewell = farewell

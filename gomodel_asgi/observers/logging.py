@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from ..arguments import check_function, check_instance
 from .records import (
     BreakerChanged,
     Completed,
@@ -35,6 +36,9 @@ class LoggingObserver:
     """
 
     def __init__(self, logger: logging.Logger | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        if logger is not None:
+            check_instance("logger", logger, logging.Logger | logging.LoggerAdapter, "a logging.Logger")
+        check_function("clock", clock)
         self.logger = logging.getLogger("gomodel_asgi.requests") if logger is None else logger
         self.clock = clock
         self.refused: OrderedDict[tuple[str | None, str], float] = OrderedDict()
@@ -111,11 +115,13 @@ def fields(record: Ended) -> dict[str, Any]:
         "status": record.status,
         "error": record.error,
         "detail": record.detail,
+        "advice": record.advice,
         "tenant": context.tenant,
         "provider": context.provider,
         "asked_model": context.model,
         "served_model": context.served_model or context.target_model,
         "attempts": record.attempts,
+        "cached": record.cached,
         "response_id": record.response_id,
         "seconds": round(record.seconds, 6),
         "first_event": None if record.first_event is None else round(record.first_event, 6),

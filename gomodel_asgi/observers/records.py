@@ -214,16 +214,17 @@ class Ended(Record, frozen=True, kw_only=True):
     """The exchange is over. Sent once.
 
     *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
-    operator may see of it. *charges* are what each attempt has used, given for operations that are billed (create,
-    compact), and *usage* is their sum: what `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own
-    object. *cached*: the answer came from the cache, and has used nothing. *first_event* and *seconds* count from when
-    the request had come in; *events* and *bytes* are those given to the client, heartbeats and `[DONE]` not counted as
-    events.
+    operator may see of it, *advice* what the operator can do about it, in words of ours. *charges* are what each
+    attempt has used, given for operations that are billed (create, compact), and *usage* is their sum: what
+    `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own object. *cached*: the answer came from
+    the cache, and has used nothing. *first_event* and *seconds* count from when the request had come in; *events* and
+    *bytes* are those given to the client, heartbeats and `[DONE]` not counted as events.
     """
 
     status: int | None
     error: str | None = None
     detail: str | None = None
+    advice: str | None = None
     attempts: int = 0
     response_id: str | None = None
     conversation: str | None = None

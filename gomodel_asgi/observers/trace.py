@@ -257,6 +257,7 @@ class Trace:
             "status": status,
             "error": None if self.error is None else code_of(self.error),
             "detail": None if self.error is None else redacted(self.error, () if last is None else last.secrets),
+            "advice": None if self.error is None else clean(self.error.advice, DETAIL),
             "attempts": len(self.attempts),
             "response_id": answer.response_id,
             "conversation": answer.conversation,

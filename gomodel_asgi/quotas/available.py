@@ -110,13 +110,13 @@ class AvailableCounters:
         try:
             return await self._ask(self._counters.reserve, hold, lines, now)
         except QuotaUnavailable as error:
-            asked = not isinstance(error, NotAsked)
+            was_asked = not isinstance(error, NotAsked)
             if self._stands_in_for(lines):
                 reserved = await self.stand_in.reserve(hold, lines, now)
-                if reserved.refused is not None and asked:
+                if reserved.refused is not None and was_asked:
                     self._release(hold, lines, now)
                 return reserved
-            if asked:
+            if was_asked:
                 self._release(hold, lines, now)
             raise
         except Exception:

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from ..arguments import check_flags
 from ..routing.registry import as_text
 from .windows import PERS, Per
 
@@ -57,6 +58,7 @@ class Quota:
         _check_count("tokens", self.tokens)
         if self.money is not None:
             object.__setattr__(self, "money", _dollars(self.money))
+        check_flags(shared=self.shared)
         if self.key is not None and not isinstance(self.key, str):
             object.__setattr__(self, "key", as_text(self.key, "key"))
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ..arguments import check_flags, check_protocol, members
 from ..observers.price import Price
 from ..seams.counters import Counters
 from .estimate import Weights
@@ -69,8 +70,9 @@ class Quotas:
             if function is not None:
                 _check_function(name, function)
         self.counters: Counters = MemoryCounters() if counters is None else counters
-        if not all(hasattr(self.counters, name) for name in ("reserve", "settle", "figures", "shared")):
-            raise TypeError("counters: give MemoryCounters(), RedisCounters(...) or PostgresCounters(...).")
+        wanted = "MemoryCounters(), RedisCounters(...) or PostgresCounters(...)"
+        check_protocol("counters", self.counters, Counters, wanted)
+        check_flags(headers=headers, shadow=shadow)
         if isinstance(expected_output, bool) or not isinstance(expected_output, int) or expected_output < 0:
             raise ValueError("expected_output: give a number of tokens, 0 or more.")
         _check_one_of("week_starts", week_starts, WEEKDAYS)
@@ -81,7 +83,7 @@ class Quotas:
         self.rules = asking(rules)
         self.zone = _zone(zone)
         self.week_starts: Weekday = week_starts
-        self.weights = Weights(weights)
+        self.weights = Weights(None if weights is None else members("weights", weights))
         self.expected_output = expected_output
         self.worst = reserve == "worst"
         self.price = price

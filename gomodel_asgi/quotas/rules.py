@@ -41,7 +41,7 @@ def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple
     """
     waits = is_coroutine_function(rules) or inspect.isasyncgenfunction(rules)
 
-    async def asked(request: RoutingRequest) -> tuple[Quota, ...]:
+    async def quotas_now(request: RoutingRequest) -> tuple[Quota, ...]:
         given: Any = rules(request) if waits else (await call(_iterated, rules, request))[0]
         if inspect.isawaitable(given):
             given = await given
@@ -49,7 +49,7 @@ def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple
             given = await _all_of(given)
         return _checked(() if given is None else tuple(given))
 
-    return asked
+    return quotas_now
 
 
 def _iterated(rules: Rules, request: RoutingRequest) -> tuple[Any]:

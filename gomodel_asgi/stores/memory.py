@@ -25,6 +25,7 @@ from itertools import count
 import anyio.lowlevel
 import msgspec
 
+from ..arguments import check_count, check_function, check_seconds
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Local, Packable, Record, lifetime
 from ..settings import MIB
@@ -73,8 +74,10 @@ class MemoryStore:
         ttl: float = THIRTY_DAYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if max_entries < 1 or max_bytes < 1:
-            raise ValueError("max_entries and max_bytes must be at least 1.")
+        check_count("max_entries", max_entries, at_least=1)
+        check_count("max_bytes", max_bytes, at_least=1)
+        check_seconds("ttl", ttl)
+        check_function("clock", clock)
         self.secret = os.urandom(32)
         self.max_bytes = max_bytes
         self.ttl = lifetime(ttl, ttl)

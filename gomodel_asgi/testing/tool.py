@@ -274,8 +274,8 @@ class InProcess:
             return await self.others.open(request)
         path, _, query = request.target.partition(b"?")
         method = request.method.decode("ascii")
-        asked = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
-        plan = self.model.planned(asked)
+        seen = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
+        plan = self.model.planned(seen)
         assert plan.head is not None
         return Played(plan.head.status, list(plan.head.headers), [*plan.bodies])
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import anyio
 import anyio.to_thread
 
+from ..arguments import check_flags, check_instance, check_string
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
 from ..seams.transport import Headers, Listener, UpstreamRequest
 from .httpx_errors import LIBRARIES, meaning_of
@@ -137,6 +138,10 @@ class HttpxTransport:
         http2: bool = False,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
+        if proxy is not None:
+            check_string("proxy", proxy, "a URL")
+        check_flags(http2=http2)
+        check_instance("verify", verify, ssl.SSLContext | bool, "True, False, or an ssl.SSLContext")
         self._given = transport
         self._library = None if transport is None else library_of(transport)
         self._proxy = proxy

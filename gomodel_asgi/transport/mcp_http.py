@@ -343,7 +343,7 @@ MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
 def failure_of(error: GatewayError) -> Failure:
     """What *error* means to whoever asked."""
     closed = getattr(error, "kind", None) == CLOSED
-    found = (said for kind, said in MEANINGS if isinstance(error, kind))
+    found = (meaning for kind, meaning in MEANINGS if isinstance(error, kind))
     message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")
     return Failure(error.status, message, error.detail)
 

@@ -19,6 +19,7 @@ from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
 from ..errors import Overloaded, UpstreamProtocolError, UpstreamTimeout
+from ..extras import missing
 from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ..settings import Limits
 from ..threads import paced
@@ -163,7 +164,7 @@ async def _upgraded(
         from websockets.protocol import State
         from websockets.uri import WebSocketURI
     except ImportError as error:
-        raise ImportError("Provider(websocket=True) needs the extra `gomodel-asgi[websockets]`.") from error
+        raise missing("websockets", "Provider(websocket=True) needs websockets, 14 or later") from error
     # Not parsed from a text: what does not like a part of that quotes it whole, and a key may stand in the query.
     path, _, query = request.target.decode("ascii").partition("?")
     uri = WebSocketURI(request.scheme == "https", request.host, request.port, path, query)

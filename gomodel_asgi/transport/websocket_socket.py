@@ -284,13 +284,13 @@ class Socket:
 
     async def _received(self) -> bytes:
         """Returns the next bytes, or `b""` at the end. A silent upstream gets a ping."""
-        for asked in (False, True):
+        for pinged in (False, True):
             with anyio.move_on_after(PING):
                 try:
                     return await self.stream.receive()
                 except anyio.EndOfStream:
                     return b""
-            if not asked:
+            if not pinged:
                 self.protocol.send_ping(b"")
                 await self._flush()
         return b""

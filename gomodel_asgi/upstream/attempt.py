@@ -230,9 +230,9 @@ class Attempt(Struct):
             body = b""  # the status has come, and says enough
         shows = self.job.setup.quotas is None
         error = rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
-        asked = retry_after(upstream.headers)
-        if asked is not None:  # else what the body asks for counts (Gemini's RetryInfo)
-            error.retry_after = asked
+        header_seconds = retry_after(upstream.headers)
+        if header_seconds is not None:  # else what the body asks for counts (Gemini's RetryInfo)
+            error.retry_after = header_seconds
         return error
 
     async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:

@@ -124,6 +124,8 @@ class Exchange(Struct):
         try:
             answer = await (attempt.run() if self.job.trace is None else self._traced(attempt))
         except BaseException as error:
+            if isinstance(error, UpstreamAuthError):
+                error.attribute(candidate.provider.name, brought=candidate.own_key)
             permit.leave(counts_as_failure(error))
             setup.concurrency.leave(held)
             raise

@@ -50,7 +50,7 @@ async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -
     size = 0
     for _ in range(MOST_PAGES):
         assert query is not None
-        status, body = await _asked(_request(provider, credential, setup, query), setup, LARGEST - size)
+        status, body = await _fetch(_request(provider, credential, setup, query), setup, LARGEST - size)
         size += len(body)
         page = await _page(redactor_of(_secrets(provider, credential)).of(body), form, setup) if status == 200 else None
         if page is None:
@@ -63,7 +63,7 @@ async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -
     raise _too_large()
 
 
-async def _asked(request: UpstreamRequest, setup: Setup, room: int) -> tuple[int, bytes]:
+async def _fetch(request: UpstreamRequest, setup: Setup, room: int) -> tuple[int, bytes]:
     """Returns the reply's status, and its body where that is 200: at most *room* bytes."""
     try:
         reply = await setup.transport.open(request)

@@ -273,10 +273,10 @@ class TracedStream(Stream):
             over()
 
 
-async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
-    """The reply that *asked* gives to the host's own code; its trace ends with it."""
+async def followed(pending: Awaitable[Reply], trace: Trace) -> Reply:
+    """The reply that *pending* gives to the host's own code; its trace ends with it."""
     try:
-        reply = await asked
+        reply = await pending
     except GatewayError as error:
         trace.failed(error)
         trace.end(None)

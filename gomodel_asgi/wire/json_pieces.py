@@ -110,6 +110,8 @@ def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = 
         return error
     if isinstance(error, RecursionError):
         return Unreadable("it is nested too deeply.")
+    if end == 0:
+        return Unreadable('it is empty (byte 0). Send an object, such as {"model": "...", "input": "..."}.')
     found = PLACE.search(str(error))
     at = end if found is None else int(found[1])
     return Unreadable(f"{PLACE.sub('', str(error))} (byte {at if found is None or place is None else place(at)}).")

@@ -16,8 +16,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ...extras import missing
+
 if find_spec("django") is None:
-    raise ImportError("gomodel_asgi.contrib.django needs Django: install gomodel-asgi[django].")
+    raise missing("django", "gomodel_asgi.contrib.django needs Django")
 
 if TYPE_CHECKING:
     from .auth import DjangoAuth

@@ -27,6 +27,8 @@ from django.utils.module_loading import import_string
 
 from ... import providers as presets
 from ...gateway import EXPOSED, Gateway
+from ...providers.presets import variables
+from ...providers.provider import Provider
 from ...settings import Limits, Retries, Timeouts
 
 VALUES: dict[str, type[Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
@@ -79,13 +81,25 @@ def build(given: Any) -> Gateway:
         return _ready_made(given["GATEWAY"])
     arguments = {key.lower(): _value(key, value) for key, value in given.items() if key != "AUTHENTICATION"}
     try:
-        arguments.setdefault("providers", presets.from_env())
+        if "providers" not in arguments:
+            arguments["providers"] = _of_environment()
         gateway = Gateway(**arguments)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"GOMODEL: {error}") from error
     if not any(arguments.get(name) for name in ADMITTING):
         raise ImproperlyConfigured(OPEN)
     return gateway
+
+
+def _of_environment() -> list[Provider]:
+    found = presets.from_env()
+    if not found:
+        looked_for = ", ".join(variables())
+        raise ImproperlyConfigured(
+            f"GOMODEL: there is no provider. Set one of these environment variables for the process that runs Django,"
+            f" or name your providers under 'PROVIDERS': {looked_for}."
+        )
+    return found
 
 
 def authentication() -> list[Any]:

@@ -53,7 +53,7 @@ def _bearer_token() -> type:
     try:
         from rest_framework.authentication import TokenAuthentication
     except ImportError:
-        raise ImportError("BearerToken needs Django REST framework: install djangorestframework.") from None
+        raise ImportError("BearerToken needs Django REST framework: run `pip install djangorestframework`.") from None
 
     class BearerToken(TokenAuthentication):
         """The REST framework's tokens in the form that OpenAI's clients send: `Authorization: Bearer <token>`."""

@@ -222,10 +222,10 @@ class Messages:
             elif own:
                 blocks += own
             else:
-                blocks += self.said(part, any(kept))
+                blocks += self.other(part, any(kept))
         return blocks
 
-    def said(self, part: Part, served: bool) -> list[Json]:
+    def other(self, part: Part, served: bool) -> list[Json]:
         """Returns the blocks of any other part. *served*: the turn has opaque state, in which hosted calls stand."""
         if isinstance(part, Reasoning):
             self.unsupported.leave_out(FOREIGN_REASONING, part.path)

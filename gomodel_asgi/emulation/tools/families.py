@@ -63,7 +63,7 @@ class CallResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CallInput:
     """A call that has ended: its *arguments*, what the client wants to be *included*, and how many *passages* the
     response has had."""
 
@@ -106,14 +106,14 @@ class Family(Protocol):
         """The item as it is announced."""
         ...
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         """What comes of the host's *returned*.
 
         :raises TypeError: it is none that this kind of tool gives.
         """
         ...
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
         """What comes of a failure, of which *text* says what it may."""
         ...
 
@@ -146,26 +146,26 @@ class WebSearch:
     def begun(self, call: Begun) -> Json:
         return {"type": "web_search_call"}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         if isinstance(returned, str):
-            return CallResult("completed", returned, self._members(asked, ()))
+            return CallResult("completed", returned, self._members(call_input, ()))
         pages = all_of(returned, Page, "tools.Page")
         found = (
             "\n\n".join(f"[{page.title.translate(UNBRACKETED)}]({page.url})\n{page.text}" for page in pages)
             or "Nothing was found."
         )
         text = FRAME.format(what="Results of a web search") + found
-        return CallResult("completed", text, self._members(asked, pages), sources=pages)
+        return CallResult("completed", text, self._members(call_input, pages), sources=pages)
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
-        return CallResult("failed", text, self._members(asked, ()))
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        return CallResult("failed", text, self._members(call_input, ()))
 
-    def _members(self, asked: Asked, pages: Sequence[Page]) -> Json:
-        query = asked.arguments.get("query")
+    def _members(self, call_input: CallInput, pages: Sequence[Page]) -> Json:
+        query = call_input.arguments.get("query")
         action: Json = {"type": "search"}
         if isinstance(query, str):
             action |= {"query": query, "queries": [query]}
-        if "web_search_call.action.sources" in asked.included:
+        if "web_search_call.action.sources" in call_input.included:
             action["sources"] = [{"type": "url", "url": page.url} for page in pages]
         return {"action": action}
 
@@ -200,20 +200,20 @@ class FileSearch:
     def begun(self, call: Begun) -> Json:
         return {"type": "file_search_call", "queries": [], "results": None}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         if isinstance(returned, str):
-            return CallResult("completed", returned, self._members(asked, ()))
+            return CallResult("completed", returned, self._members(call_input, ()))
         passages = all_of(returned, Passage, "tools.Passage")
-        first = asked.passages + 1
+        first = call_input.passages + 1
         lines = [f"【{first + at}†{one.filename}】\n{one.text}" for at, one in enumerate(passages)]
         text = FRAME.format(what="Passages of files") + ("\n\n".join(lines) or "Nothing was found.")
-        return CallResult("completed", text, self._members(asked, passages), passages=passages)
+        return CallResult("completed", text, self._members(call_input, passages), passages=passages)
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
-        return CallResult("failed", text, self._members(asked, ()))
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        return CallResult("failed", text, self._members(call_input, ()))
 
-    def _members(self, asked: Asked, passages: Sequence[Passage]) -> Json:
-        queries = asked.arguments.get("queries")
+    def _members(self, call_input: CallInput, passages: Sequence[Passage]) -> Json:
+        queries = call_input.arguments.get("queries")
         results = [
             {
                 "attributes": dict(one.attributes), "file_id": one.file_id, "filename": one.filename,
@@ -221,7 +221,7 @@ class FileSearch:
             }
             for one in passages
         ]  # fmt: skip
-        included = "file_search_call.results" in asked.included
+        included = "file_search_call.results" in call_input.included
         return {"queries": queries if isinstance(queries, list) else [], "results": results if included else None}
 
 
@@ -245,25 +245,25 @@ class CodeInterpreter:
     def begun(self, call: Begun) -> Json:
         return {"type": "code_interpreter_call", "code": "", "container_id": call.container_id, "outputs": []}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         run = Execution(logs=returned) if isinstance(returned, str) else returned
         if not isinstance(run, Execution):
             raise TypeError(f"a tools.Execution or text was expected, not {type(run).__name__}")
-        container = asked.begun.container_id or ""
+        container = call_input.begun.container_id or ""
         files = tuple((container, file_id(one), one.filename) for one in run.files if one.filename)
         notes = [run.logs, *(f"[An image, {one.format}]" for one in run.images)]
         notes += [f"[A file: {SANDBOX}{quote(name)}]" for _, _, name in files]
         text = "\n".join(note for note in notes if note) or "The code has run and printed nothing."
         outputs = [{"type": "logs", "logs": run.logs}] if run.logs else []
         outputs += [{"type": "image", "url": data_url(one)} for one in run.images]
-        return CallResult("completed", text, self._members(asked, outputs), images=tuple(run.images), files=files)
+        return CallResult("completed", text, self._members(call_input, outputs), images=tuple(run.images), files=files)
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
-        return CallResult("failed", text, self._members(asked, [{"type": "logs", "logs": text}]))
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        return CallResult("failed", text, self._members(call_input, [{"type": "logs", "logs": text}]))
 
-    def _members(self, asked: Asked, outputs: Sequence[Json]) -> Json:
-        included = "code_interpreter_call.outputs" in asked.included
-        return {"container_id": asked.begun.container_id, "outputs": [*outputs] if included else None}
+    def _members(self, call_input: CallInput, outputs: Sequence[Json]) -> Json:
+        included = "code_interpreter_call.outputs" in call_input.included
+        return {"container_id": call_input.begun.container_id, "outputs": [*outputs] if included else None}
 
 
 class ImageGeneration:
@@ -284,19 +284,19 @@ class ImageGeneration:
     def begun(self, call: Begun) -> Json:
         return {"type": "image_generation_call"}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         if isinstance(returned, str):  # words in place of an image
             return CallResult("completed", returned, {"result": None})
         image = returned[0] if isinstance(returned, list | tuple) and len(returned) == 1 else returned
         if not isinstance(image, Image):
             raise TypeError(f"a tools.Image was expected, not {type(image).__name__}")
-        tool = asked.begun.tool
+        tool = call_input.begun.tool
         members: Json = {name: tool[name] for name in self.settings if isinstance(tool.get(name), str)}
         members |= {"result": base64_of(image.data), "output_format": image.format}
-        members["revised_prompt"] = image.revised_prompt or asked.arguments.get("prompt")
+        members["revised_prompt"] = image.revised_prompt or call_input.arguments.get("prompt")
         return CallResult("completed", "The image has been drawn, and the user sees it.", members, images=(image,))
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
         return CallResult("failed", text, {"result": None, "error": image_error(text)})
 
 
@@ -322,7 +322,7 @@ class Mcp:
             "error": None, "approval_request_id": call.approval,
         }  # fmt: skip
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         assert isinstance(returned, Outcome)
         if returned.error is not None:
             members = {"output": None, "error": returned.error}
@@ -331,7 +331,7 @@ class Mcp:
             "completed", returned.text, {"output": returned.text, "error": None}, images=tuple(returned.images)
         )
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
         return CallResult("failed", text, {"output": None, "error": failed(text)})
 
 

@@ -94,8 +94,8 @@ def mended(tool: Any) -> Json:
         raise Unfit("it is no object")
     shown: Json = {"name": _name(tool.get("name")), "inputSchema": _of_arguments(tool.get("inputSchema"))}
     description = tool.get("description")
-    if isinstance(description, str) and (said := plain(description).strip()):
-        shown["description"] = said
+    if isinstance(description, str) and (plain_text := plain(description).strip()):
+        shown["description"] = plain_text
     annotations = tool.get("annotations")
     if isinstance(annotations, Mapping) and annotations.get("readOnlyHint") is True:
         shown["annotations"] = {"readOnlyHint": True}

@@ -39,7 +39,7 @@ from .work import Work, whole_number
 LEAST = 16
 """Tokens below which an upstream is not asked for more (OpenAI: `max_output_tokens` is at least 16)."""
 REASONS = ("max_output_tokens", "content_filter")
-ANEW = frozenset({b"cache-control", UNSUPPORTED})
+ANEW = frozenset({b"cache-control", b"vary", UNSUPPORTED})
 """Headers of the first round's reply that the response has its own of."""
 
 
@@ -53,7 +53,7 @@ class Loop:
     ) -> None:
         self.work = work
         self.continuing = continuing
-        self.asked: Job = work.job
+        self.round_job: Job = work.job
         """The request as the rounds ask it."""
         self.targets: list[Target] = []
         """The chain as the round under way has it."""
@@ -179,17 +179,17 @@ class Loop:
         async with self.work.sessions:
             await open_servers(self.work)
             pairs = await resume(self.work)
-            self.asked = self.continuing()
-            replay = self.asked.continuation
+            self.round_job = self.continuing()
+            replay = self.round_job.continuation
             assert isinstance(replay, Replay)
-            replay.said += pairs
+            replay.round_items += pairs
             await self._rounds(replay, resumed=bool(pairs))
 
     async def _rounds(self, replay: Replay, resumed: bool) -> None:
         work, number = self.work, 1 if resumed else 0
         most = work.job.setup.limits.tool_rounds
         while True:
-            last = number >= most or (number > 0 and work.ledger.spent)
+            last = number >= most or (number > 0 and work.call_limits.spent)
             left = self._left()
             if left is not None and left < LEAST and number:
                 return await self._end("max_output_tokens", early=True)
@@ -205,7 +205,7 @@ class Loop:
                 request_approval(work, call, round.number)
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
-            replay.said += [*round.output, *outputs]
+            replay.round_items += [*round.output, *outputs]
             replay.latest = outputs
             number += 1
 
@@ -259,9 +259,11 @@ class Loop:
         """The request of a round: under an id of its own, so that a native reply is read as any other is."""
         id = f"{self.work.id}r{number:02x}"
         started = clock() if number else self.work.job.started
-        asked = structs.replace(self.asked, response_id=id, trace=trace, started=started, shown=self._shown_to)
-        asked.leading, asked.spent = (), None
-        return asked
+        round_job = structs.replace(self.round_job, response_id=id, trace=trace, started=started, shown=self._shown_to)
+        round_job.leading, round_job.spent = (), None
+        if number:  # tools may have run for longer than a key is good for
+            round_job.resolved = None
+        return round_job
 
     def _shown_to(self, target: Target) -> ShownFunctions:
         """What *target*, one of the round under way, is shown in place of hosted tools."""
@@ -281,8 +283,8 @@ class Loop:
         ]
         if self.answerer is not None:
             at = next(at for at, one in enumerate(chain) if one.target is self.answerer.target)
-            replay = self.asked.continuation
-            bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.said)
+            replay = self.round_job.continuation
+            bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.round_items)
             self.targets = self.targets[at : at + 1] if bound else self.targets[at:]
             self.skipped = at
         self.targets[0] = structs.replace(self.targets[0], fallbacks=tuple(self.targets[1:]))

@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from ...extras import missing
 from ...seams.transport import Transport
 from ...settings import KIB
 from ...tools import Call
@@ -34,7 +35,7 @@ try:
 
     from ...transport.mcp_http import MOST_REPLY, STAND_IN, Asking, Place, asking, client_of
 except ImportError as error:
-    raise ImportError("MCP servers need mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'.") from error
+    raise missing("mcp", "MCP servers need mcp, 2.0 or later") from error
 
 MOST_PAGES = 100
 MOST_MESSAGE = 4 * KIB
@@ -64,7 +65,7 @@ UNKNOWN = "The server could not be asked."
 
 
 @contextmanager
-def asked(deadline: float) -> Iterator[Asking]:
+def answers_by(deadline: float) -> Iterator[Asking]:
     """What is asked meanwhile has to be answered by *deadline*."""
     current = Asking(deadline)
     token = asking.set(current)
@@ -116,7 +117,7 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
-        with asked(self.visit.deadline) as current:
+        with answers_by(self.visit.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
                     return await self._pages()
@@ -128,7 +129,7 @@ class McpSession:
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
         request = mcp_types.CallToolRequest(params=params)
-        with asked(call.deadline) as current:
+        with answers_by(call.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
                     result = await self.run(lambda: self.client.session.send_request(request, RESULT))
@@ -195,7 +196,7 @@ async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIt
 @asynccontextmanager
 async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
     async with AsyncExitStack() as stack:
-        with asked(visit.deadline) as current:
+        with answers_by(visit.deadline) as current:
             try:
                 client = await stack.enter_async_context(Client(server, cache=None, client_info=INFO))
             except Exception as error:

@@ -206,9 +206,9 @@ def plan(
     )
 
 
-def _reasons(asked: Any, model: str) -> bool:
-    """Whether *model* is known to reason, or is *asked* to."""
-    wanted = isinstance(asked, Mapping) and any(value is not None for value in asked.values())
+def _reasons(effort: Any, model: str) -> bool:
+    """Whether *model* is known to reason, or is *effort* to."""
+    wanted = isinstance(effort, Mapping) and any(value is not None for value in effort.values())
     return wanted or REASONERS.match(model) is not None
 
 

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from anyio.to_thread import run_sync
 
 from ...errors import Denied, GatewayError, InvalidRequest
+from ...extras import missing
 from ...providers.provider import HEADER_NAME, HEADER_VALUE, PORTS, fingerprint
 from ...seams.transport import Headers, Transport
 from ...settings import KIB
@@ -43,7 +44,7 @@ CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-ke
 """What a client may give for its own server, although it is never forwarded elsewhere."""
 PROTOCOL = re.compile(r"mcp-.*|last-event-id|accept|forwarded|via|x-forwarded-.*|x-real-ip|proxy-.*|sec-.*")
 """Headers that say what is asked, and on whose behalf: the SDK's to set, and a proxy's."""
-NEEDED = "mcp: a server by URL, or of the mcp SDK, needs mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'."
+NEEDED = "mcp: a server by URL, or of the mcp SDK, needs mcp, 2.0 or later"
 
 
 def source_of(label: str, server: Server, transport: Transport) -> Source:
@@ -85,7 +86,7 @@ def _is_of_sdk(source: Any) -> bool:
 
 def _demand_extra() -> None:
     if importlib.util.find_spec("mcp") is None:
-        raise ImportError(NEEDED)
+        raise missing("mcp", NEEDED)
 
 
 async def _sdk() -> ModuleType:

@@ -110,9 +110,10 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
         raise Denied("A page of another origin may not open a connection here.", code="origin_not_allowed")
 
 
-def nowhere() -> InvalidRequest:
-    """Returns the error for an upgrade at a path that has no WebSocket."""
-    return InvalidRequest("There is no WebSocket at this path.", status=404, code="not_found")
+def nowhere(base: str) -> InvalidRequest:
+    """Returns the error for an upgrade at a path that has no WebSocket; *base* is what precedes the one that has."""
+    message = f"There is no WebSocket at this path: it is at {base}/responses."
+    return InvalidRequest(message, status=404, code="not_found")
 
 
 async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import certifi
 
+from ...arguments import check_count, check_instance, check_seconds
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ...seams.transport import Headers, Listener, UpstreamRequest
 from ..request import addresses_of, unconnected, unreachable
@@ -182,6 +183,10 @@ class Http11Transport:
     def __init__(
         self, *, ssl_context: ssl.SSLContext | None = None, keepalive: float = 5.0, max_connections: int = 10_000
     ) -> None:
+        if ssl_context is not None:
+            check_instance("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
+        check_seconds("keepalive", keepalive)
+        check_count("max_connections", max_connections, at_least=1)
         self._ssl_context = ssl_context
         self._keepalive = keepalive
         self._max_connections = max_connections
