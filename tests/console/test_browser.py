@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from gomodel_asgi.testing import FakeProvider, Status
 
-from ..support import browser as support
+from ..support import browser as support, console_demo
 from ..support.browser import CHROMIUM, CONTRAST, Heard, chromium, tab
 from ..support.console_site import ALL, REFUSED, Behind, Mount, Site, django, fastapi, served, starlette
 
@@ -193,7 +194,7 @@ async def test_a_script_in_a_name_is_inert_and_shown_as_it_is(browser: Browser, 
         shown = 0
         bad = quote(BAD, safe="")
         paths = [*PAGES, *(str(id).removeprefix("./") for id in ids), f"requests/{bad}"]
-        for path in (*paths, f"explain?model={bad}&tenant={bad}", f"costs?tenant={bad}&by={bad}"):
+        for path in (*paths, f"explain?model={bad}&tenant={bad}", f"costs?tenant={bad}&by={bad}&since={bad}"):
             await page.goto(site.home + path)
             shown += BAD in await page.inner_text("main")
             for one in (page, watching):
@@ -450,3 +451,46 @@ async def test_without_scripts_each_page_is_whole(browser: Browser, site: Site) 
         await page.reload()
         await expect(page.locator("#rows tr")).to_have_count(5)
         assert heard.errors == []
+
+
+# In the documentation...
+
+
+SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "console-light.png": ("", {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}}),
+    "console-dark.png": ("", {"color_scheme": "dark", "viewport": {"width": 1280, "height": 860}}),
+    "console-phone.png": ("", {"color_scheme": "light", "viewport": {"width": 390, "height": 844}}),
+    "console-costs.png": ("costs", {"color_scheme": "light", "viewport": {"width": 1280, "height": 860}}),
+}
+WRITE = "WRITE_SCREENSHOTS"
+"""Set in the environment, the screenshots in the documentation are made anew."""
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+async def test_the_documentation_shows_the_console_as_it_is(
+    browser: Browser, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console_demo.stand_still(monkeypatch)
+    site.gateway.reload(providers=console_demo.providers(site.provider.base_url))
+    console_demo.play(site)
+    await site.run(console_demo.spend(site))
+    page_of_docs = (DOCS / "console.md").read_text()
+    for name, (path, options) in SHOTS.items():
+        async with person(browser, site, **options) as context:
+            page, heard = await tab(context)
+            await page.goto(site.home + path)
+            if path in LIVE:
+                await live(page)
+            await expect(page.locator("h1")).to_be_visible()
+            where = DOCS if os.environ.get(WRITE) else tmp_path
+            await page.screenshot(path=where / name, animations="disabled")
+            assert heard.errors == []
+        assert size_of(DOCS / name) == size_of(where / name), f"{WRITE}=1 writes {name} anew"
+        assert f"({name})" in page_of_docs
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    """Width and height of an image (PNG, 11.2.1)."""
+    head = png.read_bytes()[:24]
+    assert head.startswith(b"\x89PNG\r\n\x1a\n")
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
