@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
+from django.conf import settings
+
 from gomodel_asgi import __version__
+
+# What stands on Django's models can be imported only where a project is configured.
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "rest_framework.authtoken"],
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+)
+django.setup()
 
 project = "gomodel_asgi"
 release = version = __version__
@@ -12,6 +22,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = f"gomodel_asgi {release}"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["wide.css"]
 default_role = "code"  # docstrings write code in single backticks
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]

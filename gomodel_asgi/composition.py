@@ -104,6 +104,18 @@ def registered(providers: Iterable[Provider]) -> Registry:
     return Registry(providers)
 
 
+def registered(providers: Iterable[Provider]) -> Registry:
+    """Returns *providers* by name.
+
+    :raises ValueError: there is none, or two have one name.
+    :raises TypeError: one is no Provider.
+    """
+    if isinstance(providers, list | tuple) and not providers:
+        names = ", ".join(variables())
+        raise ValueError(f"providers: give at least one. from_env() finds one if any of these is set: {names}.")
+    return Registry(providers)
+
+
 def host_files(source: FileSource | None) -> HostFiles | None:
     """What reads the host's files; None where it has none."""
     if source is None:
@@ -113,11 +125,11 @@ def host_files(source: FileSource | None) -> HostFiles | None:
     return HostFiles(source)
 
 
-def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) -> Guarding | None:
+def guarding(guards: Iterable[Guard], observers: Observers, tasks: Tasks) -> Guarding | None:
     """What asks the host's *guards*; None where there are none.
 
     :raises TypeError: something else than a guard is among them.
-    :raises ValueError: two have one name, or there are tools too, whose results they would not see.
+    :raises ValueError: two have one name.
     """
     guards = listed("guards", guards, "a list of Guards")
     if not guards:
@@ -129,9 +141,7 @@ def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) 
         check_instance("guards", guard, Guard, "a list of Guards")
     if len({guard.name for guard in guards}) < len(guards):
         raise ValueError("guards: give each a name of its own.")
-    if has_tools:
-        raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
-    return Enforcement(guards, observers)
+    return Enforcement(guards, observers, tasks)
 
 
 def caching(cache: ResponseCache | None, records: Records, shares: Shares, tasks: Tasks) -> Cache | None:

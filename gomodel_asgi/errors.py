@@ -42,6 +42,41 @@ from collections.abc import Iterable
 
 import msgspec
 
+__all__ = [
+    "ContentBlocked",
+    "Denied",
+    "GatewayError",
+    "GatewayFault",
+    "GuardUnavailable",
+    "InvalidRequest",
+    "LedgerUnavailable",
+    "MethodNotAllowed",
+    "Overloaded",
+    "PolicyFailed",
+    "PolicyTimeout",
+    "ProviderConflict",
+    "QuotaExceeded",
+    "QuotaUnavailable",
+    "RateLimited",
+    "RequestTimeout",
+    "RoutingError",
+    "ServerShutdown",
+    "StoreUnavailable",
+    "ToolsUnlisted",
+    "Unauthenticated",
+    "UnknownModel",
+    "UnknownProvider",
+    "UpstreamAuthError",
+    "UpstreamError",
+    "UpstreamProtocolError",
+    "UpstreamRedirect",
+    "UpstreamRejected",
+    "UpstreamStale",
+    "UpstreamTimeout",
+    "UpstreamTruncated",
+    "UpstreamUnreachable",
+]
+
 
 class GatewayError(Exception):
     """A failure with a defined answer: an HTTP *status* and the four-key *payload* of the OpenAI API."""

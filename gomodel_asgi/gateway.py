@@ -18,7 +18,6 @@ from . import policies
 from .composition import caching, check, enforcing, guarding, host_files, observing, registered
 from .emulation.answer import GatewayState
 from .emulation.background import Background
-from .errors import GatewayError
 from .exchange.job import Setup
 from .exchange.reply import Reply
 from .explanation import explained
@@ -86,7 +85,7 @@ class Gateway:
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
         with counters of this process alone beside a store that several share; a cache without a store; two guards of
-        one name, or guards beside *tools*, whose results they do not see.
+        one name.
     :raises TypeError: an argument is of another type than it says, *policy* is no function, or *tools* or *guards* hold
         something else.
     """
@@ -151,6 +150,9 @@ class Gateway:
         )  # fmt: skip
         self.state.background.spending = self._enforcement
         self._cache = caching(cache, self.state.records, self.state.quotas, self.state.tasks)
+        guarded = guarding(guards, fan_out, self.state.tasks)
+        if guarded is not None and guarded.divides:
+            self.state.recorder.keeps_all = True
         self.setup = Setup(
             registry=registry,
             ask=self._asking(policy),
@@ -168,7 +170,7 @@ class Gateway:
             files=host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
-            guards=guarding(guards, fan_out, has_tools=self.state.tools is not None),
+            guards=guarded,
             cache=self._cache,
             observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
         )
@@ -235,13 +237,7 @@ class Gateway:
         await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a WebSocket connection whose path is that of the responses. It is refused where there are guards: what
-        a connection keeps of its turns is nothing that they have seen."""
-        if self.setup.guards is not None:
-            from .server.websocket.connection import refuse
-
-            message = "Responses are not offered over WebSockets here; send the request over HTTP."
-            return await refuse(GatewayError(message, status=501, code="websocket_unavailable"), scope, send)
+        """Serve a WebSocket connection whose path is that of the responses."""
         from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
@@ -259,6 +255,7 @@ class Gateway:
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
+        """Returns the route of a Starlette request, whatever path the gateway is mounted below."""
         path = route_path(request.scope)
         at = path.rfind("/responses")
         if at < 0 and request.method == "GET":

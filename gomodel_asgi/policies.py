@@ -25,6 +25,19 @@ from .threads import call
 if TYPE_CHECKING:
     from limits.aio.storage import Storage
 
+__all__ = [
+    "authenticated",
+    "fallback",
+    "first_of",
+    "hint",
+    "limited",
+    "lowest_latency",
+    "model_map",
+    "per_tenant",
+    "sticky",
+    "weighted",
+]
+
 
 async def ask_policy(policy: Policy, request: RoutingRequest) -> Target:
     """Returns the answer of *policy*, which may be a plain function.
@@ -62,8 +75,15 @@ def naming(policy: AsyncPolicy, models: Names) -> AsyncPolicy:
     return policy
 
 
+def aiming(policy: AsyncPolicy, targets: Iterable[Target]) -> AsyncPolicy:
+    """Returns *policy* with *targets* as all that it may answer."""
+    policy.targets = tuple(targets)  # type: ignore[attr-defined]
+    return policy
+
+
 def naming_as(policy: AsyncPolicy, *inner: Policy) -> AsyncPolicy:
     """Returns *policy*, which is made of *inner*, naming what they name."""
+    policy.made_of = inner  # type: ignore[attr-defined]
 
     async def names(request: RoutingRequest) -> list[str]:
         return [name for one in inner for name in await names_of(one, request)]
@@ -74,8 +94,31 @@ def naming_as(policy: AsyncPolicy, *inner: Policy) -> AsyncPolicy:
 def _given(policy: Any) -> Names:
     """Returns the attribute `models`; a plain policy stands inside of what runs it in a thread."""
     while (found := getattr(policy, "models", None)) is None and isinstance(policy, partial):
-        policy = policy.args[0] if policy.func is call else policy.func
+        policy = _inside(policy)
     return () if found is None else found
+
+
+def _inside(policy: partial[Any]) -> Any:
+    return policy.args[0] if policy.func is call else policy.func
+
+
+def targets_of(policy: Any) -> tuple[Target, ...]:
+    """Returns the Targets that are known without asking *policy*: those in its attribute `targets`, and what those have
+    that it is made of. Of a function that decides for itself none are known."""
+    while (found := getattr(policy, "targets", None)) is None and isinstance(policy, partial):
+        policy = _inside(policy)
+    inner = [target for one in getattr(policy, "made_of", ()) for target in targets_of(one)]
+    return (*(found or ()), *inner)
+
+
+def name_of(policy: Any) -> str:
+    """Returns what *policy* is called where it was written, what others are made of in brackets."""
+    while isinstance(policy, partial):
+        policy = _inside(policy)
+    name = getattr(policy, "__qualname__", type(policy).__qualname__).partition(".<locals>")[0]
+    inner = ", ".join(map(name_of, getattr(policy, "made_of", ())))
+    module = getattr(policy, "__module__", type(policy).__module__)
+    return f"{name}({inner})" if module == __name__ and name != "hint" else f"{module}.{name}"
 
 
 Key = Callable[[RoutingRequest], Hashable]
@@ -122,7 +165,9 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
                 return target
         raise UnknownModel
 
-    return naming(mapped, [name for name in targets if not is_pattern(name)])
+    exact = [name for name in targets if not is_pattern(name)]
+    sent = [replace(one, model=name) if one.model is None and name in exact else one for name, one in targets.items()]
+    return aiming(naming(mapped, exact), sent)
 
 
 def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None) -> AsyncPolicy:
@@ -149,7 +194,7 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
                 return target
         return next(target for target, weight in reversed(arms) if weight > 0)
 
-    return chosen
+    return aiming(chosen, [target for target, _ in arms])
 
 
 def fallback(*targets: Somewhere) -> AsyncPolicy:
@@ -165,7 +210,7 @@ def fallback(*targets: Somewhere) -> AsyncPolicy:
     async def chained(request: RoutingRequest) -> Target:
         return chain
 
-    return chained
+    return aiming(chained, [chain])
 
 
 def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> AsyncPolicy:
@@ -195,7 +240,10 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
         found = await looked_up(request)
         return () if found is None or isinstance(found, Target | str) else await names_of(found, request)
 
-    return naming(resolved, names)
+    known = resolver.values() if type(resolver) is dict else ()  # another mapping may be a table, and dear to read
+    targets = [_target(one, "resolver") for one in known if isinstance(one, Target | str)]
+    targets += [one for policy in known if callable(policy) for one in targets_of(policy)]
+    return aiming(naming(resolved, names), targets)
 
 
 def first_of(*policies: Policy) -> AsyncPolicy:
@@ -262,7 +310,7 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
         first, *others = sorted(known, key=rank)
         return replace(first, fallbacks=(*first.fallbacks, *others))
 
-    return fastest
+    return aiming(fastest, known)
 
 
 STORAGE_SECONDS = 0.25  # that a storage of limits may take before it counts as away
@@ -300,11 +348,14 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
             raise RateLimited(f"Rate limit reached: {rate}. Please try again in {again}s.", retry_after=again)
         return await ask_policy(policy, request)
 
-    return bounded
+    return naming_as(bounded, policy)
 
 
 def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[float | None]]:
-    """What counts a request of a key, and gives in how many seconds there is room for it; None: now."""
+    """What counts a request of a key, and gives in how many seconds there is room for it; None: now.
+
+    :raises ImportError: the extra `limits` is not installed.
+    """
     try:
         import limits
     except ImportError as error:
@@ -368,6 +419,10 @@ def _point(key: Hashable) -> float:
 
 
 def _target(where: Somewhere, name: str) -> Target:
+    """Returns *where* as a Target.
+
+    :raises TypeError: it is neither a Target nor the name of a provider.
+    """
     if not isinstance(where, Target | str):
         raise refusal(name, "a Target or a provider's name", where)
     return Target(where) if isinstance(where, str) else where

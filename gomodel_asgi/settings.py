@@ -38,6 +38,10 @@ class Checked:
     """A settings value whose members are given by name, each a number that is not below zero: see `_check`."""
 
     def __new__(cls, *unnamed: Any, **given: Any) -> Self:
+        """Lets members be given by name only: a number alone says nothing.
+
+        :raises TypeError: one is given without its name.
+        """
         if unnamed:
             first = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
             raise TypeError(f"{cls.__name__}: give its members by name, such as {cls.__name__}({first}=5).")
@@ -172,6 +176,11 @@ class Retries(Inheriting):
 
     @classmethod
     def _check(cls, name: str, value: Any) -> None:
+        """Checks one member.
+
+        :raises TypeError: it is of a wrong type.
+        :raises ValueError: it is out of range, or *on* names no status or kind of failure.
+        """
         if name == "max_wait":
             check_seconds(name, value)
         elif name != "on":

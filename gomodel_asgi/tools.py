@@ -18,6 +18,26 @@ from typing import Any, Literal
 from .arguments import check_flags, check_string, strings, texts
 from .routing.request import RoutingRequest
 
+__all__ = [
+    "Call",
+    "Execution",
+    "File",
+    "FileReference",
+    "FileSource",
+    "Image",
+    "Page",
+    "Passage",
+    "Server",
+    "Tool",
+    "ToolError",
+    "code_interpreter",
+    "file_search",
+    "function",
+    "image_generation",
+    "mcp",
+    "web_search",
+]
+
 Family = Literal["web_search", "file_search", "code_interpreter", "image_generation", "mcp"]
 FAMILIES: tuple[Family, ...] = ("web_search", "file_search", "code_interpreter", "image_generation", "mcp")
 Use = Literal["missing", "always"]
@@ -122,6 +142,7 @@ class Execution:
 
 
 FileSource = Callable[[FileReference, RoutingRequest], Any]
+"""Gives the bytes of a file that a request names: `Gateway(files=...)`."""
 """Gives the bytes of a file that the client names: `bytes`, a `File`, or None where there is none (400)."""
 
 
@@ -168,6 +189,10 @@ class Server:
     public: bool = False
 
     def __post_init__(self) -> None:
+        """Checks the members.
+
+        :raises TypeError: *headers* or *allowed* is of a wrong type.
+        """
         _check_approval("Server", self.approval)
         if isinstance(self.headers, Mapping):
             texts("headers", self.headers)
@@ -200,6 +225,7 @@ class McpTool:
 
 
 Tool = HostTool | McpTool
+"""A hosted tool, as the functions of this module make it."""
 
 
 def web_search(function: Callable[..., Any], *, use: Use = "missing", live: bool = True) -> HostTool:
@@ -288,6 +314,11 @@ def function(
 
 
 def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> HostTool:
+    """Returns the host's tool of this *family*.
+
+    :raises TypeError: *function* cannot be called.
+    :raises ValueError: *use* is unknown.
+    """
     if not callable(function):
         raise TypeError(f"{family}: give a function of a tools.Call, not {_type(function)}.")
     check_flags(live=live)
@@ -297,6 +328,11 @@ def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> Ho
 
 
 def _label(label: Any) -> str:
+    """Returns *label*, of a server of tools.
+
+    :raises TypeError: it is no string.
+    :raises ValueError: it is empty or too long.
+    """
     if not isinstance(label, str):
         raise TypeError(f"mcp: a label of the servers must be a string, not {_type(label)}.")
     if not label or len(label) > LONGEST_LABEL:
@@ -305,6 +341,10 @@ def _label(label: Any) -> str:
 
 
 def _server(label: str, source: Any) -> Server:
+    """Returns *source* as a server of tools.
+
+    :raises TypeError: it is none of the kinds that can be one.
+    """
     if isinstance(source, Server):
         return source
     if source is None or isinstance(source, (bytes, int, float, Mapping)):
@@ -316,6 +356,10 @@ def _server(label: str, source: Any) -> Server:
 
 
 def _functions(given: Iterable[Any]) -> tuple[Function, ...]:
+    """Returns the functions of one server.
+
+    :raises ValueError: two have the same name.
+    """
     made = tuple(one if isinstance(one, Function) else function(one) for one in given)
     names = [one.name for one in made]
     for name in names:
@@ -325,6 +369,10 @@ def _functions(given: Iterable[Any]) -> tuple[Function, ...]:
 
 
 def _check_approval(where: str, approval: Any) -> None:
+    """Checks who approves calls.
+
+    :raises ValueError: *approval* is unknown.
+    """
     if approval not in ("client", "always", "never"):
         raise ValueError(f"{where}: approval must be 'client', 'always' or 'never', not {approval!r}.")
 

@@ -46,6 +46,31 @@ def test_the_two_commands_are_one_line_each_and_install_what_they_run() -> None:
         assert re.findall(r"\.\[(\w+)\]", command)[0] in extras
 
 
+def test_it_is_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_command_that_builds_the_documentation_is_one_that_can_be_pasted() -> None:
+    """`.ci/run` finds it by these words, and runs it in a clean environment."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    [command] = re.findall(r"`(python3 -m venv [^`]*sphinx-build[^`]*)`", README)
+    assert re.fullmatch(
+        r"python3 -m venv \.venv && \.venv/bin/pip install -q -e '\.\[docs\]' && \.venv/bin/sphinx-build -W docs site",
+        command,
+    )
+    assert "docs" in extras
+
+
+@pytest.mark.parametrize(
+    "path", ["responses", "responses/resp_1/input_items", "conversations/conv_1", "models", "models/m"]
+)
+def test_the_pattern_for_a_urlconf_knows_every_path(path: str) -> None:
+    for page in (README, (ROOT / "docs" / "django.md").read_text()):
+        [pattern] = {found for found in re.findall(r'r"(\^v1/[^"]+)"', page)}
+        assert re.match(pattern, f"v1/{path}")
+        assert not re.match(pattern, "v1/responsesx")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_file_that_a_document_names_is_there(document: str) -> None:
     text = (ROOT / document).read_text()

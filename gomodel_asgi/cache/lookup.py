@@ -76,6 +76,10 @@ class Cache:
     """
 
     def __init__(self, settings: ResponseCache, records: Records, quotas: Quotas, tasks: Tasks) -> None:
+        """See the class.
+
+        :raises ValueError: the gateway has no store.
+        """
         if not records.keeps:
             raise ValueError("cache: answers are kept in the gateway's store, and this one has none.")
         self.settings = settings
@@ -165,7 +169,8 @@ class Cache:
         dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
         account = self.records.accounts.of(provider, candidate.key)
         where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, dialect)
-        parts = packed(FORMAT, scope, *where, candidate.model, *_headers(job, candidate))
+        guards = " ".join(job.guards)  # what other guards have let pass is another answer
+        parts = packed(FORMAT, scope, *where, candidate.model, guards, *_headers(job, candidate))
         mac = hmac.new(self.records.store.secret, parts + b"\0", "sha256")
         mac.update(message)
         return CACHED_ID + mac.hexdigest()

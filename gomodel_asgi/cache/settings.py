@@ -33,6 +33,11 @@ class ResponseCache:
     size: int = MIB
 
     def __post_init__(self) -> None:
+        """Checks the members.
+
+        :raises TypeError: *when* or *scope* is no function.
+        :raises ValueError: *ttl* or *size* is out of range.
+        """
         check_seconds("ttl", self.ttl, above_zero=True)
         check_count("size", self.size, at_least=1)
         check_function("when", self.when, "a function of a RoutingRequest")

@@ -44,6 +44,8 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 HANDLERS = "starlette.exception_handlers"
 """The scope key of an app's own answers to exceptions."""
 
+__all__ = ["responses_router"]
+
 
 class OpenAIRoute(APIRoute):
     """A route whose refusals have OpenAI's form, those of its dependencies too."""

@@ -48,6 +48,8 @@ except ImportError as error:
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+__all__ = ["GatewayCollector", "PrometheusObserver"]
+
 
 class PrometheusObserver:
     """Counts into *registry*. One for each registry: metrics of one name can be registered only once.

@@ -1,8 +1,8 @@
 """Items of hosted tools in a conversation, from us or from another provider, for a model that has no such tool.
 
-Strategy: what an item holds is read in one place, `told`: what was asked, and what came of it. A tool that the host
-runs is a function to the model: its items become calls of that function, each with its result. All others are told as
-text, since a model would call again what it has seen called, and a client knows no function that it never declared.
+Strategy: what an item holds is read in one place, `contents_of`: what was asked, and what came of it. A tool that
+the host runs is a function to the model: its items become calls of that function, each with its result. Others become
+text, since a model would call again what it has seen called, and a client knows no function that it did not declare.
 
 History must never refuse a request, and a model that is not told what it has found searches again. What an item lacks
 is left out, whatever it holds in its place: these are the client's own words.

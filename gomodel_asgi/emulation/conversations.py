@@ -70,6 +70,10 @@ def listed(items: Sequence[Json], *, has_more: bool = False) -> Json:
 
 
 def _after(ordered: Sequence[Json], after: str | None) -> int:
+    """Returns where the page begins: behind the item *after*, or with the first.
+
+    :raises InvalidRequest: the list has no such item.
+    """
     if after is None:
         return 0
     # Behind the last of that id: clients choose ids, and a page that begins where it began would be asked for for ever.
@@ -110,9 +114,7 @@ class Conversations:
         owner = None if continuation is None else continuation.owner
         if owner is not None and owner.held:
             assert request.response_id is not None
-            return json_reply(
-                await available(partial(self._from_upstream, job, request.response_id)), owner.provider, None
-            )
+            return json_reply(await available(partial(self._result, job, request.response_id)), owner.provider, None)
         if owner is None and (request.tenant is not None or not provider.keeps_state):
             raise unknown_conversation()
         return None
@@ -128,7 +130,11 @@ class Conversations:
         await self.records.owners.remember(tenant, id, owner)
         return json_reply(shown(id, conversation), provider.name, None)
 
-    async def _from_upstream(self, job: Job, id: str) -> Json:
+    async def _result(self, job: Job, id: str) -> Json:
+        """Returns the answer to an operation on a conversation that is kept here.
+
+        :raises InvalidRequest: there is no such conversation, or no such item in it.
+        """
         tenant, body = job.request.tenant, job.request.envelope.body
         match job.request.operation:
             case "conversation_delete":
@@ -154,7 +160,10 @@ class Conversations:
         return await self._items(job, tenant, id)
 
     async def _items(self, job: Job, tenant: str | None, id: str) -> Json:
-        """Returns the page of items, or the one item, that is asked for."""
+        """Returns the page of items, or the one item, that is asked for.
+
+        :raises InvalidRequest: there is no such conversation, or no such item in it.
+        """
         lines = await self.log.lines(tenant, id)
         if lines is None:
             raise unknown_conversation()

@@ -46,10 +46,10 @@ class StoredResponses:
                 await background.quotas.release(tenant, id)
                 return json_reply({"id": id, "object": "response", "deleted": True}, provider, model)
             case "cancel":
-                return json_reply(await background.cancel(tenant, id), provider, model)
+                return _passed(json_reply(await background.cancel(tenant, id), provider, model), turn)
             case "input_items":
                 return json_reply(page(await self._inputs(tenant, id, turn), job.query), provider, model)
-        return await self._retrieved(job, id, turn, provider, model, background)
+        return _passed(await self._retrieved(job, id, turn, provider, model, background), turn)
 
     async def _inputs(self, tenant: str | None, id: str, turn: Turn) -> list[Json]:
         """What the response was given, its history first."""
@@ -69,6 +69,12 @@ class StoredResponses:
         if response.get("background"):
             return background.followed(job, id, after, provider, model)
         return streamed(replayed(response, after), provider, model)
+
+
+def _passed(reply: Reply, turn: Turn) -> Reply:
+    """*reply*, which shows *turn* and nothing else."""
+    reply.guards = turn.guards
+    return reply
 
 
 def replayed(response: Json, after: int | None) -> bytes:

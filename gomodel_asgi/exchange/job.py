@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -333,15 +333,65 @@ Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable
 class Guards(Protocol):
     """What is asked of the host's guards, where there are any."""
 
-    has_output: bool
-    """Whether replies are looked at."""
+    def attend(self, job: Job) -> object:
+        """Find out, once, which of them are asked about *job*.
 
-    def forgetful(self, provider: Provider) -> Provider:
-        """*provider* as it is asked: as one that keeps nothing, where replies are looked at."""
+        :raises InvalidRequest: what one of them is to answer is malformed.
+        """
+        ...
+
+    def looks(self, job: Job, stage: Literal["input", "output"]) -> bool:
+        """Whether any of them is asked about what *job* says (`input`), or is answered (`output`)."""
+        ...
+
+    def insist(self, job: Job, names: Iterable[str]) -> None:
+        """Have those of *names* look at what *job* is answered, whatever they say of it now."""
+        ...
+
+    def answering(self, job: Job) -> tuple[str, ...]:
+        """The names of those that look at what *job* is answered."""
+        ...
+
+    def asked(self, job: Job) -> tuple[str, ...]:
+        """The names of those that are asked about *job*, or about what it is answered, in their order."""
+        ...
+
+    def forgetful(self, job: Job, provider: Provider) -> Provider:
+        """*provider* as *job* asks it: as one that keeps nothing, where the reply is looked at."""
         ...
 
     async def requested(self, job: Job) -> Envelope | None:
         """The request as it is to be sent; None where nothing in it was replaced.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
+    async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
+        """*job* as *provider* may get it, with what it continues.
+
+        :raises GatewayError: a guard refuses that, or cannot say.
+        """
+        ...
+
+    async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """*body*, a request's, with what it is that a model may read of it.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
+    async def looked(
+        self, job: Job, stage: Literal["input", "output"], places: Sequence[tuple[tuple[str | int, ...], str]]
+    ) -> Mapping[Any, str]:
+        """Which of the texts at *places* (a path, and what stands there) others take the place of, by path.
+
+        :raises GatewayError: a guard refuses them, or cannot say.
+        """
+        ...
+
+    async def passed(self, job: Job, stage: Literal["input", "output"], value: Any, path: tuple[str | int, ...]) -> Any:
+        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
 
         :raises GatewayError: a guard refuses it, or cannot say.
         """
@@ -387,6 +437,8 @@ class Job(Struct):
     """What it has reserved of its quotas."""
     resolved: ResolvedTarget | None = None
     """The Target that was made concrete last: others that are paid with the same key do not ask for it again."""
+    guarding: Any = None
+    """What the host's guards are to it and have said of it, where there are any: theirs alone."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 
@@ -398,6 +450,11 @@ class Job(Struct):
         if self.trace is not None:
             for message in messages:
                 self.trace.warn(message)
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The names of the host's guards that look at its answer."""
+        return () if self.setup.guards is None else self.setup.guards.answering(self)
 
     @property
     def rewrites(self) -> bool:
@@ -435,4 +492,4 @@ def provider_of(target: Target, job: Job) -> Provider:
         provider = job.setup.registry.by_name.get(target.provider)
     if provider is None:
         raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
-    return provider if job.setup.guards is None else job.setup.guards.forgetful(provider)
+    return provider if job.setup.guards is None else job.setup.guards.forgetful(job, provider)

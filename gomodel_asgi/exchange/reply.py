@@ -85,6 +85,8 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     remembered: Callable[[], bytes] | None = None
     """What later turns have to know of its hosted tools, once the reply has ended; None where the host ran none. Where
     it did, no upstream has the response: it lives here."""
+    guards: tuple[str, ...] = ()
+    """The names of the host's guards that have let it pass already."""
     make_response: ClassVar[Callable[[Any], Any]]
     """Made by the server's room, which knows ASGI."""
     closing: tuple[Callable[[], None], ...] = ()

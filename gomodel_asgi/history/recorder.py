@@ -4,7 +4,7 @@ A stream is never held up. Its owner is kept as soon as the first event has told
 terminal event has come, just before the client gets it, since the client may go on with the id in the next moment and
 on another worker. With a store in this process that takes microseconds. With any other, each write is a task of the
 gateway's own, and only the very end of the reply (a stream's terminal event, a body's last byte) waits for it, at most
-`PATIENCE` seconds: a store that is down or slow costs the history, not the answer.
+`LONGEST_WAIT` seconds: a store that is down or slow costs the history, not the answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .references import only_named
 from .turns import Turn
 
 # Seconds that the end of a reply waits for what is being written about it.
-PATIENCE = 2.0
+LONGEST_WAIT = 2.0
 
 # Items of one reply that are remembered by id: each costs a write, and no answer has as many.
 MOST_ITEMS = 1000
@@ -58,6 +58,8 @@ class ResponseMembers(msgspec.Struct):
 
 
 class Id(msgspec.Struct):
+    """An object, of which only the `id` is read."""
+
     id: str | None = None
 
 
@@ -65,6 +67,8 @@ _members = msgspec.json.Decoder(ResponseMembers).decode
 
 
 class Listed(msgspec.Struct):
+    """A page of a list, of which only the ids are read."""
+
     data: list[Id] = []
 
 
@@ -184,7 +188,7 @@ class Recorder:
             await self._tried(job, work)
             return None
         task: Task = self.tasks.spawn(partial(self._in_time, job, work))
-        return partial(task.wait, PATIENCE)
+        return partial(task.wait, LONGEST_WAIT)
 
     async def _in_time(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -295,6 +299,7 @@ class Recording(msgspec.Struct):
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
             remembered=b"" if self.remembered is None else self.remembered(),
+            guards=self.job.guards,
         )
         turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
         if not await self.recorder.quotas.admit(self.tenant, members.id, turn):

@@ -44,7 +44,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     *previous* is the response that was continued, *request* a request that has yet to run in the background. *depth*
     turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`).
     *remembered* is what later turns have to know of its hosted tools, as `emulation.tools` has it; *hold* what a
-    request that has yet to end in the background holds of its quotas."""
+    request that has yet to end in the background holds of its quotas. *guards* names the host's guards that have let
+    the answer pass."""
 
     input: bytes
     output: bytes
@@ -58,6 +59,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     ancestors: tuple[str, ...] = ()
     remembered: bytes = b""
     hold: bytes = b""
+    guards: tuple[str, ...] = ()
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -45,6 +45,10 @@ LAZY = {"DjangoLedger": "django_ledger", "JsonLines": "json_lines", "SqlLedger":
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs an extra when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{LAZY[name]}", __name__), name)

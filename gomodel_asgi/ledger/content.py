@@ -64,6 +64,12 @@ class Content:
     def __init__(
         self, keep: Keep, *, key: bytes | None, life: timedelta = timedelta(days=30), size: int = SIZE
     ) -> None:
+        """See the class.
+
+        :raises TypeError: *keep* is no function.
+        :raises ValueError: *key* has another length.
+        :raises ImportError: there is a key, and the extra `encryption` is not installed.
+        """
         check_function("keep", keep, "a function of the request")
         if key is not None:
             check_instance("key", key, bytes, f"{KEY_BYTES} bytes, or None")
@@ -134,6 +140,10 @@ class Content:
         return FORMAT + nonce + bytes(_cipher(self._key, id, part).encrypt(nonce, data, FORMAT))
 
     def _opened(self, kept: Kept, part: bytes, data: bytes) -> bytes:
+        """Returns *data* in the clear: *part* of the content *kept*.
+
+        :raises ValueError: it is sealed, and the key is another or missing.
+        """
         if not kept.encrypted:
             return data
         if self._key is None:
@@ -155,6 +165,10 @@ def _output(answer: bytes) -> bytes:
 
 
 def _cipher(key: bytes, id: UUID | None = None, part: bytes = b"") -> Any:
+    """Returns the cipher for *part* of the content *id*.
+
+    :raises ImportError: the extra `encryption` is not installed.
+    """
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError as error:

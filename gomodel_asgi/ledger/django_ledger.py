@@ -69,6 +69,10 @@ class DjangoLedger:
     needs_asyncio = False
 
     def __init__(self) -> None:
+        """Checks that its tables are the host's.
+
+        :raises ImproperlyConfigured: the app is not installed.
+        """
         if apps.apps_ready and not apps.is_installed(APP):
             raise ImproperlyConfigured(f"DjangoLedger: put {APP!r} into INSTALLED_APPS.")
 
@@ -172,6 +176,10 @@ def _read(name: str) -> Any:
 
 
 def _write(entries: Iterable[Entry]) -> int:
+    """Writes *entries*; returns how many were new.
+
+    :raises ImproperlyConfigured: the database is neither PostgreSQL nor SQLite.
+    """
     by_id = {entry.row.id: entry for entry in entries}
     alias = router.db_for_write(_model("Exchange"))
     connection = connections[alias]

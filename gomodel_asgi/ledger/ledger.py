@@ -74,6 +74,10 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: *on_full* is unknown, or *spill* lies in no directory.
+        """
         check_protocol("sink", sink, Sink, "a sink, such as JsonLines(...), SqlLedger(...) or DjangoLedger()")
         if content is not None and not isinstance(content, Content):
             check_function("content", content, "a function of the request, or Content(...)")
@@ -160,6 +164,10 @@ class Ledger:
             booking.keep(request.envelope, life)
 
     async def _opened(self, booking: Booking, trace: Trace) -> None:
+        """Writes down that the request begins, before it is sent.
+
+        :raises LedgerUnavailable: that was not possible, and without it nothing may be sent.
+        """
         writer = booking.writer
         if not writer.is_full and await writer.settled(writer.add(Entry(booking.opened(trace))), AUDIT):
             return
@@ -326,6 +334,10 @@ def _names(tenants: Collection[str | None] | None) -> list[str | None] | None:
 
 
 def _spill(path: str | os.PathLike[str] | None) -> Spill | None:
+    """Returns the file for what the sink does not take, if there is one.
+
+    :raises ValueError: its directory does not exist.
+    """
     if path is None:
         return None
     check_instance("spill", path, str | os.PathLike, "a path")

@@ -72,6 +72,11 @@ class SqlLedger:
     needs_asyncio = True
 
     def __init__(self, engine: AsyncEngine) -> None:
+        """See the class.
+
+        :raises TypeError: *engine* is no `AsyncEngine`.
+        :raises ValueError: its database is neither PostgreSQL nor SQLite.
+        """
         from sqlalchemy.ext.asyncio import AsyncEngine
 
         wanted = "an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine)"
@@ -304,16 +309,19 @@ def _one_of(column: Any, tenants: Sequence[str | None]) -> Any:
 
 
 def values_of(row: Row) -> dict[str, Any]:
+    """Returns the columns of *row*."""
     values = msgspec.structs.asdict(row)
     values["attempts"] = plain(row.attempts)
     return values
 
 
 def row_of(values: Any) -> Row:
+    """Returns the row that a mapping of columns holds."""
     attempts = msgspec.convert(values["attempts"], tuple[Attempt, ...])
     return Row(**{**values, "attempts": attempts})
 
 
 def sum_of(values: Any) -> Daily:
+    """Returns the day's sum that a mapping of columns holds."""
     counts = {name: values[name] if name == "cost" else int(values[name]) for name in COUNTS}
     return daily_of({**{name: values.get(name) for name in PLACE}, **counts})

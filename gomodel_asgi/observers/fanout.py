@@ -104,6 +104,10 @@ class AsyncObserver:
     """
 
     def __init__(self, sink: Sink, queue: int = 1000, *, farewell: float = 5.0) -> None:
+        """See the class.
+
+        :raises ValueError: *queue* is less than 1.
+        """
         check_function("sink", sink, "an async function of a record")
         check_count("queue", queue, at_least=1)
         check_seconds("farewell", farewell)

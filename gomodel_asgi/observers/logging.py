@@ -15,12 +15,14 @@ from .records import (
     CredentialRefused,
     Disconnected,
     Ended,
+    Guarded,
     KeepAliveLost,
     QuotaChecked,
     Record,
 )
 
 HOUR = 3600.0
+MINUTE = 60.0
 MOST_REMEMBERED = 1000
 """Fingerprints, and quotas, of which it is remembered that they were told."""
 
@@ -30,7 +32,8 @@ class LoggingObserver:
 
     At INFO where the client got what it asked for, at WARNING where the exchange failed, and where an upstream lost
     keep-alive. A circuit breaker that opens is a WARNING, and one that closes an INFO; a provider's own credential that
-    was refused an ERROR, once an hour for each; counters of quotas that do not answer a WARNING, once until they do.
+    was refused an ERROR, once an hour for each; counters of quotas that do not answer a WARNING, once until they do; a
+    guard that fails a WARNING, once a minute for each.
     Every figure stands in the log record's `extra` too, under the names of `fields`. A handler that writes to something
     slow blocks the event loop: put a `logging.handlers.QueueHandler` in front of it. *clock* gives seconds.
     """
@@ -45,6 +48,8 @@ class LoggingObserver:
         """When a credential's refusal was told last."""
         self.away: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Quotas whose counters do not answer."""
+        self.failing: OrderedDict[tuple[str | None, str], float] = OrderedDict()
+        """When a guard's failure was told last."""
         self.handlers: dict[type[Record], Callable[[Any], None]] = {
             Completed: self._ended,
             Disconnected: self._ended,
@@ -52,6 +57,7 @@ class LoggingObserver:
             BreakerChanged: self._breaker,
             CredentialRefused: self._credential,
             QuotaChecked: self._quota,
+            Guarded: self._guard,
         }
 
     def __call__(self, record: Record) -> None:
@@ -92,6 +98,13 @@ class LoggingObserver:
         elif key not in self.away:
             _remember(self.away, key, None)
             self._say(logging.WARNING, "quota_unavailable", found)
+
+    def _guard(self, record: Guarded) -> None:
+        key, now = (record.guard, record.stage), self.clock()
+        if record.verdict == "failed" and now - self.failing.get(key, -MINUTE) >= MINUTE:
+            _remember(self.failing, key, now)
+            found = {"guard": record.guard, "stage": record.stage, "error": record.error}
+            self._say(logging.WARNING, "guard_failed", {**found, "request_id": record.request_id})
 
     def _say(self, level: int, what: str, found: dict[str, Any]) -> None:
         self.logger.log(level, "%s %s", what, line(found), extra=found)

@@ -32,7 +32,8 @@ class Context(Struct, frozen=True):
     *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
     0: the record belongs to none.
     *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
-    upstream says it used. *provider* and *provider_type* name the upstream asked last, *labels* are the Target's.
+    upstream says it used. *provider* and *provider_type* name the upstream asked last; before the first one is asked,
+    the one that the policy named; at the end, nobody if none was asked. *labels* are the Target's.
     *row* is the id that the exchange's row in the ledger has, None where there is no ledger.
     Text that others chose is cut to 256 characters and holds no control characters.
     """
@@ -321,13 +322,15 @@ class CacheChecked(Record, frozen=True, kw_only=True):
 class Guarded(Record, frozen=True, kw_only=True):
     """The host's *guard* has looked at what goes to a model (`input`) or comes from it (`output`): nothing was found
     (`passed`), it was `blocked` or `replaced`, labels were *noted*, or the guard `failed`. Of a stream there is one
-    record for all that it passed. *count* is how many texts it was about. Neither text nor message stands here."""
+    record for all that it passed. *count* is how many texts it was about, *error* the class of what failed. Neither
+    text nor message stands here."""
 
     guard: str
     stage: Literal["input", "output"]
     verdict: Literal["passed", "blocked", "replaced", "noted", "failed"]
     count: int
     noted: tuple[str, ...] = ()
+    error: str | None = None
 
 
 class LedgerWritten(Record, frozen=True, kw_only=True):

@@ -327,6 +327,10 @@ def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _instance(preset: Preset, suffix: str, environ: Mapping[str, str]) -> Provider:
+    """Returns the provider that the variables with *suffix* describe.
+
+    :raises ValueError: they lack the key that this kind of provider needs.
+    """
     prefix = preset.type.upper() + (f"_{suffix}" if suffix else "")
     key = environ.get(f"{prefix}_API_KEY") or (None if suffix else preset.key(environ))
     url = environ.get(f"{prefix}_BASE_URL") or _standard_url(preset, environ)

@@ -118,6 +118,11 @@ class Provider:
     discover: float | None = None
 
     def __post_init__(self) -> None:
+        """Completes and checks the members.
+
+        :raises TypeError: one is of a wrong type.
+        :raises ValueError: one has a value that it cannot have.
+        """
         self._check_types()
         for name in ("models", "forward_headers"):
             object.__setattr__(self, name, strings(name, getattr(self, name)))
@@ -147,6 +152,10 @@ class Provider:
             check_count("max_concurrency", self.max_concurrency)
 
     def _check(self) -> None:
+        """Checks the members that the host gave.
+
+        :raises ValueError: one has a value that it cannot have.
+        """
         if not NAME.fullmatch(self.name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
         if isinstance(self.dialect, str) and self.dialect not in DIALECTS:
@@ -268,6 +277,10 @@ class Provider:
         return self._credential(self.api_key)
 
     def _credential(self, key: str | None) -> Credential:
+        """Returns what *key* is sent as.
+
+        :raises ValueError: it holds what cannot stand in a header.
+        """
         if key is not None and not KEY.fullmatch(key):
             raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
         return Credential(key, fingerprint(key), read_only(self._auth_header(key)))
@@ -324,6 +337,10 @@ def fingerprint(key: str | None) -> str:
 
 
 def _families(given: Iterable[str]) -> tuple[str, ...]:
+    """Returns the families of hosted tools that are *given*.
+
+    :raises ValueError: one is unknown, or they are one string.
+    """
     names = strings("hosted_tools", given)
     if not HOSTED.issuperset(names):
         raise ValueError(f"hosted_tools: give a list of some of {', '.join(sorted(HOSTED))}.")
@@ -346,6 +363,10 @@ def is_pattern(name: str) -> bool:
 
 
 def _check_url(base_url: str) -> None:
+    """Checks that requests can be sent to *base_url*.
+
+    :raises ValueError: they cannot, or it holds credentials.
+    """
     try:
         url = urlsplit(base_url)
         port = url.port

@@ -182,6 +182,10 @@ class AvailableCounters:
         return answer
 
     async def _in_time(self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """Returns what *call* gives.
+
+        :raises QuotaUnavailable: it did not answer in time.
+        """
         try:
             return await within(self._timeout, call(*arguments))
         except DeadlineExceeded:

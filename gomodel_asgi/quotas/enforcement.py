@@ -31,7 +31,7 @@ from .native import Pending, response_id_of
 from .prices import Prices
 from .quota import MICRO, MOST, Left, Quota
 from .quotas import Quotas
-from .refusal import Part, Standing, headers, refusal
+from .refusal import Part, QuotaStatus, headers, refusal
 from .rules import Keys
 from .settlement import Hold, Reservation, Settlement, unpacked
 from .windows import admits_at, window
@@ -66,6 +66,10 @@ class Enforcement:
         providers: Iterable[Provider],
         quotas_of: QuotasOf,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: the counters are this process's own, and several processes may share the store.
+        """
         counters = quotas.counters
         if not counters.shared and is_shared(store) and not getattr(counters, "per_process", False):
             raise ValueError(
@@ -180,6 +184,10 @@ class Enforcement:
         return max(self._cost(one, one.firm if firm else one.usage, now) for one in estimates)
 
     def _cost(self, one: Estimate, usage: Usage, now: float) -> int:
+        """Returns what *usage* may cost, in millionths of a US dollar.
+
+        :raises LookupError: no price is known, and the host has not said that such a model is free.
+        """
         cost = self.prices.guess(one, usage, now)
         if cost is not None:
             return cost
@@ -205,7 +213,7 @@ class Enforcement:
             if amount > limit or not limit:
                 part = changed(part, line=changed(part.line, amount=max(amount, 1)))
                 self._tell(trace, [part], None, "refused")
-                raise refusal(Standing(part, Figures(0, 0), 0.0), [])
+                raise refusal(QuotaStatus(part, Figures(0, 0), 0.0), [])
 
     async def _refused(self, id: str, parts: list[Part], reserved: Reserved, now: float, trace: Trace) -> list[Part]:
         """The request has no room in one of *parts*; in the shadow it is counted all the same.
@@ -221,14 +229,14 @@ class Enforcement:
         await self.counters.reserve(id, [part.line for part in parts], now)
         return parts
 
-    def _full(self, parts: Sequence[Part], figures: Sequence[Figures], now: float) -> Standing:
+    def _full(self, parts: Sequence[Part], figures: Sequence[Figures], now: float) -> QuotaStatus:
         """Of the parts that have no room the one that has some last."""
         full = [
-            Standing(part, one, self._seconds(part.line, one, now))
+            QuotaStatus(part, one, self._seconds(part.line, one, now))
             for part, one in zip(parts, figures, strict=True)
             if one.spent + one.held + part.line.amount > part.line.limit
         ]
-        return max(full, key=lambda standing: standing.seconds)
+        return max(full, key=lambda status: status.seconds)
 
     def _seconds(self, line: Line, figures: Figures, now: float) -> float:
         """In how many seconds *line* has room if nothing else comes. What is held is free by then at the latest when
@@ -240,12 +248,12 @@ class Enforcement:
         return max(0.0, round(seconds, 6))  # times of today are doubles of less than a microsecond
 
     def _headers(
-        self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: Standing | None = None
+        self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: QuotaStatus | None = None
     ) -> list[tuple[bytes, bytes]]:
         if not self.quotas.headers or self.shadow:
             return []
         return headers([
-            full if full is not None and part is full.part else Standing(part, one, part.line.window.ends - now)
+            full if full is not None and part is full.part else QuotaStatus(part, one, part.line.window.ends - now)
             for part, one in zip(parts, figures, strict=True)
         ])  # fmt: skip
 

@@ -42,9 +42,11 @@ class Estimate(Struct, frozen=True):
 
     @property
     def type(self) -> str:
+        """Returns the provider's type, by which prices are listed; its name where it has none."""
         return self.provider.type or self.provider.name
 
     def charge(self, usage: Usage) -> Charge:
+        """Returns what a price is asked for: *usage* of this model in this tier."""
         return Charge(0, self.provider.name, self.type, self.model, None, self.tier, usage)
 
 
@@ -71,6 +73,10 @@ async def _tokens_of(body: bytes) -> int:
 
 
 def _estimate(job: Job, target: Target, size: int, expected: int | None) -> Estimate:
+    """Returns what *job* may use of one Target.
+
+    :raises InvalidRequest: its output has no bound, and one is needed.
+    """
     provider, model = provider_of(target, job), target.model if target.model is not None else job.request.model
     value = _member(job, target, CAP)
     cap = _tokens(value)
@@ -127,6 +133,10 @@ class Weights:
     """
 
     def __init__(self, given: Mapping[str, float | str | Decimal] | None) -> None:
+        """Takes weights by kind of token; None: each token counts as one.
+
+        :raises ValueError: a kind is unknown, or a weight is no number, or below 0.
+        """
         self.of: dict[str, Fraction] | None = None
         if given is None:
             return

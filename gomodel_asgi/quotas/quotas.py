@@ -22,6 +22,7 @@ OnUnavailable = Literal["refuse", "admit"]
 
 
 def utc_now() -> datetime:
+    """Returns the time, aware and in UTC."""
     return datetime.now(UTC)
 
 
@@ -65,6 +66,11 @@ class Quotas:
         shadow: bool = False,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
+        """See the class.
+
+        :raises TypeError: a member is of a wrong type.
+        :raises ValueError: a member has a value that it cannot have.
+        """
         _check_function("rules", rules)
         for name, function in (("price", price), ("clock", clock)):
             if function is not None:
@@ -98,16 +104,28 @@ class Quotas:
 
 
 def _check_function(name: str, value: object) -> None:
+    """Checks a function of the host's.
+
+    :raises TypeError: it cannot be called.
+    """
     if not callable(value):
         raise TypeError(f"{name}: give a function, not {type(value).__name__}.")
 
 
 def _check_one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Checks a choice.
+
+    :raises ValueError: *value* is none of those *known*.
+    """
     if value not in known:
         raise ValueError(f"{name}: give one of {', '.join(known)}, not {value!r}.")
 
 
 def _zone(name: str) -> ZoneInfo:
+    """Returns the time zone of this name.
+
+    :raises ValueError: none is known.
+    """
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
@@ -115,6 +133,10 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _checked(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """Returns *clock*, which is called once to see what it gives.
+
+    :raises ValueError: its times have no time zone.
+    """
     now = clock()
     if not isinstance(now, datetime) or now.tzinfo is None:
         raise ValueError("clock: give aware datetimes, such as datetime.now(UTC).")

@@ -21,6 +21,11 @@ class Registry:
     only: Provider | None
 
     def __init__(self, providers: Iterable[Provider]) -> None:
+        """Lists *providers* by name and by type.
+
+        :raises TypeError: they are not a list of Provider objects.
+        :raises ValueError: there are none, or two of one name.
+        """
         by_name: dict[str, Provider] = {}
         by_type: dict[str, Provider] = {}
         for provider in listed("providers", providers, "a list of Provider objects"):

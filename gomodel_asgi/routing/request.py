@@ -69,6 +69,10 @@ class Target(Options, frozen=True):
     provider: str | Provider
 
     def __post_init__(self) -> None:
+        """Checks the members, and makes them read-only.
+
+        :raises TypeError: the provider or the model is of a wrong type.
+        """
         if type(self.provider) is not str and not isinstance(self.provider, Provider):
             raise refusal("provider", "a name or a Provider", self.provider)
         if self.model is not None:
@@ -89,6 +93,10 @@ class Target(Options, frozen=True):
             force_setattr(self, "labels", read_only(texts("labels", self.labels)))
 
     def _check_fallbacks(self, fallbacks: Any) -> None:
+        """Takes the *fallbacks*.
+
+        :raises TypeError: they are not a list of Targets.
+        """
         wanted = "a list of Targets, such as [Target('b')]"
         chain = listed("fallbacks", fallbacks, wanted)
         for one in chain:
@@ -96,12 +104,20 @@ class Target(Options, frozen=True):
         force_setattr(self, "fallbacks", chain)
 
     def _check_tools(self, tools: Any) -> None:
+        """Takes the *tools*.
+
+        :raises ValueError: one is no declaration.
+        """
         force_setattr(self, "tools", listed("tools", tools, f"a list of {DECLARATIONS}"))
         for tool in self.tools:
             if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
                 raise ValueError(f"tools: give {DECLARATIONS}.")
 
     def _checked_params(self, params: Any) -> dict[str, Any]:
+        """Returns a copy of the *params*.
+
+        :raises ValueError: one is reserved for the gateway.
+        """
         found = members("params", params)
         for name in RESERVED_PARAMS:
             if name in found:
@@ -138,10 +154,12 @@ class PreviousResponse(Protocol):
     """The stored record of an earlier response: which provider and model answered it."""
 
     @property
-    def provider(self) -> str: ...
+    def provider(self) -> str:
+        """The name of the provider that answered."""
 
     @property
-    def model(self) -> str | None: ...
+    def model(self) -> str | None:
+        """The model that was asked upstream, None where the request named none."""
 
 
 class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
@@ -273,6 +291,10 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return claimed is None or self.registry.by_name[self.previous.provider].serves(self.model)
 
     def _hinted(self, hint: str) -> str:
+        """Returns the name of the provider that *hint* names.
+
+        :raises UnknownProvider: there is none.
+        """
         provider = self.registry.find(hint)
         if provider is None:
             message = f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another."
@@ -280,6 +302,11 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return provider.name
 
     def _by_model(self) -> str:
+        """Returns the name of the provider that serves the model, or of the only one.
+
+        :raises InvalidRequest: there are several, and no model is named.
+        :raises UnknownModel: none of them serves it.
+        """
         only = self.registry.only
         if self.model is None:
             if only is None:
@@ -307,6 +334,10 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return ", ".join(self.providers)
 
     def _owner(self) -> str:
+        """Returns the name of the provider that answered before, that the hint names, or of the only one.
+
+        :raises InvalidRequest: there are several, and none is known to have answered.
+        """
         if self.previous is not None and self.previous.provider in self.providers:
             return self.previous.provider
         if self.provider is not None:
@@ -356,10 +387,12 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
-    is what the client would get instead, if the policy refuses."""
+    is what the client would get instead, if the policy refuses. *guards* names those that would be asked about it, or
+    about its answer."""
 
     model: str | None
     hint: str | None
     target: Target | None
     candidates: tuple[Candidate, ...] = ()
     error: GatewayError | None = None
+    guards: tuple[str, ...] = ()

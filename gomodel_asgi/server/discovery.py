@@ -76,6 +76,10 @@ class KnownList:
             self.reading.pop(loop, None)
 
     async def _fetch(self, setup: Setup) -> Mapping[str, int]:
+        """Returns the models that the upstream lists now.
+
+        :raises NotListed: it answered without a list.
+        """
         with anyio.fail_after(DEADLINE):
             credential = await self.provider.credential()
         answer = await listed_models(self.provider, credential, setup)

@@ -147,6 +147,10 @@ class Handler(Struct, eq=False):
     # How a request is opened...
 
     async def _opened(self) -> Inbound:
+        """Returns the request as it came, its headers and ids checked.
+
+        :raises ServerShutdown: the gateway takes no more requests.
+        """
         scope = self.scope
         raw: Headers = scope["headers"]
         headers = read(raw)
@@ -330,6 +334,10 @@ class EndpointResponse(Response):
         self.raw_headers = [] if reply is None else list(reply.raw_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the reply.
+
+        :raises Exception: what the host's own code raised meanwhile, for the host's error handling.
+        """
         if self.reply is not None:
             self.reply.raw_headers = self.raw_headers
             await self.handler.deliver(self.reply, send)

@@ -43,6 +43,10 @@ class Encrypted:
     """Whether what is kept cannot be read by who can read the engine."""
 
     def __init__(self, store: Store, key: bytes) -> None:
+        """See the class.
+
+        :raises ValueError: *key* has another length.
+        """
         check_protocol("store", store, Store, "a store, such as RedisStore(...)")
         check_instance("key", key, bytes, f"{KEY_BYTES} bytes")
         if len(key) != KEY_BYTES:

@@ -46,6 +46,10 @@ class KeyValueStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
+        """See the class.
+
+        :raises TypeError: *store* is no store of py-key-value.
+        """
         if not isinstance(store, AsyncKeyValueProtocol):
             raise refusal("store", "a store of py-key-value-aio", store)
         check_store(namespace=namespace, ttl=ttl, timeout=timeout)

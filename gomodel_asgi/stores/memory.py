@@ -47,6 +47,8 @@ PAGE = 1000
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One record: its *version*, when it *expires* on the store's clock, and what it counts for, in bytes."""
+
     value: bytes | Packable
     version: int
     expires: float
@@ -74,6 +76,10 @@ class MemoryStore:
         ttl: float = THIRTY_DAYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: a bound is less than 1.
+        """
         check_count("max_entries", max_entries, at_least=1)
         check_count("max_bytes", max_bytes, at_least=1)
         check_seconds("ttl", ttl)
@@ -202,6 +208,7 @@ class MemoryStore:
         return self if type(self) is MemoryStore else None
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
+        """See `Local`."""
         with self._lock:
             entry = self._used((collection, key))
         return None if entry is None else entry.value
@@ -209,6 +216,7 @@ class MemoryStore:
     def keep(
         self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
     ) -> object:
+        """See `Local`."""
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
             return self._keep((collection, key), value, size, life, ttl == math.inf)
@@ -328,7 +336,10 @@ class MemoryStore:
 
     def _giving_way(self, mine: Share[Place, Entry] | None, size: int) -> Share[Place, Entry] | None:
         """The share that gives way to a record of *size* bytes (0: one that lasts for ever) in *mine*; None where there
-        is nothing but records that last for ever."""
+        is nothing but records that last for ever.
+
+        :raises StoreUnavailable: all others have less.
+        """
         shares, largest = self._shares, self._shares.largest_but(mine)
         if largest is None:
             return mine

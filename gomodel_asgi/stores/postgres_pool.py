@@ -97,6 +97,8 @@ class Database:
 
         Opening goes on when the calls that wait for it have no more time: else one that takes longer than a call may
         take would never come to its end.
+
+        :raises ConnectionError: it was closed meanwhile.
         """
         if self._pool is None:
             if self._opening is None:

@@ -68,6 +68,10 @@ class RedisStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: the client would turn bytes into text.
+        """
         check_client(redis)
         check_store(namespace=namespace, ttl=ttl, timeout=timeout)
         self.secret = secret_of(secret)

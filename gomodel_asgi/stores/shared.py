@@ -117,7 +117,7 @@ class PerLoop(Generic[T]):
 
 
 # Seconds in which a store has to give what a request needs; its own limit is shorter.
-PATIENCE = 10.0
+LONGEST_WAIT = 10.0
 
 
 async def available(read: Callable[[], Awaitable[T]]) -> T:
@@ -126,7 +126,7 @@ async def available(read: Callable[[], Awaitable[T]]) -> T:
     :raises StoreUnavailable: it takes too long, or the store raises what no store may raise.
     """
     try:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(LONGEST_WAIT):
             return await read()
     except GatewayError:
         raise

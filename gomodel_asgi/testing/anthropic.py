@@ -354,6 +354,10 @@ class AnthropicApi(Api):
         raise Refused(404, "Not Found")
 
     def _messages(self, request: ReceivedRequest, model: Model, *, counts: bool) -> Plan:
+        """Answers `/messages`, or (*counts*) `/messages/count_tokens`.
+
+        :raises Refused: the version of the API is missing.
+        """
         require_method("POST", request)
         if request.header("anthropic-version") is None:
             raise Refused(400, "anthropic-version: header is required")
@@ -361,7 +365,10 @@ class AnthropicApi(Api):
         return self._answer(request, body, model, counts=counts, stream=body.get("stream") is True)
 
     def _at_vertex(self, request: ReceivedRequest, model: Model, name: str, verb: str) -> Plan:
-        """Answers at Vertex AI, where the path names the model, and the body the version of the API."""
+        """Answers at Vertex AI, where the path names the model, and the body the version of the API.
+
+        :raises Refused: the body lacks the version, or names a model too.
+        """
         require_method("POST", request)
         body = object_of(request)
         if not VERSION.fullmatch(str(body.pop("anthropic_version", None))):
@@ -376,6 +383,10 @@ class AnthropicApi(Api):
     def _answer(
         self, request: ReceivedRequest, body: Mapping[str, Any], model: Model, *, counts: bool, stream: bool
     ) -> Plan:
+        """Answers a message whose body has the form of the API itself.
+
+        :raises Refused: there is no such model.
+        """
         check(body, betas=request.header("anthropic-beta") or "", counts=counts)
         if not self.settings.has(body["model"]):
             raise Refused(404, f"model: {body['model']}")
@@ -386,6 +397,10 @@ class AnthropicApi(Api):
         return message(prompt, model(prompt), f"{self.settings.name}{self.made:08x}", stream=stream)
 
     def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
+        """Answers with the list of models, or one of them.
+
+        :raises Refused: there is no such model.
+        """
         require_method("GET", request)
         about = {"type": "model", "created_at": "2026-02-28T00:00:00Z"}
         if id is None:

@@ -197,6 +197,10 @@ class GeminiApi(Api):
         raise Refused(404, f"Requested entity was not found: {request.method} {request.path}")
 
     def _generate(self, request: ReceivedRequest, name: str, verb: str, model: Model) -> Plan:
+        """Answers a call of the method *verb* of a model.
+
+        :raises Refused: models have no such method.
+        """
         self._find(name, verb)
         public = "/publishers/" not in request.path
         body = normal(object_of(request))
@@ -216,6 +220,10 @@ class GeminiApi(Api):
         return generated(prompt, model(prompt), suffix, stream=verb == STREAM, sse=sse)
 
     def _find(self, name: str, verb: str) -> None:
+        """Checks that there is a model of this name.
+
+        :raises Refused: there is none.
+        """
         if not self.settings.has(name):
             raise Refused(
                 404,

@@ -81,6 +81,10 @@ class FakeProvider:
         template: bool = False,
         pace: float = 0.0,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: *dialect* is unknown.
+        """
         if dialect not in APIS:
             raise ValueError(f"dialect: use one of {', '.join(APIS)}.")
         self.dialect = dialect
@@ -298,6 +302,10 @@ class FakeProvider:
         return ask
 
     def _authenticate(self, request: ReceivedRequest) -> None:
+        """Checks the key, if the provider has one.
+
+        :raises Refused: it is wrong or missing.
+        """
         given = self._api.key(request)
         if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
             raise self._api.wrong_key(given)

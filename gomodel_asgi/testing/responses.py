@@ -208,11 +208,19 @@ class Lifecycle:
     # Inside...
 
     def _find(self, id: str) -> Stored:
+        """Returns the stored response *id*.
+
+        :raises Refused: there is none.
+        """
         if id not in self.stored:
             raise Refused(404, f"Response with id '{id}' not found.")
         return self.stored[id]
 
     def _history(self, body: Mapping[str, Any], conversation: Conversation | None = None) -> list[Json]:
+        """Returns the items that come before the input: of the earlier response, or of the conversation.
+
+        :raises Refused: there is no such response.
+        """
         if conversation is not None:
             return list(conversation.items)
         previous = body.get("previous_response_id")

@@ -172,6 +172,10 @@ class Run:
         )
 
     async def _events(self, body: Json, scope: Scope, tenant: str | None) -> list[Json]:
+        """Returns the events of one response.
+
+        :raises ToolsUnlisted: it failed: the tools of the server are not known.
+        """
         try:
             reply = await self.gateway.respond({**body, "stream": True}, scope=scope, tenant=tenant)
             events = [event async for event in reply]
@@ -183,7 +187,10 @@ class Run:
         return events
 
     def _called(self, prompt: Prompt) -> Answer:
-        """The model calls the tool, by the name under which it is shown."""
+        """The model calls the tool, by the name under which it is shown.
+
+        :raises LookupError: no tool has it, or several do.
+        """
         shown = [tool.name for tool in prompt.tools]
         if len(shown) != 1:
             raise LookupError(

@@ -81,6 +81,10 @@ async def connect(
 
 
 async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
+    """Returns a connection, with TLS where the scheme wants it.
+
+    :raises UpstreamUnreachable: none comes about.
+    """
     try:
         if request.scheme != "https":
             return await _tcp(request, slots)
@@ -100,6 +104,10 @@ async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> By
 
 
 async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
+    """Returns a connection without TLS.
+
+    :raises OSError: none comes about.
+    """
     if request.uds is not None:
         if not request.allow_private:
             raise OSError("A Unix socket is not a public address.")
@@ -159,6 +167,11 @@ def _shared_context() -> ssl.SSLContext:
 async def _upgraded(
     request: UpstreamRequest, stream: ByteStream, limits: Limits, unclaimed: Unclaimed
 ) -> Socket | WholeReply:
+    """Returns the socket, or the reply that came in its place.
+
+    :raises ImportError: the extra `websockets` is not installed.
+    :raises UpstreamProtocolError: the connection was closed without an answer.
+    """
     try:
         from websockets.client import ClientProtocol
         from websockets.protocol import State
@@ -195,7 +208,10 @@ async def _read(stream: ByteStream, protocol: ClientProtocol) -> None:
 
 
 def _refusal(events: list[Any]) -> WholeReply:
-    """Returns the HTTP response that came instead of an upgrade, as a reply."""
+    """Returns the HTTP response that came instead of an upgrade, as a reply.
+
+    :raises UpstreamProtocolError: nothing came.
+    """
     if not events:
         raise _unanswered()
     response = events[0]
@@ -292,6 +308,10 @@ class Relay:
         return socket
 
     async def _make_room(self) -> None:
+        """Closes a socket that nobody uses, if there are as many as there may be.
+
+        :raises Overloaded: all are in use.
+        """
         for key, socket in list(self.sockets.items()):
             if not socket.replies and (not socket.usable or len(self.sockets) >= MOST_SOCKETS):
                 del self.sockets[key]

@@ -351,6 +351,8 @@ def kept(target: Target, job: Job) -> ResolvedTarget | None:
         return None
     model = target.model if target.model is not None else job.request.model
     found = job.setup.candidates.get((target.provider, model))
+    if found is not None and job.setup.guards is not None and found.provider is not provider_of(target, job):
+        return None  # guards that ask for some requests alone have each provider in two forms
     if found is None or (target.params is None and target.labels is None):
         return found
     return replace(found, target=target)
@@ -419,6 +421,10 @@ def _secrets(target: Target, provider: Provider, credential: Credential) -> tupl
 
 
 async def _credential(provider: Provider, target: Target) -> Credential:
+    """Returns what the request is authorized with.
+
+    :raises PolicyFailed: the host's function for it failed.
+    """
     try:
         return await provider.credential(target.api_key)
     except GatewayError:

@@ -207,7 +207,10 @@ class Pieces:
     # Where to cut...
 
     def _next(self) -> Generator[None, None, tuple[bytes, bytes]]:
-        """Load the next piece: it, with nothing escaped in it, and the mark that it ends with."""
+        """Load the next piece: it, with nothing escaped in it, and the mark that it ends with.
+
+        :raises Unreadable: the JSON is malformed.
+        """
         self.text, self.left_out, end = b"", [], self.at
         names = self.mark in (COMMA, b"{") and self.scan.open.endswith(b"{")
         for _ in range(MOST_WINDOWS):
@@ -282,6 +285,10 @@ class Pieces:
         return msgspec.Raw(memoryview(self.data)[start:end])
 
     def _read(self, text: bytes, before: int) -> list[tuple[Name, msgspec.Raw]]:
+        """Returns the members in *text*, of which *before* bytes are ours.
+
+        :raises Unreadable: the JSON is malformed; the place is one of the body.
+        """
         try:
             return [*_apart(text).items()]
         except UNREADABLE as error:

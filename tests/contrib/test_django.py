@@ -28,6 +28,7 @@ from asgiref.sync import sync_to_async  # noqa: E402  Django is configured first
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.checks import ERROR  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.signals import got_request_exception  # noqa: E402
 from django.db import connection, connections  # noqa: E402
@@ -548,7 +549,7 @@ def test_the_system_check_refuses_what_could_not_serve(given: Any, message: str)
 
 
 def test_without_providers_the_environment_variables_that_make_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
+    for name in list(os.environ):
         if name.endswith(("_API_KEY", "_BASE_URL", "_BEDROCK")):
             monkeypatch.delenv(name)
     with override_settings(GOMODEL={"POLICY": f"{HOST}.on_the_orm"}):
@@ -582,8 +583,10 @@ def test_the_system_check_runs_with_djangos_own() -> None:
         assert not [message for message in run_checks() if message.id.startswith("gomodel")]
 
 
-def test_the_system_check_warns_of_login_required_around_the_view() -> None:
-    assert [warning.id for warning in check_settings()] == ["gomodel.W002"]
+def test_the_system_check_refuses_login_required_around_the_view() -> None:
+    [error] = check_settings()
+    assert (error.id, error.level) == ("gomodel.E002", ERROR)
+    assert error.msg.startswith("^guarded/v1/responses(?:/.*)?$: a decorator of django.contrib.auth")
 
 
 def test_the_system_check_warns_where_nobody_could_be_authenticated() -> None:

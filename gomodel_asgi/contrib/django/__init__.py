@@ -33,6 +33,10 @@ LAZY = {"DjangoAuth": "auth", "get_gateway": "configuration", "view": "views"}
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs Django's models when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{LAZY[name]}", __name__), name)

@@ -42,6 +42,10 @@ def token_user(authenticators: Iterable[Any], request: HttpRequest) -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    """Makes `BearerToken` when it is first used, since it needs Django REST framework.
+
+    :raises AttributeError: there is no such name.
+    """
     if name != "BearerToken":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = _bearer_token()
@@ -49,6 +53,10 @@ def __getattr__(name: str) -> Any:
 
 
 def _bearer_token() -> type:
+    """Returns the class, made of the framework's own.
+
+    :raises ImportError: Django REST framework is not installed.
+    """
     # Made on first use: importing it touches models, and the REST framework may not be installed.
     try:
         from rest_framework.authentication import TokenAuthentication

@@ -134,6 +134,10 @@ def _lack(part: Content) -> str | None:
 
 
 def _decoded(file: File) -> str:
+    """Returns the text of *file*.
+
+    :raises InvalidRequest: its data is not base64 of UTF-8.
+    """
     try:
         return base64.b64decode(file.data or "", validate=True).decode("utf-8")
     except ValueError:

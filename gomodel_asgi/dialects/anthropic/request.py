@@ -133,6 +133,10 @@ class _Request:
         return {name: member for name, member in value.items() if member is not None}
 
     def messages_and_system(self) -> Json:
+        """Returns the members `messages`, `system` and `container`, the latter None where there is none.
+
+        :raises InvalidRequest: the input holds nothing to answer.
+        """
         messages = self.conversation.messages
         system = self.conversation.system + [{"type": "text", "text": text} for text in self.added_instructions]
         if not messages:

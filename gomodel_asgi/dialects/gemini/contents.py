@@ -235,7 +235,7 @@ class _ModelTurn:
             entries = output.unpack(part.encrypted, self.writer.call.type, self.writer.call.model)
             if part.encrypted and not entries:
                 self.writer.unsupported.leave_out(FOREIGN_REASONING, part.path)
-            self.recall(entries)
+            self.restore_state(entries)
         elif isinstance(part, ToolCall):
             self.tool_call(part)
         elif isinstance(part, Opaque):
@@ -244,7 +244,7 @@ class _ModelTurn:
             rendered = render_content(part, self.writer.unsupported, as_text=True)
             self.parts += [rendered] if rendered else []
 
-    def recall(self, entries: list[Json]) -> None:
+    def restore_state(self, entries: list[Json]) -> None:
         """Puts the parts of the opaque state back."""
         spans = [entry for entry in entries if "text" in entry]
         if spans:

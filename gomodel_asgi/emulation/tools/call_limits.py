@@ -155,6 +155,10 @@ def _part(one: Any, most: int, limits: Limits) -> Any:
 
 
 def _image(image: Image, limits: Limits) -> Image:
+    """Returns *image*.
+
+    :raises ToolError: it has no room in an event.
+    """
     if not _fits(image, limits):
         raise ToolError(TOO_LARGE)
     return image

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import anyio
 
 from ...deadline import clock
-from ...errors import InvalidRequest
+from ...errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest
 from ...observers import ToolCalled
 from ...observers.answer import clean
 from ...threads import call as called
@@ -19,6 +19,7 @@ from ...wire.json_scan import tree
 from .call_limits import BROKEN, bounded, cut
 from .families import FAILED, CallInput, CallResult
 from .memory import Remembered, output_of
+from .passing import pass_arguments, passed
 from .plan import Shown
 from .rounds import HostedCall, Round
 from .source import Json, Outcome, data_url, mended, sound, unreachable
@@ -33,6 +34,7 @@ OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 async def run_calls(work: Work, round: Round) -> list[Json]:
     """Run the calls of *round* and emit what came of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
+    await pass_arguments(work, round)
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
             made = _prepared(work, call, call.shown)
@@ -44,7 +46,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
             await _run(work, running)
         finally:  # what has answered is kept, whatever ends the others
             for one in running:
-                if one.over.is_set() and one.call.result is None:
+                if one.over.is_set() and one.refusal is None and one.call.result is None:
                     _finish(work, one)
                     _output(work, one.call, round.number)
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
@@ -52,6 +54,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
 
 async def _run(work: Work, running: Sequence[Running]) -> None:
     places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
+    refusal: GatewayError | None = None
     async with anyio.create_task_group() as group:
         try:
             for one in running:
@@ -60,11 +63,16 @@ async def _run(work: Work, running: Sequence[Running]) -> None:
             await work.flush()
             for one in running:
                 await one.over.wait()
+                refusal = one.refusal
+                if refusal is not None:
+                    break
                 _finish(work, one)
                 await work.flush()
         finally:
             for one in running:
                 one.abandon()
+    if refusal is not None:  # out here: a group would wrap it
+        raise refusal
 
 
 class Running:
@@ -82,6 +90,8 @@ class Running:
         self.is_abandoned = False
         self.returned: Any = None
         self.failure: str | None = None
+        self.refusal: GatewayError | None = None
+        """Why a guard of the host's lets nobody read what came of it."""
         self.outcome: OutcomeOf = "completed"
         self.detail: str | None = None
         self.seconds = 0.0
@@ -108,9 +118,16 @@ class Running:
         seconds = max(0.0, min(self.work.job.setup.timeouts.tool, self.work.until - started))
         self.scope.deadline = anyio.current_time() + seconds
         try:
-            self.returned = bounded(await self._result_of_host(started + seconds), limits)
+            try:
+                returned = await self._result_of_host(started + seconds)
+            except ToolError as error:
+                text = await passed(self.work.job, self.shown, str(error))
+                return self._fails(cut(text, limits.tool_result), "failed")
+            self.returned = bounded(await passed(self.work.job, self.shown, returned), limits)
         except ToolError as error:
             self._fails(cut(str(error), limits.tool_result), "failed")
+        except (ContentBlocked, GuardUnavailable) as error:
+            self.refusal = error
         except Exception as error:  # the host's own: its text is not for model and client
             self._fails(FAILED, "failed", f"{type(error).__name__}: {error}")
         finally:

@@ -138,15 +138,19 @@ class WebSearch:
     about = "Search the web. Cite what you use of it as a markdown link to its address: [title](https://…)."
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, _text_parameter("query", "What to search for.")
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `query`."""
         return {"query": expect(arguments.get("query"), str, "query")}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "web_search_call"}
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: pages, or text in their place."""
         if isinstance(returned, str):
             return CallResult("completed", returned, self._members(call_input, ()))
         pages = all_of(returned, Page, "tools.Page")
@@ -158,6 +162,7 @@ class WebSearch:
         return CallResult("completed", text, self._members(call_input, pages), sources=pages)
 
     def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, self._members(call_input, ()))
 
     def _members(self, call_input: CallInput, pages: Sequence[Page]) -> Json:
@@ -190,17 +195,21 @@ class FileSearch:
     }
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, self.parameters
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `queries`. Some models give one `query` instead."""
         given = arguments.get("queries", arguments.get("query"))
         queries = [given] if isinstance(given, str) else expect(given, list, "queries")
         return {"queries": [expect(query, str, "queries") for query in queries]}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "file_search_call", "queries": [], "results": None}
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: passages, numbered on through the whole response, or text in their place."""
         if isinstance(returned, str):
             return CallResult("completed", returned, self._members(call_input, ()))
         passages = all_of(returned, Passage, "tools.Passage")
@@ -210,6 +219,7 @@ class FileSearch:
         return CallResult("completed", text, self._members(call_input, passages), passages=passages)
 
     def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, self._members(call_input, ()))
 
     def _members(self, call_input: CallInput, passages: Sequence[Passage]) -> Json:
@@ -237,15 +247,22 @@ class CodeInterpreter:
     )
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, _text_parameter("code", "The Python code to run.")
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `code`."""
         return {"code": expect(arguments.get("code"), str, "code")}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "code_interpreter_call", "code": "", "container_id": call.container_id, "outputs": []}
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: an execution, or its output as text.
+
+        :raises TypeError: it is neither.
+        """
         run = Execution(logs=returned) if isinstance(returned, str) else returned
         if not isinstance(run, Execution):
             raise TypeError(f"a tools.Execution or text was expected, not {type(run).__name__}")
@@ -259,6 +276,7 @@ class CodeInterpreter:
         return CallResult("completed", text, self._members(call_input, outputs), images=tuple(run.images), files=files)
 
     def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, self._members(call_input, [{"type": "logs", "logs": text}]))
 
     def _members(self, call_input: CallInput, outputs: Sequence[Json]) -> Json:
@@ -276,15 +294,22 @@ class ImageGeneration:
     settings = ("action", "background", "output_format", "quality", "size")
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, _text_parameter("prompt", "What the image shows.")
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `prompt`."""
         return {"prompt": expect(arguments.get("prompt"), str, "prompt")}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "image_generation_call"}
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: one image, alone or in a list, or text in its place.
+
+        :raises TypeError: it is none of these.
+        """
         if isinstance(returned, str):  # words in place of an image
             return CallResult("completed", returned, {"result": None})
         image = returned[0] if isinstance(returned, list | tuple) and len(returned) == 1 else returned
@@ -297,6 +322,7 @@ class ImageGeneration:
         return CallResult("completed", "The image has been drawn, and the user sees it.", members, images=(image,))
 
     def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, {"result": None, "error": image_error(text)})
 
 
@@ -308,21 +334,25 @@ class Mcp:
     has_failed_event = True
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`: the description of the server stands above that of the tool."""
         assert listed is not None
         above = tool.get("server_description")
         texts = [above if isinstance(above, str) else None, listed.description]
         return "\n\n".join(plain(text) for text in texts if text), normal_schema(listed.input_schema)
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: all of them. The server knows its own schema and checks them."""
         return arguments
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {
             "type": "mcp_call", "server_label": call.label, "name": call.name, "arguments": "", "output": None,
             "error": None, "approval_request_id": call.approval,
         }  # fmt: skip
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: the outcome of a server's tool, which may be a failure."""
         assert isinstance(returned, Outcome)
         if returned.error is not None:
             members = {"output": None, "error": returned.error}
@@ -332,6 +362,7 @@ class Mcp:
         )
 
     def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, {"output": None, "error": failed(text)})
 
 

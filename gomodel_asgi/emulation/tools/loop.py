@@ -15,7 +15,14 @@ from msgspec import structs
 
 from ...deadline import clock
 from ...dialects.hosted_items import ShownFunctions
-from ...errors import GatewayError, GatewayFault, UpstreamProtocolError, UpstreamTimeout
+from ...errors import (
+    ContentBlocked,
+    GatewayError,
+    GatewayFault,
+    GuardUnavailable,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
 from ...exchange.job import Job, provider_of
 from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
 from ...exchange.resolved_target import ResolvedTarget
@@ -96,14 +103,20 @@ class Loop:
             raise
 
     def _check(self) -> None:
+        """Lets a failure of the response pass that the client is told in it.
+
+        :raises GatewayError: it is not told there.
+        """
         failure = self.fault or self.error
-        if failure is not None and not self._is_in_band:
+        if failure is not None and not self._is_in_band(failure):
             raise failure
 
-    @property
-    def _is_in_band(self) -> bool:
-        """Whether a failure is reported in the response: a stream's once it has begun, else once a tool was called."""
-        return self.work.emitter.begun if self.work.outlet is not None else self.work.ran
+    def _is_in_band(self, failure: Exception) -> bool:
+        """Whether *failure* is reported in the response: a stream's once it has begun, else once a tool was called,
+        unless it is a guard's, which lets nobody have any of it."""
+        if self.work.outlet is not None:
+            return self.work.emitter.begun
+        return self.work.ran and not isinstance(failure, ContentBlocked | GuardUnavailable)
 
     async def _worked(self) -> None:
         """Walk to the end. A failure ends the response, or is kept where the client has nothing of it."""
@@ -113,6 +126,8 @@ class Loop:
                 await self._walked()
             if scope.cancelled_caught:
                 await self._fail(UpstreamTimeout("The response took longer than allowed."))
+        except ContentBlocked as error:
+            await self._blocked(error)
         except GatewayError as error:
             await self._fail(error)
         except Exception as error:
@@ -124,9 +139,17 @@ class Loop:
             if work.outlet is not None:
                 work.outlet.end()
 
+    async def _blocked(self, error: ContentBlocked) -> None:
+        """A guard of the host's refuses what a tool is to be given, or what it gave: the response ends where it
+        stands."""
+        self.error = detached(error)
+        if self._is_in_band(error):
+            self.work.rewriter.cut_off()
+            await self._end("content_filter", early=True)
+
     async def _fail(self, error: GatewayError) -> None:
         self.error = detached(error)
-        if not self._is_in_band:
+        if not self._is_in_band(error):
             return
         if self.work.job.trace is not None:
             self.work.job.trace.failed(error)
@@ -186,6 +209,10 @@ class Loop:
             await self._rounds(replay, resumed=bool(pairs))
 
     async def _rounds(self, replay: Replay, resumed: bool) -> None:
+        """Asks the upstream and runs the tools it calls, round by round.
+
+        :raises GatewayError: a round has failed.
+        """
         work, number = self.work, 1 if resumed else 0
         most = work.job.setup.limits.tool_rounds
         while True:
@@ -232,7 +259,10 @@ class Loop:
                 trace.round_over()
 
     async def _answer(self, reply: Reply, *, last: bool, listed: bool) -> Round:
-        """What *reply* has come to, once it has ended."""
+        """What *reply* has come to, once it has ended.
+
+        :raises UpstreamProtocolError: it ended without a response.
+        """
         work = self.work
         try:
             is_first = self.first is None

@@ -117,6 +117,10 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
+        """See `source.Session`: all pages of the server's list.
+
+        :raises Unlisted: the server cannot be listed.
+        """
         with answers_by(self.visit.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
@@ -127,6 +131,7 @@ class McpSession:
                 raise unlisted(error, current, self.visit) from None
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
+        """See `source.Session`. A failure of the server is an outcome with an `error`."""
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
         request = mcp_types.CallToolRequest(params=params)
         with answers_by(call.deadline) as current:
@@ -142,6 +147,10 @@ class McpSession:
         return Outcome(error["message"], error=error)
 
     async def _pages(self) -> list[Listed]:
+        """Returns all pages of the server's list.
+
+        :raises Unlisted: there are more than `MOST_PAGES`.
+        """
         found = Found(self.visit.notice)
         cursor: str | None = None
         for _ in range(MOST_PAGES):
@@ -195,6 +204,10 @@ async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIt
 
 @asynccontextmanager
 async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
+    """Yields a session with *server*, and closes it.
+
+    :raises Unlisted: none comes about.
+    """
     async with AsyncExitStack() as stack:
         with answers_by(visit.deadline) as current:
             try:
@@ -238,12 +251,15 @@ class MendedReader:
 
     @property
     def last_context(self) -> Any:
+        """Returns the context of the message received last, which the library enters to answer it."""
         return self.stream.last_context
 
     async def receive(self) -> Any:
+        """Returns the next message, mended where this server is known to deviate."""
         return self.owner.mend(await self.stream.receive())
 
     async def aclose(self) -> None:
+        """Closes the stream below."""
         await self.stream.aclose()
 
     def __aiter__(self) -> MendedReader:

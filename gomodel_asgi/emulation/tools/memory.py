@@ -283,12 +283,14 @@ class Replay:
 
     @property
     def bound(self) -> bool:
+        """See `exchange.job.Continuation`."""
         if self.base is not None:
             return self.base.bound
         names = any(self.original.has(name) for name in BODY.members)
         return names or BOUND_MARKS[0] in self.original.raw
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """See `exchange.job.Continuation`: with the rounds so far in the input."""
         given = self.original if self.base is None else self.base.envelope(provider, key)
         members = dict(given.members)
         if self.latest and given.has("conversation"):
@@ -302,6 +304,7 @@ class Replay:
         return given.with_members(members)
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """See `exchange.job.Continuation`: with the rounds so far in the input."""
         given = self.original.body if self.base is None else self.base.body(provider, key)
         made = dict(given)
         if "input" in made or self.round_items:
@@ -309,9 +312,11 @@ class Replay:
         return made
 
     def earlier_json(self) -> bytes:
+        """See `exchange.job.Continuation`."""
         return b"" if self.base is None else self.base.earlier_json()
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """See `exchange.job.Continuation`."""
         return error if self.base is None else self.base.in_own_terms(error)
 
     def _input(self, items: Any) -> Any:

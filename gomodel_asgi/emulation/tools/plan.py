@@ -62,6 +62,7 @@ class Shown:
 
     @property
     def label(self) -> str:
+        """Returns the label of the server that the tool is of; "" for a tool of the host's."""
         return self.declared.label
 
     @property
@@ -310,7 +311,10 @@ def _function(name: str) -> Json:
 
 
 def _chosen(value: Json, path: str, shown: Sequence[Shown], declared: Sequence[Declared]) -> list[str] | None:
-    """The functions that *value* means, None where it is about a tool that does not run here."""
+    """The functions that *value* means, None where it is about a tool that does not run here.
+
+    :raises InvalidRequest: the request declares no such tool.
+    """
     family = family_of(string(value, "type", path))
     if family not in FAMILY:
         return None

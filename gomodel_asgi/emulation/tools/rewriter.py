@@ -85,7 +85,10 @@ class Rewriter:
     # What is read...
 
     def feed(self, event: str, data: bytes) -> None:
-        """One event of the round."""
+        """One event of the round.
+
+        :raises ValueError: it is no object, or has no type.
+        """
         if data.strip() == b"[DONE]":
             return
         found = parsed(data)

@@ -102,7 +102,10 @@ class Outlet:
             await before_end()
 
     def final(self) -> bytes:
-        """See `Stream.final`."""
+        """See `Stream.final`.
+
+        :raises GatewayError: the response has failed, or not ended.
+        """
         response = self.reader.final()
         if response is None:
             raise self.reader.failure or GatewayError("The response has not ended.")

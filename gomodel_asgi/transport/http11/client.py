@@ -52,6 +52,10 @@ async def connect(pool: Pool, request: UpstreamRequest, context: ssl.SSLContext 
 
 
 async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
+    """Returns a new connection without TLS.
+
+    :raises OSError: none comes about.
+    """
     loop = pool.pools.loop
 
     def protocol() -> Connection:
@@ -108,6 +112,10 @@ def _give_up(attempt: asyncio.Future[Connection]) -> None:
 
 
 async def _start_tls(connection: Connection, context: ssl.SSLContext, host: str) -> None:
+    """Encrypts *connection*.
+
+    :raises ConnectionResetError: it was closed.
+    """
     if connection.closed or connection.transport.is_closing():
         raise ConnectionResetError("Closed before TLS began.")
     transport = await connection.loop.start_tls(
@@ -262,6 +270,10 @@ class Http11Transport:
             raise
 
     async def _connect(self, pool: Pool, request: UpstreamRequest, deadline: float) -> Connection:
+        """Returns a new connection.
+
+        :raises UpstreamTimeout: none came about within the time to connect, or by *deadline* on the loop's clock.
+        """
         now = pool.pools.loop.time()
         late = min(now + request.timeouts.connect, deadline)
         try:
