@@ -272,7 +272,17 @@ def replies(secrets: Secrets) -> Iterator[tuple[str, bool, Reply]]:
     }
     yield "error", False, Reply({"error": error}, status=400)
     yield "error", True, Reply({"error": error}, status=400)
-    yield "error", True, streamed({"type": "error", "error": error})
+    begun = {
+        "type": "response.output_text.delta",
+        "output_index": 0,
+        "content_index": 0,
+        "item_id": "x",
+        "delta": "So, ",
+    }
+    flat = {"type": "error", "code": "c", "message": secrets("flat"), "param": None}
+    for failure in ({"type": "error", "error": error}, flat):
+        yield "error", True, streamed(failure)
+        yield "error", True, streamed(begun, failure)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
