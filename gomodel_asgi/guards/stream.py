@@ -366,7 +366,6 @@ class GuardedStream:
     async def _failed(self, error: GatewayError) -> None:
         """The response ends as failed, with nothing of what is held."""
         window = self.window
-        error = await let_pass(error, self.asked)
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
