@@ -214,6 +214,14 @@ WARNING: code runs as a process of yours, with limits, but in no sandbox. Ctrl-C
 """
 
 
+def listening(port: int) -> socket.socket:
+    """A socket on *port*; where it is taken, this ends with a sentence that says so."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        sys.exit(f"Port {port}: {os.strerror(error.errno or 0)}. Choose another: PORT=8001 python {sys.argv[0]}")
+
+
 def main() -> None:
     """Serve until Ctrl-C."""
     with ExitStack() as stack:
@@ -222,7 +230,7 @@ def main() -> None:
         else:
             fake = stack.enter_context(FakeProvider(dialect="chat", model=model).run_in_thread())
             upstream, name = Provider("upstream", fake.base_url, dialect="chat"), "A fake model"
-        listener = socket.create_server(("127.0.0.1", int(os.environ.get("PORT", "8000"))))
+        listener = listening(int(os.environ.get("PORT", "8000")))
         origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
         lines = "\n".join(CURL.format(url=f"{origin}/v1", body=body) for body in BODIES)
         print(TRY_IT.format(url=f"{origin}/v1", model=name, lines=lines, python=sys.executable), flush=True)
@@ -230,4 +238,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("Stopped.")
+        sys.exit(130)

@@ -67,6 +67,14 @@ Ctrl-C stops it.
 """  # noqa: E501  the curl line works as it is printed
 
 
+def listening(port: int) -> socket.socket:
+    """A socket on *port*; where it is taken, this ends with a sentence that says so."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        sys.exit(f"Port {port}: {os.strerror(error.errno or 0)}. Choose another: PORT=8001 python {sys.argv[0]}")
+
+
 def main() -> None:
     """Serve until Ctrl-C."""
     with ExitStack() as stack:
@@ -75,11 +83,15 @@ def main() -> None:
         else:
             fake = stack.enter_context(FakeProvider(pace=0.05).run_in_thread())
             upstream, model = Provider("openai", fake.base_url), "A fake model"
-        listener = socket.create_server(("127.0.0.1", int(os.environ.get("PORT", "8000"))))
+        listener = listening(int(os.environ.get("PORT", "8000")))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         print(TRY_IT.format(url=url, model=model, python=sys.executable), flush=True)
         uvicorn.Server(uvicorn.Config(make_app(upstream), log_level="warning")).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("Stopped.")
+        sys.exit(130)

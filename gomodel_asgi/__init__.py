@@ -45,7 +45,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Hosted tools are imported by those who use them."""
+    """Hosted tools are imported by those who use them.
+
+    :raises AttributeError: the package has no such name.
+    """
     if name == "tools":
         return import_module(".tools", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from .arguments import (
+    check_flags,
+    check_function,
+    check_functions,
+    check_instance,
+    check_protocol,
+    check_string,
+    listed,
+    refusal,
+)
 from .history.quota import Quotas as Shares
 from .history.records import Records
-from .observers import Observers
+from .observers import Observer, Observers
+from .providers.presets import variables
 from .providers.provider import Provider
+from .routing.registry import Registry
 from .seams.store import Store
+from .seams.transport import Transport
 from .settings import Limits, Retries, Timeouts
 from .tasks import Tasks
 
@@ -29,27 +42,66 @@ if TYPE_CHECKING:
 
 
 def check(
-    prefix: str, tools: object, *, timeouts: object, limits: object, retries: object, **functions: object
+    *,
+    prefix: object,
+    timeouts: object,
+    limits: object,
+    retries: object,
+    store: object,
+    transport: object,
+    tools: object,
+    ledger: object,
+    flags: Mapping[str, object],
+    functions: Mapping[str, object],
 ) -> None:
-    """Refuse what a gateway cannot be made of.
+    """Refuse what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
+    cache, guards) checks it itself.
 
     :raises ValueError: a malformed prefix.
     :raises TypeError: one of them is of another type than it must be.
     """
-    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
+    check_string("prefix", prefix, "a path, such as '/v1', or ''")
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):  # type: ignore[attr-defined]
         raise ValueError("prefix: begin with a slash and end without one, or give ''.")
-    for name, value, kind in (
-        ("timeouts", timeouts, Timeouts),
-        ("limits", limits, Limits),
-        ("retries", retries, Retries),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
-    for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name}: give a function, not a {type(function).__name__}.")
-    if not isinstance(tools, Iterable):
-        raise TypeError("tools: give a list of tools, not one tool.")
+    check_instance("timeouts", timeouts, Timeouts, "Timeouts(...)")
+    check_instance("limits", limits, Limits, "Limits(...)")
+    check_instance("retries", retries, Retries, "Retries(...)")
+    if store is not None:
+        check_protocol("store", store, Store, "a store, such as MemoryStore() or RedisStore(...)")
+    if transport is not None:
+        check_protocol("transport", transport, Transport, "a transport, such as HttpxTransport()")
+    if ledger is not None:
+        from .ledger import Ledger
+
+        check_instance("ledger", ledger, Ledger, "gomodel_asgi.ledger.Ledger(...)")
+    listed("tools", tools, "a list of tools, such as [tools.web_search(search)]")
+    check_flags(**flags)
+    check_functions(**functions)
+
+
+def observing(observers: Iterable[Observer]) -> Observers:
+    """The host's *observers* as one.
+
+    :raises TypeError: one of them cannot be called.
+    """
+    wanted = "a list of observers, each a function of a record"
+    for observer in (given := listed("observers", observers, wanted)):
+        if isinstance(observer, type):
+            raise refusal("observers", wanted, observer)
+        check_function("observers", observer, wanted)
+    return Observers(given)
+
+
+def registered(providers: Iterable[Provider]) -> Registry:
+    """Returns *providers* by name.
+
+    :raises ValueError: there is none, or two have one name.
+    :raises TypeError: one is no Provider.
+    """
+    if isinstance(providers, list | tuple) and not providers:
+        names = ", ".join(variables())
+        raise ValueError(f"providers: give at least one. from_env() finds one if any of these is set: {names}.")
+    return Registry(providers)
 
 
 def host_files(source: FileSource | None) -> HostFiles | None:
@@ -61,26 +113,23 @@ def host_files(source: FileSource | None) -> HostFiles | None:
     return HostFiles(source)
 
 
-def guarding(guards: Iterable[Guard], observers: Observers, *, has_tools: bool) -> Guarding | None:
+def guarding(guards: Iterable[Guard], observers: Observers, tasks: Tasks) -> Guarding | None:
     """What asks the host's *guards*; None where there are none.
 
     :raises TypeError: something else than a guard is among them.
-    :raises ValueError: two have one name, or there are tools too, whose results they would not see.
+    :raises ValueError: two have one name.
     """
-    guards = tuple(guards) if isinstance(guards, Iterable) else (guards,)
+    guards = listed("guards", guards, "a list of Guards")
     if not guards:
         return None
     from .guards import Guard
     from .guards.enforcement import Enforcement
 
     for guard in guards:
-        if not isinstance(guard, Guard):
-            raise TypeError(f"guards: give a list of Guards, not {type(guard).__name__}.")
+        check_instance("guards", guard, Guard, "a list of Guards")
     if len({guard.name for guard in guards}) < len(guards):
         raise ValueError("guards: give each a name of its own.")
-    if has_tools:
-        raise ValueError("guards do not see what hosted tools that run here return: give a gateway one or the other.")
-    return Enforcement(guards, observers)
+    return Enforcement(guards, observers, tasks)
 
 
 def caching(cache: ResponseCache | None, records: Records, shares: Shares, tasks: Tasks) -> Cache | None:
@@ -94,8 +143,7 @@ def caching(cache: ResponseCache | None, records: Records, shares: Shares, tasks
     from .cache import ResponseCache as Known
     from .cache.lookup import Cache
 
-    if not isinstance(cache, Known):
-        raise TypeError(f"cache: give gomodel_asgi.cache.ResponseCache(...), not {type(cache).__name__}.")
+    check_instance("cache", cache, Known, "gomodel_asgi.cache.ResponseCache(...)")
     return Cache(cache, records, shares, tasks)
 
 
@@ -119,8 +167,7 @@ def enforcing(
     from .quotas import Quotas as Known
     from .quotas.enforcement import Enforcement
 
-    if not isinstance(quotas, Known):
-        raise TypeError(f"quotas: give gomodel_asgi.quotas.Quotas(...), not {type(quotas).__name__}.")
+    check_instance("quotas", quotas, Known, "gomodel_asgi.quotas.Quotas(...)")
     return Enforcement(
         quotas, store, records, total=total, observers=observers, providers=providers, quotas_of=quotas_of
     )

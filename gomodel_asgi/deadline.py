@@ -55,6 +55,10 @@ async def within(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answ
 
 
 async def _in_scope(seconds: float, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    """Returns what *coroutine* gives, on the event loop's own scope.
+
+    :raises DeadlineExceeded: it took longer than so many *seconds*.
+    """
     with anyio.move_on_after(seconds) as scope:
         return await coroutine
     assert scope.cancelled_caught

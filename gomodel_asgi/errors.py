@@ -32,7 +32,7 @@
         └── UpstreamRejected        the upstream's own status and body
 
 The message of an error is public: it says what to do next and never holds a secret or the upstream's view of our
-credentials. What only the operator may see is in `detail`.
+credentials. What only the operator may see is in `detail`, which may quote an upstream, and in `advice`, which is ours.
 """
 
 from __future__ import annotations
@@ -90,10 +90,14 @@ class GatewayError(Exception):
     """How many requests had been made upstream when it was given up."""
     should_retry: bool | None = None
     """What the header `x-should-retry` says of repeating the request; None: the header is not sent."""
+    cache: str | None = None
+    """What the cache had of the request, where it was asked: `hit` or `miss`."""
     closes: bool = False
     """Whether the client's connection has to be closed, since the rest of the request may still come on it."""
     detail: str | None = None
     """For observers only: may quote the upstream. Never sent to a client, never in `str()` or `repr()`."""
+    advice: str | None = None
+    """For observers only: what whoever runs the gateway can do about it, in words of ours that quote nobody."""
 
     def __init__(
         self,
@@ -104,6 +108,7 @@ class GatewayError(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         detail: str | None = None,
+        advice: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -117,6 +122,8 @@ class GatewayError(Exception):
             self.retry_after = retry_after
         if detail is not None:
             self.detail = detail
+        if advice is not None:
+            self.advice = advice
 
     @property
     def payload(self) -> dict[str, object]:
@@ -424,10 +431,23 @@ class UpstreamRedirect(UpstreamError):
 
 
 class UpstreamAuthError(UpstreamError):
-    """The upstream refused the credential that the Target carries."""
+    """The upstream refused the credential that it was given: the provider's own, or one that the Target brought."""
 
     code = "upstream_auth_error"
     kind = "auth"
+
+    def __init__(self, *, detail: str | None = None) -> None:
+        super().__init__("The upstream refused the API key.", detail=detail)
+
+    def attribute(self, provider: str, *, brought: bool) -> None:
+        """Says whose key it is: that of the *provider* named so, or one that the Target *brought* for the caller."""
+        if brought:
+            self.message = "The upstream refused your own API key, not one of the gateway's; check it, or give another."
+            self.advice = "the Target brought this key (api_key=...): it is the caller's to renew"
+        else:
+            self.message = "The upstream refused the gateway's API key; whoever runs the gateway has to renew it."
+            self.advice = f"renew the key of the provider {provider}, or see whether its account is paid"
+        self.args = (self.message,)
 
 
 class UpstreamRejected(UpstreamError):

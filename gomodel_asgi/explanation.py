@@ -34,7 +34,8 @@ async def explained(setup: Setup, inbound: Inbound, tenant: str | None, places: 
         replace(candidate(one, provider_of(one, job), model, number), tools=where[number])
         for number, one in enumerate(target.chain())
     )
-    return Explanation(model, hint, target, candidates)
+    guards = () if setup.guards is None else setup.guards.asked(job)
+    return Explanation(model, hint, target, candidates, guards=guards)
 
 
 def candidate(target: Target, provider: Provider, model: str | None, number: int) -> Candidate:

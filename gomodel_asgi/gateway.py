@@ -15,27 +15,25 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .composition import caching, check, enforcing, guarding, host_files
+from .composition import caching, check, enforcing, guarding, host_files, observing, registered
 from .emulation.answer import GatewayState
 from .emulation.background import Background
-from .errors import GatewayError
 from .exchange.job import Setup
 from .exchange.reply import Reply
 from .explanation import explained
-from .observers import STORE, Observer, Observers, Trace
+from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
 from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
-from .routing.registry import Registry
 from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, Target, checked
 from .server.body import opened
 from .server.discovery import Discovery
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler
 from .server.models import ModelsOf
-from .server.paths import CREATE, Route, agreed, match, route_path, split_query
+from .server.paths import CREATE, Route, agreed, base_of, match, route_path, split_query
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
 from .threads import awaitable
@@ -53,6 +51,8 @@ if TYPE_CHECKING:
     from .quotas.enforcement import Enforcement
     from .tools import FileSource, Tool
 
+
+__all__ = ["EXPOSED", "Gateway", "GatewayHealth"]
 
 logger = logging.getLogger("gomodel_asgi.gateway")
 
@@ -85,7 +85,7 @@ class Gateway:
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
         with counters of this process alone beside a store that several share; a cache without a store; two guards of
-        one name, or guards beside *tools*, whose results they do not see.
+        one name.
     :raises TypeError: an argument is of another type than it says, *policy* is no function, or *tools* or *guards* hold
         something else.
     """
@@ -115,7 +115,14 @@ class Gateway:
         cache: ResponseCache | None = None,
         guards: Iterable[Guard] = (),
     ) -> None:
-        check(prefix, tools, timeouts=timeouts, limits=limits, retries=retries, tenant=tenant, models=models)
+        check(
+            prefix=prefix, timeouts=timeouts, limits=limits, retries=retries, store=store, transport=transport,
+            tools=tools, ledger=ledger,
+            functions={"tenant": tenant, "models": models, "files": files},
+            flags={
+                "stamp": stamp, "expose_timing": expose_timing, "tenant_required": tenant_required, "public": public,
+            },
+        )  # fmt: skip
         self.prefix = prefix
         self.public = public
         self.tenant = tenant
@@ -136,13 +143,16 @@ class Gateway:
             tools=tools,
         )
         self.state.admission.has_tenants = tenant is not None
-        fan_out, registry = Observers(observers), Registry(providers)
+        fan_out, registry = observing(observers), registered(providers)
         self._enforcement = enforcing(
             quotas, self.store, self.state.records, total=timeouts.total, observers=fan_out,
             providers=registry.by_name.values(), quotas_of=self._quotas_of,
         )  # fmt: skip
         self.state.background.spending = self._enforcement
         self._cache = caching(cache, self.state.records, self.state.quotas, self.state.tasks)
+        guarded = guarding(guards, fan_out, self.state.tasks)
+        if guarded is not None and guarded.divides:
+            self.state.recorder.keeps_all = True
         self.setup = Setup(
             registry=registry,
             ask=self._asking(policy),
@@ -152,7 +162,7 @@ class Gateway:
             retries=retries,
             stamp=stamp,
             observers=fan_out,
-            health=Health(on_change=fan_out.breaker_changed if fan_out else None),
+            health=Health(on_change=fan_out.breaker_changed),
             budget=RetryBudget(),
             concurrency=ConcurrencyLimits(limits),
             state=self.state,
@@ -160,7 +170,7 @@ class Gateway:
             files=host_files(files),
             ledger=ledger,
             quotas=self._enforcement,
-            guards=guarding(guards, fan_out, has_tools=self.state.tools is not None),
+            guards=guarded,
             cache=self._cache,
             observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
         )
@@ -169,7 +179,7 @@ class Gateway:
             ledger.attach(fan_out, None if quotas is None else quotas.price)
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
         attach(self.setup.transport, self.connections, self.setup.observers)
-        if fan_out and self.state.circuit is not None:
+        if self.state.circuit is not None:
             self.state.circuit.on_change = partial(fan_out.breaker_changed, STORE, None)
 
     def __repr__(self) -> str:
@@ -215,7 +225,7 @@ class Gateway:
             return await self._lifespan(receive, send)
         if scope["type"] == "websocket":
             return await self._upgraded(scope, receive, send)
-        route = match(scope, self.prefix) or Route({})
+        route = match(scope, self.prefix) or Route({}, base=base_of(scope, self.prefix))
         trace = self.trace(scope) if self.setup.observed else None
         await Handler(self, self.setup, trace, route, scope, receive).serve(send)
 
@@ -224,16 +234,10 @@ class Gateway:
             return await self.converse(scope, receive, send)
         from .server.websocket.connection import nowhere, refuse
 
-        await refuse(nowhere(), scope, send)
+        await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a WebSocket connection whose path is that of the responses. It is refused where there are guards: what
-        a connection keeps of its turns is nothing that they have seen."""
-        if self.setup.guards is not None:
-            from .server.websocket.connection import refuse
-
-            message = "Responses are not offered over WebSockets here; send the request over HTTP."
-            return await refuse(GatewayError(message, status=501, code="websocket_unavailable"), scope, send)
+        """Serve a WebSocket connection whose path is that of the responses."""
         from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
@@ -251,6 +255,7 @@ class Gateway:
         return EndpointResponse(handler, await handler.prepared())
 
     def route_of(self, request: Request) -> Route:
+        """Returns the route of a Starlette request, whatever path the gateway is mounted below."""
         path = route_path(request.scope)
         at = path.rfind("/responses")
         if at < 0 and request.method == "GET":
@@ -325,13 +330,18 @@ class Gateway:
         """How each configured provider is doing, by name, and every breaker: as of now, and never changed after."""
         return self.setup.health.of_all(self.setup.registry.by_name, draining=self.in_flight.draining)
 
+    def observe(self, observer: Observer) -> None:
+        """Call *observer* too, as those given at construction: with the records of requests to come."""
+        self.setup.observers.add(observer)
+        self.setup = replace(self.setup, observed=True)
+
     def reload(self, *, providers: Iterable[Provider] | None = None, policy: Policy | None = None) -> None:
         """Replace providers or policy for requests to come; those under way end on the old ones.
 
         :raises ValueError: as at construction; nothing has changed then.
         :raises TypeError: as at construction; nothing has changed then.
         """
-        registry = self.setup.registry if providers is None else Registry(providers)
+        registry = self.setup.registry if providers is None else registered(providers)
         ask = self.setup.ask if policy is None else self._asking(policy)
         self.setup = replace(self.setup, registry=registry, ask=ask, candidates={})
         self.discovery.configure(registry.by_name.values())

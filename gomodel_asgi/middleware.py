@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .arguments import check_function, check_instance
 from .gateway import Gateway
 from .server.paths import CREATE, match
 
 
 class GoModelMiddleware:
-    """Wraps *app*. Holds configuration only; each request is answered by an object of its own."""
+    """Wraps *app*. Holds configuration only; each request is answered by an object of its own.
+
+    :raises TypeError: *app* is no ASGI app, or *gateway* no Gateway.
+    """
 
     def __init__(self, app: ASGIApp, *, gateway: Gateway) -> None:
+        check_function("app", app, "an ASGI app")
+        check_instance("gateway", gateway, Gateway, "a Gateway")
         self.app = app
         self.gateway = gateway
 

@@ -70,6 +70,10 @@ class Row(Struct, frozen=True, kw_only=True):
     billed: bool
 
     def __post_init__(self) -> None:
+        """Checks that the row says what its ids name, where its path has some.
+
+        :raises ValueError: it does not.
+        """
         if bool(self.placeholders and self.upstream) is not (self.path_names is not None):
             raise ValueError(f"{self.operation}: say what the ids in {self.path} name.")
 
@@ -173,5 +177,9 @@ FRAMES = {"response.create": ROWS["create"], "response.steer": ROWS["steer"]}
 BY_ID = frozenset(row.operation for row in TABLE if row.path_names == "response")
 CONVERSATIONS = frozenset(row.operation for row in TABLE if row.path.startswith("/conversations"))
 CONTINUING = frozenset(row.operation for row in TABLE if row.continues)
+SHOWING = BY_ID | CONVERSATIONS
+"""What shows what is kept."""
 BODIED = frozenset(row.operation for row in TABLE if row.body is not None)
 BILLED = frozenset(row.operation for row in TABLE if row.billed)
+ANSWERED_HERE = frozenset(row.operation for row in TABLE if not row.upstream)
+"""Those for which no upstream is asked: whom the policy names says nothing."""

@@ -33,11 +33,12 @@ from .errors import GatewayError, PolicyFailed, PolicyTimeout, RoutingError, Una
 from .exchange.job import Guards, Job, Quotas, Setup
 from .exchange.reply import Reply
 from .observers import Trace
-from .operations import BILLED, BY_ID, Operation
+from .operations import BILLED, BY_ID, SHOWING, Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
 from .routing.request import RoutingRequest, Target
 from .wire.ambiguity import check_names
+from .wire.headers import cache_told
 from .wire.json_body import Envelope
 
 TenantOf = Callable[[Scope], str | None | Awaitable[str | None]]
@@ -88,6 +89,8 @@ async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
         reply.on_close(lambda: setup.concurrency.leave(held))
     if job.hold is not None:
         reply.raw_headers += job.hold.headers
+    if setup.cache is not None:
+        reply.raw_headers += cache_told(inbound.operation, reply.raw_headers)
     return reply
 
 
@@ -104,16 +107,21 @@ async def _answered(job: Job) -> Reply:
     if not plain:
         emulated = await state.emulated(job, target)
         if emulated is not None:
-            return emulated
+            return await shown(job, emulated)
         job, target = await state.adapted(job, target)
     cache = job.setup.cache
     found = None if cache is None else await cache.look_up(job, target, partial(answer_of, job))
     reply = found.reply if found is not None else None
-    if reply is None:
-        reply = await state.asked(job, target)
-    if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
-        await quotas.taken(job, reply)
-    await state.record(job, target, reply)
+    try:
+        if reply is None:
+            reply = await state.reply_of(job, target)
+        if quotas is not None and job.hold is not None and job.request.envelope.flag("background"):
+            await quotas.taken(job, reply)
+        await state.record(job, target, reply)
+    except GatewayError as error:
+        if found is not None:
+            error.cache = found.result
+        raise
     if found is not None:
         await found.answered(reply)
     return reply
@@ -158,6 +166,22 @@ async def guarded(job: Job, target: Target, guards: Guards) -> Job:
     return job
 
 
+async def shown(job: Job, kept: Reply) -> Reply:
+    """*kept*, the gateway's own reply, as the host's guards let the client have it: what is shown of the store may lie
+    there from before there were any.
+
+    :raises GatewayError: a guard refuses it, or cannot say.
+    """
+    guards = job.setup.guards
+    if guards is None or job.request.operation not in SHOWING:
+        return kept
+
+    async def ready() -> Reply:
+        return kept
+
+    return await guards.answered(job, ready())
+
+
 async def routed(job: Job) -> Target:
     """Where the request goes: nothing that it names or brings is looked at before the policy has let the caller in,
     but for what the policy may see.
@@ -168,6 +192,8 @@ async def routed(job: Job) -> Target:
     if state.names(job):
         await state.recall(job)
     target = await decide(job)
+    if job.setup.guards is not None:
+        job.setup.guards.attend(job)
     await state.admit(job, target)
     return target
 

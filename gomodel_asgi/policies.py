@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from msgspec.structs import replace
 
+from .arguments import check_function, check_instance, check_string, listed, members, refusal
 from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
+from .extras import missing
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
@@ -73,8 +75,15 @@ def naming(policy: AsyncPolicy, models: Names) -> AsyncPolicy:
     return policy
 
 
+def aiming(policy: AsyncPolicy, targets: Iterable[Target]) -> AsyncPolicy:
+    """Returns *policy* with *targets* as all that it may answer."""
+    policy.targets = tuple(targets)  # type: ignore[attr-defined]
+    return policy
+
+
 def naming_as(policy: AsyncPolicy, *inner: Policy) -> AsyncPolicy:
     """Returns *policy*, which is made of *inner*, naming what they name."""
+    policy.made_of = inner  # type: ignore[attr-defined]
 
     async def names(request: RoutingRequest) -> list[str]:
         return [name for one in inner for name in await names_of(one, request)]
@@ -85,8 +94,31 @@ def naming_as(policy: AsyncPolicy, *inner: Policy) -> AsyncPolicy:
 def _given(policy: Any) -> Names:
     """Returns the attribute `models`; a plain policy stands inside of what runs it in a thread."""
     while (found := getattr(policy, "models", None)) is None and isinstance(policy, partial):
-        policy = policy.args[0] if policy.func is call else policy.func
+        policy = _inside(policy)
     return () if found is None else found
+
+
+def _inside(policy: partial[Any]) -> Any:
+    return policy.args[0] if policy.func is call else policy.func
+
+
+def targets_of(policy: Any) -> tuple[Target, ...]:
+    """Returns the Targets that are known without asking *policy*: those in its attribute `targets`, and what those have
+    that it is made of. Of a function that decides for itself none are known."""
+    while (found := getattr(policy, "targets", None)) is None and isinstance(policy, partial):
+        policy = _inside(policy)
+    inner = [target for one in getattr(policy, "made_of", ()) for target in targets_of(one)]
+    return (*(found or ()), *inner)
+
+
+def name_of(policy: Any) -> str:
+    """Returns what *policy* is called where it was written, what others are made of in brackets."""
+    while isinstance(policy, partial):
+        policy = _inside(policy)
+    name = getattr(policy, "__qualname__", type(policy).__qualname__).partition(".<locals>")[0]
+    inner = ", ".join(map(name_of, getattr(policy, "made_of", ())))
+    module = getattr(policy, "__module__", type(policy).__module__)
+    return f"{name}({inner})" if module == __name__ and name != "hint" else f"{module}.{name}"
 
 
 Key = Callable[[RoutingRequest], Hashable]
@@ -122,7 +154,7 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
 
     :raises UnknownModel: by the policy, for a model that no key matches.
     """
-    targets = {name: _target(value) for name, value in models.items()}
+    targets = {name: _target(value, "models") for name, value in members("models", models).items()}
 
     async def mapped(request: RoutingRequest) -> Target:
         model = request.model or ""
@@ -133,7 +165,9 @@ def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
                 return target
         raise UnknownModel
 
-    return naming(mapped, [name for name in targets if not is_pattern(name)])
+    exact = [name for name in targets if not is_pattern(name)]
+    sent = [replace(one, model=name) if one.model is None and name in exact else one for name, one in targets.items()]
+    return aiming(naming(mapped, exact), sent)
 
 
 def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None) -> AsyncPolicy:
@@ -144,10 +178,13 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
 
     :raises ValueError: no choice, a negative weight, or only zeros.
     """
-    arms = [(_target(target), float(weight)) for target, weight in choices]
+    arms = [_arm(one) for one in listed("choices", choices, ARMS)]
     total = sum(weight for _, weight in arms)
     if any(weight < 0 for _, weight in arms) or not total > 0:
         raise ValueError("choices: give at least one weight above zero and none below.")
+
+    if key is not None:
+        check_function("key", key)
 
     async def chosen(request: RoutingRequest) -> Target:
         point = _point((key or caller)(request)) * total
@@ -157,7 +194,7 @@ def weighted(choices: Iterable[tuple[Somewhere, float]], key: Key | None = None)
                 return target
         return next(target for target, weight in reversed(arms) if weight > 0)
 
-    return chosen
+    return aiming(chosen, [target for target, _ in arms])
 
 
 def fallback(*targets: Somewhere) -> AsyncPolicy:
@@ -167,13 +204,13 @@ def fallback(*targets: Somewhere) -> AsyncPolicy:
     """
     if not targets:
         raise ValueError("targets: give at least one.")
-    first, *others = [_target(target) for target in targets]
+    first, *others = [_target(target, "targets") for target in targets]
     chain = replace(first, fallbacks=(*first.fallbacks, *others))
 
     async def chained(request: RoutingRequest) -> Target:
         return chain
 
-    return chained
+    return aiming(chained, [chain])
 
 
 def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> AsyncPolicy:
@@ -185,6 +222,8 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
 
     :raises RoutingError: by the policy, with 403 for an unknown tenant.
     """
+    if not isinstance(resolver, Mapping):
+        check_function("resolver", resolver, "a mapping of tenants, or a function of one")
     look_up = resolver.get if isinstance(resolver, Mapping) else resolver
 
     async def looked_up(request: RoutingRequest) -> Any:
@@ -195,13 +234,16 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
         found = await looked_up(request)
         if found is None:
             raise RoutingError("Nothing is set up for this account.", status=403, code="permission_denied")
-        return _target(found) if isinstance(found, Target | str) else await ask_policy(found, request)
+        return _target(found, "resolver") if isinstance(found, Target | str) else await ask_policy(found, request)
 
     async def names(request: RoutingRequest) -> Iterable[str]:
         found = await looked_up(request)
         return () if found is None or isinstance(found, Target | str) else await names_of(found, request)
 
-    return naming(resolved, names)
+    known = resolver.values() if type(resolver) is dict else ()  # another mapping may be a table, and dear to read
+    targets = [_target(one, "resolver") for one in known if isinstance(one, Target | str)]
+    targets += [one for policy in known if callable(policy) for one in targets_of(policy)]
+    return aiming(naming(resolved, names), targets)
 
 
 def first_of(*policies: Policy) -> AsyncPolicy:
@@ -233,6 +275,7 @@ def sticky(policy: Policy, key: Key) -> AsyncPolicy:
     Remembered in this process, for the 10,000 keys that were used last.
     """
     checked(policy)
+    check_function("key", key)
     stuck: dict[Hashable, Target] = {}
 
     async def remembered(request: RoutingRequest) -> Target:
@@ -257,7 +300,7 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
     """
     if not targets:
         raise ValueError("targets: give at least one.")
-    known = [_target(target) for target in targets]
+    known = [_target(target, "targets") for target in targets]
 
     async def fastest(request: RoutingRequest) -> Target:
         def rank(target: Target) -> tuple[bool, float]:
@@ -267,7 +310,7 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
         first, *others = sorted(known, key=rank)
         return replace(first, fallbacks=(*first.fallbacks, *others))
 
-    return fastest
+    return aiming(fastest, known)
 
 
 STORAGE_SECONDS = 0.25  # that a storage of limits may take before it counts as away
@@ -287,6 +330,9 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
     :raises QuotaUnavailable: by the policy, when *storage* does not answer.
     """
     checked(policy)
+    check_string("rate", rate, "a rate, such as '60/minute'")
+    if key is not None:
+        check_function("key", key)
     hit = _counting(rate, storage)
 
     async def bounded(request: RoutingRequest) -> Target:
@@ -302,15 +348,18 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
             raise RateLimited(f"Rate limit reached: {rate}. Please try again in {again}s.", retry_after=again)
         return await ask_policy(policy, request)
 
-    return bounded
+    return naming_as(bounded, policy)
 
 
 def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[float | None]]:
-    """What counts a request of a key, and gives in how many seconds there is room for it; None: now."""
+    """What counts a request of a key, and gives in how many seconds there is room for it; None: now.
+
+    :raises ImportError: the extra `limits` is not installed.
+    """
     try:
         import limits
     except ImportError as error:
-        raise ImportError("Rates need the extra: pip install 'gomodel-asgi[limits]'.") from error
+        raise missing("limits", "policies.limited needs limits") from error
     item = limits.parse(rate)
     # The library's asynchronous memory knows asyncio alone; the other one waits for nobody either.
     limiter: Any
@@ -320,8 +369,10 @@ def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[f
 
         limiter = MovingWindowRateLimiter(MemoryStorage())
     else:
+        from limits.aio.storage import Storage as Known
         from limits.aio.strategies import MovingWindowRateLimiter as Waiting
 
+        check_instance("storage", storage, Known, "a storage of limits.aio.storage")
         limiter = Waiting(storage)
 
     async def hit(whose: str) -> float | None:
@@ -350,13 +401,28 @@ def caller(request: RoutingRequest) -> Hashable:
     return envelope.text("safety_identifier") or envelope.text("user") or ""
 
 
+ARMS = "a list of pairs of a Target and its weight"
+
+
+def _arm(choice: Any) -> tuple[Target, float]:
+    try:
+        where, weight = listed("choices", choice, ARMS)
+        return _target(where, "choices"), float(weight)
+    except ValueError:
+        raise refusal("choices", ARMS, choice) from None
+
+
 def _point(key: Hashable) -> float:
     """Returns *key* as a number in [0, 1): the same on every worker, unlike `hash`."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
-def _target(where: Somewhere) -> Target:
+def _target(where: Somewhere, name: str) -> Target:
+    """Returns *where* as a Target.
+
+    :raises TypeError: it is neither a Target nor the name of a provider.
+    """
     if not isinstance(where, Target | str):
-        raise TypeError(f"Give a Target or a provider's name, not a {type(where).__name__}.")
+        raise refusal(name, "a Target or a provider's name", where)
     return Target(where) if isinstance(where, str) else where

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from .arguments import check_count, check_seconds, refusal
+
 KIB = 1024
 MIB = 1024 * KIB
 LITTLE = 128 * KIB
@@ -36,6 +38,10 @@ class Checked:
     """A settings value whose members are given by name, each a number that is not below zero: see `_check`."""
 
     def __new__(cls, *unnamed: Any, **given: Any) -> Self:
+        """Lets members be given by name only: a number alone says nothing.
+
+        :raises TypeError: one is given without its name.
+        """
         if unnamed:
             first = next(iter(cls.__dataclass_fields__))  # type: ignore[attr-defined]
             raise TypeError(f"{cls.__name__}: give its members by name, such as {cls.__name__}({first}=5).")
@@ -51,20 +57,6 @@ class Checked:
         :raises ValueError: it is out of bounds.
         """
         raise NotImplementedError
-
-
-def _check_seconds(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: give seconds, a number, not a {type(value).__name__}.")
-    if not value >= 0:
-        raise ValueError(f"{name}: give seconds, not below zero.")
-
-
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}: give a whole number, not a {type(value).__name__}.")
-    if value < 0:
-        raise ValueError(f"{name}: give a number that is not below zero.")
 
 
 class Inheriting(Checked):
@@ -114,7 +106,7 @@ class Timeouts(Inheriting):
 
     @classmethod
     def _check(cls, name: str, value: Any) -> None:
-        _check_seconds(name, value)
+        check_seconds(name, value)
 
 
 UNLIMITED = frozenset({"tenant_background", "tenant_abandoned", "tenant_bytes"})
@@ -164,7 +156,7 @@ class Limits(Checked):
     @classmethod
     def _check(cls, name: str, value: Any) -> None:
         if value is not None or getattr(cls, name, 0) is not None and name not in UNLIMITED:
-            _check_count(name, value)
+            check_count(name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,11 +176,18 @@ class Retries(Inheriting):
 
     @classmethod
     def _check(cls, name: str, value: Any) -> None:
+        """Checks one member.
+
+        :raises TypeError: it is of a wrong type.
+        :raises ValueError: it is out of range, or *on* names no status or kind of failure.
+        """
         if name == "max_wait":
-            _check_seconds(name, value)
+            check_seconds(name, value)
         elif name != "on":
-            _check_count(name, value)
-        elif isinstance(value, str) or not isinstance(value, Collection):
-            raise TypeError(f"on: give a set of HTTP statuses and names, not a {type(value).__name__}.")
+            check_count(name, value)
+        elif isinstance(value, str | bytes) or not isinstance(value, Collection):
+            raise refusal("on", "a set of HTTP statuses and names", value)
+        elif strange := [one for one in value if not isinstance(one, int | str)]:
+            raise refusal("on", "a set of HTTP statuses and names", strange[0])
         elif wrong := [one for one in value if not isinstance(one, int) and one not in KINDS]:
             raise ValueError(f"on: {wrong[0]!r} is neither an HTTP status nor one of {', '.join(KINDS)}.")

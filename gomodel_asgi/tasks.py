@@ -25,6 +25,7 @@ class Task:
         self.scope = anyio.CancelScope()
 
     async def run(self) -> None:
+        """Does the work until it ends or is cancelled. What it raises is logged by its type alone."""
         try:
             with self.scope:
                 await self.work()
@@ -34,6 +35,7 @@ class Task:
             self.over.set()
 
     def cancel(self) -> None:
+        """Asks the work to stop at its next await."""
         self.scope.cancel()
 
     async def wait(self, seconds: float) -> bool:
@@ -90,6 +92,7 @@ _alive: set[asyncio.Task[None]] = set()
 
 
 def start(run: Callable[[], Awaitable[None]], task: Task) -> None:
+    """Runs *run* beside what runs now, on the event loop that is current."""
     if on_trio():
         import trio
 

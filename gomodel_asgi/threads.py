@@ -77,6 +77,7 @@ class Job:
         self.abandoned = False
 
     def run(self) -> Any:
+        """Runs the function, unless it was given up before the thread began with it."""
         with self.lock:
             if self.abandoned:
                 return None
@@ -87,6 +88,7 @@ class Job:
             self._hand_back()
 
     def abandon(self) -> None:
+        """Gives the call up: one that has begun keeps its thread until it returns."""
         with self.lock:
             self.abandoned = True
         if not self.begun:

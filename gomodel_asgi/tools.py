@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .arguments import check_flags, check_string, strings, texts
 from .routing.request import RoutingRequest
 
 __all__ = [
@@ -188,13 +189,20 @@ class Server:
     public: bool = False
 
     def __post_init__(self) -> None:
+        """Checks the members.
+
+        :raises TypeError: *headers* or *allowed* is of a wrong type.
+        """
         _check_approval("Server", self.approval)
-        if self.headers is not None and not isinstance(self.headers, Mapping) and not callable(self.headers):
+        if isinstance(self.headers, Mapping):
+            texts("headers", self.headers)
+        elif self.headers is not None and not callable(self.headers):
             raise TypeError(f"Server: headers must be a mapping or a function of the Call, not {_type(self.headers)}.")
+        check_flags(public=self.public)
         if isinstance(self.allowed, str):
             raise TypeError("Server: allowed must be a list of names, not one name.")
         if self.allowed is not None:
-            object.__setattr__(self, "allowed", tuple(self.allowed))
+            object.__setattr__(self, "allowed", strings("allowed", self.allowed))
         if isinstance(self.source, Iterable) and not isinstance(self.source, (str, bytes)):
             object.__setattr__(self, "source", _functions(self.source))
 
@@ -293,7 +301,11 @@ def function(
     :raises ValueError: it has no name, or *approval* is none of the three.
     """
     if not callable(call):
-        raise TypeError(f"function: give a function, not {_type(call)}.")
+        raise TypeError(f"function: call must be a function, not {_type(call)}.")
+    check_flags(read_only=read_only)
+    for what, text in (("name", name), ("description", description)):
+        if text is not None:
+            check_string(what, text, "a string, or None")
     _check_approval("function", approval)
     found = name or getattr(call, "__name__", "")
     if not found or found == "<lambda>":
@@ -302,22 +314,37 @@ def function(
 
 
 def _host_tool(family: Family, function: Any, use: Use, live: bool = True) -> HostTool:
+    """Returns the host's tool of this *family*.
+
+    :raises TypeError: *function* cannot be called.
+    :raises ValueError: *use* is unknown.
+    """
     if not callable(function):
         raise TypeError(f"{family}: give a function of a tools.Call, not {_type(function)}.")
+    check_flags(live=live)
     if use not in ("missing", "always"):
         raise ValueError(f"{family}: use must be 'missing' or 'always', not {use!r}.")
     return HostTool(family, function, use, live)
 
 
 def _label(label: Any) -> str:
+    """Returns *label*, of a server of tools.
+
+    :raises TypeError: it is no string.
+    :raises ValueError: it is empty or too long.
+    """
     if not isinstance(label, str):
-        raise TypeError(f"mcp: a label must be a string, not {_type(label)}.")
+        raise TypeError(f"mcp: a label of the servers must be a string, not {_type(label)}.")
     if not label or len(label) > LONGEST_LABEL:
         raise ValueError(f"mcp: a label must have 1 to {LONGEST_LABEL} characters.")
     return label
 
 
 def _server(label: str, source: Any) -> Server:
+    """Returns *source* as a server of tools.
+
+    :raises TypeError: it is none of the kinds that can be one.
+    """
     if isinstance(source, Server):
         return source
     if source is None or isinstance(source, (bytes, int, float, Mapping)):
@@ -329,6 +356,10 @@ def _server(label: str, source: Any) -> Server:
 
 
 def _functions(given: Iterable[Any]) -> tuple[Function, ...]:
+    """Returns the functions of one server.
+
+    :raises ValueError: two have the same name.
+    """
     made = tuple(one if isinstance(one, Function) else function(one) for one in given)
     names = [one.name for one in made]
     for name in names:
@@ -338,6 +369,10 @@ def _functions(given: Iterable[Any]) -> tuple[Function, ...]:
 
 
 def _check_approval(where: str, approval: Any) -> None:
+    """Checks who approves calls.
+
+    :raises ValueError: *approval* is unknown.
+    """
     if approval not in ("client", "always", "never"):
         raise ValueError(f"{where}: approval must be 'client', 'always' or 'never', not {approval!r}.")
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gomodel_asgi.testing import FakeProvider
 
@@ -23,6 +24,9 @@ HEADS = {
 }
 """Which loggers, and how they begin, show heads: what test servers get and test clients send, and those of replies,
 whatever an upstream quotes there. (Ours go out in lower case.)"""
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # a busy machine is no fault: no test asks how long something took
 
 __all__ = ["make", "open_atomic", "open_store", "postgres_server", "redis_server", "store", "workers"]
 

@@ -30,7 +30,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: policies.authenticated("x.y"), "policy: give a function"),  # type: ignore[arg-type]
     (lambda: policies.first_of(Target), "policies: give a function"),  # type: ignore[arg-type]
     (lambda: policies.sticky(Target, hash), "policy: give a function"),  # type: ignore[arg-type]
-    (lambda: policies.fallback(3), "Give a Target or a provider's name, not a int"),  # type: ignore[arg-type]
+    (lambda: policies.fallback(3), "targets: give a Target or a provider's name, not an int"),  # type: ignore[arg-type]
     (lambda: gateway(providers=["openai"]), "providers: give Provider objects, not a str"),
     (lambda: gateway(providers=PROVIDER), "providers: give a list of Provider objects"),
     (lambda: gateway(timeouts=5), "timeouts: give Timeouts"),
@@ -49,8 +49,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Retries(attempts=1.5), "attempts: give a whole number"),  # type: ignore[arg-type]
     (lambda: Retries(on="connect"), "on: give a set"),
     (lambda: Retries(on={"conect"}), "on: 'conect' is neither"),
-    (lambda: Target(3), "provider: give a name or a Provider, not a int"),  # type: ignore[arg-type]
-    (lambda: Target("a", model=3), "model: give a name, not a int"),  # type: ignore[arg-type]
+    (lambda: Target(3), "provider: give a name or a Provider, not an int"),  # type: ignore[arg-type]
+    (lambda: Target("a", model=3), "model: give a name, not an int"),  # type: ignore[arg-type]
     (lambda: Target("a", api_key=""), "api_key: it is empty"),
     (lambda: Target("a", api_key=3), "api_key: give a string"),  # type: ignore[arg-type]
     (lambda: Target("a", api_key=KEY.encode()), "api_key: give a string"),  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,42 @@ def app(name: str, provider: FakeProvider) -> Iterator[str]:
     command = ("-m", "uvicorn", f"{name}:app", "--port", "0")
     with running(*command, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url) as (origin, _):
         yield origin
+
+
+STARTED = {"quickstart": ("quickstart.py",), "hosted tools": ("hosted_tools.py",), "Django": ("-m", "django_app")}
+"""How the examples that serve by themselves are started."""
+
+
+def environ_of(port: int) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
+    return env | {"PORT": str(port), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": KEY}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_ctrl_c_ends_an_example_with_a_sentence_and_no_traceback(name: str) -> None:
+    command, both = [sys.executable, *STARTED[name]], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=EXAMPLES, env=environ_of(0), text=True, **both)  # type: ignore[call-overload]
+    printed = ""
+    while "ctrl" not in printed.lower():
+        line = process.stdout.readline()
+        assert line, printed
+        printed += line
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=20)[0]
+    assert "Traceback" not in rest
+    if name == "Django":  # uvicorn says what there is to say
+        assert process.returncode == 0 and "Finished server process" in rest
+    else:
+        assert (process.returncode, rest.splitlines()[-1]) == (130, "Stopped.")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "hosted tools"])
+def test_a_port_that_is_taken_ends_an_example_with_a_sentence_and_no_traceback(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, command = taken.getsockname()[1], [sys.executable, *STARTED[name]]
+        done = subprocess.run(command, cwd=EXAMPLES, env=environ_of(port), capture_output=True, text=True, timeout=30)
+    again = f"Choose another: PORT=8001 python {STARTED[name][0]}"
+    assert (done.returncode, done.stderr) == (1, f"Port {port}: Address already in use. {again}\n")
 
 
 def token(name: str) -> dict[str, str]:

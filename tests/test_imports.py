@@ -24,7 +24,7 @@ IO = {
     "starlette",
 }
 FLOORS = (
-    ("errors", "settings", "version", "operations", "schema"),
+    ("errors", "arguments", "extras", "settings", "version", "operations", "schema"),
     ("deadline", "threads", "tasks", "wire", "seams"),
     ("dialects", "observers", "transport", "stores"),
     ("providers",),
@@ -37,7 +37,7 @@ FLOORS = (
     ("pipeline",),
     ("server",),
     ("gateway", "middleware", "composition", "explanation"),
-    ("contrib", "testing", "cli", "__main__"),
+    ("contrib", "testing", "cli", "__main__", "console"),
 )
 """From the ground up. A room imports what is below it; of its own floor only what `BESIDE` says."""
 BESIDE = {
@@ -48,8 +48,9 @@ BESIDE = {
     ("cli", "testing"),
     ("__main__", "cli"),
     ("tasks", "deadline"),
+    ("settings", "arguments"),
 }
-DEEPEST = 27
+DEEPEST = 28
 
 
 def name_of(path: Path) -> str:

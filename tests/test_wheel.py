@@ -37,6 +37,7 @@ def test_the_wheel_holds_only_the_package_and_what_describes_it(names: set[str])
 
 
 def test_the_wheel_holds_all_of_the_package(names: set[str]) -> None:
-    sources = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")} | {"gomodel_asgi/py.typed"}
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    sources = {path.relative_to(ROOT).as_posix() for path in files}
 
     assert {name for name in names if name.startswith("gomodel_asgi/")} == sources

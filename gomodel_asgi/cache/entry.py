@@ -17,13 +17,15 @@ REPLAYED = frozenset({"message", "reasoning", "function_call", "custom_tool_call
 
 class Entry(msgspec.Struct, frozen=True):
     """A final *response* object (JSON) that *provider* and *model* gave at Unix time *created*; *unsupported* is the
-    value of the header that tells what of the request was left out."""
+    value of the header that tells what of the request was left out, *place* the key under which it was kept: whatever a
+    store may give for another one is not its answer."""
 
     response: bytes
     created: float
     provider: str
     model: str | None
     unsupported: bytes = b""
+    place: str = ""
 
     def __repr__(self) -> str:
         return f"<Entry {len(self.response)} bytes of {self.provider!r}>"
@@ -37,9 +39,12 @@ _response = parser(dict[str, Any])
 def is_final(response: bytes) -> bool:
     """Whether *response* is a response object that has completed, and can be given again."""
     try:
-        found = _response(response)
+        return _is_final(_response(response))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
+
+
+def _is_final(found: dict[str, Any]) -> bool:
     output = found.get("output")
     if found.get("status") != "completed" or found.get("error") is not None or not isinstance(found.get("id"), str):
         return False
@@ -51,8 +56,13 @@ def is_final(response: bytes) -> bool:
 def replayed(entry: Entry, id: str, at: int, *, stamp: bool, stream: bool) -> tuple[bytes, bytes]:
     """The response object of *entry* under the *id*, as made at Unix time *at*, and what the client gets of it.
 
-    An item whose `encrypted_content` its upstream may have bound to the item's id keeps that."""
+    An item whose `encrypted_content` its upstream may have bound to the item's id keeps that.
+
+    :raises LookupError: *entry* holds no response that may be given again; or what parsing raises.
+    """
     kept = _response(entry.response)
+    if not _is_final(kept):
+        raise LookupError
     kept.pop("provider", None)
     response = {"provider": entry.provider, **kept} if stamp else kept
     response |= {"id": id, "created_at": at, "completed_at": at}

@@ -23,10 +23,13 @@ ELSEWHERE = frozenset({"file_id", "file_ids", "vector_store_ids", "container", "
 REFERRING = frozenset({"conversation", "previous_response_id", "prompt", "background", "context_management"})
 """Members of the body that name, or ask for, what the request does not hold."""
 
-REFERENCES = ("item_reference", "compaction")
-"""Kinds of items that stand for others."""
+WHOLE = (
+    "message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
+)  # fmt: skip
+"""Kinds of items that hold all that a model sees of them. An item of a hosted tool stands for what that has found, a
+reference for another item, and a new kind for who knows what."""
 
-OWN_TOOLS = frozenset({"function", "custom"})
+OWN_TOOLS = ("function", "custom")
 """Kinds of tools that the client runs itself. All others look at the world."""
 
 EMPTY: tuple[Any, ...] = (None, False, [], {})
@@ -58,10 +61,16 @@ def holds_all(body: Mapping[str, Any]) -> bool:
     """Whether the answer to *body* depends on nothing but what it holds."""
     if any(body.get(name) not in EMPTY for name in REFERRING):
         return False
-    tools = body.get("tools") or []
-    if not isinstance(tools, list) or not all(isinstance(one, dict) and one.get("type") in OWN_TOOLS for one in tools):
+    items, tools = body.get("input"), body.get("tools") or []
+    if isinstance(items, list) and not all(_type(one, "message") in WHOLE for one in items):
+        return False
+    if not isinstance(tools, list) or not all(_type(one) in OWN_TOOLS for one in tools):
         return False
     return not any(map(_names_other, _objects({**body, "metadata": None})))
+
+
+def _type(value: Any, default: Any = None) -> Any:
+    return value.get("type", default) if isinstance(value, dict) else None
 
 
 def _objects(value: Any) -> Iterable[dict[str, Any]]:
@@ -78,7 +87,7 @@ def _objects(value: Any) -> Iterable[dict[str, Any]]:
 
 def _names_other(given: dict[str, Any]) -> bool:
     """Whether an object of the request stands for something that lies elsewhere."""
-    if given.get("type") in REFERENCES or given.keys() == {"id"}:
+    if given.get("type") == "item_reference" or given.keys() == {"id"}:
         return True
     for name, value in given.items():
         if name in ELSEWHERE and value not in EMPTY and not (isinstance(value, dict) and "type" in value):

@@ -1,6 +1,7 @@
 """The cache at work: looks answers up before an upstream is asked, and keeps those that it has given.
 
-Nothing here fails a request. What is not sure bypasses the cache, and a store that is away makes a miss.
+Nothing here fails a request. What is not sure bypasses the cache, and a store that is away makes a miss. The host's
+output guards are asked about what is found as about any other reply: they may be others than when it was made.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from functools import partial
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from ..errors import GatewayError, StoreUnavailable
-from ..exchange.job import Ask, Job
+from ..exchange.job import Ask, Guards, Job
 from ..exchange.reply import NO_LABELS, Reply, json_reply, streamed
 from ..exchange.resolved_target import ResolvedTarget
 from ..history.continuation import Continuation
@@ -74,6 +76,10 @@ class Cache:
     """
 
     def __init__(self, settings: ResponseCache, records: Records, quotas: Quotas, tasks: Tasks) -> None:
+        """See the class.
+
+        :raises ValueError: the gateway has no store.
+        """
         if not records.keeps:
             raise ValueError("cache: answers are kept in the gateway's store, and this one has none.")
         self.settings = settings
@@ -96,12 +102,15 @@ class Cache:
 
     async def look_up(self, job: Job, target: Target, ask: Ask) -> LookUp | None:
         """What is kept of *job*, None where it does not ask for a new response. *ask* asks a function of the host's
-        about it."""
+        about it.
+
+        :raises GatewayError: a guard does not let pass what is kept, or cannot say.
+        """
         if job.request.operation != "create":
             return None
-        found = LookUp(self, job)
+        found, kept = LookUp(self, job), None
         try:
-            await self._find(found, target, ask)
+            kept = await self._find(found, target, ask)
         except Bypass:
             pass
         except StoreUnavailable as error:
@@ -111,11 +120,17 @@ class Cache:
             job.warn([f"the cache: {type(error.__cause__ or error).__name__}; the request bypasses it"])
         except LookupError:  # the policy named an unknown provider, which whoever asks it will tell
             pass
-        if job.trace is not None and found.reply is None:
+        if kept is not None:
+            await found.hit(*kept)
+        if job.trace is not None and found.result != "hit":
             job.trace.checked(found.result)
         return found
 
-    async def _find(self, found: LookUp, target: Target, ask: Ask) -> None:
+    async def _find(self, found: LookUp, target: Target, ask: Ask) -> tuple[Entry, ResolvedTarget] | None:
+        """The entry that answers the request, and the Target that it answers for.
+
+        :raises Bypass: the cache is not to be asked.
+        """
         job = found.job
         wish = wish_of(job.headers.get(b"cache-control", b""))
         if not wish.stored or _is_bound(job, target) or not await ask(self.when):
@@ -131,8 +146,11 @@ class Cache:
         key = await available(partial(self.records.cached.key, job.request.tenant, id))
         entry = None if wish.age < 0 else ENTRIES.decode(await available(partial(self.records.store.get, CACHED, key)))
         found.id = id
-        if entry is not None and time.time() - entry.created <= min(wish.age, self.settings.ttl):
-            await found.hit(entry, candidate)
+        if entry is not None and entry.place != key:
+            job.warn(["the cache: an entry is another's and reads as absent"])
+        elif entry is not None and time.time() - entry.created <= min(wish.age, self.settings.ttl):
+            return entry, candidate
+        return None
 
     async def _id(self, job: Job, candidate: ResolvedTarget, scope: str) -> str:
         """What tells the request from all others of its tenant.
@@ -151,7 +169,8 @@ class Cache:
         dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
         account = self.records.accounts.of(provider, candidate.key)
         where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, dialect)
-        parts = packed(FORMAT, scope, *where, candidate.model, *_headers(job, candidate))
+        guards = " ".join(job.guards)  # what other guards have let pass is another answer
+        parts = packed(FORMAT, scope, *where, candidate.model, guards, *_headers(job, candidate))
         mac = hmac.new(self.records.store.secret, parts + b"\0", "sha256")
         mac.update(message)
         return CACHED_ID + mac.hexdigest()
@@ -170,13 +189,14 @@ class Cache:
         if not await beside(len(entry.response), partial(is_final, entry.response)):
             return
         try:
-            await available(partial(self._put, job.request.tenant, id, ENTRIES.encode(entry)))
+            await available(partial(self._put, job.request.tenant, id, entry))
         except GatewayError as error:
             job.warn([f"the cache: {error.detail or error.message}"])
 
-    async def _put(self, tenant: str | None, id: str, value: bytes) -> None:
+    async def _put(self, tenant: str | None, id: str, entry: Entry) -> None:
+        key = await self.records.cached.key(tenant, id)
+        value = ENTRIES.encode(replace(entry, place=key))
         if await self.quotas.admit_size(tenant, id, len(value)):
-            key = await self.records.cached.key(tenant, id)
             await self.records.store.put(CACHED, key, value, ttl=self.settings.ttl)
 
 
@@ -192,11 +212,17 @@ class LookUp:
         self.reply: Reply | None = None
 
     async def hit(self, entry: Entry, candidate: ResolvedTarget) -> None:
-        """*entry* is the answer, as if *candidate* had given it."""
+        """*entry* is the answer, as if *candidate* had given it.
+
+        :raises GatewayError: a guard does not let it pass, or cannot say.
+        """
         job, now = self.job, time.time()
+        age = max(0.0, now - entry.created)
         id = "resp_" + secrets.token_hex(24)
-        render = partial(replayed, entry, id, int(now), stamp=job.setup.stamp, stream=job.stream)
         try:
+            if job.setup.guards is not None:
+                entry = await self._guarded(entry, job.setup.guards, age)
+            render = partial(replayed, entry, id, int(now), stamp=job.setup.stamp, stream=job.stream)
             whole, body = await beside(len(entry.response), render)
         except UNREADABLE:
             return job.warn(["the cache: an entry is damaged and reads as absent"])
@@ -205,9 +231,30 @@ class LookUp:
         reply.candidate, reply.labels = candidate, candidate.target.labels or NO_LABELS
         if entry.unsupported:
             reply.raw_headers.append((UNSUPPORTED, entry.unsupported))
-        self.result, self.reply, self.age = "hit", reply, max(0, int(now - entry.created))
+        self.result, self.reply, self.age = "hit", reply, int(age)
         if job.trace is not None:
-            job.trace.checked("hit", max(0.0, now - entry.created), whole)
+            job.trace.checked("hit", age, whole)
+
+    async def _guarded(self, entry: Entry, guards: Guards, age: float) -> Entry:
+        """*entry* as the guards let it pass today.
+
+        :raises LookupError: there is nothing in it that they could be asked about.
+        :raises GatewayError: they do not let it pass, or cannot say.
+        """
+        if not await beside(len(entry.response), partial(is_final, entry.response)):
+            raise LookupError
+
+        async def given() -> Reply:
+            return json_reply(entry.response, entry.provider, entry.model)
+
+        try:
+            reply = await guards.answered(self.job, given())
+        except GatewayError as error:
+            error.cache = "hit"
+            if self.job.trace is not None:
+                self.job.trace.checked("hit", age)
+            raise
+        return replace(entry, response=reply.body or b"")
 
     async def answered(self, reply: Reply) -> None:
         """*reply* goes to the client: it says where it is from, and is kept if it may be."""

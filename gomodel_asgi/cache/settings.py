@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ..arguments import check_count, check_function, check_seconds
 from ..routing.request import RoutingRequest
 from ..settings import MIB
 
@@ -33,7 +33,13 @@ class ResponseCache:
     size: int = MIB
 
     def __post_init__(self) -> None:
-        if not (0 < self.ttl < math.inf and 0 < self.size < math.inf):
-            raise ValueError("ttl and size: give seconds and bytes, more than none and not without end.")
-        if not callable(self.when) or not (self.scope is None or callable(self.scope)):
-            raise TypeError("when and scope: give functions of a RoutingRequest.")
+        """Checks the members.
+
+        :raises TypeError: *when* or *scope* is no function.
+        :raises ValueError: *ttl* or *size* is out of range.
+        """
+        check_seconds("ttl", self.ttl, above_zero=True)
+        check_count("size", self.size, at_least=1)
+        check_function("when", self.when, "a function of a RoutingRequest")
+        if self.scope is not None:
+            check_function("scope", self.scope, "a function of a RoutingRequest")

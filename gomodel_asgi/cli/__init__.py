@@ -1,8 +1,8 @@
 """What can be asked on the command line, and how it ends.
 
-Exit codes: 0 all is well; 1 a problem was found (`check`), the policy refuses the request (`explain`), or nothing is
-configured (`providers`); 2 the command itself could not be carried out: wrong arguments, a module that cannot be
-imported, a file that cannot be read.
+Exit codes: 0 all is well; 1 the policy refuses the request (`explain`), or nothing is configured (`providers`); 10 to
+31 the gravest finding of `check`; 2 the command itself could not be carried out: wrong arguments, a module that cannot
+be imported, a file that cannot be read; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malf
 from ..testing.provider import APIS, FakeProvider, Scripted
 from ..version import __version__
 from . import check, loading
-from .loading import Unusable, load, load_gateway, load_ledger, write_json, write_pairs, write_table
+from .hosts import load_gateway, load_ledger
+from .loading import Unusable, load, write_json, write_pairs, write_table
 
 # `fake`: the fake provider on a port, with chosen faults.
 
@@ -55,9 +56,10 @@ FAULTS_HELP = "\n".join(
 
 
 def run_fake(given: Namespace) -> int:
-    """Serves a fake provider; returns 0 at Ctrl-C.
+    """Serves a fake provider until Ctrl-C.
 
     :raises Unusable: a fault is not known, or the address cannot be listened on.
+    :raises KeyboardInterrupt: Ctrl-C was pressed.
     """
     script = [_scripted(spelling) for spelling in given.fault]
     provider = FakeProvider(
@@ -67,10 +69,9 @@ def run_fake(given: Namespace) -> int:
         provider.script(script)
     try:
         anyio.run(_serve, provider, given)
-    except KeyboardInterrupt:
-        pass
     except OSError as error:
-        raise Unusable(f"cannot listen on {given.host}, port {given.port}: {error.strerror or error}") from None
+        problem = f"cannot listen on {given.host}, port {given.port}: {error.strerror or error}"
+        raise Unusable(f"{problem}. Choose another with --port, or leave it out for a free one.") from None
     return 0
 
 
@@ -88,6 +89,10 @@ def _scripted(spelling: str) -> Scripted:
 
 
 def _fault(spelling: str) -> Fault:
+    """Returns the fault that *spelling* names, as `cut=3`.
+
+    :raises Unusable: there is none of that name, or its number is none.
+    """
     name, _, number = spelling.partition("=")
     if name not in FAULTS:
         raise Unusable(f"--fault {spelling}: there are {', '.join([*FAULTS, GOOD])}.")
@@ -145,6 +150,10 @@ async def _explained(gateway: Gateway, body: bytes, scope: dict[str, Any], tenan
 
 
 def _read(path: str) -> bytes:
+    """Returns the bytes of the file *path*, or of the standard input for "-".
+
+    :raises Unusable: it cannot be read.
+    """
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
@@ -166,6 +175,10 @@ def _scope(given: Namespace) -> dict[str, Any]:
 
 
 def _headers(lines: Iterable[str]) -> Iterable[tuple[bytes, bytes]]:
+    """Gives the names and values of headers, written as `name: value`.
+
+    :raises Unusable: one is not.
+    """
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not line.isascii():
@@ -210,7 +223,10 @@ def run_ledger(given: Namespace) -> int:
 # The grammar.
 
 
-EXIT_CODES = "Exit codes: 0 all is well, 1 a problem was found, 2 the command could not be carried out."
+EXIT_CODES = "Exit codes: 0 all is well, 1 a problem was found, 2 the command could not be carried out, 130 Ctrl-C."
+CHECK_CODES = f"{EXIT_CODES} Findings: {', '.join(f'{code} {name}' for name, code in check.STATUSES.items())}."
+INTERRUPTED = 130
+"""What a shell gives for a command that Ctrl-C has ended: 128 and the number of the signal."""
 GATEWAY = "a Gateway, or an app that has one, as `package.module:name`"
 
 
@@ -222,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Unusable as error:
         print(f"gomodel_asgi: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
     return code
 
 
@@ -231,7 +250,7 @@ def parser() -> ArgumentParser:
     whole.add_argument("--version", action="version", version=__version__)
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _check(
-        commands.add_parser("check", help="ask every provider of a gateway whether it could serve", epilog=EXIT_CODES)
+        commands.add_parser("check", help="ask every provider of a gateway whether it could serve", epilog=CHECK_CODES)
     )
     _explain(commands.add_parser("explain", help="say where a request would go; nothing is sent", epilog=EXIT_CODES))
     _providers(commands.add_parser("providers", help="list what the environment configures", epilog=EXIT_CODES))

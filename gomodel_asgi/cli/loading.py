@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from ..gateway import Gateway
-from ..ledger import Ledger
 from ..providers import from_env
 from ..providers.provider import Provider
+from ..upstream.listed_models import dialect_of
 
 # Writes what a command has found: a table for people, JSON for programs.
 
@@ -43,9 +42,6 @@ def masked(key: str | None) -> str:
     return f"…{key[-4:]}" if len(key) >= 20 else "set"
 
 
-DEEPEST = 20  # wrappers around an app: more than any host has, and an end for one that wraps itself
-
-
 class Unusable(Exception):
     """What was given on the command line cannot be used; the message says why."""
 
@@ -68,38 +64,6 @@ def load(spelling: str) -> Any:
         except AttributeError:
             raise Unusable(f"{module} has no {name}.") from None
     return found
-
-
-def load_gateway(spelling: str) -> Gateway:
-    """Returns the gateway that *spelling* names, or the one inside the app that it names.
-
-    :raises Unusable: there is none.
-    """
-    found = load(spelling)
-    for _ in range(DEEPEST):
-        if isinstance(found, Gateway):
-            return found
-        inner = [getattr(found, "gateway", None)]
-        inner += [one.kwargs.get("gateway") for one in getattr(found, "user_middleware", ())]
-        for one in inner:
-            if isinstance(one, Gateway):
-                return one
-        found = getattr(found, "app", None)
-    raise Unusable(f"{spelling} is no Gateway, and there is none in it; name the Gateway itself.")
-
-
-def load_ledger(spelling: str) -> Ledger:
-    """Returns the ledger that *spelling* names, or that of the gateway that it names.
-
-    :raises Unusable: there is none.
-    """
-    found = load(spelling)
-    if isinstance(found, Ledger):
-        return found
-    try:
-        return load_gateway(spelling).ledger
-    except RuntimeError as error:
-        raise Unusable(f"{spelling}: {error}") from None
 
 
 # `providers`: what `from_env` finds, keys masked.
@@ -138,8 +102,3 @@ def _row(provider: Provider) -> dict[str, Any]:
         "key": masked(key),
         "models": list(provider.models),
     }
-
-
-def dialect_of(provider: Provider) -> str:
-    """Returns the name of the API that *provider* speaks."""
-    return provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name

@@ -19,10 +19,11 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ..errors import GatewayError, InvalidRequest
+from ..extras import missing
 from ..gateway import Gateway
 from ..pipeline import refusal_of
 from ..server.handler import failed
-from ..server.paths import Route, match
+from ..server.paths import Route, base_of, match, route_path
 from ..server.websocket.connection import refuse
 from ..wire.headers import Headers, request_id
 from .openapi import OPERATIONS, documentation
@@ -32,10 +33,9 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.params import Depends
     from fastapi.routing import APIRoute
-except ImportError:
-    raise ImportError("gomodel_asgi.contrib.fastapi needs FastAPI: install gomodel-asgi[fastapi].") from None
+except ImportError as error:
+    raise missing("fastapi", "gomodel_asgi.contrib.fastapi needs FastAPI") from error
 
-NOWHERE = Route({})
 OURS = ("/responses", "/responses/{rest}", "/conversations", "/conversations/{rest}", "/models")
 """Paths at which a method that none of them has, and what is below them, is answered here and not by the app."""
 FOREIGN = ("/chat/completions", "/completions", "/embeddings", "/messages")
@@ -110,7 +110,11 @@ def _pattern(path: str) -> str:
 def _endpoint(gateway: Gateway, path: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         asked = path.format(**request.path_params)
-        return Served(gateway, match({"type": "http", "path": asked}, "") or NOWHERE)
+        route = match({"type": "http", "path": asked}, "")
+        if route is None:
+            whole = base_of(request.scope, route_path(request.scope))
+            route = Route({}, base=whole.removesuffix(asked))
+        return Served(gateway, route)
 
     return endpoint
 

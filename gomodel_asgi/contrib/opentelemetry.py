@@ -23,6 +23,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from ..extras import missing
 from ..observers import (
     AttemptEnded,
     AttemptStarted,
@@ -50,7 +51,7 @@ try:
     from opentelemetry import context as contexts, metrics, trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
-    raise ImportError("OpenTelemetry needs the extra: pip install 'gomodel-asgi[opentelemetry]'.") from error
+    raise missing("opentelemetry", "OpenTelemetryObserver needs opentelemetry-api") from error
 
 __all__ = ["OpenTelemetryObserver", "PropagatingTransport"]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
+from ..extras import missing
 from ..gateway import Gateway
 from ..observers import (
     AttemptEnded,
@@ -43,7 +44,7 @@ try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError as error:
-    raise ImportError("Prometheus metrics need the extra: pip install 'gomodel-asgi[prometheus]'.") from error
+    raise missing("prometheus", "PrometheusObserver needs prometheus-client") from error
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 

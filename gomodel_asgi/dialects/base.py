@@ -176,7 +176,12 @@ _decode_state = parser(OpaqueState)
 
 def pack_state(provider: str, model: str, payload: dict[str, Any]) -> str:
     """Returns *payload* as a text that `unpack_state` reads for the same *provider* type (`Call.type`)."""
-    packed = msgspec.json.encode(OpaqueState(provider, model, payload))
+    return resealed(OpaqueState(provider, model, payload))
+
+
+def resealed(state: OpaqueState | dict[str, Any]) -> str:
+    """Returns *state*, as `packed_json` has given it, as a text."""
+    packed = msgspec.json.encode(state)
     return PREFIX + base64.urlsafe_b64encode(packed).rstrip(b"=").decode("ascii")
 
 

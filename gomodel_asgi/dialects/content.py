@@ -185,6 +185,10 @@ def read_content(value: Any, path: str, phase: str | None = None) -> tuple[Conte
 
 
 def _part(value: Any, path: str, phase: str | None) -> Content | Refusal:
+    """Returns the part that *value* is.
+
+    :raises InvalidRequest: its type is unknown.
+    """
     part = expect(value, dict, path)
     kind = string(part, "type", path)
     if kind in TEXT_TYPES:
@@ -222,6 +226,10 @@ def read_image(part: Json, path: str) -> Image:
 
 
 def _file(part: Json, path: str) -> File:
+    """Returns the file that *part* holds or names.
+
+    :raises InvalidRequest: it does neither.
+    """
     name, mark = optional_string(part, "filename", path), breakpoint_of(part)
     data, url = optional_string(part, "file_data", path), optional_string(part, "file_url", path)
     if data:

@@ -114,6 +114,10 @@ class _Reader:
             self.add("system", Text("instructions", value))
 
     def input(self, value: Any) -> None:
+        """Reads the member `input`.
+
+        :raises InvalidRequest: it is neither text nor a list.
+        """
         if isinstance(value, str):
             if value or not self.entries:
                 self.add("user", Text("input", value))
@@ -129,7 +133,10 @@ class _Reader:
             READERS.get(self.kind(item, at), _Reader.opaque)(self, item, at)
 
     def kind(self, item: Json, path: str) -> str:
-        """The item's type; one with a role and no type is a message, one with only an id a reference."""
+        """The item's type; one with a role and no type is a message, one with only an id a reference.
+
+        :raises InvalidRequest: it has no type, and cannot be either.
+        """
         if item.get("type") is not None:
             return string(item, "type", path)
         if "role" in item:
@@ -149,6 +156,10 @@ class _Reader:
         self.add("assistant", Opaque(path, item["type"], item))
 
     def message(self, item: Json, path: str) -> None:
+        """Reads a message.
+
+        :raises InvalidRequest: its role is unknown.
+        """
         role = string(item, "role", path)
         if role not in MESSAGE_ROLES:
             raise malformed(f"{path}.role", f"must be one of {', '.join(sorted(MESSAGE_ROLES))}")
@@ -175,6 +186,10 @@ class _Reader:
         self.add("assistant", Reasoning(path, texts, optional_string(item, "encrypted_content", path)))
 
     def reference(self, item: Json, path: str) -> None:
+        """Refuses a reference: those that are known here have been replaced before.
+
+        :raises InvalidRequest: always.
+        """
         raise malformed(path, "refers to an item that is not stored here; send the item itself")
 
     def carrier(self, item: Json, path: str) -> None:

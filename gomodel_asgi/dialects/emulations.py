@@ -175,9 +175,9 @@ def in_messages(items: list[Any], shown: ShownFunctions = NOTHING_SHOWN, unread:
     """
     found = []
     for _, item in replayed(items, shown, unread):
-        told = as_message(item) if FAMILY_OF.get(kind_of(item)) in unread else item
-        if told is not None:
-            found.append(told)
+        readable = as_message(item) if FAMILY_OF.get(kind_of(item)) in unread else item
+        if readable is not None:
+            found.append(readable)
     return found
 
 

@@ -118,9 +118,7 @@ def reported_failure(data: bytes, status: int = 502) -> GatewayError:
 
 def refused_credentials(detail: str | None, status: int) -> UpstreamAuthError:
     """Returns the error for refused credentials: the client learns that they were refused, and no more."""
-    return UpstreamAuthError(
-        "The upstream refused the credentials that this gateway holds for it.", detail=f"{status}: {detail or ''}"
-    )
+    return UpstreamAuthError(detail=f"{status}: {detail or ''}")
 
 
 def named_status(error: Any) -> int | None:

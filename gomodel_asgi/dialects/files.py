@@ -79,6 +79,7 @@ class Contents:
 
     @property
     def as_url(self) -> str:
+        """Returns the file as a `data:` URL."""
         return f"data:{self.media_type};base64,{self.data}"
 
 

@@ -1,8 +1,8 @@
 """Items of hosted tools in a conversation, from us or from another provider, for a model that has no such tool.
 
-Strategy: what an item holds is read in one place, `told`: what was asked, and what came of it. A tool that the host
-runs is a function to the model: its items become calls of that function, each with its result. All others are told as
-text, since a model would call again what it has seen called, and a client knows no function that it never declared.
+Strategy: what an item holds is read in one place, `contents_of`: what was asked, and what came of it. A tool that
+the host runs is a function to the model: its items become calls of that function, each with its result. Others become
+text, since a model would call again what it has seen called, and a client knows no function that it did not declare.
 
 History must never refuse a request, and a model that is not told what it has found searches again. What an item lacks
 is left out, whatever it holds in its place: these are the client's own words.
@@ -61,12 +61,12 @@ NOTHING_SHOWN = ShownFunctions()
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an item holds: *asked* in words, and as the *arguments* of a function; *found* is what came of it, each with
-    a label, and *end* says that it failed or was not finished. *label* is what kind of call it is. *arguments* are JSON
-    text where that came from a model."""
+    """What an item holds: *question* in words, and as the *arguments* of a function; *found* is what came of it, each
+    with a label, and *end* says that it failed or was not finished. *label* is what kind of call it is. *arguments*
+    are JSON text where that came from a model."""
 
     label: str
-    asked: str
+    question: str
     arguments: Json | str
     found: tuple[str, ...] = ()
     end: str = ""
@@ -74,9 +74,9 @@ class Contents:
     @property
     def text(self) -> str:
         """All of it, empty where there is nothing to tell."""
-        if not (self.asked or self.found or self.end):
+        if not (self.question or self.found or self.end):
             return ""
-        begun = f"{self.label}: {self.asked}" if self.asked and self.label else self.asked or self.label
+        begun = f"{self.label}: {self.question}" if self.question and self.label else self.question or self.label
         return "\n".join([begun, *self.found, *filter(None, [self.end])])
 
     @property
@@ -209,14 +209,14 @@ def _web_search(item: Json) -> Contents:
     if kind == "open_page":
         return Contents("Web page opened", url, {"query": url}, found)
     if kind == "find_in_page":
-        asked = f"{url} for {pattern}" if url or pattern else ""
-        return Contents("Searched in a web page", asked, {"query": f"{pattern} {url}".strip()}, found)
-    asked = "; ".join(strings(action.get("queries")) or strings([action.get("query")]))
+        question = f"{url} for {pattern}" if url or pattern else ""
+        return Contents("Searched in a web page", question, {"query": f"{pattern} {url}".strip()}, found)
+    question = "; ".join(strings(action.get("queries")) or strings([action.get("query")]))
     others = {name: value for name, value in action.items() if name not in ("type", "query", "queries", "sources")}
-    if not asked and any(value not in (None, "", [], {}) for value in others.values()):
-        asked = compact(others)
+    if not question and any(value not in (None, "", [], {}) for value in others.values()):
+        question = compact(others)
     sources = [string(source, "url") or string(source, "name") for source in objects(action.get("sources"))]
-    return Contents("Web search", asked, {"query": asked}, (*_found("Sources", sources), *found))
+    return Contents("Web search", question, {"query": question}, (*_found("Sources", sources), *found))
 
 
 def _file_search(item: Json) -> Contents:
@@ -290,8 +290,8 @@ def _error(error: Any) -> str:
     """The text of an `error` in any of its forms: a string, as it once was, what the server said, or a message."""
     if not isinstance(error, dict):
         return error if isinstance(error, str) else ""
-    said = "\n".join(string(part, "text") or compact(part) for part in objects(error.get("content")))
-    message, code = said or string(error, "message"), error.get("code")
+    joined = "\n".join(string(part, "text") or compact(part) for part in objects(error.get("content")))
+    message, code = joined or string(error, "message"), error.get("code")
     if not message:
         return compact(error) if error else ""
     return f"{message} ({code})" if isinstance(code, int) else message

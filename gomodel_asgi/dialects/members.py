@@ -216,6 +216,10 @@ def _fitting(mode: Mode, allowed: tuple[str, ...] | None, tools: Tools) -> Choic
 
 
 def _mode(value: Any, path: str) -> Mode:
+    """Returns *value*, one of `MODES`.
+
+    :raises InvalidRequest: it is none of them.
+    """
     if value not in MODES:
         raise malformed(path, f"must be one of {', '.join(MODES)}")
     return value  # type: ignore[no-any-return]
@@ -231,7 +235,10 @@ def _allowed(choice: Json, tools: Tools) -> Choice:
 
 
 def _key(tool: Json, path: str, tools: Tools) -> str | None:
-    """The flat name or the family that *tool* names, None where that tool was left out."""
+    """The flat name or the family that *tool* names, None where that tool was left out.
+
+    :raises InvalidRequest: the request has no such tool.
+    """
     kind = string(tool, "type", path)
     if kind in ("function", "custom"):
         return _function(kind, string(tool, "name", path), optional_string(tool, "namespace", path), path, tools)
@@ -245,6 +252,10 @@ def _key(tool: Json, path: str, tools: Tools) -> str | None:
 
 
 def _function(kind: str, name: str, namespace: str | None, path: str, tools: Tools) -> str:
+    """Returns the flat name of a function or custom tool.
+
+    :raises InvalidRequest: the request has no such tool.
+    """
     for tool in tools.functions:
         origin = tool.origin
         if (origin.kind, origin.name) == (kind, name) and namespace in (None, origin.namespace):

@@ -75,6 +75,10 @@ def _generating(entry: Json) -> Any:
 
 
 def _object(value: Any) -> Json:
+    """Returns *value*, an object.
+
+    :raises ValueError: it is none.
+    """
     if not isinstance(value, dict):
         raise ValueError("The list of models is no object.")
     return value
@@ -106,6 +110,10 @@ def _created(entry: Json) -> int:
 
 
 def _next(query: str, name: str, cursor: Any) -> str:
+    """Returns the query of the next page.
+
+    :raises ValueError: the cursor is no text, empty or too long.
+    """
     if not isinstance(cursor, str) or not 0 < len(cursor) <= LONGEST_CURSOR:
         raise ValueError("The list of models does not say where it goes on.")
     return f"{query}&{name}={quote(cursor, safe='', errors='replace')}"

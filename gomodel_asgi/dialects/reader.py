@@ -252,7 +252,10 @@ class TranslatedReader:
 
     def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:
         """Returns what was written already, and what *events* mean to the client. *checked*: somebody has seen that
-        trees may be built of them. All that is written leaves here."""
+        trees may be built of them. All that is written leaves here.
+
+        :raises UpstreamProtocolError: an event is not part of the upstream's API.
+        """
         emitter = self.emitter
         for event in events:
             if emitter.terminal is not None:
@@ -273,12 +276,20 @@ class TranslatedReader:
         return written
 
     def _check(self, data: bytes) -> None:
+        """Checks that *data* may be parsed.
+
+        :raises UpstreamProtocolError: it is nested too deeply, or holds too many values.
+        """
         try:
             check(data, depth=self.limits.depth, values=self.limits.values)
         except Unreadable as error:
             raise UpstreamProtocolError("The upstream sent an event that holds too much.") from error
 
     def _ended(self) -> None:
+        """Tells the translator that the upstream has ended.
+
+        :raises UpstreamProtocolError: something is missing, by the upstream's API.
+        """
         # What was put off until the end is read only now, and can be as foreign.
         try:
             self.translator.close()

@@ -242,6 +242,10 @@ class _Reader:
             self.add("search", {**tool, "name": SEARCH}, path, parameters, None, None, "")
 
     def namespace(self, tool: Json, path: str) -> None:
+        """Reads a namespace and its tools.
+
+        :raises InvalidRequest: one is neither a function nor a custom tool.
+        """
         inner = expect(tool.get("tools"), list, f"{path}.tools")
         for index, value in enumerate(inner):
             at = f"{path}.tools[{index}]"
@@ -251,6 +255,10 @@ class _Reader:
             (self.function if kind == "function" else self.custom)(value, at, tool, path)
 
     def function(self, tool: Json, path: str, space: Json | None, space_path: str = "") -> None:
+        """Reads a function, of the namespace *space* if there is one.
+
+        :raises InvalidRequest: `strict` is not a boolean.
+        """
         parameters = expect(tool.get("parameters") or NO_PARAMETERS, dict, f"{path}.parameters")
         strict = tool.get("strict")
         if strict is not None and not isinstance(strict, bool):

@@ -81,7 +81,7 @@ class GatewayState:
         self.admission = Admission(self.records, self.lookups, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.asked, self._shown)
+        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.reply_of, self._shown)
         self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
@@ -188,7 +188,7 @@ class GatewayState:
         """
         return (job, target) if self.tools is None else await self.tools.prepared(job, target)
 
-    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+    def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """Returns the reply of *target*, or of one of its fallbacks, with the hosted tools that the host runs, and as
         the host's guards have let it pass.
 
@@ -202,7 +202,7 @@ class GatewayState:
         else:
             answer = Exchange(job, target).run()
         guards = job.setup.guards
-        return answer if guards is None or not guards.has_output else guards.answered(job, answer)
+        return answer if guards is None else guards.answered(job, answer)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attend to what an upstream has said, as the table of operations has it."""
@@ -226,7 +226,10 @@ class GatewayState:
         return await managed(job, target, self.lookups, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
-        """Without a store, what names state means something only to upstreams that keep it."""
+        """Without a store, what names state means something only to upstreams that keep it.
+
+        :raises InvalidRequest: the upstream does not keep it.
+        """
         envelope = job.request.envelope
         if keeps_state:
             return
@@ -242,8 +245,9 @@ class GatewayState:
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
-        owner, names = continuation.owner, [provider_of(one, job).name for one in target.chain()]
-        elsewhere = owner.held or names != [owner.provider] or continuation.references
+        owner, chain = continuation.owner, [provider_of(one, job) for one in target.chain()]
+        elsewhere = bool(owner.held or [one.name for one in chain] != [owner.provider] or continuation.references)
+        elsewhere = elsewhere or not chain[0].keeps_state  # as guards ask it
         if elsewhere or (self.tools is not None and self.tools.wants(job, target)):
             await available(partial(self._read, job, continuation))
 
@@ -283,6 +287,10 @@ class GatewayState:
     # Operations by id...
 
     async def _by_id(self, job: Job, target: Target) -> Reply | None:
+        """Returns what is kept here under the id of the path; None where the upstream is to be asked.
+
+        :raises InvalidRequest: nothing of this caller has that id.
+        """
         owner, provider = job.request.previous, provider_of(target, job)
         if not self.records.keeps:
             self._check_credential(job, target, provider, job.request.operation)
@@ -299,7 +307,10 @@ class GatewayState:
         return None
 
     def _check_credential(self, job: Job, target: Target, provider: Provider, what: str) -> None:
-        """Without a store an id may only go where its tenant has an account of its own."""
+        """Without a store an id may only go where its tenant has an account of its own.
+
+        :raises InvalidRequest: it has none (501).
+        """
         if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
             raise unsupported(what)
 

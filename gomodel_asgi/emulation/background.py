@@ -125,7 +125,10 @@ class Background:
             raise
 
     async def _kept(self, job: Job, target: Target, provider: Provider, id: str) -> tuple[str | None, Json]:
-        """The model that is asked, and the queued response, which lies in the store."""
+        """The model that is asked, and the queued response, which lies in the store.
+
+        :raises InvalidRequest: the tenant may not store so much.
+        """
         candidate = await resolve(target, job)
         tenant = job.request.tenant
         stamp = provider.name if job.setup.stamp else None
@@ -146,6 +149,7 @@ class Background:
             previous=job.request.envelope.text("previous_response_id"),
             request=b"" if self.enqueue is None else self._body_to_keep(job, target),
             hold=b"" if job.hold is None else job.hold.packed(),
+            guards=job.guards,
         )
         turn = await self.records.turns.linked(tenant, turn, getattr(job.continuation, "lines", None))
         if not await self.quotas.admit(tenant, id, turn):
@@ -163,6 +167,11 @@ class Background:
         return body_to_keep(job, self.shown(job, target), sealed=sealed)
 
     def _check(self, job: Job, target: Target) -> None:
+        """Checks that *job* can run in the background.
+
+        :raises InvalidRequest: the store cannot carry it, the response is not to be stored, or it belongs to a
+            conversation.
+        """
         store, envelope = self.records.store, job.request.envelope
         if not store.atomic:
             raise InvalidRequest(

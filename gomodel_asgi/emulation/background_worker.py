@@ -12,7 +12,15 @@ import msgspec
 from msgspec import structs
 
 from ..deadline import clock
-from ..errors import GatewayError, GatewayFault, Overloaded, ServerShutdown, StoreUnavailable, UpstreamTimeout
+from ..errors import (
+    ContentBlocked,
+    GatewayError,
+    GatewayFault,
+    Overloaded,
+    ServerShutdown,
+    StoreUnavailable,
+    UpstreamTimeout,
+)
 from ..exchange.job import Job, Quotas as Spending
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
@@ -158,6 +166,9 @@ class Worker:
     async def run(self, target: Target) -> None:
         """Reads the reply to its end, and keeps how it ended."""
         self.job = in_stream(self.job, self.id)
+        guards = self.job.setup.guards
+        if guards is not None and self.turn is not None:
+            guards.insist(self.job, self.turn.guards)
         trace, spending = self.job.trace, self.job.setup.quotas
         if trace is not None and spending is not None and self.turn is not None:
             spending.resume(self.turn.hold, trace)
@@ -180,20 +191,22 @@ class Worker:
         response: bytes | None = None
         remembered = b""
         try:
-            asked = self._asked(target)
-            async with await (asked if self.job.trace is None else followed(asked, self.job.trace)) as reply:
+            pending, trace = self._ask_upstream(target), self.job.trace
+            async with await (pending if trace is None else followed(pending, trace)) as reply:
                 while data := await reply.next():
                     self.pending.append(data)
                     response = data if reply.stream is None else None
                 response = response if reply.stream is None else reply.stream.reader.final()
                 remembered = b"" if reply.remembered is None else reply.remembered()
+        except ContentBlocked:
+            return await self._cut("incomplete", None)
         except GatewayError as error:
             return await self._failed(error)
         except LookupError:
             return await self._failed(GatewayFault("The gateway could not route this request."))
         await self._finished(response, remembered)
 
-    async def _asked(self, target: Target) -> Reply:
+    async def _ask_upstream(self, target: Target) -> Reply:
         """The upstream's reply; a stream is bounded by the same time itself.
 
         :raises GatewayError: there is none, or none in time.
@@ -210,8 +223,9 @@ class Worker:
             return await self._failed(GatewayFault("The upstream gave no response."))
         output = bytes(msgspec.json.decode(response, type=dict[str, msgspec.Raw])["output"])
         turn = structs.replace(
-            self.turn, response=marked(response), output=output, request=b"", remembered=remembered, hold=b""
-        )
+            self.turn, response=marked(response), output=output, request=b"", remembered=remembered, hold=b"",
+            guards=self.job.guards,
+        )  # fmt: skip
         if not await self.quotas.admit(self.tenant, self.id, turn):
             turn = ended(self.turn, "failed", too_large(), [])
         await self._flushed()
@@ -219,10 +233,13 @@ class Worker:
 
     async def _failed(self, error: GatewayError) -> None:
         """The response has ended with *error*, and with the items that were finished."""
+        await self._cut("failed", error)
+
+    async def _cut(self, status: str, error: GatewayError | None) -> None:
         await self._flushed()
         turn, log = self.turn, self.log
         if turn is not None:
-            turn = await cut_short(log, self.quotas, self.tenant, self.id, turn, "failed", error)
+            turn = await cut_short(log, self.quotas, self.tenant, self.id, turn, status, error)
         await self._ended(turn)
 
     async def _flushed(self) -> None:
@@ -313,7 +330,7 @@ def in_stream(job: Job, id: str) -> Job:
     trace = trace_of(job)
     return structs.replace(
         job, request=request, stream=True, continuation=continuation, response_id=id, trace=trace, hold=None,
-        background=True,
+        background=True, resolved=None,
     )  # fmt: skip
 
 

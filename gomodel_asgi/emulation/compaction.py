@@ -36,7 +36,7 @@ from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside
-from ..upstream.chain import Exchange
+from ..upstream.chain import guarded_exchange
 from ..wire.headers import FALLBACK
 from .token_count import lacks_operation
 
@@ -113,7 +113,7 @@ class Compactor:
             raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
         if provider.native:
             try:
-                return await Exchange(await self._replayed(job), target).run()
+                return await guarded_exchange(await self._replayed(job), target)
             except UpstreamRejected as error:
                 if not lacks_operation(error):
                     raise
@@ -140,7 +140,11 @@ class Compactor:
         return text, usage
 
     async def _summed_up(self, job: Job, target: Target, items: list[Json] | None) -> tuple[Reply, str, Json | None]:
-        reply = await Exchange(await self._replayed(summing_up(job, items)), target).run()
+        """Returns the reply of the target, the summary in it, and what it cost.
+
+        :raises UpstreamProtocolError: there is no summary in it.
+        """
+        reply = await guarded_exchange(await self._replayed(summing_up(job, items)), target)
         response = await reply.json()
         text = text_of(response)
         if not text:
@@ -165,6 +169,10 @@ class Compactor:
     # ... or kept under an id...
 
     async def _keep(self, tenant: str | None, text: bytes) -> str:
+        """Keeps *text*, and returns its id.
+
+        :raises InvalidRequest: the tenant may not store so much.
+        """
         id = secrets.token_hex(24)
         if not await self.quotas.admit_size(tenant, record_of(id), len(text)):
             message = "The compacted conversation is larger than what may be stored."
@@ -199,7 +207,10 @@ def record_of(id: str) -> str:
 
 def summing_up(job: Job, own: Any = None) -> Job:
     """*job* as a create whose answer is the summary: the same conversation, with other instructions and a last word.
-    *own* replaces its input, and then stands for all that was said."""
+    *own* replaces its input, and then stands for all that was said.
+
+    :raises InvalidRequest: there is nothing to compact, or it is neither text nor a list.
+    """
     request = job.request
     kept_members = CARRIED if own is None else frozenset({"model"})
     members = {name: value for name, value in request.envelope.members.items() if name in kept_members}
@@ -210,9 +221,9 @@ def summing_up(job: Job, own: Any = None) -> Job:
     items = [{"role": "user", "content": own}] if isinstance(own, str) else own or []
     if not isinstance(items, list):
         raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_value")
-    said = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
+    items_json = msgspec.json.encode([*items, {"role": "user", "content": ASK}])
     instructions = msgspec.Raw(msgspec.json.encode(INSTRUCTIONS))
-    members |= {"input": msgspec.Raw(said), "instructions": instructions}
+    members |= {"input": msgspec.Raw(items_json), "instructions": instructions}
     envelope = msgspec.structs.replace(request.envelope.with_members(members), stream=False)
     request = msgspec.structs.replace(request, envelope=envelope, operation="create")
     continuation = copy(job.continuation)

@@ -41,7 +41,7 @@ async def managed(job: Job, target: Target, lookups: Recall, compactor: Compacto
     if not job.request.envelope.has("context_management"):
         return job
     name = "context_management"
-    threshold, others = asked_of(job.request.envelope.values([name])[name])
+    threshold, others = compaction_wanted(job.request.envelope.values([name])[name])
     candidate = await resolve(target, job)
     if threshold is None or candidate.provider.keeps_state:
         return job
@@ -52,6 +52,8 @@ async def managed(job: Job, target: Target, lookups: Recall, compactor: Compacto
     continuation = copy(lookups.continuation_of(job))
     with refusing_depth():
         body = continuation.body(candidate.provider, candidate.key)
+    if job.setup.guards is not None:
+        body = await job.setup.guards.let_pass(job, body)  # some of it is kept anew, word for word
     items = body.get("input")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return job  # whoever reads it will say so
@@ -64,15 +66,15 @@ async def managed(job: Job, target: Target, lookups: Recall, compactor: Compacto
         return job
     await compactor.check(job, target, name)
     text, usage = await compactor.summary(job, target, before)
-    said = [item for item in items[:at] if item.get("role") in INSTRUCTING]
-    continuation.whole = [*said, compactor.summary_message(text), *items[at:]]
+    instructions = [item for item in items[:at] if item.get("role") in INSTRUCTING]
+    continuation.whole = [*instructions, compactor.summary_message(text), *items[at:]]
     item = await compactor.item(job.request.tenant, continuation.whole)
     if job.trace is not None:
         job.trace.spent = read_usage(usage)
     return msgspec.structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
 
-def asked_of(value: Any) -> tuple[float | None, list[Any]]:
+def compaction_wanted(value: Any) -> tuple[float | None, list[Any]]:
     """The threshold in tokens that the member asks for, None where it asks for no compaction; and its other entries."""
     entries = value if isinstance(value, list) else [value]
     ours = [entry for entry in entries if isinstance(entry, dict) and entry.get("type") == "compaction"]

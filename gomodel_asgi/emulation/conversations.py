@@ -28,17 +28,17 @@ MOST = 100
 USUAL = 20
 
 
-def asked_of(query: str) -> dict[str, str]:
+def query_parameters(query: str) -> dict[str, str]:
     """Returns the members of a raw query, the last of each."""
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
-def whole_number(asked: dict[str, str], name: str, least: int, most: int) -> int | None:
+def whole_number(parameters: dict[str, str], name: str, least: int, most: int) -> int | None:
     """Returns the member *name*, None where it is absent.
 
     :raises InvalidRequest: it is no number from *least* to *most*.
     """
-    value = asked.get(name)
+    value = parameters.get(name)
     if value is None:
         return None
     if not (value.isascii() and value.isdigit() and len(value) <= 18 and least <= int(value) <= most):
@@ -52,13 +52,13 @@ def page(items: Sequence[Json], query: str) -> Json:
 
     :raises InvalidRequest: a member of the query is not usable.
     """
-    asked = asked_of(query)
-    limit = whole_number(asked, "limit", 1, MOST) or USUAL
-    order = asked.get("order", "desc")
+    parameters = query_parameters(query)
+    limit = whole_number(parameters, "limit", 1, MOST) or USUAL
+    order = parameters.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("'order' must be 'asc' or 'desc'.", param="order", code="invalid_value")
     ordered = list(items) if order == "asc" else list(items)[::-1]
-    start = _after(ordered, asked.get("after"))
+    start = _after(ordered, parameters.get("after"))
     found = ordered[start : start + limit]
     return listed(found, has_more=start + len(found) < len(ordered))
 
@@ -70,6 +70,10 @@ def listed(items: Sequence[Json], *, has_more: bool = False) -> Json:
 
 
 def _after(ordered: Sequence[Json], after: str | None) -> int:
+    """Returns where the page begins: behind the item *after*, or with the first.
+
+    :raises InvalidRequest: the list has no such item.
+    """
     if after is None:
         return 0
     # Behind the last of that id: clients choose ids, and a page that begins where it began would be asked for for ever.
@@ -110,7 +114,7 @@ class Conversations:
         owner = None if continuation is None else continuation.owner
         if owner is not None and owner.held:
             assert request.response_id is not None
-            return json_reply(await available(partial(self._asked, job, request.response_id)), owner.provider, None)
+            return json_reply(await available(partial(self._result, job, request.response_id)), owner.provider, None)
         if owner is None and (request.tenant is not None or not provider.keeps_state):
             raise unknown_conversation()
         return None
@@ -126,7 +130,11 @@ class Conversations:
         await self.records.owners.remember(tenant, id, owner)
         return json_reply(shown(id, conversation), provider.name, None)
 
-    async def _asked(self, job: Job, id: str) -> Json:
+    async def _result(self, job: Job, id: str) -> Json:
+        """Returns the answer to an operation on a conversation that is kept here.
+
+        :raises InvalidRequest: there is no such conversation, or no such item in it.
+        """
         tenant, body = job.request.tenant, job.request.envelope.body
         match job.request.operation:
             case "conversation_delete":
@@ -152,7 +160,10 @@ class Conversations:
         return await self._items(job, tenant, id)
 
     async def _items(self, job: Job, tenant: str | None, id: str) -> Json:
-        """Returns the page of items, or the one item, that is asked for."""
+        """Returns the page of items, or the one item, that is asked for.
+
+        :raises InvalidRequest: there is no such conversation, or no such item in it.
+        """
         lines = await self.log.lines(tenant, id)
         if lines is None:
             raise unknown_conversation()

@@ -56,9 +56,11 @@ def with_status(turn: Turn, status: str, **members: Any) -> Turn:
 
 
 def ended(turn: Turn, status: str, error: GatewayError | None, items: list[Json]) -> Turn:
-    """Returns *turn* with its response ended before its answer was whole: with the *items* that were finished."""
+    """Returns *turn* with its response ended before its answer was whole: with the *items* that were finished. One that
+    is `incomplete` is so for its content."""
     reason = None if error is None else response_error(error)
-    ended = with_status(turn, status, error=reason, output=items)
+    details = {"incomplete_details": {"reason": "content_filter"}} if status == "incomplete" else {}
+    ended = with_status(turn, status, error=reason, output=items, **details)
     return msgspec.structs.replace(ended, request=b"", hold=b"", output=msgspec.json.encode(items))
 
 
@@ -279,6 +281,10 @@ class Follower:
         self.over = True
 
     async def _pause(self, turn: Turn | None, until: float) -> None:
+        """Waits until there may be more to read.
+
+        :raises UpstreamTimeout: *until*, on the clock, is over.
+        """
         if clock() >= until:
             raise UpstreamTimeout("The response did not end in time.")
         queued = turn is not None and status_of(turn.response).status == "queued"

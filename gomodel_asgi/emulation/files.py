@@ -41,6 +41,10 @@ class HostFiles:
     """
 
     def __init__(self, source: FileSource) -> None:
+        """Takes the host's function.
+
+        :raises TypeError: *source* cannot be called.
+        """
         if not callable(source):
             raise TypeError(f"files: give a function of a tools.FileReference, not {type(source).__name__}.")
         self.read: Read = awaitable(source)
@@ -93,7 +97,11 @@ class RequestFiles:
         return put_in(body, contents, text_files=text_files)
 
     async def _fetch(self, unread: Iterable[Named], request: RoutingRequest, seconds: float, room: int) -> None:
-        """Read those that are not known yet, a few at a time; the first failure ends all."""
+        """Read those that are not known yet, a few at a time; the first failure ends all.
+
+        :raises GatewayError: one could not be read.
+        :raises InvalidRequest: they are too many.
+        """
         waiting: dict[Key, Named] = {}
         for named in unread:
             if named.key not in self._known:
@@ -119,7 +127,12 @@ class RequestFiles:
             raise failures[0]
 
     async def _contents(self, named: Named, request: RoutingRequest, seconds: float, room: int) -> Contents:
-        found = await self._asked(named, request, seconds)
+        """Returns what the host gives for *named*, at most *room* bytes in base64.
+
+        :raises InvalidRequest: there is no such file, or it is larger.
+        :raises PolicyFailed: the host gave what is no file.
+        """
+        found = await self._ask_host(named, request, seconds)
         if found is None:
             raise InvalidRequest(f"There is no such file: `{named.param}`.", code="file_not_found", param=named.param)
         file = found if isinstance(found, File) else File(found)
@@ -129,8 +142,13 @@ class RequestFiles:
             raise _too_large(named)
         return await beside(len(file.data), partial(contents_of, file))
 
-    async def _asked(self, named: Named, request: RoutingRequest, seconds: float) -> Any:
-        """The host's answer."""
+    async def _ask_host(self, named: Named, request: RoutingRequest, seconds: float) -> Any:
+        """The host's answer.
+
+        :raises InvalidRequest: the host's function refused it with a `ToolError`.
+        :raises PolicyTimeout: it took longer than so many *seconds*.
+        :raises PolicyFailed: it failed.
+        """
         try:
             return await within(seconds, self._read(FileReference(named.file_id, named.url, named.filename), request))
         except GatewayError:
@@ -162,7 +180,10 @@ def _encoded(size: int) -> int:
 
 
 def _check_room(unread: Iterable[Named], known: dict[Key, Contents], room: int) -> None:
-    """Refuse what is too large to be sent: a file counts wherever it stands."""
+    """Refuse what is too large to be sent: a file counts wherever it stands.
+
+    :raises InvalidRequest: they need more than *room*, in bytes.
+    """
     for named in unread:
         room -= len(known[named.key].data)
         if room < 0:

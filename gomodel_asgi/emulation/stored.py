@@ -12,7 +12,7 @@ from ..history.turns import Turn, items_of
 from ..wire.json_scan import parsed
 from ..wire.response import DONE, events_of, frame
 from .background import Background
-from .conversations import asked_of, page, whole_number
+from .conversations import page, query_parameters, whole_number
 
 Json = dict[str, Any]
 
@@ -46,10 +46,10 @@ class StoredResponses:
                 await background.quotas.release(tenant, id)
                 return json_reply({"id": id, "object": "response", "deleted": True}, provider, model)
             case "cancel":
-                return json_reply(await background.cancel(tenant, id), provider, model)
+                return _passed(json_reply(await background.cancel(tenant, id), provider, model), turn)
             case "input_items":
                 return json_reply(page(await self._inputs(tenant, id, turn), job.query), provider, model)
-        return await self._retrieved(job, id, turn, provider, model, background)
+        return _passed(await self._retrieved(job, id, turn, provider, model, background), turn)
 
     async def _inputs(self, tenant: str | None, id: str, turn: Turn) -> list[Json]:
         """What the response was given, its history first."""
@@ -61,14 +61,20 @@ class StoredResponses:
     async def _retrieved(
         self, job: Job, id: str, turn: Turn, provider: str, model: str | None, background: Background
     ) -> Reply:
-        asked, tenant = asked_of(job.query), job.request.tenant
-        if asked.get("stream") != "true":
+        parameters, tenant = query_parameters(job.query), job.request.tenant
+        if parameters.get("stream") != "true":
             return json_reply(await background.so_far(tenant, id, turn), provider, model)
-        after = whole_number(asked, "starting_after", 0, HIGHEST)
+        after = whole_number(parameters, "starting_after", 0, HIGHEST)
         response: Json = parsed(turn.response)
         if response.get("background"):
             return background.followed(job, id, after, provider, model)
         return streamed(replayed(response, after), provider, model)
+
+
+def _passed(reply: Reply, turn: Turn) -> Reply:
+    """*reply*, which shows *turn* and nothing else."""
+    reply.guards = turn.guards
+    return reply
 
 
 def replayed(response: Json, after: int | None) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -122,7 +122,7 @@ class State(Protocol):
         """
         ...
 
-    def asked(self, job: Job, target: Target) -> Awaitable[Reply]:
+    def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
 
         :raises GatewayError: nothing answered.
@@ -304,6 +304,7 @@ class LookUp(Protocol):
 
     reply: Reply | None
     """The answer that it has, None where an upstream is to be asked."""
+    result: Literal["hit", "miss", "bypass"]
 
     async def answered(self, reply: Reply) -> None:
         """*reply* goes to the client: it says where it is from, and is kept for others if it may be."""
@@ -315,7 +316,10 @@ class Cache(Protocol):
 
     async def look_up(self, job: Job, target: Target, ask: Ask) -> LookUp | None:
         """What it has of *job*, None where that is no matter of the cache. *ask* asks a function of the host's about
-        the request. Nothing is raised: where anything fails, an upstream is asked."""
+        the request. Where anything of the cache's own fails, an upstream is asked.
+
+        :raises GatewayError: a guard does not let pass what it has, or cannot say.
+        """
         ...
 
 
@@ -329,15 +333,65 @@ Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable
 class Guards(Protocol):
     """What is asked of the host's guards, where there are any."""
 
-    has_output: bool
-    """Whether replies are looked at."""
+    def attend(self, job: Job) -> object:
+        """Find out, once, which of them are asked about *job*.
 
-    def forgetful(self, provider: Provider) -> Provider:
-        """*provider* as it is asked: as one that keeps nothing, where replies are looked at."""
+        :raises InvalidRequest: what one of them is to answer is malformed.
+        """
+        ...
+
+    def looks(self, job: Job, stage: Literal["input", "output"]) -> bool:
+        """Whether any of them is asked about what *job* says (`input`), or is answered (`output`)."""
+        ...
+
+    def insist(self, job: Job, names: Iterable[str]) -> None:
+        """Have those of *names* look at what *job* is answered, whatever they say of it now."""
+        ...
+
+    def answering(self, job: Job) -> tuple[str, ...]:
+        """The names of those that look at what *job* is answered."""
+        ...
+
+    def asked(self, job: Job) -> tuple[str, ...]:
+        """The names of those that are asked about *job*, or about what it is answered, in their order."""
+        ...
+
+    def forgetful(self, job: Job, provider: Provider) -> Provider:
+        """*provider* as *job* asks it: as one that keeps nothing, where the reply is looked at."""
         ...
 
     async def requested(self, job: Job) -> Envelope | None:
         """The request as it is to be sent; None where nothing in it was replaced.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
+    async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
+        """*job* as *provider* may get it, with what it continues.
+
+        :raises GatewayError: a guard refuses that, or cannot say.
+        """
+        ...
+
+    async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """*body*, a request's, with what it is that a model may read of it.
+
+        :raises GatewayError: a guard refuses it, or cannot say.
+        """
+        ...
+
+    async def looked(
+        self, job: Job, stage: Literal["input", "output"], places: Sequence[tuple[tuple[str | int, ...], str]]
+    ) -> Mapping[Any, str]:
+        """Which of the texts at *places* (a path, and what stands there) others take the place of, by path.
+
+        :raises GatewayError: a guard refuses them, or cannot say.
+        """
+        ...
+
+    async def passed(self, job: Job, stage: Literal["input", "output"], value: Any, path: tuple[str | int, ...]) -> Any:
+        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
 
         :raises GatewayError: a guard refuses it, or cannot say.
         """
@@ -381,6 +435,10 @@ class Job(Struct):
     """The host's files, where it gives any."""
     hold: Hold | None = None
     """What it has reserved of its quotas."""
+    resolved: ResolvedTarget | None = None
+    """The Target that was made concrete last: others that are paid with the same key do not ask for it again."""
+    guarding: Any = None
+    """What the host's guards are to it and have said of it, where there are any: theirs alone."""
     background: bool = False
     """Whether nobody waits for it: it has its tenant's place already, and can wait long for the provider's."""
 
@@ -392,6 +450,11 @@ class Job(Struct):
         if self.trace is not None:
             for message in messages:
                 self.trace.warn(message)
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The names of the host's guards that look at its answer."""
+        return () if self.setup.guards is None else self.setup.guards.answering(self)
 
     @property
     def rewrites(self) -> bool:
@@ -429,4 +492,4 @@ def provider_of(target: Target, job: Job) -> Provider:
         provider = job.setup.registry.by_name.get(target.provider)
     if provider is None:
         raise LookupError(f"The policy named the provider {target.provider!r}, which is not configured.")
-    return provider if job.setup.guards is None else job.setup.guards.forgetful(provider)
+    return provider if job.setup.guards is None else job.setup.guards.forgetful(job, provider)

@@ -12,7 +12,7 @@ from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamProtocolError
 from ..settings import Limits
 from ..threads import paced
-from ..wire.headers import CACHE_CONTROL, CACHE_CONTROL_OF_STREAMS, Headers, named
+from ..wire.headers import CACHE_CONTROL, CACHE_CONTROL_OF_STREAMS, VARY, Headers, named
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import counted, tree
 from ..wire.sse import Decoder
@@ -85,6 +85,8 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
     remembered: Callable[[], bytes] | None = None
     """What later turns have to know of its hosted tools, once the reply has ended; None where the host ran none. Where
     it did, no upstream has the response: it lives here."""
+    guards: tuple[str, ...] = ()
+    """The names of the host's guards that have let it pass already."""
     make_response: ClassVar[Callable[[Any], Any]]
     """Made by the server's room, which knows ASGI."""
     closing: tuple[Callable[[], None], ...] = ()
@@ -95,7 +97,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         for name, value in self.raw_headers:
             if name == b"content-type" and value.startswith(b"text/event-stream"):
                 cache_control = CACHE_CONTROL_OF_STREAMS
-        self.raw_headers = [*self.raw_headers, cache_control]  # here, so that no reply can be made without it
+        self.raw_headers = [*self.raw_headers, cache_control, VARY]  # here, so that no reply can be made without them
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else f"{len(self.body or b'')} bytes"

@@ -61,7 +61,8 @@ GuardFunction = Callable[[Texts], Verdict | Awaitable[Verdict]]
 
 
 class Guard:
-    """A guard of the host's by its *name* (letters, digits, `_`, `-` and `.`, as records and metrics have it).
+    """A guard of the host's by its *name* (letters, digits, `_`, `-` and `.`, as records and metrics have it). One that
+    is called `moderation` answers the `moderation` member of requests too, with the labels that it notes.
 
     *input* is asked about what goes to a model, *output* about what comes from it: a plain function (it runs in a
     worker thread) or an async one, of `Texts`, that returns None, `Block`, `Replace` or `Note`. *hold* is how many
@@ -85,10 +86,13 @@ class Guard:
         timeout: float = 5,
         on_error: OnError = "block",
     ) -> None:
+        """See the class.
+
+        :raises TypeError: *input*, *output* or *when* is no function.
+        :raises ValueError: a member has a value that it cannot have, or there is no function at all.
+        """
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
-        if name == "moderation":
-            raise ValueError("name: 'moderation' is kept for what answers a request's own `moderation` member.")
         for what, function in (("input", input), ("output", output), ("when", when)):
             if function is not None and not callable(function):
                 raise TypeError(f"{what}: give a function, not {type(function).__name__}.")

@@ -9,14 +9,14 @@ Pure: the events that come in are dicts, those that go out too, and what is to b
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from os.path import commonprefix
 from typing import Any
 
 from msgspec import Struct, field
 
 from ..wire.response import Json
-from .places import IDENTIFIERS, Place, of_item, of_reply, replaced, spelled, strings
+from .places import IDENTIFIERS, Place, of_event, of_item, of_reply, replaced, spelled, strings
 
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 MEMBERS = {
@@ -70,15 +70,17 @@ class Channel(Struct):
 
     @property
     def path(self) -> str:
+        """Returns where the text stands in the response, as `output[0].content[1]`."""
         where = "".join(f"[{self.last[name]}]" for name in self.last if name.endswith("_index"))
         return f"{self.prefix.removeprefix('response.')}{where}"
 
 
 class Window:
-    """One guarded stream. *hold* is in characters; None: all of a text."""
+    """One guarded stream. *hold* is in characters; None: all of a text. *places* gives those of a response."""
 
-    def __init__(self, hold: int | None) -> None:
+    def __init__(self, hold: int | None, places: Callable[[Json], Iterable[Place]] = of_reply) -> None:
         self.hold = hold
+        self.places = places
         self.channels: dict[Key, Channel] = {}
         self.memory: dict[str, str] = {}
         """What was put in place of each text, by the text."""
@@ -137,7 +139,7 @@ class Window:
         if isinstance(event.get("response"), dict):
             return (yield from self._lifecycle(event))
         skipped = IDENTIFIERS if type.startswith("response.") or type == "error" else frozenset({"type"})
-        return [(yield from self.value(event, [*strings(event, (), skipped)]))]
+        return [(yield from self.value(event, [*of_event(event, skipped)]))]
 
     def _delta(self, prefix: str, event: Json) -> Steps:
         channel = self.channels.setdefault(key_of(prefix, event), Channel(prefix, event))
@@ -208,7 +210,7 @@ class Window:
             for index in {one.last.get("output_index") for one in self.channels.values()}:
                 events += yield from self._all_finished(index)
         response = event["response"]
-        self.response = yield from self.value(response, [*of_reply(response)])
+        self.response = yield from self.value(response, [*self.places(response)])
         rest = {name: value for name, value in event.items() if name != "response"}
         return [*events, {**rest, "response": self.response}]
 

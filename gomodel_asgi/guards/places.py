@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
+from ..dialects.base import PREFIX, packed_json, resealed
+from ..wire.json_scan import parser
+
 Path = tuple[str | int, ...]
 Place = tuple[Path, str]
 
@@ -20,7 +25,7 @@ IDENTIFIERS = frozenset({
 """Members by which things are told apart: nobody's words."""
 SEALED = frozenset({
     "encrypted_content", "authorization", "headers", "server_url", "file_data", "partial_image_b64", "b64_json",
-    "signature", "logprobs",
+    "signature", "logprobs", "domain_secrets",
 })  # fmt: skip
 """Members that hold bytes, what only its maker reads, or a credential, which is shown to no guard."""
 KNOWN = frozenset({
@@ -33,33 +38,72 @@ KNOWN = frozenset({
 """Items whose identifiers are known to be no words. Of any other, all but its `type` and `id` may be."""
 BYTES = {"image_generation_call": frozenset({"result"}), "input_audio": frozenset({"data"})}
 """Members that hold bytes in an object of that type alone."""
-REQUEST = ("instructions", "input", "items", "prompt", "tools", "text", "metadata")
-"""The members of a request's body in which there is text."""
+SETTINGS = frozenset({
+    "type", "event_id", "stream_id", "model", "provider", "stream", "stream_options", "store", "background", "generate",
+    "background_options", "previous_response_id", "conversation", "include", "parallel_tool_calls", "max_tool_calls",
+    "max_output_tokens", "temperature", "top_p", "top_logprobs", "truncation", "reasoning", "context_management",
+    "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "user",
+})  # fmt: skip
+"""The members of a request's body that hold no text: choices among words of the API, numbers, and names."""
+SAID = ("instructions", "input", "items", "prompt", "tools", "tool_choice", "text", "metadata")
+"""Those in which the gateway knows its way; of all others every string is a text. A response repeats most of both."""
+REPLY = SETTINGS | {*SAID} | {
+    "id", "object", "created_at", "completed_at", "status", "output", "usage", "incomplete_details", "billing",
+    "frequency_penalty", "presence_penalty",
+}  # fmt: skip
+"""The members of a response in which nobody speaks but whom the request has quoted."""
+SCHEMAS = frozenset({"parameters", "schema", "input_schema", "output_schema"})
+"""Members whose own members are named by whoever wrote the schema: none of those stands for a credential."""
+SIGNED = frozenset({"signature", "thoughtSignature", "data", "call"})
+"""What in the state of an upstream, as the gateway packs it, only its maker reads."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_parsed = parser()
 
 
 def of_request(body: Mapping[str, Any]) -> Iterator[Place]:
     """Every text of a request's *body*, and where it stands."""
-    for name in REQUEST:
+    for name in [*SAID, *(name for name in body if name not in SAID and name not in SETTINGS)]:
+        value = body.get(name)
         if name in ("input", "items"):
-            yield from of_items(body.get(name), (name,))
-        elif name == "metadata":
-            yield from strings(body.get(name), (name,))
+            yield from of_items(value, (name,))
         elif name == "prompt":
-            yield from _variables(body.get(name))
+            yield from _variables(value)
+        elif name in ("tools", "tool_choice"):
+            yield from of_tools(value, (name,))
+        elif name == "metadata" or name not in SAID:
+            yield from strings(value, (name,))
         else:
-            yield from _walk(body.get(name), (name,), IDENTIFIERS if name != "tools" else IDENTIFIERS | {"name"})
+            yield from _walk(value, (name,), IDENTIFIERS)
+
+
+def of_tools(value: Any, path: Path) -> Iterator[Place]:
+    """Every text of *value*, tools as they are declared, which stand at *path*: their names are nobody's words."""
+    yield from _walk(value, path, IDENTIFIERS | {"name"})
 
 
 def of_reply(body: Mapping[str, Any]) -> Iterator[Place]:
-    """Every text of a reply's *body* that is not the request's: of its items."""
+    """Every text of a reply's *body* that is not the request's: of its items, and of what is not known here."""
     if isinstance(body.get("output"), list):
         yield from of_items(body["output"], ("output",))
-        if isinstance(body.get("output_text"), str):
-            yield ("output_text",), body["output_text"]
+        for name, value in body.items():
+            if name == "error":
+                yield from _walk(value, (name,), IDENTIFIERS | {"code", "param"})
+            elif name not in REPLY:
+                yield from strings(value, (name,), frozenset({"type"}))
     elif isinstance(body.get("data"), list):
         yield from of_items(body["data"], ("data",))
     elif body.get("object") is None and isinstance(body.get("type"), str):
         yield from of_item(body)
+    else:
+        yield from strings(body, (), REPLY - {"output"})
+
+
+def of_kept(body: Mapping[str, Any]) -> Iterator[Place]:
+    """Every text of a reply's *body* that shows what was kept: what a request has said, perhaps before there were
+    guards, as well."""
+    yield from of_reply(body)
+    yield from of_request(body)
 
 
 def of_items(value: Any, path: Path) -> Iterator[Place]:
@@ -82,11 +126,22 @@ def of_item(item: Any, path: Path = ()) -> Iterator[Place]:
     for name, value in item.items():
         own = BYTES.get(str(item.get("type")), frozenset())
         if name in ("type", "id") or name in SEALED or name in own or (known and name in IDENTIFIERS):
+            if name == "encrypted_content":
+                yield from _sealed(value, (*path, name))
             continue
         if name in ("arguments", "action", "operation") and isinstance(value, dict | list):
             yield from strings(value, (*path, name), frozenset({"type"}))
         else:
             yield from _walk(value, (*path, name), IDENTIFIERS if known else frozenset({"type"}))
+
+
+def of_event(event: Mapping[str, Any], skipped: frozenset[str]) -> Iterator[Place]:
+    """Every text of an *event* that is no delta, but for its members that are *skipped*."""
+    for name, value in event.items():
+        if name in ("part", "annotation"):
+            yield from _walk(value, (name,), IDENTIFIERS)
+        else:
+            yield from strings({name: value}, (), skipped | SEALED)
 
 
 def replaced(value: Any, texts: Mapping[Path, str]) -> Any:
@@ -106,20 +161,33 @@ def _variables(prompt: Any) -> Iterator[Place]:
         yield from _walk(value, ("prompt", "variables", name), frozenset({"type", "file_id", "detail"}))
 
 
-def _walk(value: Any, path: Path, skipped: frozenset[str]) -> Iterator[Place]:
+def _walk(value: Any, path: Path, skipped: frozenset[str], closed: frozenset[str] = SEALED) -> Iterator[Place]:
     if isinstance(value, dict):
-        sealed = SEALED | BYTES.get(str(value.get("type")), frozenset())
+        sealed = closed | BYTES.get(str(value.get("type")), frozenset())
         if "format" in value and "data" in value:
             sealed = sealed | {"data"}  # sound
         for name, each in value.items():
             if name in sealed or (name in skipped and not isinstance(each, dict | list)):
                 continue
-            yield from _walk(each, (*path, name), skipped)
+            yield from _walk(each, (*path, name), skipped, frozenset() if name in SCHEMAS else closed)
     elif isinstance(value, list):
         for number, each in enumerate(value):
-            yield from _walk(each, (*path, number), skipped)
-    elif isinstance(value, str) and not value.startswith("data:"):
+            yield from _walk(each, (*path, number), skipped, closed)
+    elif isinstance(value, str) and not (value.startswith("data:") and path and str(path[-1]).endswith("url")):
         yield path, value
+
+
+def _sealed(value: Any, path: Path) -> Iterator[Place]:
+    """Every text in what the gateway itself has packed into an `encrypted_content`, which is not encrypted: thoughts,
+    and parts of turns, that go back to their upstream."""
+    if not isinstance(value, str) or not value.startswith(PREFIX):
+        return
+    try:
+        state = _parsed(packed_json(value) or b"null")
+    except UNREADABLE:
+        return
+    if isinstance(state, dict):
+        yield from _walk(state.get("payload"), (*path, "payload"), IDENTIFIERS, SIGNED)
 
 
 def strings(value: Any, path: Path, skipped: frozenset[str] = frozenset()) -> Iterator[Place]:
@@ -127,7 +195,7 @@ def strings(value: Any, path: Path, skipped: frozenset[str] = frozenset()) -> It
     somebody else has named."""
     if isinstance(value, dict):
         for name, each in value.items():
-            if name not in skipped and name not in SEALED:
+            if name not in skipped:
                 yield from strings(each, (*path, name))
     elif isinstance(value, list):
         for number, each in enumerate(value):
@@ -139,6 +207,8 @@ def strings(value: Any, path: Path, skipped: frozenset[str] = frozenset()) -> It
 def _replaced(value: Any, texts: list[tuple[Path, str]]) -> Any:
     if texts and not texts[0][0]:
         return texts[0][1]
+    if isinstance(value, str):
+        return _resealed(value, texts)
     below: dict[str | int, list[tuple[Path, str]]] = {}
     for path, text in texts:
         below.setdefault(path[0], []).append((path[1:], text))
@@ -146,3 +216,29 @@ def _replaced(value: Any, texts: list[tuple[Path, str]]) -> Any:
     for key, found in below.items():
         made[key] = _replaced(value[key], found)
     return made
+
+
+def _resealed(value: str, texts: list[tuple[Path, str]]) -> str | None:
+    """What was packed into *value* with *texts* in it. What is signed with its text is left out: its maker would not
+    take it any more."""
+    state: Any = replaced(_parsed(packed_json(value)), dict(texts))
+    changed = {path[:depth] for path, _ in texts for depth in range(len(path))}
+    payload = _unsigned(state["payload"], ("payload",), changed)
+    return resealed({**state, "payload": payload}) if any(payload.values()) else None
+
+
+def _unsigned(value: Any, path: Path, changed: set[Path]) -> Any:
+    if isinstance(value, dict):
+        return {name: _unsigned(each, (*path, name), changed) for name, each in value.items()}
+    if not isinstance(value, list):
+        return value
+    kept = [
+        (number, each) for number, each in enumerate(value) if (*path, number) not in changed or not _is_signed(each)
+    ]
+    return [_unsigned(each, (*path, at), changed) for at, each in kept]
+
+
+def _is_signed(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(name in ("signature", "thoughtSignature") or _is_signed(each) for name, each in value.items())
+    return isinstance(value, list) and any(map(_is_signed, value))

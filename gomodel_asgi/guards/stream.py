@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from functools import partial
 from typing import Any, Protocol
 
-from ..deadline import clock
+import anyio
+
+from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
-from ..errors import ContentBlocked, GatewayError, GuardUnavailable, UpstreamProtocolError, UpstreamTruncated
+from ..errors import (
+    ContentBlocked,
+    GatewayError,
+    GuardUnavailable,
+    ServerShutdown,
+    UpstreamProtocolError,
+    UpstreamRejected,
+    UpstreamTruncated,
+)
 from ..exchange.reply import Broken, Stream, parsed
+from ..settings import Limits
+from ..tasks import Task, Tasks
+from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
 from .hold import TERMINAL, Scan, Steps, Window
+from .places import Place, replaced, spelled, strings
 
 
 class Asked(Protocol):
     """What the stream needs of the guards."""
 
     hold: int | None
+    places: Callable[[Json], Iterable[Place]]
+    """Where in a response there are texts to be looked at."""
+
+    @property
+    def refusal(self) -> GatewayError | None:
+        """Why nothing more may pass."""
+        ...
 
     async def one(self, scan: Scan) -> str:
         """What takes the place of one text.
@@ -27,6 +49,10 @@ class Asked(Protocol):
         :raises ContentBlocked: a guard refuses it.
         :raises GuardUnavailable: one failed or took too long.
         """
+        ...
+
+    def members(self) -> Json:
+        """Members that the response gets at its end."""
         ...
 
     def tell(self) -> None:
@@ -86,6 +112,30 @@ class GuardedReader:
         return b""
 
 
+class Whole:
+    """The *events* of a stream that has come whole; see `Stream`."""
+
+    def __init__(self, events: bytes, model: str) -> None:
+        self.events = events
+        self.reader: Reader = NativeReader(name=None, model=model, limits=Limits())
+        self.ended = False
+        self.before_end: Callable[[], Awaitable[object]] | None = None
+
+    async def next(self) -> bytes:
+        events, self.events = self.events, b""
+        return self.reader.feed(events) if events else b""
+
+    def final(self) -> bytes:
+        return self.reader.final() or b""
+
+    async def interrupt(self, error: GatewayError) -> bytes:
+        self.ended = True
+        return b""
+
+    async def aclose(self) -> None:
+        self.ended = True
+
+
 class GuardedStream:
     """*stream* behind the guards of *asked*. An event is of at most *limit* bytes."""
 
@@ -93,7 +143,7 @@ class GuardedStream:
         self.stream = stream
         self.asked = asked
         self.model = model
-        self.window = Window(asked.hold)
+        self.window = Window(asked.hold, asked.places)
         self.decoder = Decoder(limit=limit)
         self.known = GuardedReader(stream.reader)
         self.reader: Reader = self.known
@@ -104,37 +154,104 @@ class GuardedStream:
         """Those with which every response begins, which hold nothing of it."""
         self.is_strict = False
         """Whether nothing has been sent, so that a refusal can be an answer of its own."""
+        self.refused: Exception | None = None
+        """What was found while nobody had anything yet."""
+        self.reading: Task | None = None
+        """Reads on towards the verdict, whoever waits for it."""
+        self.stirred = anyio.Event()
+        self.is_torn = False
+        """Whether reading was broken off, and may have lost what it had read."""
         self.before_end: Callable[[], Awaitable[object]] | None = None
         self.on_over: Callable[[], None] | None = None
 
-    async def held_until(self, gate: float) -> None:
-        """Read on until the verdict is there, or *gate* on the clock has passed.
+    async def held_for(self, seconds: float, tasks: Tasks) -> None:
+        """Read on until the verdict is there, at most so long: what is being read then is read on meanwhile, while the
+        client has what every response begins with, and heartbeats.
 
         :raises ContentBlocked: a guard refuses the reply.
         :raises GuardUnavailable: one failed or took too long.
         """
         self.is_strict = True
-        while not self.ended and clock() < gate:
+        self.reading = tasks.spawn(self._read_on)
+        try:
+            await self.reading.wait(seconds)
+        finally:
+            self.is_strict = False
+        self._check()
+
+    async def whole(self) -> bytes:
+        """All events, where none has left.
+
+        :raises ContentBlocked: a guard refuses the reply.
+        :raises GuardUnavailable: one failed or took too long.
+        """
+        self.is_strict = True
+        while not self.ended:
             await self._advance()
-        self.is_strict = False
+        return await self._last()
+
+    async def _read_on(self) -> None:
+        try:
+            while self.is_strict and not self.ended:
+                await self._advance()
+                self.stirred.set()
+        except Exception as error:
+            self.refused = detached(error) if isinstance(error, GatewayError) else error
+        except BaseException:
+            self.is_torn = not self.ended
+            raise
+        finally:
+            self.stirred.set()
+
+    def _check(self) -> None:
+        refused, self.refused = self.refused, None
+        if refused is not None:
+            raise refused
 
     async def next(self) -> bytes:
         """See `Stream.next`."""
         while True:
             if self.opening and not self.ended:
                 return self._taken(self.opening)
-            if self.ended or (self.held and self.asked.hold is not None):
+            if self.reading is not None:
+                await self._joined(self.reading)
+            elif self.ended or (self.held and self.asked.hold is not None):
                 return await self._last() if self.ended else self._taken(self.held)
-            await self._advance()
+            else:
+                await self._advance()
+
+    async def _joined(self, reading: Task) -> None:
+        """Wait until there is something to be given, or nobody but the client reads on."""
+        if not reading.over.is_set():
+            self.stirred = anyio.Event()
+            await self.stirred.wait()
+            if not reading.over.is_set():
+                return
+        self.reading = None
+        self._check()
+        if self.is_torn:
+            await self._failed(ServerShutdown())
+
+    async def _stopped(self) -> None:
+        """Nobody reads on."""
+        reading, self.reading = self.reading, None
+        if reading is not None:
+            reading.cancel()
+            with anyio.CancelScope(shield=True):
+                await reading.wait(FAREWELL)
 
     def final(self) -> bytes:
-        """See `Stream.final`."""
+        """See `Stream.final`.
+
+        :raises GatewayError: the stream has failed, or not ended with a response.
+        """
         if self.known.response is None:
             raise self.known.failure or UpstreamTruncated("The stream has not ended with a response.")
         return self.known.response
 
     async def interrupt(self, error: GatewayError) -> bytes:
         """See `Stream.interrupt`: nothing of what is held goes along."""
+        await self._stopped()
         if self.ended:
             return b""
         await self._failed(error)
@@ -142,10 +259,26 @@ class GuardedStream:
 
     async def aclose(self) -> None:
         """See `Stream.aclose`."""
-        self.before_end = None
-        self.ended = True
+        before_end, self.before_end = self.before_end, None
+        is_left, self.ended = not self.ended, True
+        await self._stopped()
+        if is_left and before_end is not None:
+            self.stream.before_end = partial(self._left, before_end)  # where what has come so far is kept
         await self.stream.aclose()
         self._over()
+
+    async def _left(self, before_end: Callable[[], Awaitable[object]]) -> None:
+        """The client has gone, and what there is of the response is kept: what may be."""
+        response = self.stream.reader.final()
+        if response is None:
+            return
+        value = await parsed(response)
+        try:
+            passed = await run(self.window.value(value, [*self.asked.places(value)]), self.asked)
+        except (ContentBlocked, GuardUnavailable):
+            return
+        self.known.response, self.known.ended = encode(passed), str(value.get("status"))
+        await before_end()
 
     # One piece of the upstream's...
 
@@ -157,6 +290,8 @@ class GuardedStream:
                 if not self.ended:
                     await self._take(event)
             if not data and not self.ended:
+                if not self.window.begun and self.stream.reader.terminal is not None:
+                    return self._end_of_nothing(self.stream.reader.terminal)
                 raise UpstreamTruncated("The upstream's stream ended before the response did.")
         except Broken:
             await self._failed(UpstreamTruncated("The upstream broke off inside an event."))
@@ -172,6 +307,10 @@ class GuardedStream:
             await self._failed(error)
 
     async def _take(self, event: Event) -> None:
+        """Takes one event of the upstream's.
+
+        :raises UpstreamProtocolError: it is no object.
+        """
         if event.data == b"[DONE]":
             return
         value = await parsed(event.data)
@@ -180,10 +319,14 @@ class GuardedStream:
         if not isinstance(value.get("type"), str):
             value["type"] = event.name
         for one in await self._run(self.window.event(value)):
+            if one["type"] in TERMINAL:
+                self._complete(one)
             # Whoever waits for the whole verdict can have what every response begins with.
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
         if value["type"] in TERMINAL:
+            if self.is_strict and self.asked.refusal is not None:
+                raise self.asked.refusal
             self.asked.tell()
             self._end(value["type"].partition(".")[2])
 
@@ -191,8 +334,20 @@ class GuardedStream:
         events: list[Json] = await run(steps, self.asked)
         return events
 
+    def _complete(self, event: Json) -> None:
+        """*event* ends the response: it has what is said of all of it."""
+        members = self.asked.members()
+        if members:
+            self.window.response = event["response"] = {**self.window.response, **members}
+
     def _end(self, status: str) -> None:
         self.known.response = encode(self.window.response)
+        self.known.ended = status
+        self.held.append(DONE)
+        self.ended = True
+
+    def _end_of_nothing(self, status: str) -> None:
+        """The client has had all of it, the end as well."""
         self.known.ended = status
         self.held.append(DONE)
         self.ended = True
@@ -202,13 +357,16 @@ class GuardedStream:
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
-        self.held += [frame(event) for event in self.window.blocked()]
+        events = self.window.blocked()
+        self._complete(events[-1])
+        self.held += [frame(event) for event in events]
         self._end("incomplete")
         await self.stream.aclose()
 
     async def _failed(self, error: GatewayError) -> None:
         """The response ends as failed, with nothing of what is held."""
         window = self.window
+        error = await let_pass(error, self.asked)
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
@@ -269,6 +427,8 @@ class GuardedStream:
             over()
 
 
+FAREWELL = 5.0
+"""Seconds that reading which is broken off may take to end."""
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
 
 
@@ -286,3 +446,24 @@ async def run(steps: Generator[Scan, str, Any], asked: Asked) -> Any:
         return end.value
     finally:
         steps.close()
+
+
+async def let_pass(error: GatewayError, asked: Asked) -> GatewayError:
+    """*error* as the client may read it: what an upstream says itself may quote what its model has said. A refusal in
+    its place, where a guard refuses it."""
+    if not isinstance(error, UpstreamRejected):
+        return error
+    try:
+        error.message = await asked.one(Scan(error.message, "error.message", final=True))
+        error.args = (error.message,)
+        if error.raw is not None:
+            value = await parsed(error.raw)
+            texts = {}
+            for path, text in strings(value, ()):
+                texts[path] = await asked.one(Scan(text, spelled(path), final=True))
+            error.raw = encode(replaced(value, texts))
+    except (ContentBlocked, GuardUnavailable) as refusal:
+        return refusal
+    except UpstreamProtocolError:
+        error.raw = None
+    return error

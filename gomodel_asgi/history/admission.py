@@ -99,7 +99,10 @@ class Admission:
                 return
 
     async def _open_own(self, job: Job, continuation: Continuation, contents: list[str]) -> None:
-        """Open those that the request brings or refers to: one that is kept is small, and may stand for much."""
+        """Open those that the request brings or refers to: one that is kept is small, and may stand for much.
+
+        :raises InvalidRequest: they are too many, or stand for too much (413).
+        """
         continuation.compacted = True
         if len(contents) > MOST_REFERENCES:
             raise InvalidRequest(f"'input' holds more than {MOST_REFERENCES} compaction items.", param="input")
@@ -143,14 +146,20 @@ class Admission:
 
     async def _check_listed(self, tenant: str | None, container: str, items: list[str], upstreams: set[str]) -> None:
         """Items that path and query name are the tenant's own like any other: it has seen them in the list, or got
-        them as output."""
+        them as output.
+
+        :raises InvalidRequest: one is not (404).
+        """
         for id in items:
             if not await self.records.is_listed(tenant, container, id):
                 if await self.records.placed(tenant, id, upstreams) is None:
                     raise unknown_item()
 
     async def _find_foreign(self, continuation: Continuation, strangers: list[str], upstreams: set[str]) -> None:
-        """Find which ids of a caller without a tenant are a tenant's: of *strangers* none may be."""
+        """Find which ids of a caller without a tenant are a tenant's: of *strangers* none may be.
+
+        :raises InvalidRequest: one of *strangers* is (404).
+        """
         ids = {one.id for one in continuation.named if one.owner is None and one.id is not None}
         ids |= {one.id for one in continuation.references if one.id not in continuation.referred} | {*strangers}
         for upstream in upstreams if ids else ():
@@ -173,8 +182,8 @@ class Admission:
         if turn is None:
             owner = await self.records.owners.find(tenant, response_id)
             return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
-        said = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
-        item = next((item for item in said if item.get("id") == item_id), None)
+        both = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
+        item = next((item for item in both if item.get("id") == item_id), None)
         # What is kept here lies nowhere else, also where an upstream that keeps responses has said it.
         return None if item is None else Referred(item, "" if turn.response else turn.account, turn.type)
 

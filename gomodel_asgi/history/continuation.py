@@ -24,7 +24,7 @@ from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
 from .compaction_item import is_ours
 from .ownership import Accounts, Owner
-from .portable import carried, said
+from .portable import carried, since_compaction
 from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response, unopened
 from .references import Reference, without
 from .turns import Line, encoded
@@ -218,7 +218,7 @@ class Continuation(Recalled):
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
         raw = bytes(self.original.members.get("input", b"null"))
-        stands = self._standing("input")
+        stands = self._references_in("input")
         if not stands or not raw.startswith(b"["):
             return raw
         items = parsed(raw)
@@ -266,7 +266,7 @@ class Continuation(Recalled):
         """What is referred to and may not be left out."""
         return [one for one in self.references if one.kind != "reasoning"]
 
-    def _standing(self, member: str) -> dict[int, Reference]:
+    def _references_in(self, member: str) -> dict[int, Reference]:
         """The elements of *member* that stand for other items, by their place."""
         return {one.index: one for one in self.references if one.member == member and one.kind == "item"}
 
@@ -317,7 +317,10 @@ class Continuation(Recalled):
         return self.original.with_members(members)
 
     def _replayed(self, account: str, upstream: str, type: str) -> Envelope:
-        """The request with everything that it names put into its input."""
+        """The request with everything that it names put into its input.
+
+        :raises InvalidRequest: something of it lies neither here nor at this *account*.
+        """
         for one in self.named:
             if one.place not in self._members and (one.owner is None or one.owner.credential != account):
                 raise self._unknown(one)
@@ -330,19 +333,26 @@ class Continuation(Recalled):
 
     def _items(self, account: str, upstream: str | None, type: str, *, native: bool) -> list[Any]:
         """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up.
-        *native*: it reads the items themselves."""
+        *native*: it reads the items themselves.
+
+        :raises InvalidRequest: it is named in two ways, or not known here.
+        """
         if self._members and all(map(self.original.has, self._members)):
             raise exclusive()
         if self.asks and self.lines is None:
             raise self.unknown()
         left: set[str] = set()
-        items = carried(said(self.lines or (), self._expanded, left), account, type, native, left, self.files)
+        lines = since_compaction(self.lines or (), self._expanded, left)
+        items = carried(lines, account, type, native, left, self.files)
         self.warn(f"{what}: left out, since another provider cannot read it" for what in sorted(left))
         self.before = len(items)
         return items + self._own(account, upstream)
 
     def _own(self, account: str, upstream: str | None) -> list[Any]:
-        """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up."""
+        """The request's own input for *account* at *upstream*, or (None) for one that looks nothing up.
+
+        :raises InvalidRequest: it is neither text nor a list.
+        """
         own = self.original.body.get("input")
         if own is None:
             return []
@@ -358,7 +368,10 @@ class Continuation(Recalled):
         return self._opened(self._shortened(own, gone))
 
     def _resolved(self, one: Reference, item: Json, account: str, upstream: str | None) -> Json:
-        """*item*, or what it stands for; a reference stays one at the *account* that knows it."""
+        """*item*, or what it stands for; a reference stays one at the *account* that knows it.
+
+        :raises InvalidRequest: it is known neither here nor there (404).
+        """
         found = self.referred.get(one.id)
         if found is not None and upstream is not None and account == found.account:
             return item

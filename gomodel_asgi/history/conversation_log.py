@@ -255,6 +255,10 @@ def segment_key(key: Key, id: str, number: int) -> str:
 
 
 async def _make_room(admit: Admit, size: int) -> None:
+    """Asks for room for *size* bytes more for the conversation.
+
+    :raises InvalidRequest: the tenant may not store so much.
+    """
     if not await admit(size):
         raise InvalidRequest("The conversation is larger than what may be stored.", code="quota_exceeded")
 

@@ -125,7 +125,10 @@ def _references_alone(name: str, value: Raw) -> Generator[None, None, list[Refer
 
 
 def _check_elements(members: Members, lists: Lists) -> None:
-    """A list in a list of items is none: nobody could say what in it an upstream would look up."""
+    """A list in a list of items is none: nobody could say what in it an upstream would look up.
+
+    :raises InvalidRequest: there is one.
+    """
     for name, items in lists.items():
         for index, one in enumerate(elements(members[name]) if None in items else ()):
             if first(one) == ARRAY and holds(one):
@@ -144,6 +147,10 @@ def _others(body: Body, members: Members) -> list[tuple[str, str | None]]:
 
 
 def _below(body: Body, members: Members, strict: bool) -> Generator[None, None, list[str]]:
+    """Gives the ids that items of *members* refer to below their own level. *strict*: none may.
+
+    :raises InvalidRequest: one does.
+    """
     ids: list[str] = []
     since = 0
     given = [(name, members[name]) for name in body.items if name in members]
@@ -166,6 +173,10 @@ def _below(body: Body, members: Members, strict: bool) -> Generator[None, None, 
 
 
 def _nested(item: bytes, place: str) -> Generator[None, None, list[str]]:
+    """Gives the ids to which references below *item* refer.
+
+    :raises InvalidRequest: it is too large, or nested too deeply, to be looked through.
+    """
     if item[0] not in (ARRAY, OBJECT) or not (yield from may_be_nested(item)):
         return []
     try:

@@ -20,11 +20,11 @@ Json = dict[str, Any]
 
 CARRIED = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 CONTENT = ("content", "output")
-UNTOLD = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item_reference"})
+LEFT_OUT = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item_reference"})
 """Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
 
 
-def said(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
+def since_compaction(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
     """Returns what *lines* say from the last compaction on: what came before that is in it. *expand* gives the items
     that a compaction item of ours stands for; what does not open is left out, and added to *left*."""
     kept: list[Line] = []
@@ -56,11 +56,11 @@ def carried(
     items: list[Json] = []
     for line in lines:
         at_home = line.account == account if native else line.type == type
-        items += line.items if at_home else abroad(line.items, native, left, files)
+        items += line.items if at_home else portable(line.items, native, left, files)
     return items
 
 
-def abroad(items: Iterable[Json], native: bool, left: set[str], files: bool = False) -> list[Json]:
+def portable(items: Iterable[Json], native: bool, left: set[str], files: bool = False) -> list[Json]:
     """Returns those *items* that any upstream can be given."""
     taken = []
     for item in items:
@@ -69,17 +69,17 @@ def abroad(items: Iterable[Json], native: bool, left: set[str], files: bool = Fa
             taken.append(item if files else _without_files(item, left))
         elif kind in CARRIED:
             taken.append(_without_files({name: value for name, value in item.items() if name != "id"}, left))
-        elif (message := _in_words(item)) is not None:
+        elif (message := _as_text(item)) is not None:
             taken.append(message)
         else:
             left.add(f"items of type `{str(kind)[:64]}`")
     return taken
 
 
-def _in_words(item: Json) -> Json | None:
+def _as_text(item: Json) -> Json | None:
     """A message that tells of *item*, None where there is nothing to tell."""
     kind = item.get("type")
-    if not isinstance(kind, str) or kind in UNTOLD:
+    if not isinstance(kind, str) or kind in LEFT_OUT:
         return None
     return as_message(item)
 

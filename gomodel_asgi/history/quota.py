@@ -93,6 +93,10 @@ class Quotas:
                 await self._changed(tenant, id, None)
 
     async def _changed(self, tenant: str | None, id: str, size: int | None) -> None:
+        """Books *size* bytes for the record *id*, None where it is gone.
+
+        :raises StoreUnavailable: others changed the tenant's quota at each of `ATTEMPTS` attempts.
+        """
         key = await self.records.tenancy.keyed(tenant)
         async with self._alone(key(HEAD)):
             change, attempts = Change(self, tenant, id, size, key), 0

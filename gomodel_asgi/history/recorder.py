@@ -4,7 +4,7 @@ A stream is never held up. Its owner is kept as soon as the first event has told
 terminal event has come, just before the client gets it, since the client may go on with the id in the next moment and
 on another worker. With a store in this process that takes microseconds. With any other, each write is a task of the
 gateway's own, and only the very end of the reply (a stream's terminal event, a body's last byte) waits for it, at most
-`PATIENCE` seconds: a store that is down or slow costs the history, not the answer.
+`LONGEST_WAIT` seconds: a store that is down or slow costs the history, not the answer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .references import only_named
 from .turns import Turn
 
 # Seconds that the end of a reply waits for what is being written about it.
-PATIENCE = 2.0
+LONGEST_WAIT = 2.0
 
 # Items of one reply that are remembered by id: each costs a write, and no answer has as many.
 MOST_ITEMS = 1000
@@ -49,7 +49,7 @@ LONGEST_WRITE = 30.0
 NO_ITEMS = msgspec.Raw(b"[]")
 
 
-class Said(msgspec.Struct):
+class ResponseMembers(msgspec.Struct):
     """The members of a response object that are learned; the others are passed over."""
 
     id: str = ""
@@ -58,13 +58,17 @@ class Said(msgspec.Struct):
 
 
 class Id(msgspec.Struct):
+    """An object, of which only the `id` is read."""
+
     id: str | None = None
 
 
-_said = msgspec.json.Decoder(Said).decode
+_members = msgspec.json.Decoder(ResponseMembers).decode
 
 
 class Listed(msgspec.Struct):
+    """A page of a list, of which only the ids are read."""
+
     data: list[Id] = []
 
 
@@ -91,8 +95,8 @@ class Recorder:
         candidate = reply.candidate
         if candidate is None:
             return
-        said = job.request.envelope.members.get("store")
-        if (said is not None or candidate.target.params is not None) and not is_stored(job, candidate.target):
+        store = job.request.envelope.members.get("store")
+        if (store is not None or candidate.target.params is not None) and not is_stored(job, candidate.target):
             return await self._learn_names(job, reply, candidate)
         held = not candidate.provider.keeps_state or reply.remembered is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
@@ -143,7 +147,7 @@ class Recorder:
     async def _names(self, job: Job, candidate: ResolvedTarget, body: bytes | None) -> None:
         response = body if body is None or body.startswith(b"{") else last_response(body)
         try:
-            output = _said(response).output if response is not None else NO_ITEMS
+            output = _members(response).output if response is not None else NO_ITEMS
             if not await has_few(output, 1):
                 return job.warn([TOO_MANY])
             ids = only_named(output)
@@ -184,7 +188,7 @@ class Recorder:
             await self._tried(job, work)
             return None
         task: Task = self.tasks.spawn(partial(self._in_time, job, work))
-        return partial(task.wait, PATIENCE)
+        return partial(task.wait, LONGEST_WAIT)
 
     async def _in_time(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -253,25 +257,25 @@ class Recording(msgspec.Struct):
         if early is not None:
             await early()
         try:
-            said = _said(response)
+            members = _members(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        if said.id and self.is_owned is None:
-            await self.own(said.id)
+        if members.id and self.is_owned is None:
+            await self.own(members.id)
         if not self.is_owned or (self.recorder.records.tenancy.forgotten and await self._is_forgotten()):
             return
-        if await self._is_readable(said):
+        if await self._is_readable(members):
             if self.is_kept:
-                await self._keep(said, response)
+                await self._keep(members, response)
             if self.is_placed:
-                await self._place(said)
+                await self._place(members)
 
-    async def _is_readable(self, said: Said) -> bool:
+    async def _is_readable(self, members: ResponseMembers) -> bool:
         """Whether the output is no more than may be parsed, now or when it is continued elsewhere."""
         limit = self.job.setup.limits.values
         try:
-            if len(said.output) > limit:  # else it has no more of them
-                await paced(counted(bytes(said.output), depth=len(said.output), values=limit))
+            if len(members.output) > limit:  # else it has no more of them
+                await paced(counted(bytes(members.output), depth=len(members.output), values=limit))
         except Unreadable:
             self.job.warn(["the response holds too much to be kept: only its id is"])
             return False
@@ -282,42 +286,43 @@ class Recording(msgspec.Struct):
         generation = await self.recorder.records.tenancy.generation(self.tenant)
         return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 
-    async def _keep(self, said: Said, response: bytes) -> None:
+    async def _keep(self, members: ResponseMembers, response: bytes) -> None:
         envelope, continuation = self.job.request.envelope, self.job.continuation
         conversation = conversation_of(envelope.members.get("conversation"))
         raw = bytes(envelope.members.get("input", b"[]"))
         turn = Turn(
             input=own_input(continuation, raw),
-            output=bytes(said.output),
+            output=bytes(members.output),
             account=self.account,
             type=self.candidate.provider.type or self.candidate.provider.name,
             response=response if self.held else b"",
             previous=envelope.text("previous_response_id"),
             conversation=conversation,
             remembered=b"" if self.remembered is None else self.remembered(),
+            guards=self.job.guards,
         )
         turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
-        if not await self.recorder.quotas.admit(self.tenant, said.id, turn):
+        if not await self.recorder.quotas.admit(self.tenant, members.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
             return
-        await self.recorder.records.turns.keep(self.tenant, said.id, turn)
+        await self.recorder.records.turns.keep(self.tenant, members.id, turn)
         if conversation is not None:
             admit = partial(self.recorder.quotas.admit_size, self.tenant, conversation)
             log = self.recorder.records.conversations
-            if not await log.append_turn(self.tenant, conversation, turn, said.id, admit):
+            if not await log.append_turn(self.tenant, conversation, turn, members.id, admit):
                 self.job.warn(["the store: the conversation is larger than a tenant's quota, and was not continued"])
 
-    async def _place(self, said: Said) -> None:
-        if not await has_few(said.output, 1):
+    async def _place(self, members: ResponseMembers) -> None:
+        if not await has_few(members.output, 1):
             return self.job.warn([TOO_MANY])
-        ids = [item.id for item in _ids(said.output) if item.id is not None]
+        ids = [item.id for item in _ids(members.output) if item.id is not None]
         records, provider = self.recorder.records, self.candidate.provider
         if self.held:  # nobody but us ever looks them up
-            await records.place(self.tenant, ids, said.id)
-        elif not await records.claim_items(self.tenant, ids, said.id, records.accounts.upstream(provider)):
+            await records.place(self.tenant, ids, members.id)
+        elif not await records.claim_items(self.tenant, ids, members.id, records.accounts.upstream(provider)):
             self.job.warn([NOT_OWN])
         elif self.is_kept:
-            await records.place(self.tenant, ids, said.id)
+            await records.place(self.tenant, ids, members.id)
 
 
 async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:

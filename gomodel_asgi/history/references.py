@@ -223,13 +223,13 @@ def _members_of(item: Item) -> Members:
     shape, members = item
     if shape.plain:
         return dict(zip(shape.names, members.values(), strict=True))
-    told: Members = {}
+    first_ones: Members = {}
     for name, value in zip(shape.names, members.values(), strict=True):
         folded = name.casefold()
         name = folded if folded in TOLD else name
-        if name not in told or not holds(value):
-            told[name] = value
-    return told
+        if name not in first_ones or not holds(value):
+            first_ones[name] = value
+    return first_ones
 
 
 def _references(members: Members, member: str, index: int) -> Iterable[Reference]:

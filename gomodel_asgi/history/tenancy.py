@@ -119,7 +119,10 @@ class Tenancy:
     # Generations...
 
     async def _raise_generation(self, tenant: str | None) -> int:
-        """The generation that was."""
+        """The generation that was.
+
+        :raises StoreUnavailable: others did the same at each attempt.
+        """
         for _ in range(ATTEMPTS):
             held = await self._store.get(GENERATIONS, self._place(tenant))
             generation = generation_in(held)
@@ -211,6 +214,7 @@ class Codec(Generic[S]):
         self._warned: set[int] = set()
 
     def encode(self, struct: S) -> bytes:
+        """Returns *struct* as the bytes that `decode` reads, with a mark of their version in front."""
         return self._mark + self._encode(struct)
 
     def decode(self, record: Record | None) -> S | None:

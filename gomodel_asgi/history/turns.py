@@ -44,7 +44,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     *previous* is the response that was continued, *request* a request that has yet to run in the background. *depth*
     turns are known to come before it, at most `LONGEST`; *ancestors* are those of them that it names (`named_at`).
     *remembered* is what later turns have to know of its hosted tools, as `emulation.tools` has it; *hold* what a
-    request that has yet to end in the background holds of its quotas."""
+    request that has yet to end in the background holds of its quotas. *guards* names the host's guards that have let
+    the answer pass."""
 
     input: bytes
     output: bytes
@@ -58,6 +59,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     ancestors: tuple[str, ...] = ()
     remembered: bytes = b""
     hold: bytes = b""
+    guards: tuple[str, ...] = ()
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -164,9 +166,9 @@ class Turns:
 
     async def _read(self, key: Callable[[str], str], ids: Iterable[str]) -> dict[str, Turn]:
         """Returns those turns of *ids* that there are; *key* gives their places."""
-        asked = [id for id in ids if valid_id(id)]
-        records = await get_many(self._store, TURNS, [key(id) for id in asked])
-        turns = {id: CODEC.decode(record) for id, record in zip(asked, records, strict=True)}
+        valid = [id for id in ids if valid_id(id)]
+        records = await get_many(self._store, TURNS, [key(id) for id in valid])
+        turns = {id: CODEC.decode(record) for id, record in zip(valid, records, strict=True)}
         return {id: turn for id, turn in turns.items() if turn is not None}
 
 
@@ -179,8 +181,8 @@ def _lines(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] 
         turn = turns.pop(following, None)
         if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
             return None  # what was said in a conversation goes on there: it alone knows what came before
-        said = [*items_of(turn.input, following), *items_of(turn.output, following)]
-        lines.append(Line(said, turn.account, turn.type, following))
+        both = [*items_of(turn.input, following), *items_of(turn.output, following)]
+        lines.append(Line(both, turn.account, turn.type, following))
         following = turn.previous
         size += len(turn.input) + len(turn.output)
         if size > STEP:

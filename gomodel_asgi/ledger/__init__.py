@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .content import Content
 from .ledger import Ledger
-from .row import Attempt, Daily, Row, first_id
-from .sink import RowsRefused, Sink
+from .row import Attempt, Costs, Daily, Row, first_id
+from .sink import ReadFailed, RowsRefused, Sink
 
 if TYPE_CHECKING:
     from .django_ledger import DjangoLedger
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempt",
     "Content",
+    "Costs",
     "Daily",
     "DjangoLedger",
     "JsonLines",
     "Ledger",
+    "ReadFailed",
     "Row",
     "RowsRefused",
     "Sink",
@@ -43,6 +45,10 @@ LAZY = {"DjangoLedger": "django_ledger", "JsonLines": "json_lines", "SqlLedger":
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs an extra when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{LAZY[name]}", __name__), name)

@@ -139,6 +139,10 @@ def day(text: str) -> date:
 
 
 def _places(text: str) -> tuple[str, ...]:
+    """Returns the columns that sums are split by.
+
+    :raises ArgumentTypeError: *text* names another.
+    """
     names = tuple(name for name in text.split(",") if name)
     if not set(names) <= set(PLACE):
         raise ArgumentTypeError(f"{text!r}: give some of {','.join(PLACE)}.")

@@ -17,6 +17,8 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_count, check_function, check_instance
+from ..extras import missing
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..threads import awaitable
@@ -32,7 +34,7 @@ FORMAT = b"\x01"
 Keep = Callable[[RoutingRequest], bool | timedelta | None | Awaitable[bool | timedelta | None]]
 
 
-class Asked(msgspec.Struct):
+class RequestContent(msgspec.Struct):
     """What is kept of a request."""
 
     instructions: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -62,10 +64,19 @@ class Content:
     def __init__(
         self, keep: Keep, *, key: bytes | None, life: timedelta = timedelta(days=30), size: int = SIZE
     ) -> None:
-        if not callable(keep):
-            raise TypeError("content: give a function of the request.")
-        if key is not None and len(key) != KEY_BYTES:
-            raise ValueError(f"key must be {KEY_BYTES} bytes.")
+        """See the class.
+
+        :raises TypeError: *keep* is no function.
+        :raises ValueError: *key* has another length.
+        :raises ImportError: there is a key, and the extra `encryption` is not installed.
+        """
+        check_function("keep", keep, "a function of the request")
+        if key is not None:
+            check_instance("key", key, bytes, f"{KEY_BYTES} bytes, or None")
+            if len(key) != KEY_BYTES:
+                raise ValueError(f"key: it must be {KEY_BYTES} bytes.")
+        check_instance("life", life, timedelta, "a timedelta")
+        check_count("size", size)
         self._keep = awaitable(keep)
         if key is not None:
             _cipher(key)
@@ -94,8 +105,9 @@ class Content:
     ) -> Kept:
         """Returns the content of the exchange *id*: of its request, and of its *answer* (a response object)."""
         members = envelope.members
-        asked = Asked(**{name: members[name] for name in Asked.__struct_fields__ if name in members})
-        request, long = self._cut(redacted(secrets, msgspec.json.encode(asked)))
+        names = [name for name in RequestContent.__struct_fields__ if name in members]
+        content = RequestContent(**{name: members[name] for name in names})
+        request, long = self._cut(redacted(secrets, msgspec.json.encode(content)))
         response, longer = (None, False) if answer is None else self._cut(redacted(secrets, _output(answer)))
         return Kept(
             id=id,
@@ -128,6 +140,10 @@ class Content:
         return FORMAT + nonce + bytes(_cipher(self._key, id, part).encrypt(nonce, data, FORMAT))
 
     def _opened(self, kept: Kept, part: bytes, data: bytes) -> bytes:
+        """Returns *data* in the clear: *part* of the content *kept*.
+
+        :raises ValueError: it is sealed, and the key is another or missing.
+        """
         if not kept.encrypted:
             return data
         if self._key is None:
@@ -149,8 +165,12 @@ def _output(answer: bytes) -> bytes:
 
 
 def _cipher(key: bytes, id: UUID | None = None, part: bytes = b"") -> Any:
+    """Returns the cipher for *part* of the content *id*.
+
+    :raises ImportError: the extra `encryption` is not installed.
+    """
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError as error:
-        raise ImportError("Sealed content needs cryptography: pip install 'gomodel-asgi[encryption]'.") from error
+        raise missing("encryption", "Sealed content needs cryptography") from error
     return AESGCM(key if id is None else hmac.digest(key, id.bytes + part, "sha256"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -11,12 +12,14 @@ from uuid import UUID
 
 import msgspec
 
+from ..extras import missing
 from .files import in_thread
 from .row import (
     COLUMNS,
     COUNTS,
     OPEN,
     Attempt,
+    Costs,
     Daily,
     Entry,
     Kept,
@@ -29,17 +32,17 @@ from .row import (
     now,
     plain,
 )
-from .sink import refusing
+from .sink import STEPS, Limit, refusing, stopped
 
 try:
     from django.apps import apps
     from django.conf import settings
     from django.core.exceptions import ImproperlyConfigured
     from django.db import connections, router, transaction
-    from django.db.models import Q, Sum
+    from django.db.models import F, Func, IntegerField, Q, Sum, Window
     from django.utils import timezone
 except ImportError as error:
-    raise ImportError("DjangoLedger needs Django: pip install 'gomodel-asgi[django]'.") from error
+    raise missing("django", "DjangoLedger needs Django") from error
 
 T = TypeVar("T")
 APP = "gomodel_asgi.contrib.django"
@@ -66,6 +69,10 @@ class DjangoLedger:
     needs_asyncio = False
 
     def __init__(self) -> None:
+        """Checks that its tables are the host's.
+
+        :raises ImproperlyConfigured: the app is not installed.
+        """
         if apps.apps_ready and not apps.is_installed(APP):
             raise ImproperlyConfigured(f"DjangoLedger: put {APP!r} into INSTALLED_APPS.")
 
@@ -88,6 +95,28 @@ class DjangoLedger:
     ) -> list[Daily]:
         """Returns the roll-up of these days; see `Sink`."""
         return await in_thread(_connected, _sums, since, until, by, tenant)
+
+    async def costs(
+        self,
+        since: date,
+        until: date,
+        by: Sequence[str],
+        tenant: Sequence[str | None] | None,
+        most: int,
+        seconds: float,
+    ) -> Costs:
+        """Returns the first *most* sums of these days, and their total; see `Sink`.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        return await in_thread(_connected, _costs, since, until, by, tenant, most, seconds)
+
+    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+        """Returns the row *id*, if it is there and of one of these tenants.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        return await in_thread(_connected, _one, id, tenant, seconds)
 
     async def rows(
         self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
@@ -147,6 +176,10 @@ def _read(name: str) -> Any:
 
 
 def _write(entries: Iterable[Entry]) -> int:
+    """Writes *entries*; returns how many were new.
+
+    :raises ImproperlyConfigured: the database is neither PostgreSQL nor SQLite.
+    """
     by_id = {entry.row.id: entry for entry in entries}
     alias = router.db_for_write(_model("Exchange"))
     connection = connections[alias]
@@ -217,13 +250,85 @@ def _spent(tenant: str | None, since: datetime) -> Decimal:
 
 def _sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> list[Daily]:
     days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
-    counts = {f"sum_{name}": Sum(name) for name in COUNTS}
+    counts = _counts("sum_")
     found = days.values(*by).annotate(**counts).order_by(*by) if by else [days.aggregate(**counts)]
-    return [
-        daily_of({**{name: row[name] for name in by}, **{name: row[f"sum_{name}"] for name in COUNTS}})
-        for row in found
-        if row["sum_requests"] is not None
-    ]
+    return [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
+
+
+def _costs(
+    since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None, most: int, seconds: float
+) -> Costs:
+    days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
+    with _page_of("Daily", seconds):
+        found = list(_first_sums(days, by, most)) if by else [days.aggregate(**_counts("sum_"))]
+    rows = [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
+    if not rows:
+        return Costs(rows=[], total=daily_of({}), count=0)
+    if not by:
+        return Costs(rows=rows, total=rows[0], count=1)
+    whole = daily_of({name: found[0][f"total_{name}"] for name in COUNTS})
+    return Costs(rows=rows, total=whole, count=found[0]["places"])
+
+
+class Whole(Func):  # type: ignore[misc]
+    """SUM over sums: Django's own takes no aggregate (`contains_aggregate`), though SQL does over a window."""
+
+    function = "SUM"
+    window_compatible = True
+
+
+class Counted(Func):  # type: ignore[misc]
+    """How many rows of the answer there are."""
+
+    function = "COUNT"
+    template = "COUNT(*)"
+    window_compatible = True
+    output_field = IntegerField()
+
+
+def _first_sums(days: Any, by: Sequence[str], most: int) -> Any:
+    """The first *most* sums, each with the total over all of them."""
+    totals = {f"total_{name}": Window(Whole(F(f"sum_{name}"))) for name in COUNTS}
+    first = [F("day").desc()] if "day" in by else []
+    rest = [F(name).asc(nulls_first=True) for name in by]
+    sums = days.values(*by).annotate(**_counts("sum_")).annotate(**totals, places=Window(Counted()))
+    return sums.order_by(*first, F("sum_cost").desc(), F("sum_requests").desc(), *rest)[:most]
+
+
+def _counts(prefix: str) -> dict[str, Any]:
+    return {f"{prefix}{name}": Sum(name) for name in COUNTS}
+
+
+def _sum_of(row: dict[str, Any], by: Sequence[str]) -> Daily:
+    return daily_of({**{name: row[name] for name in by}, **{name: row[f"sum_{name}"] for name in COUNTS}})
+
+
+def _one(id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+    with _page_of("Exchange", seconds):
+        values = _read("Exchange").filter(_of(tenant), id=id).values(*COLUMNS).first()
+    return None if values is None else _row(values)
+
+
+@contextmanager
+def _page_of(name: str, seconds: float) -> Iterator[None]:
+    """Within it the database that *name* is read from stops its queries itself after so many *seconds*.
+
+    :raises TimeoutError: it did.
+    """
+    alias = router.db_for_read(_model(name))
+    connection = connections[alias]
+    with stopped(), transaction.atomic(using=alias):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                limit = f"{max(1, round(seconds * 1000))}ms"
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
+            yield
+            return
+        connection.connection.set_progress_handler(Limit(seconds), STEPS)
+        try:
+            yield
+        finally:
+            connection.connection.set_progress_handler(None, STEPS)
 
 
 def _page(since: datetime, until: datetime, tenant: Sequence[str | None] | None, last: UUID) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,31 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_instance
 from .files import append, in_thread, rewrite
-from .row import COUNTS, OPEN, PLACE, Daily, Entry, Kept, Row, by_day, daily_of, day_of, decode_row, encode, now, total
-from .sink import refusing
+from .row import (
+    COUNTS,
+    OPEN,
+    PLACE,
+    Costs,
+    Daily,
+    Entry,
+    Kept,
+    Row,
+    by_day,
+    daily_of,
+    day_of,
+    decode_row,
+    encode,
+    now,
+    total,
+)
+from .sink import Limit, refusing
 
 _decode_kept = msgspec.json.Decoder(Kept).decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-PAGE = 500
+LINES = 100
+"""Lines that are read between two looks at the clock."""
 
 
 class JsonLines:
@@ -34,6 +52,7 @@ class JsonLines:
     needs_asyncio = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        check_instance("path", path, str | os.PathLike, "a path")
         self.path = Path(path).absolute()
         self.contents = self.path.with_name(self.path.name + ".contents")
 
@@ -71,6 +90,52 @@ class JsonLines:
         """Returns the roll-up of these days; see `Sink`."""
         return await in_thread(self._sums, since, until, by, tenant)
 
+    async def costs(
+        self,
+        since: date,
+        until: date,
+        by: Sequence[str],
+        tenant: Sequence[str | None] | None,
+        most: int,
+        seconds: float,
+    ) -> Costs:
+        """Returns the first *most* sums of these days, and their total; see `Sink`.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        return await in_thread(self._costs, since, until, by, tenant, most, seconds)
+
+    def _costs(
+        self,
+        since: date,
+        until: date,
+        by: Sequence[str],
+        tenant: Sequence[str | None] | None,
+        most: int,
+        seconds: float,
+    ) -> Costs:
+        first, end = (datetime.combine(day, datetime.min.time(), UTC) for day in (since, until))
+        days = by_day(row for row in self._read(first, end, Limit(seconds)) if tenant is None or row.tenant in tenant)
+        rows = summed(days, by)
+        whole = summed(days, ())
+        rows.sort(key=lambda one: (one.cost, one.requests), reverse=True)
+        if "day" in by:
+            rows.sort(key=lambda one: one.day or since, reverse=True)
+        return Costs(rows=rows[:most], total=whole[0] if whole else daily_of({}), count=len(rows))
+
+    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+        """Returns the row *id*, if it is there and of one of these tenants.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        return await in_thread(self._row, id, tenant, Limit(seconds))
+
+    def _row(self, id: UUID, tenant: Sequence[str | None] | None, limit: Limit) -> Row | None:
+        for row in self._read(None, None, limit, str(id).encode()):
+            if row.id == id and (tenant is None or row.tenant in tenant):
+                return row
+        return None
+
     def _sums(self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> list[Daily]:
         rows = (row for row in self._read(None, None) if since <= day_of(row) < until)
         return summed(by_day(row for row in rows if tenant is None or row.tenant in tenant), by)
@@ -86,10 +151,19 @@ class JsonLines:
     def _in_order(self, since: datetime, until: datetime) -> list[Row]:
         return sorted(self._read(since, until), key=lambda row: row.id)
 
-    def _read(self, since: datetime | None, until: datetime | None) -> Iterator[Row]:
-        """Each row of this time once."""
+    def _read(
+        self, since: datetime | None, until: datetime | None, limit: Limit | None = None, part: bytes = b""
+    ) -> Iterator[Row]:
+        """Each row of this time once, if its line has *part*.
+
+        :raises TimeoutError: *limit* was over before.
+        """
         found: dict[UUID, Row] = {}
-        for line in lines(self.path):
+        for number, line in enumerate(lines(self.path)):
+            if limit is not None and number % LINES == 0 and limit():
+                raise TimeoutError
+            if part not in line:
+                continue
             try:
                 row = decode_row(line)
             except UNREADABLE:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from starlette.types import Scope
 
+from ..arguments import check_flags, check_function, check_instance, check_one_of, check_protocol
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
+from ..extras import to_install
 from ..observers import Observers, Trace
 from ..observers.price import Price, cost_of, price_list as prices
 from ..observers.records import Charge, Context, LedgerWritten
@@ -25,8 +27,8 @@ from ..settings import LITTLE
 from ..threads import beside
 from .booking import Booking, booking_of, spends
 from .content import Content, Keep
-from .row import PLACE, Daily, Entry, Kind, Row, aware, name_of, rounded
-from .sink import Sink
+from .row import PLACE, Costs, Daily, Entry, Kind, Row, aware, name_of, rounded
+from .sink import ReadFailed, Sink
 from .spill import Spill
 from .writer import Result, Writer, Writers
 
@@ -38,6 +40,13 @@ KEEPING = 10.0
 """Seconds that the host's function has to say whether to keep what is said."""
 FLUSH = 10.0
 """Seconds in which a gateway that closes brings its rows to the sink, before they go into the spill."""
+
+
+PAGE = 2.0
+"""Seconds that what a page shows may take."""
+QUERY = 0.75
+"""The part of them that the database is given: it stops the query itself, and keeps its connection."""
+T = TypeVar("T")
 
 
 class Ledger:
@@ -65,8 +74,17 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
-        if on_full not in ("drop", "refuse"):
-            raise ValueError("on_full: 'drop' or 'refuse'.")
+        """See the class.
+
+        :raises ValueError: *on_full* is unknown, or *spill* lies in no directory.
+        """
+        check_protocol("sink", sink, Sink, "a sink, such as JsonLines(...), SqlLedger(...) or DjangoLedger()")
+        if content is not None and not isinstance(content, Content):
+            check_function("content", content, "a function of the request, or Content(...)")
+        check_flags(audit=audit)
+        check_one_of("on_full", on_full, ("drop", "refuse"))
+        if price is not None:
+            check_function("price", price)
         self.sink = sink
         self.content = content if content is None or isinstance(content, Content) else Content(content, key=None)
         self.audit = audit
@@ -75,6 +93,8 @@ class Ledger:
         self.dropped = 0
         """How many rows were lost."""
         self.observers = Observers()
+        self.listeners: tuple[Callable[[Row], object], ...] = ()
+        """Called with each row as it is booked, before observers hear that its exchange has ended."""
         self.writers = Writers(sink, _spill(spill), self._tell)
         self._has_failed = self._has_prices = False
 
@@ -88,7 +108,12 @@ class Ledger:
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
-            logger.warning("The ledger knows no prices: install gomodel-asgi[prices], or give Ledger(price=...).")
+            how = to_install("prices")
+            logger.warning("The ledger knows no prices, so it writes no costs: %s, or give Ledger(price=...).", how)
+
+    def listen(self, listener: Callable[[Row], object]) -> None:
+        """Call *listener* with each row as it is booked. It must not raise."""
+        self.listeners = (*self.listeners, listener)
 
     def check(self) -> None:
         """The gateway starts on this event loop.
@@ -102,7 +127,9 @@ class Ledger:
 
         :raises RuntimeError: the sink does not run on this event loop.
         """
-        trace.ending.append(Booking(self, self.writers.here(), scope, kind))
+        booking = Booking(self, self.writers.here(), scope, kind)
+        trace.ending.append(booking)
+        trace.know(row=booking.id)
 
     async def admit(self, trace: Trace, request: RoutingRequest) -> None:
         """The policy has let *request* in, and an upstream is about to be asked.
@@ -117,7 +144,7 @@ class Ledger:
         if self.on_full == "refuse" and booking.writer.is_full and spends(request.operation):
             raise LedgerUnavailable()
         if self.content is not None:
-            await self._asked(self.content, booking, request)
+            await self._keep_content(self.content, booking, request)
         if self.audit:
             await self._opened(booking, trace)
 
@@ -127,7 +154,7 @@ class Ledger:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
 
-    async def _asked(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
+    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
         try:
             life = await within(KEEPING, content.life_of(request))
         except (Exception, DeadlineExceeded) as error:
@@ -137,6 +164,10 @@ class Ledger:
             booking.keep(request.envelope, life)
 
     async def _opened(self, booking: Booking, trace: Trace) -> None:
+        """Writes down that the request begins, before it is sent.
+
+        :raises LedgerUnavailable: that was not possible, and without it nothing may be sent.
+        """
         writer = booking.writer
         if not writer.is_full and await writer.settled(writer.add(Entry(booking.opened(trace))), AUDIT):
             return
@@ -147,6 +178,8 @@ class Ledger:
     def book(self, writer: Writer, entry: Entry) -> None:
         """Take *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the requests
         that were under way."""
+        for listener in self.listeners:
+            listener(entry.row)
         if writer.is_full and not (self.on_full == "refuse" and spends(entry.row.operation)):
             self.dropped += 1
             if self.dropped == 1:
@@ -198,9 +231,7 @@ class Ledger:
 
         :raises ValueError: *by* names something else.
         """
-        if not set(by) <= set(PLACE):
-            raise ValueError(f"by: some of {', '.join(PLACE)}.")
-        return await self.sink.sums(since, until, by, None if tenants is None else list(map(name_of, tenants)))
+        return await self.sink.sums(since, until, _places(by), _names(tenants))
 
     def rows(
         self, since: datetime, until: datetime, *, tenants: Sequence[str | None] | None = None
@@ -209,7 +240,38 @@ class Ledger:
 
         :raises ValueError: a time has no zone.
         """
-        return self.sink.rows(aware(since), aware(until), None if tenants is None else list(map(name_of, tenants)))
+        return self.sink.rows(aware(since), aware(until), _names(tenants))
+
+    # What a page shows of it, in a bounded time...
+
+    async def costs(
+        self,
+        since: date,
+        until: date,
+        *,
+        by: Sequence[str] = ("day",),
+        tenants: Collection[str | None] | None = None,
+        most: int = 500,
+        seconds: float = PAGE,
+    ) -> Costs:
+        """Returns sums as `sums` does, but only the first *most*, beside the total of all: by day the youngest, then
+        those that cost most. It is one query of the roll-up.
+
+        :raises ValueError: *by* names something else, or *most* is less than 1.
+        :raises ReadFailed: it took longer than so many *seconds*, or the sink is away.
+        """
+        if most < 1:
+            raise ValueError("most: at least 1.")
+        return await _read(seconds, self.sink.costs(since, until, _places(by), _names(tenants), most, QUERY * seconds))
+
+    async def row(
+        self, id: UUID, *, tenants: Collection[str | None] | None = None, seconds: float = PAGE
+    ) -> Row | None:
+        """Returns the row *id*; None if there is none. *tenants*: only if it is of one of these.
+
+        :raises ReadFailed: it took longer than so many *seconds*, or the sink is away.
+        """
+        return await _read(seconds, self.sink.row(id, _names(tenants), QUERY * seconds))
 
     async def purge(self, before: datetime, batch: int = 5000, seconds: float = 30) -> int:
         """Delete the rows that started *before* (aware), with their content, and all content that has expired: how many
@@ -221,7 +283,7 @@ class Ledger:
             raise ValueError("batch: at least 1.")
         return await self.sink.purge(aware(before), batch, seconds)
 
-    async def said(self, id: UUID) -> tuple[bytes, bytes | None] | None:
+    async def content_of(self, id: UUID) -> tuple[bytes, bytes | None] | None:
         """Returns what was kept of the exchange *id*: of its request and its answer, JSON, unless it was cut off.
 
         :raises ValueError: it is sealed, and the ledger's content has not the key.
@@ -248,9 +310,37 @@ class Ledger:
         await self.sink.aclose()
 
 
+async def _read(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
+    """What *reading* returns, in time.
+
+    :raises ReadFailed: it raised, or was not in time.
+    """
+    try:
+        return await within(seconds, reading)
+    except (DeadlineExceeded, TimeoutError) as error:
+        raise ReadFailed(f"The ledger did not answer within {seconds:g} s.") from error
+    except Exception as error:
+        raise ReadFailed(f"The ledger cannot be read now ({_name(error)}).") from error
+
+
+def _places(by: Sequence[str]) -> Sequence[str]:
+    if not set(by) <= set(PLACE):
+        raise ValueError(f"by: some of {', '.join(PLACE)}.")
+    return by
+
+
+def _names(tenants: Collection[str | None] | None) -> list[str | None] | None:
+    return None if tenants is None else list(map(name_of, tenants))
+
+
 def _spill(path: str | os.PathLike[str] | None) -> Spill | None:
+    """Returns the file for what the sink does not take, if there is one.
+
+    :raises ValueError: its directory does not exist.
+    """
     if path is None:
         return None
+    check_instance("spill", path, str | os.PathLike, "a path")
     whole = Path(path).absolute()
     if not whole.parent.is_dir():
         raise ValueError(f"spill: there is no directory {whole.parent}.")

@@ -232,6 +232,15 @@ class Daily(Struct, kw_only=True):
     cost: Decimal = Decimal(0)
 
 
+class Costs(Struct, frozen=True, kw_only=True):
+    """Sums for a page: *rows*, the first of all *count*, and the *total* over all of them, those too that are left
+    out."""
+
+    rows: list[Daily]
+    total: Daily
+    count: int
+
+
 def day_of(row: Row) -> date:
     """Returns the day, in UTC, that *row* counts in."""
     return row.started.astimezone(UTC).date()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -9,11 +11,16 @@ from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
-from .row import Daily, Entry, Kept, Row
+from .row import Costs, Daily, Entry, Kept, Row
 
 
 class RowsRefused(Exception):
     """The sink is there, and does not take one of these rows: it never will."""
+
+
+class ReadFailed(Exception):
+    """What a page shows could not be read: the sink is away, or took too long. Its text may be shown to whoever looks
+    at the page: it quotes nobody."""
 
 
 UNWRITABLE = ("22", "23")
@@ -39,6 +46,44 @@ def _is_about_rows(error: BaseException) -> bool:
     if state is not None:
         return str(state)[:2] in UNWRITABLE
     return isinstance(error, ValueError | OverflowError) or type(error).__name__ in ("DataError", "IntegrityError")
+
+
+CANCELED = "57014"
+"""SQLSTATE of a statement that was stopped, by `statement_timeout` too (PostgreSQL, appendix A)."""
+STEPS = 10_000
+"""Steps of SQLite's machine between two looks at the clock: some 0.1 ms."""
+
+
+@contextmanager
+def stopped() -> Iterator[None]:
+    """Tells what a library raises at a query that was stopped because its time was up.
+
+    :raises TimeoutError: it was.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(_says_stopped(one) for one in _causes(error)):
+            raise TimeoutError from error
+        raise
+
+
+def _says_stopped(error: BaseException) -> bool:
+    return CANCELED == getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT"
+
+
+class Limit:
+    """When a query has to end. SQLite asks, as its progress handler, every `STEPS`: it knows no time limit."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self.set(seconds)
+
+    def __call__(self) -> bool:
+        return time.monotonic() >= self._end
+
+    def set(self, seconds: float) -> None:
+        """From now on so many *seconds*; without end for `math.inf`."""
+        self._end = time.monotonic() + seconds
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -71,6 +116,29 @@ class Sink(Protocol):
     ) -> list[Daily]:
         """The roll-up from the day *since* to the day before *until*, summed *by* some of its places, in their order;
         the others are None. *tenant*: of these tenants only."""
+        ...
+
+    async def costs(
+        self,
+        since: date,
+        until: date,
+        by: Sequence[str],
+        tenant: Sequence[str | None] | None,
+        most: int,
+        seconds: float,
+    ) -> Costs:
+        """The roll-up as `sums` has it, but only the first *most* of its rows, in one query: by day the youngest, then
+        those that cost most.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        ...
+
+    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+        """The row *id*, if it is there and of one of these tenants.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
         ...
 
     def rows(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -11,12 +13,15 @@ from uuid import UUID
 
 import msgspec
 
+from ..arguments import check_instance
+from ..extras import missing
 from .row import (
     COLUMNS,
     COUNTS,
     OPEN,
     PLACE,
     Attempt,
+    Costs,
     Daily,
     Entry,
     Kept,
@@ -29,12 +34,12 @@ from .row import (
     now,
     plain,
 )
-from .sink import refusing
+from .sink import STEPS, Limit, refusing, stopped
 
 try:
     import sqlalchemy as sql
 except ImportError as error:
-    raise ImportError("SqlLedger needs SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
+    raise missing("ledger", "SqlLedger needs SQLAlchemy") from error
 
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -47,6 +52,10 @@ INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.ins
 PAGE = 500
 MOST = 20_000
 """Rows that one statement names; databases take some 32,000 values."""
+
+
+TIMEOUT = sql.text("SELECT set_config('statement_timeout', :limit, true)")
+"""Like SET LOCAL: it ends with the transaction, so that the host's connection goes back as it was."""
 
 
 class SqlLedger:
@@ -63,10 +72,15 @@ class SqlLedger:
     needs_asyncio = True
 
     def __init__(self, engine: AsyncEngine) -> None:
+        """See the class.
+
+        :raises TypeError: *engine* is no `AsyncEngine`.
+        :raises ValueError: its database is neither PostgreSQL nor SQLite.
+        """
         from sqlalchemy.ext.asyncio import AsyncEngine
 
-        if not isinstance(engine, AsyncEngine):
-            raise TypeError("SqlLedger: give an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine).")
+        wanted = "an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine)"
+        check_instance("engine", engine, AsyncEngine, wanted)
         if engine.dialect.name not in INSERTS:
             raise ValueError(f"SqlLedger: PostgreSQL or SQLite, not {engine.dialect.name}.")
         self.engine = engine
@@ -129,16 +143,67 @@ class SqlLedger:
         self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
     ) -> list[Daily]:
         """Returns the roll-up of these days; see `Sink`."""
-        places = [daily.c[name] for name in by]
-        counts = [sql.func.sum(daily.c[name]).label(name) for name in COUNTS]
-        query = sql.select(*places, *counts).where(daily.c.day >= since, daily.c.day < until)
-        if tenant is not None:
-            query = query.where(_one_of(daily.c.tenant, tenant))
-        if places:
-            query = query.group_by(*places).order_by(*places)
         async with self.engine.connect() as connection:
+            query = summing(since, until, by, tenant).order_by(*(daily.c[name] for name in by))
             found = (await connection.execute(query)).mappings().all()
         return [sum_of(row) for row in found if row["requests"] is not None]
+
+    async def costs(
+        self,
+        since: date,
+        until: date,
+        by: Sequence[str],
+        tenant: Sequence[str | None] | None,
+        most: int,
+        seconds: float,
+    ) -> Costs:
+        """Returns the first *most* sums of these days, and their total; see `Sink`.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        async with self._page(seconds) as connection:
+            found = (await connection.execute(first_sums(since, until, by, tenant, most))).mappings().all()
+        rows = [sum_of(row) for row in found if row["requests"] is not None]
+        if not rows:
+            return Costs(rows=[], total=daily_of({}), count=0)
+        whole = sum_of({name: found[0][f"total_{name}"] for name in COUNTS})
+        return Costs(rows=rows, total=whole, count=found[0]["places"])
+
+    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+        """Returns the row *id*, if it is there and of one of these tenants.
+
+        :raises TimeoutError: it was stopped after so many *seconds*.
+        """
+        async with self._page(seconds) as connection:
+            found = (await connection.execute(one_row(id, tenant))).mappings().first()
+        return None if found is None else row_of(found)
+
+    @asynccontextmanager
+    async def _page(self, seconds: float) -> AsyncIterator[AsyncConnection]:
+        """A connection for one query, which the database itself stops after so many *seconds*.
+
+        :raises TimeoutError: it did.
+        """
+        with stopped():
+            async with self.engine.connect() as connection:
+                if self.engine.dialect.name == "postgresql":
+                    await connection.execute(TIMEOUT, {"limit": f"{max(1, round(seconds * 1000))}ms"})
+                    yield connection
+                    return
+                limit = Limit()
+                raw = await connection.get_raw_connection()
+                await raw.driver_connection.set_progress_handler(limit, STEPS)  # type: ignore[union-attr]
+                # It stays with the connection, without end but for this query: to take it off could be cancelled.
+                limit.set(seconds)
+                try:
+                    yield connection
+                except Exception:
+                    limit.set(math.inf)
+                    raise
+                except BaseException:
+                    limit.set(0)  # the query still runs; SQLAlchemy throws the connection away
+                    raise
+                limit.set(math.inf)
 
     async def rows(
         self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
@@ -211,6 +276,30 @@ def spending(tenant: str | None, since: datetime) -> tuple[Any, Any]:
     return days, sql.select(sql.func.sum(exchanges.c.cost)).where(_one_of(exchanges.c.tenant, (tenant,)), *of_day)
 
 
+def summing(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> Any:
+    """Returns the query of the roll-up's sums over these days."""
+    places = [daily.c[name] for name in by]
+    counts = [sql.func.sum(daily.c[name]).label(name) for name in COUNTS]
+    query = sql.select(*places, *counts).where(daily.c.day >= since, daily.c.day < until).group_by(*places)
+    return query if tenant is None else query.where(_one_of(daily.c.tenant, tenant))
+
+
+def first_sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None, most: int) -> Any:
+    """Returns the query of the first *most* of these sums, each with the total over all of them."""
+    sums = {name: sql.func.sum(daily.c[name]) for name in COUNTS}
+    totals = [sql.func.sum(one).over().label(f"total_{name}") for name, one in sums.items()]
+    query = summing(since, until, by, tenant).add_columns(*totals, sql.func.count().over().label("places"))
+    first = [daily.c.day.desc()] if "day" in by else []
+    rest = [daily.c[name].nulls_first() for name in by]
+    return query.order_by(*first, sums["cost"].desc(), sums["requests"].desc(), *rest).limit(most)
+
+
+def one_row(id: UUID, tenant: Sequence[str | None] | None) -> Any:
+    """Returns the query of one row, if it is of one of these tenants."""
+    query = sql.select(exchanges).where(exchanges.c.id == id)
+    return query if tenant is None else query.where(_one_of(exchanges.c.tenant, tenant))
+
+
 def _one_of(column: Any, tenants: Sequence[str | None]) -> Any:
     named = [tenant for tenant in tenants if tenant is not None]
     found = column == named[0] if len(named) == 1 else column.in_(named)
@@ -220,16 +309,19 @@ def _one_of(column: Any, tenants: Sequence[str | None]) -> Any:
 
 
 def values_of(row: Row) -> dict[str, Any]:
+    """Returns the columns of *row*."""
     values = msgspec.structs.asdict(row)
     values["attempts"] = plain(row.attempts)
     return values
 
 
 def row_of(values: Any) -> Row:
+    """Returns the row that a mapping of columns holds."""
     attempts = msgspec.convert(values["attempts"], tuple[Attempt, ...])
     return Row(**{**values, "attempts": attempts})
 
 
 def sum_of(values: Any) -> Daily:
+    """Returns the day's sum that a mapping of columns holds."""
     counts = {name: values[name] if name == "cost" else int(values[name]) for name in COUNTS}
     return daily_of({**{name: values.get(name) for name in PLACE}, **counts})

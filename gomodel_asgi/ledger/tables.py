@@ -6,10 +6,12 @@ from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
+from ..extras import missing
+
 try:
     import sqlalchemy as sql
 except ImportError as error:
-    raise ImportError("SqlLedger and its tables need SQLAlchemy: pip install 'gomodel-asgi[ledger]'.") from error
+    raise missing("ledger", "SqlLedger and its tables need SQLAlchemy") from error
 
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine

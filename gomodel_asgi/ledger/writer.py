@@ -318,6 +318,10 @@ class Writers:
         return not (self.sink.needs_asyncio and on_trio())
 
     def _made(self, key: tuple[int, object]) -> Writer:
+        """Returns a new writer for this event loop, with what those of closed loops have left.
+
+        :raises RuntimeError: the sink does not run on trio.
+        """
         if not self.runs_here():
             raise RuntimeError(f"The ledger's {self.sink!r} runs on asyncio only; under trio use JsonLines.")
         writer = Writer(self.sink, self.spill, self.report)

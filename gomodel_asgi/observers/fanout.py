@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import RunVar
 
+from ..arguments import check_count, check_function, check_seconds
 from .answer import clean
 from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State
 
@@ -36,6 +37,10 @@ class Observers:
 
     def __bool__(self) -> bool:
         return bool(self.observers)
+
+    def add(self, observer: Observer) -> None:
+        """Calls *observer* too, with the records to come."""
+        self.observers = (*self.observers, observer)
 
     def notify(self, record: Record) -> None:
         """Calls each observer with *record*; what one raises is logged the first time."""
@@ -99,8 +104,13 @@ class AsyncObserver:
     """
 
     def __init__(self, sink: Sink, queue: int = 1000, *, farewell: float = 5.0) -> None:
-        if queue < 1:
-            raise ValueError("queue: give room for at least one record.")
+        """See the class.
+
+        :raises ValueError: *queue* is less than 1.
+        """
+        check_function("sink", sink, "an async function of a record")
+        check_count("queue", queue, at_least=1)
+        check_seconds("farewell", farewell)
         self.sink = sink
         self.queue = queue
         self.farewell = farewell

@@ -8,18 +8,21 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from ..arguments import check_function, check_instance
 from .records import (
     BreakerChanged,
     Completed,
     CredentialRefused,
     Disconnected,
     Ended,
+    Guarded,
     KeepAliveLost,
     QuotaChecked,
     Record,
 )
 
 HOUR = 3600.0
+MINUTE = 60.0
 MOST_REMEMBERED = 1000
 """Fingerprints, and quotas, of which it is remembered that they were told."""
 
@@ -29,18 +32,24 @@ class LoggingObserver:
 
     At INFO where the client got what it asked for, at WARNING where the exchange failed, and where an upstream lost
     keep-alive. A circuit breaker that opens is a WARNING, and one that closes an INFO; a provider's own credential that
-    was refused an ERROR, once an hour for each; counters of quotas that do not answer a WARNING, once until they do.
+    was refused an ERROR, once an hour for each; counters of quotas that do not answer a WARNING, once until they do; a
+    guard that fails a WARNING, once a minute for each.
     Every figure stands in the log record's `extra` too, under the names of `fields`. A handler that writes to something
     slow blocks the event loop: put a `logging.handlers.QueueHandler` in front of it. *clock* gives seconds.
     """
 
     def __init__(self, logger: logging.Logger | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        if logger is not None:
+            check_instance("logger", logger, logging.Logger | logging.LoggerAdapter, "a logging.Logger")
+        check_function("clock", clock)
         self.logger = logging.getLogger("gomodel_asgi.requests") if logger is None else logger
         self.clock = clock
         self.refused: OrderedDict[tuple[str | None, str], float] = OrderedDict()
         """When a credential's refusal was told last."""
         self.away: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Quotas whose counters do not answer."""
+        self.failing: OrderedDict[tuple[str | None, str], float] = OrderedDict()
+        """When a guard's failure was told last."""
         self.handlers: dict[type[Record], Callable[[Any], None]] = {
             Completed: self._ended,
             Disconnected: self._ended,
@@ -48,6 +57,7 @@ class LoggingObserver:
             BreakerChanged: self._breaker,
             CredentialRefused: self._credential,
             QuotaChecked: self._quota,
+            Guarded: self._guard,
         }
 
     def __call__(self, record: Record) -> None:
@@ -89,6 +99,13 @@ class LoggingObserver:
             _remember(self.away, key, None)
             self._say(logging.WARNING, "quota_unavailable", found)
 
+    def _guard(self, record: Guarded) -> None:
+        key, now = (record.guard, record.stage), self.clock()
+        if record.verdict == "failed" and now - self.failing.get(key, -MINUTE) >= MINUTE:
+            _remember(self.failing, key, now)
+            found = {"guard": record.guard, "stage": record.stage, "error": record.error}
+            self._say(logging.WARNING, "guard_failed", {**found, "request_id": record.request_id})
+
     def _say(self, level: int, what: str, found: dict[str, Any]) -> None:
         self.logger.log(level, "%s %s", what, line(found), extra=found)
 
@@ -111,11 +128,13 @@ def fields(record: Ended) -> dict[str, Any]:
         "status": record.status,
         "error": record.error,
         "detail": record.detail,
+        "advice": record.advice,
         "tenant": context.tenant,
         "provider": context.provider,
         "asked_model": context.model,
         "served_model": context.served_model or context.target_model,
         "attempts": record.attempts,
+        "cached": record.cached,
         "response_id": record.response_id,
         "seconds": round(record.seconds, 6),
         "first_event": None if record.first_event is None else round(record.first_event, 6),

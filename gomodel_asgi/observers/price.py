@@ -13,6 +13,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from ..extras import missing
 from .answer import Usage
 from .records import Charge, Cost
 
@@ -32,7 +33,7 @@ def price_list() -> Any:
     try:
         library: Any = import_module("genai_prices")
     except ImportError as error:
-        raise ImportError("Prices need the extra: pip install 'gomodel-asgi[prices]'.") from error
+        raise missing("prices", "Prices need genai-prices") from error
     with suppress(LookupError):
         library.calc_price(library.Usage(input_tokens=1), "no such model")  # which it reads with the first price
     return library

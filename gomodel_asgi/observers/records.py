@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, Self
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -31,7 +32,9 @@ class Context(Struct, frozen=True):
     *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
     0: the record belongs to none.
     *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
-    upstream says it used. *provider* and *provider_type* name the upstream asked last, *labels* are the Target's.
+    upstream says it used. *provider* and *provider_type* name the upstream asked last; before the first one is asked,
+    the one that the policy named; at the end, nobody if none was asked. *labels* are the Target's.
+    *row* is the id that the exchange's row in the ledger has, None where there is no ledger.
     Text that others chose is cut to 256 characters and holds no control characters.
     """
 
@@ -46,6 +49,7 @@ class Context(Struct, frozen=True):
     served_model: str | None = None
     provider: str | None = None
     provider_type: str | None = None
+    row: UUID | None = None
 
 
 NO_EXCHANGE = Context(0, "")
@@ -211,16 +215,17 @@ class Ended(Record, frozen=True, kw_only=True):
     """The exchange is over. Sent once.
 
     *status* is the HTTP status, None where none was sent. *error* is the code of what failed, *detail* what only an
-    operator may see of it. *charges* are what each attempt has used, given for operations that are billed (create,
-    compact), and *usage* is their sum: what `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own
-    object. *cached*: the answer came from the cache, and has used nothing. *first_event* and *seconds* count from when
-    the request had come in; *events* and *bytes* are those given to the client, heartbeats and `[DONE]` not counted as
-    events.
+    operator may see of it, *advice* what the operator can do about it, in words of ours. *charges* are what each
+    attempt has used, given for operations that are billed (create, compact), and *usage* is their sum: what
+    `AttemptEnded` told is a part of it. *raw_usage* is the last upstream's own object. *cached*: the answer came from
+    the cache, and has used nothing. *first_event* and *seconds* count from when the request had come in; *events* and
+    *bytes* are those given to the client, heartbeats and `[DONE]` not counted as events.
     """
 
     status: int | None
     error: str | None = None
     detail: str | None = None
+    advice: str | None = None
     attempts: int = 0
     response_id: str | None = None
     conversation: str | None = None
@@ -317,13 +322,15 @@ class CacheChecked(Record, frozen=True, kw_only=True):
 class Guarded(Record, frozen=True, kw_only=True):
     """The host's *guard* has looked at what goes to a model (`input`) or comes from it (`output`): nothing was found
     (`passed`), it was `blocked` or `replaced`, labels were *noted*, or the guard `failed`. Of a stream there is one
-    record for all that it passed. *count* is how many texts it was about. Neither text nor message stands here."""
+    record for all that it passed. *count* is how many texts it was about, *error* the class of what failed. Neither
+    text nor message stands here."""
 
     guard: str
     stage: Literal["input", "output"]
     verdict: Literal["passed", "blocked", "replaced", "noted", "failed"]
     count: int
     noted: tuple[str, ...] = ()
+    error: str | None = None
 
 
 class LedgerWritten(Record, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ from ..errors import (
     UpstreamRejected,
     type_of_status,
 )
-from ..operations import BILLED
+from ..operations import ANSWERED_HERE, BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
 from ..wire.token_estimate import BYTES_PER_TOKEN
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
@@ -90,6 +90,8 @@ class Trace:
         self.warnings: list[str] = []
         self.cached = False
         """Whether the answer came from the cache."""
+        self.turned_away: str | None = None
+        """The provider that would have been asked, but for its breaker or its limit."""
         self.error: GatewayError | None = None
         self.over = False
 
@@ -113,8 +115,18 @@ class Trace:
     def decided(self, seconds: float, target: tuple[str, ...], model: str | None, labels: Mapping[str, str]) -> None:
         """The policy named *target*: the provider, and those to fall back on."""
         self.policy = seconds
-        self.know(provider=target[0], target_model=clean(model), labels=MappingProxyType(dict(labels)))
-        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
+        self.know(labels=MappingProxyType(dict(labels)))
+        others = target[1:]
+        if self.context.operation in ANSWERED_HERE:
+            others = ()
+        else:
+            self.know(provider=target[0], target_model=clean(model))
+        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=others))
+
+    def turned_away_by(self, provider: str, type: str, model: str | None) -> None:
+        """The *provider* was not asked, since its breaker is open or its limit is reached."""
+        self.turned_away = provider
+        self.know(provider=provider, provider_type=type, target_model=clean(model))
 
     def attempt(
         self,
@@ -209,6 +221,8 @@ class Trace:
         answer = self.answer()
         self.flush_warnings()
         self.know(served_model=answer.model)
+        if not (self.attempts or self.cached or self.turned_away):  # whom the policy named was never asked
+            self.know(provider=None, provider_type=None, target_model=None)
         for step in self.attempts:
             step.settle(answer if step is self.step else None, self.error)
         ended = self._ended(status, answer)
@@ -257,6 +271,7 @@ class Trace:
             "status": status,
             "error": None if self.error is None else code_of(self.error),
             "detail": None if self.error is None else redacted(self.error, () if last is None else last.secrets),
+            "advice": None if self.error is None else clean(self.error.advice, DETAIL),
             "attempts": len(self.attempts),
             "response_id": answer.response_id,
             "conversation": answer.conversation,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack
 
+from ..arguments import check_one_of, check_string, texts
 from ..dialects.base import Dialect
 from ..settings import Retries, Timeouts
 from .provider import ApiKey, DialectName, Provider
@@ -20,7 +21,7 @@ from .provider import ApiKey, DialectName, Provider
 class Options(TypedDict, total=False):
     """What every preset takes beside base URL, name and key: the options of `Provider`."""
 
-    type: str
+    type: str | None
     dialect: DialectName | Dialect
     auth: str
     headers: Mapping[str, str]
@@ -33,10 +34,11 @@ class Options(TypedDict, total=False):
     unsupported: Literal["auto", "reject", "drop"]
     websocket: bool
     allow_private: bool
-    api_version: str
-    timeouts: Timeouts
-    retries: Retries
-    max_concurrency: int
+    api_version: str | None
+    timeouts: Timeouts | None
+    retries: Retries | None
+    max_concurrency: int | None
+    estimate_tokens: bool
     reasoning_tags: tuple[str, str] | None
     discover: float | None
 
@@ -58,7 +60,10 @@ class Preset:
         """Returns the provider, with *options* over the vendor's own.
 
         :raises ValueError: no key or no base URL; the message says which variable would give it.
+        :raises TypeError: an option is of another type than it must be.
         """
+        if base_url is not None:
+            check_string("base_url", base_url, "a string, or None")
         url = base_url or self.base_url
         if url is None:
             raise ValueError(f"{self.type}: give a base_url (or set {self.type.upper()}_BASE_URL).")
@@ -66,7 +71,7 @@ class Preset:
         if key is None and self.needs_key:
             raise ValueError(f"{self.type}: give an api_key or set {self.keys[0]}.")
         merged = {"type": self.type, **self.options, **options}
-        merged["headers"] = {**self.options.get("headers", {}), **options.get("headers", {})}
+        merged["headers"] = {**self.options.get("headers", {}), **texts("headers", options.get("headers", {}))}
         return Provider(name, url, api_key=key, **merged)
 
     def key(self, environ: Mapping[str, str]) -> str | None:
@@ -154,7 +159,7 @@ def anthropic(
 
 def vertex_options(base_url: str | None, options: Options) -> Options:
     """Returns *options* with what Vertex AI asks of a client, where *base_url* is its publisher `anthropic`."""
-    if base_url is None or not base_url.rstrip("/").endswith("/publishers/anthropic"):
+    if not isinstance(base_url, str) or not base_url.rstrip("/").endswith("/publishers/anthropic"):
         return options
     return {"type": "vertex", "auth": "bearer", **options}
 
@@ -261,6 +266,9 @@ def bedrock(
     The path depends on the model: `endpoint="mantle"` gives `/openai/v1` (gpt-5 and newer); for models that it serves
     below `/v1`, such as gpt-oss, give the whole *base_url*.
     """
+    check_one_of("endpoint", endpoint, ("runtime", "mantle"))
+    if region is not None:
+        check_string("region", region, "a string, or None")
     return _make("bedrock", base_url or bedrock_url(os.environ, region, endpoint), name, api_key, options)
 
 
@@ -290,8 +298,15 @@ def from_env(environ: Mapping[str, str] | None = None) -> list[Provider]:
 
     :raises ValueError: one is configured by half: a key without the base URL that its vendor needs, or the reverse.
     """
-    environ = os.environ if environ is None else environ
+    environ = os.environ if environ is None else texts("environ", environ)
     return [_instance(PRESETS[type], suffix, environ) for type, suffix in sorted(_found(environ), key=_order)]
+
+
+def variables() -> list[str]:
+    """Returns the environment variables that make `from_env` find a provider, those with a suffix left out: the key of
+    each vendor, or the base URL where an installation of one's own needs no key."""
+    named = [preset.keys if preset.needs_key else (f"{preset.type.upper()}_BASE_URL",) for preset in PRESETS.values()]
+    return [name for names in named for name in names]
 
 
 def _order(instance: tuple[str, str]) -> tuple[int, str]:
@@ -312,6 +327,10 @@ def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _instance(preset: Preset, suffix: str, environ: Mapping[str, str]) -> Provider:
+    """Returns the provider that the variables with *suffix* describe.
+
+    :raises ValueError: they lack the key that this kind of provider needs.
+    """
     prefix = preset.type.upper() + (f"_{suffix}" if suffix else "")
     key = environ.get(f"{prefix}_API_KEY") or (None if suffix else preset.key(environ))
     url = environ.get(f"{prefix}_BASE_URL") or _standard_url(preset, environ)

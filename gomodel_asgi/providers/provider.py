@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import msgspec
 
+from ..arguments import check_count, check_flags, check_instance, check_protocol, check_string, refusal, strings, texts
 from ..dialects.base import Dialect
 from ..settings import Retries, Timeouts
 from ..wire.headers import NEVER_FORWARDED, Headers
@@ -117,28 +118,49 @@ class Provider:
     discover: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("name", "base_url", "auth"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"{name}: give a string, not a {type(getattr(self, name)).__name__}.")
-        check_key(self.api_key, f"api_key of provider '{self.name}'")
-        check_times(self.timeouts, self.retries)
+        """Completes and checks the members.
+
+        :raises TypeError: one is of a wrong type.
+        :raises ValueError: one has a value that it cannot have.
+        """
+        self._check_types()
         for name in ("models", "forward_headers"):
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name}: give a list of strings, not one string.")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "headers", read_only(dict(self.headers)))
-        object.__setattr__(self, "query", read_only(dict(self.query)))
+            object.__setattr__(self, name, strings(name, getattr(self, name)))
+        for name in ("headers", "query"):
+            object.__setattr__(self, name, read_only(texts(name, getattr(self, name))))
         if self.hosted_tools is not None:
             object.__setattr__(self, "hosted_tools", _families(self.hosted_tools))
         object.__setattr__(self, "type", self.type or self.name)
         self._check()
 
+    def _check_types(self) -> None:
+        check_string("name", self.name)
+        check_string("base_url", self.base_url)
+        check_string("auth", self.auth)
+        for name, value in (("type", self.type), ("api_version", self.api_version)):
+            if value is not None:
+                check_string(name, value, "a string, or None")
+        if not isinstance(self.dialect, str):
+            check_protocol("dialect", self.dialect, Dialect, f"one of {', '.join(DIALECTS)}, or a Dialect object")
+        check_key(self.api_key, f"api_key of provider '{self.name}'")
+        check_times(self.timeouts, self.retries)
+        check_flags(
+            normalize=self.normalize, stateful=self.stateful, websocket=self.websocket,
+            allow_private=self.allow_private, estimate_tokens=self.estimate_tokens,
+        )  # fmt: skip
+        if self.max_concurrency is not None:
+            check_count("max_concurrency", self.max_concurrency)
+
     def _check(self) -> None:
+        """Checks the members that the host gave.
+
+        :raises ValueError: one has a value that it cannot have.
+        """
         if not NAME.fullmatch(self.name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
         if isinstance(self.dialect, str) and self.dialect not in DIALECTS:
             raise ValueError(f"dialect: use one of {', '.join(DIALECTS)}, or a Dialect object.")
-        if self.unsupported not in ("auto", "reject", "drop"):
+        if not isinstance(self.unsupported, str) or self.unsupported not in ("auto", "reject", "drop"):
             raise ValueError("unsupported: use 'auto', 'reject' or 'drop'.")
         if self.reasoning_tags is not None and not _are_tags(self.reasoning_tags):
             raise ValueError("reasoning_tags: give two strings, what opens the reasoning and what closes it.")
@@ -255,6 +277,10 @@ class Provider:
         return self._credential(self.api_key)
 
     def _credential(self, key: str | None) -> Credential:
+        """Returns what *key* is sent as.
+
+        :raises ValueError: it holds what cannot stand in a header.
+        """
         if key is not None and not KEY.fullmatch(key):
             raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
         return Credential(key, fingerprint(key), read_only(self._auth_header(key)))
@@ -278,7 +304,7 @@ def check_key(key: Any, name: str = "api_key") -> None:
         if not key:
             raise ValueError(f"{name}: it is empty; give the key, or None.")
     elif key is not None and not callable(key) and not hasattr(key, "get_secret_value"):
-        raise TypeError(f"{name}: give a string, a SecretStr or a function that gives one, not a {type(key).__name__}.")
+        raise refusal(name, "a string, a SecretStr or a function that gives one", key)
 
 
 def check_times(timeouts: Any, retries: Any) -> None:
@@ -287,8 +313,8 @@ def check_times(timeouts: Any, retries: Any) -> None:
     :raises TypeError: one is of another type.
     """
     for name, value, kind in (("timeouts", timeouts, Timeouts), ("retries", retries, Retries)):
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{name}: give {kind.__name__}(...), not a {type(value).__name__}.")
+        if value is not None:
+            check_instance(name, value, kind, f"{kind.__name__}(...)")
 
 
 async def _resolve(key: ApiKey | None) -> str | None:
@@ -311,8 +337,12 @@ def fingerprint(key: str | None) -> str:
 
 
 def _families(given: Iterable[str]) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
-    if isinstance(given, str) or not HOSTED.issuperset(names):
+    """Returns the families of hosted tools that are *given*.
+
+    :raises ValueError: one is unknown, or they are one string.
+    """
+    names = strings("hosted_tools", given)
+    if not HOSTED.issuperset(names):
         raise ValueError(f"hosted_tools: give a list of some of {', '.join(sorted(HOSTED))}.")
     return names
 
@@ -333,6 +363,10 @@ def is_pattern(name: str) -> bool:
 
 
 def _check_url(base_url: str) -> None:
+    """Checks that requests can be sent to *base_url*.
+
+    :raises ValueError: they cannot, or it holds credentials.
+    """
     try:
         url = urlsplit(base_url)
         port = url.port

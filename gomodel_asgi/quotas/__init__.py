@@ -21,6 +21,10 @@ LAZY = {"PostgresCounters": "postgres", "RedisCounters": "redis"}
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs an extra when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{LAZY[name]}", __name__), name)

@@ -110,13 +110,13 @@ class AvailableCounters:
         try:
             return await self._ask(self._counters.reserve, hold, lines, now)
         except QuotaUnavailable as error:
-            asked = not isinstance(error, NotAsked)
+            was_asked = not isinstance(error, NotAsked)
             if self._stands_in_for(lines):
                 reserved = await self.stand_in.reserve(hold, lines, now)
-                if reserved.refused is not None and asked:
+                if reserved.refused is not None and was_asked:
                     self._release(hold, lines, now)
                 return reserved
-            if asked:
+            if was_asked:
                 self._release(hold, lines, now)
             raise
         except Exception:
@@ -182,6 +182,10 @@ class AvailableCounters:
         return answer
 
     async def _in_time(self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+        """Returns what *call* gives.
+
+        :raises QuotaUnavailable: it did not answer in time.
+        """
         try:
             return await within(self._timeout, call(*arguments))
         except DeadlineExceeded:

@@ -25,13 +25,13 @@ from ..routing.request import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..seams.store import Store, is_shared
 from .available import AvailableCounters
-from .estimate import Asked, asked_of
+from .estimate import Estimate, estimates_of
 from .memory import MemoryCounters
 from .native import Pending, response_id_of
 from .prices import Prices
 from .quota import MICRO, MOST, Left, Quota
 from .quotas import Quotas
-from .refusal import Part, Standing, headers, refusal
+from .refusal import Part, QuotaStatus, headers, refusal
 from .rules import Keys
 from .settlement import Hold, Reservation, Settlement, unpacked
 from .windows import admits_at, window
@@ -66,6 +66,10 @@ class Enforcement:
         providers: Iterable[Provider],
         quotas_of: QuotasOf,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: the counters are this process's own, and several processes may share the store.
+        """
         counters = quotas.counters
         if not counters.shared and is_shared(store) and not getattr(counters, "per_process", False):
             raise ValueError(
@@ -122,12 +126,12 @@ class Enforcement:
         assert trace is not None
         if not quotas:
             return
-        asked = await self._asked(job, target, quotas)
+        estimates = await self._estimates(job, target, quotas)
         moment = self.quotas.clock()
         id, now = f"{random.getrandbits(128):032x}", moment.timestamp()
-        parts = self._parts(job.request.tenant, quotas, moment, asked)
+        parts = self._parts(job.request.tenant, quotas, moment, estimates)
         try:
-            self._check_sizes(parts, asked, now, trace)
+            self._check_sizes(parts, estimates, now, trace)
             parts = [_clamped(part) for part in parts]
             reserved = await self.counters.reserve(id, [part.line for part in parts], now)
             if reserved.refused is not None:
@@ -141,7 +145,7 @@ class Enforcement:
         if reserved.refused is None:
             self._tell(trace, parts, reserved.figures, "unavailable" if id in self.away else "admitted")
 
-    async def _asked(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Asked]:
+    async def _estimates(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Estimate]:
         """What *job* may use of each Target, where one of *quotas* counts it."""
         counted = False
         for quota in quotas:
@@ -150,36 +154,40 @@ class Enforcement:
                 await self.prices.ready()
         if not counted:
             return []
-        return await asked_of(job, target, None if self.quotas.worst else self.quotas.expected_output)
+        return await estimates_of(job, target, None if self.quotas.worst else self.quotas.expected_output)
 
     def _parts(
-        self, tenant: str | None, quotas: Iterable[Quota], moment: datetime, asked: Sequence[Asked] | None
+        self, tenant: str | None, quotas: Iterable[Quota], moment: datetime, estimates: Sequence[Estimate] | None
     ) -> list[Part]:
-        """Each unit of *quotas*, with what is *asked* of it; None: nothing."""
+        """Each unit of *quotas*, with what *estimates* count of it; None: nothing is to be counted."""
         now = moment.timestamp()
         slot = int(now // self.slot)
-        amounts = {} if asked is not None else {"requests": 0, "tokens": 0, "money": 0}
+        amounts = {} if estimates is not None else {"requests": 0, "tokens": 0, "money": 0}
         parts = []
         for quota in quotas:
             stretch = window(quota.per, moment, self.quotas.zone, self.quotas.week_starts)
             for unit, limit in quota.limits():
                 if unit not in amounts:
-                    amounts[unit] = self._amount(unit, asked or (), now)
+                    amounts[unit] = self._amount(unit, estimates or (), now)
                 key = self.keys.of(tenant, quota, unit)
                 held = unit != "requests"
                 line = Line(key, stretch, limit, amounts[unit], held, slot, slot - SLOTS, self.total)
                 parts.append(Part(quota, unit, line))
         return parts
 
-    def _amount(self, unit: str, asked: Sequence[Asked], now: float, *, firm: bool = False) -> int:
-        """What the dearest of *asked* may use of *unit*; (*firm*) as far as that is not a guess."""
+    def _amount(self, unit: str, estimates: Sequence[Estimate], now: float, *, firm: bool = False) -> int:
+        """What the dearest of *estimates* may use of *unit*; (*firm*) as far as that is not a guess."""
         if unit == "requests":
             return 1
         if unit == "tokens":
-            return max(self.quotas.weights.tokens(one.firm if firm else one.usage) for one in asked)
-        return max(self._cost(one, one.firm if firm else one.usage, now) for one in asked)
+            return max(self.quotas.weights.tokens(one.firm if firm else one.usage) for one in estimates)
+        return max(self._cost(one, one.firm if firm else one.usage, now) for one in estimates)
 
-    def _cost(self, one: Asked, usage: Usage, now: float) -> int:
+    def _cost(self, one: Estimate, usage: Usage, now: float) -> int:
+        """Returns what *usage* may cost, in millionths of a US dollar.
+
+        :raises LookupError: no price is known, and the host has not said that such a model is free.
+        """
         cost = self.prices.guess(one, usage, now)
         if cost is not None:
             return cost
@@ -190,7 +198,7 @@ class Enforcement:
             "needs: give Quotas(price=...) a function that knows it, or say on_unknown='free'."
         )
 
-    def _check_sizes(self, parts: Sequence[Part], asked: Sequence[Asked], now: float, trace: Trace) -> None:
+    def _check_sizes(self, parts: Sequence[Part], estimates: Sequence[Estimate], now: float, trace: Trace) -> None:
         """Refuse what is larger than a whole limit, and not by a guess alone.
 
         :raises QuotaExceeded: it never has room.
@@ -201,11 +209,11 @@ class Enforcement:
             limit, unit = part.line.limit, part.unit
             if part.line.amount <= limit:
                 continue
-            amount = self._amount(unit, asked, now, firm=True)
+            amount = self._amount(unit, estimates, now, firm=True)
             if amount > limit or not limit:
                 part = changed(part, line=changed(part.line, amount=max(amount, 1)))
                 self._tell(trace, [part], None, "refused")
-                raise refusal(Standing(part, Figures(0, 0), 0.0), [])
+                raise refusal(QuotaStatus(part, Figures(0, 0), 0.0), [])
 
     async def _refused(self, id: str, parts: list[Part], reserved: Reserved, now: float, trace: Trace) -> list[Part]:
         """The request has no room in one of *parts*; in the shadow it is counted all the same.
@@ -221,14 +229,14 @@ class Enforcement:
         await self.counters.reserve(id, [part.line for part in parts], now)
         return parts
 
-    def _full(self, parts: Sequence[Part], figures: Sequence[Figures], now: float) -> Standing:
+    def _full(self, parts: Sequence[Part], figures: Sequence[Figures], now: float) -> QuotaStatus:
         """Of the parts that have no room the one that has some last."""
         full = [
-            Standing(part, one, self._seconds(part.line, one, now))
+            QuotaStatus(part, one, self._seconds(part.line, one, now))
             for part, one in zip(parts, figures, strict=True)
             if one.spent + one.held + part.line.amount > part.line.limit
         ]
-        return max(full, key=lambda standing: standing.seconds)
+        return max(full, key=lambda status: status.seconds)
 
     def _seconds(self, line: Line, figures: Figures, now: float) -> float:
         """In how many seconds *line* has room if nothing else comes. What is held is free by then at the latest when
@@ -240,12 +248,12 @@ class Enforcement:
         return max(0.0, round(seconds, 6))  # times of today are doubles of less than a microsecond
 
     def _headers(
-        self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: Standing | None = None
+        self, parts: Sequence[Part], figures: Sequence[Figures], now: float, full: QuotaStatus | None = None
     ) -> list[tuple[bytes, bytes]]:
         if not self.quotas.headers or self.shadow:
             return []
         return headers([
-            full if full is not None and part is full.part else Standing(part, one, part.line.window.ends - now)
+            full if full is not None and part is full.part else QuotaStatus(part, one, part.line.window.ends - now)
             for part, one in zip(parts, figures, strict=True)
         ])  # fmt: skip
 

@@ -31,7 +31,7 @@ LONGEST = 64
 KINDS = ("input", "cached", "cache_write", "output", "reasoning")
 
 
-class Asked(Struct, frozen=True):
+class Estimate(Struct, frozen=True):
     """What one Target may use: of which model, and *usage* of it. *firm* is the part of it that is not a guess."""
 
     provider: Provider
@@ -42,13 +42,15 @@ class Asked(Struct, frozen=True):
 
     @property
     def type(self) -> str:
+        """Returns the provider's type, by which prices are listed; its name where it has none."""
         return self.provider.type or self.provider.name
 
     def charge(self, usage: Usage) -> Charge:
+        """Returns what a price is asked for: *usage* of this model in this tier."""
         return Charge(0, self.provider.name, self.type, self.model, None, self.tier, usage)
 
 
-async def asked_of(job: Job, target: Target, expected: int | None) -> list[Asked]:
+async def estimates_of(job: Job, target: Target, expected: int | None) -> list[Estimate]:
     """What *job* may use of each Target of the chain. Where it does not bound its output, or by more, *expected* tokens
     of it count; None: the most that it may have.
 
@@ -56,7 +58,7 @@ async def asked_of(job: Job, target: Target, expected: int | None) -> list[Asked
     :raises LookupError: the policy named an unknown provider.
     """
     size = await input_tokens(job)
-    return [_asked(job, one, size, expected) for one in target.chain()]
+    return [_estimate(job, one, size, expected) for one in target.chain()]
 
 
 async def input_tokens(job: Job) -> int:
@@ -70,12 +72,16 @@ async def _tokens_of(body: bytes) -> int:
     return run(estimated(body)) if len(body) <= LITTLE else await paced(estimated(body))
 
 
-def _asked(job: Job, target: Target, size: int, expected: int | None) -> Asked:
+def _estimate(job: Job, target: Target, size: int, expected: int | None) -> Estimate:
+    """Returns what *job* may use of one Target.
+
+    :raises InvalidRequest: its output has no bound, and one is needed.
+    """
     provider, model = provider_of(target, job), target.model if target.model is not None else job.request.model
-    said = _member(job, target, CAP)
-    cap = _tokens(said)
+    value = _member(job, target, CAP)
+    cap = _tokens(value)
     if expected is None:
-        output = most_output(provider, model) if said is None else cap
+        output = most_output(provider, model) if value is None else cap
         if output is None:
             message = f"Give '{CAP}', a positive number: what this request may cost has to be known before it is sent."
             raise InvalidRequest(message, param=CAP, code="missing_required_parameter")
@@ -83,18 +89,18 @@ def _asked(job: Job, target: Target, size: int, expected: int | None) -> Asked:
     else:
         output, most = expected if cap is None else min(cap, expected), 0
     tier = _member(job, target, "service_tier")
-    return Asked(
+    return Estimate(
         provider, model, tier if isinstance(tier, str) else None,
         Usage(input_tokens=size, output_tokens=output, estimated=True),
         Usage(input_tokens=size, output_tokens=most, estimated=True),
     )  # fmt: skip
 
 
-def _tokens(said: Any) -> int | None:
-    """The number of tokens that *said* is, as lenient readers see it; None where it is none."""
-    if isinstance(said, float) and said.is_integer():
-        said = int(said)
-    return min(said, MOST_MEANT) if isinstance(said, int) and not isinstance(said, bool) and said > 0 else None
+def _tokens(value: Any) -> int | None:
+    """The number of tokens that *value* is, as lenient readers see it; None where it is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return min(value, MOST_MEANT) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _member(job: Job, target: Target, name: str) -> Any:
@@ -127,6 +133,10 @@ class Weights:
     """
 
     def __init__(self, given: Mapping[str, float | str | Decimal] | None) -> None:
+        """Takes weights by kind of token; None: each token counts as one.
+
+        :raises ValueError: a kind is unknown, or a weight is no number, or below 0.
+        """
         self.of: dict[str, Fraction] | None = None
         if given is None:
             return

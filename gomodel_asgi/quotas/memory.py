@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from ..arguments import check_flags
 from ..seams.counters import REPEATS, Figures, Line, Reserved, require_distinct, share
 from .shared import open_for
 
@@ -58,6 +59,7 @@ class MemoryCounters:
     shared = False
 
     def __init__(self, *, per_process: bool = False) -> None:
+        check_flags(per_process=per_process)
         self.per_process = per_process
         self._lock = threading.Lock()
         self._counters: dict[Place, Counter] = {}

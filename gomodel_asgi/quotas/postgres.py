@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
+from ..arguments import check_seconds, check_string
 from ..errors import QuotaUnavailable
 from ..seams.counters import PARTS, REPEATS, Figures, Line, Reserved, require_distinct
 from ..stores.postgres_pool import FAILURES, Database, Pool, Schema, require_address, require_table
@@ -215,6 +216,8 @@ class PostgresCounters:
 
     def __init__(self, postgres: str | Pool, *, table: str = "gomodel_counters", timeout: float = 0.25) -> None:
         require_address(postgres)
+        check_string("table", table)
+        check_seconds("timeout", timeout)
         schema = Schema("to_regproc", f"{table}_settle_{FUNCTIONS}", ddl(table))
         self._table = table
         self.timeout = timeout

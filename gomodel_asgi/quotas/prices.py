@@ -11,7 +11,7 @@ from ..observers import Charge, Usage
 from ..observers.price import Price, cost_of, price_list
 from ..settings import LITTLE
 from ..threads import beside
-from .estimate import Asked
+from .estimate import Estimate
 from .quota import MICRO
 
 REMEMBERED = 4096
@@ -28,7 +28,7 @@ class Prices:
     def __init__(self, price: Price | None) -> None:
         self._price = price
         self._is_there = price is not None
-        self._listed = lru_cache(REMEMBERED)(self._asked)
+        self._listed = lru_cache(REMEMBERED)(self._cost)
 
     async def ready(self) -> None:
         """Import the price list, if it is asked; that takes as long as going through many bytes.
@@ -49,14 +49,14 @@ class Prices:
             total += found
         return micro(total)
 
-    def guess(self, asked: Asked, usage: Usage, now: float) -> int | None:
-        """What *usage* of what is *asked* may cost at *now*, in Unix seconds; None where its price is not known."""
+    def guess(self, expected: Estimate, usage: Usage, now: float) -> int | None:
+        """What *usage* of what is *expected* may cost at *now*, in Unix seconds; None where its price is not known."""
         if self._price is not None:
-            return self.cost([asked.charge(usage)])
-        kind = (asked.provider.name, asked.type, asked.model, asked.tier)
+            return self.cost([expected.charge(usage)])
+        kind = (expected.provider.name, expected.type, expected.model, expected.tier)
         return self._listed(kind, rounded(usage.input_tokens), rounded(usage.output_tokens), int(now // LASTS))
 
-    def _asked(self, kind: tuple[str, str, str | None, str | None], input: int, output: int, hour: int) -> int | None:
+    def _cost(self, kind: tuple[str, str, str | None, str | None], input: int, output: int, hour: int) -> int | None:
         name, type, model, tier = kind
         usage = Usage(input_tokens=input, output_tokens=output, estimated=True)
         return self.cost([Charge(0, name, type, model, None, tier, usage)])

@@ -9,6 +9,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from ..arguments import check_flags
 from ..routing.registry import as_text
 from .windows import PERS, Per
 
@@ -47,6 +48,11 @@ class Quota:
     shared: bool = False
 
     def __post_init__(self) -> None:
+        """Checks the members.
+
+        :raises TypeError: one is of a wrong type.
+        :raises ValueError: one has a value that it cannot have, or the quota counts nothing.
+        """
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError("name: give 1 to 64 letters, digits and '_', '.', ':', '-'.")
         if self.per not in PERS:
@@ -57,6 +63,7 @@ class Quota:
         _check_count("tokens", self.tokens)
         if self.money is not None:
             object.__setattr__(self, "money", _dollars(self.money))
+        check_flags(shared=self.shared)
         if self.key is not None and not isinstance(self.key, str):
             object.__setattr__(self, "key", as_text(self.key, "key"))
 
@@ -71,6 +78,11 @@ class Quota:
 
 
 def _check_count(name: str, value: object) -> None:
+    """Checks a limit; None is none.
+
+    :raises TypeError: it is no whole number.
+    :raises ValueError: it is below 0, or cannot be counted exactly in a float (Redis' scripts count in those).
+    """
     if value is None:
         return
     if not isinstance(value, int) or isinstance(value, bool):
@@ -80,6 +92,11 @@ def _check_count(name: str, value: object) -> None:
 
 
 def _dollars(value: object) -> Decimal:
+    """Returns *value*, in US dollars.
+
+    :raises TypeError: it is of a type that is not exact.
+    :raises ValueError: it is no amount, below 0 or too large.
+    """
     if not isinstance(value, Decimal | int | str) or isinstance(value, bool):
         raise TypeError(f"money: give a Decimal, an int or a str of US dollars, not {type(value).__name__}.")
     try:

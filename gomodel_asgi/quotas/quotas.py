@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ..arguments import check_flags, check_protocol, members
 from ..observers.price import Price
 from ..seams.counters import Counters
 from .estimate import Weights
@@ -21,6 +22,7 @@ OnUnavailable = Literal["refuse", "admit"]
 
 
 def utc_now() -> datetime:
+    """Returns the time, aware and in UTC."""
     return datetime.now(UTC)
 
 
@@ -64,13 +66,19 @@ class Quotas:
         shadow: bool = False,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
+        """See the class.
+
+        :raises TypeError: a member is of a wrong type.
+        :raises ValueError: a member has a value that it cannot have.
+        """
         _check_function("rules", rules)
         for name, function in (("price", price), ("clock", clock)):
             if function is not None:
                 _check_function(name, function)
         self.counters: Counters = MemoryCounters() if counters is None else counters
-        if not all(hasattr(self.counters, name) for name in ("reserve", "settle", "figures", "shared")):
-            raise TypeError("counters: give MemoryCounters(), RedisCounters(...) or PostgresCounters(...).")
+        wanted = "MemoryCounters(), RedisCounters(...) or PostgresCounters(...)"
+        check_protocol("counters", self.counters, Counters, wanted)
+        check_flags(headers=headers, shadow=shadow)
         if isinstance(expected_output, bool) or not isinstance(expected_output, int) or expected_output < 0:
             raise ValueError("expected_output: give a number of tokens, 0 or more.")
         _check_one_of("week_starts", week_starts, WEEKDAYS)
@@ -81,7 +89,7 @@ class Quotas:
         self.rules = asking(rules)
         self.zone = _zone(zone)
         self.week_starts: Weekday = week_starts
-        self.weights = Weights(weights)
+        self.weights = Weights(None if weights is None else members("weights", weights))
         self.expected_output = expected_output
         self.worst = reserve == "worst"
         self.price = price
@@ -96,16 +104,28 @@ class Quotas:
 
 
 def _check_function(name: str, value: object) -> None:
+    """Checks a function of the host's.
+
+    :raises TypeError: it cannot be called.
+    """
     if not callable(value):
         raise TypeError(f"{name}: give a function, not {type(value).__name__}.")
 
 
 def _check_one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Checks a choice.
+
+    :raises ValueError: *value* is none of those *known*.
+    """
     if value not in known:
         raise ValueError(f"{name}: give one of {', '.join(known)}, not {value!r}.")
 
 
 def _zone(name: str) -> ZoneInfo:
+    """Returns the time zone of this name.
+
+    :raises ValueError: none is known.
+    """
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
@@ -113,6 +133,10 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _checked(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """Returns *clock*, which is called once to see what it gives.
+
+    :raises ValueError: its times have no time zone.
+    """
     now = clock()
     if not isinstance(now, datetime) or now.tzinfo is None:
         raise ValueError("clock: give aware datetimes, such as datetime.now(UTC).")

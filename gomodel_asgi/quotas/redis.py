@@ -19,9 +19,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from ..arguments import check_seconds, check_string
 from ..errors import QuotaUnavailable
 from ..seams.counters import PARTS, REPEATS, Figures, Line, Reserved, require_distinct
-from ..stores.redis_client import NoScriptError, Redis, RedisCluster, RedisError, client_of
+from ..stores.redis_client import NoScriptError, Redis, RedisCluster, RedisError, check_client, client_of
 from ..stores.shared import PerLoop, answering
 from .shared import open_for, quota_unavailable, require_countable
 
@@ -179,6 +180,9 @@ class RedisCounters:
     shared = True
 
     def __init__(self, redis: str | Redis | RedisCluster, *, prefix: str = "gomodel:", timeout: float = 0.25) -> None:
+        check_client(redis)
+        check_string("prefix", prefix)
+        check_seconds("timeout", timeout)
         self._prefix = f"{prefix}{{quotas}}:"
         self.timeout = timeout
         self._ours = isinstance(redis, str)

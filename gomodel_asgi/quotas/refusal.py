@@ -32,7 +32,7 @@ class Part(Struct, frozen=True):
     line: Line
 
 
-class Standing(Struct, frozen=True):
+class QuotaStatus(Struct, frozen=True):
     """How a part stands: its *figures*, and in how many seconds its window ends, or (of a refused one) has room."""
 
     part: Part
@@ -41,12 +41,13 @@ class Standing(Struct, frozen=True):
 
     @property
     def left(self) -> int:
+        """Returns what is left of the limit, in its unit; never less than 0."""
         return max(0, self.part.line.limit - self.figures.spent - self.figures.held)
 
 
-def headers(standings: Sequence[Standing]) -> Headers:
-    """What a client may know of *standings*."""
-    open = [one for one in standings if not one.part.quota.shared]
+def headers(statuses: Sequence[QuotaStatus]) -> Headers:
+    """What a client may know of *statuses*."""
+    open = [one for one in statuses if not one.part.quota.shared]
     limit_headers: Headers = []
     for unit in ("requests", "tokens"):
         of_unit = [one for one in open if one.part.unit == unit]
@@ -61,19 +62,19 @@ def headers(standings: Sequence[Standing]) -> Headers:
     return limit_headers
 
 
-def _openai(unit: bytes, one: Standing) -> Headers:
+def _openai(unit: bytes, one: QuotaStatus) -> Headers:
     values = (b"%d" % one.part.line.limit, b"%d" % one.left, duration(one.seconds).encode())
     names = (b"limit", b"remaining", b"reset")
     return [(b"x-ratelimit-%b-%b" % (name, unit), value) for name, value in zip(names, values, strict=True)]
 
 
-def _policy(one: Standing) -> bytes:
+def _policy(one: QuotaStatus) -> bytes:
     quota = one.part.quota
     policy = b'"%b";q=%d' % (quota.name.encode(), one.part.line.limit)
     return policy + b";w=%d" % SECONDS[quota.per] if quota.per in SECONDS else policy
 
 
-def _limit(one: Standing) -> bytes:
+def _limit(one: QuotaStatus) -> bytes:
     return b'"%b";r=%d;t=%d' % (one.part.quota.name.encode(), one.left, math.ceil(one.seconds))
 
 
@@ -88,7 +89,7 @@ def duration(seconds: float) -> str:
     return minutes if whole < 3600 else f"{whole // 3600}h{minutes}"
 
 
-def refusal(one: Standing, limit_headers: Headers) -> QuotaExceeded:
+def refusal(one: QuotaStatus, limit_headers: Headers) -> QuotaExceeded:
     """Why a request has no room in *one*, which will have some in its `seconds`; *limit_headers* are the headers."""
     quota, line = one.part.quota, one.part.line
     never = line.amount > line.limit
@@ -103,7 +104,7 @@ def refusal(one: Standing, limit_headers: Headers) -> QuotaExceeded:
     )
 
 
-def _too_large(one: Standing) -> str:
+def _too_large(one: QuotaStatus) -> str:
     if one.part.quota.shared:
         return "This request is larger than what one may ask for here; make it smaller."
     if not one.part.line.limit:
@@ -113,7 +114,7 @@ def _too_large(one: Standing) -> str:
     return f"This request may use {amount}, more than {what} allows at all; make it smaller, or cap its output."
 
 
-def _full(one: Standing) -> str:
+def _full(one: QuotaStatus) -> str:
     quota, unit, figures = one.part.quota, one.part.unit, one.figures
     again = f" Please try again in {math.ceil(max(1.0, one.seconds))}s."
     if quota.shared:

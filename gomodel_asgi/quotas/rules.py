@@ -41,7 +41,7 @@ def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple
     """
     waits = is_coroutine_function(rules) or inspect.isasyncgenfunction(rules)
 
-    async def asked(request: RoutingRequest) -> tuple[Quota, ...]:
+    async def quotas_now(request: RoutingRequest) -> tuple[Quota, ...]:
         given: Any = rules(request) if waits else (await call(_iterated, rules, request))[0]
         if inspect.isawaitable(given):
             given = await given
@@ -49,7 +49,7 @@ def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple
             given = await _all_of(given)
         return _checked(() if given is None else tuple(given))
 
-    return asked
+    return quotas_now
 
 
 def _iterated(rules: Rules, request: RoutingRequest) -> tuple[Any]:
@@ -67,6 +67,10 @@ async def _all_of(given: AsyncIterator[Quota]) -> list[Quota]:
 
 
 def _checked(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
+    """Returns *quotas*, which the host's function gave.
+
+    :raises TypeError: one is no `Quota`.
+    """
     for quota in quotas:
         if not isinstance(quota, Quota):
             raise TypeError(f"The rules of the quotas gave {type(quota).__name__}, not a Quota.")
@@ -76,6 +80,10 @@ def _checked(quotas: tuple[Quota, ...]) -> tuple[Quota, ...]:
 
 
 def _check_once(quotas: Sequence[Quota]) -> None:
+    """Checks that no two of *quotas* count the same.
+
+    :raises ValueError: two do: each request would count twice.
+    """
     seen: set[tuple[object, ...]] = set()
     for quota in quotas:
         for unit, _ in quota.limits():

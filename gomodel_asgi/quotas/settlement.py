@@ -41,6 +41,7 @@ class Reservation(Struct, frozen=True):
 
     @property
     def amounts(self) -> list[int]:
+        """Returns what is reserved of each line, in its unit."""
         return [line.amount for line in self.lines]
 
     def packed(self) -> bytes:
@@ -149,7 +150,10 @@ class Hold:
 
 
 def run_at_once(work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work*, which never waits."""
+    """Do *work*, which never waits.
+
+    :raises RuntimeError: it waited.
+    """
     steps = work().__await__()
     try:
         next(steps)

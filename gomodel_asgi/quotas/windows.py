@@ -49,6 +49,10 @@ def _sliding(per: str, now: int, length: int) -> Window:
 
 @lru_cache(maxsize=256)
 def _by_calendar(per: Per, today: date, zone: tzinfo, week_starts: Weekday) -> Window:
+    """Returns the day, week or month that *today* is in, in *zone*.
+
+    :raises ValueError: *per* or *week_starts* is unknown.
+    """
     if per == "day":
         return Window(f"day:{today}", _midnight(today + timedelta(1), zone))
     if per == "week":

@@ -46,6 +46,7 @@ class Window:
         self.clear()
 
     def clear(self) -> None:
+        """Forgets what was counted."""
         self.requests = self.failures = self.counted = 0
         self.was = NOTHING
 
@@ -82,10 +83,12 @@ class Circuit:
         self.close()
 
     def close(self) -> None:
+        """Lets all requests pass."""
         self.opened: float | None = None
         self.probed: float | None = None
 
     def open(self, now: float) -> None:
+        """Lets none pass for `PAUSE` from *now* on, in seconds."""
         self.opened, self.probed = now, None
 
     def wait(self, now: float) -> float:
@@ -95,6 +98,7 @@ class Circuit:
         return max(0.0, (self.opened if self.probed is None else self.probed) + PAUSE - now)
 
     def state(self, now: float) -> State:
+        """Returns its state at *now*, in seconds: half-open when `PAUSE` is over, and a probe may pass."""
         if self.opened is None:
             return "closed"
         return "half-open" if now - self.opened >= PAUSE else "open"
@@ -111,10 +115,12 @@ class Record(Window):
         self.spaced = now - SPACING
 
     def is_failing(self, now: float, minimum: int = 1) -> bool:
+        """Returns whether at least `RATE` of at least *minimum* requests have failed, as of *now* in seconds."""
         requests, failures, _ = self.counts(now)
         return requests >= minimum and failures >= RATE * requests
 
     def is_answered(self, now: float) -> bool:
+        """Returns whether there were requests and fewer than `RATE` of them failed, as of *now* in seconds."""
         requests, failures, _ = self.counts(now)
         return requests > 0 and failures < RATE * requests
 

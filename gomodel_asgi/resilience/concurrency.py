@@ -56,7 +56,7 @@ class Waiter:
         self.displaced = False
 
 
-class Turnstile:
+class ConcurrencyLimit:
     """Lets *limit* requests be under way, and as many wait. *empty* is called when nobody is left."""
 
     def __init__(self, limit: int, what: str, empty: Callable[[], object] = lambda: None) -> None:
@@ -151,7 +151,7 @@ class Turnstile:
         return Overloaded(f"Too many requests are under way for this {self.what}; try again shortly.")
 
 
-Held = tuple[Turnstile, ...]
+Held = tuple[ConcurrencyLimit, ...]
 
 
 class ConcurrencyLimits:
@@ -160,7 +160,7 @@ class ConcurrencyLimits:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         # Under a name of its own: earlier releases of anyio tell such variables apart by nothing else.
-        self.of_loop: RunVar[dict[Hashable, Turnstile]] = RunVar(f"gomodel_asgi_turnstiles_{id(self)}")
+        self.of_loop: RunVar[dict[Hashable, ConcurrencyLimit]] = RunVar(f"gomodel_asgi_concurrency_limits_{id(self)}")
 
     async def enter_tenant(self, tenant: str | None, timeout: float) -> Held:
         """Take a place for a request of the tenant.
@@ -170,9 +170,9 @@ class ConcurrencyLimits:
         limit = self.limits.tenant_concurrency
         if limit is None or tenant is None:
             return ()
-        turnstile = self._of("account", tenant, limit)
-        await turnstile.enter(timeout)
-        return (turnstile,)
+        concurrency_limit = self._of("account", tenant, limit)
+        await concurrency_limit.enter(timeout)
+        return (concurrency_limit,)
 
     async def enter_work(self, tenant: str | None, timeout: float, *, background: bool = False) -> Held:
         """Take a place for work at an upstream. What waits in the *background* and what does not take turns.
@@ -182,9 +182,9 @@ class ConcurrencyLimits:
         limit = self.limits.tenant_concurrency
         if limit is None or tenant is None:
             return ()
-        turnstile = self._of("account", ("work", tenant), limit)
-        await turnstile.enter(timeout, background, patient=background)
-        return (turnstile,)
+        concurrency_limit = self._of("account", ("work", tenant), limit)
+        await concurrency_limit.enter(timeout, background, patient=background)
+        return (concurrency_limit,)
 
     async def enter_provider(
         self, provider: Provider, tenant: str | None, timeout: float, *, background: bool = False
@@ -196,24 +196,24 @@ class ConcurrencyLimits:
         limit = provider.max_concurrency or self.limits.provider_concurrency
         if limit is None:
             return ()
-        turnstile = self._of("provider", (provider.name, provider.base_url), limit)
-        await turnstile.enter(timeout, (tenant, background), patient=background)
-        return (turnstile,)
+        concurrency_limit = self._of("provider", (provider.name, provider.base_url), limit)
+        await concurrency_limit.enter(timeout, (tenant, background), patient=background)
+        return (concurrency_limit,)
 
     def leave(self, held: Held) -> None:
         """Give places back."""
-        for turnstile in held:
-            turnstile.leave()
+        for concurrency_limit in held:
+            concurrency_limit.leave()
 
-    def _of(self, what: str, name: Hashable, limit: int) -> Turnstile:
-        """The turnstile of that name; it is forgotten when nobody is inside."""
+    def _of(self, what: str, name: Hashable, limit: int) -> ConcurrencyLimit:
+        """The limit of that name; it is forgotten when nobody is inside."""
         try:
             known = self.of_loop.get()
         except LookupError:
             known = {}
             self.of_loop.set(known)
         key = what, name
-        turnstile = known.get(key)
-        if turnstile is None:
-            turnstile = known[key] = Turnstile(limit, what, lambda: known.pop(key, None))
-        return turnstile
+        concurrency_limit = known.get(key)
+        if concurrency_limit is None:
+            concurrency_limit = known[key] = ConcurrencyLimit(limit, what, lambda: known.pop(key, None))
+        return concurrency_limit

@@ -10,12 +10,13 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from types import MappingProxyType
+from typing import Any
 
 from ..providers.provider import Provider
+from ..wire.read_only import read_only
 from .circuit_breaker import Breaker, State, Tally
 
 MAX_BREAKERS = 10_000  # one is about 700 bytes; beyond this the one unused for longest is dropped
@@ -32,8 +33,9 @@ class ProviderHealth:
     """A snapshot of one provider over all its models and credentials.
 
     *available* is false when every breaker that has seen requests is open: to a policy, for its request's tenant, which
-    may be shut out alone. *requests* and *failures* are everybody's, of the last window (30 to 60 seconds),
-    *first_event* the recent mean of seconds to the first event, None before any.
+    may be shut out alone. *requests* and *failures* are everybody's, of the last window (30 to 60 seconds);
+    *failure_rate* is failures per request, 0 where there were none. *first_event* is the recent mean of seconds to the
+    first event, None before any.
     """
 
     provider: str
@@ -42,12 +44,8 @@ class ProviderHealth:
     in_flight: int
     requests: int
     failures: int
+    failure_rate: float
     first_event: float | None
-
-    @property
-    def failure_rate(self) -> float:
-        """Failures per request, 0 where there were none."""
-        return self.failures / self.requests if self.requests else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +70,26 @@ class BreakerHealth:
 class GatewayHealth(Mapping[str, ProviderHealth]):
     """A snapshot of a gateway: a mapping from the names of its providers to their health.
 
-    *breakers* are all that know of recent requests, those of providers made per request included. *draining* says that
-    new requests are refused.
+    *available* says whether a request could be answered by any provider, *draining* that new requests are refused.
+    *in_flight* is how many are with an upstream. *breakers* are all that know of recent requests, those of providers
+    made per request included. `to_dict` gives it as JSON has it; a web framework's response model takes it as it is.
     """
 
+    available: bool
+    draining: bool
+    in_flight: int
     providers: Mapping[str, ProviderHealth]
     breakers: tuple[BreakerHealth, ...]
-    draining: bool
 
-    @property
-    def available(self) -> bool:
-        """Whether a request could be answered by any provider."""
-        return not self.draining and any(one.available for one in self.providers.values())
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are with an upstream."""
-        return sum(one.in_flight for one in self.breakers)
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it in dicts, lists, strings and numbers: what `json.dumps` takes."""
+        return {
+            "available": self.available,
+            "draining": self.draining,
+            "in_flight": self.in_flight,
+            "providers": {name: asdict(one) for name, one in self.providers.items()},
+            "breakers": [asdict(one) for one in self.breakers],
+        }
 
     def __getitem__(self, name: str) -> ProviderHealth:
         return self.providers[name]
@@ -149,15 +150,21 @@ class Health:
     def of_all(self, names: Iterable[str], draining: bool) -> GatewayHealth:
         """What is known of these providers, and of every breaker."""
         now = self.clock()
-        providers = MappingProxyType({name: self.snapshot(name) for name in names})
+        providers = {name: self.snapshot(name) for name in names}
         known = tuple(self.breakers.items())
         breakers = tuple(_breaker_health(key, breaker, now) for key, breaker in known if not breaker.seems_idle(now))
-        return GatewayHealth(providers, breakers, draining)
+        return GatewayHealth(
+            available=not draining and any(one.available for one in providers.values()),
+            draining=draining,
+            in_flight=sum(one.in_flight for one in breakers),
+            providers=read_only(providers),
+            breakers=breakers,
+        )
 
     def _snapshot(self, name: str, state_of: Callable[[Breaker, float], State]) -> ProviderHealth:
         now, tally = self.clock(), self.tallies.get(name)
         if tally is None:
-            return ProviderHealth(name, True, "closed", 0, 0, 0, self.pace.get(name))
+            return ProviderHealth(name, True, "closed", 0, 0, 0, 0.0, self.pace.get(name))
         latest = islice(reversed(tally.breakers.values()), MOST_SEEN)
         states = {state_of(breaker, now) for breaker in latest if breaker.counts(now)[0]}
         state: State = "open" if states == {"open"} else "half-open" if states & {"open", "half-open"} else "closed"
@@ -169,6 +176,7 @@ class Health:
             in_flight=tally.in_flight,
             requests=requests,
             failures=failures,
+            failure_rate=failures / requests if requests else 0.0,
             first_event=self.pace.get(name),
         )
 

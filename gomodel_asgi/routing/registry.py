@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from ..arguments import check_instance, listed
 from ..providers.provider import Provider
 
 
@@ -20,13 +21,15 @@ class Registry:
     only: Provider | None
 
     def __init__(self, providers: Iterable[Provider]) -> None:
+        """Lists *providers* by name and by type.
+
+        :raises TypeError: they are not a list of Provider objects.
+        :raises ValueError: there are none, or two of one name.
+        """
         by_name: dict[str, Provider] = {}
         by_type: dict[str, Provider] = {}
-        if not isinstance(providers, Iterable) or isinstance(providers, str):
-            raise TypeError(f"providers: give a list of Provider objects, not a {type(providers).__name__}.")
-        for provider in providers:
-            if not isinstance(provider, Provider):
-                raise TypeError(f"providers: give Provider objects, not a {type(provider).__name__}.")
+        for provider in listed("providers", providers, "a list of Provider objects"):
+            check_instance("providers", provider, Provider, "Provider objects")
             if provider.name in by_name:
                 raise ValueError(f"providers: the name '{provider.name}' is given twice.")
             by_name[provider.name] = provider

@@ -16,6 +16,7 @@ from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
+from ..arguments import check_instance, check_string, listed, members, refusal, texts
 from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
 from ..providers.provider import ApiKey, Provider, check_key, check_times
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 RESERVED_PARAMS = ("model", "stream", "background")
+DECLARATIONS = "declarations, such as {'type': 'mcp', 'server_label': 'crm'}"
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -67,43 +69,60 @@ class Target(Options, frozen=True):
     provider: str | Provider
 
     def __post_init__(self) -> None:
+        """Checks the members, and makes them read-only.
+
+        :raises TypeError: the provider or the model is of a wrong type.
+        """
         if type(self.provider) is not str and not isinstance(self.provider, Provider):
-            raise TypeError(f"provider: give a name or a Provider, not a {type(self.provider).__name__}.")
-        if self.model is not None and not isinstance(self.model, str):
-            raise TypeError(f"model: give a name, not a {type(self.model).__name__}.")
+            raise refusal("provider", "a name or a Provider", self.provider)
+        if self.model is not None:
+            check_string("model", self.model, "a name")
         if self.api_key is not None:
             check_key(self.api_key)
-        if self.fallbacks:
+        if self.fallbacks != ():
             self._check_fallbacks(self.fallbacks)
-        if self.tools:
+        if self.tools != ():
             self._check_tools(self.tools)
         if self.timeouts is not None or self.retries is not None:
             check_times(self.timeouts, self.retries)
         if self.params is not None:
-            self._check_params(self.params)
-            force_setattr(self, "params", read_only(dict(self.params)))
+            force_setattr(self, "params", read_only(self._checked_params(self.params)))
         if self.headers is not None:
-            force_setattr(self, "headers", read_only(dict(self.headers)))
+            force_setattr(self, "headers", read_only(texts("headers", self.headers)))
         if self.labels is not None:
-            force_setattr(self, "labels", read_only(dict(self.labels)))
+            force_setattr(self, "labels", read_only(texts("labels", self.labels)))
 
     def _check_fallbacks(self, fallbacks: Any) -> None:
-        chain = () if isinstance(fallbacks, str) or not isinstance(fallbacks, Iterable) else tuple(fallbacks)
-        if not chain or not all(isinstance(one, Target) for one in chain):
-            wrong = next((one for one in chain if not isinstance(one, Target)), fallbacks)
-            raise TypeError(f"fallbacks: give a list of Targets, such as [Target('b')], not a {type(wrong).__name__}.")
+        """Takes the *fallbacks*.
+
+        :raises TypeError: they are not a list of Targets.
+        """
+        wanted = "a list of Targets, such as [Target('b')]"
+        chain = listed("fallbacks", fallbacks, wanted)
+        for one in chain:
+            check_instance("fallbacks", one, Target, wanted)
         force_setattr(self, "fallbacks", chain)
 
-    def _check_tools(self, tools: Iterable[Mapping[str, Any]]) -> None:
-        force_setattr(self, "tools", tuple(tools))
+    def _check_tools(self, tools: Any) -> None:
+        """Takes the *tools*.
+
+        :raises ValueError: one is no declaration.
+        """
+        force_setattr(self, "tools", listed("tools", tools, f"a list of {DECLARATIONS}"))
         for tool in self.tools:
             if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
-                raise ValueError("tools: give declarations, such as {'type': 'mcp', 'server_label': 'crm'}.")
+                raise ValueError(f"tools: give {DECLARATIONS}.")
 
-    def _check_params(self, params: Mapping[str, Any]) -> None:
+    def _checked_params(self, params: Any) -> dict[str, Any]:
+        """Returns a copy of the *params*.
+
+        :raises ValueError: one is reserved for the gateway.
+        """
+        found = members("params", params)
         for name in RESERVED_PARAMS:
-            if name in params:
+            if name in found:
                 raise ValueError(f"params: '{name}' cannot be set here; the model is a member of Target.")
+        return found
 
     def __repr__(self) -> str:
         return f"Target({self.provider!r}, model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
@@ -119,8 +138,7 @@ def checked(policy: Any, name: str = "policy") -> Any:
     :raises TypeError: it is no function, or a class.
     """
     if isinstance(policy, type) or not callable(policy):
-        what = f"the class {policy.__name__}" if isinstance(policy, type) else f"a {type(policy).__name__}"
-        raise TypeError(f"{name}: give a function that takes a RoutingRequest and returns a Target, not {what}.")
+        raise refusal(name, "a function that takes a RoutingRequest and returns a Target", policy)
     return policy
 
 
@@ -136,10 +154,12 @@ class PreviousResponse(Protocol):
     """The stored record of an earlier response: which provider and model answered it."""
 
     @property
-    def provider(self) -> str: ...
+    def provider(self) -> str:
+        """The name of the provider that answered."""
 
     @property
-    def model(self) -> str | None: ...
+    def model(self) -> str | None:
+        """The model that was asked upstream, None where the request named none."""
 
 
 class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
@@ -271,23 +291,53 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return claimed is None or self.registry.by_name[self.previous.provider].serves(self.model)
 
     def _hinted(self, hint: str) -> str:
+        """Returns the name of the provider that *hint* names.
+
+        :raises UnknownProvider: there is none.
+        """
         provider = self.registry.find(hint)
         if provider is None:
-            raise UnknownProvider(f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another.")
+            message = f"There is no provider '{_shown(hint)}' here; leave 'provider' out or name another."
+            raise UnknownProvider(message, advice=f"configured are {self._names()}")
         return provider.name
 
     def _by_model(self) -> str:
+        """Returns the name of the provider that serves the model, or of the only one.
+
+        :raises InvalidRequest: there are several, and no model is named.
+        :raises UnknownModel: none of them serves it.
+        """
         only = self.registry.only
         if self.model is None:
             if only is None:
-                raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
+                message = f"Name a 'model'; {self._offered()}."
+                raise InvalidRequest(message, param="model", code="missing_required_parameter")
             return only.name
         found = self.registry.serving(self.model) or only
         if found is None:
-            raise UnknownModel(f"No provider here serves the model '{_shown(self.model)}'.")
+            raise UnknownModel(
+                f"No provider here is known to serve the model '{_shown(self.model)}'; {self._offered()}, and the"
+                " member 'provider' of the body names a provider.",
+                advice=f"{self._names()} are configured: give one models=..., or let the policy choose",
+            )
         return found.name
 
+    def _offered(self) -> str:
+        """Returns where the client finds the models. The names of providers may be those of other tenants."""
+        root = self.scope.get("root_path", "").rstrip("/")
+        below: str = self.scope.get("path", "").removeprefix(root)
+        prefix, found, _ = below.rpartition("/" + ROWS[self.operation].path.split("/")[1])
+        where = f"GET {_shown(root + prefix)}/models" if found else "GET /models below the API's prefix"
+        return f"{where} lists what is offered"
+
+    def _names(self) -> str:
+        return ", ".join(self.providers)
+
     def _owner(self) -> str:
+        """Returns the name of the provider that answered before, that the hint names, or of the only one.
+
+        :raises InvalidRequest: there are several, and none is known to have answered.
+        """
         if self.previous is not None and self.previous.provider in self.providers:
             return self.previous.provider
         if self.provider is not None:
@@ -337,10 +387,12 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
-    is what the client would get instead, if the policy refuses."""
+    is what the client would get instead, if the policy refuses. *guards* names those that would be asked about it, or
+    about its answer."""
 
     model: str | None
     hint: str | None
     target: Target | None
     candidates: tuple[Candidate, ...] = ()
     error: GatewayError | None = None
+    guards: tuple[str, ...] = ()

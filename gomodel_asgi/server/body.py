@@ -38,7 +38,7 @@ def check_content_type(headers: Mapping[bytes, bytes]) -> None:
     type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
     type = type.strip()
     if type != b"application/json" and not (type.startswith(b"application/") and type.endswith(b"+json")):
-        raise _unsupported("Send the body as application/json.")
+        raise _unsupported("Send a JSON object as the body, with the header `content-type: application/json`.")
     for parameter in filter(None, map(bytes.strip, parameters.split(b";"))):
         name, _, value = parameter.partition(b"=")
         if name.strip() == b"charset" and value.strip().strip(b'"') not in (b"utf-8", b"utf8"):

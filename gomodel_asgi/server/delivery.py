@@ -63,6 +63,11 @@ class Delivery(Struct, eq=False):
         self.done = True
 
     async def _events(self, next_events: Callable[[], Awaitable[bytes]], watch: Watch) -> None:
+        """Sends a stream.
+
+        :raises ConnectionAbortedError: the upstream broke off inside an event: the server is to close the connection,
+            or the client would take the rest for whole.
+        """
         self._attend(watch)
         send = self.send
         try:

@@ -32,22 +32,22 @@ if TYPE_CHECKING:
 ROUND = 0.03  # seconds; who waits is overdue after one to two of them
 
 
-class Waiting(Protocol):
+class Timed(Protocol):
     """Who wants to know that it lasts."""
 
     def overdue(self) -> None:
         """It does."""
 
 
-class Patience:
+class DeadlineTimer:
     """Those who wait on one event loop, to be told after one to two rounds that they last; its timer runs only while
     there are any. Put one into `young`, and `start` the timer where it is not `ticking`; when it has ended, take it out
     of both sets."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.young: set[Waiting] = set()
-        self.old: set[Waiting] = set()
+        self.young: set[Timed] = set()
+        self.old: set[Timed] = set()
         self.ticking = False
 
     def start(self) -> None:
@@ -60,24 +60,24 @@ class Patience:
         self.ticking = bool(self.old)
         if self.ticking:
             self.loop.call_later(ROUND, self._tick)
-        for waiting in due:
-            waiting.overdue()
+        for timed in due:
+            timed.overdue()
 
 
 class _Recent(threading.local):
     """A thread runs one loop at a time, and nearly always the same."""
 
-    patience: Patience | None = None
+    deadline_timer: DeadlineTimer | None = None
 
 
 _recent = _Recent()
 
 
-def patience(loop: asyncio.AbstractEventLoop) -> Patience:
+def deadline_timer(loop: asyncio.AbstractEventLoop) -> DeadlineTimer:
     """The one of *loop*, which is running."""
-    found = _recent.patience
+    found = _recent.deadline_timer
     if found is None or found.loop is not loop:
-        found = _recent.patience = Patience(loop)
+        found = _recent.deadline_timer = DeadlineTimer(loop)
     return found
 
 
@@ -132,7 +132,7 @@ async def _gone(receive: Receive) -> None:
 class AsyncioWatch:
     """Uses the task's own cancellation, as `asyncio.timeout` does: a cancel scope would cost more than the work."""
 
-    __slots__ = ("answered", "goes_on", "loop", "open", "patience", "reason", "receive", "task", "tasks", "ticker")
+    __slots__ = ("answered", "goes_on", "loop", "open", "reason", "receive", "task", "tasks", "ticker", "timer")
 
     def __init__(self, receive: Receive | None, goes_on: GoesOn | None = None) -> None:
         self.receive = receive
@@ -149,10 +149,10 @@ class AsyncioWatch:
         assert task is not None
         self.task, self.open = task, True
         if self.receive is not None:
-            found = _recent.patience
+            found = _recent.deadline_timer
             if found is None or found.loop is not self.loop:
-                found = patience(self.loop)
-            self.patience = found
+                found = deadline_timer(self.loop)
+            self.timer = found
             found.young.add(self)
             if not found.ticking:
                 found.start()
@@ -163,8 +163,8 @@ class AsyncioWatch:
     ) -> bool:
         self.open = False
         if self.receive is not None:
-            self.patience.young.discard(self)
-            self.patience.old.discard(self)
+            self.timer.young.discard(self)
+            self.timer.old.discard(self)
         if self.ticker is not None:
             self.ticker.cancel()
         if self.tasks:
@@ -175,15 +175,18 @@ class AsyncioWatch:
         return await self._consumed(kind)
 
     def stop(self, reason: Reason) -> None:
+        """See `Watch`."""
         if self.open and self.reason is None:
             self.reason = reason
             self.task.cancel()
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        """See `Watch`."""
         running = (task for task in self.tasks if not task.done())
         self.tasks = (*running, self.loop.create_task(_run(function)))
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """See `Watch`."""
         self.ticker = self.loop.call_later(seconds, self._tick, seconds, function)
 
     def overdue(self) -> None:
@@ -256,11 +259,13 @@ class TrioWatch:
         return bool(self.scope.__exit__(kind, error, traceback))
 
     def stop(self, reason: Reason) -> None:
+        """See `Watch`."""
         if self.open and self.reason is None:
             self.reason = reason
             self.scope.cancel()
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
+        """See `Watch`."""
         scope, ended = self.trio.CancelScope(), self.trio.Event()
         self.beside.append((scope, ended))
 
@@ -276,6 +281,8 @@ class TrioWatch:
         self.trio.lowlevel.spawn_system_task(run)
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """See `Watch`."""
+
         async def ticks() -> None:
             while True:
                 await self.trio.sleep(seconds)

@@ -67,7 +67,7 @@ class KnownList:
     async def _read(self, setup: Setup, loop: object) -> None:
         due = -math.inf  # for whoever comes after a cancellation
         try:
-            self.models = await self._asked(setup)
+            self.models = await self._fetch(setup)
             self.problem, self.tried, due = None, True, clock() + self.every
         except Exception as error:
             self.problem, self.tried, due = _problem(error), True, clock() + self._pause()
@@ -75,7 +75,11 @@ class KnownList:
             self.due = due
             self.reading.pop(loop, None)
 
-    async def _asked(self, setup: Setup) -> Mapping[str, int]:
+    async def _fetch(self, setup: Setup) -> Mapping[str, int]:
+        """Returns the models that the upstream lists now.
+
+        :raises NotListed: it answered without a list.
+        """
         with anyio.fail_after(DEADLINE):
             credential = await self.provider.credential()
         answer = await listed_models(self.provider, credential, setup)

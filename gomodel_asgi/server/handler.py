@@ -26,7 +26,7 @@ from ..seams.store import Store
 from ..settings import Timeouts
 from ..transport.slots import ConnectionLimit
 from ..upstream.stream import detached
-from ..wire.headers import ATTEMPTS, HINT, Headers, read, request_id
+from ..wire.headers import ATTEMPTS, CACHE, HINT, Headers, cache_told, read, request_id
 from ..wire.json_body import Envelope
 from ..wire.json_pieces import SMALL
 from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
@@ -147,6 +147,10 @@ class Handler(Struct, eq=False):
     # How a request is opened...
 
     async def _opened(self) -> Inbound:
+        """Returns the request as it came, its headers and ids checked.
+
+        :raises ServerShutdown: the gateway takes no more requests.
+        """
         scope = self.scope
         raw: Headers = scope["headers"]
         headers = read(raw)
@@ -170,8 +174,8 @@ class Handler(Struct, eq=False):
             envelope = Envelope.empty()
         if operation == "create" and envelope.names_state and envelope.flag("background"):
             self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
-        asked = scope.get("query_string", b"")
-        query, hints = split_query(asked) if asked else ("", [])
+        raw_query = scope.get("query_string", b"")
+        query, hints = split_query(raw_query) if raw_query else ("", [])
         return Inbound(
             operation=operation,
             envelope=envelope,
@@ -236,6 +240,8 @@ class Handler(Struct, eq=False):
     def _headers(self, reply: Reply) -> Headers:
         self.request_id = self.request_id or request_id(None)
         headers = [(b"x-request-id", self.request_id.encode("ascii")), *reply.raw_headers]
+        if self.setup.cache is not None:
+            headers += cache_told(self.route.methods.get(self.scope["method"]), headers)
         if self.trace is not None and self.gateway.expose_timing and (timing := self.trace.timing()):
             headers.append((b"server-timing", timing))
         if isinstance(reply, Failed) and reply.error.closes and self.scope.get("http_version", "1.1") < "2":
@@ -285,6 +291,8 @@ def failed(error: GatewayError) -> Reply:
         headers.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
     if error.attempts:
         headers.append((ATTEMPTS, b"%d" % error.attempts))
+    if error.cache is not None:
+        headers.append((CACHE, error.cache.encode()))
     return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))
 
 
@@ -326,6 +334,10 @@ class EndpointResponse(Response):
         self.raw_headers = [] if reply is None else list(reply.raw_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the reply.
+
+        :raises Exception: what the host's own code raised meanwhile, for the host's error handling.
+        """
         if self.reply is not None:
             self.reply.raw_headers = self.raw_headers
             await self.handler.deliver(self.reply, send)

@@ -91,6 +91,10 @@ def _reached_by(name: str, provider: Provider, registry: Registry) -> str:
 
 
 async def _given(job: Job, given: ModelsOf) -> Entries:
+    """Returns the models that the host's function gives.
+
+    :raises PolicyFailed: it gave what is no list of models.
+    """
     offered = await answer_of(job, awaitable(given))
     entries: Entries = {}
     try:
@@ -106,7 +110,10 @@ async def _given(job: Job, given: ModelsOf) -> Entries:
 
 
 def _checked(offered: Any) -> tuple[str, Mapping[str, Any]]:
-    """Returns the name, and what else the host says of it."""
+    """Returns the name, and what else the host says of it.
+
+    :raises TypeError: it has no name.
+    """
     name = offered.get("id") if isinstance(offered, Mapping) else offered
     if not isinstance(name, str):
         raise TypeError(f"`models` must give names, or mappings with an `id`; it gave {type(offered).__name__}.")

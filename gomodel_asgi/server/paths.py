@@ -16,19 +16,22 @@ from ..wire.headers import HINT
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
 NOTHING = (
-    "Nothing is served at this path: the Responses API is at /responses, /conversations and /models below the prefix."
+    "Nothing is served at this path. The Responses API is at {0}/responses, {0}/conversations and {0}/models; other"
+    " APIs are not served."
 )
 LONGEST_NAME = 512  # characters of a model's name
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a path stands for: *methods* maps each allowed method to its operation. *model* is the model it names."""
+    """What a path stands for: *methods* maps each allowed method to its operation. *model* is the model it names. Of a
+    path that is not one of ours *base* is what stands before those that are."""
 
     methods: dict[str, Operation]
     response_id: str | None = None
     item_id: str | None = None
     model: str | None = None
+    base: str = ""
 
     def operation(self, method: str) -> Operation:
         """The operation of *method*.
@@ -37,7 +40,7 @@ class Route:
         :raises InvalidRequest: 404, the path has no methods at all: it is not one of ours.
         """
         if not self.methods:
-            raise InvalidRequest(NOTHING, status=404, code="unknown_path")
+            raise InvalidRequest(NOTHING.format(self.base), status=404, code="unknown_path")
         found = self.methods.get(method)
         if found is None:
             allow = ", ".join(self.methods)
@@ -75,6 +78,12 @@ def route_path(scope: Scope) -> str:
         return path[len(root) :]
     mounted = root.removeprefix(scope.get("app_root_path", ""))
     return path[len(mounted) :] if mounted and _below(path, mounted) else path
+
+
+def base_of(scope: Scope, prefix: str) -> str:
+    """What stands before `/responses` in the paths that clients ask for: where the app is mounted, and *prefix*."""
+    root: str = scope.get("root_path", "")
+    return root.rstrip("/") + prefix
 
 
 def _below(path: str, root: str) -> bool:

@@ -30,6 +30,10 @@ LAZY = {"Encrypted": "encrypted", "KeyValueStore": "key_value", "PostgresStore":
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs an extra when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{LAZY[name]}", __name__), name)

@@ -14,13 +14,15 @@ import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 
+from ..arguments import check_instance, check_protocol
+from ..extras import missing
 from ..seams.store import Record, Store, delete_many, get_many, is_shared, unreadable
 
 try:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("Encrypted needs cryptography: pip install 'gomodel-asgi[encryption]'.") from exc
+    raise missing("encryption", "Encrypted needs cryptography") from exc
 
 logger = logging.getLogger("gomodel_asgi.stores")
 
@@ -41,8 +43,14 @@ class Encrypted:
     """Whether what is kept cannot be read by who can read the engine."""
 
     def __init__(self, store: Store, key: bytes) -> None:
+        """See the class.
+
+        :raises ValueError: *key* has another length.
+        """
+        check_protocol("store", store, Store, "a store, such as RedisStore(...)")
+        check_instance("key", key, bytes, f"{KEY_BYTES} bytes")
         if len(key) != KEY_BYTES:
-            raise ValueError(f"key must be {KEY_BYTES} bytes.")
+            raise ValueError(f"key: it must be {KEY_BYTES} bytes.")
         self._store = store
         self._key = key
         self._warned: set[str] = set()

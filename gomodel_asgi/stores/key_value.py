@@ -12,13 +12,15 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from ..arguments import refusal
+from ..extras import missing
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
-from .shared import answering, secret_of
+from .shared import answering, check_store, secret_of
 
 try:
     from key_value.aio.protocols.key_value import AsyncEnumerateKeysProtocol, AsyncKeyValueProtocol
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("KeyValueStore needs py-key-value-aio: pip install 'gomodel-asgi[kv]'.") from exc
+    raise missing("kv", "KeyValueStore needs py-key-value-aio") from exc
 
 
 class KeyValueStore:
@@ -44,8 +46,13 @@ class KeyValueStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
+        """See the class.
+
+        :raises TypeError: *store* is no store of py-key-value.
+        """
         if not isinstance(store, AsyncKeyValueProtocol):
-            raise TypeError(f"KeyValueStore takes a py-key-value-aio store, not {type(store).__name__}.")
+            raise refusal("store", "a store of py-key-value-aio", store)
+        check_store(namespace=namespace, ttl=ttl, timeout=timeout)
         self.enumerable = isinstance(store, AsyncEnumerateKeysProtocol)
         self.secret = secret_of(secret)
         self._store = store

@@ -25,6 +25,7 @@ from itertools import count
 import anyio.lowlevel
 import msgspec
 
+from ..arguments import check_count, check_function, check_seconds
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Local, Packable, Record, lifetime
 from ..settings import MIB
@@ -46,6 +47,8 @@ PAGE = 1000
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One record: its *version*, when it *expires* on the store's clock, and what it counts for, in bytes."""
+
     value: bytes | Packable
     version: int
     expires: float
@@ -73,8 +76,14 @@ class MemoryStore:
         ttl: float = THIRTY_DAYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if max_entries < 1 or max_bytes < 1:
-            raise ValueError("max_entries and max_bytes must be at least 1.")
+        """See the class.
+
+        :raises ValueError: a bound is less than 1.
+        """
+        check_count("max_entries", max_entries, at_least=1)
+        check_count("max_bytes", max_bytes, at_least=1)
+        check_seconds("ttl", ttl)
+        check_function("clock", clock)
         self.secret = os.urandom(32)
         self.max_bytes = max_bytes
         self.ttl = lifetime(ttl, ttl)
@@ -199,6 +208,7 @@ class MemoryStore:
         return self if type(self) is MemoryStore else None
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
+        """See `Local`."""
         with self._lock:
             entry = self._used((collection, key))
         return None if entry is None else entry.value
@@ -206,6 +216,7 @@ class MemoryStore:
     def keep(
         self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
     ) -> object:
+        """See `Local`."""
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
             return self._keep((collection, key), value, size, life, ttl == math.inf)
@@ -325,7 +336,10 @@ class MemoryStore:
 
     def _giving_way(self, mine: Share[Place, Entry] | None, size: int) -> Share[Place, Entry] | None:
         """The share that gives way to a record of *size* bytes (0: one that lasts for ever) in *mine*; None where there
-        is nothing but records that last for ever."""
+        is nothing but records that last for ever.
+
+        :raises StoreUnavailable: all others have less.
+        """
         shares, largest = self._shares, self._shares.largest_but(mine)
         if largest is None:
             return mine

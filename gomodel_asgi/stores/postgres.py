@@ -32,7 +32,7 @@ from typing import Any
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version
 from .postgres_pool import FAILURES, Database, Pool, Schema, require_address, require_table
-from .shared import PerLoop, answering, secret_of
+from .shared import PerLoop, answering, check_store, secret_of
 
 # Keys per statement of a scan.
 PAGE = 500
@@ -121,6 +121,7 @@ class PostgresStore:
     ) -> None:
         require_table(table)
         require_address(postgres)
+        check_store(ttl=ttl, timeout=timeout)
         self.secret = secret_of(secret)
         self._table = table
         self._ttl = lifetime(ttl, ttl)

@@ -11,13 +11,15 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from ..arguments import check_string, refusal
 from ..errors import GatewayError
+from ..extras import missing
 from .shared import answering, store_unavailable
 
 try:
     import asyncpg  # type: ignore[import-untyped]
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("PostgreSQL is reached through asyncpg: pip install 'gomodel-asgi[postgres]'.") from exc
+    raise missing("postgres", "PostgreSQL is reached through asyncpg") from exc
 
 Pool: TypeAlias = asyncpg.Pool
 
@@ -40,6 +42,7 @@ def require_table(name: str) -> None:
 
     :raises ValueError: it is not a plain one.
     """
+    check_string("table", name)
     if not TABLE_NAME.fullmatch(name):
         raise ValueError("table must be a plain lower-case name, or schema.name.")
 
@@ -48,7 +51,10 @@ def require_address(postgres: str | Pool) -> None:
     """Refuses an address that is none of PostgreSQL's, without quoting it.
 
     :raises ValueError: it is of another scheme.
+    :raises TypeError: it is no address, and no pool.
     """
+    if not isinstance(postgres, str) and (isinstance(postgres, type) or not hasattr(postgres, "acquire")):
+        raise refusal("postgres", "a DSN, or a pool of asyncpg", postgres)
     if isinstance(postgres, str) and not postgres.startswith(("postgresql://", "postgres://")):
         raise ValueError("The DSN must begin with postgresql:// or postgres://.")
 
@@ -91,6 +97,8 @@ class Database:
 
         Opening goes on when the calls that wait for it have no more time: else one that takes longer than a call may
         take would never come to its end.
+
+        :raises ConnectionError: it was closed meanwhile.
         """
         if self._pool is None:
             if self._opening is None:

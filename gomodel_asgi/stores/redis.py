@@ -20,8 +20,8 @@ from typing import Any
 
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Record, lifetime, new_version, unreadable
-from .redis_client import Redis, RedisError, client_of, decodes
-from .shared import PerLoop, answering, secret_of
+from .redis_client import Redis, RedisError, check_client, client_of, decodes
+from .shared import PerLoop, answering, check_store, secret_of
 
 VERSION_BYTES = 8
 
@@ -68,6 +68,12 @@ class RedisStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: the client would turn bytes into text.
+        """
+        check_client(redis)
+        check_store(namespace=namespace, ttl=ttl, timeout=timeout)
         self.secret = secret_of(secret)
         self._namespace = namespace
         self._ttl = lifetime(ttl, ttl)

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from ..arguments import refusal
+from ..extras import missing
+
 try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import NoScriptError, RedisError
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
-    raise ImportError("Redis is reached through redis-py: pip install 'gomodel-asgi[redis]'.") from exc
+    raise missing("redis", "Redis is reached through redis-py") from exc
 
-__all__ = ["NoScriptError", "Redis", "RedisCluster", "RedisError", "client_of", "decodes"]
+__all__ = ["NoScriptError", "Redis", "RedisCluster", "RedisError", "check_client", "client_of", "decodes"]
 
 # At a time and event loop; more wait for one, within their timeout.
 CONNECTIONS = 32
 
 
 Client = TypeVar("Client")
+
+
+def check_client(redis: object) -> None:
+    """Refuses what is neither a URL nor a client.
+
+    :raises TypeError: *redis* is something else.
+    """
+    if not isinstance(redis, str) and (isinstance(redis, type) or not hasattr(redis, "eval")):
+        raise refusal("redis", "a URL, or a client of redis.asyncio", redis)
 
 
 def client_of(given: str | Client, timeout: float) -> Redis | Client:

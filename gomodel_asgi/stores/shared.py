@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from ..arguments import check_instance, check_seconds, check_string
 from ..errors import GatewayError, StoreUnavailable
 
 T = TypeVar("T")
@@ -31,10 +32,22 @@ def secret_of(given: str | bytes | None) -> bytes:
     """
     if given is None:
         return PUBLIC_SECRET
+    check_instance("secret", given, str | bytes, "a string or bytes, or None")
     secret = given.encode() if isinstance(given, str) else given
     if len(secret) < SHORTEST_SECRET:
         raise ValueError(f"secret must have at least {SHORTEST_SECRET} bytes.")
     return hmac.digest(secret, b"gomodel_asgi state", "sha256")
+
+
+def check_store(*, ttl: object, timeout: object, namespace: object = "") -> None:
+    """Refuses what no store in another process can be made of.
+
+    :raises TypeError: one of them is of another type.
+    :raises ValueError: a time is below zero.
+    """
+    check_string("namespace", namespace)
+    check_seconds("ttl", ttl)
+    check_seconds("timeout", timeout)
 
 
 def store_unavailable(detail: str) -> GatewayError:
@@ -104,7 +117,7 @@ class PerLoop(Generic[T]):
 
 
 # Seconds in which a store has to give what a request needs; its own limit is shorter.
-PATIENCE = 10.0
+LONGEST_WAIT = 10.0
 
 
 async def available(read: Callable[[], Awaitable[T]]) -> T:
@@ -113,7 +126,7 @@ async def available(read: Callable[[], Awaitable[T]]) -> T:
     :raises StoreUnavailable: it takes too long, or the store raises what no store may raise.
     """
     try:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(LONGEST_WAIT):
             return await read()
     except GatewayError:
         raise

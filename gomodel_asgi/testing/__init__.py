@@ -97,6 +97,10 @@ MODULES = {
 
 
 def __getattr__(name: str) -> object:
+    """Imports a name when it is first used: some need an extra.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f".{MODULES.get(name, 'faults')}", __name__), name)

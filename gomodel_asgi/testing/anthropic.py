@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from .anthropic_limits import hides_thinking, triggers
 from .anthropic_rules import blocks_of, check, signature_of
 from .api import JSON, Api, Refused, Settings, json_reply, object_of, page_asked, path_pattern, require_method
-from .model import Message, Model, Prompt, Speech, Tool, as_function, count, objects, pieces, speech
+from .model import Message, Model, Prompt, Speech, Tool, as_function, count, objects, pieces, speech_of
 from .plan import Answer, Headers, Plan, Unplayable, chunked, unary
 from .received import ReceivedRequest
 from .wire import Failure
@@ -46,7 +46,7 @@ class Writer:
 
     def __init__(self, prompt: Prompt, answer: Answer, suffix: str) -> None:
         self.prompt = prompt
-        self.said: Speech = speech(prompt, answer)
+        self.speech: Speech = speech_of(prompt, answer)
         self.about: Json = {"model": prompt.model, "id": f"msg_{suffix}", "type": "message", "role": "assistant"}
         self.suffix = suffix
 
@@ -57,48 +57,50 @@ class Writer:
         """The words of the thinking block: none where the model keeps them to itself."""
         thinking = self.prompt.body.get("thinking") or {}
         hidden = hides_thinking(self.prompt.model) and thinking.get("display") != "summarized"
-        return [] if hidden else list(self.said.thought)
+        return [] if hidden else list(self.speech.thought)
 
     @property
     def summary(self) -> str:
         """What was said, where the request wants a conversation of this length to be compacted; else empty."""
-        if not any(trigger <= self.said.input for trigger in triggers(self.prompt.body)):
+        if not any(trigger <= self.speech.input for trigger in triggers(self.prompt.body)):
             return ""
         return "\n".join(message.text for message in self.prompt.messages)
 
     @property
     def uses(self) -> Iterator[tuple[Json, str]]:
         """Each call as a block without input, and its input as text."""
-        for number, call in enumerate(self.said.calls):
+        for number, call in enumerate(self.speech.calls):
             block = {"type": "tool_use", "id": call.call_id or f"toolu_{self.suffix}{number:02x}", "name": call.name}
             yield {**block, "input": {}, "caller": {"type": "direct"}}, as_function(self.prompt, call)
 
     @property
     def ending(self) -> Json:
         """The members that say why the answer ends."""
-        incomplete = self.said.incomplete
-        reason = REASONS.get(incomplete, incomplete) if incomplete else ("tool_use" if self.said.calls else "end_turn")
-        reason = "refusal" if self.said.refusal else reason
-        details = {"type": "refusal", "category": None, "explanation": "".join(self.said.refusal) or None}
+        incomplete = self.speech.incomplete
+        reason = (
+            REASONS.get(incomplete, incomplete) if incomplete else ("tool_use" if self.speech.calls else "end_turn")
+        )
+        reason = "refusal" if self.speech.refusal else reason
+        details = {"type": "refusal", "category": None, "explanation": "".join(self.speech.refusal) or None}
         stopped = details if reason == "refusal" else None
         return {"stop_reason": reason, "stop_sequence": None, "stop_details": stopped}
 
     @property
     def input_usage(self) -> Json:
         """Cached tokens are counted apart from the others."""
-        said = self.said
-        tokens = {"input_tokens": said.input - said.cached, "cache_creation_input_tokens": 0}
-        return {**tokens, "cache_read_input_tokens": said.cached}
+        speech = self.speech
+        tokens = {"input_tokens": speech.input - speech.cached, "cache_creation_input_tokens": 0}
+        return {**tokens, "cache_read_input_tokens": speech.cached}
 
     @property
     def output_usage(self) -> Json:
         """The usage members that count the answer, and a compaction before it."""
-        thinking = {"thinking_tokens": self.said.reasoning}
-        usage = {"output_tokens": self.said.output, "output_tokens_details": thinking}
+        thinking = {"thinking_tokens": self.speech.reasoning}
+        usage = {"output_tokens": self.speech.output, "output_tokens_details": thinking}
         if not self.summary:
             return usage
         # What compacting cost stands beside the usage of the answer, and only here.
-        compaction = {"type": "compaction", "input_tokens": self.said.input, "output_tokens": 1}
+        compaction = {"type": "compaction", "input_tokens": self.speech.input, "output_tokens": 1}
         return {**usage, "iterations": [compaction, {"type": "message", **self.input_usage, **usage}]}
 
     # In one piece...
@@ -109,11 +111,11 @@ class Writer:
         :raises Unplayable: a call's arguments are no object.
         """
         blocks: list[Json] = [{"type": "compaction", "content": self.summary}] if self.summary else []
-        if self.said.thought:
+        if self.speech.thought:
             thought = "".join(self.thought)
             blocks.append({"type": "thinking", "thinking": thought, "signature": signature_of(thought)})
-        if self.said.text:
-            blocks.append({"type": "text", "text": "".join(self.said.text)})
+        if self.speech.text:
+            blocks.append({"type": "text", "text": "".join(self.speech.text)})
         blocks += [{**block, "input": tool_input(text)} for block, text in self.uses]
         served = {"cache_creation": UNCACHED, "service_tier": "standard", "inference_geo": "global"}
         usage = {**self.input_usage, **self.output_usage, **served}
@@ -141,13 +143,13 @@ class Writer:
         """Yields each block as it begins, and its deltas."""
         if self.summary:
             yield {"type": "compaction", "content": None}, [{"type": "compaction_delta", "content": self.summary}]
-        if self.said.thought:
+        if self.speech.thought:
             words = self.thought
             deltas: list[Json] = [{"type": "thinking_delta", "thinking": word} for word in words]
             signed = {"type": "signature_delta", "signature": signature_of("".join(words))}
             yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signed]
-        if self.said.text:
-            yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": word} for word in self.said.text]
+        if self.speech.text:
+            yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": word} for word in self.speech.text]
         for block, text in self.uses:
             parts = ["", *pieces("" if text == "{}" else text)]
             yield block, [{"type": "input_json_delta", "partial_json": part} for part in parts]
@@ -352,6 +354,10 @@ class AnthropicApi(Api):
         raise Refused(404, "Not Found")
 
     def _messages(self, request: ReceivedRequest, model: Model, *, counts: bool) -> Plan:
+        """Answers `/messages`, or (*counts*) `/messages/count_tokens`.
+
+        :raises Refused: the version of the API is missing.
+        """
         require_method("POST", request)
         if request.header("anthropic-version") is None:
             raise Refused(400, "anthropic-version: header is required")
@@ -359,7 +365,10 @@ class AnthropicApi(Api):
         return self._answer(request, body, model, counts=counts, stream=body.get("stream") is True)
 
     def _at_vertex(self, request: ReceivedRequest, model: Model, name: str, verb: str) -> Plan:
-        """Answers at Vertex AI, where the path names the model, and the body the version of the API."""
+        """Answers at Vertex AI, where the path names the model, and the body the version of the API.
+
+        :raises Refused: the body lacks the version, or names a model too.
+        """
         require_method("POST", request)
         body = object_of(request)
         if not VERSION.fullmatch(str(body.pop("anthropic_version", None))):
@@ -374,6 +383,10 @@ class AnthropicApi(Api):
     def _answer(
         self, request: ReceivedRequest, body: Mapping[str, Any], model: Model, *, counts: bool, stream: bool
     ) -> Plan:
+        """Answers a message whose body has the form of the API itself.
+
+        :raises Refused: there is no such model.
+        """
         check(body, betas=request.header("anthropic-beta") or "", counts=counts)
         if not self.settings.has(body["model"]):
             raise Refused(404, f"model: {body['model']}")
@@ -384,6 +397,10 @@ class AnthropicApi(Api):
         return message(prompt, model(prompt), f"{self.settings.name}{self.made:08x}", stream=stream)
 
     def _models(self, request: ReceivedRequest, id: str | None) -> Plan:
+        """Answers with the list of models, or one of them.
+
+        :raises Refused: there is no such model.
+        """
         require_method("GET", request)
         about = {"type": "model", "created_at": "2026-02-28T00:00:00Z"}
         if id is None:

@@ -68,9 +68,9 @@ def check_members(body: Json, betas: str, known: frozenset[str]) -> None:
 
     :raises Refused: it has another.
     """
-    asked = [each.strip() for each in betas.split(",")]
+    requested = [each.strip() for each in betas.split(",")]
     for name in body:
-        if name not in known or (name in BETA and not any(each.startswith(BETA[name]) for each in asked)):
+        if name not in known or (name in BETA and not any(each.startswith(BETA[name]) for each in requested)):
             raise invalid(f"{name}: Extra inputs are not permitted")
 
 

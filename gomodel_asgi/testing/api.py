@@ -123,10 +123,10 @@ def page_asked(request: ReceivedRequest, size_name: str, usual: int, most: int) 
     :raises Refused: that is no number from 1 on; more than *most* are *most*.
     """
     query = {name: values[-1] for name, values in parse_qs(request.query.decode("latin-1")).items()}
-    asked = query.get(size_name, str(usual))
-    if not asked.isascii() or not asked.isdigit() or int(asked) < 1:
+    size = query.get(size_name, str(usual))
+    if not size.isascii() or not size.isdigit() or int(size) < 1:
         raise Refused(400, f"{size_name}: give a number from 1 on.")
-    return min(int(asked), most), query
+    return min(int(size), most), query
 
 
 def check_model(settings: Settings, name: object) -> None:

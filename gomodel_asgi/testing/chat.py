@@ -20,7 +20,7 @@ from .api import (
     require_method,
 )
 from .chat_rules import check, kind_of, tools_of
-from .model import EPOCH, Message, Model, Prompt, Role, Speech, Tool, as_function, objects, pieces, speech
+from .model import EPOCH, Message, Model, Prompt, Role, Speech, Tool, as_function, objects, pieces, speech_of
 from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
 from .received import ReceivedRequest
 from .wire import Failure, data_of, openai_error, unnamed
@@ -199,11 +199,11 @@ class Writer:
 
     def __init__(self, prompt: Prompt, answer: Answer, made: int, suffix: str) -> None:
         self.prompt = prompt
-        self.said: Speech = speech(prompt, answer)
+        self.speech: Speech = speech_of(prompt, answer)
         self.speaks = answer.text is not None
         self.suffix = suffix
         self.about = {"id": f"chatcmpl-{suffix}", "created": EPOCH + made, "model": prompt.model}
-        self.calls = [self.call(call, number) for number, call in enumerate(self.said.calls)]
+        self.calls = [self.call(call, number) for number, call in enumerate(self.speech.calls)]
 
     def call(self, call: ToolCall, number: int) -> Json:
         """Returns one tool call in its final form."""
@@ -217,21 +217,21 @@ class Writer:
     @property
     def finish_reason(self) -> str:
         """Why the answer ends."""
-        if self.said.incomplete is not None:
-            return REASONS.get(self.said.incomplete, self.said.incomplete)
+        if self.speech.incomplete is not None:
+            return REASONS.get(self.speech.incomplete, self.speech.incomplete)
         return "tool_calls" if self.calls else "stop"
 
     @property
     def usage(self) -> Json:
         """The token counts, in the form of this API."""
-        said = self.said
+        speech = self.speech
         return {
-            "prompt_tokens": said.input,
-            "completion_tokens": said.output,
-            "total_tokens": said.input + said.output,
-            "prompt_tokens_details": {"cached_tokens": said.cached, "audio_tokens": 0},
+            "prompt_tokens": speech.input,
+            "completion_tokens": speech.output,
+            "total_tokens": speech.input + speech.output,
+            "prompt_tokens_details": {"cached_tokens": speech.cached, "audio_tokens": 0},
             "completion_tokens_details": {
-                "reasoning_tokens": said.reasoning,
+                "reasoning_tokens": speech.reasoning,
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
@@ -242,10 +242,10 @@ class Writer:
 
     def whole(self) -> Json:
         """Returns the answer as one chat completion."""
-        message: Json = {"role": "assistant", "content": "".join(self.said.text) if self.speaks else None}
-        if self.said.thought:
-            message["reasoning_content"] = "".join(self.said.thought)
-        message |= {"refusal": "".join(self.said.refusal) or None, "annotations": []}
+        message: Json = {"role": "assistant", "content": "".join(self.speech.text) if self.speaks else None}
+        if self.speech.thought:
+            message["reasoning_content"] = "".join(self.speech.thought)
+        message |= {"refusal": "".join(self.speech.refusal) or None, "annotations": []}
         if self.calls:
             message["tool_calls"] = self.calls
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
@@ -271,13 +271,13 @@ class Writer:
 
     def deltas(self) -> Iterator[Json]:
         """Yields what is said, bit by bit. The role comes with the first of it, and before a text."""
-        for word in self.said.thought:
+        for word in self.speech.thought:
             yield {"reasoning_content": word}
-        if not self.said.thought and (self.speaks or not self.calls):
+        if not self.speech.thought and (self.speaks or not self.calls):
             yield {}
-        for word in self.said.text:
+        for word in self.speech.text:
             yield {"content": word}
-        for word in self.said.refusal:
+        for word in self.speech.refusal:
             yield {"refusal": word}
         for index, call in enumerate(self.calls):
             yield from self.call_deltas(index, call)

@@ -43,15 +43,15 @@ def page(items: Sequence[Json], query: bytes) -> Plan:
 
     :raises Refused: `limit` or `after` is not valid.
     """
-    asked = query_of(query)
-    ordered = items[:: 1 if asked.get("order") == "asc" else -1]
-    limit = whole_number(asked.get("limit", "20"))
+    parameters = query_of(query)
+    ordered = items[:: 1 if parameters.get("order") == "asc" else -1]
+    limit = whole_number(parameters.get("limit", "20"))
     if not 1 <= limit <= 100:
         raise Refused(400, "'limit' must be between 1 and 100.", param="limit")
     ids = [item["id"] for item in ordered]
-    if "after" in asked and asked["after"] not in ids:
+    if "after" in parameters and parameters["after"] not in ids:
         raise Refused(400, "'after' names no item of this list.", param="after")
-    start = len(ids) - ids[::-1].index(asked["after"]) if "after" in asked else 0
+    start = len(ids) - ids[::-1].index(parameters["after"]) if "after" in parameters else 0
     found = ordered[start : start + limit]
     return listed(found, has_more=start + len(found) < len(ordered))
 

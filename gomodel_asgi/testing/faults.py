@@ -152,6 +152,10 @@ class Oversize:
 
 
 def _head(plan: Plan) -> Head:
+    """Returns the head of *plan*.
+
+    :raises ValueError: it has none.
+    """
     if plan.head is None:
         raise ValueError("the reply has no headers to change")
     return plan.head
@@ -265,6 +269,10 @@ class Cut:
         raise ValueError("Cut needs a place: give after_events or after_bytes")
 
     def _half(self, plan: Plan, event: int) -> bytes:
+        """Returns the first half of an event.
+
+        :raises ValueError: there is no such event.
+        """
         if event >= len(plan.bodies):
             raise ValueError(f"the reply has {len(plan.bodies)} events, none of index {event}")
         return plan.bodies[event][: len(plan.bodies[event]) // 2]
@@ -279,6 +287,10 @@ class Cut:
         return plan.cut(len(plan.bodies), Close(self.reset))
 
     def _character(self, plan: Plan) -> int:
+        """Returns where the first character of several bytes is to be cut.
+
+        :raises ValueError: there is none.
+        """
         whole = b"".join(plan.bodies)
         first = next((index for index, byte in enumerate(whole) if byte >= 0xC0), None)
         if first is None:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote
 from .api import Api, Refused, Settings, json_reply, object_of, page_asked, path_pattern, require_method
 from .gemini_rules import check
 from .gemini_wire import GeminiWire, event, normal, prompt_of, signature_of, signs
-from .model import Model, Prompt, Speech, as_function, count, speech
+from .model import Model, Prompt, Speech, as_function, count, speech_of
 from .plan import Answer, Headers, Plan, chunked, unary
 from .received import ReceivedRequest
 
@@ -46,7 +46,7 @@ class Writer:
 
     def __init__(self, prompt: Prompt, answer: Answer, suffix: str) -> None:
         self.prompt = prompt
-        self.said: Speech = speech(prompt, answer)
+        self.speech: Speech = speech_of(prompt, answer)
         self.suffix = suffix
         self.malformed: str | None = None
         self.calls = list(self.function_calls())
@@ -56,7 +56,7 @@ class Writer:
 
     def function_calls(self) -> Iterator[Json]:
         """Yields a part for each call. Arguments come as an object: what is none ends the answer as malformed."""
-        for number, call in enumerate(self.said.calls):
+        for number, call in enumerate(self.speech.calls):
             try:
                 arguments = json.loads(as_function(self.prompt, call))
             except ValueError:
@@ -71,37 +71,37 @@ class Writer:
 
     def signed(self, mark: str) -> Json:
         """Returns the signature of a part; older models sign what they have thought about only."""
-        wanted = signs(self.prompt.model) or self.said.thought
+        wanted = signs(self.prompt.model) or self.speech.thought
         return {"thoughtSignature": signature_of(self.suffix + mark)} if wanted else {}
 
     @property
     def thought(self) -> list[str]:
         """What of the thinking is shown: nothing, unless the request wants it."""
         config = (self.prompt.body.get("generationConfig") or {}).get("thinkingConfig") or {}
-        return list(self.said.thought) if config.get("includeThoughts") else []
+        return list(self.speech.thought) if config.get("includeThoughts") else []
 
     @property
     def ending(self) -> Json:
         """Why the answer ends."""
-        incomplete = self.said.incomplete
+        incomplete = self.speech.incomplete
         if self.malformed is not None:
             return {"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": self.malformed}
-        if self.said.refusal:
-            return {"finishReason": "SAFETY", "finishMessage": "".join(self.said.refusal)}
+        if self.speech.refusal:
+            return {"finishReason": "SAFETY", "finishMessage": "".join(self.speech.refusal)}
         if incomplete is not None:
             return {"finishReason": REASONS.get(incomplete, incomplete)}
         return {"finishReason": "STOP", **({"finishMessage": CALLED} if self.calls else {})}
 
     def usage(self, output: int) -> Json:
         """Returns the counts so far: thoughts apart from the answer, cached tokens among those of the prompt."""
-        said = self.said
+        speech = self.speech
         counts = {
-            "promptTokenCount": said.input,
+            "promptTokenCount": speech.input,
             "candidatesTokenCount": output,
-            "totalTokenCount": said.input + output + said.reasoning,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": said.input}],
-            "cachedContentTokenCount": said.cached,
-            "thoughtsTokenCount": said.reasoning,
+            "totalTokenCount": speech.input + output + speech.reasoning,
+            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": speech.input}],
+            "cachedContentTokenCount": speech.cached,
+            "thoughtsTokenCount": speech.reasoning,
             "serviceTier": "standard",
         }
         return {name: value for name, value in counts.items() if value != 0}
@@ -111,9 +111,9 @@ class Writer:
     def whole(self) -> Json:
         """Returns the answer as one GenerateContentResponse."""
         parts: list[Json] = [{"text": "".join(self.thought), "thought": True}] if self.thought else []
-        if self.said.text:
+        if self.speech.text:
             signed = {} if self.calls else self.signed("text")
-            parts.append({"text": "".join(self.said.text), **signed})
+            parts.append({"text": "".join(self.speech.text), **signed})
         parts += self.calls
         content = {"role": "model", **({"parts": parts} if parts else {})}
         candidate = {"content": content, **self.ending, "index": 0}
@@ -122,7 +122,7 @@ class Writer:
     @property
     def output(self) -> int:
         """Tokens of the answer, thoughts not counted."""
-        return self.said.output - self.said.reasoning
+        return self.speech.output - self.speech.reasoning
 
     # In chunks...
 
@@ -140,13 +140,13 @@ class Writer:
         """Yields the parts, bit by bit; the signature of a text stands on an empty one at its end."""
         for word in self.thought:
             yield {"text": word, "thought": True}
-        for word in self.said.text:
+        for word in self.speech.text:
             yield {"text": word}
         yield from self.calls
-        signed = self.signed("text") if self.said.text and not self.calls else {}
+        signed = self.signed("text") if self.speech.text and not self.calls else {}
         if signed:
             yield {"text": "", **signed}
-        elif not self.said.text and not self.calls:
+        elif not self.speech.text and not self.calls:
             yield {}
 
 
@@ -197,6 +197,10 @@ class GeminiApi(Api):
         raise Refused(404, f"Requested entity was not found: {request.method} {request.path}")
 
     def _generate(self, request: ReceivedRequest, name: str, verb: str, model: Model) -> Plan:
+        """Answers a call of the method *verb* of a model.
+
+        :raises Refused: models have no such method.
+        """
         self._find(name, verb)
         public = "/publishers/" not in request.path
         body = normal(object_of(request))
@@ -216,6 +220,10 @@ class GeminiApi(Api):
         return generated(prompt, model(prompt), suffix, stream=verb == STREAM, sse=sse)
 
     def _find(self, name: str, verb: str) -> None:
+        """Checks that there is a model of this name.
+
+        :raises Refused: there is none.
+        """
         if not self.settings.has(name):
             raise Refused(
                 404,

@@ -153,10 +153,10 @@ def default_answer(prompt: Prompt) -> Answer:
 
 def default_text(prompt: Prompt) -> str:
     """Returns the echo of what was said last, or an example of the schema that the request gives."""
-    said = prompt.last.text
+    speech = prompt.last.text
     if prompt.schema is not None:
-        return json.dumps(example(prompt.schema, said) if prompt.schema else {"said": said})
-    return f"The tool said: {said}" if prompt.last.role == "tool" else f"You said: {said}"
+        return json.dumps(example(prompt.schema, speech) if prompt.schema else {"said": speech})
+    return f"The tool said: {speech}" if prompt.last.role == "tool" else f"You said: {speech}"
 
 
 def call_of(tool: Tool) -> ToolCall:
@@ -242,7 +242,7 @@ class Speech:
         return len(self.thought)
 
 
-def speech(prompt: Prompt, answer: Answer) -> Speech:
+def speech_of(prompt: Prompt, answer: Answer) -> Speech:
     """Returns *answer* to *prompt*, at most as long as it allows."""
     thought = words(answer.reasoning or "")
     most = prompt.max_output_tokens
@@ -270,10 +270,10 @@ def as_offered(prompt: Prompt, call: ToolCall) -> ToolCall:
 
 def limited(answer: Answer, most: int | None) -> tuple[Answer, bool]:
     """Returns *answer* with a text of at most *most* words, and whether some are missing."""
-    said = words(answer.text or "")
-    if most is None or len(said) <= most:
+    speech = words(answer.text or "")
+    if most is None or len(speech) <= most:
         return answer, False
-    return replace(answer, text="".join(said[:most]), calls=()), True
+    return replace(answer, text="".join(speech[:most]), calls=()), True
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -83,6 +83,11 @@ def run_policy(
 
 
 async def _decide(policy: Policy, request: RoutingRequest, known: Registry | None) -> Target:
+    """Returns the Target that *policy* answers.
+
+    :raises TypeError: it answered something else.
+    :raises LookupError: it named an unknown provider.
+    """
     with anyio.fail_after(Timeouts().policy):
         target = await call(policy, request)
     if not isinstance(target, Target):
@@ -116,6 +121,10 @@ def _json(body: Mapping[str, Any] | str) -> bytes:
 
 
 def _health(health: Health, registry: Registry, provider: Provider | str, tenant: str | None) -> Any:
+    """Returns the health of *provider* as *tenant* sees it.
+
+    :raises KeyError: it is unknown.
+    """
     name = provider if isinstance(provider, str) else provider.name
     if isinstance(provider, str) and name not in registry.by_name:
         raise KeyError(name)

@@ -37,7 +37,7 @@ from .server import Server, received, send_plan
 from .wire import Failure, Wire
 
 Dialect = Literal["responses", "chat", "anthropic", "gemini"]
-Said = Reply | Answer | Model
+Output = Reply | Answer | Model
 
 APIS: dict[Dialect, str] = {
     "responses": "ResponsesApi",
@@ -52,7 +52,7 @@ APIS: dict[Dialect, str] = {
 class Scripted:
     """What happens to one request: it gets *reply* (None: what the provider would say anyway), with *faults* in it."""
 
-    reply: Said | None = None
+    reply: Output | None = None
     faults: tuple[Fault, ...] = ()
 
 
@@ -81,6 +81,10 @@ class FakeProvider:
         template: bool = False,
         pace: float = 0.0,
     ) -> None:
+        """See the class.
+
+        :raises ValueError: *dialect* is unknown.
+        """
         if dialect not in APIS:
             raise ValueError(f"dialect: use one of {', '.join(APIS)}.")
         self.dialect = dialect
@@ -101,7 +105,7 @@ class FakeProvider:
 
     # Scripting...
 
-    def script(self, *steps: Said | Scripted | Iterable[Said | Scripted]) -> None:
+    def script(self, *steps: Output | Scripted | Iterable[Output | Scripted]) -> None:
         """Queues what the next requests get, one step each; what comes after them is answered as usual.
 
         A step may be a function of the `Prompt` that gives the `Answer`: for replies that depend on what was sent. An
@@ -271,24 +275,24 @@ class FakeProvider:
             plan = failed(wire, Failure(status=500, message=f"The script cannot be played: {error}."))
         return _identified(plan, wire)
 
-    def _natural(self, request: ReceivedRequest, said: Said | None, wire: Wire) -> Plan:
-        if isinstance(said, Reply):
-            return said.plan()
+    def _natural(self, request: ReceivedRequest, output: Output | None, wire: Wire) -> Plan:
+        if isinstance(output, Reply):
+            return output.plan()
         try:
             self._authenticate(request)
-            return self._paced(self._api.answer(request, self._asked(said)))
+            return self._paced(self._api.answer(request, self._model_for(output)))
         except Refused as refused:
             return failed(wire, refused.failure)
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             # No rule names this shape, and what reads the request has stumbled over it.
             return failed(wire, Failure(status=400, message=f"The request is malformed: {error!r}"))
 
-    def _asked(self, said: Answer | Model | None) -> Model:
+    def _model_for(self, output: Answer | Model | None) -> Model:
         """Returns the model for one request."""
 
         def ask(prompt: Prompt) -> Answer:
             try:
-                answer = said if isinstance(said, Answer) else (said or self._model)(prompt)
+                answer = output if isinstance(output, Answer) else (output or self._model)(prompt)
                 check_shown(prompt, answer)
                 return answer
             except Exception as error:
@@ -298,6 +302,10 @@ class FakeProvider:
         return ask
 
     def _authenticate(self, request: ReceivedRequest) -> None:
+        """Checks the key, if the provider has one.
+
+        :raises Refused: it is wrong or missing.
+        """
         given = self._api.key(request)
         if self._api_key is not None and not hmac.compare_digest(given.encode(), self._api_key.encode()):
             raise self._api.wrong_key(given)

@@ -25,7 +25,7 @@ from .api import (
     require_method,
 )
 from .conversations import Conversation, Conversations, items_of, page, query_of, remember, whole_number
-from .model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech
+from .model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech_of
 from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
 from .received import ReceivedRequest
 from .responses_rules import check_request, check_strictly, check_types, opaque_content, prompt_of
@@ -36,28 +36,28 @@ from .wire import ResponsesWire
 
 def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
     """Says *answer*, word by word, and ends the response with its usage at Unix time *at* (seconds)."""
-    said = speech(prompt, answer)
-    if compacts(prompt, said.input):
+    speech = speech_of(prompt, answer)
+    if compacts(prompt, speech.input):
         said_before = "\n".join(message.text for message in prompt.messages)
         emitter.item({"type": "compaction", "encrypted_content": opaque_content(said_before)})
-    if said.thought:
+    if speech.thought:
         reasoning = emitter.reasoning()
-        for word in said.thought:
+        for word in speech.thought:
             reasoning.text(word)
         reasoning.set_encrypted_content("fake-encrypted-reasoning")
         reasoning.close()
     if answer.text is not None or answer.refusal is not None:
         message = emitter.message()
-        for word in said.text:
+        for word in speech.text:
             message.text(word)
-        for word in said.refusal:
+        for word in speech.refusal:
             message.refusal(word)
-        if said.calls:
+        if speech.calls:
             message.close()
-    for number, call in enumerate(said.calls):
+    for number, call in enumerate(speech.calls):
         say_call(emitter, prompt, call, f"call_{emitter.suffix}{number:02x}")
-    emitter.usage(usage(input=said.input, output=said.output, cached=said.cached, reasoning=said.reasoning))
-    emitter.complete(at) if said.incomplete is None else emitter.incomplete(cast(Reason, said.incomplete))
+    emitter.usage(usage(input=speech.input, output=speech.output, cached=speech.cached, reasoning=speech.reasoning))
+    emitter.complete(at) if speech.incomplete is None else emitter.incomplete(cast(Reason, speech.incomplete))
 
 
 def compacts(prompt: Prompt, length: int) -> bool:
@@ -153,8 +153,8 @@ class Lifecycle:
         prefix = f"{self.name}{self.made:08x}"
         items = self._history(body) + items_of(body.get("input"), f"msg_{prefix}i")
         kept = [item for item in items if item.get("role") == "user"]
-        said = "\n".join(message.text for message in prompt_of(body, items).messages)
-        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": opaque_content(said)}
+        speech = "\n".join(message.text for message in prompt_of(body, items).messages)
+        compaction = {"id": f"cmp_{prefix}", "type": "compaction", "encrypted_content": opaque_content(speech)}
         value = {"id": f"resp_{prefix}", "object": "response.compaction", "created_at": EPOCH + self.made}
         used = usage(input=count(prompt_of(body, items)), output=1)
         return json_reply({**value, "output": [*kept, compaction], "usage": used})
@@ -172,12 +172,12 @@ class Lifecycle:
 
         :raises Refused: there is no such response, or `starting_after` is no number.
         """
-        stored, asked = self._find(id), query_of(query)
-        if asked.get("stream") != "true":
+        stored, parameters = self._find(id), query_of(query)
+        if parameters.get("stream") != "true":
             return json_reply(stored.advance())
         after = -1
-        if "starting_after" in asked:
-            after = whole_number(asked["starting_after"])
+        if "starting_after" in parameters:
+            after = whole_number(parameters["starting_after"])
             if after < 0:
                 raise Refused(400, "'starting_after' must be a sequence number.", param="starting_after")
         return chunked(200, STREAM, stored.events[after + 1 :], stored.response)
@@ -208,11 +208,19 @@ class Lifecycle:
     # Inside...
 
     def _find(self, id: str) -> Stored:
+        """Returns the stored response *id*.
+
+        :raises Refused: there is none.
+        """
         if id not in self.stored:
             raise Refused(404, f"Response with id '{id}' not found.")
         return self.stored[id]
 
     def _history(self, body: Mapping[str, Any], conversation: Conversation | None = None) -> list[Json]:
+        """Returns the items that come before the input: of the earlier response, or of the conversation.
+
+        :raises Refused: there is no such response.
+        """
         if conversation is not None:
             return list(conversation.items)
         previous = body.get("previous_response_id")

@@ -128,8 +128,8 @@ def message_of(item: Mapping[str, Any]) -> Message:
         thought = text or text_of(item.get("summary"))
         return Message("assistant", thought, reasoning=True)
     if kind != "message":
-        said = text or text_of(item.get("input"))
-        return Message("assistant", said, media=media, name=item.get("name"), call_id=item.get("call_id"))
+        shown = text or text_of(item.get("input"))
+        return Message("assistant", shown, media=media, name=item.get("name"), call_id=item.get("call_id"))
     return Message(ROLES.get(item.get("role"), "user"), text, media=media)
 
 

@@ -321,6 +321,10 @@ async def send_plan(request: ReceivedRequest, plan: Plan, released: Signal, rece
 
 
 async def _play(step: Step, released: Signal, send: Send) -> None:
+    """Does one step of a plan.
+
+    :raises ScriptedCut: it is to break the connection off.
+    """
     match step:
         case Head():
             await send({"type": "http.response.start", "status": step.status, "headers": _headers(step)})

@@ -172,6 +172,10 @@ class Run:
         )
 
     async def _events(self, body: Json, scope: Scope, tenant: str | None) -> list[Json]:
+        """Returns the events of one response.
+
+        :raises ToolsUnlisted: it failed: the tools of the server are not known.
+        """
         try:
             reply = await self.gateway.respond({**body, "stream": True}, scope=scope, tenant=tenant)
             events = [event async for event in reply]
@@ -183,7 +187,10 @@ class Run:
         return events
 
     def _called(self, prompt: Prompt) -> Answer:
-        """The model calls the tool, by the name under which it is shown."""
+        """The model calls the tool, by the name under which it is shown.
+
+        :raises LookupError: no tool has it, or several do.
+        """
         shown = [tool.name for tool in prompt.tools]
         if len(shown) != 1:
             raise LookupError(
@@ -274,8 +281,8 @@ class InProcess:
             return await self.others.open(request)
         path, _, query = request.target.partition(b"?")
         method = request.method.decode("ascii")
-        asked = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
-        plan = self.model.planned(asked)
+        seen = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
+        plan = self.model.planned(seen)
         assert plan.head is not None
         return Played(plan.head.status, list(plan.head.headers), [*plan.bodies])
 

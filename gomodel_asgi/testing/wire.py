@@ -118,6 +118,10 @@ class ResponsesWire:
         raise ValueError(f"the Responses API has no error of the form '{form}'")
 
     def _failed(self, failure: Failure, response: Mapping[str, Any] | None) -> Json:
+        """Returns *response* as it ends with *failure*.
+
+        :raises ValueError: there is none.
+        """
         if response is None:
             raise ValueError("only a reply about a response can end in response.failed")
         error = {"code": failure.code, "message": failure.message}

@@ -31,6 +31,10 @@ ON_FIRST_USE = {"Http11Transport": ".http11", "HttpxTransport": ".httpx_transpor
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs an extra when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(ON_FIRST_USE[name], __name__), name)

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import anyio
 import anyio.to_thread
 
+from ..arguments import check_flags, check_instance, check_string
 from ..errors import GatewayError, UpstreamError, UpstreamProtocolError, UpstreamTruncated, UpstreamUnreachable
 from ..seams.transport import Headers, Listener, UpstreamRequest
 from .httpx_errors import LIBRARIES, meaning_of
@@ -106,6 +107,10 @@ class Once:
         return self
 
     async def __anext__(self) -> bytes:
+        """Gives the body, the first time.
+
+        :raises StopAsyncIteration: later.
+        """
         data, self.data = self.data, None
         if data is None:
             raise StopAsyncIteration
@@ -137,6 +142,10 @@ class HttpxTransport:
         http2: bool = False,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
+        if proxy is not None:
+            check_string("proxy", proxy, "a URL")
+        check_flags(http2=http2)
+        check_instance("verify", verify, ssl.SSLContext | bool, "True, False, or an ssl.SSLContext")
         self._given = transport
         self._library = None if transport is None else library_of(transport)
         self._proxy = proxy
@@ -195,6 +204,8 @@ class HttpxTransport:
     async def _first(self, transport: Any, request: UpstreamRequest, body: Once | None) -> Any:
         """Returns the response of the first address that answers; with `allow_private` the library itself looks them
         up.
+
+        :raises UpstreamUnreachable: no address answers, or there is none.
         """
         if request.allow_private:
             return await transport.handle_async_request(self._translate(request, body, request.host))
@@ -240,6 +251,10 @@ class HttpxTransport:
         )
 
     def _refuse(self, request: UpstreamRequest) -> None:
+        """Checks that the upstream may be asked.
+
+        :raises UpstreamUnreachable: it may not.
+        """
         if not request.allow_private and (self._given is not None or self._proxy or request.uds):
             raise UpstreamUnreachable("This transport cannot know whether the upstream's address is public.")
         if request.uds is not None and self._given is not None:
@@ -273,12 +288,19 @@ def _check(response: Any) -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
+    """Ends the reply.
+
+    :raises UpstreamProtocolError: always, with *reason*.
+    """
     raise UpstreamProtocolError(f"The upstream's reply cannot be used: {reason}.")
 
 
 def _reraise(error: Exception, *, reading: bool, sent: bool = True) -> NoReturn:
     """Raises our error for *error*, or *error* itself where it does not come from the network. *sent*: the upstream may
-    have the request."""
+    have the request.
+
+    :raises GatewayError: always, or *error* itself.
+    """
     ours = meaning_of(error, reading=reading)
     if ours is None:
         raise error

@@ -94,6 +94,7 @@ class Asking:
 
     @property
     def remaining(self) -> float:
+        """Returns how many seconds are left; never less than 0."""
         return max(0.0, self.deadline - clock())
 
 
@@ -121,6 +122,7 @@ class Message(msgspec.Struct):
 
     @property
     def expects_reply(self) -> bool:
+        """Returns whether this is a request: a notification has no id, and a reply no method (JSON-RPC 2.0)."""
         return self.method is not None and self.id is not None
 
     @property
@@ -130,6 +132,8 @@ class Message(msgspec.Struct):
 
 
 class RpcError(msgspec.Struct):
+    """The `error` of a JSON-RPC reply, without its `data`."""
+
     code: int
     message: str
 
@@ -151,6 +155,7 @@ class Through(httpx2.AsyncBaseTransport):
         self.redactor = redactor_of(place.secrets)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """See `httpx2.AsyncBaseTransport`."""
         if request.method == "GET" and b"last-event-id" not in _names(request):
             return httpx2.Response(405)  # what a server says of itself is not listened to, and costs a connection
         body = await request.aread()
@@ -170,6 +175,10 @@ class Through(httpx2.AsyncBaseTransport):
     async def _answered(
         self, request: httpx2.Request, body: bytes, message: Message, current: Asking
     ) -> httpx2.Response:
+        """Returns the reply, whole or as a stream of events.
+
+        :raises Broken: it is neither JSON nor such a stream.
+        """
         reply = await self._open(request, body, message, current)
         if reply.status == 200 and _content_type(reply) == b"text/event-stream":
             return httpx2.Response(200, headers=self._kept(reply), stream=Events(reply, self.redactor.of, current))
@@ -189,7 +198,10 @@ class Through(httpx2.AsyncBaseTransport):
             current.failure = Failure(reply.status, f"The server answered with HTTP status {reply.status}.")
 
     async def _open(self, request: httpx2.Request, body: bytes, message: Message, current: Asking) -> UpstreamReply:
-        """The reply, redirects within the server followed."""
+        """The reply, redirects within the server followed.
+
+        :raises Broken: they do not end.
+        """
         for _ in range(MOST_REDIRECTS + 1):
             reply = await self._sent(request, body, message, current)
             if reply.status not in REDIRECTS:
@@ -274,6 +286,10 @@ class Events(httpx2.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
+        """Gives the next whole events, without the server's secrets.
+
+        :raises StopAsyncIteration: the stream has ended.
+        """
         while not self.over:
             try:
                 data = await self._next()
@@ -286,6 +302,10 @@ class Events(httpx2.AsyncByteStream):
         raise StopAsyncIteration
 
     async def _next(self) -> bytes:
+        """Returns the next whole events, b"" if none has ended yet.
+
+        :raises Broken: the stream is too large, or has too many events.
+        """
         data = await self.reply.read(self.current.remaining)
         self.over = not data
         self.size += len(data)
@@ -298,11 +318,16 @@ class Events(httpx2.AsyncByteStream):
         return events
 
     def _fail(self, failure: Failure) -> None:
+        """Ends the stream, for the session to know why.
+
+        :raises ReadError: always; the library expects that of a connection.
+        """
         self.over = True
         self.current.failure = failure
         raise httpx2.ReadError(failure.message) from None
 
     async def aclose(self) -> None:
+        """Closes the reply, of which no more is read."""
         self.over = True
         await self.reply.aclose()
 
@@ -343,7 +368,7 @@ MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
 def failure_of(error: GatewayError) -> Failure:
     """What *error* means to whoever asked."""
     closed = getattr(error, "kind", None) == CLOSED
-    found = (said for kind, said in MEANINGS if isinstance(error, kind))
+    found = (meaning for kind, meaning in MEANINGS if isinstance(error, kind))
     message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")
     return Failure(error.status, message, error.detail)
 

@@ -94,6 +94,10 @@ def unreachable(detail: str) -> UpstreamUnreachable:
 
 
 async def _looked_up(host: str, port: int) -> list[str]:
+    """Returns the addresses of *host*.
+
+    :raises UpstreamUnreachable: the name cannot be resolved.
+    """
     families: dict[int, list[str]] = {}
     try:
         found = await getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)

@@ -19,6 +19,7 @@ from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
 from ..errors import Overloaded, UpstreamProtocolError, UpstreamTimeout
+from ..extras import missing
 from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ..settings import Limits
 from ..threads import paced
@@ -80,6 +81,10 @@ async def connect(
 
 
 async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
+    """Returns a connection, with TLS where the scheme wants it.
+
+    :raises UpstreamUnreachable: none comes about.
+    """
     try:
         if request.scheme != "https":
             return await _tcp(request, slots)
@@ -99,6 +104,10 @@ async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> By
 
 
 async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
+    """Returns a connection without TLS.
+
+    :raises OSError: none comes about.
+    """
     if request.uds is not None:
         if not request.allow_private:
             raise OSError("A Unix socket is not a public address.")
@@ -158,12 +167,17 @@ def _shared_context() -> ssl.SSLContext:
 async def _upgraded(
     request: UpstreamRequest, stream: ByteStream, limits: Limits, unclaimed: Unclaimed
 ) -> Socket | WholeReply:
+    """Returns the socket, or the reply that came in its place.
+
+    :raises ImportError: the extra `websockets` is not installed.
+    :raises UpstreamProtocolError: the connection was closed without an answer.
+    """
     try:
         from websockets.client import ClientProtocol
         from websockets.protocol import State
         from websockets.uri import WebSocketURI
     except ImportError as error:
-        raise ImportError("Provider(websocket=True) needs the extra `gomodel-asgi[websockets]`.") from error
+        raise missing("websockets", "Provider(websocket=True) needs websockets, 14 or later") from error
     # Not parsed from a text: what does not like a part of that quotes it whole, and a key may stand in the query.
     path, _, query = request.target.decode("ascii").partition("?")
     uri = WebSocketURI(request.scheme == "https", request.host, request.port, path, query)
@@ -194,7 +208,10 @@ async def _read(stream: ByteStream, protocol: ClientProtocol) -> None:
 
 
 def _refusal(events: list[Any]) -> WholeReply:
-    """Returns the HTTP response that came instead of an upgrade, as a reply."""
+    """Returns the HTTP response that came instead of an upgrade, as a reply.
+
+    :raises UpstreamProtocolError: nothing came.
+    """
     if not events:
         raise _unanswered()
     response = events[0]
@@ -291,6 +308,10 @@ class Relay:
         return socket
 
     async def _make_room(self) -> None:
+        """Closes a socket that nobody uses, if there are as many as there may be.
+
+        :raises Overloaded: all are in use.
+        """
         for key, socket in list(self.sockets.items()):
             if not socket.replies and (not socket.usable or len(self.sockets) >= MOST_SOCKETS):
                 del self.sockets[key]

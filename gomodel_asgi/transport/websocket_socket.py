@@ -114,6 +114,10 @@ class LaneReply:
         self.socket.leave(self, whole=self.ended)
 
     async def _change(self) -> None:
+        """Waits until something has come.
+
+        :raises GatewayError: the socket has failed.
+        """
         if self.failure is not None:
             raise self.failure
         self.changed = anyio.Event()
@@ -284,18 +288,22 @@ class Socket:
 
     async def _received(self) -> bytes:
         """Returns the next bytes, or `b""` at the end. A silent upstream gets a ping."""
-        for asked in (False, True):
+        for pinged in (False, True):
             with anyio.move_on_after(PING):
                 try:
                     return await self.stream.receive()
                 except anyio.EndOfStream:
                     return b""
-            if not asked:
+            if not pinged:
                 self.protocol.send_ping(b"")
                 await self._flush()
         return b""
 
     async def _flush(self) -> None:
+        """Sends what the protocol has to send.
+
+        :raises UpstreamTruncated: the connection is closed.
+        """
         async with self.writing:
             try:
                 for data in self.protocol.data_to_send():
@@ -306,7 +314,10 @@ class Socket:
                 raise _closed_early() from error
 
     async def _frame(self, event: Any) -> None:
-        """A frame of the protocol; those of one message are put together. Binary ones are not part of the API."""
+        """A frame of the protocol; those of one message are put together. Binary ones are not part of the API.
+
+        :raises UpstreamProtocolError: a text frame is not UTF-8.
+        """
         if event.opcode.name in ("TEXT", "CONT"):
             self.message += event.data
             if event.fin:

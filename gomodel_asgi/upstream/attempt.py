@@ -230,13 +230,17 @@ class Attempt(Struct):
             body = b""  # the status has come, and says enough
         shows = self.job.setup.quotas is None
         error = rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
-        asked = retry_after(upstream.headers)
-        if asked is not None:  # else what the body asks for counts (Gemini's RetryInfo)
-            error.retry_after = asked
+        header_seconds = retry_after(upstream.headers)
+        if header_seconds is not None:  # else what the body asks for counts (Gemini's RetryInfo)
+            error.retry_after = header_seconds
         return error
 
     async def _body(self, upstream: UpstreamReply, limit: int | None = None, cut: bool = False) -> bytes:
-        """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*."""
+        """All of the body, at most *limit* bytes: more is refused, or left unread where it may be *cut*.
+
+        :raises UpstreamTimeout: the time for the request is over.
+        :raises UpstreamProtocolError: it is larger than *limit*.
+        """
         limit = self.job.setup.limits.reply if limit is None else limit
         pieces: list[bytes] = []
         size = 0
@@ -252,12 +256,20 @@ class Attempt(Struct):
         return b"".join(pieces)[: limit if cut else None]
 
     def _left(self) -> float:
+        """Returns how many seconds are left for the request.
+
+        :raises UpstreamTimeout: none.
+        """
         left = self.deadline - clock()
         if left <= 0:
             raise _late()
         return left
 
     async def _unary(self, upstream: UpstreamReply) -> Answer:
+        """Returns the answer of a reply that came whole.
+
+        :raises GatewayError: the reply says that the upstream has failed.
+        """
         body, id = await self._body(upstream), None
         if self.candidate.dialect is None:
             if self.job.trace is not None:
@@ -301,6 +313,10 @@ class Attempt(Struct):
         return answer
 
     async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
+        """Returns the answer of a stream that has begun.
+
+        :raises GatewayError: the upstream has failed before anything was said that a client could use.
+        """
         if self.job.trace is not None and self.candidate.dialect is None:
             self.job.trace.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])
         if self.job.request.operation == "create" and not self.job.stream:
@@ -317,11 +333,11 @@ class Attempt(Struct):
 
     async def _more(self, upstream: UpstreamReply, reader: Reader, holding: bool) -> bytes:
         """The next events of a stream that nothing has been sent of yet."""
-        patience = self._left()
+        timeout = self._left()
         if holding and upstream.resumable and not self.last:
-            patience = min(patience, self._gate_left())
+            timeout = min(timeout, self._gate_left())
         try:
-            data = await upstream.read(patience)
+            data = await upstream.read(timeout)
         except UpstreamTimeout:
             if self._gate_is_open() and self.deadline > clock():
                 return b""
@@ -331,14 +347,22 @@ class Attempt(Struct):
         return self._ended(reader)
 
     def _ended(self, reader: Reader) -> bytes:
-        """The upstream has closed a stream of which nothing was sent: only a whole response may be passed on."""
+        """The upstream has closed a stream of which nothing was sent: only a whole response may be passed on.
+
+        :raises UpstreamProtocolError: there is none.
+        :raises GatewayError: the upstream has failed.
+        """
         events = reader.close()
         if reader.terminal is None or reader.failure is not None and not reader.meaningful:
             raise reader.failure or UpstreamProtocolError("The upstream's stream ended without a response.")
         return events
 
     async def _aggregated(self, upstream: UpstreamReply, reader: Reader) -> Answer:
-        """A stream where one reply was asked for: read to its end and answered with its response."""
+        """A stream where one reply was asked for: read to its end and answered with its response.
+
+        :raises UpstreamProtocolError: it is larger than the limit.
+        :raises GatewayError: the upstream has failed.
+        """
         size, limit = 0, self.job.setup.limits.reply
         while reader.terminal is None and (data := await upstream.read(self._left())):
             await fed(reader, data)

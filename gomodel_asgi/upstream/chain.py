@@ -73,12 +73,19 @@ class Exchange(Struct):
             raise
 
     async def _walked(self, candidate: ResolvedTarget, others: list[Target]) -> Reply:
+        """Returns the reply of *candidate*, asked again where that may help, or of one of the *others*.
+
+        :raises GatewayError: nobody is left to be asked.
+        """
         job, tries = self.job, 0
         while True:
             try:
                 return await self._admitted(candidate, last=not others or not self._may_cross())
             except GatewayError as error:
                 tries += 1
+                if isinstance(error, Overloaded) and job.trace is not None:
+                    provider = candidate.provider
+                    job.trace.turned_away_by(provider.name, provider.type or provider.name, candidate.model)
                 pause = self._pause(candidate, error, tries)
                 if pause is None and not (others and self._falls_back(candidate, error)):
                     raise self._passed(error) from error.__cause__
@@ -109,8 +116,14 @@ class Exchange(Struct):
     # One attempt...
 
     async def _admitted(self, candidate: ResolvedTarget, last: bool) -> Reply:
-        """One attempt, with breaker and concurrency limit around it."""
+        """One attempt, with breaker and concurrency limit around it.
+
+        :raises Overloaded: the circuit breaker is open.
+        """
         setup, tenant = self.job.setup, self.job.request.tenant
+        job = self.job
+        if setup.guards is not None:
+            job = await setup.guards.sending(job, candidate.provider, candidate.key)
         limited = candidate.provider.max_concurrency or setup.limits.provider_concurrency
         held = await self._place(candidate) if limited else ()
         breaker = setup.health.breaker(candidate.provider, candidate.model, candidate.credential.fingerprint)
@@ -120,10 +133,12 @@ class Exchange(Struct):
             raise Overloaded("The upstream is failing; try again later.", retry_after=breaker.retry_after(tenant))
         self.attempts += 1
         seconds = candidate.timeouts.first_event if self.job.stream else candidate.timeouts.unary
-        attempt = Attempt(self.job, candidate, min(self.deadline, clock() + seconds), last, permit)
+        attempt = Attempt(job, candidate, min(self.deadline, clock() + seconds), last, permit)
         try:
             answer = await (attempt.run() if self.job.trace is None else self._traced(attempt))
         except BaseException as error:
+            if isinstance(error, UpstreamAuthError):
+                error.attribute(candidate.provider.name, brought=candidate.own_key)
             permit.leave(counts_as_failure(error))
             setup.concurrency.leave(held)
             raise
@@ -246,6 +261,16 @@ class Exchange(Struct):
         if streaming:
             headers += STREAM_HEADERS
         return headers
+
+
+async def guarded_exchange(job: Job, target: Target) -> Reply:
+    """The reply of *target*, or of one of its fallbacks, as the host's guards let it pass.
+
+    :raises GatewayError: nothing answered, or nothing that may be given.
+    :raises LookupError: the policy named an unknown provider.
+    """
+    guards, answer = job.setup.guards, Exchange(job, target).run()
+    return await (answer if guards is None else guards.answered(job, answer))
 
 
 def counts_as_failure(error: BaseException) -> bool | None:

@@ -1,35 +1,41 @@
-"""Asks one provider for its list of models, under the house's key and over the gateway's own transport."""
+"""Asks one provider what costs nothing, under the house's key and over the gateway's own transport: for its list of
+models, and whether a path is one of its API's."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..dialects.model_list import PATH, Form, ListedModel, Page, form_of
-from ..errors import UpstreamProtocolError, UpstreamStale, UpstreamTimeout
+from ..errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
 from ..exchange.job import Setup
 from ..providers.provider import Credential, Provider
 from ..seams.transport import UpstreamReply, UpstreamRequest
 from ..settings import MIB
 from ..threads import beside
 from ..wire.json_scan import parsed
-from ..wire.redaction import redactor_of
+from ..wire.redaction import Redactor, redactor_of
 from .unary import decoded, examine
-from .upstream_request import ACCEPT_JSON, AGENT
+from .upstream_request import ACCEPT_JSON, AGENT, JSON
 
 DEADLINE = 10.0  # seconds for all of one provider's list
 LARGEST = 4 * MIB  # bytes of that list; OpenRouter's, the longest known, has about one million
+BEGINNING = 2048  # bytes that are read of an answer which is no list
+SHOWN = 80  # bytes of it that the operator is shown
 MOST_PAGES = 20
 MOST_MODELS = 5_000
 
 
 class ModelsAnswer(Struct, frozen=True):
     """What a provider answered: *models*, or None where it gave no list, *status* being 200 too where it said something
-    else."""
+    else. *said* is the beginning of that, for the operator: of what type, and in which words."""
 
     status: int
     models: tuple[ListedModel, ...] | None = None
+    said: str = ""
 
 
 async def listed_models(provider: Provider, credential: Credential, setup: Setup) -> ModelsAnswer:
@@ -44,17 +50,22 @@ async def listed_models(provider: Provider, credential: Credential, setup: Setup
 
 
 async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -> ModelsAnswer:
-    form = form_of(provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name)
+    """Returns all models that *provider* lists.
+
+    :raises UpstreamProtocolError: it lists more pages than are read.
+    """
+    form, redactor = form_of(dialect_of(provider)), redactor_of(_secrets(provider, credential))
     query: str | None = form.query
     models: tuple[ListedModel, ...] = ()
     size = 0
     for _ in range(MOST_PAGES):
         assert query is not None
-        status, body = await _asked(_request(provider, credential, setup, query), setup, LARGEST - size)
+        asked = _request(provider, credential, setup, PATH, query)
+        status, headers, body = await _fetch(asked, setup, LARGEST - size)
         size += len(body)
-        page = await _page(redactor_of(_secrets(provider, credential)).of(body), form, setup) if status == 200 else None
+        page = await _page(redactor.of(body), form, setup) if status == 200 else None
         if page is None:
-            return ModelsAnswer(status)
+            return ModelsAnswer(status, said=_said(headers, body, redactor))
         models, query = models + page.models, page.query
         if len(models) > MOST_MODELS:
             break
@@ -63,28 +74,60 @@ async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -
     raise _too_large()
 
 
-async def _asked(request: UpstreamRequest, setup: Setup, room: int) -> tuple[int, bytes]:
-    """Returns the reply's status, and its body where that is 200: at most *room* bytes."""
+async def refusal_of(provider: Provider, credential: Credential, setup: Setup, path: str) -> ModelsAnswer:
+    """Returns what *provider* answers to an empty object that is posted to *path*, within `DEADLINE` seconds: nothing
+    is generated of that, and an API that is there says what it misses.
+
+    :raises GatewayError: it does not answer.
+    """
+    with anyio.move_on_after(DEADLINE):
+        status, headers, body = await _fetch(_request(provider, credential, setup, path, "", b"{}"), setup, BEGINNING)
+        return ModelsAnswer(status, said=_said(headers, body, redactor_of(_secrets(provider, credential))))
+    raise UpstreamTimeout(f"The upstream did not answer within {DEADLINE:g} seconds.")
+
+
+def _said(headers: Mapping[bytes, bytes], body: bytes, redactor: Redactor) -> str:
+    """Returns of which type *body* is, where a redirect leads, and the first words."""
+    where = redactor.of(headers.get(b"location", b"").partition(b"?")[0])
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip() or b"no content type"
+    words = b" ".join(redactor.of(body[:BEGINNING]).split())[:SHOWN]
+    parts = [kind, b"to " + where if where else b"", b"'%s'" % words if words else b"empty"]
+    text = b", ".join(part for part in parts if part).decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+async def _fetch(request: UpstreamRequest, setup: Setup, room: int) -> tuple[int, Mapping[bytes, bytes], bytes]:
+    """Returns the reply's status and headers, and its body: at most *room* bytes, and the beginning of one that is no
+    list."""
     try:
         reply = await setup.transport.open(request)
     except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
         reply = await setup.transport.open(replace(request, fresh=True))
     try:
-        if reply.status != 200:
-            return reply.status, b""
-        encoding = dict(reply.headers).get(b"content-encoding", b"").strip().lower()
-        return reply.status, await _body(decoded(reply, encoding, room), room)
+        headers, whole = dict(reply.headers), reply.status == 200 and request.method == b"GET"
+        if not whole and b"content-encoding" in headers:
+            return reply.status, headers, b""
+        encoding = headers.get(b"content-encoding", b"").strip().lower()
+        return reply.status, headers, await _body(decoded(reply, encoding, room), room if whole else None)
     finally:
         await reply.aclose()
 
 
-async def _body(reply: UpstreamReply, room: int) -> bytes:
-    pieces: list[bytes] = []
-    while data := await reply.read(DEADLINE):
-        pieces.append(data)
-        room -= len(data)
-        if room < 0:
-            raise _too_large()
+async def _body(reply: UpstreamReply, room: int | None) -> bytes:
+    """Returns the body, of at most *room* bytes; or (None) the beginning of it, as far as it comes.
+
+    :raises UpstreamProtocolError: it is larger than *room*.
+    """
+    pieces, size = [], 0
+    try:
+        while (room is not None or size < BEGINNING) and (data := await reply.read(DEADLINE)):
+            pieces.append(data)
+            size += len(data)
+            if room is not None and size > room:
+                raise _too_large()
+    except UpstreamError:
+        if room is not None:
+            raise
     return b"".join(pieces)
 
 
@@ -97,24 +140,32 @@ async def _page(body: bytes, form: Form, setup: Setup) -> Page | None:
         return None
 
 
-def _request(provider: Provider, credential: Credential, setup: Setup, query: str) -> UpstreamRequest:
+def _request(
+    provider: Provider, credential: Credential, setup: Setup, path: str, query: str, body: bytes | None = None
+) -> UpstreamRequest:
     scheme, host, port, uds = provider.origin
     query = "&".join(part for part in (query, provider.fixed_query) if part)
-    target = provider.base_path + PATH + (f"?{query}" if query else "")
+    target = provider.base_path + path + (f"?{query}" if query else "")
+    kind = [] if body is None else [JSON]
     return UpstreamRequest(
-        method=b"GET",
+        method=b"GET" if body is None else b"POST",
         scheme=scheme,
         host=host,
         port=port,
         target=target.encode("ascii"),
-        headers=[AGENT, ACCEPT_JSON, *credential.headers, *provider.fixed_headers],
-        body=None,
+        headers=[AGENT, ACCEPT_JSON, *kind, *credential.headers, *provider.fixed_headers],
+        body=body,
         credential=credential.fingerprint,
         timeouts=provider.timeouts.over(setup.timeouts) if provider.timeouts else setup.timeouts,
         deadline=DEADLINE,
         allow_private=provider.allow_private,
         uds=uds,
     )
+
+
+def dialect_of(provider: Provider) -> str:
+    """Returns the name of the API that *provider* speaks."""
+    return provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
 
 
 def _secrets(provider: Provider, credential: Credential) -> tuple[str, ...]:

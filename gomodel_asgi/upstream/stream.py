@@ -143,6 +143,10 @@ class Stream:
             self.on_end(self, None)
 
     async def _failed(self, error: GatewayError) -> bytes:
+        """Returns the events that tell the client of *error*.
+
+        :raises Broken: none can: the connection is to be broken off.
+        """
         if self.reader.terminal is not None:
             await self._end(None)
             return b""
@@ -241,6 +245,7 @@ class TracedStream(Stream):
         self.on_over: Callable[[], None] | None = None
 
     async def next(self) -> bytes:
+        """See `Stream`; what comes is measured too."""
         try:
             events = await super().next()
         except Broken:
@@ -253,11 +258,13 @@ class TracedStream(Stream):
         return events
 
     async def interrupt(self, error: GatewayError) -> bytes:
+        """See `Stream`; what it ends with is measured too."""
         events = await super().interrupt(error)
         self.trace.measure.add(events)
         return events
 
     async def aclose(self) -> None:
+        """See `Stream`; the trace ends with it."""
         try:
             await super().aclose()
         finally:
@@ -273,10 +280,10 @@ class TracedStream(Stream):
             over()
 
 
-async def followed(asked: Awaitable[Reply], trace: Trace) -> Reply:
-    """The reply that *asked* gives to the host's own code; its trace ends with it."""
+async def followed(pending: Awaitable[Reply], trace: Trace) -> Reply:
+    """The reply that *pending* gives to the host's own code; its trace ends with it."""
     try:
-        reply = await asked
+        reply = await pending
     except GatewayError as error:
         trace.failed(error)
         trace.end(None)

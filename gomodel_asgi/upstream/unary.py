@@ -192,6 +192,7 @@ class Inflated:
         self.at = 0
 
     async def read(self, timeout: float) -> bytes:
+        """See `UpstreamReply`: the next bytes without their content encoding."""
         deadline = clock() + timeout
         while True:
             if self.at < len(self.input):
@@ -205,9 +206,15 @@ class Inflated:
                 return data
 
     async def aclose(self) -> None:
+        """Closes the encoded reply."""
         await self.reply.aclose()
 
     async def _more(self, deadline: float) -> None:
+        """Reads more of the encoded body.
+
+        :raises UpstreamTimeout: nothing came by *deadline*, on the clock.
+        :raises UpstreamProtocolError: it is larger than the limit.
+        """
         left = deadline - clock()
         if left <= 0:
             raise UpstreamTimeout("The upstream sent nothing for too long.")
@@ -217,6 +224,10 @@ class Inflated:
             raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")
 
     def _step(self) -> bytes:
+        """Returns some more of the decoded body.
+
+        :raises UpstreamProtocolError: it is damaged, or larger than the limit.
+        """
         if self.inflate.eof:  # what follows is another member: one that has ended would pile it up, unread
             self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
         given = self.input[self.at : self.at + STEP]
@@ -231,5 +242,9 @@ class Inflated:
         return data
 
     def _check_end(self) -> None:
+        """Checks that the body is whole.
+
+        :raises UpstreamProtocolError: it is cut off.
+        """
         if not self.inflate.eof:
             raise UpstreamProtocolError("The upstream's compressed reply is cut off.")

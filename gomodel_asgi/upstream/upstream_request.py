@@ -351,17 +351,20 @@ def kept(target: Target, job: Job) -> ResolvedTarget | None:
         return None
     model = target.model if target.model is not None else job.request.model
     found = job.setup.candidates.get((target.provider, model))
+    if found is not None and job.setup.guards is not None and found.provider is not provider_of(target, job):
+        return None  # guards that ask for some requests alone have each provider in two forms
     if found is None or (target.params is None and target.labels is None):
         return found
     return replace(found, target=target)
 
 
 async def resolve(target: Target, job: Job) -> ResolvedTarget:
-    """Make *target* concrete.
+    """Make *target* concrete. A key that a function gives is asked for once for a *job*.
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
     made, candidates = await _resolved(target, job), job.setup.candidates
+    job.resolved = made
     own = target.api_key is not None or target.headers is not None
     own = own or target.timeouts is not None or target.retries is not None
     if isinstance(target.provider, str) and not own and made.provider.static_credential is not None:
@@ -380,11 +383,19 @@ async def _resolved(target: Target, job: Job) -> ResolvedTarget:
     for giver in (provider, target):
         retries = giver.retries.over(retries) if giver.retries else retries
     credential = provider.static_credential if target.api_key is None else None
+    known = job.resolved
+    if credential is None and known is not None and _is_paid_alike(known, provider, target):
+        credential = known.credential
     if credential is None:
         credential = await _credential(provider, target)
     redactor = redactor_of(_secrets(target, provider, credential))
     key = None if target.api_key is None else credential.key
     return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor, key)
+
+
+def _is_paid_alike(known: ResolvedTarget, provider: Provider, target: Target) -> bool:
+    """Whether the credential of *known* is that of *target*, at *provider*, too."""
+    return known.provider is provider and known.target.api_key is target.api_key
 
 
 def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:
@@ -410,6 +421,10 @@ def _secrets(target: Target, provider: Provider, credential: Credential) -> tupl
 
 
 async def _credential(provider: Provider, target: Target) -> Credential:
+    """Returns what the request is authorized with.
+
+    :raises PolicyFailed: the host's function for it failed.
+    """
     try:
         return await provider.credential(target.api_key)
     except GatewayError:

@@ -172,6 +172,10 @@ def reading(
 
 
 def _check_members(raw: Raw, place: str) -> Generator[None, None, None]:
+    """Checks that *raw*, an object, has few enough members to be looked at.
+
+    :raises InvalidRequest: it has more.
+    """
     commas = 0
     for window in windows(memoryview(raw)):
         commas += window.count(b",")
@@ -252,6 +256,10 @@ def _shape_of(members: All, place: str) -> Shape:
 
 
 def _check_once(names: Iterable[str], guarded: frozenset[str], place: str) -> None:
+    """Checks that each of the *guarded* names is written as such, and once.
+
+    :raises InvalidRequest: parsers could differ on which one counts.
+    """
     seen: set[str] = set()
     for name in names:
         if name in guarded or name.casefold() in guarded:

@@ -58,7 +58,16 @@ SINGLE = frozenset({b"authorization", b"host", b"content-type", b"content-length
 
 # By which no cache keeps an answer, and nothing on the way holds a stream back to compress it (RFC 9111, 5.2.2).
 CACHE_CONTROL = (b"cache-control", b"private, no-store")
+VARY = (b"vary", b"authorization, cookie")  # and one that keeps it all the same gives it to nobody else
 CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform")
+
+
+def cache_told(operation: str | None, headers: Headers) -> Headers:
+    """The header that an answer with *headers* lacks, where there is a cache: what it was to a request for a new
+    response. One that did not get as far as the cache has passed it by."""
+    if operation != "create" or header(headers, CACHE) is not None:
+        return []
+    return [(CACHE, b"bypass")]
 
 
 def is_safe(value: bytes, limit: int = 1024) -> bool:

@@ -281,6 +281,10 @@ class Envelope(msgspec.Struct, eq=False):
         return {name: _value(self.members[name]) for name in names if name in self.members}
 
     def _check_depth(self) -> None:
+        """Checks that the body is not nested too deeply to be parsed.
+
+        :raises InvalidRequest: it is.
+        """
         if self.deep is None:
             try:
                 check(self.raw, depth=self.limits.depth, values=len(self.raw))
@@ -335,6 +339,10 @@ def _too_long(name: str) -> InvalidRequest:
 
 
 def _text(members: Members, name: str) -> str | None:
+    """Returns a member that is text, None for null.
+
+    :raises InvalidRequest: it is something else, or too long.
+    """
     value = bytes(members[name])
     if len(value) > LONGEST_TEXT:
         raise _too_long(name)
@@ -349,6 +357,10 @@ def _text(members: Members, name: str) -> str | None:
 
 
 def _flag(members: Members, name: str) -> bool:
+    """Returns a member that is a boolean; null is False.
+
+    :raises InvalidRequest: it is something else.
+    """
     value = members[name]
     if value not in (TRUE, FALSE, NULL):
         raise InvalidRequest(f"'{name}' must be true or false.", param=name, code="invalid_type")

@@ -110,6 +110,8 @@ def unreadable(error: Exception, end: int, place: Callable[[int], int] | None = 
         return error
     if isinstance(error, RecursionError):
         return Unreadable("it is nested too deeply.")
+    if end == 0:
+        return Unreadable('it is empty (byte 0). Send an object, such as {"model": "...", "input": "..."}.')
     found = PLACE.search(str(error))
     at = end if found is None else int(found[1])
     return Unreadable(f"{PLACE.sub('', str(error))} (byte {at if found is None or place is None else place(at)}).")
@@ -205,7 +207,10 @@ class Pieces:
     # Where to cut...
 
     def _next(self) -> Generator[None, None, tuple[bytes, bytes]]:
-        """Load the next piece: it, with nothing escaped in it, and the mark that it ends with."""
+        """Load the next piece: it, with nothing escaped in it, and the mark that it ends with.
+
+        :raises Unreadable: the JSON is malformed.
+        """
         self.text, self.left_out, end = b"", [], self.at
         names = self.mark in (COMMA, b"{") and self.scan.open.endswith(b"{")
         for _ in range(MOST_WINDOWS):
@@ -280,6 +285,10 @@ class Pieces:
         return msgspec.Raw(memoryview(self.data)[start:end])
 
     def _read(self, text: bytes, before: int) -> list[tuple[Name, msgspec.Raw]]:
+        """Returns the members in *text*, of which *before* bytes are ours.
+
+        :raises Unreadable: the JSON is malformed; the place is one of the body.
+        """
         try:
             return [*_apart(text).items()]
         except UNREADABLE as error:

@@ -187,6 +187,10 @@ class Encoding:
         self.at += len(window)
 
     def _decode(self, data: bytes, start: int, final: bool = False) -> None:
+        """Checks that *data* from *start* on is UTF-8.
+
+        :raises Unreadable: it is not.
+        """
         try:
             self.decoder.decode(data, final)
         except UnicodeDecodeError as error:
@@ -296,7 +300,7 @@ parsed = parser()
 def tree(data: bytes | str, limits: Limits = DEFAULT) -> Any:
     """*data* parsed.
 
-    :raises ValueError: it is no JSON, or more of it than *limits* allow.
+    :raises Unreadable: it is no JSON, or more of it than *limits* allow.
     """
     if len(data) > FLAT:
         check(data if isinstance(data, bytes) else data.encode(), depth=limits.depth, values=limits.values)

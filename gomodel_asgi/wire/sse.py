@@ -151,6 +151,10 @@ class Decoder:
         return found
 
     def _cut(self, data: bytes) -> bytes:
+        """Returns the whole events that are there with *data*; the rest is kept for later.
+
+        :raises UpstreamProtocolError: it is larger than an event may be.
+        """
         start = max(0, len(self.pending) - 3)
         self.pending += data
         end = end_of_events(self.pending, start)

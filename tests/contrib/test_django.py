@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import types
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, Timeouts
+from gomodel_asgi.cache import ResponseCache
 from gomodel_asgi.stores import KeyValueStore
 from gomodel_asgi.testing import Cut, FakeProvider, Reply, Stall
 
@@ -26,6 +28,7 @@ from asgiref.sync import sync_to_async  # noqa: E402  Django is configured first
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
+from django.core.checks import ERROR  # noqa: E402
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.signals import got_request_exception  # noqa: E402
 from django.db import connection, connections  # noqa: E402
@@ -545,6 +548,16 @@ def test_the_system_check_refuses_what_could_not_serve(given: Any, message: str)
     assert message in error.msg
 
 
+def test_without_providers_the_environment_variables_that_make_one_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_BASE_URL", "_BEDROCK")):
+            monkeypatch.delenv(name)
+    with override_settings(GOMODEL={"POLICY": f"{HOST}.on_the_orm"}):
+        [error] = check_settings()
+    assert "GOMODEL: there is no provider. Set one of these environment variables" in error.msg
+    assert "'PROVIDERS': OPENAI_API_KEY, " in error.msg and "OLLAMA_BASE_URL" in error.msg
+
+
 @pytest.mark.parametrize("given", [{"PUBLIC": True}, {"TENANT_REQUIRED": True}, {"POLICY": f"{HOST}.on_the_orm"}])
 def test_the_settings_say_who_may_call(given: dict[str, Any]) -> None:
     with override_settings(ROOT_URLCONF=unguarded), gomodel(PROVIDERS=f"{HOST}.providers", **given):
@@ -570,8 +583,10 @@ def test_the_system_check_runs_with_djangos_own() -> None:
         assert not [message for message in run_checks() if message.id.startswith("gomodel")]
 
 
-def test_the_system_check_warns_of_login_required_around_the_view() -> None:
-    assert [warning.id for warning in check_settings()] == ["gomodel.W002"]
+def test_the_system_check_refuses_login_required_around_the_view() -> None:
+    [error] = check_settings()
+    assert (error.id, error.level) == ("gomodel.E002", ERROR)
+    assert error.msg.startswith("^guarded/v1/responses(?:/.*)?$: a decorator of django.contrib.auth")
 
 
 def test_the_system_check_warns_where_nobody_could_be_authenticated() -> None:
@@ -595,3 +610,33 @@ def test_a_user_is_stored_under_djangos_session_key() -> None:
     """What the tests above rest on: the session that was made is Django's own."""
     assert SESSION_KEY in SessionStore(log_in()["cookie"].removeprefix("sessionid=")).load()
     connection.close()
+
+
+cache = ResponseCache(when=lambda request: request.headers.get("x-cache") == "yes")
+
+
+def make_cache() -> ResponseCache:
+    return cache
+
+
+@pytest.mark.parametrize("given", [cache, f"{__name__}.cache", f"{__name__}.make_cache", make_cache], ids=repr)
+async def test_the_settings_name_a_cache(
+    serve: Served, client: httpx.AsyncClient, provider: FakeProvider, given: Any
+) -> None:
+    with gomodel(PUBLIC=True, PROVIDERS=f"{HOST}.providers", CACHE=given):
+        url = serve(Closing(get_asgi_application(), get_gateway())) + "/view/v1/responses"
+        asked = {**QUESTION, "store": False}
+        found = [
+            (await client.post(url, json=asked, headers={"x-cache": value})).headers for value in "yes yes no".split()
+        ]
+    assert [headers["x-gomodel-cache"] for headers in found] == ["miss", "hit", "bypass"]
+    assert len(provider.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [(True, "cache: give"), ("nowhere.cache", "CACHE"), (dict, "cache: give")]
+)
+def test_a_cache_that_is_none_is_refused_with_the_name_of_its_key(given: Any, message: str) -> None:
+    with gomodel(PUBLIC=True, PROVIDERS=f"{HOST}.providers", CACHE=given):
+        with pytest.raises(ImproperlyConfigured, match=message):
+            get_gateway()

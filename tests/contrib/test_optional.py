@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
+from gomodel_asgi.extras import to_install
+
 MISSING = [
-    ("fastapi", "gomodel_asgi.contrib.fastapi", "needs FastAPI: install gomodel-asgi[fastapi]."),
-    ("django", "gomodel_asgi.contrib.django", "needs Django: install gomodel-asgi[django]."),
+    ("fastapi", "gomodel_asgi.contrib.fastapi", f"needs FastAPI: {to_install('fastapi')}."),
+    ("django", "gomodel_asgi.contrib.django", f"needs Django: {to_install('django')}."),
     (
         "rest_framework",
         "gomodel_asgi.contrib.django.tokens; gomodel_asgi.contrib.django.tokens.BearerToken",
-        "needs Django REST framework: install djangorestframework.",
+        "needs Django REST framework: run `pip install djangorestframework`.",
     ),
 ]
 

@@ -11,7 +11,7 @@ import pytest
 
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.emulation.compaction import ASK
-from gomodel_asgi.emulation.context_management import asked_of, turn_of
+from gomodel_asgi.emulation.context_management import compaction_wanted, turn_of
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, ToolCall
 
 from ..support.driving import Caller, ask, events_of
@@ -271,7 +271,7 @@ async def test_a_conversation_keeps_what_was_compacted(fakes: dict[str, FakeProv
     ],
 )
 def test_only_a_compaction_with_a_number_is_ours(value: Any, threshold: float | None, others: list[Any]) -> None:
-    assert asked_of(value) == (threshold, others)
+    assert compaction_wanted(value) == (threshold, others)
 
 
 CALL = {"type": "function_call", "call_id": "a", "name": "look", "arguments": "{}"}

@@ -7,6 +7,7 @@ import pytest
 from gomodel_asgi import Gateway, MemoryStore, Provider
 from gomodel_asgi.cache import ResponseCache
 from gomodel_asgi.guards import Guard, Replace, Texts
+from gomodel_asgi.routing.request import RoutingRequest
 from gomodel_asgi.testing import Answer, FakeProvider
 
 pytestmark = pytest.mark.anyio
@@ -36,3 +37,22 @@ async def test_a_cached_answer_is_what_the_guards_have_let_pass(dialect: str, st
                     found.append((reply.headers["x-gomodel-cache"], await reply.read()))
         assert [result for result, _ in found] == ["miss", "hit"] and len(fake.requests) == 1
     assert all(b"[card]" in answer and CARD.encode() not in answer for _, answer in found)
+
+
+async def test_an_answer_that_no_guard_has_seen_is_given_to_no_request_that_they_look_at() -> None:
+    def when(request: RoutingRequest) -> bool:
+        return request.headers.get("x-staff") != "yes"
+
+    with FakeProvider(dialect="chat").run_in_thread() as fake:
+        async with Gateway(
+            providers=[Provider("fake", fake.base_url, dialect="chat")],
+            cache=ResponseCache(when=lambda request: True),
+            guards=[Guard("cards", output=mask, when=when)],
+        ) as gateway:
+            found = []
+            for staff in (b"yes", b"no", b"yes", b"no"):
+                fake.script(Answer(text=f"Your card is {CARD}, is it not?"))
+                scope = {"type": "http", "headers": [(b"x-staff", staff)], "state": {}}
+                async with await gateway.respond({"model": "m", "input": "Hello"}, scope=scope) as reply:
+                    found.append((reply.headers["x-gomodel-cache"], CARD.encode() in await reply.read()))
+    assert found == [("miss", True), ("miss", False), ("hit", True), ("hit", False)]

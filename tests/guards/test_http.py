@@ -10,16 +10,15 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Gateway, MemoryStore, Timeouts, tools
+from gomodel_asgi import Gateway, MemoryStore, Timeouts
 from gomodel_asgi.errors import ContentBlocked
 from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement
 from gomodel_asgi.observers import Ended, Guarded
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 
-from ..support.driving import Caller, ask
-from ..support.lab import ONCE
-from ..support.seen import Seen, native, texts
-from ..support.websocket_client import scope_of as upgrade
+from ..support.driving import Caller, ask, encoded, scope_of
+from ..support.lab import ONCE, until
+from ..support.seen import Seen, kept, native, texts
 
 SECRET = "sk-1234567890"
 SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
@@ -92,7 +91,7 @@ async def test_what_a_guard_replaces_in_a_request_reaches_nobody(
     assert answer.status == 200, answer.content
     assert SECRET not in sent(provider) and "[key]" in json.dumps(provider.requests[0].json())
     assert SECRET not in answer.content.decode() and SECRET not in texts(seen.records)
-    assert SECRET not in repr(vars(store))
+    assert SECRET not in kept(store)
     (record,) = seen.of(Guarded)
     assert (record.guard, record.stage, record.verdict) == ("keys", "input", "replaced")
     assert record.count >= 5 and record.noted == ()
@@ -189,7 +188,7 @@ async def test_what_a_guard_replaces_in_a_reply_reaches_nobody(provider: FakePro
 
     for one in (answer, again):
         assert SECRET not in one.content.decode() and one.content.count(b"[key]") == 2
-    assert SECRET not in repr(vars(store)) and SECRET not in texts(seen.records)
+    assert SECRET not in kept(store) and SECRET not in texts(seen.records)
     assert [(record.verdict, record.count) for record in seen.of(Guarded)][0] == ("replaced", 2)
 
 
@@ -207,7 +206,7 @@ async def test_a_reply_that_a_guard_blocks_is_a_400_and_kept_nowhere(provider: F
     ) as app:
         answer = await ask(app, HELLO)
     assert answer.status == 400 and answer.error["code"] == "content_blocked"
-    assert len(provider.requests) == 1 and SECRET not in repr(vars(store))
+    assert len(provider.requests) == 1 and SECRET not in kept(store)
     (ended,) = seen.of(Ended)
     assert ended.usage is not None and ended.usage.output_tokens, "what was used is told all the same"
 
@@ -241,7 +240,7 @@ async def test_what_a_guard_replaces_in_a_stream_stands_in_none_of_its_events(
     assert last["type"] == "response.completed" and answer.complete
     assert said(answer) == MASKED == last["response"]["output"][0]["content"][0]["text"]
     assert answer.content.endswith(b"data: [DONE]\n\n")
-    assert SECRET not in answer.content.decode() and SECRET not in repr(vars(store))
+    assert SECRET not in answer.content.decode() and SECRET not in kept(store)
     assert SECRET not in texts(seen.records)
     assert again.json()["output"] == last["response"]["output"]
     assert {record.verdict for record in seen.of(Guarded)} == {"replaced"}
@@ -267,15 +266,21 @@ async def test_a_stream_that_is_blocked_on_its_way_is_incomplete_and_keeps_what_
     last = answer.events()[-1]
     assert answer.status == 200 and last["type"] == "response.incomplete" and answer.complete
     assert last["response"]["incomplete_details"] == {"reason": "content_filter"}
-    assert SECRET not in answer.content.decode() and SECRET not in repr(vars(store))
+    assert SECRET not in answer.content.decode() and SECRET not in kept(store)
     assert "".join(part["text"] for item in last["response"]["output"] for part in item["content"]) == said(answer)
     assert not [event for event in answer.events() if event["type"] in ("error", "response.failed")]
 
 
 async def test_past_the_gate_a_block_of_what_is_held_whole_is_incomplete(provider: FakeProvider) -> None:
     provider.script(Answer(text=SAID))
-    async with gateway_of(provider, Guard("keys", output=refuse), timeouts=Timeouts(gate=1e-9)) as app:
-        answer = await ask(app, {**HELLO, "stream": True})
+    answer = Caller(scope_of(), [encoded({**HELLO, "stream": True})])
+
+    async def late(given: Texts) -> Block | None:
+        await until(lambda: answer.messages)
+        return await refuse(given)
+
+    async with gateway_of(provider, Guard("keys", output=late), timeouts=Timeouts(gate=1e-9)) as app:
+        await answer.run(app)
     last = answer.events()[-1]
     assert answer.status == 200 and last["type"] == "response.incomplete" and last["response"]["output"] == []
     assert [event["sequence_number"] for event in answer.events()] == [*range(len(answer.events()))]
@@ -324,26 +329,7 @@ async def test_what_is_worked_on_in_the_background_is_guarded_before_it_is_kept(
         followed = await ask(app, path=path, method="GET", query=b"stream=true")
         found = (await ask(app, path=path, method="GET")).json()
     assert found["status"] == "completed" and found["output"][0]["content"][0]["text"] == MASKED
-    assert SECRET.encode() not in followed.content and SECRET not in repr(vars(store)) and SECRET not in sent(provider)
-
-
-async def test_no_response_comes_over_a_websocket_where_there_are_guards(provider: FakeProvider) -> None:
-    async with gateway_of(provider, Guard("keys", input=refuse)) as app:
-        messages: list[Any] = []
-
-        async def send(message: Any) -> None:
-            messages.append(message)
-
-        async def receive() -> Any:
-            return {"type": "websocket.connect"}
-
-        await app(upgrade(), receive, send)
-    assert messages[0]["status"] == 501 and not provider.requests
-
-
-def test_guards_and_tools_that_run_here_are_refused_together(provider: FakeProvider) -> None:
-    with pytest.raises(ValueError, match="hosted tools"):
-        gateway_of(provider, Guard("keys", input=mask), tools=[tools.web_search(lambda call: None)])
+    assert SECRET.encode() not in followed.content and SECRET not in kept(store) and SECRET not in sent(provider)
 
 
 @pytest.mark.parametrize("guards", [[Guard("a", input=mask), Guard("a", input=mask)], ["no guard"]])

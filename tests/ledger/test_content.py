@@ -38,7 +38,7 @@ async def test_what_was_said_is_kept_and_opened(
     async with books(provider, tmp_path, content=Content(lambda request: True, key=key)) as own:
         await ask(own.gateway, HELLO | {"stream": stream, "instructions": "Be kind.", "metadata": {"a": "b"}})
         row = await own.row()
-        said = await own.ledger.said(row.id)
+        said = await own.ledger.content_of(row.id)
     assert said is not None and said[1] is not None
     assert json.loads(said[0]) == {"instructions": "Be kind.", "input": "Hello"}
     (message,) = json.loads(said[1])["output"]
@@ -75,7 +75,7 @@ async def test_only_what_the_host_names_is_kept_and_for_as_long_as_it_says(
         await ask(own.gateway, HELLO | {"metadata": {"keep": "yes"}})
         one, other = sorted(await own.rows(), key=lambda row: row.started)
         kept = await own.ledger.sink.content(other.id)
-        assert await own.ledger.said(one.id) is None
+        assert await own.ledger.content_of(one.id) is None
     assert kept is not None and kept.expires == other.started + timedelta(hours=1)
 
 
@@ -94,7 +94,7 @@ async def test_a_function_that_fails_keeps_nothing_and_fails_no_request(
 
     async with books(provider, tmp_path, content=keep) as own:
         assert (await ask(own.gateway, HELLO)).status == 200
-        assert await own.ledger.said((await own.row()).id) is None
+        assert await own.ledger.content_of((await own.row()).id) is None
     assert "raised LookupError" in caplog.text
 
 
@@ -102,9 +102,9 @@ async def test_who_is_forgotten_has_rows_but_no_words(provider: FakeProvider, tm
     async with books(provider, tmp_path, content=lambda request: True, tenant=lambda scope: "acme") as own:
         await ask(own.gateway, HELLO)
         row = await own.row()
-        assert await own.ledger.said(row.id) is not None
+        assert await own.ledger.content_of(row.id) is not None
         await own.gateway.forget("acme")
-        assert await own.ledger.said(row.id) is None
+        assert await own.ledger.content_of(row.id) is None
         assert await own.row() == row
 
 

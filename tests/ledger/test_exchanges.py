@@ -359,7 +359,7 @@ async def test_what_is_kept_quotes_no_key_whoever_said_it(
         providers = [Provider("fake", other.base_url, dialect=dialect, api_key=HOUSE)]  # type: ignore[arg-type]
         async with books(provider, tmp_path, providers=providers, content=lambda request: True) as own:
             await ask(own.gateway, HELLO | {"input": f"Is it {HOUSE}?", "stream": stream})
-            said = await own.ledger.said((await own.row()).id)
+            said = await own.ledger.content_of((await own.row()).id)
     assert said is not None and said[1] is not None and b"It is" in said[1]
     assert b"canary" not in said[0] + said[1]
 

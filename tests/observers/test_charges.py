@@ -11,7 +11,7 @@ import pytest
 from gomodel_asgi import Gateway, Provider, Retries, Target, Timeouts
 from gomodel_asgi.observers import AttemptEnded, AttemptStarted, Charge, Ended, Observers, Trace, Usage
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, FakeProvider, Reply, Scripted, Stall, Status
-from gomodel_asgi.testing.model import Prompt, default_answer, speech
+from gomodel_asgi.testing.model import Prompt, default_answer, speech_of
 
 from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
@@ -325,9 +325,9 @@ class Counting:
 
     def __call__(self, prompt: Prompt) -> Answer:
         answer = default_answer(prompt)
-        said = speech(prompt, answer)
-        self.input += said.input
-        self.output += said.output
+        speech = speech_of(prompt, answer)
+        self.input += speech.input
+        self.output += speech.output
         return answer
 
 
@@ -353,8 +353,8 @@ async def test_the_sum_of_charges_is_what_the_provider_has_counted(dialect: Any)
 @pytest.mark.parametrize("dialect", ["responses", "chat", "anthropic"])
 async def test_a_context_that_is_compacted_first_is_a_charge_of_its_own(dialect: Any, stream: bool) -> None:
     counting, seen = Counting(), Seen()
-    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
-    items = [{"role": "user", "content": "word " * 400}, said, {"role": "user", "content": "?"}]
+    speech = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
+    items = [{"role": "user", "content": "word " * 400}, speech, {"role": "user", "content": "?"}]
     managed = [{"type": "compaction", "compact_threshold": 100}]
     body = {"model": MODELS[dialect], "input": items, "context_management": managed, "stream": stream}
     async with FakeProvider(dialect=dialect, model=counting).serve() as provider:
@@ -372,8 +372,8 @@ async def test_a_context_that_is_compacted_first_is_a_charge_of_its_own(dialect:
 
 async def test_a_compaction_whose_answer_fails_stays_charged() -> None:
     seen = Seen()
-    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
-    items = [{"role": "user", "content": "word " * 400}, said, {"role": "user", "content": "?"}]
+    speech = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Noted."}]}
+    items = [{"role": "user", "content": "word " * 400}, speech, {"role": "user", "content": "?"}]
     managed = [{"type": "compaction", "compact_threshold": 100}]
     async with FakeProvider(dialect="chat").serve() as provider:
         provider.script(Answer(text="A summary."), Scripted(None, (Status(400),)))

@@ -72,7 +72,7 @@ def test_every_rule_says_how_bad_it_is_and_what_is_wrong() -> None:
     for rule in RULES:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert rule["annotations"]["summary"]
-    assert len({rule["alert"] for rule in RULES}) == len(RULES) == 7
+    assert len({rule["alert"] for rule in RULES}) == len(RULES) == 8
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Debian's package prometheus")

@@ -7,11 +7,14 @@ import json
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from gomodel_asgi import Retries, RoutingRequest, Target, Timeouts
 from gomodel_asgi.resilience.circuit_breaker import PAUSE, WINDOW
-from gomodel_asgi.resilience.health import Health
+from gomodel_asgi.resilience.health import GatewayHealth, Health
 from gomodel_asgi.testing import FakeProvider, Stall, Status
 
 from ..support.breakers import let_through
@@ -133,3 +136,56 @@ def test_a_breaker_that_knows_nothing_is_not_shown(provider: FakeProvider) -> No
     shown.append(len(health.of_all(["fake"], False).breakers))
 
     assert shown == [1, 0]
+
+
+async def troubled(provider: FakeProvider) -> GatewayHealth:
+    """The health of a gateway one of whose two providers has just failed."""
+    async with gateway_of(provider, providers=[native(provider, "a"), native(provider, "b")]) as gateway:
+        provider.fail_next(Status(400))
+        await ask(gateway, HELLO | {"provider": "a"})
+        return gateway.health()
+
+
+async def test_it_is_plain_json(provider: FakeProvider) -> None:
+    health = await troubled(provider)
+    told = health.to_dict()
+    assert json.loads(json.dumps(told)) == told
+    assert set(told) == {"available", "draining", "in_flight", "providers", "breakers"}
+    assert told["providers"]["a"]["requests"] == 1 and told["breakers"][0]["model"] == "m"
+    assert {type(one) for one in leaves(told)} <= {str, int, float, bool, type(None)}
+    told["providers"].clear()
+    assert set(health) == {"a", "b"}
+
+
+def leaves(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [leaf for one in value.values() for leaf in leaves(one)]
+    return [leaf for one in value for leaf in leaves(one)] if isinstance(value, list) else [value]
+
+
+async def test_pydantic_writes_what_it_tells_and_reads_it_back(provider: FakeProvider) -> None:
+    health, adapter = await troubled(provider), TypeAdapter(GatewayHealth)
+    assert json.loads(adapter.dump_json(health)) == adapter.dump_python(health, mode="json") == health.to_dict()
+    assert adapter.validate_python(health.to_dict()) == adapter.validate_json(adapter.dump_json(health)) == health
+    properties = adapter.json_schema(mode="serialization")["properties"]
+    assert set(properties) == set(health.to_dict())
+
+
+@pytest.mark.parametrize("declared", ["annotation", "response_model"])
+async def test_fastapi_takes_it_as_the_model_of_a_response(provider: FakeProvider, declared: str) -> None:
+    health, app = await troubled(provider), FastAPI()
+    if declared == "annotation":
+
+        @app.get("/health")
+        async def annotated() -> GatewayHealth:
+            return health
+    else:
+
+        @app.get("/health", response_model=GatewayHealth)
+        async def modelled() -> Any:
+            return health
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://host") as client:
+        assert (await client.get("/health")).json() == health.to_dict()
+        schema = (await client.get("/openapi.json")).json()["components"]["schemas"]["GatewayHealth"]
+    assert set(schema["properties"]) == set(health.to_dict())

@@ -46,6 +46,15 @@ def test_a_line_says_who_asked_what_and_what_it_took(caplog: pytest.LogCaptureFi
     )
 
 
+def test_an_answer_from_the_cache_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    LoggingObserver()(Completed(CONTEXT, status=200, outcome="completed", cached=True))
+    LoggingObserver()(Completed(CONTEXT, status=200, outcome="completed"))
+
+    first, second = logged(caplog)
+    assert " cached=True " in first.getMessage() + " " and first.__dict__["cached"] is True
+    assert "cached" not in second.getMessage() and second.__dict__["cached"] is False
+
+
 def test_every_figure_is_in_the_extra(caplog: pytest.LogCaptureFixture) -> None:
     LoggingObserver()(DONE)
 

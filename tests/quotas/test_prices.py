@@ -9,14 +9,14 @@ from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi import Provider
 from gomodel_asgi.observers import Charge, Usage
-from gomodel_asgi.quotas.estimate import Asked
+from gomodel_asgi.quotas.estimate import Estimate
 from gomodel_asgi.quotas.prices import Prices, micro, rounded
 
 ONE = Provider("mine", "http://127.0.0.1:9/v1", type="openai")
 
 
-def asked(usage: Usage, model: str = "gpt-4o-mini") -> Asked:
-    return Asked(ONE, model, None, usage, usage)
+def expected(usage: Usage, model: str = "gpt-4o-mini") -> Estimate:
+    return Estimate(ONE, model, None, usage, usage)
 
 
 @given(st.integers(0, 2**53))
@@ -33,7 +33,7 @@ def test_money_is_rounded_up_to_millionths(dollars: Decimal) -> None:
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
 def test_the_lists_price_of_an_estimate_is_no_less_than_its_price_of_the_usage(input: int, output: int) -> None:
     usage = Usage(input_tokens=input, output_tokens=output)
-    prices, one = Prices(None), asked(usage)
+    prices, one = Prices(None), expected(usage)
     exact, guess = prices.cost([one.charge(usage)]), prices.guess(one, usage, 0.0)
     assert exact is not None and guess is not None and exact <= guess <= exact * 17 / 16 + 1
 
@@ -47,7 +47,7 @@ def test_a_price_function_is_asked_exactly_and_each_time() -> None:
 
     usage = Usage(input_tokens=1001)
     prices = Prices(price)
-    assert [prices.guess(asked(usage), usage, 0.0) for _ in range(2)] == [500_000, 500_000]
+    assert [prices.guess(expected(usage), usage, 0.0) for _ in range(2)] == [500_000, 500_000]
     assert calls == [("openai", "gpt-4o-mini", 1001)] * 2
 
 

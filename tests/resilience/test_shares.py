@@ -7,7 +7,7 @@ import pytest
 
 from gomodel_asgi import Limits, Provider
 from gomodel_asgi.errors import Overloaded
-from gomodel_asgi.resilience.concurrency import ConcurrencyLimits, Held, Turnstile
+from gomodel_asgi.resilience.concurrency import ConcurrencyLimit, ConcurrencyLimits, Held
 from gomodel_asgi.resilience.retry import MOST_SAVED, MOST_TENANTS, RESERVE, RETRY, RetryBudget
 
 from ..support.driving import TIMEOUT
@@ -21,10 +21,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 class Crowd:
-    """Requests of tenants at one turnstile: *served* in the order in which they got a place, and who was *refused*."""
+    """Requests of tenants at one limit: *served* in the order in which they got a place, and who was *refused*."""
 
     def __init__(self, limit: int) -> None:
-        self.turnstile = Turnstile(limit, "provider")
+        self.concurrency_limit = ConcurrencyLimit(limit, "provider")
         self.served: list[str] = []
         self.refused: list[str] = []
         self.scopes: list[anyio.CancelScope] = []
@@ -33,7 +33,7 @@ class Crowd:
         with anyio.CancelScope() as scope:
             self.scopes.append(scope)
             try:
-                await self.turnstile.enter(TIMEOUT, tenant, patient=patient)
+                await self.concurrency_limit.enter(TIMEOUT, tenant, patient=patient)
             except Overloaded:
                 self.refused.append(tenant)
             else:
@@ -47,7 +47,7 @@ class Crowd:
     async def serve(self, count: int) -> None:
         """As many places become free, one after the other."""
         for _ in range(count):
-            self.turnstile.leave()
+            self.concurrency_limit.leave()
             await self.settle()
 
 
@@ -62,8 +62,8 @@ async def test_tenants_that_wait_are_served_in_turn() -> None:
 
     assert crowd.served[8:] == ["flood", "a", "b"] + ["flood"] * 5
     assert not crowd.refused
-    assert (crowd.turnstile.inside, crowd.turnstile.waiting) == (0, 0)
-    assert not crowd.turnstile.lanes and not crowd.turnstile.crowded
+    assert (crowd.concurrency_limit.inside, crowd.concurrency_limit.waiting) == (0, 0)
+    assert not crowd.concurrency_limit.lanes and not crowd.concurrency_limit.crowded
 
 
 async def test_who_has_nobody_waiting_displaces_the_newest_of_who_has_several() -> None:
@@ -76,7 +76,7 @@ async def test_who_has_nobody_waiting_displaces_the_newest_of_who_has_several() 
         await crowd.serve(4)
 
     assert crowd.served == ["flood", "flood", "flood", "a"]
-    assert (crowd.turnstile.inside, crowd.turnstile.waiting) == (0, 0)
+    assert (crowd.concurrency_limit.inside, crowd.concurrency_limit.waiting) == (0, 0)
 
 
 async def test_the_patient_find_room_whatever_the_limit_and_take_none_of_it() -> None:
@@ -99,13 +99,13 @@ async def test_who_gives_up_leaves_no_trace() -> None:
         for tenant in ("in", "a", "a"):
             tasks.start_soon(crowd.ask, tenant, tenant == "a")
             await crowd.settle()
-        crowd.turnstile.leave()  # the first "a" has a place, and does not know it yet
+        crowd.concurrency_limit.leave()  # the first "a" has a place, and does not know it yet
         for scope in crowd.scopes[1:]:
             scope.cancel()
         await crowd.settle()
 
-    assert crowd.turnstile.inside == len(crowd.served) - 1  # one has left
-    assert (crowd.turnstile.waiting, len(crowd.turnstile.lanes)) == (0, 0)
+    assert crowd.concurrency_limit.inside == len(crowd.served) - 1  # one has left
+    assert (crowd.concurrency_limit.waiting, len(crowd.concurrency_limit.lanes)) == (0, 0)
 
 
 async def test_who_gives_up_while_it_is_displaced_gives_no_place_back() -> None:
@@ -118,19 +118,19 @@ async def test_who_gives_up_while_it_is_displaced_gives_no_place_back() -> None:
         for tenant in ("in", "in", "flood", "flood"):
             tasks.start_soon(crowd.ask, tenant)
             await crowd.settle()
-        waiter = crowd.turnstile.lanes["flood"][-1]
-        crowd.turnstile._make_room("a")
+        waiter = crowd.concurrency_limit.lanes["flood"][-1]
+        crowd.concurrency_limit._make_room("a")
         tasks.start_soon(cancel)
-        crowd.turnstile._give_up(waiter)  # as if the cancellation had been the first to wake it
+        crowd.concurrency_limit._give_up(waiter)  # as if the cancellation had been the first to wake it
         await crowd.settle()
-        assert (crowd.turnstile.inside, crowd.served) == (2, ["in", "in"])
+        assert (crowd.concurrency_limit.inside, crowd.served) == (2, ["in", "in"])
         await crowd.serve(1)
 
     assert crowd.served == ["in", "in", "flood"]
-    assert crowd.turnstile.inside == 2
+    assert crowd.concurrency_limit.inside == 2
 
 
-async def test_a_turnstile_is_forgotten_with_the_last_who_leaves_it() -> None:
+async def test_a_limit_is_forgotten_with_the_last_who_leaves_it() -> None:
     concurrency = ConcurrencyLimits(Limits(tenant_concurrency=2))
     held: list[Held] = []
     for number in range(100):

@@ -96,3 +96,11 @@ def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "limits", None)
     with pytest.raises(ImportError, match="limits"):
         policies.limited(Asked(), "1/minute")
+
+
+async def test_it_names_the_models_of_the_policy_that_it_bounds(provider: FakeProvider) -> None:
+    policy = policies.limited(policies.model_map({"smart": Target("fake", model="m")}), "9/minute")
+    async with gateway_of(provider, policy) as gateway:
+        listed = await ask(gateway, path="/v1/models", method="GET")
+
+    assert [model["id"] for model in listed.json()["data"]] == ["smart"]

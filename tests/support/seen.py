@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from gomodel_asgi import Gateway, Provider
+from gomodel_asgi import Gateway, MemoryStore, Provider
 from gomodel_asgi.observers import Ended, Record
 from gomodel_asgi.testing import FakeProvider
 
@@ -50,3 +50,12 @@ def native(provider: FakeProvider, name: str = "fake", **options: Any) -> Provid
 def texts(records: Iterable[Record]) -> str:
     """Everything that could ever be written of *records*."""
     return "\n".join(repr(record) + repr(getattr(record, "raw_usage", "")) for record in records)
+
+
+def kept(store: MemoryStore) -> str:
+    """Everything that lies in *store*, as far as it is text."""
+    shares = store._shares.by_owner.values()
+    entries = [*store._lasting.values(), *(one for share in shares for one in share.entries.values())]
+    assert len(entries) == store._entries
+    values = [entry.value for entry in entries]
+    return "\n".join(one.decode("utf-8", "replace") if isinstance(one, bytes) else repr(one) for one in values)

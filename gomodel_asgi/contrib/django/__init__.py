@@ -16,8 +16,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ...extras import missing
+
 if find_spec("django") is None:
-    raise ImportError("gomodel_asgi.contrib.django needs Django: install gomodel-asgi[django].")
+    raise missing("django", "gomodel_asgi.contrib.django needs Django")
 
 if TYPE_CHECKING:
     from .auth import DjangoAuth
@@ -31,6 +33,10 @@ LAZY = {"DjangoAuth": "auth", "get_gateway": "configuration", "view": "views"}
 
 
 def __getattr__(name: str) -> Any:
+    """Imports what needs Django's models when it is first used.
+
+    :raises AttributeError: there is no such name.
+    """
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{LAZY[name]}", __name__), name)

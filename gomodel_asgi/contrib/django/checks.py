@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -18,8 +18,8 @@ SESSIONS = "django.contrib.sessions"
 
 
 def check_settings(app_configs: Any = None, **options: Any) -> Sequence[CheckMessage]:
-    """Returns the messages of Django's system check: `gomodel.E001` for a wrong setting, `gomodel.W001` where nobody
-    could ever be authenticated, `gomodel.W002` where API clients would be redirected to a login page.
+    """Returns the messages of Django's system check: `gomodel.E001` for a wrong setting, `gomodel.E002` where API
+    clients would be redirected to a login page, `gomodel.W001` where nobody could ever be authenticated.
     """
     given = getattr(settings, "GOMODEL", None)
     if given is None:
@@ -32,23 +32,36 @@ def check_settings(app_configs: Any = None, **options: Any) -> Sequence[CheckMes
     found: list[CheckMessage] = []
     if not others and not apps.is_installed(SESSIONS):
         found.append(Warning(f"DjangoAuth knows no user: {SESSIONS} is not installed.", id="gomodel.W001"))
-    if getattr(settings, "ROOT_URLCONF", None) and _redirects(get_resolver().url_patterns):
-        found.append(Warning(REDIRECTS, hint="Leave it out: the policy refuses with 401.", id="gomodel.W002"))
+    found += [Error(f"{where}: {REDIRECTS}", hint=WITHOUT, id="gomodel.E002") for where in redirecting()]
     return found
 
 
-REDIRECTS = "A decorator of django.contrib.auth is around the gateway's view: it redirects API clients to a login page."
+REDIRECTS = (
+    "a decorator of django.contrib.auth is around the gateway's view, and redirects API clients to a login page."
+)
+WITHOUT = "Leave the decorator out: the policy refuses with 401, in the form that clients read."
 
 
-def _redirects(patterns: Iterable[Any]) -> bool:
-    """Whether one of *patterns*, or one below it, is the view inside a decorator that asks for a login."""
+def redirecting() -> list[str]:
+    """Returns the patterns of the URLconf that lead to the view inside a decorator which asks for a login in a
+    browser's way: it answers before the view can."""
+    return [where for where, around in views() if any(_made_in(one) == DECORATORS for one in around)]
+
+
+def views() -> Iterator[tuple[str, list[Any]]]:
+    """Yields where the URLconf leads to the gateway's view: the pattern, and the functions around the view with it as
+    the last."""
+    if getattr(settings, "ROOT_URLCONF", None):
+        yield from _views(get_resolver().url_patterns, "")
+
+
+def _views(patterns: Iterable[Any], before: str) -> Iterator[tuple[str, list[Any]]]:
     for pattern in patterns:
-        if _redirects(getattr(pattern, "url_patterns", ())):
-            return True
+        where = f"{before}{pattern.pattern}"
+        yield from _views(getattr(pattern, "url_patterns", ()), where)
         around = _wrapped(getattr(pattern, "callback", None))
-        if around and around[-1] is import_string(VIEW) and any(_made_in(one) == DECORATORS for one in around):
-            return True
-    return False
+        if around and around[-1] is import_string(VIEW):
+            yield where, around
 
 
 VIEW = "gomodel_asgi.contrib.django.view"

@@ -7,10 +7,11 @@
         "AUTHENTICATION": ["gomodel_asgi.contrib.django.tokens.BearerToken"],
     }
 
-Keys are the arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path. `TIMEOUTS`,
-`LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the environment
-(`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or `PUBLIC` says that
-everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and replaces all this.
+Keys are the arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in a
+list. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the
+environment (`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or
+`PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and
+replaces all this.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from django.utils.module_loading import import_string
 
 from ... import providers as presets
 from ...gateway import EXPOSED, Gateway
+from ...providers.presets import variables
+from ...providers.provider import Provider
 from ...settings import Limits, Retries, Timeouts
 
 VALUES: dict[str, type[Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
@@ -35,6 +38,8 @@ OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "
 PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool, "PUBLIC": bool, "TENANT_REQUIRED": bool}
 MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "CACHE", "LEDGER")
 """What a function may be named for, to be called once."""
+LISTS = ("PROVIDERS", "OBSERVERS", "GUARDS")
+"""What is a list, whose elements may be named."""
 ADMITTING = ("policy", "tenant_required", "public")
 """Arguments of which one has to say who may call."""
 KEYS = (*OBJECTS, *PLAIN, "GATEWAY", "AUTHENTICATION")
@@ -79,13 +84,25 @@ def build(given: Any) -> Gateway:
         return _ready_made(given["GATEWAY"])
     arguments = {key.lower(): _value(key, value) for key, value in given.items() if key != "AUTHENTICATION"}
     try:
-        arguments.setdefault("providers", presets.from_env())
+        if "providers" not in arguments:
+            arguments["providers"] = _of_environment()
         gateway = Gateway(**arguments)
     except (TypeError, ValueError) as error:
         raise ImproperlyConfigured(f"GOMODEL: {error}") from error
     if not any(arguments.get(name) for name in ADMITTING):
         raise ImproperlyConfigured(OPEN)
     return gateway
+
+
+def _of_environment() -> list[Provider]:
+    found = presets.from_env()
+    if not found:
+        looked_for = ", ".join(variables())
+        raise ImproperlyConfigured(
+            f"GOMODEL: there is no provider. Set one of these environment variables for the process that runs Django,"
+            f" or name your providers under 'PROVIDERS': {looked_for}."
+        )
+    return found
 
 
 def authentication() -> list[Any]:
@@ -101,6 +118,10 @@ def authentication() -> list[Any]:
 
 
 def _ready_made(path: Any) -> Gateway:
+    """Returns the gateway that the host has made itself.
+
+    :raises ImproperlyConfigured: it is none, or exposed to everybody.
+    """
     gateway = _imported("GATEWAY", path)
     if not isinstance(gateway, Gateway):
         raise ImproperlyConfigured("GOMODEL['GATEWAY']: this is not a Gateway.")
@@ -110,11 +131,17 @@ def _ready_made(path: Any) -> Gateway:
 
 
 def _value(key: str, value: Any) -> Any:
+    """Returns the argument that *value* of the settings means.
+
+    :raises ImproperlyConfigured: it is of a wrong type.
+    """
     if key in PLAIN:
         if not isinstance(value, PLAIN[key]):
             raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a {PLAIN[key].__name__}.")
         return value
     found = _imported(key, value)
+    if key in LISTS and isinstance(found, list | tuple):
+        found = [_imported(key, one) for one in found]
     if key in VALUES and isinstance(found, Mapping):
         return _settled(key, found)
     if key in VALUES and not isinstance(found, VALUES[key]):
@@ -126,6 +153,10 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _made(key: str, function: Callable[[], Any]) -> Any:
+    """Returns what *function* makes.
+
+    :raises ImproperlyConfigured: it fails.
+    """
     try:
         return function()
     except Exception as error:
@@ -133,6 +164,10 @@ def _made(key: str, function: Callable[[], Any]) -> Any:
 
 
 def _settled(key: str, members: Mapping[str, Any]) -> Any:
+    """Returns the settings of our own that *members* give.
+
+    :raises ImproperlyConfigured: one is unknown, or has a value that it cannot have.
+    """
     known = [member.name for member in fields(VALUES[key])]
     for name in members:
         if name not in known:
@@ -151,6 +186,10 @@ def _nearest(name: Any, known: Iterable[str]) -> str:
 
 
 def _imported(key: str, value: Any) -> Any:
+    """Returns what a dotted path names; anything else as it is.
+
+    :raises ImproperlyConfigured: it cannot be imported.
+    """
     if not isinstance(value, str):
         return value
     try:

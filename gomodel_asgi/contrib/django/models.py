@@ -77,7 +77,7 @@ class Daily(models.Model):
 
 
 class Content(models.Model):
-    """What was said in an exchange, where the host keeps that; `Ledger.said` opens it."""
+    """What was said in an exchange, where the host keeps that; `Ledger.content_of` opens it."""
 
     id = models.UUIDField(primary_key=True)
     tenant = models.TextField(null=True)

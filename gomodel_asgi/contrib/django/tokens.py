@@ -42,6 +42,10 @@ def token_user(authenticators: Iterable[Any], request: HttpRequest) -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    """Makes `BearerToken` when it is first used, since it needs Django REST framework.
+
+    :raises AttributeError: there is no such name.
+    """
     if name != "BearerToken":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = _bearer_token()
@@ -49,11 +53,15 @@ def __getattr__(name: str) -> Any:
 
 
 def _bearer_token() -> type:
+    """Returns the class, made of the framework's own.
+
+    :raises ImportError: Django REST framework is not installed.
+    """
     # Made on first use: importing it touches models, and the REST framework may not be installed.
     try:
         from rest_framework.authentication import TokenAuthentication
     except ImportError:
-        raise ImportError("BearerToken needs Django REST framework: install djangorestframework.") from None
+        raise ImportError("BearerToken needs Django REST framework: run `pip install djangorestframework`.") from None
 
     class BearerToken(TokenAuthentication):
         """The REST framework's tokens in the form that OpenAI's clients send: `Authorization: Bearer <token>`."""

@@ -134,6 +134,10 @@ def _lack(part: Content) -> str | None:
 
 
 def _decoded(file: File) -> str:
+    """Returns the text of *file*.
+
+    :raises InvalidRequest: its data is not base64 of UTF-8.
+    """
     try:
         return base64.b64decode(file.data or "", validate=True).decode("utf-8")
     except ValueError:
@@ -222,10 +226,10 @@ class Messages:
             elif own:
                 blocks += own
             else:
-                blocks += self.said(part, any(kept))
+                blocks += self.other(part, any(kept))
         return blocks
 
-    def said(self, part: Part, served: bool) -> list[Json]:
+    def other(self, part: Part, served: bool) -> list[Json]:
         """Returns the blocks of any other part. *served*: the turn has opaque state, in which hosted calls stand."""
         if isinstance(part, Reasoning):
             self.unsupported.leave_out(FOREIGN_REASONING, part.path)

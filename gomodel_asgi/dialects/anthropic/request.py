@@ -92,7 +92,7 @@ class _Request:
         self.model: Model = model_of(call.model)
         self.unsupported = Unsupported(call.unsupported)
         self.betas: set[str] = set()
-        self.asked: list[str] = []
+        self.added_instructions: list[str] = []
         """Instructions that stand for what the API has no member for."""
         self.members: Mapping[str, Any] = carried_members(call.body, CARRIED, self.unsupported)
         included(call.body, INCLUDED, self.unsupported)
@@ -114,7 +114,7 @@ class _Request:
         if choice.mode != "required" or not self.model.always_thinks:
             return choice
         if self.unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced tool with this model"):
-            self.asked.append(call_wanted(choice))
+            self.added_instructions.append(call_wanted(choice))
         return Choice("auto", None if choice.forced else choice.allowed, True)
 
     def body(self) -> Json:
@@ -133,8 +133,12 @@ class _Request:
         return {name: member for name, member in value.items() if member is not None}
 
     def messages_and_system(self) -> Json:
+        """Returns the members `messages`, `system` and `container`, the latter None where there is none.
+
+        :raises InvalidRequest: the input holds nothing to answer.
+        """
         messages = self.conversation.messages
-        system = self.conversation.system + [{"type": "text", "text": text} for text in self.asked]
+        system = self.conversation.system + [{"type": "text", "text": text} for text in self.added_instructions]
         if not messages:
             raise malformed("input", "holds nothing that this provider could answer")
         if self.toolbox.uploads:
@@ -160,7 +164,7 @@ class _Request:
         if self.conversation.goes_on() and (thinking.on or not self.model.prefills):
             self.conversation.messages.append(user(GO_ON))
         if wants_json(self.members, self.unsupported):
-            self.asked.append(JSON_ONLY)
+            self.added_instructions.append(JSON_ONLY)
         parts = (("effort", thinking.effort), ("format", self.format))
         config = {name: part for name, part in parts if part is not None}
         thinks = thinking.on or self.model.always_thinks

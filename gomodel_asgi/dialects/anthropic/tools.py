@@ -159,6 +159,10 @@ def _token(value: Json, path: str, unsupported: Unsupported) -> str | None:
 
 
 def _allowed(value: Json, path: str) -> Json:
+    """Returns the members that let only some of an MCP server's tools be called.
+
+    :raises InvalidRequest: they are not strings.
+    """
     allowed = value.get("allowed_tools")
     if isinstance(allowed, dict):
         allowed = allowed.get("tool_names")

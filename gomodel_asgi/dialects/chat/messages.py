@@ -80,7 +80,10 @@ class _Writer:
         return CallIds(legal, lambda id, number: legal(f"{id}_{number}"))
 
     def end(self) -> list[Json]:
-        """All messages. Templates that take one system message want a user's too."""
+        """All messages. Templates that take one system message want a user's too.
+
+        :raises InvalidRequest: the input holds nothing to answer.
+        """
         if not self.messages:
             raise malformed("input", "holds nothing that this provider could be told")
         if not self.flavor.systems and "user" not in map(ROLE_OF, self.messages):

@@ -254,11 +254,11 @@ def failure_of(error: Json, status: int = 502) -> GatewayError:
 
 def status_error(value: Json) -> Json | None:
     """Returns the error in MiniMax's `base_resp`, in the form of `error_of`, or None."""
-    told = value.get("base_resp")
-    code = told.get("status_code") if isinstance(told, dict) else None
-    if not isinstance(told, dict) or not isinstance(code, int) or code == 0:
+    base_resp = value.get("base_resp")
+    code = base_resp.get("status_code") if isinstance(base_resp, dict) else None
+    if not isinstance(base_resp, dict) or not isinstance(code, int) or code == 0:
         return None
-    message = text_of(told.get("status_msg")) or "The upstream reported an error."
+    message = text_of(base_resp.get("status_msg")) or "The upstream reported an error."
     return {"message": f"{message} ({code})", "status": STATUS_OF_BASE_RESP.get(code, 502)}
 
 

@@ -120,6 +120,10 @@ class _Writer:
         return self.format(mapping(text, "format", "text")) | self.verbosity(optional_string(text, "verbosity", "text"))
 
     def format(self, format: Any) -> Json:
+        """Returns the member `response_format`, if *format* needs one.
+
+        :raises InvalidRequest: its type is unknown.
+        """
         kind = string(format, "type", "text.format") if format else "text"
         if kind == "text":
             return {}

@@ -128,10 +128,11 @@ NESTED = ("image/", "application/pdf", "text/plain")
 
 
 def render_contents(
-    turns: tuple[Turn, ...], call: Call, tools: Tools, asked: list[str], unsupported: Unsupported
+    turns: tuple[Turn, ...], call: Call, tools: Tools, added_instructions: list[str], unsupported: Unsupported
 ) -> Json:
-    """The members `contents` and, where there are instructions to begin with, `systemInstruction`. *asked* are further
-    instructions, which stand for what the API has no member for.
+    """The members `contents` and, where there are instructions to begin with, `systemInstruction`.
+
+    *added_instructions* are ours: they stand for what the API has no member for.
 
     :raises InvalidRequest: a part is refused, or nothing is left to send.
     """
@@ -145,8 +146,8 @@ def render_contents(
         sign(writer.contents[writer.turn_start :])
     if writer.contents[0]["role"] == "model":
         writer.contents.insert(0, {"role": "user", "parts": [{"text": BEGIN}]})
-    said = [part.text for turn in leading for part in turn.parts if isinstance(part, Text)]
-    texts = [{"text": text} for text in (*said, *asked)]
+    given = [part.text for turn in leading for part in turn.parts if isinstance(part, Text)]
+    texts = [{"text": text} for text in (*given, *added_instructions)]
     return {"contents": writer.contents} | ({"systemInstruction": {"parts": texts}} if texts else {})
 
 
@@ -234,7 +235,7 @@ class _ModelTurn:
             entries = output.unpack(part.encrypted, self.writer.call.type, self.writer.call.model)
             if part.encrypted and not entries:
                 self.writer.unsupported.leave_out(FOREIGN_REASONING, part.path)
-            self.recall(entries)
+            self.restore_state(entries)
         elif isinstance(part, ToolCall):
             self.tool_call(part)
         elif isinstance(part, Opaque):
@@ -243,7 +244,7 @@ class _ModelTurn:
             rendered = render_content(part, self.writer.unsupported, as_text=True)
             self.parts += [rendered] if rendered else []
 
-    def recall(self, entries: list[Json]) -> None:
+    def restore_state(self, entries: list[Json]) -> None:
         """Puts the parts of the opaque state back."""
         spans = [entry for entry in entries if "text" in entry]
         if spans:

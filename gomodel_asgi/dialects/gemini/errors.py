@@ -45,7 +45,7 @@ def _error(error: Json, status: int) -> GatewayError:
     message = error.get("message")
     message = message if isinstance(message, str) and message else f"The upstream answered {code or status}."
     if status in AUTH or any(detail.get("reason") in CREDENTIAL_REASONS for detail in details):
-        return UpstreamAuthError("The upstream refused the gateway's credential.", detail=message)
+        return UpstreamAuthError(detail=message)
     return UpstreamRejected(message, status=status, code=code, retry_after=_retry_after(details))
 
 

@@ -61,6 +61,10 @@ class Reply:
             self.emitter.incomplete("content_filter")
 
     def _read(self, chunk: Json) -> None:
+        """Reads one chunk of the stream, or the whole reply.
+
+        :raises ValueError: it has no member that the API knows.
+        """
         if chunk.get("usageMetadata") is not None:
             self._usage(errors.record(chunk["usageMetadata"]))
         if "error" in chunk and (error := errors.read(chunk)) is not None:
@@ -117,6 +121,10 @@ class Reply:
     # One method for each kind of part...
 
     def _call(self, part: Json, call: Json, signature: str) -> None:
+        """Reads a function call.
+
+        :raises ValueError: it has no name.
+        """
         name = errors.string(call.get("name"))
         if not name:
             raise ValueError("a function call without a name")
@@ -209,6 +217,10 @@ def _entry(token: Json, alternatives: list[Json]) -> Json:
 
 
 def _token(candidate: Json) -> Json:
+    """Returns a token with its log probability, as the Responses API shows it.
+
+    :raises ValueError: the probability is no number.
+    """
     token = errors.string(candidate.get("token"))
     logprob = candidate.get("logProbability")
     if logprob is not None and (isinstance(logprob, bool) or not isinstance(logprob, (int, float))):

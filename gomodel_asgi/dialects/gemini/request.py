@@ -108,14 +108,14 @@ def render(call: Call, unsupported: Unsupported) -> Json:
     choice = read_choice(call.body, tools)
     shown = shown_tools(tools, choice, call.model, unsupported)
     form = render_form(members, call.model, bool(shown.functions or shown.hosted), unsupported)
-    asked = [JSON_ONLY] if form.instructed else []
+    added_instructions = [JSON_ONLY] if form.instructed else []
     if needs_instruction(shown, choice) and unsupported.emulates(FORCED_TOOL, "tool_choice", "a forced hosted tool"):
-        asked.append(call_wanted(choice))
+        added_instructions.append(call_wanted(choice))
     if boolean(members, "parallel_tool_calls") is False and shown.functions:
         unsupported.emulates(SERIAL_CALLS, "parallel_tool_calls")
     if integer(members, "max_tool_calls") is not None:
         unsupported.leave_out(UNBOUND_CALLS if shown.hosted else CALL_LIMIT, "max_tool_calls")
-    body = render_contents(conversation.turns, call, tools, asked, unsupported)
+    body = render_contents(conversation.turns, call, tools, added_instructions, unsupported)
     body |= render_tools(shown, choice, call.model, unsupported)
     config = render_generation(members, include, call.model, unsupported) | form.config
     images = [part for turn in conversation.turns for part in turn.parts]

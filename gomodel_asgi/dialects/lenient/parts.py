@@ -197,7 +197,9 @@ class PartedSlot(Slot):
         by_type: defaultdict[Hashable, deque[Part]] = defaultdict(deque)
         for part in left:
             by_type[part.type].append(part)
-        told = _joined((part.type, "".join(part.pieces)) for part in self.item.parts if part.container == container)
+        announced = _joined(
+            (part.type, "".join(part.pieces)) for part in self.item.parts if part.container == container
+        )
         texts = _joined((value.get("type"), text_of(value)) for value in given)
         for number, value in enumerate(given):
             part = pairs[number]
@@ -205,7 +207,7 @@ class PartedSlot(Slot):
                 part = like.popleft()
                 del left[part]
             is_silent = part is None or not (part.pieces or part.closed)
-            if is_silent and text_of(value) and told[value["type"]] == texts[value["type"]]:
+            if is_silent and text_of(value) and announced[value["type"]] == texts[value["type"]]:
                 if part is not None:
                     self._end(part, {}, {})
                 continue  # it was told as one with another part

@@ -14,6 +14,7 @@
     loop.py          a round through `upstream.chain`, the host's functions, the next round
     work.py          what the parts of one response share, and its stream
     calls.py         the calls of one round
+    passing.py       what the host's guards see of arguments, lists and results
     servers.py       the lists of MCP servers
     approvals.py     what the client has approved, and what it has yet to
     memory.py        what the model has had, kept for the next turn, and the request of a round with it

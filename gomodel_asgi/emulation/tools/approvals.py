@@ -33,7 +33,7 @@ class Approval:
 
     id: str
     approve: bool
-    asked: Remembered
+    requested: Remembered
 
 
 def id_of(secret: bytes, tenant: str | None, stem: str, label: str, tool: str, arguments: str) -> str:
@@ -70,13 +70,14 @@ def answered(
         if kind_of(item) != RESPONSE:
             continue
         id = string(item, "approval_request_id")
-        asked = known.get(id)
+        requested = known.get(id)
         given = requests.get(id)
-        if asked is None and given is not None and is_genuine(secret, tenant, given):
-            asked = Remembered("", given["arguments"], label=given["server_label"], tool=given["name"])
-        if asked is None or not asked.label or (given is not None and not _is_same(given, asked)) or id in found:
+        if requested is None and given is not None and is_genuine(secret, tenant, given):
+            requested = Remembered("", given["arguments"], label=given["server_label"], tool=given["name"])
+        is_changed = given is not None and requested is not None and not _is_same(given, requested)
+        if requested is None or not requested.label or is_changed or id in found:
             raise unknown()
-        found[id] = Approval(id, item.get("approve") is True, asked)
+        found[id] = Approval(id, item.get("approve") is True, requested)
     return [*found.values()]
 
 
@@ -90,9 +91,9 @@ def _is_request(item: Any) -> bool:
     return isinstance(item, dict) and item.get("type") == "mcp_approval_request" and isinstance(item.get("id"), str)
 
 
-def _is_same(given: Json, asked: Remembered) -> bool:
+def _is_same(given: Json, requested: Remembered) -> bool:
     claimed = (given.get("server_label"), given.get("name"), given.get("arguments"))
-    return claimed == (asked.label, asked.tool, asked.arguments)
+    return claimed == (requested.label, requested.tool, requested.arguments)
 
 
 def _last_said(items: Sequence[Any]) -> int:
@@ -124,7 +125,7 @@ async def resume(work: Work) -> list[Json]:
     for one, shown in found:
         if not await work.job.setup.state.take_approval(tenant, one.id):
             raise unknown()
-        work.known[one.id] = one.asked if shown is None else structs.replace(one.asked, name=shown.name)
+        work.known[one.id] = one.requested if shown is None else structs.replace(one.requested, name=shown.name)
     approved = [(one, shown) for one, shown in found if one.approve and shown is not None]
     if not approved:
         return []
@@ -133,9 +134,9 @@ async def resume(work: Work) -> list[Json]:
     for one, shown in approved:
         call = HostedCall(f"call_{one.id}", shown.name, shown, approved=one.id)
         round.calls.append(call)
-        work.ledger.take()
+        work.call_limits.take()
         work.rewriter.begun(call, shown)
-        call.write(one.asked.arguments)
+        call.write(one.requested.arguments)
     outputs = await run_calls(work, round)
     return [*(pair_of(call.call_id, Remembered(call.name, call.arguments))[0] for call in round.calls), *outputs]
 
@@ -146,8 +147,9 @@ def _function(work: Work, one: Approval) -> Shown | None:
     :raises InvalidRequest: it may not be called any more, or its approval has to be one that is stored here.
     """
     shown = [shown for plan in work.plans for shown in plan.shown.values()]
-    found = next((each for each in shown if (each.label, each.called) == (one.asked.label, one.asked.tool)), None)
-    if (found is None and one.approve) or (found is not None and found.forced and not one.asked.name):
+    tool = (one.requested.label, one.requested.tool)
+    found = next((each for each in shown if (each.label, each.called) == tool), None)
+    if (found is None and one.approve) or (found is not None and found.forced and not one.requested.name):
         raise unknown()
     return found
 

@@ -10,15 +10,16 @@ from typing import Any, Literal
 import anyio
 
 from ...deadline import clock
-from ...errors import InvalidRequest
+from ...errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest
 from ...observers import ToolCalled
 from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree
-from .families import FAILED, Asked, CallResult
-from .ledger import BROKEN, bounded, cut
+from .call_limits import BROKEN, bounded, cut
+from .families import FAILED, CallInput, CallResult
 from .memory import Remembered, output_of
+from .passing import pass_arguments, passed
 from .plan import Shown
 from .rounds import HostedCall, Round
 from .source import Json, Outcome, data_url, mended, sound, unreachable
@@ -33,6 +34,7 @@ OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 async def run_calls(work: Work, round: Round) -> list[Json]:
     """Run the calls of *round* and emit what came of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
+    await pass_arguments(work, round)
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
             made = _prepared(work, call, call.shown)
@@ -44,7 +46,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
             await _run(work, running)
         finally:  # what has answered is kept, whatever ends the others
             for one in running:
-                if one.over.is_set() and one.call.result is None:
+                if one.over.is_set() and one.refusal is None and one.call.result is None:
                     _finish(work, one)
                     _output(work, one.call, round.number)
     return [_output(work, call, round.number) for call in round.calls if not call.approves]
@@ -52,6 +54,7 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
 
 async def _run(work: Work, running: Sequence[Running]) -> None:
     places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
+    refusal: GatewayError | None = None
     async with anyio.create_task_group() as group:
         try:
             for one in running:
@@ -60,11 +63,16 @@ async def _run(work: Work, running: Sequence[Running]) -> None:
             await work.flush()
             for one in running:
                 await one.over.wait()
+                refusal = one.refusal
+                if refusal is not None:
+                    break
                 _finish(work, one)
                 await work.flush()
         finally:
             for one in running:
                 one.abandon()
+    if refusal is not None:  # out here: a group would wrap it
+        raise refusal
 
 
 class Running:
@@ -82,6 +90,8 @@ class Running:
         self.is_abandoned = False
         self.returned: Any = None
         self.failure: str | None = None
+        self.refusal: GatewayError | None = None
+        """Why a guard of the host's lets nobody read what came of it."""
         self.outcome: OutcomeOf = "completed"
         self.detail: str | None = None
         self.seconds = 0.0
@@ -108,18 +118,25 @@ class Running:
         seconds = max(0.0, min(self.work.job.setup.timeouts.tool, self.work.until - started))
         self.scope.deadline = anyio.current_time() + seconds
         try:
-            self.returned = bounded(await self._asked(started + seconds), limits)
+            try:
+                returned = await self._result_of_host(started + seconds)
+            except ToolError as error:
+                text = await passed(self.work.job, self.shown, str(error))
+                return self._fails(cut(text, limits.tool_result), "failed")
+            self.returned = bounded(await passed(self.work.job, self.shown, returned), limits)
         except ToolError as error:
             self._fails(cut(str(error), limits.tool_result), "failed")
+        except (ContentBlocked, GuardUnavailable) as error:
+            self.refusal = error
         except Exception as error:  # the host's own: its text is not for model and client
             self._fails(FAILED, "failed", f"{type(error).__name__}: {error}")
         finally:
             self.seconds = clock() - started
 
-    async def _asked(self, deadline: float) -> Any:
+    async def _result_of_host(self, deadline: float) -> Any:
         shown, begun, work = self.shown, self.call.begun, self.work
         assert begun is not None and self.call.id is not None
-        asked = Call(
+        host_call = Call(
             tool=begun.tool,
             arguments=self.given,
             request=work.job.request,
@@ -130,8 +147,8 @@ class Running:
             on_partial=self._partial if self._wanted() and work.outlet is not None else None,
         )
         if shown.listed is not None:
-            return await work.sessions.held[shown.label].call_tool(shown.listed.name, self.given, asked)
-        return await called(work.toolbox.hosts[shown.declared.family].function, asked)
+            return await work.sessions.held[shown.label].call_tool(shown.listed.name, self.given, host_call)
+        return await called(work.toolbox.hosts[shown.declared.family].function, host_call)
 
     def _wanted(self) -> int:
         """How many images that are not finished the client wants to see."""
@@ -146,14 +163,14 @@ class Running:
             self.partials += 1
             await self.work.flush()
 
-    def ended(self, asked: Asked) -> CallResult:
+    def ended(self, call_input: CallInput) -> CallResult:
         """What has come of it.
 
         :raises Exception: the host's function has given what it cannot give.
         """
         if self.failure is None:
-            return self.shown.family.completed(asked, self.returned)
-        result = self.shown.family.failed(asked, self.failure)
+            return self.shown.family.completed(call_input, self.returned)
+        result = self.shown.family.failed(call_input, self.failure)
         if self.outcome == "timeout" and self.shown.listed is not None:
             return replace(result, members={**result.members, "error": unreachable(LATE_CODE, self.failure)})
         return result
@@ -165,7 +182,7 @@ class Running:
 def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
     """*call* as it is to be run; None where it is answered without."""
     arguments = _object(call.arguments)
-    refusal = BROKEN if arguments is None else work.ledger.refusal(shown, call.arguments)
+    refusal = BROKEN if arguments is None else work.call_limits.refusal(shown, call.arguments)
     given: Json = {}
     try:
         given = shown.family.read(arguments or {}) if refusal is None else {}
@@ -174,9 +191,9 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
     if refusal is None:
         given = given if shown.listed is None else mended(given, shown.listed.input_schema)
         return Running(work, call, shown, given)
-    work.ledger.give_back()
+    work.call_limits.give_back()
     call.start()
-    result = shown.family.failed(work.rewriter.asked(call, arguments or {}, work.included), refusal)
+    result = shown.family.failed(work.rewriter.call_input(call, arguments or {}, work.included), refusal)
     work.rewriter.finished(call, result)
     _observe(work, call, shown, "refused", 0.0, refusal)
     return None
@@ -185,13 +202,13 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
 def _finish(work: Work, one: Running) -> None:
     """*one* has answered: what came of it, as the client and the model get it."""
     call, shown = one.call, one.shown
-    asked = work.rewriter.asked(call, one.given, work.included)
+    call_input = work.rewriter.call_input(call, one.given, work.included)
     try:
-        result = one.ended(asked)
+        result = one.ended(call_input)
     except Exception as error:  # the host's function has given what it cannot give
         one.outcome, one.detail = "failed", f"{type(error).__name__}: {error}"
-        result = shown.family.failed(asked, FAILED)
-    text, members = sound(work.ledger.fit(result.text)), sound(result.members)
+        result = shown.family.failed(call_input, FAILED)
+    text, members = sound(work.call_limits.fit(result.text)), sound(result.members)
     if isinstance(members.get("output"), str):
         members["output"] = text
     result = replace(result, text=text, members=members)
@@ -199,7 +216,7 @@ def _finish(work: Work, one: Running) -> None:
     reported = one.returned.error if isinstance(one.returned, Outcome) else None
     if reported is not None and reported.get("code") == LATE_CODE:
         one.outcome = "timeout"
-    work.ledger.ended(shown, failed=failed)
+    work.call_limits.ended(shown, failed=failed)
     work.rewriter.finished(call, result)
     outcome: OutcomeOf = "failed" if failed and one.outcome == "completed" else one.outcome
     _observe(work, call, shown, outcome, one.seconds, result.text, one.detail)
@@ -213,7 +230,7 @@ def _output(work: Work, call: HostedCall, number: int) -> Json:
     if call.id is not None:
         # An image that was drawn is in the item itself.
         drawn = call.shown is not None and call.shown.declared.family == "image_generation"
-        kept = () if drawn else work.ledger.images_to_keep(urls)
+        kept = () if drawn else work.call_limits.images_to_keep(urls)
         work.remembered[call.id] = Remembered(
             call.name, call.arguments, text, max(number, 0), call.call_id, images=kept
         )

@@ -41,6 +41,11 @@ class Toolbox:
             self._add(tool)
 
     def _add(self, tool: Tool) -> None:
+        """Adds one tool of the host's.
+
+        :raises TypeError: it is no tool.
+        :raises ValueError: its family has one already.
+        """
         if isinstance(tool, HostTool):
             if tool.family in self.hosts:
                 raise ValueError(f"tools: {tool.family} is there twice; give it one function.")
@@ -53,6 +58,10 @@ class Toolbox:
             raise TypeError(f"tools: {type(tool).__name__} is no tool; make one with tools.web_search and its kin.")
 
     def _add_servers(self, servers: Mapping[str, Server]) -> None:
+        """Adds servers of tools by their labels.
+
+        :raises ValueError: a label is there already.
+        """
         for label, server in servers.items():
             if label in self.servers:
                 raise ValueError(f"tools: the label {label!r} is there twice; give each server a label of its own.")
@@ -158,6 +167,10 @@ def read_declarations(
 
 
 def _check(declared: Sequence[Declared]) -> None:
+    """Checks that each server has a label of its own.
+
+    :raises InvalidRequest: two have the same.
+    """
     labels: set[str] = set()
     for one in declared:
         if one.family != "mcp":
@@ -174,6 +187,10 @@ def _check(declared: Sequence[Declared]) -> None:
 
 
 def _filter(given: Any, path: str) -> Filter:
+    """Returns the filter that *given* is: names of tools, or whether they only read.
+
+    :raises InvalidRequest: it is malformed.
+    """
     if isinstance(given, list):
         return Filter(frozenset(expect(name, str, f"{path}[{index}]") for index, name in enumerate(given)))
     members = expect(given, dict, path)

@@ -63,7 +63,7 @@ class CallResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CallInput:
     """A call that has ended: its *arguments*, what the client wants to be *included*, and how many *passages* the
     response has had."""
 
@@ -106,14 +106,14 @@ class Family(Protocol):
         """The item as it is announced."""
         ...
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         """What comes of the host's *returned*.
 
         :raises TypeError: it is none that this kind of tool gives.
         """
         ...
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
         """What comes of a failure, of which *text* says what it may."""
         ...
 
@@ -138,34 +138,39 @@ class WebSearch:
     about = "Search the web. Cite what you use of it as a markdown link to its address: [title](https://…)."
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, _text_parameter("query", "What to search for.")
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `query`."""
         return {"query": expect(arguments.get("query"), str, "query")}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "web_search_call"}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: pages, or text in their place."""
         if isinstance(returned, str):
-            return CallResult("completed", returned, self._members(asked, ()))
+            return CallResult("completed", returned, self._members(call_input, ()))
         pages = all_of(returned, Page, "tools.Page")
         found = (
             "\n\n".join(f"[{page.title.translate(UNBRACKETED)}]({page.url})\n{page.text}" for page in pages)
             or "Nothing was found."
         )
         text = FRAME.format(what="Results of a web search") + found
-        return CallResult("completed", text, self._members(asked, pages), sources=pages)
+        return CallResult("completed", text, self._members(call_input, pages), sources=pages)
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
-        return CallResult("failed", text, self._members(asked, ()))
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
+        return CallResult("failed", text, self._members(call_input, ()))
 
-    def _members(self, asked: Asked, pages: Sequence[Page]) -> Json:
-        query = asked.arguments.get("query")
+    def _members(self, call_input: CallInput, pages: Sequence[Page]) -> Json:
+        query = call_input.arguments.get("query")
         action: Json = {"type": "search"}
         if isinstance(query, str):
             action |= {"query": query, "queries": [query]}
-        if "web_search_call.action.sources" in asked.included:
+        if "web_search_call.action.sources" in call_input.included:
             action["sources"] = [{"type": "url", "url": page.url} for page in pages]
         return {"action": action}
 
@@ -190,30 +195,35 @@ class FileSearch:
     }
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, self.parameters
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `queries`. Some models give one `query` instead."""
         given = arguments.get("queries", arguments.get("query"))
         queries = [given] if isinstance(given, str) else expect(given, list, "queries")
         return {"queries": [expect(query, str, "queries") for query in queries]}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "file_search_call", "queries": [], "results": None}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: passages, numbered on through the whole response, or text in their place."""
         if isinstance(returned, str):
-            return CallResult("completed", returned, self._members(asked, ()))
+            return CallResult("completed", returned, self._members(call_input, ()))
         passages = all_of(returned, Passage, "tools.Passage")
-        first = asked.passages + 1
+        first = call_input.passages + 1
         lines = [f"【{first + at}†{one.filename}】\n{one.text}" for at, one in enumerate(passages)]
         text = FRAME.format(what="Passages of files") + ("\n\n".join(lines) or "Nothing was found.")
-        return CallResult("completed", text, self._members(asked, passages), passages=passages)
+        return CallResult("completed", text, self._members(call_input, passages), passages=passages)
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
-        return CallResult("failed", text, self._members(asked, ()))
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
+        return CallResult("failed", text, self._members(call_input, ()))
 
-    def _members(self, asked: Asked, passages: Sequence[Passage]) -> Json:
-        queries = asked.arguments.get("queries")
+    def _members(self, call_input: CallInput, passages: Sequence[Passage]) -> Json:
+        queries = call_input.arguments.get("queries")
         results = [
             {
                 "attributes": dict(one.attributes), "file_id": one.file_id, "filename": one.filename,
@@ -221,7 +231,7 @@ class FileSearch:
             }
             for one in passages
         ]  # fmt: skip
-        included = "file_search_call.results" in asked.included
+        included = "file_search_call.results" in call_input.included
         return {"queries": queries if isinstance(queries, list) else [], "results": results if included else None}
 
 
@@ -237,33 +247,41 @@ class CodeInterpreter:
     )
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, _text_parameter("code", "The Python code to run.")
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `code`."""
         return {"code": expect(arguments.get("code"), str, "code")}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "code_interpreter_call", "code": "", "container_id": call.container_id, "outputs": []}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: an execution, or its output as text.
+
+        :raises TypeError: it is neither.
+        """
         run = Execution(logs=returned) if isinstance(returned, str) else returned
         if not isinstance(run, Execution):
             raise TypeError(f"a tools.Execution or text was expected, not {type(run).__name__}")
-        container = asked.begun.container_id or ""
+        container = call_input.begun.container_id or ""
         files = tuple((container, file_id(one), one.filename) for one in run.files if one.filename)
         notes = [run.logs, *(f"[An image, {one.format}]" for one in run.images)]
         notes += [f"[A file: {SANDBOX}{quote(name)}]" for _, _, name in files]
         text = "\n".join(note for note in notes if note) or "The code has run and printed nothing."
         outputs = [{"type": "logs", "logs": run.logs}] if run.logs else []
         outputs += [{"type": "image", "url": data_url(one)} for one in run.images]
-        return CallResult("completed", text, self._members(asked, outputs), images=tuple(run.images), files=files)
+        return CallResult("completed", text, self._members(call_input, outputs), images=tuple(run.images), files=files)
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
-        return CallResult("failed", text, self._members(asked, [{"type": "logs", "logs": text}]))
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
+        return CallResult("failed", text, self._members(call_input, [{"type": "logs", "logs": text}]))
 
-    def _members(self, asked: Asked, outputs: Sequence[Json]) -> Json:
-        included = "code_interpreter_call.outputs" in asked.included
-        return {"container_id": asked.begun.container_id, "outputs": [*outputs] if included else None}
+    def _members(self, call_input: CallInput, outputs: Sequence[Json]) -> Json:
+        included = "code_interpreter_call.outputs" in call_input.included
+        return {"container_id": call_input.begun.container_id, "outputs": [*outputs] if included else None}
 
 
 class ImageGeneration:
@@ -276,27 +294,35 @@ class ImageGeneration:
     settings = ("action", "background", "output_format", "quality", "size")
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`."""
         return self.about, _text_parameter("prompt", "What the image shows.")
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: the `prompt`."""
         return {"prompt": expect(arguments.get("prompt"), str, "prompt")}
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {"type": "image_generation_call"}
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: one image, alone or in a list, or text in its place.
+
+        :raises TypeError: it is none of these.
+        """
         if isinstance(returned, str):  # words in place of an image
             return CallResult("completed", returned, {"result": None})
         image = returned[0] if isinstance(returned, list | tuple) and len(returned) == 1 else returned
         if not isinstance(image, Image):
             raise TypeError(f"a tools.Image was expected, not {type(image).__name__}")
-        tool = asked.begun.tool
+        tool = call_input.begun.tool
         members: Json = {name: tool[name] for name in self.settings if isinstance(tool.get(name), str)}
         members |= {"result": base64_of(image.data), "output_format": image.format}
-        members["revised_prompt"] = image.revised_prompt or asked.arguments.get("prompt")
+        members["revised_prompt"] = image.revised_prompt or call_input.arguments.get("prompt")
         return CallResult("completed", "The image has been drawn, and the user sees it.", members, images=(image,))
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, {"result": None, "error": image_error(text)})
 
 
@@ -308,21 +334,25 @@ class Mcp:
     has_failed_event = True
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """See `Family`: the description of the server stands above that of the tool."""
         assert listed is not None
         above = tool.get("server_description")
         texts = [above if isinstance(above, str) else None, listed.description]
         return "\n\n".join(plain(text) for text in texts if text), normal_schema(listed.input_schema)
 
     def read(self, arguments: Json) -> Json:
+        """See `Family`: all of them. The server knows its own schema and checks them."""
         return arguments
 
     def begun(self, call: Begun) -> Json:
+        """See `Family`."""
         return {
             "type": "mcp_call", "server_label": call.label, "name": call.name, "arguments": "", "output": None,
             "error": None, "approval_request_id": call.approval,
         }  # fmt: skip
 
-    def completed(self, asked: Asked, returned: Any) -> CallResult:
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """See `Family`: the outcome of a server's tool, which may be a failure."""
         assert isinstance(returned, Outcome)
         if returned.error is not None:
             members = {"output": None, "error": returned.error}
@@ -331,7 +361,8 @@ class Mcp:
             "completed", returned.text, {"output": returned.text, "error": None}, images=tuple(returned.images)
         )
 
-    def failed(self, asked: Asked, text: str) -> CallResult:
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """See `Family`."""
         return CallResult("failed", text, {"output": None, "error": failed(text)})
 
 

@@ -29,6 +29,10 @@ class Plain:
     """
 
     def __init__(self, label: str, function: Function) -> None:
+        """Describes *function* for a model.
+
+        :raises TypeError: a parameter cannot be described as JSON Schema.
+        """
         self.function = function
         where = f"mcp: {label}.{function.name}"
         hints = _hints(function.call, where)
@@ -86,9 +90,11 @@ class FunctionSession:
         self.plain = plain
 
     async def list_tools(self) -> Sequence[Listed]:
+        """See `source.Session`."""
         return [one.listed for one in self.plain.values()]
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
+        """See `source.Session`. A `ToolError` of the host's is an outcome: its text is meant for the model."""
         plain = self.plain[name]
         try:
             given = plain.read(arguments) | dict.fromkeys(plain.injected, call)
@@ -128,6 +134,10 @@ def _bound(function: Any, given: Json) -> Any:
 
 
 def _hints(function: Any, where: str) -> dict[str, Any]:
+    """Returns the annotations of *function*, resolved.
+
+    :raises TypeError: one names what cannot be found.
+    """
     while isinstance(function, functools.partial):
         function = function.func
     target = function if inspect.isroutine(function) else type(function).__call__
@@ -142,6 +152,10 @@ def _is_call(annotation: Any) -> bool:
 
 
 def _field(parameter: inspect.Parameter, hints: dict[str, Any], where: str) -> Any:
+    """Returns the type of *parameter* and its default, as pydantic takes them.
+
+    :raises TypeError: it cannot be given by name, or has no annotation.
+    """
     if parameter.kind in LOOSE or parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
         raise TypeError(f"{where}: {parameter} cannot be given by name; models give arguments by name.")
     if parameter.name not in hints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import anyio
 from msgspec import structs
 
 from ...dialects.hosted_items import NOTHING_SHOWN as NOTHING, ShownFunctions
+from ...errors import ContentBlocked, GuardUnavailable
 from ...exchange.job import Job
 from ...exchange.reply import Reply
 from ...history.continuation import Recalled
@@ -21,6 +23,7 @@ from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .loop import Loop
 from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
+from .passing import passed_list
 from .plan import Plan, hosted
 from .request import (
     Candidate,
@@ -79,9 +82,10 @@ class HostTools:
 
     async def _keep(self, job: Job, loop: Loop) -> None:
         """Keep a response whose client has left, as far as it had come."""
-        with anyio.move_on_after(FAREWELL, shield=True):
+        with anyio.move_on_after(FAREWELL, shield=True), suppress(ContentBlocked, GuardUnavailable):
             if self.records.keeps:
-                reply = await loop.reply()
+                guards, kept = job.setup.guards, loop.reply()
+                reply = await (kept if guards is None else guards.answered(job, kept))
                 await self.recorder.learn(job, reply)
                 if reply.before_end is not None:
                     await reply.before_end()
@@ -108,7 +112,8 @@ class HostTools:
         :raises LookupError: the policy named an unknown provider.
         """
         chain = candidates_of(job, target, self.toolbox)
-        lists = lists_known(chain, self.toolbox)
+        known = lists_known(chain, self.toolbox)
+        lists = {label: await passed_list(job, label, tools) for label, tools in known.items()}
         plans = [plan_of(one, lists, self.toolbox, keeps=False) for one in chain]
         made = [_prepared(one, plan) for one, plan in zip(chain, plans, strict=True)]
         made[0] = structs.replace(made[0], fallbacks=tuple(made[1:]))

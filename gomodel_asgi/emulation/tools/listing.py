@@ -94,8 +94,8 @@ def mended(tool: Any) -> Json:
         raise Unfit("it is no object")
     shown: Json = {"name": _name(tool.get("name")), "inputSchema": _of_arguments(tool.get("inputSchema"))}
     description = tool.get("description")
-    if isinstance(description, str) and (said := plain(description).strip()):
-        shown["description"] = said
+    if isinstance(description, str) and (plain_text := plain(description).strip()):
+        shown["description"] = plain_text
     annotations = tool.get("annotations")
     if isinstance(annotations, Mapping) and annotations.get("readOnlyHint") is True:
         shown["annotations"] = {"readOnlyHint": True}
@@ -103,6 +103,10 @@ def mended(tool: Any) -> Json:
 
 
 def _name(name: Any) -> str:
+    """Returns *name*, of a tool.
+
+    :raises Unfit: it is no text, too long, or has characters that cannot be seen.
+    """
     if not isinstance(name, str) or not name or len(name) > MOST_NAME:
         raise Unfit(f"its name is not of 1 to {MOST_NAME} characters")
     if plain(name, MOST_NAME) != name or not name.isprintable():
@@ -114,7 +118,10 @@ def _name(name: Any) -> str:
 
 
 def _of_arguments(given: Any) -> Json:
-    """A schema of type object, from what the server gave."""
+    """A schema of type object, from what the server gave.
+
+    :raises Unfit: it is a schema of something else, or none.
+    """
     if given is None:
         given = {}
     if not isinstance(given, dict):
@@ -129,7 +136,10 @@ def _of_arguments(given: Any) -> Json:
 
 
 def _referred(schema: Json) -> Json:
-    """*schema*, where all of it is a reference to one of its own definitions: with that in its place."""
+    """*schema*, where all of it is a reference to one of its own definitions: with that in its place.
+
+    :raises Unfit: there is no such definition.
+    """
     for _ in range(MOST_REFERENCES):
         if "$ref" not in schema:
             return schema
@@ -157,7 +167,10 @@ def _flattened(schema: Json) -> Json:
 
 
 def _copied(schema: Json) -> Json:
-    """*schema* as other readers of JSON will see it."""
+    """*schema* as other readers of JSON will see it.
+
+    :raises Unfit: it is too large, or no JSON.
+    """
     try:
         written = msgspec.json.encode(schema)
         if len(written) > MOST_SCHEMA:
@@ -207,6 +220,10 @@ class Cleaner:
         return self._value(name, value)
 
     def _value(self, name: str, value: Any) -> Any:
+        """Returns the *value* of one keyword, cleaned.
+
+        :raises Unfit: no model can be shown it.
+        """
         if name == "required":
             return self._required(value)
         if name == "type":
@@ -222,6 +239,10 @@ class Cleaner:
         return value
 
     def _required(self, value: Any) -> list[str] | UnsetType:
+        """Returns the names that are required; UNSET where each property says it of itself.
+
+        :raises Unfit: one is no text.
+        """
         if isinstance(value, bool):
             return UNSET  # as drafts before 4 wrote it
         if not all(isinstance(one, str) for one in self._list(value)):
@@ -229,11 +250,19 @@ class Cleaner:
         return list(value)
 
     def _list(self, value: Any) -> list[Any]:
+        """Returns *value*, a list.
+
+        :raises Unfit: it is none.
+        """
         if not isinstance(value, list):
             raise Unfit("its schema has no list where one must be")
         return value
 
     def _dict(self, value: Any) -> Json:
+        """Returns *value*, an object.
+
+        :raises Unfit: it is none.
+        """
         if not isinstance(value, dict):
             raise Unfit("its schema has no object where one must be")
         return value

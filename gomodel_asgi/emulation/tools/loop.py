@@ -15,7 +15,14 @@ from msgspec import structs
 
 from ...deadline import clock
 from ...dialects.hosted_items import ShownFunctions
-from ...errors import GatewayError, GatewayFault, UpstreamProtocolError, UpstreamTimeout
+from ...errors import (
+    ContentBlocked,
+    GatewayError,
+    GatewayFault,
+    GuardUnavailable,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
 from ...exchange.job import Job, provider_of
 from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
 from ...exchange.resolved_target import ResolvedTarget
@@ -39,7 +46,7 @@ from .work import Work, whole_number
 LEAST = 16
 """Tokens below which an upstream is not asked for more (OpenAI: `max_output_tokens` is at least 16)."""
 REASONS = ("max_output_tokens", "content_filter")
-ANEW = frozenset({b"cache-control", UNSUPPORTED})
+ANEW = frozenset({b"cache-control", b"vary", UNSUPPORTED})
 """Headers of the first round's reply that the response has its own of."""
 
 
@@ -53,7 +60,7 @@ class Loop:
     ) -> None:
         self.work = work
         self.continuing = continuing
-        self.asked: Job = work.job
+        self.round_job: Job = work.job
         """The request as the rounds ask it."""
         self.targets: list[Target] = []
         """The chain as the round under way has it."""
@@ -96,14 +103,20 @@ class Loop:
             raise
 
     def _check(self) -> None:
+        """Lets a failure of the response pass that the client is told in it.
+
+        :raises GatewayError: it is not told there.
+        """
         failure = self.fault or self.error
-        if failure is not None and not self._is_in_band:
+        if failure is not None and not self._is_in_band(failure):
             raise failure
 
-    @property
-    def _is_in_band(self) -> bool:
-        """Whether a failure is reported in the response: a stream's once it has begun, else once a tool was called."""
-        return self.work.emitter.begun if self.work.outlet is not None else self.work.ran
+    def _is_in_band(self, failure: Exception) -> bool:
+        """Whether *failure* is reported in the response: a stream's once it has begun, else once a tool was called,
+        unless it is a guard's, which lets nobody have any of it."""
+        if self.work.outlet is not None:
+            return self.work.emitter.begun
+        return self.work.ran and not isinstance(failure, ContentBlocked | GuardUnavailable)
 
     async def _worked(self) -> None:
         """Walk to the end. A failure ends the response, or is kept where the client has nothing of it."""
@@ -113,6 +126,8 @@ class Loop:
                 await self._walked()
             if scope.cancelled_caught:
                 await self._fail(UpstreamTimeout("The response took longer than allowed."))
+        except ContentBlocked as error:
+            await self._blocked(error)
         except GatewayError as error:
             await self._fail(error)
         except Exception as error:
@@ -124,9 +139,17 @@ class Loop:
             if work.outlet is not None:
                 work.outlet.end()
 
+    async def _blocked(self, error: ContentBlocked) -> None:
+        """A guard of the host's refuses what a tool is to be given, or what it gave: the response ends where it
+        stands."""
+        self.error = detached(error)
+        if self._is_in_band(error):
+            self.work.rewriter.cut_off()
+            await self._end("content_filter", early=True)
+
     async def _fail(self, error: GatewayError) -> None:
         self.error = detached(error)
-        if not self._is_in_band:
+        if not self._is_in_band(error):
             return
         if self.work.job.trace is not None:
             self.work.job.trace.failed(error)
@@ -179,17 +202,21 @@ class Loop:
         async with self.work.sessions:
             await open_servers(self.work)
             pairs = await resume(self.work)
-            self.asked = self.continuing()
-            replay = self.asked.continuation
+            self.round_job = self.continuing()
+            replay = self.round_job.continuation
             assert isinstance(replay, Replay)
-            replay.said += pairs
+            replay.round_items += pairs
             await self._rounds(replay, resumed=bool(pairs))
 
     async def _rounds(self, replay: Replay, resumed: bool) -> None:
+        """Asks the upstream and runs the tools it calls, round by round.
+
+        :raises GatewayError: a round has failed.
+        """
         work, number = self.work, 1 if resumed else 0
         most = work.job.setup.limits.tool_rounds
         while True:
-            last = number >= most or (number > 0 and work.ledger.spent)
+            last = number >= most or (number > 0 and work.call_limits.spent)
             left = self._left()
             if left is not None and left < LEAST and number:
                 return await self._end("max_output_tokens", early=True)
@@ -205,7 +232,7 @@ class Loop:
                 request_approval(work, call, round.number)
             if not round.calls or waits or round.client_calls or last:
                 return await self._end(None)
-            replay.said += [*round.output, *outputs]
+            replay.round_items += [*round.output, *outputs]
             replay.latest = outputs
             number += 1
 
@@ -232,7 +259,10 @@ class Loop:
                 trace.round_over()
 
     async def _answer(self, reply: Reply, *, last: bool, listed: bool) -> Round:
-        """What *reply* has come to, once it has ended."""
+        """What *reply* has come to, once it has ended.
+
+        :raises UpstreamProtocolError: it ended without a response.
+        """
         work = self.work
         try:
             is_first = self.first is None
@@ -259,9 +289,11 @@ class Loop:
         """The request of a round: under an id of its own, so that a native reply is read as any other is."""
         id = f"{self.work.id}r{number:02x}"
         started = clock() if number else self.work.job.started
-        asked = structs.replace(self.asked, response_id=id, trace=trace, started=started, shown=self._shown_to)
-        asked.leading, asked.spent = (), None
-        return asked
+        round_job = structs.replace(self.round_job, response_id=id, trace=trace, started=started, shown=self._shown_to)
+        round_job.leading, round_job.spent = (), None
+        if number:  # tools may have run for longer than a key is good for
+            round_job.resolved = None
+        return round_job
 
     def _shown_to(self, target: Target) -> ShownFunctions:
         """What *target*, one of the round under way, is shown in place of hosted tools."""
@@ -281,8 +313,8 @@ class Loop:
         ]
         if self.answerer is not None:
             at = next(at for at, one in enumerate(chain) if one.target is self.answerer.target)
-            replay = self.asked.continuation
-            bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.said)
+            replay = self.round_job.continuation
+            bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.round_items)
             self.targets = self.targets[at : at + 1] if bound else self.targets[at:]
             self.skipped = at
         self.targets[0] = structs.replace(self.targets[0], fallbacks=tuple(self.targets[1:]))

@@ -19,6 +19,7 @@ from typing import Any
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
+from ...extras import missing
 from ...seams.transport import Transport
 from ...settings import KIB
 from ...tools import Call
@@ -34,7 +35,7 @@ try:
 
     from ...transport.mcp_http import MOST_REPLY, STAND_IN, Asking, Place, asking, client_of
 except ImportError as error:
-    raise ImportError("MCP servers need mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'.") from error
+    raise missing("mcp", "MCP servers need mcp, 2.0 or later") from error
 
 MOST_PAGES = 100
 MOST_MESSAGE = 4 * KIB
@@ -64,7 +65,7 @@ UNKNOWN = "The server could not be asked."
 
 
 @contextmanager
-def asked(deadline: float) -> Iterator[Asking]:
+def answers_by(deadline: float) -> Iterator[Asking]:
     """What is asked meanwhile has to be answered by *deadline*."""
     current = Asking(deadline)
     token = asking.set(current)
@@ -116,7 +117,11 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
-        with asked(self.visit.deadline) as current:
+        """See `source.Session`: all pages of the server's list.
+
+        :raises Unlisted: the server cannot be listed.
+        """
+        with answers_by(self.visit.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
                     return await self._pages()
@@ -126,9 +131,10 @@ class McpSession:
                 raise unlisted(error, current, self.visit) from None
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
+        """See `source.Session`. A failure of the server is an outcome with an `error`."""
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
         request = mcp_types.CallToolRequest(params=params)
-        with asked(call.deadline) as current:
+        with answers_by(call.deadline) as current:
             try:
                 with anyio.fail_after(current.remaining):
                     result = await self.run(lambda: self.client.session.send_request(request, RESULT))
@@ -141,6 +147,10 @@ class McpSession:
         return Outcome(error["message"], error=error)
 
     async def _pages(self) -> list[Listed]:
+        """Returns all pages of the server's list.
+
+        :raises Unlisted: there are more than `MOST_PAGES`.
+        """
         found = Found(self.visit.notice)
         cursor: str | None = None
         for _ in range(MOST_PAGES):
@@ -194,8 +204,12 @@ async def over_http(place: Place, transport: Transport, visit: Visit) -> AsyncIt
 
 @asynccontextmanager
 async def _opened(server: Any, run: Run, visit: Visit) -> AsyncIterator[Session]:
+    """Yields a session with *server*, and closes it.
+
+    :raises Unlisted: none comes about.
+    """
     async with AsyncExitStack() as stack:
-        with asked(visit.deadline) as current:
+        with answers_by(visit.deadline) as current:
             try:
                 client = await stack.enter_async_context(Client(server, cache=None, client_info=INFO))
             except Exception as error:
@@ -237,12 +251,15 @@ class MendedReader:
 
     @property
     def last_context(self) -> Any:
+        """Returns the context of the message received last, which the library enters to answer it."""
         return self.stream.last_context
 
     async def receive(self) -> Any:
+        """Returns the next message, mended where this server is known to deviate."""
         return self.owner.mend(await self.stream.receive())
 
     async def aclose(self) -> None:
+        """Closes the stream below."""
         await self.stream.aclose()
 
     def __aiter__(self) -> MendedReader:

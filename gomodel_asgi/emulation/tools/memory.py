@@ -266,7 +266,7 @@ Transform = Callable[[list[Any]], list[Any]]
 
 class Replay:
     """See `exchange.job.Continuation`. *base* is the request's own, None where it names nothing. *transform* is applied
-    to the items of the input; *said* are those of the rounds so far, and *latest* those of them that answer the last
+    to the items of the input; *round_items* are those of the rounds so far, and *latest* those that answer the last
     round: all that an upstream needs which keeps the conversation itself."""
 
     def __init__(
@@ -278,17 +278,19 @@ class Replay:
         self.original = envelope
         self.base = base
         self.transform = transform
-        self.said: list[Json] = []
+        self.round_items: list[Json] = []
         self.latest: list[Json] = []
 
     @property
     def bound(self) -> bool:
+        """See `exchange.job.Continuation`."""
         if self.base is not None:
             return self.base.bound
         names = any(self.original.has(name) for name in BODY.members)
         return names or BOUND_MARKS[0] in self.original.raw
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """See `exchange.job.Continuation`: with the rounds so far in the input."""
         given = self.original if self.base is None else self.base.envelope(provider, key)
         members = dict(given.members)
         if self.latest and given.has("conversation"):
@@ -302,30 +304,33 @@ class Replay:
         return given.with_members(members)
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """See `exchange.job.Continuation`: with the rounds so far in the input."""
         given = self.original.body if self.base is None else self.base.body(provider, key)
         made = dict(given)
-        if "input" in made or self.said:
+        if "input" in made or self.round_items:
             made["input"] = self._input(made.get("input"))
         return made
 
     def earlier_json(self) -> bytes:
+        """See `exchange.job.Continuation`."""
         return b"" if self.base is None else self.base.earlier_json()
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """See `exchange.job.Continuation`."""
         return error if self.base is None else self.base.in_own_terms(error)
 
     def _input(self, items: Any) -> Any:
         """*items* as they are to be sent; those that came where there is nothing to change in them."""
-        if isinstance(items, str) and self.said:
+        if isinstance(items, str) and self.round_items:
             items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": items}]}]
-        if items is None and self.said:
+        if items is None and self.round_items:
             items = []
         if not isinstance(items, list):
             return items  # whoever reads it says what is wrong with it
         made = self.transform(items)
-        if not self.said and len(made) == len(items) and all(map(_is, made, items)):
+        if not self.round_items and len(made) == len(items) and all(map(_is, made, items)):
             return items
-        return made + readable(self.said)
+        return made + readable(self.round_items)
 
 
 def readable(items: list[Any]) -> list[Any]:

@@ -62,6 +62,7 @@ class Shown:
 
     @property
     def label(self) -> str:
+        """Returns the label of the server that the tool is of; "" for a tool of the host's."""
         return self.declared.label
 
     @property
@@ -206,9 +207,9 @@ def plan(
     )
 
 
-def _reasons(asked: Any, model: str) -> bool:
-    """Whether *model* is known to reason, or is *asked* to."""
-    wanted = isinstance(asked, Mapping) and any(value is not None for value in asked.values())
+def _reasons(effort: Any, model: str) -> bool:
+    """Whether *model* is known to reason, or is *effort* to."""
+    wanted = isinstance(effort, Mapping) and any(value is not None for value in effort.values())
     return wanted or REASONERS.match(model) is not None
 
 
@@ -310,7 +311,10 @@ def _function(name: str) -> Json:
 
 
 def _chosen(value: Json, path: str, shown: Sequence[Shown], declared: Sequence[Declared]) -> list[str] | None:
-    """The functions that *value* means, None where it is about a tool that does not run here."""
+    """The functions that *value* means, None where it is about a tool that does not run here.
+
+    :raises InvalidRequest: the request declares no such tool.
+    """
     family = family_of(string(value, "type", path))
     if family not in FAMILY:
         return None

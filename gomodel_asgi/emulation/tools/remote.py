@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from anyio.to_thread import run_sync
 
 from ...errors import Denied, GatewayError, InvalidRequest
+from ...extras import missing
 from ...providers.provider import HEADER_NAME, HEADER_VALUE, PORTS, fingerprint
 from ...seams.transport import Headers, Transport
 from ...settings import KIB
@@ -43,7 +44,7 @@ CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-ke
 """What a client may give for its own server, although it is never forwarded elsewhere."""
 PROTOCOL = re.compile(r"mcp-.*|last-event-id|accept|forwarded|via|x-forwarded-.*|x-real-ip|proxy-.*|sec-.*")
 """Headers that say what is asked, and on whose behalf: the SDK's to set, and a proxy's."""
-NEEDED = "mcp: a server by URL, or of the mcp SDK, needs mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'."
+NEEDED = "mcp: a server by URL, or of the mcp SDK, needs mcp, 2.0 or later"
 
 
 def source_of(label: str, server: Server, transport: Transport) -> Source:
@@ -84,8 +85,12 @@ def _is_of_sdk(source: Any) -> bool:
 
 
 def _demand_extra() -> None:
+    """Checks that the extra `mcp` is installed.
+
+    :raises ImportError: it is not.
+    """
     if importlib.util.find_spec("mcp") is None:
-        raise ImportError(NEEDED)
+        raise missing("mcp", NEEDED)
 
 
 async def _sdk() -> ModuleType:
@@ -101,6 +106,7 @@ class InProcess:
         self.id = secrets.token_hex(16)
 
     async def admit(self, visit: Visit) -> Opening:
+        """See `source.Source`."""
         return owned(self._connect, visit)
 
     def place(self, visit: Visit) -> str | None:
@@ -129,9 +135,11 @@ class Mapped:
             checked(self.headers)
 
     async def admit(self, visit: Visit) -> Opening:
+        """See `source.Source`."""
         return owned(self._connect, visit)
 
     def place(self, visit: Visit) -> str | None:
+        """See `source.Source`: the host's URL, whatever the client named."""
         return self.url.geturl()
 
     @asynccontextmanager
@@ -172,6 +180,11 @@ class ClientNamed:
         self.transport = transport
 
     async def admit(self, visit: Visit) -> Opening:
+        """See `source.Source`: where the client says, if the host's function lets it.
+
+        :raises Unlisted: the URL, the authorization or the headers are malformed.
+        :raises Denied: the host does not allow this server.
+        """
         try:
             url, headers = read_place(visit.url, visit.authorization, visit.headers)
         except InvalidRequest as error:
@@ -182,6 +195,7 @@ class ClientNamed:
         return owned(partial(self._connect, url, headers), visit)
 
     def place(self, visit: Visit) -> str | None:
+        """See `source.Source`: the client's URL."""
         return visit.url
 
     @asynccontextmanager
@@ -230,6 +244,10 @@ def read_place(url: Any, authorization: Any, headers: Any) -> tuple[SplitResult,
 
 
 def _of_client(headers: Any) -> dict[str, str]:
+    """Returns the headers that the client wants the server to have, their names in lower case.
+
+    :raises ValueError: they are too many or too large, or one may not be set.
+    """
     if headers is None:
         return {}
     checked(headers)
@@ -245,7 +263,10 @@ def _of_client(headers: Any) -> dict[str, str]:
 
 
 def _bearer(authorization: Any, given: Json) -> str:
-    """The header that carries an OAuth token: `authorization` is that alone (OpenAI's guide to MCP)."""
+    """The header that carries an OAuth token: `authorization` is that alone (OpenAI's guide to MCP).
+
+    :raises ValueError: it is no token, or the headers hold one too.
+    """
     if "authorization" in given:
         raise ValueError("`authorization` says the same as one of them; give one of the two.")
     if not isinstance(authorization, str) or len(authorization) > MOST_OF_HEADERS:

@@ -20,9 +20,9 @@ from ...wire.event_writer import Emitter
 from ...wire.items import TEXT_OF_ITEM, Item, Parted
 from ...wire.json_scan import parsed
 from ...wire.response import added, encode
+from .call_limits import ALONE, LIMIT, UNKNOWN, CallLimits
 from .citations import Found
-from .families import Asked, Begun, CallResult
-from .ledger import ALONE, LIMIT, UNKNOWN, Ledger
+from .families import Begun, CallInput, CallResult
 from .plan import Plan, Shown
 from .request import Containers
 from .rounds import PLACED, HostedCall, Round, Slot
@@ -50,9 +50,9 @@ class Rewriter:
     """Reads the rounds of one response and drives *emitter*; see `Translator`. Calls of a code interpreter run in one
     of *containers*."""
 
-    def __init__(self, emitter: Emitter, ledger: Ledger, containers: Containers) -> None:
+    def __init__(self, emitter: Emitter, call_limits: CallLimits, containers: Containers) -> None:
         self.emitter = emitter
-        self.ledger = ledger
+        self.call_limits = call_limits
         self.containers = containers
         self.found = Found()
         self.plan: Plan | None = None
@@ -69,7 +69,7 @@ class Rewriter:
         """How many items wait to be announced."""
         self.held: set[int] = set()
         """The places in the round of the items whose events wait."""
-        self.said: tuple[Item, Json] | None = None
+        self.ended_message: tuple[Item, Json] | None = None
         """A message that has ended but for its last event: whether it is commentary is known by what follows."""
         self.behind: list[tuple[str, Json]] = []
         """Events of reasoning that follows it, by which nothing is known, as long as there is no text of it."""
@@ -85,7 +85,10 @@ class Rewriter:
     # What is read...
 
     def feed(self, event: str, data: bytes) -> None:
-        """One event of the round."""
+        """One event of the round.
+
+        :raises ValueError: it is no object, or has no type.
+        """
         if data.strip() == b"[DONE]":
             return
         found = parsed(data)
@@ -105,7 +108,7 @@ class Rewriter:
 
     def _handle(self, type: str, event: Json) -> None:
         stem, _, state = type.rpartition(".")
-        if self.said is not None and event.get("output_index") in self.places:
+        if self.ended_message is not None and event.get("output_index") in self.places:
             if state != "delta":
                 return self.behind.append((type, event))
             self._end_message()
@@ -162,7 +165,7 @@ class Rewriter:
 
     def _open(self, event: Json) -> None:
         slot, item = self.slots[event["output_index"]], event["item"]
-        if self.said is not None and item["type"] == "reasoning":
+        if self.ended_message is not None and item["type"] == "reasoning":
             self.places.add(event["output_index"])
             return self.behind.append((ADDED, event))
         self._end_message()
@@ -180,7 +183,7 @@ class Rewriter:
             call.answer = UNKNOWN
         elif alone:
             call.answer = ALONE
-        elif self.last or (self.ledger.spent if shown.approval else not self.ledger.take()):
+        elif self.last or (self.call_limits.spent if shown.approval else not self.call_limits.take()):
             call.answer = LIMIT
         elif shown.approval:
             call.approves = True
@@ -234,9 +237,9 @@ class Rewriter:
 
     def _end_message(self, phase: str | None = None) -> None:
         """End the message that waits for it, in *phase* unless the upstream has said which it is."""
-        said, self.said = self.said, None
-        if said is not None:
-            item, given = said
+        ended_message, self.ended_message = self.ended_message, None
+        if ended_message is not None:
+            item, given = ended_message
             named = {} if phase is None or given.get("phase") else {"phase": phase}
             item.close(str(given.get("status") or "completed"), {**given, **named})
         behind, self.behind = self.behind, []
@@ -265,7 +268,7 @@ class Rewriter:
             slot.item.text(str(item.get(slot.item.kind.field) or ""))
         if item["type"] == "message":
             self._end_message()
-            self.said = slot.item, item
+            self.ended_message = slot.item, item
         else:
             slot.item.close(str(item.get("status") or "completed"), item)
 
@@ -314,10 +317,10 @@ class Rewriter:
             self.hosted = None
             self._over()
 
-    def asked(self, call: HostedCall, arguments: Json, included: frozenset[str]) -> Asked:
+    def call_input(self, call: HostedCall, arguments: Json, included: frozenset[str]) -> CallInput:
         """*call*, for its family to say what came of it."""
         assert call.begun is not None
-        return Asked(call.begun, arguments, included, len(self.found.passages))
+        return CallInput(call.begun, arguments, included, len(self.found.passages))
 
     def cut_off(self) -> None:
         """The response ends early: what has answered is emitted, what has not is not waited for."""

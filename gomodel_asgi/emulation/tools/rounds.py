@@ -43,6 +43,7 @@ class HostedCall:
 
     @property
     def arguments(self) -> str:
+        """Returns the arguments as far as the model has written them: JSON text."""
         return "".join(self.pieces)
 
     def begin(self, begun: Begun) -> None:

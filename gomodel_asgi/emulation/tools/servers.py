@@ -10,6 +10,7 @@ from ...exchange.job import provider_of
 from ...history.tenancy import packed
 from ...tools import Call
 from .memory import kept_list, known_list
+from .passing import passed_list
 from .plan import Upstream, is_asked
 from .request import is_said_elsewhere, labels_of, plan_of
 from .sessions import Held
@@ -28,6 +29,9 @@ async def open_servers(work: Work) -> None:
     allowed = {label: declared.allowed for label, declared in work.labels.items()}
     await work.sessions.prepare([_known(work, _held(work, label, deadline)) for label in work.labels])
     _give_up(work)
+    for label in work.labels:
+        held = work.sessions.held[label]
+        held.tools = await passed_list(work.job, label, held.tools)
     for label in work.labels:
         held, server = work.sessions.held[label], work.toolbox.servers.get(label)
         names = None if server is None or server.allowed is None else frozenset(server.allowed)

@@ -46,6 +46,10 @@ class Owned:
         self.failure: Unlisted | None = None
 
     async def __aenter__(self) -> Session:
+        """Returns the session, once its own task has opened it.
+
+        :raises Unlisted: it could not be opened, or not in time.
+        """
         start(self.task.run, self.task)
         try:
             with anyio.move_on_after(max(0.0, self.deadline - clock())):
@@ -90,7 +94,10 @@ class Owned:
 
 async def apart(work: Callable[[], Awaitable[Any]]) -> Any:
     """What *work* gives, in a task of its own. Who waits can be cancelled although the work does not end, as where a
-    server runs a plain function in a thread: its result is dropped then."""
+    server runs a plain function in a thread: its result is dropped then.
+
+    :raises RuntimeError: the work was given up. What it raises itself is raised here too.
+    """
     given: list[Any] = []
     failed: list[Exception] = []
 
@@ -172,6 +179,7 @@ class Held:
             return self.session
 
     async def close(self) -> None:
+        """Closes the session, if it was opened."""
         if self.opened is not None:
             await self.opened.__aexit__(None, None, None)
 

@@ -21,8 +21,8 @@ from ...upstream.upstream_request import longest
 from ...wire.event_writer import Emitter
 from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO
+from .call_limits import CallLimits
 from .declarations import Declared, Toolbox
-from .ledger import Ledger
 from .memory import Remembered
 from .plan import Plan
 from .request import Candidate, Containers, last_container
@@ -102,7 +102,10 @@ class Outlet:
             await before_end()
 
     def final(self) -> bytes:
-        """See `Stream.final`."""
+        """See `Stream.final`.
+
+        :raises GatewayError: the response has failed, or not ended.
+        """
         response = self.reader.final()
         if response is None:
             raise self.reader.failure or GatewayError("The response has not ended.")
@@ -194,8 +197,8 @@ class Work:
         self.ran = False
         """Whether a tool has been called: from then on a failure is reported in the response."""
         self.emitter = self._emitter()
-        self.ledger = Ledger(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
-        self.rewriter = Rewriter(self.emitter, self.ledger, Containers(last_container([*before, *own])))
+        self.call_limits = CallLimits(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
+        self.rewriter = Rewriter(self.emitter, self.call_limits, Containers(last_container([*before, *own])))
         self.reader = TranslatedReader(self.rewriter, self.emitter, job.setup.limits, self.secrets)
         self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace, self.cancel) if job.stream else None
         self.begun = anyio.Event()

@@ -16,9 +16,20 @@ from urllib.parse import urlsplit
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 
-from ...errors import Denied, GatewayError, InvalidRequest, PolicyFailed, RoutingError, ServerShutdown
+from ...errors import (
+    ContentBlocked,
+    Denied,
+    GatewayError,
+    GuardUnavailable,
+    InvalidRequest,
+    PolicyFailed,
+    RoutingError,
+    ServerShutdown,
+)
+from ...exchange.job import Guards
 from ...history.mentions import check_steer
 from ...operations import BODY
 from ...pipeline import Inbound, decide, job_of, tenant_of
@@ -27,7 +38,8 @@ from ...threads import paced
 from ...transport.websocket import Relay
 from ...wire.ambiguity import FRAME, check_names
 from ...wire.headers import read, request_id
-from ...wire.json_body import Envelope, opening
+from ...wire.json_body import Envelope, encode, opening
+from ...wire.json_pieces import Members
 from ...wire.websocket_frames import (
     Create,
     Steer,
@@ -110,9 +122,10 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
         raise Denied("A page of another origin may not open a connection here.", code="origin_not_allowed")
 
 
-def nowhere() -> InvalidRequest:
-    """Returns the error for an upgrade at a path that has no WebSocket."""
-    return InvalidRequest("There is no WebSocket at this path.", status=404, code="not_found")
+def nowhere(base: str) -> InvalidRequest:
+    """Returns the error for an upgrade at a path that has no WebSocket; *base* is what precedes the one that has."""
+    message = f"There is no WebSocket at this path: it is at {base}/responses."
+    return InvalidRequest(message, status=404, code="not_found")
 
 
 async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:
@@ -283,15 +296,38 @@ class Connection:
                 self.lanes.add(create_of(found, lane, len(data), limits))
             elif type == "response.steer":
                 await paced(check_steer(BODY, found.members, data))
-                await self._steer(await paced(steer_of(found.members, limits)))
+                await self._steer(await paced(steer_of(found.members, limits)), found.members)
             else:
                 message = "'type' must be 'response.create' or 'response.steer'."
                 raise InvalidRequest(message, param="type", code="unknown_event_type")
         except GatewayError as error:
             await self._send_frame(error_frame(error, lane))
 
-    async def _steer(self, steer: Steer) -> None:
+    async def _passed(self, guards: Guards, steer: Steer, members: Members) -> Steer:
+        """Returns *steer*, which has these *members*, as the host's guards let it pass.
+
+        :raises GatewayError: they refuse it, or cannot say.
+        """
+        turn = next((turn for turn in self.turns if turn.frames.response_id == steer.target), None)
+        kept = self.memory.find(steer.target)
+        model = turn.create.envelope.model if turn is not None else kept.model if kept is not None else None
+        limits = self.gateway.setup.limits
+        envelope = Envelope.of(encode(members), members, limits)
+        inbound = Inbound("steer", envelope, None, self.scope, request_id(None), self.headers, connection=self.session)
+        inbound.trace = None if turn is None else turn.trace
+        job = job_of(self.gateway.setup, inbound, self.tenant)
+        job.request = replace(job.request, model=model)  # as its response asks for it
+        passed = await guards.requested(job)
+        return steer if passed is None else await paced(steer_of(passed.members, limits))
+
+    async def _steer(self, steer: Steer, members: Members) -> None:
         """Hands input to the response that is to take it up; only upstreams with a socket of their own can."""
+        guards = self.gateway.setup.guards
+        if guards is not None:
+            try:
+                steer = await self._passed(guards, steer, members)
+            except (ContentBlocked, GuardUnavailable) as error:
+                return await self._send_frame(steer_failed(steer, error.code or "", error.message))
         if await self.relay.steer(steer):
             return
         known = self.memory.find(steer.target) is not None

@@ -30,7 +30,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
 from ...routing.request import Target
-from ...upstream.chain import Exchange
+from ...upstream.chain import guarded_exchange
 from ...upstream.upstream_request import call_of, outgoing_of, resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
@@ -208,9 +208,9 @@ class ConnectionContinuation(Recalled):
 
     def earlier_json(self) -> bytes:
         """Returns what the connection remembers, as JSON; nothing where the upstream's socket does."""
-        said = [chunk.items for chunk in self.earlier.chunks or () if chunk.items]
+        before = [chunk.items for chunk in self.earlier.chunks or () if chunk.items]
         own = b"" if self.own is None else self.own.earlier_json()
-        return b"[%s]" % b",".join([*said, own] if own else said) if said or own else b""
+        return b"[%s]" % b",".join([*before, own] if own else before) if before or own else b""
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """Returns *error* as it is: a connection does not count its items."""
@@ -291,6 +291,8 @@ class ConnectionState:
 
     async def admit(self, job: Job, target: Target) -> None:
         """Checks that what the create itself names is the tenant's own; see `exchange.job.State`."""
+        if self.own is not None:
+            self.own.guarding = job.guarding  # what one request is asked about is found out once
         await self.gateways.admit(self.own or job, target)
         if self.own is not None and isinstance(job.continuation, ConnectionContinuation):
             job.continuation.own = self.own.continuation
@@ -308,11 +310,11 @@ class ConnectionState:
             target = replace(target, fallbacks=())
         return await self.gateways.adapted(job, target) if self.earlier is None else (job, target)
 
-    async def asked(self, job: Job, target: Target) -> Reply:
+    async def reply_of(self, job: Job, target: Target) -> Reply:
         """See `exchange.job.State`; a warm-up asks once, and no tool of the host's."""
         if not self.create.generate:
-            return await Exchange(*await self.gateways.prepared(job, target)).run()
-        return await self.gateways.asked(job, target)
+            return await guarded_exchange(*await self.gateways.prepared(job, target))
+        return await self.gateways.reply_of(job, target)
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """See `exchange.job.State`."""

@@ -76,6 +76,10 @@ class Lanes:
             queue.append(create)
 
     def _check(self, create: Create) -> None:
+        """Checks that *create* may wait for its turn.
+
+        :raises InvalidRequest: too many wait (429), or the connection has used too many stream ids.
+        """
         lane = create.lane
         if self.waiting >= MOST_WAITING or (self.waiting and self.size + create.size > self.limit):
             message = "Too many requests wait on this connection; let a response end first."
@@ -131,6 +135,10 @@ class Outbox:
             self.turn.release()
 
     async def _sent(self, message: Message) -> None:
+        """Sends one frame.
+
+        :raises ClientGone: the client reads nothing, or has gone.
+        """
         try:
             with anyio.fail_after(self.stalled):
                 await self.send(message)
@@ -210,6 +218,10 @@ class Turn:
     # How it is asked...
 
     async def _answered(self) -> Reply:
+        """Returns the reply.
+
+        :raises GatewayFault: something failed that nobody foresaw; the host's error handling has it too.
+        """
         try:
             return await self._dispatched()
         except PolicyFailed as error:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import certifi
 
+from ...arguments import check_count, check_instance, check_seconds
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ...seams.transport import Headers, Listener, UpstreamRequest
 from ..request import addresses_of, unconnected, unreachable
@@ -51,6 +52,10 @@ async def connect(pool: Pool, request: UpstreamRequest, context: ssl.SSLContext 
 
 
 async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
+    """Returns a new connection without TLS.
+
+    :raises OSError: none comes about.
+    """
     loop = pool.pools.loop
 
     def protocol() -> Connection:
@@ -107,6 +112,10 @@ def _give_up(attempt: asyncio.Future[Connection]) -> None:
 
 
 async def _start_tls(connection: Connection, context: ssl.SSLContext, host: str) -> None:
+    """Encrypts *connection*.
+
+    :raises ConnectionResetError: it was closed.
+    """
     if connection.closed or connection.transport.is_closing():
         raise ConnectionResetError("Closed before TLS began.")
     transport = await connection.loop.start_tls(
@@ -182,6 +191,10 @@ class Http11Transport:
     def __init__(
         self, *, ssl_context: ssl.SSLContext | None = None, keepalive: float = 5.0, max_connections: int = 10_000
     ) -> None:
+        if ssl_context is not None:
+            check_instance("ssl_context", ssl_context, ssl.SSLContext, "an ssl.SSLContext")
+        check_seconds("keepalive", keepalive)
+        check_count("max_connections", max_connections, at_least=1)
         self._ssl_context = ssl_context
         self._keepalive = keepalive
         self._max_connections = max_connections
@@ -257,6 +270,10 @@ class Http11Transport:
             raise
 
     async def _connect(self, pool: Pool, request: UpstreamRequest, deadline: float) -> Connection:
+        """Returns a new connection.
+
+        :raises UpstreamTimeout: none came about within the time to connect, or by *deadline* on the loop's clock.
+        """
         now = pool.pools.loop.time()
         late = min(now + request.timeouts.connect, deadline)
         try:

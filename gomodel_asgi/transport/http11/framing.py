@@ -167,7 +167,10 @@ class ReplyReader:
             self._refuse("it is chunked in HTTP/1.0")
 
     def _bound(self, data: bytes, in_head: bool, held: int) -> None:
-        """Limits what is not payload: heads, trailers, chunk extensions. Counted by piece, which costs nothing."""
+        """Limits what is not payload: heads, trailers, chunk extensions. Counted by piece, which costs nothing.
+
+        :raises UpstreamProtocolError: they are too large.
+        """
         if not self.done and self.size == held:
             self.overhead += len(data)
             if self.overhead > MAX_HEAD:
@@ -192,6 +195,10 @@ class ReplyReader:
         return data[-4:] == b"\r\n\r\n" and data[-5:-4] not in (b"\r", b"\n", b"")
 
     def _refuse(self, reason: str) -> None:
+        """Ends the reply.
+
+        :raises Refused: always, with *reason*.
+        """
         self.reason = reason
         raise Refused(reason)
 

@@ -271,6 +271,10 @@ class Pools:
                 self._drop(connection)
 
     def _make_room(self) -> None:
+        """Lets a pool go that nobody uses, if there are as many as there may be.
+
+        :raises Overloaded: all are in use.
+        """
         while self.idle and len(self.pools) >= self.max_pools:
             self._drop(next(iter(self.idle)))
         if len(self.pools) >= self.max_pools:

@@ -11,6 +11,7 @@ import pytest
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
 from gomodel_asgi.emulation.tools.source import Source
+from gomodel_asgi.extras import to_install
 from gomodel_asgi.transport import DefaultTransport
 
 from .servers import Shop
@@ -38,14 +39,14 @@ def test_without_the_sdk_it_is_said_what_to_install(made: str) -> None:
     said = run(code + SOURCES + made).strip().splitlines()[-1]
 
     assert said.startswith("ImportError: mcp: ")
-    assert said.endswith("pip install 'gomodel-asgi[mcp]'.")
+    assert said.endswith(f"{to_install('mcp')}.")
 
 
 def test_an_sdk_that_is_too_old_is_named_with_what_to_install() -> None:
     code = "import sys, types; sys.modules['mcp'] = types.ModuleType('mcp')\n"
     said = run(code + "import gomodel_asgi.emulation.tools.mcp_client").strip().splitlines()[-1]
 
-    assert said == "ImportError: MCP servers need mcp, 2.0 or later: pip install 'gomodel-asgi[mcp]'."
+    assert said == f"ImportError: MCP servers need mcp, 2.0 or later: {to_install('mcp')}."
 
 
 def opened_by(source: Any, **options: Any) -> Source:

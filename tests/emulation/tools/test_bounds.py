@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gomodel_asgi import Limits, tools
-from gomodel_asgi.emulation.tools.ledger import SHORTEST, TOO_LARGE, bounded, cut
+from gomodel_asgi.emulation.tools.call_limits import SHORTEST, TOO_LARGE, bounded, cut
 from gomodel_asgi.emulation.tools.source import Outcome, failed
 from gomodel_asgi.settings import KIB
 

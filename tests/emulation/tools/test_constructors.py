@@ -49,7 +49,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: tools.mcp({"": [lookup]}), ValueError, "1 to 64 characters"),
     (lambda: tools.mcp({"crm": [lookup, lookup]}), ValueError, "'lookup'"),
     (lambda: tools.mcp({"crm": [lambda order: order]}), ValueError, "has no name"),
-    (lambda: tools.mcp({"crm": ["lookup"]}), TypeError, "give a function, not str"),
+    (lambda: tools.mcp({"crm": ["lookup"]}), TypeError, "call must be a function, not str"),
     (lambda: tools.mcp({"crm": [lookup]}, remote="yes"), TypeError, "remote must be a function"),
     (lambda: tools.function(lookup, approval="maybe"), ValueError, "'client', 'always' or 'never'"),
     (lambda: tools.Server([lookup], approval="no"), ValueError, "'client', 'always' or 'never'"),
@@ -62,7 +62,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: make(tools.mcp({"a": [loose]})), TypeError, "a.loose"),
     (lambda: make(tools.mcp({"a": [strange]})), TypeError, "a.strange"),
     (lambda: make(files="read"), TypeError, "files: give a function"),
-    (lambda: Provider("p", "http://x/v1", hosted_tools="web_search"), ValueError, "give a list"),
+    (lambda: Provider("p", "http://x/v1", hosted_tools="web_search"), TypeError, "give a list"),
     (lambda: Provider("p", "http://x/v1", hosted_tools=["search"]), ValueError, "give a list"),
     (lambda: Target("p", tools=["web_search"]), ValueError, "give declarations"),
 ]

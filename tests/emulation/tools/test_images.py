@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import tools
-from gomodel_asgi.emulation.tools import ledger
+from gomodel_asgi.emulation.tools import call_limits
 from gomodel_asgi.testing import Answer
 
 from .hosting import CODE, IMAGE, Hosting, House, Json, call, calls
@@ -62,7 +62,7 @@ async def test_an_image_is_given_again_as_it_was(hosting: Hosting, dialect: str,
 async def test_an_image_that_is_too_large_to_be_kept_is_told_in_words(
     hosting: Hosting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger, "KEPT_IMAGES", len(DATA))
+    monkeypatch.setattr(call_limits, "KEPT_IMAGES", len(DATA))
     house = hosting(tools.code_interpreter(plot), dialect="anthropic")
     first = await first_turn(house, CODE)
     await house.ask(next_turn(first, "previous"))
@@ -72,7 +72,7 @@ async def test_an_image_that_is_too_large_to_be_kept_is_told_in_words(
 
 
 async def test_only_so_many_images_of_one_response_are_kept(hosting: Hosting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "KEPT_IMAGES", 2 * len(DATA) + 100)
+    monkeypatch.setattr(call_limits, "KEPT_IMAGES", 2 * len(DATA) + 100)
     house = hosting(tools.code_interpreter(plot), dialect="anthropic")
     house.fake.script(calls(*(call("code_interpreter", code=f"plot({at})") for at in range(3))), Answer(text="There."))
     first = await house.ask({"input": "Show me.", "tools": [CODE]})

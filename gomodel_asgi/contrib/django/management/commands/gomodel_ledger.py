@@ -22,7 +22,10 @@ class Command(BaseCommand):
         add_arguments(parser)
 
     def handle(self, *arguments: Any, **options: Any) -> None:
-        """Does what the command line says; see `BaseCommand`."""
+        """Does what the command line says; see `BaseCommand`.
+
+        :raises CommandError: the settings name no ledger.
+        """
         try:
             ledger = get_gateway().ledger
         except RuntimeError as error:

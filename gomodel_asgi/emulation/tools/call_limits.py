@@ -17,7 +17,7 @@ from .source import Outcome
 
 LIMIT = "Not run: no more tools may be called for this answer. Answer with what you have."
 ALONE = "Not run: one call at a time is allowed here. Call it again if it is still needed."
-ASKED = "Not run: the same was called several times already, and the answers stand above. Go on with them."
+REPEATED = "Not run: the same was called several times already, and the answers stand above. Go on with them."
 UNKNOWN = "There is no tool of this name."
 BROKEN = "Not run: the arguments are no JSON object. Call it again with arguments that are."
 DOWN = "Not run: this server has failed several times in a row. Do not call it again; go on without it."
@@ -33,7 +33,7 @@ FAILURES = 3
 
 
 @dataclass(slots=True)
-class Ledger:
+class CallLimits:
     """The calls of one response; *most* is the client's `max_tool_calls`, None for no limit."""
 
     limits: Limits
@@ -43,7 +43,7 @@ class Ledger:
     """Bytes that the model has read of their results."""
     images: int = 0
     """Bytes of images that later turns are to see."""
-    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -66,8 +66,8 @@ class Ledger:
         """Why this call is not to be run, None where it is."""
         if shown.label and self.failures[shown.label] >= FAILURES:
             return DOWN
-        self.asked[shown.name, arguments] += 1
-        return ASKED if self.asked[shown.name, arguments] > REPEATS else None
+        self.seen[shown.name, arguments] += 1
+        return REPEATED if self.seen[shown.name, arguments] > REPEATS else None
 
     def ended(self, shown: Shown, *, failed: bool) -> None:
         """A call has ended."""
@@ -155,6 +155,10 @@ def _part(one: Any, most: int, limits: Limits) -> Any:
 
 
 def _image(image: Image, limits: Limits) -> Image:
+    """Returns *image*.
+
+    :raises ToolError: it has no room in an event.
+    """
     if not _fits(image, limits):
         raise ToolError(TOO_LARGE)
     return image

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gomodel_asgi import Limits
+from gomodel_asgi.emulation.tools.call_limits import DOWN, EMPTY, REPEATED, CallLimits, cut
 from gomodel_asgi.emulation.tools.declarations import Declared, Filter, read_declarations
 from gomodel_asgi.emulation.tools.families import FAMILY
-from gomodel_asgi.emulation.tools.ledger import ASKED, DOWN, EMPTY, Ledger, cut
 from gomodel_asgi.emulation.tools.plan import Shown, relaxed
 from gomodel_asgi.emulation.tools.source import Listed, normal_schema, plain
 from gomodel_asgi.errors import InvalidRequest
@@ -18,24 +18,24 @@ CRM = Shown("lookup", Declared("tools[1]", "mcp", {"server_label": "crm"}, {}), 
 
 
 def test_as_many_calls_are_taken_as_the_client_allows() -> None:
-    ledger = Ledger(Limits(), most=2)
-    assert [ledger.take() for _ in range(4)] == [True, True, False, False] and ledger.spent
-    assert not Ledger(Limits()).spent
+    call_limits = CallLimits(Limits(), most=2)
+    assert [call_limits.take() for _ in range(4)] == [True, True, False, False] and call_limits.spent
+    assert not CallLimits(Limits()).spent
 
 
 def test_the_fourth_identical_call_is_refused_and_another_is_not() -> None:
-    ledger = Ledger(Limits())
-    assert [ledger.refusal(WEB, "{}") for _ in range(4)] == [None, None, None, ASKED]
-    assert ledger.refusal(WEB, '{"query": "x"}') is None
+    call_limits = CallLimits(Limits())
+    assert [call_limits.refusal(WEB, "{}") for _ in range(4)] == [None, None, None, REPEATED]
+    assert call_limits.refusal(WEB, '{"query": "x"}') is None
 
 
 def test_a_server_is_down_after_three_failures_in_a_row() -> None:
-    ledger = Ledger(Limits())
+    call_limits = CallLimits(Limits())
     for failed in (True, True, False, True, True):
-        ledger.ended(CRM, failed=failed)
-    assert ledger.refusal(CRM, "1") is None
-    ledger.ended(CRM, failed=True)
-    assert ledger.refusal(CRM, "2") == DOWN and ledger.refusal(WEB, "2") is None
+        call_limits.ended(CRM, failed=failed)
+    assert call_limits.refusal(CRM, "1") is None
+    call_limits.ended(CRM, failed=True)
+    assert call_limits.refusal(CRM, "2") == DOWN and call_limits.refusal(WEB, "2") is None
 
 
 @pytest.mark.parametrize("text", ["a" * 5000, "ä" * 5000, "𝄞" * 2000, "\ud800" * 3000])
@@ -47,10 +47,10 @@ def test_a_long_text_keeps_its_head_and_its_tail(text: str) -> None:
 
 
 def test_what_is_read_of_all_is_bounded_too() -> None:
-    ledger = Ledger(Limits(tool_result=100, tool_bytes=150))
-    assert ledger.fit("a" * 100) == "a" * 100
-    assert len(ledger.fit("b" * 100)) < 120
-    assert ledger.fit("c") == EMPTY
+    call_limits = CallLimits(Limits(tool_result=100, tool_bytes=150))
+    assert call_limits.fit("a" * 100) == "a" * 100
+    assert len(call_limits.fit("b" * 100)) < 120
+    assert call_limits.fit("c") == EMPTY
 
 
 @pytest.mark.parametrize(

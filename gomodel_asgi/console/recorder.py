@@ -1,0 +1,357 @@
+"""What the console remembers: the last exchanges of this process, those under way, and figures of the last half hour.
+
+An observer of the gateway's. Who may see what is decided where something is taken out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Protocol
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..ledger import Row
+from ..observers import (
+    AttemptEnded,
+    AttemptStarted,
+    BreakerChanged,
+    CacheChecked,
+    Completed,
+    Context,
+    CredentialRefused,
+    Disconnected,
+    Ended,
+    FirstEvent,
+    Guarded,
+    KeepAliveLost,
+    LedgerWritten,
+    PolicyDecided,
+    QuotaChecked,
+    Record,
+    RequestStarted,
+    ToolCalled,
+    Warned,
+)
+from ..operations import BILLED
+from .series import Series
+from .view import View
+
+KEPT = 500
+"""Exchanges that are remembered."""
+MOST_UNDER_WAY = 10_000
+MOST_PARTS = 50
+"""Attempts of an exchange that are remembered, and calls of tools, and notes."""
+MOST_EVENTS = 100
+MOST_BOOKED = 100
+"""Rows that wait for the end of their exchange, which comes at once: unless the gateway is another one."""
+MOST_VIEWS = 50
+"""Sets of tenants for which figures are kept, as long as somebody looks at them."""
+UNSEEN = 1800.0
+"""Seconds after which nobody looks at them any more."""
+
+
+SALT = os.urandom(8)
+
+
+@lru_cache(maxsize=1)
+def token_of(process: int) -> str:
+    """Returns what tells the exchanges of this *process* from those of others, of one that was forked too."""
+    return hashlib.blake2b(SALT + str(process).encode(), digest_size=4).hexdigest()
+
+
+class Note(Struct, frozen=True):
+    """Something that happened to an exchange, in words."""
+
+    kind: str
+    text: str
+
+
+class Event(Struct, frozen=True):
+    """Something that happened to the gateway, and belongs to no exchange."""
+
+    at: datetime
+    kind: str
+    text: str
+    provider: str | None = None
+    model: str | None = None
+
+
+class Attempt(Struct):
+    """One upstream that was asked."""
+
+    started: AttemptStarted
+    ended: AttemptEnded | None = None
+
+
+class Exchange(Struct, eq=False):
+    """One exchange as the records tell it. *serial* numbers those that have ended, 0 while it is under way."""
+
+    context: Context
+    started: datetime
+    began: float
+    request: RequestStarted | None = None
+    decided: PolicyDecided | None = None
+    first_event: float | None = None
+    attempts: list[Attempt] = []
+    tools: list[ToolCalled] = []
+    notes: list[Note] = []
+    ended: Ended | None = None
+    row: Row | None = None
+    """What the ledger has booked of it."""
+    serial: int = 0
+    told: dict[str, Any] | None = None
+    """What is shown of it in a table, once it has ended."""
+    html: str | None = None
+
+
+class Closing(Protocol):
+    """What ends with the gateway."""
+
+    async def aclose(self) -> None:
+        """End what belongs to the running event loop."""
+        ...
+
+
+class Recorder:
+    """Remembers the records that it is called with. *clock* gives seconds."""
+
+    def __init__(self, closing: Closing | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.closing = closing
+        self.clock = clock
+        self.since = _now()
+        self.exchanges: deque[Exchange] = deque(maxlen=KEPT)
+        self.under_way: dict[int, Exchange] = {}
+        self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self.booked: OrderedDict[UUID, Row] = OrderedDict()
+        self.serial = 0
+        self.whole = Series()
+        self.parts: OrderedDict[frozenset[str | None], Series] = OrderedDict()
+        self.handlers: dict[type[Record], Callable[[Any], None]] = {
+            RequestStarted: self._started,
+            PolicyDecided: self._decided,
+            AttemptStarted: self._asked,
+            AttemptEnded: self._answered,
+            FirstEvent: self._first_event,
+            ToolCalled: self._tool,
+            Warned: self._warned,
+            QuotaChecked: self._quota,
+            CacheChecked: self._cache,
+            Guarded: self._guarded,
+            Completed: self._ended,
+            Disconnected: self._ended,
+            BreakerChanged: self._breaker,
+            CredentialRefused: self._credential,
+            KeepAliveLost: self._keepalive_lost,
+            LedgerWritten: self._ledger,
+        }
+
+    def __call__(self, record: Record) -> None:
+        handler = self.handlers.get(type(record))
+        if handler is not None:
+            handler(record)
+
+    async def aclose(self) -> None:
+        """The gateway is closed on this event loop."""
+        if self.closing is not None:
+            await self.closing.aclose()
+
+    # What is taken out...
+
+    @property
+    def token(self) -> str:
+        """Tells the exchanges of this process from those of others."""
+        return token_of(os.getpid())
+
+    def latest(self, view: View, after: int = 0) -> list[Exchange]:
+        """Returns the exchanges that *view* shows and that ended behind the one with the serial *after*, newest
+        first."""
+        found: list[Exchange] = []
+        for exchange in reversed(tuple(self.exchanges)):
+            if exchange.serial <= after:
+                break
+            if view.shows(exchange.context.tenant):
+                found.append(exchange)
+        return found
+
+    def running(self, view: View) -> list[Exchange]:
+        """Returns the exchanges under way that *view* shows, oldest first."""
+        return [one for one in tuple(self.under_way.values()) if view.is_whole or _is_of(view, one)]
+
+    def find(self, view: View, id: str) -> Exchange | None:
+        """Returns the newest exchange that *view* shows and that has this id, or request id, or response id."""
+        for exchange in (*reversed(self.running(view)), *self.latest(view)):
+            ended = exchange.ended
+            known = (self.id_of(exchange), exchange.context.request_id, None if ended is None else ended.response_id)
+            if id in known:
+                return exchange
+        return None
+
+    def id_of(self, exchange: Exchange) -> str:
+        """Returns the id of the exchange's row in the ledger, or one that no other process gives."""
+        context = exchange.context
+        return f"{self.token}-{context.exchange}" if context.row is None else str(context.row)
+
+    def series(self, view: View) -> Series:
+        """Returns the figures of what *view* shows."""
+        tenants, now = view.named, self.clock()
+        if tenants is None:
+            return self.whole
+        found = self.parts.get(tenants)
+        if found is None:
+            found = self.parts[tenants] = Series()
+            for exchange in reversed(self.latest(view)):
+                self._count(found, exchange)
+                for call in exchange.tools:
+                    _tally(found, call)
+        found.looked_at = now
+        self.parts.move_to_end(tenants)
+        while len(self.parts) > MOST_VIEWS or next(iter(self.parts.values())).looked_at < now - UNSEEN:
+            self.parts.popitem(last=False)
+        return found
+
+    # What comes in...
+
+    def book(self, row: Row) -> None:
+        """The ledger has booked *row*."""
+        self.booked[row.id] = row
+        if len(self.booked) > MOST_BOOKED:
+            self.booked.popitem(last=False)
+
+    def _of(self, context: Context) -> Exchange:
+        """The exchange of *context*, whose first record this may be."""
+        found = self.under_way.get(context.exchange)
+        if found is None:
+            found = Exchange(context, _now(), self.clock())
+            if context.exchange:
+                self.under_way[context.exchange] = found
+                if len(self.under_way) > MOST_UNDER_WAY:
+                    self.under_way.pop(next(iter(self.under_way)))
+        found.context = context
+        return found
+
+    def _started(self, record: RequestStarted) -> None:
+        self._of(record.context).request = record
+
+    def _decided(self, record: PolicyDecided) -> None:
+        self._of(record.context).decided = record
+
+    def _asked(self, record: AttemptStarted) -> None:
+        attempts = self._of(record.context).attempts
+        if len(attempts) < MOST_PARTS:
+            attempts.append(Attempt(record))
+
+    def _answered(self, record: AttemptEnded) -> None:
+        for attempt in reversed(self._of(record.context).attempts):
+            if attempt.started.number == record.number:
+                attempt.ended = record
+                return
+
+    def _first_event(self, record: FirstEvent) -> None:
+        self._of(record.context).first_event = record.seconds
+
+    def _tool(self, record: ToolCalled) -> None:
+        tools = self._of(record.context).tools
+        if len(tools) < MOST_PARTS:
+            tools.append(record)
+        _tally(self.whole, record)
+        for tenants, series in tuple(self.parts.items()):
+            if record.tenant in tenants:
+                _tally(series, record)
+
+    def _warned(self, record: Warned) -> None:
+        if record.context.exchange:
+            self._note(record, "warning", record.message)
+        else:
+            self._happened(record, "warning", record.message)
+
+    def _quota(self, record: QuotaChecked) -> None:
+        if record.outcome != "admitted":
+            self._note(record, "quota", f"{record.name} ({record.unit}): {record.outcome}")
+
+    def _cache(self, record: CacheChecked) -> None:
+        self._note(record, "cache", f"hit, {record.age:.0f} s old" if record.result == "hit" else record.result)
+
+    def _guarded(self, record: Guarded) -> None:
+        noted = f", noted {', '.join(record.noted)}" if record.noted else ""
+        self._note(record, "guard", f"{record.guard} on {record.stage}: {record.verdict}, {record.count} texts{noted}")
+
+    def _note(self, record: Record, kind: str, text: str) -> None:
+        notes = self._of(record.context).notes
+        if len(notes) < MOST_PARTS:
+            notes.append(Note(kind, text))
+
+    def _ended(self, record: Ended) -> None:
+        exchange = self._of(record.context)
+        self.under_way.pop(record.context.exchange, None)
+        if exchange.request is None:
+            exchange.started -= timedelta(seconds=record.seconds)
+        exchange.ended = replace(record, raw_usage=None)
+        if record.context.row is not None:
+            exchange.row = self.booked.pop(record.context.row, None)
+        self._count(self.whole, exchange)
+        for tenants, series in tuple(self.parts.items()):
+            if record.tenant in tenants:
+                self._count(series, exchange)
+        self.serial += 1
+        exchange.serial = self.serial
+        self.exchanges.append(exchange)
+
+    def _count(self, series: Series, exchange: Exchange) -> None:
+        record = exchange.ended
+        assert record is not None
+        billed = record.operation in BILLED and record.error is None
+        series.add(
+            exchange.began + record.seconds,
+            failed=record.error is not None,
+            tokens=0 if record.usage is None else record.usage.total_tokens,
+            seconds=record.seconds if billed else None,
+        )
+
+    # What belongs to no exchange...
+
+    def _breaker(self, record: BreakerChanged) -> None:
+        self._happened(record, "breaker", f"{record.was} → {record.now}")
+
+    def _credential(self, record: CredentialRefused) -> None:
+        whose = "that a Target brought" if record.brought else "of the provider"
+        self._happened(record, "credential", f"the credential {record.fingerprint} {whose} was refused")
+
+    def _keepalive_lost(self, record: KeepAliveLost) -> None:
+        text = f"{record.origin} sent bytes behind a reply: no connection is used twice for {record.seconds:.0f} s"
+        self._happened(record, "keep-alive", text)
+
+    def _ledger(self, record: LedgerWritten) -> None:
+        if record.result != "written":
+            self._happened(record, "ledger", f"{record.rows} rows {record.result}")
+
+    def _happened(self, record: Record, kind: str, text: str) -> None:
+        self.events.append(Event(_now(), kind, text, record.provider, record.target_model))
+
+
+def _is_of(view: View, one: Exchange) -> bool:
+    """Whether *view* shows what has not ended: whose it is has to be known."""
+    return (one.request is not None or one.context.tenant is not None) and view.shows(one.context.tenant)
+
+
+def _tally(series: Series, record: ToolCalled) -> None:
+    tally = series.tool(record.tool, record.label, record.name)
+    tally.calls += 1
+    tally.failed += record.outcome == "failed"
+    tally.timeout += record.outcome == "timeout"
+    tally.refused += record.outcome == "refused"
+    tally.seconds += record.seconds
+    tally.slowest = max(tally.slowest, record.seconds)
+    tally.bytes_in += record.bytes_in
+    tally.bytes_out += record.bytes_out
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,59 @@
+"""What one who looks at the console may see."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Literal
+
+
+class Everybody(Enum):
+    """All tenants, and requests that have none."""
+
+    ALL = "ALL"
+
+    def __repr__(self) -> str:
+        return "View.ALL"
+
+
+All = Literal[Everybody.ALL]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """May see the requests of *tenants*: a set of names (None stands for requests without a tenant), or `View.ALL`.
+
+    *detail* shows what upstreams said of their failures in their own words, which may quote a part of a request.
+    *explain* lets the policy be asked what it would do with a request of one of these tenants.
+
+    :raises TypeError: *tenants* is no set of names.
+    """
+
+    tenants: Set[str | None] | All
+    detail: bool = False
+    explain: bool = False
+    ALL: ClassVar[All] = Everybody.ALL
+
+    def __init__(self, tenants: Set[str | None] | All, *, detail: bool = False, explain: bool = False) -> None:
+        if tenants is not Everybody.ALL:
+            if not isinstance(tenants, Set) or not all(one is None or isinstance(one, str) for one in tenants):
+                raise TypeError("View: tenants must be a set of names, such as {'acme'}, or View.ALL.")
+            tenants = frozenset(tenants)
+        object.__setattr__(self, "tenants", tenants)
+        object.__setattr__(self, "detail", detail)
+        object.__setattr__(self, "explain", explain)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it shows everybody's requests."""
+        return self.tenants is Everybody.ALL
+
+    @property
+    def named(self) -> frozenset[str | None] | None:
+        """The tenants, None where it shows all of them."""
+        return None if self.tenants is Everybody.ALL else frozenset(self.tenants)
+
+    def shows(self, tenant: str | None) -> bool:
+        """Whether the requests of *tenant* may be seen."""
+        return self.tenants is Everybody.ALL or tenant in self.tenants

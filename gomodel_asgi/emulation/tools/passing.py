@@ -1,0 +1,122 @@
+"""What the host's guards see of hosted tools: the arguments before a tool runs, what servers list and what tools give
+before a model reads it.
+
+What a guard puts in place of a text is what runs, what the model reads, what the client sees and what later turns have:
+there is no other. A refusal is the response's, not the tool's: the model is not asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...exchange.job import Job
+from ...tools import Execution, File, Image, Page, Passage
+from .plan import Shown
+from .rounds import Round
+from .source import Json, Listed, Outcome
+from .work import Work
+
+Path = tuple[str | int, ...]
+Change = Callable[[Path, Any], Any]
+
+
+def path_of(shown: Shown) -> Path:
+    """Where what concerns the tool *shown* stands: `web_search`, or `mcp.crm.refund`."""
+    return ("mcp", shown.label, shown.called) if shown.listed is not None else (shown.declared.family,)
+
+
+async def pass_arguments(work: Work, round: Round) -> None:
+    """Let the guards of replies see the arguments of those calls of *round* that are to be run, now or once the client
+    has approved them.
+
+    :raises GatewayError: one refuses them, or cannot say.
+    """
+    guards = work.job.setup.guards
+    if guards is None:
+        return
+    calls = [call for call in round.calls if call.shown is not None and (call.approves or call.begun is not None)]
+    paths: list[Path] = [
+        (*path_of(call.shown), "calls", number, "arguments") for number, call in enumerate(calls) if call.shown
+    ]
+    places = [(path, call.arguments) for path, call in zip(paths, calls, strict=True)]
+    changed = await guards.looked(work.job, "output", places)
+    made = {call.call_id: changed[path] for path, call in zip(paths, calls, strict=True) if path in changed}
+    for call in calls:
+        if call.call_id in made:
+            call.pieces = [made[call.call_id]]
+    round.output = [_rewritten(item, made) for item in round.output]
+
+
+def _rewritten(item: Json, made: dict[str, str]) -> Json:
+    new = made.get(str(item.get("call_id"))) if item.get("type") == "function_call" else None
+    return item if new is None else {**item, "arguments": new}
+
+
+async def passed(job: Job, shown: Shown, returned: Any) -> Any:
+    """*returned*, which the tool *shown* gave, as a model may read it.
+
+    :raises GatewayError: a guard refuses it, or cannot say.
+    """
+    guards = job.setup.guards
+    if guards is None:
+        return returned
+    places: list[tuple[Path, str]] = []
+
+    def collected(path: Path, text: Any) -> Any:
+        if isinstance(text, str):
+            places.append((path, text))
+        return text
+
+    path = path_of(shown)
+    _changed(returned, path, collected)
+    texts = await guards.looked(job, "input", places)
+    return _changed(returned, path, lambda path, text: texts.get(path, text)) if texts else returned
+
+
+def _changed(value: Any, path: Path, change: Change) -> Any:
+    """*value*, of a tool's, with each text as *change* gives it for its path; bytes are looked at by nobody."""
+    if isinstance(value, str):
+        return change(path, value)
+    if isinstance(value, Page):
+        return Page(*(change((*path, name), getattr(value, name)) for name in ("url", "title", "text")))
+    if isinstance(value, Passage):
+        named = {name: change((*path, name), getattr(value, name)) for name in ("filename", "text")}
+        attributes = {name: change((*path, "attributes", name), one) for name, one in dict(value.attributes).items()}
+        return replace(value, **named, attributes=attributes)
+    if isinstance(value, Image):
+        return replace(value, revised_prompt=change((*path, "revised_prompt"), value.revised_prompt))
+    if isinstance(value, File):
+        return replace(value, filename=change((*path, "filename"), value.filename))
+    if isinstance(value, Execution):
+        files = [_changed(one, (*path, "files", number), change) for number, one in enumerate(value.files)]
+        return replace(value, logs=change((*path, "logs"), value.logs), files=files)
+    if isinstance(value, Outcome):
+        error = _error(value.error, (*path, "error"), change)
+        return replace(value, text=change((*path, "text"), value.text), error=error)
+    if isinstance(value, list | tuple):
+        return [_changed(one, (*path, number), change) for number, one in enumerate(value)]
+    return value
+
+
+def _error(value: Any, path: Path, change: Change) -> Any:
+    """*value*, the error of a call, or a part of it; what kind of an error it is, is nobody's word."""
+    if isinstance(value, dict):
+        return {name: one if name == "type" else _error(one, (*path, name), change) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_error(one, (*path, number), change) for number, one in enumerate(value)]
+    return change(path, value)
+
+
+async def passed_list(job: Job, label: str, tools: Sequence[Listed]) -> Sequence[Listed]:
+    """*tools*, which the server *label* has, as a model may be shown them.
+
+    :raises GatewayError: a guard refuses what it says, or cannot say.
+    """
+    guards = job.setup.guards
+    if guards is None or not tools:
+        return tools
+    given = [{"description": one.description, "input_schema": one.input_schema} for one in tools]
+    shown = await guards.passed(job, "input", given, ("mcp", label, "tools"))
+    return tools if shown is given else [replace(one, **new) for one, new in zip(tools, shown, strict=True)]
