@@ -231,6 +231,7 @@ INNER = {
     "gomodel_asgi.dialects.chat",
     "gomodel_asgi.dialects.gemini",
     "gomodel_asgi.dialects.lenient",
+    "gomodel_asgi.gateway",
     "gomodel_asgi.schema",
     "gomodel_asgi.stores.redis_client",
     "gomodel_asgi.transport.http11",
