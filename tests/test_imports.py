@@ -49,7 +49,7 @@ BESIDE = {
     ("__main__", "cli"),
     ("tasks", "deadline"),
 }
-DEEPEST = 27
+DEEPEST = 25
 
 
 def name_of(path: Path) -> str:

@@ -176,7 +176,7 @@ class GatewayState:
         from .tools.declarations import Toolbox
         from .tools.host import places
 
-        return places(job, target, Toolbox((), job.setup.transport) if self.tools is None else self.tools.toolbox)
+        return places(job, target, Toolbox(job.setup.transport) if self.tools is None else self.tools.toolbox)
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
@@ -359,7 +359,6 @@ class GatewayState:
 def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> HostTools | None:
     if not tools:
         return None
-    from .tools.declarations import Toolbox
-    from .tools.host import HostTools
+    from .tools.host import HostTools, toolbox_of
 
-    return HostTools(Toolbox(tools, transport), recorder)
+    return HostTools(toolbox_of(tools, transport), recorder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,15 @@ from ...history.continuation import Recalled
 from ...history.recorder import Recorder
 from ...history.turns import Line
 from ...routing.request import Target
+from ...seams.transport import Transport
+from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
+from .functions import FunctionSource
 from .loop import Loop
 from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
 from .plan import Plan, hosted
+from .remote import client_named, source_of
 from .request import (
     Candidate,
     Places,
@@ -37,6 +41,44 @@ from .request import (
 )
 from .source import Json
 from .work import FAREWELL, Work
+
+
+def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
+    """What the host has configured, looked up by family and label.
+
+    :raises TypeError: something else than a tool is among *tools*, or a server is of no kind that can be opened.
+    :raises ValueError: two tools of one family, or two servers of one label; a URL or a header cannot be used.
+    :raises ImportError: a server needs the extra `mcp`, which is not installed.
+    """
+    toolbox = Toolbox(transport)
+    for tool in tools:
+        if isinstance(tool, HostTool):
+            if tool.family in toolbox.hosts:
+                raise ValueError(f"tools: {tool.family} is there twice; give it one function.")
+            toolbox.hosts[tool.family] = tool
+        elif isinstance(tool, McpTool):
+            _add_servers(toolbox, tool.servers)
+            if tool.remote is not None:
+                toolbox.strangers = client_named(tool.remote, transport)
+        else:
+            raise TypeError(f"tools: {type(tool).__name__} is no tool; make one with tools.web_search and its kin.")
+    return toolbox
+
+
+def _add_servers(toolbox: Toolbox, servers: Mapping[str, Server]) -> None:
+    """Adds servers of tools by their labels.
+
+    :raises ValueError: a label is there already.
+    """
+    for label, server in servers.items():
+        if label in toolbox.servers:
+            raise ValueError(f"tools: the label {label!r} is there twice; give each server a label of its own.")
+        toolbox.servers[label] = server
+        toolbox.sources[label] = (
+            FunctionSource(label, server.source)
+            if isinstance(server.source, tuple)
+            else source_of(label, server, toolbox.transport)
+        )
 
 
 class HostTools:
