@@ -65,7 +65,7 @@ class Inbound(Struct):
 
 
 async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
-    """Route and answer.
+    """Routes and answers the request.
 
     :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
     """
@@ -206,7 +206,7 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
 
 
 async def decide(job: Job) -> Target:
-    """Ask the policy.
+    """Asks the policy.
 
     :raises GatewayError: it refused, failed, or took too long.
     """

@@ -64,8 +64,8 @@ class Slots:
 
 
 class Job:
-    """One call in a thread. Its slot comes back when the thread returns, whoever is still waiting; at once where it was
-    given up before a thread began with it, as on a busy machine: then none does."""
+    """One call in a thread. Its slot is free again when the thread returns, even if the caller has gone; at once if the
+    caller goes before a thread has begun with it."""
 
     def __init__(self, slots: Slots, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.slots = slots

@@ -251,8 +251,8 @@ class TranslatedReader:
         return self.emitter.raw_usage
 
     def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:
-        """Returns what was written already, and what *events* mean to the client. *checked*: somebody has seen that
-        trees may be built of them. All that is written leaves here.
+        """Returns what was written before, followed by what *events* mean to the client. *checked*: it is known that
+        trees may be built of them.
 
         :raises UpstreamProtocolError: an event is not part of the upstream's API.
         """

@@ -84,7 +84,7 @@ class HostedTool:
 
 
 def family_of(type: str) -> str:
-    """`web_search_preview_2025_03_11` is a `web_search`."""
+    """Returns the family of a tool's type: `web_search_preview_2025_03_11` is a `web_search`."""
     return type if len(type) > MAX_NAME else DATED.sub("", type, count=1)
 
 

@@ -88,7 +88,7 @@ class GatewayState:
         self.compactor.replayed = None if self.tools is None else self.tools.replayed
 
     def is_plain(self, job: Job) -> bool:
-        """Whether the request asks for nothing but a new response, and mentions nothing."""
+        """Returns whether the request only asks for a new response, and refers to nothing."""
         request, admission = job.request, self.admission
         if request.operation != "create" or request.envelope.names_state or job.continuation is not None:
             return False
@@ -102,7 +102,7 @@ class GatewayState:
         return self.lookups.names(job)
 
     async def recall(self, job: Job) -> None:
-        """Find it, and let the policy see it as `request.previous`.
+        """Finds what the request names, and shows it to the policy as `request.previous`.
 
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
@@ -112,8 +112,8 @@ class GatewayState:
     # After it...
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Look at all else that the request brings and names, before *target* sees any of it, and read what was said
-        before where it may need to be told.
+        """Checks everything else that the request brings and names before *target* sees any of it, and reads the
+        conversation before it where the upstream may need it.
 
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
@@ -161,7 +161,7 @@ class GatewayState:
         return {} if self.tools is None else self.tools.shown(job, target)
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """The request as it is to be asked: with its context compacted, if that is asked for and due.
+        """Returns the request to send: with its context compacted, if it asks for that and the context is long enough.
 
         :raises GatewayError: the conversation could not be summed up.
         """
@@ -205,7 +205,7 @@ class GatewayState:
         return answer if guards is None or not guards.has_output else guards.answered(job, answer)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
-        """Attend to what an upstream has said, as the table of operations has it."""
+        """Records what an upstream has answered, as the table of operations says."""
         request = job.request
         if not self.records.keeps:
             return
@@ -222,7 +222,7 @@ class GatewayState:
             await available(partial(self.records.owners.forget, request.tenant, request.response_id))
 
     async def _managed(self, job: Job, target: Target) -> Job:
-        """*job* as it is to be asked: with its context compacted, if that is asked for and due."""
+        """Returns *job* to send: with its context compacted, if it asks for that and the context is long enough."""
         return await managed(job, target, self.lookups, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:

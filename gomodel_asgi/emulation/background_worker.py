@@ -232,7 +232,7 @@ class Worker:
             await self._flush()
 
     async def _ended(self, turn: Turn | None) -> None:
-        """The last change; it comes behind the last event, so that whoever sees it sees all of them."""
+        """Writes the last change. It follows the last event, so that whoever sees it can read all events."""
         if turn is not None and await self.turns.replace(self.tenant, self.id, self.version, turn) is None:
             if await self.turns.find(self.tenant, self.id) is None:  # deleted, and its room was given back before
                 await self.quotas.release(self.tenant, self.id)
@@ -273,8 +273,8 @@ class Worker:
 
 
 async def _passed(seconds: float, over: anyio.Event) -> bool:
-    """Wait so long, or until it is over; whether it is. A task that is cancelled instead leaves a ring, in which all
-    that it held stays until the garbage collector comes."""
+    """Waits so many seconds, or until the work is over; returns whether it is. (A cancelled task would leave a
+    reference cycle, which keeps everything it held until the garbage collector runs.)"""
     with anyio.move_on_after(seconds):
         await over.wait()
     return over.is_set()

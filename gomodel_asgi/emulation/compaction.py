@@ -100,7 +100,7 @@ class Compactor:
         return {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": content}
 
     def summary_message(self, summary: str) -> Json:
-        """The message by which a model is told of the conversation so far."""
+        """Returns the message that gives a model the summary of the conversation so far."""
         content = [{"type": "input_text", "text": PREFACE + summary}]
         return {"type": "message", "role": "user", "content": content}
 
@@ -206,8 +206,8 @@ def record_of(id: str) -> str:
 
 
 def summing_up(job: Job, own: Any = None) -> Job:
-    """*job* as a create whose answer is the summary: the same conversation, with other instructions and a last word.
-    *own* replaces its input, and then stands for all that was said.
+    """Returns *job* as a create whose answer is the summary: the same conversation with other instructions and a last
+    message. *own* replaces the input, and then stands for the whole conversation.
 
     :raises InvalidRequest: there is nothing to compact, or it is neither text nor a list.
     """

@@ -143,7 +143,7 @@ class RequestFiles:
         return await beside(len(file.data), partial(contents_of, file))
 
     async def _ask_host(self, named: Named, request: RoutingRequest, seconds: float) -> Any:
-        """The host's answer.
+        """Returns the host's answer.
 
         :raises InvalidRequest: the host's function refused it with a `ToolError`.
         :raises PolicyTimeout: it took longer than so many *seconds*.
@@ -163,7 +163,7 @@ class RequestFiles:
 
 
 def contents_of(file: File) -> Contents:
-    """*file* as it is sent. Its bytes say what it is; where they say nothing, the host does."""
+    """Returns *file* as it is sent. Its media type is read from its bytes; where they do not tell, the host's is taken."""
     data = bytes(file.data)
     media_type, text = sniffed(data), None
     if media_type == PLAIN:

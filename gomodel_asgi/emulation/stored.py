@@ -20,7 +20,7 @@ HIGHEST = 2**53
 
 
 class StoredResponses:
-    """Answers retrieve, delete, cancel and input_items from *records*. Whoever calls has asked the policy."""
+    """Answers retrieve, delete, cancel and input_items from *records*. The policy has let the caller in before."""
 
     def __init__(self, records: Records) -> None:
         self.records = records

@@ -218,6 +218,6 @@ def json_reply(value: Any, provider: str, model: str | None) -> Reply:
 
 
 def streamed(events: bytes, provider: str, model: str | None) -> Reply:
-    """*events* as the reply."""
+    """Returns *events* as the reply."""
     headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
     return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=events)

@@ -32,7 +32,7 @@ class Recall:
         return envelope.names_state and row.body is not None and any(map(envelope.has, row.body.members))
 
     async def recall(self, job: Job) -> None:
-        """Find it, and let the policy see it as `request.previous`.
+        """Finds what the request names, and shows it to the policy as `request.previous`.
 
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.

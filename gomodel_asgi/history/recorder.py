@@ -130,7 +130,7 @@ class Recorder:
             await late()
 
     async def _learn_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
-        """Of a response that is not stored, only what its client can give back by id alone is remembered."""
+        """Records of a response that is not stored only the ids that its client can refer to by themselves."""
         if job.request.tenant is None or not candidate.provider.keeps_state:
             return
         if reply.stream is None:

@@ -105,7 +105,7 @@ class Tenancy:
         return sum([await self._delete_all(collection, tag) for collection in collections])
 
     def claim(self, upstream: str, id: str) -> str:
-        """Where it is kept who holds *id* at *upstream* (which has no colon), whoever that is."""
+        """Returns where it is stored who owns *id* at *upstream* (which has no colon)."""
         place = f"{upstream}:{id}"
         if self.local is not None and len(place) < LONGEST_PLAIN and "." not in place:
             return place  # nobody reads the keys of this process, and every response is claimed
@@ -119,7 +119,7 @@ class Tenancy:
     # Generations...
 
     async def _raise_generation(self, tenant: str | None) -> int:
-        """The generation that was.
+        """Raises the tenant's generation, and returns the one before.
 
         :raises StoreUnavailable: others did the same at each attempt.
         """

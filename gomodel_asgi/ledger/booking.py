@@ -41,11 +41,11 @@ class Books(Protocol):
         ...
 
     def price_list(self) -> str | None:
-        """Whose prices these are."""
+        """Returns the price list that the costs come from."""
         ...
 
     def book(self, writer: Writer, entry: Entry) -> None:
-        """Take *entry*."""
+        """Takes *entry*."""
         ...
 
 
@@ -222,6 +222,6 @@ def _background(trace: Trace) -> Behind | None:
 
 
 def spends(operation: str) -> bool:
-    """Whether *operation* costs money."""
+    """Returns whether *operation* costs money."""
     row = ROWS.get(operation)  # type: ignore[call-overload]
     return row is not None and row.billed

@@ -28,8 +28,8 @@ _limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_ledger_files")
 
 
 async def in_thread(function: Callable[..., T], *arguments: object, ends: bool = False) -> T:
-    """What *function* returns, from one of a few threads of our own: the host may have filled all others. Who is
-    cancelled waits for it only if it must have ended (*ends*); all that is written may be written again."""
+    """Returns what *function* returns, run in one of a few threads of our own: the host may have used up all others. A
+    cancelled caller waits for it only if it must have ended (*ends*); what is written may be written again."""
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=not ends, limiter=_threads())
 
 
@@ -61,7 +61,7 @@ def held(path: Path) -> Iterator[int]:
 
 
 def held_already(file: int) -> bool:
-    """Take the lock on *file* if nobody has it; whether somebody has."""
+    """Locks *file* if nobody else has; returns whether somebody else has."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -98,8 +98,8 @@ def append(path: Path, data: bytes, most: int | None = None) -> None:
 
 
 def rewrite(path: Path, kept: Callable[[bytes], bool]) -> int:
-    """Take out the lines of the file at *path* that are not *kept*: how many. Whoever reads sees the file as it was or
-    as it is, never a part of it.
+    """Removes the lines of the file at *path* that are not *kept*; returns how many. A reader sees the file before or
+    after, never a part of it.
 
     :raises OSError: it cannot be written.
     """

@@ -102,7 +102,7 @@ class Ledger:
         self.writers.here()
 
     def begin(self, trace: Trace, scope: Scope | None, kind: Kind = "exchange") -> None:
-        """An exchange begins.
+        """Books that an exchange begins.
 
         :raises RuntimeError: the sink does not run on this event loop.
         """

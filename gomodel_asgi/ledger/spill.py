@@ -114,5 +114,5 @@ class Claim:
         self.lines.close()
 
     def release(self) -> None:
-        """They are not: whoever comes next begins anew."""
+        """Closes the file and leaves it: its lines were not written, and the next writer reads them from the start."""
         self.lines.close()

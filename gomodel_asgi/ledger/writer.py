@@ -185,7 +185,7 @@ class Writer:
         return not self.away or clock() >= self.retry_at
 
     async def _next_put(self) -> bool:
-        """Give the next batch to the sink; whether it has it."""
+        """Gives the next batch to the sink; returns whether it took it."""
         batch = list(islice(self.waiting, BATCH))
         done = await self._put(batch, "written")
         if done:
@@ -198,7 +198,7 @@ class Writer:
         self.gone += count
 
     async def _put(self, batch: Sequence[Entry], result: Result) -> bool:
-        """Give *batch* to the sink; whether it has it."""
+        """Gives *batch* to the sink; returns whether it took it."""
         try:
             with anyio.fail_after(WRITING):
                 rows = await self.sink.write(folded(batch))
@@ -304,7 +304,7 @@ class Writers:
         self._lock = threading.Lock()
 
     def here(self) -> Writer:
-        """Returns the running loop's.
+        """Returns the running loop's writer.
 
         :raises RuntimeError: the sink needs asyncio, and this is trio.
         """

@@ -54,7 +54,7 @@ DEMANDED: Mapping[str, Mapping[str, str]] = {"anthropic": {"anthropic-version": 
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """A key as it is used: *fingerprint* identifies it where it must not be known, *headers* carry it."""
+    """A key ready to be sent: *fingerprint* identifies it without revealing it, *headers* carry it."""
 
     key: str | None
     fingerprint: str
@@ -208,7 +208,7 @@ class Provider:
 
     @cached_property
     def url(self) -> SplitResult:
-        """The base URL, split."""
+        """Returns the parts of the base URL."""
         return urlsplit(self.base_url)
 
     @cached_property

@@ -83,7 +83,7 @@ class Settlement:
         self.tasks = Tasks()
 
     def ended(self, reservation: Reservation, trace: Trace, ended: Ended) -> None:
-        """An exchange is over."""
+        """Settles the exchange, which is over."""
         self.book(reservation, self.used(reservation, ended.charges))
 
     def used(self, reservation: Reservation, charges: Sequence[Charge]) -> list[int]:
@@ -144,7 +144,7 @@ class Hold:
         return b"" if self.reservation is None else self.reservation.packed()
 
     def hand_over(self) -> None:
-        """Whoever has it `packed` settles it from now on."""
+        """Leaves the settlement to whoever has the hold `packed`."""
         if self.end is not None and self.end in self.trace.ending:
             self.trace.ending.remove(self.end)
 

@@ -148,7 +148,7 @@ class Permit(Struct, eq=False):
     at: float = 0.0
 
     def began(self) -> None:
-        """Its first event has come, which is all that a probe has to see."""
+        """Notes that its first event has come, which is all that a probe has to see."""
         if self.circuits:
             self.breaker.decide(self, False)
             self.circuits = ()
@@ -294,11 +294,11 @@ class Breaker(Window):
     # How it is seen...
 
     def state(self, now: float) -> State:
-        """For everybody."""
+        """Returns the state that all tenants share."""
         return self._everybodys(now).state(now)
 
     def state_for(self, tenant: str | None, now: float) -> State:
-        """For *tenant*."""
+        """Returns the state for *tenant*."""
         states = {circuit.state(now) for circuit in self._open_for(tenant, now)}
         return "open" if "open" in states else "half-open" if states else "closed"
 

@@ -38,14 +38,14 @@ class Allowance:
         return True
 
     def give_back(self, tenant: str | None) -> None:
-        """It has one less."""
+        """Gives one request's share back."""
         left = self.taken.pop(tenant) - 1
         if left:
             self.taken[tenant] = left
 
 
 class Waiter:
-    """One who waits: *turn* is set when it is over, *displaced* where that is no good news."""
+    """A request that waits: *turn* is set when the wait is over, *displaced* if it is refused then."""
 
     __slots__ = ("displaced", "lane", "patient", "turn")
 
@@ -201,7 +201,7 @@ class ConcurrencyLimits:
         return (concurrency_limit,)
 
     def leave(self, held: Held) -> None:
-        """Give places back."""
+        """Gives the places in *held* back."""
         for concurrency_limit in held:
             concurrency_limit.leave()
 

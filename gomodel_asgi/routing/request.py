@@ -92,7 +92,7 @@ class Target(Options, frozen=True):
             force_setattr(self, "labels", read_only(dict(self.labels)))
 
     def _check_fallbacks(self, fallbacks: Any) -> None:
-        """Takes the *fallbacks*.
+        """Keeps the *fallbacks* as a tuple.
 
         :raises TypeError: they are not a list of Targets.
         """
@@ -103,7 +103,7 @@ class Target(Options, frozen=True):
         force_setattr(self, "fallbacks", chain)
 
     def _check_tools(self, tools: Iterable[Mapping[str, Any]]) -> None:
-        """Takes the *tools*.
+        """Keeps the *tools* as a tuple.
 
         :raises ValueError: one is no declaration.
         """
@@ -113,7 +113,7 @@ class Target(Options, frozen=True):
                 raise ValueError("tools: give declarations, such as {'type': 'mcp', 'server_label': 'crm'}.")
 
     def _check_params(self, params: Mapping[str, Any]) -> None:
-        """Takes the *params*.
+        """Checks the *params*.
 
         :raises ValueError: one is reserved for the gateway.
         """

@@ -31,7 +31,7 @@ class Window(Struct, frozen=True):
 
     @property
     def parts(self) -> int:
-        """The weight in `PARTS`."""
+        """Returns the weight in `PARTS`."""
         return round(self.weight * PARTS)
 
 

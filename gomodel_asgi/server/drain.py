@@ -25,7 +25,7 @@ class Lasting(Protocol):
         ...
 
     def stop(self, reason: Reason) -> None:
-        """End now."""
+        """Ends it now."""
         ...
 
 
@@ -52,7 +52,7 @@ class InFlight:
         self.connections.add(connection)
 
     def close(self, connection: Lasting) -> None:
-        """The connection has ended."""
+        """Notes that the connection has ended."""
         self.connections.discard(connection)
         self.check_empty()
 
@@ -102,7 +102,7 @@ class Absence:
         self.left = False
 
     def identify(self, tenant: str | None) -> None:
-        """The request is *tenant*'s."""
+        """Notes that the request is *tenant*'s."""
         self.tenant, self.identified = tenant, True
 
     @property

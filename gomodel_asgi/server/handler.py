@@ -57,7 +57,7 @@ class Served(Protocol):
 
 
 class Handler(Struct, eq=False):
-    """Answers one request. *raised* is what the host is to be told, once the client has been answered."""
+    """Answers one request. *raised* is the exception that the host gets once the client has been answered."""
 
     gateway: Served
     setup: Setup

@@ -366,7 +366,7 @@ MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
 
 
 def failure_of(error: GatewayError) -> Failure:
-    """What *error* means to whoever asked."""
+    """Returns what *error* means to a caller of the server."""
     closed = getattr(error, "kind", None) == CLOSED
     found = (meaning for kind, meaning in MEANINGS if isinstance(error, kind))
     message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")

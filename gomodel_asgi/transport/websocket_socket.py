@@ -140,7 +140,7 @@ class LaneReply:
         self.changed.set()
 
     def end(self, failure: UpstreamError | None = None) -> None:
-        """Nothing more will come."""
+        """Notes that nothing more will come."""
         if failure is None:
             self.ended = True
         self.failure = failure

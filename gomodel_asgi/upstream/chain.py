@@ -192,7 +192,7 @@ class Exchange(Struct):
         return ROWS[self.job.request.operation].falls_back and not self.job.bound
 
     def _passed(self, error: GatewayError) -> GatewayError:
-        """*error* as it is given to the client, who shall not repeat what we have repeated for it."""
+        """Returns *error* for the client, which must not repeat what we have repeated for it."""
         error.attempts = self.attempts
         if self.attempts > 1 or error.status in BUSY:
             error.should_retry = False

@@ -33,7 +33,7 @@ MOST_MEMBERS = 10_000
 
 
 class Outline(msgspec.Struct):
-    """The members of a reply that tell what it is, as bytes; the others are passed over."""
+    """The members of a reply that identify it, as bytes; the others are skipped."""
 
     id: msgspec.Raw = msgspec.Raw(b"")
     object: msgspec.Raw = msgspec.Raw(b"")
@@ -93,7 +93,7 @@ def outlined(body: bytes) -> Outline:
 
 
 async def outline(body: bytes) -> Outline:
-    """The same of a large one.
+    """Returns the outline of a large reply.
 
     :raises UpstreamProtocolError: as `outlined`.
     """

@@ -94,7 +94,7 @@ def check_names(members: Members, guarded: frozenset[str] = TOP) -> None:
 
 
 def read_items(raw: Raw, member: str) -> list[Item | None]:
-    """The elements of the list *raw*, the value of *member*; None for what is no object.
+    """Returns the elements of the list *raw*, the value of *member*; None for each that is no object.
 
     :raises InvalidRequest: it cannot be examined, or a guarded member of an element is written in another case or
         stands there twice; `param` is its path, as written.

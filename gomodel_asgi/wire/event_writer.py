@@ -263,7 +263,7 @@ class Emitter:
         self._finish("response.failed", event)
 
     def cancel(self) -> None:
-        """Nobody waits for the response any more: it is `cancelled`, with what has come. Nothing is told of it."""
+        """Marks the response `cancelled`, with what has come, without an event: nobody waits for it any more."""
         for item in self.items:
             item.settle()
         self.terminal = "cancelled"

@@ -295,7 +295,8 @@ class Pieces:
 
 
 def place_to_cut(plain: bytes, inside: bool, names: bool) -> tuple[int, bytes] | None:
-    """Where a window may be cut, as far behind as can be, and behind which mark; None where no place is found.
+    """Returns where a window may be cut, as far back as possible, and the mark before the cut; None where no place is
+    found.
 
     *plain* has neither quotes nor backslashes that are escaped; *inside*: it begins inside a string; *names*: where it
     begins a member's name is due.

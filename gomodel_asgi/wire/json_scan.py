@@ -249,7 +249,7 @@ def may_exceed(data: bytes, mark: bytes, most: int) -> bool:
 
 
 def windows(data: bytes | memoryview) -> Iterator[bytes]:
-    """*data* cut into windows."""
+    """Gives *data* in windows."""
     size = window_of(len(data))
     for start in range(0, len(data), size):
         yield bytes(data[start : start + size])
@@ -298,7 +298,7 @@ parsed = parser()
 
 
 def tree(data: bytes | str, limits: Limits = DEFAULT) -> Any:
-    """*data* parsed.
+    """Returns *data* parsed.
 
     :raises Unreadable: it is no JSON, or more of it than *limits* allow.
     """

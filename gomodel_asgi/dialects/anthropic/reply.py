@@ -273,7 +273,7 @@ class CountTranslator:
         self.emitter = emitter
 
     def feed(self, event: str, data: bytes) -> None:
-        """The whole body.
+        """Reads the whole body.
 
         :raises ValueError: it is no count.
         """

@@ -161,7 +161,7 @@ class ChatTranslator:
             self.rare(delta)
 
     def rare(self, delta: Json) -> None:
-        """What few servers send."""
+        """Reads members that only few servers send."""
         if isinstance(legacy := delta.get("function_call"), dict) and (legacy.get("name") or legacy.get("arguments")):
             self.calls([{"index": 0, "function": legacy}], False)
         if isinstance(extra := delta.get("extra_content"), dict):

@@ -229,7 +229,7 @@ def of_image(signature: str) -> Json:
 
 
 def pack(entries: list[Json], provider: str, model: str) -> str:
-    """*entries* as `encrypted_content`."""
+    """Returns *entries* as `encrypted_content`."""
     return pack_state(provider, model_name(model), {"entries": entries})
 
 

@@ -235,7 +235,7 @@ def _joined(texts: Iterable[tuple[Any, str]]) -> defaultdict[Any, str]:
 
 
 def _complemented(own: list[Json], given: list[Json]) -> list[Json]:
-    """The parts *own* with what *given* says beyond them of the same text; all that is given where there are none."""
+    """Returns the parts *own*, with what *given* adds to the same text; all of *given* where there are none."""
     by_text: defaultdict[Hashable, deque[Json]] = defaultdict(deque)
     for part in given:
         by_text[part.get("type"), text_of(part)].append(part)

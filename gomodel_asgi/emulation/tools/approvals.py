@@ -59,7 +59,7 @@ def _mac(secret: bytes, tenant: str | None, *parts: str) -> str:
 def answered(
     secret: bytes, tenant: str | None, items: Sequence[Any], known: Mapping[str, Remembered]
 ) -> list[Approval]:
-    """The answers among *items*, the client's own input, behind which nothing of the assistant's stands: those before
+    """Returns the answers among *items*, the client's own input, that no item of the assistant's follows: earlier ones
     have been dealt with. *known* is what is remembered of requests, by id.
 
     :raises InvalidRequest: one answers what was never requested here, or was changed.

@@ -163,7 +163,7 @@ class Running:
 
 
 def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
-    """*call* as it is to be run; None where it is answered without."""
+    """Returns *call* ready to be run; None where it is answered without running it."""
     arguments = _object(call.arguments)
     refusal = BROKEN if arguments is None else work.call_limits.refusal(shown, call.arguments)
     given: Json = {}
@@ -183,7 +183,7 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
 
 
 def _finish(work: Work, one: Running) -> None:
-    """*one* has answered: what came of it, as the client and the model get it."""
+    """Writes the result of *one* for the client, and keeps it for the model."""
     call, shown = one.call, one.shown
     call_input = work.rewriter.call_input(call, one.given, work.included)
     try:

@@ -47,7 +47,7 @@ class Found:
         return bool(self.pages or self.passages or self.files)
 
     def add(self, pages: Iterable[Page], passages: Iterable[Passage], files: Iterable[tuple[str, str, str]]) -> None:
-        """More has been found."""
+        """Adds what a tool has found."""
         for page in pages:
             self.pages.setdefault(same_address(page.url), page)
         self.passages.extend(passages)
@@ -69,7 +69,7 @@ class Citer:
         """The last of them, in which a link may have begun."""
 
     def feed(self, text: str) -> Iterator[str | Json]:
-        """More of the text."""
+        """Gives what a client gets of *text*, the next piece: what may be the beginning of a mark is held back."""
         if not self.found:
             if text:
                 yield self._given(text)
@@ -81,7 +81,7 @@ class Citer:
         yield from self._unmarked(text)
 
     def rest(self) -> Iterator[str | Json]:
-        """The text has ended."""
+        """Gives what was held back: the text has ended."""
         text, self.held = self.held, ""
         if text:
             yield self._given(text)

@@ -74,12 +74,12 @@ class Declared:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials in it."""
+        """Returns the credentials in it."""
         return credentials_of(self.value)
 
     @property
     def allowed(self) -> Filter:
-        """Its `allowed_tools`.
+        """Returns the filter that its `allowed_tools` is.
 
         :raises InvalidRequest: it is malformed.
         """
@@ -87,7 +87,7 @@ class Declared:
         return Filter() if given is None else _filter(given, f"{self.path}.allowed_tools")
 
     def approval_of(self, tool: Listed) -> Approval:
-        """Whether the client wants to approve calls of *tool*: where it says both, or nothing, it does.
+        """Returns whether the client wants to approve calls of *tool*. It does where it says both, or nothing.
 
         :raises InvalidRequest: its `require_approval` is malformed.
         """

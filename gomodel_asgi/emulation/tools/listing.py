@@ -188,7 +188,7 @@ class Cleaner:
         self.nodes = 0
 
     def schema(self, given: Any, depth: int) -> Json | bool:
-        """*given* cleaned.
+        """Returns *given*, a schema, cleaned.
 
         :raises Unfit: it is no schema.
         """

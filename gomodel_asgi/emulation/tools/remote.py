@@ -292,7 +292,7 @@ def checked(headers: Any) -> None:
 
 
 def split(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    """*url* in parts.
+    """Returns the parts of *url*.
 
     :raises ValueError: it has another scheme, no host, userinfo, or what no URL may have; nothing of it is quoted.
     """

@@ -78,7 +78,7 @@ class Unlisted(Exception):
 
 
 class Session(Protocol):
-    """An open server."""
+    """An open connection to a server."""
 
     async def list_tools(self) -> Sequence[Listed]:
         """All tools, whatever pages they come in.

@@ -72,7 +72,7 @@ class Outlet:
             await self.taken.wait()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Notes that nothing more will come."""
         self.over = True
         self.came.set()
 

@@ -64,7 +64,7 @@ class Chunk(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Its weight in bytes."""
+        """Its size in bytes."""
         return len(self.items) + len(self.remembered)
 
 

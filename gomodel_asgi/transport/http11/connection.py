@@ -96,7 +96,7 @@ class Owner(Protocol):
     origin: Origin
 
     def give_back(self, connection: Connection) -> None:
-        """Its exchange is over."""
+        """Gives the connection back, whose exchange is over."""
 
     def drop(self, connection: Connection) -> None:
         """Closes it while nobody uses it."""
