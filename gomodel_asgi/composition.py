@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def check(
     prefix: str, tools: object, *, timeouts: object, limits: object, retries: object, **functions: object
 ) -> None:
-    """Refuse what a gateway cannot be made of.
+    """Refuses what a gateway cannot be made of.
 
     :raises ValueError: a malformed prefix.
     :raises TypeError: one of them is of another type than it must be.

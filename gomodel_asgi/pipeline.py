@@ -120,7 +120,7 @@ async def _answered(job: Job) -> Reply:
 
 
 async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
-    """Reserve what the request may use, before anything is asked for it.
+    """Reserves what the request may use, before anything is asked for it.
 
     :raises GatewayError: there is no room, or the host's rules or price refused, failed or took too long.
     """

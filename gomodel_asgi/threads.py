@@ -45,7 +45,7 @@ class Slots:
         self.soon = _thread_safe_scheduler()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call *function* in a thread.
+        """Calls *function* in a thread.
 
         :raises PolicyTimeout: every slot is held by a call that has overrun.
         """
@@ -110,7 +110,7 @@ class Job:
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
+    """Returns whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

@@ -105,7 +105,7 @@ def key_of(item: Json) -> Key:
 
 
 def may_hold(data: bytes) -> bool:
-    """Whether *data*, JSON, may hold an item of a hosted tool."""
+    """Returns whether *data*, JSON, may hold an item of a hosted tool."""
     return (b'_call"' in data or b'"mcp_' in data) and MARK.search(data) is not None
 
 

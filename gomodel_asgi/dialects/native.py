@@ -64,8 +64,8 @@ def stamp(response: bytes, name: str) -> bytes:
 
 
 def is_lifecycle(head: bytes) -> bool:
-    """Whether an event that begins like this carries a response. Such events are parsed, so they wait until they are
-    whole.
+    """Returns whether an event that begins like this carries a response. Such events are parsed, so they wait until
+    they are whole.
     """
     return b'"response"' in head
 

@@ -156,7 +156,7 @@ def leave_out_settings(
 
 
 def searches_by_client(body: Mapping[str, Any]) -> bool:
-    """Whether the client runs the searches for deferred tools itself: then they are calls of a function."""
+    """Returns whether the client runs the searches for deferred tools itself: then they are calls of a function."""
     tools = body.get("tools")
     return any(map(_is_search_by_client, tools)) if isinstance(tools, list) else False
 

@@ -98,7 +98,7 @@ class GatewayState:
     # Before the policy...
 
     def names(self, job: Job) -> bool:
-        """Whether the request names anything that the policy may see."""
+        """Returns whether the request names anything that the policy may see."""
         return self.lookups.names(job)
 
     async def recall(self, job: Job) -> None:
@@ -152,8 +152,8 @@ class GatewayState:
         return None
 
     def _works_here(self, job: Job, target: Target, provider: Provider) -> bool:
-        """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
-        host's."""
+        """Returns whether what is done in the background is done here: for upstreams that keep nothing, and with tools
+        of the host's."""
         return not provider.keeps_state or (self.tools is not None and self.tools.wants(job, target))
 
     def _shown(self, job: Job, target: Target) -> Mapping[str, Any]:
@@ -241,7 +241,7 @@ class GatewayState:
             raise unsupported("background")
 
     async def _prepare(self, job: Job, target: Target) -> None:
-        """Read what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
+        """Reads what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
@@ -260,7 +260,7 @@ class GatewayState:
         await self.admission.open_last(request.tenant, continuation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
-        """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
+        """Returns whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -276,7 +276,7 @@ class GatewayState:
         return b"" if turn is None else turn.remembered
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Take the client's word on the request *id*, which counts once, for as long as there is a store to know that.
+        """Takes the client's word on the request *id*, which counts once, for as long as there is a store to know that.
         Whether it counts.
 
         :raises StoreUnavailable: the store does not answer.
@@ -335,7 +335,7 @@ class GatewayState:
         )
 
     async def work(self, job: Job, target: Target, id: str) -> None:
-        """Work on the queued background response *id*, here and now.
+        """Works on the queued background response *id*, here and now.
 
         :raises LookupError: the policy named an unknown provider.
         """
@@ -344,14 +344,14 @@ class GatewayState:
     # Life...
 
     async def forget(self, tenant: str | None) -> int:
-        """Make everything of *tenant* unreachable, and delete what the store can enumerate: how many records.
+        """Makes everything of *tenant* unreachable, and deletes what the store can enumerate: how many records.
 
         :raises StoreUnavailable: the store does not answer.
         """
         return await self.records.tenancy.forget(tenant, COLLECTIONS) if self.records.keeps else 0
 
     async def aclose(self) -> None:
-        """Let the work behind replies end, then close what this event loop has open of the store."""
+        """Lets the work behind replies end, then closes what this event loop has open of the store."""
         await self.tasks.aclose(FAREWELL)
         await self.records.store.aclose()
 

@@ -118,7 +118,7 @@ class Worker:
         return held
 
     async def _waits(self, over: anyio.Event, scope: anyio.CancelScope) -> None:
-        """Hold the lease of a response that is queued, until it no longer is: another worker may have cancelled it."""
+        """Holds the lease of a response that is queued, until it no longer is: another worker may have cancelled it."""
         while not await _passed(self.leases.lasts / 3, over):
             with suppress(StoreUnavailable):  # it may be back the next time; the lease outlives two of them
                 if await self._queued() is None:
@@ -226,7 +226,7 @@ class Worker:
         await self._ended(turn)
 
     async def _flushed(self) -> None:
-        """Write what is left, and let no beat follow, which would take the lease again."""
+        """Writes what is left, and lets no beat follow, which would take the lease again."""
         self.over.set()
         async with self.writing:
             await self._flush()
@@ -247,7 +247,7 @@ class Worker:
                     scope.cancel()
 
     async def _beat(self) -> bool:
-        """Whether the response is still to be worked on, as far as has been looked."""
+        """Returns whether the response is still to be worked on, as far as has been looked."""
         async with self.writing:
             if self.over.is_set():
                 return True
@@ -255,12 +255,12 @@ class Worker:
             return not await self.leases.renew(self.tenant, self.id) or await self._is_wanted()
 
     async def _is_wanted(self) -> bool:
-        """Whether the response is still this worker's: neither cancelled nor deleted nor declared lost."""
+        """Returns whether the response is still this worker's: neither cancelled nor deleted nor declared lost."""
         found = await self.turns.versioned(self.tenant, self.id)
         return found is not None and found[1] == self.version
 
     async def _flush(self) -> None:
-        """Write what has come as the next segment; one at a time, so that the log never has a gap: hold `writing`."""
+        """Writes what has come as the next segment; one at a time, so that the log never has a gap: hold `writing`."""
         if self.pending:
             events = b"".join(self.pending)
             count = len(self.pending)
@@ -318,7 +318,7 @@ def in_stream(job: Job, id: str) -> Job:
 
 
 def settle_orphaned(spending: Spending | None, turn: Turn) -> None:
-    """Settle what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
+    """Settles what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
     if spending is not None and turn.hold:
         spending.orphaned(turn.hold, begun=status_of(turn.response).status != "queued")
 

@@ -79,7 +79,7 @@ class Compactor:
         return None if key is None else await beside(len(content), partial(opened, key, owner(tenant), content))
 
     async def check(self, job: Job, target: Target, what: str) -> None:
-        """Refuse *what* was asked for, before anything is spent on it, where no item could be made.
+        """Refuses *what* was asked for, before anything is spent on it, where no item could be made.
 
         :raises InvalidRequest: 501; nothing can be sealed here, and nothing is to be kept.
         """

@@ -250,7 +250,7 @@ class Continuation(Recalled):
         return here and all(self._lies_at(one, account, upstream) for one in self._required)
 
     def _may_pass(self, id: str | None, upstream: str) -> bool:
-        """Whether *id*, of which nothing is known, may go to *upstream*."""
+        """Returns whether *id*, of which nothing is known, may go to *upstream*."""
         return self.trusted and id is not None and id not in self.foreign.get(upstream, ())
 
     def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
@@ -306,7 +306,7 @@ class Continuation(Recalled):
         return self.original if members is self.original.members else self.original.with_members(members)
 
     def _whole(self, account: str, type: str) -> Envelope:
-        """Returns the request for an upstream of the same API that keeps nothing: everything it names is in its input."""
+        """Returns the request for an upstream of the same API that keeps nothing: what it names is in its input."""
         if not self.row.continues or not (self.asks or self.references or self.compacted or self.whole):
             return self.original
         members = {name: value for name, value in self.original.members.items() if name not in self._members}

@@ -102,7 +102,7 @@ def mentions_of(
 
 
 def check_steer(body: Body, members: Members, raw: bytes) -> Generator[None, None, None]:
-    """Refuse a steer that names anything but the response that it steers: it brings what the user says, and no more
+    """Refuses a steer that names anything but the response that it steers: it brings what the user says, and no more
     (API reference, `response.steer`). It goes on as it came, past all that could resolve a name.
 
     :raises InvalidRequest: it names something, or cannot be examined.

@@ -23,7 +23,7 @@ class Recall:
         self.records = records
 
     def names(self, job: Job) -> bool:
-        """Whether the request names what the policy may see; asked for every request, so in order of cost."""
+        """Returns whether the request names what the policy may see; asked for every request, so in order of cost."""
         if not self.records.keeps:
             return False
         row, envelope = ROWS[job.request.operation], job.request.envelope

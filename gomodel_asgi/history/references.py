@@ -193,7 +193,7 @@ def response_of(item_id: str) -> str | None:
 
 
 def _is_clients(item: bytes) -> bool:
-    """Whether *item* is the client's own word, and so begins something new."""
+    """Returns whether *item* is the client's own word, and so begins something new."""
     if item[0] != OBJECT:
         return True
     members = _members(item)

@@ -49,7 +49,7 @@ LONGEST_PLAIN = 128
 
 
 def valid_id(id: object) -> bool:
-    """Whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
+    """Returns whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
     return isinstance(id, str) and ID.fullmatch(id) is not None and id not in (".", "..")
 
 
@@ -96,9 +96,9 @@ class Tenancy:
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:
-        """Make all records of *tenant* unreachable, then delete those in *collections* if the store can enumerate them:
-        how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes with
-        its ttl."""
+        """Makes all records of *tenant* unreachable, then deletes those in *collections* if the store can enumerate
+        them: how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes
+        with its ttl."""
         tag, _ = self._scope(tenant, await self._raise_generation(tenant))
         if not self._store.enumerable:
             return 0

@@ -130,7 +130,7 @@ class DjangoLedger:
 
 
 def _connected(function: Callable[..., T], *arguments: object) -> T:
-    """Call *function* in this thread, and leave no connection in it: the thread may not come back."""
+    """Calls *function* in this thread, and leaves no connection in it: the thread may not come back."""
     try:
         return function(*arguments)
     finally:
@@ -171,7 +171,7 @@ def _write(entries: Iterable[Entry]) -> int:
 
 
 def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Sequence[tuple[Any, ...]]:
-    """Insert *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
+    """Inserts *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
     if not rows:
         return ()
     meta = _model(name)._meta

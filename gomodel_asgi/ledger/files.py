@@ -70,7 +70,7 @@ def held_already(file: int) -> bool:
 
 
 def names(path: Path, file: int) -> bool:
-    """Whether *path* names the open *file*."""
+    """Returns whether *path* names the open *file*."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def names(path: Path, file: int) -> bool:
 
 
 def append(path: Path, data: bytes, most: int | None = None) -> None:
-    """Add *data*, whole lines, to the file at *path*, all of it or nothing.
+    """Adds *data*, whole lines, to the file at *path*, all of it or nothing.
 
     :raises OSError: it cannot be written, or the file would have more than *most* bytes.
     """
@@ -126,7 +126,7 @@ def rewrite(path: Path, kept: Callable[[bytes], bool]) -> int:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in the directory of *path* to the disk."""
+    """Brings the names in the directory of *path* to the disk."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

@@ -88,7 +88,7 @@ class Ledger:
     # What the gateway does with it...
 
     def attach(self, observers: Observers, price: Price | None = None) -> None:
-        """Tell *observers* what becomes of rows; price them by *price* where the ledger has none of its own."""
+        """Tells *observers* what becomes of rows; prices them by *price* where the ledger has none of its own."""
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
@@ -126,7 +126,7 @@ class Ledger:
             await self._opened(booking, trace)
 
     async def _read_prices(self) -> None:
-        """Import the price list before it is asked: on the loop that would hold up everybody."""
+        """Imports the price list before it is asked: on the loop that would hold up everybody."""
         if self.price is None and price_list() is not None:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
@@ -153,8 +153,8 @@ class Ledger:
         logger.error("A request goes on, though the ledger could not write it down before.")
 
     def book(self, writer: Writer, entry: Entry) -> None:
-        """Take *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the requests
-        that were under way."""
+        """Takes *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the
+        requests that were under way."""
         if writer.is_full and not (self.on_full == "refuse" and spends(entry.row.operation)):
             self.dropped += 1
             if self.dropped == 1:
@@ -220,8 +220,8 @@ class Ledger:
         return self.sink.rows(aware(since), aware(until), None if tenants is None else list(map(name_of, tenants)))
 
     async def purge(self, before: datetime, batch: int = 5000, seconds: float = 30) -> int:
-        """Delete the rows that started *before* (aware), with their content, and all content that has expired: how many
-        rows. It goes on in batches until nothing is left or so many *seconds* have passed; the roll-up stays.
+        """Deletes the rows that started *before* (aware), with their content, and all content that has expired: how
+        many rows. It goes on in batches until nothing is left or so many *seconds* have passed; the roll-up stays.
 
         :raises ValueError: *before* has no time zone, or *batch* is less than 1.
         """
@@ -240,16 +240,17 @@ class Ledger:
         return (self.content or Content(lambda request: False, key=None)).opened(kept)
 
     async def forget(self, tenant: str | None) -> int:
-        """Delete what was kept of *tenant*'s words: of how many exchanges. Its rows stay."""
+        """Deletes the content of *tenant*'s exchanges; returns of how many. Its rows stay."""
         return await self.sink.forget(name_of(tenant))
 
     async def flush(self, seconds: float = FLUSH) -> bool:
-        """Bring what this event loop has booked to the sink or the spill now: whether that was done in time."""
+        """Brings what this event loop has booked to the sink or the spill now; returns whether that was done in
+        time."""
         writer = self.writers.here()
         return await writer.settled(writer.added, seconds)
 
     async def aclose(self) -> None:
-        """Bring what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
+        """Brings what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
         used again; the sink's engine is the host's to close, afterwards."""
         if self.writers.runs_here():
             await self.writers.here().close(FLUSH)

@@ -35,7 +35,7 @@ class Spill:
         self.path = path
 
     async def put(self, entries: Sequence[Entry]) -> None:
-        """Add *entries*; when this returns they are on the disk.
+        """Adds *entries*; when this returns they are on the disk.
 
         :raises OSError: they are not: there is no room, or no such directory.
         """
@@ -43,7 +43,7 @@ class Spill:
         await in_thread(append, self.path, data, MOST)
 
     async def set_aside(self, entry: Entry) -> None:
-        """Add *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at.
+        """Adds *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at.
 
         :raises OSError: it cannot be written.
         :raises ValueError: it cannot be written as JSON.

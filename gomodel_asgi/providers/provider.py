@@ -170,7 +170,7 @@ class Provider:
         return f"Provider({self.name!r}, {self.address!r}, type={self.type!r}, dialect={self.dialect!r})"
 
     def serves(self, model: str) -> bool:
-        """Whether one of the `models` patterns matches."""
+        """Returns whether one of the `models` patterns matches."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
     @cached_property
@@ -345,7 +345,7 @@ def _is_period(value: Any) -> bool:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether *name* may stand for several models."""
+    """Returns whether *name* may stand for several models."""
     return not PATTERN.isdisjoint(name)
 
 

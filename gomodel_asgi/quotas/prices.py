@@ -31,7 +31,7 @@ class Prices:
         self._listed = lru_cache(REMEMBERED)(self._cost)
 
     async def ready(self) -> None:
-        """Import the price list, if it is asked; that takes as long as going through many bytes.
+        """Imports the price list, if it is asked; that takes as long as going through many bytes.
 
         :raises ImportError: it is not installed.
         """

@@ -108,17 +108,17 @@ class Settlement:
         return reserved
 
     def book(self, reservation: Reservation, amounts: Sequence[int]) -> None:
-        """Release what *reservation* holds and book *amounts*, beside everything else."""
+        """Releases what *reservation* holds and books *amounts*, beside everything else."""
         work = partial(self.counters.settle, reservation.id, reservation.lines, amounts, self.now())
         self.do(work)
 
     def release(self, reservation: Reservation | None) -> None:
-        """Release what *reservation* holds: nothing was used."""
+        """Releases what *reservation* holds: nothing was used."""
         if reservation is not None:
             self.book(reservation, [0] * len(reservation.lines))
 
     def do(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Do *work* here if that takes no time, else in a task of its own, which outlives the request."""
+        """Does *work* here if that takes no time, else in a task of its own, which outlives the request."""
         if self.immediate:
             run_at_once(work)
         else:
@@ -150,7 +150,7 @@ class Hold:
 
 
 def run_at_once(work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work*, which never waits.
+    """Does *work*, which never waits.
 
     :raises RuntimeError: it waited.
     """

@@ -280,7 +280,8 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return Target(self._by_model())
 
     def _stays(self) -> bool:
-        """Whether the provider of the previous response goes on: unless another one claims the model by name."""
+        """Returns whether the provider of the previous response goes on: unless another one claims the model by
+        name."""
         if self.previous is None or self.previous.provider not in self.providers:
             return False
         if self.model is None or self.model == self.previous.model:

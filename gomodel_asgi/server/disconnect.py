@@ -96,15 +96,15 @@ class Watch(Protocol):
     answered: bool
 
     def stop(self, reason: Reason) -> None:
-        """Cancel the work. Only the first call counts."""
+        """Cancels the work. Only the first call counts."""
         ...
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function* beside the work, at most until its end."""
+        """Runs *function* beside the work, at most until its end."""
         ...
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call *function* again and again until the work ends."""
+        """Calls *function* again and again until the work ends."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -204,7 +204,7 @@ class AsyncioWatch:
             self.stop("gone")
 
     async def _reap(self) -> None:
-        """End what was started; a cancellation that comes meanwhile is delivered by the next await."""
+        """Ends what was started; a cancellation that comes meanwhile is delivered by the next await."""
         for task in self.tasks:
             task.cancel()
         for task in self.tasks:
@@ -212,7 +212,7 @@ class AsyncioWatch:
                 await asyncio.wait([task], timeout=1.0)
 
     async def _consumed(self, kind: type[BaseException] | None) -> bool:
-        """Whether our own cancellation, and nothing but it, ended the work."""
+        """Returns whether our own cancellation, and nothing but it, ended the work."""
         if kind is None:
             try:
                 await asyncio.sleep(0)  # the cancellation was asked for in the work's last step: let it come

@@ -40,7 +40,7 @@ class InFlight:
         self.empty: anyio.Event | None = None
 
     def check_open(self) -> None:
-        """Refuse what comes after draining has begun.
+        """Refuses what comes after draining has begun.
 
         :raises ServerShutdown: it has.
         """
@@ -48,7 +48,7 @@ class InFlight:
             raise ServerShutdown()
 
     def open(self, connection: Lasting) -> None:
-        """Count a connection. Pair with `close`."""
+        """Counts a connection. Pair with `close`."""
         self.connections.add(connection)
 
     def close(self, connection: Lasting) -> None:
@@ -57,12 +57,12 @@ class InFlight:
         self.check_empty()
 
     def check_empty(self) -> None:
-        """Tell a drain that waits for it, if nothing is under way any more."""
+        """Tells a drain that waits for it, if nothing is under way any more."""
         if self.empty is not None and not self.watches and not self.connections:
             self.empty.set()
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new work, give what is under way *seconds*, then stop it."""
+        """Refuses new work, gives what is under way *seconds*, then stops it."""
         self.draining = True
         for connection in tuple(self.connections):
             connection.wind_down()

@@ -127,7 +127,7 @@ class Handler(Struct, eq=False):
         return reply
 
     async def deliver(self, reply: Reply, send: Send) -> None:
-        """Send a *reply* that was prepared; when this returns or raises it has been closed."""
+        """Sends a *reply* that was prepared; when this returns or raises it has been closed."""
         guard = self._guard()
         try:
             async with guard:

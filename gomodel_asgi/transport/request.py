@@ -33,7 +33,7 @@ TUNNELS = (IPv6Network("2002::/16"), IPv6Network("2001::/32"))
 
 
 def is_public(address: str) -> bool:
-    """Whether *address*, numeric, is one of the open internet. What is not an address is not public."""
+    """Returns whether *address*, numeric, is one of the open internet. What is not an address is not public."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

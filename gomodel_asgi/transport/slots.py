@@ -227,7 +227,7 @@ def soon(loop: Any, function: Callable[[], object]) -> None:
 
 
 def is_closed(loop: Any) -> bool:
-    """Whether *loop* is over."""
+    """Returns whether *loop* is over."""
     if isinstance(loop, asyncio.AbstractEventLoop):
         return loop.is_closed()
     try:

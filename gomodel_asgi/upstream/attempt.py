@@ -142,7 +142,7 @@ class Attempt(Struct):
     """What of the request the upstream was not sent and the client is told of, by path."""
 
     async def run(self) -> Answer:
-        """Send, and read as far as needed.
+        """Sends, and reads as far as needed.
 
         :raises GatewayError: nothing usable came.
         """

@@ -105,7 +105,7 @@ async def outline(body: bytes) -> Outline:
 
 
 async def examine(body: bytes, limits: Limits) -> None:
-    """Refuse a reply of which no tree may be built.
+    """Refuses a reply of which no tree may be built.
 
     :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
     """

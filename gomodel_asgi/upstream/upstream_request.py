@@ -48,7 +48,7 @@ PACKED = "encrypted_content"
 
 
 async def check_strings(found: list[tuple[str, str]], limits: Limits) -> None:
-    """Refuse a request whose strings, *found* by `strings_of`, hold more JSON than it may hold itself.
+    """Refuses a request whose strings, *found* by `strings_of`, hold more JSON than it may hold itself.
 
     :raises InvalidRequest: what we have packed is nested too deeply, or all together have too many values.
     """

@@ -334,7 +334,7 @@ class Emitter:
         return [*map(VALUE_OF, self.items)]
 
     def _end_items(self, status: str) -> None:
-        """Close what is open; of an incomplete response the last item is the incomplete one."""
+        """Closes what is open; of an incomplete response the last item is the incomplete one."""
         self._ready()
         for item in self.items:
             item.close(status if item is self.items[-1] else "completed")

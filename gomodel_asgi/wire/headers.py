@@ -62,7 +62,7 @@ CACHE_CONTROL_OF_STREAMS = (b"cache-control", b"private, no-store, no-transform"
 
 
 def is_safe(value: bytes, limit: int = 1024) -> bool:
-    """Whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
+    """Returns whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
     return len(value) <= limit and VISIBLE.fullmatch(value) is not None
 
 

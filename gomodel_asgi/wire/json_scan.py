@@ -103,7 +103,7 @@ class Scan:
             self.inside ^= len(pieces) % 2 == 0
 
     def check(self, values: int) -> None:
-        """Refuse what has been counted so far where no tree may be built of it.
+        """Refuses what has been counted so far where no tree may be built of it.
 
         :raises Unreadable: it is `deep`, or has more than so many *values*.
         """
@@ -200,7 +200,7 @@ class Encoding:
 
 
 def check_utf8(data: bytes) -> None:
-    """Refuse *data* that is not UTF-8.
+    """Refuses *data* that is not UTF-8.
 
     :raises Unreadable: it is not.
     """
@@ -238,8 +238,9 @@ def check(data: bytes, *, depth: int, values: int) -> None:
 
 
 def may_exceed(data: bytes, mark: bytes, most: int) -> bool:
-    """Whether *data* may hold a *mark* more than *most* times: at a third of the cost of counting them, since all but
-    the share that is a window's own are looked for with one `memchr`, and of few there is often less than a share."""
+    """Returns whether *data* may hold a *mark* more than *most* times: at a third of the cost of counting them, since
+    all but the share that is a window's own are looked for with one `memchr`, and of few there is often less than a
+    share."""
     size = max(3 * SLICE, len(data) // (SHARE // 2))
     share = most // (len(data) // size + 1)
     for start in range(0, len(data), size):

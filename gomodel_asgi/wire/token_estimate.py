@@ -43,7 +43,7 @@ def estimated(body: bytes) -> Generator[None, None, int]:
 
 
 def _is_media(body: bytes, start: int, end: int) -> Generator[None, None, bool]:
-    """Whether what stands from *start* to *end* is base64, but for its beginning."""
+    """Returns whether what stands from *start* to *end* is base64, but for its beginning."""
     behind = start + min(LONGEST_PREFIX, end - start - SHORTEST)
     if behind < start or b"\\" in body[start:behind]:
         return False

@@ -92,7 +92,7 @@ def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Crea
 
 
 def steer_of(members: Members, limits: Limits) -> Generator[None, None, Steer]:
-    """Read a `response.steer`; a pause may be made at each step.
+    """Reads a `response.steer`; a pause may be made at each step.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
     """
@@ -201,7 +201,7 @@ class Frames:
         return frames
 
     def restart(self) -> None:
-        """Forget an event of which only a part has come, and will ever come."""
+        """Forgets an event of which only a part has come, and will ever come."""
         self.decoder = Decoder(limit=self.limit)
 
     def _frame(self, data: bytes, status: int) -> str:

@@ -101,7 +101,7 @@ def output_format(members: Mapping[str, Any], model: Model, room: Room, unsuppor
 
 
 def wants_json(members: Mapping[str, Any], unsupported: Unsupported) -> bool:
-    """Whether an instruction has to ask for JSON, since the API has no form for it without a schema.
+    """Returns whether an instruction has to ask for JSON, since the API has no form for it without a schema.
 
     :raises InvalidRequest: it is refused, or the format does not exist.
     """
@@ -157,13 +157,13 @@ def cache_ttl(members: Mapping[str, Any]) -> str | None:
 
 
 def wants_cache_at_end(members: Mapping[str, Any]) -> bool:
-    """Whether the client wants a breakpoint at the end: it names a cache and does not say `explicit`."""
+    """Returns whether the client wants a breakpoint at the end: it names a cache and does not say `explicit`."""
     explicit = mapping(members, "prompt_cache_options").get("mode") == "explicit"
     return bool(members.get("prompt_cache_key")) and not explicit
 
 
 def place_breakpoints(messages: list[Json], system: list[Json], automatic: Json | None) -> None:
-    """Put *automatic* (a `cache_control`) on the last block that takes one; of more than four keep the latest."""
+    """Puts *automatic* (a `cache_control`) on the last block that takes one; of more than four it keeps the latest."""
     blocks = [*system, *(block for message in messages for block in message["content"])]
     takers = [block for block in blocks if block["type"] in CACHEABLE]
     if automatic is not None and takers:

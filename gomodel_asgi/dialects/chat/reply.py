@@ -275,7 +275,8 @@ def _garbled_in(choice: Json) -> str:
 
 
 def _garbled_alone(choice: Json) -> bool:
-    """Whether *choice* is nothing but the end of a garbled answer: one that has not begun can be asked for again."""
+    """Returns whether *choice* is nothing but the end of a garbled answer: one that has not begun can be asked for
+    again."""
     delta = choice.get("delta")
     if not _garbled_in(choice):
         return False

@@ -52,7 +52,7 @@ class CallLimits:
         return self.most is not None and self.calls >= self.most
 
     def take(self) -> bool:
-        """Count one more call; whether it may be."""
+        """Counts one more call; returns whether it may be made."""
         if self.spent:
             return False
         self.calls += 1
@@ -169,7 +169,7 @@ def _fitting(images: Sequence[Image], limits: Limits) -> tuple[Image, ...]:
 
 
 def _fits(image: Image, limits: Limits) -> bool:
-    """Whether *image* has room in an event, in which it takes four bytes for three."""
+    """Returns whether *image* has room in an event, in which it takes four bytes for three."""
     return len(image.data) // 3 * 4 < limits.event
 
 

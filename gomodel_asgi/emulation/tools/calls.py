@@ -31,7 +31,7 @@ OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 
 
 async def run_calls(work: Work, round: Round) -> list[Json]:
-    """Run the calls of *round* and emit what came of them: their outputs for the model, in the order of the calls."""
+    """Runs the calls of *round* and emits what came of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
@@ -88,7 +88,7 @@ class Running:
         self.partials = 0
 
     async def run(self, places: anyio.Semaphore) -> None:
-        """Call it, within its time. Raises nothing of what the host's function does."""
+        """Calls it, within its time. Raises nothing of what the host's function does."""
         with self.scope:
             async with places:
                 await self._timed()
@@ -99,7 +99,7 @@ class Running:
         self.over.set()
 
     def abandon(self) -> None:
-        """End it where it stands, without a result, if it has none."""
+        """Ends it where it stands, without a result, if it has none."""
         self.is_abandoned = not self.over.is_set()
         self.scope.cancel()
 

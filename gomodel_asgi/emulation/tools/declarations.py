@@ -49,7 +49,7 @@ class Filter:
     read_only: bool | None = None
 
     def admits(self, tool: Listed) -> bool:
-        """Whether *tool* is among them."""
+        """Returns whether *tool* is among them."""
         if self.names is not None and tool.name not in self.names:
             return False
         return self.read_only is None or tool.read_only is self.read_only

@@ -83,7 +83,7 @@ class Family(Protocol):
 
     @property
     def text(self) -> str | None:
-        """Returns the name of the argument that the client sees while it is written; "" for all of them, None for none."""
+        """Returns the name of the argument that the client sees as it is written; "" for all, None for none."""
         ...
 
     @property

@@ -120,7 +120,7 @@ class HostTools:
             raise
 
     async def _keep(self, job: Job, loop: Loop) -> None:
-        """Keep a response whose client has left, as far as it had come."""
+        """Keeps a response whose client has left, as far as it had come."""
         with anyio.move_on_after(FAREWELL, shield=True):
             if self.records.keeps:
                 reply = await loop.reply()
@@ -162,8 +162,8 @@ class HostTools:
         return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
     def wants(self, job: Job, target: Target) -> bool:
-        """Whether anything that the request declares is the host's, at any Target of the chain: then it is answered
-        here, in rounds.
+        """Returns whether anything that the request declares is the host's, at any Target of the chain: then it is
+        answered here, in rounds.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
@@ -237,7 +237,8 @@ def continuing(
 
 
 def see(chain: Sequence[Candidate]) -> bool:
-    """Whether images in outputs can be given to each Target of *chain*: who of it answers is not known before."""
+    """Returns whether images in outputs can be given to each Target of *chain*: who of it answers is not known
+    before."""
     return all(one.upstream.sees for one in chain)
 
 

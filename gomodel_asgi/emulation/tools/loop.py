@@ -110,7 +110,7 @@ class Loop:
         return self.work.emitter.begun if self.work.outlet is not None else self.work.ran
 
     async def _worked(self) -> None:
-        """Walk to the end. A failure ends the response, or is kept where the client has nothing of it."""
+        """Walks to the end. A failure ends the response, or is kept where the client has nothing of it."""
         work = self.work
         try:
             with anyio.move_on_after(work.until - clock()) as scope:

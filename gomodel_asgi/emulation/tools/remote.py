@@ -205,7 +205,7 @@ class ClientNamed:
             yield session
 
     async def _is_admitted(self, visit: Visit) -> bool:
-        """Whether the host's function says so; one that fails does not.
+        """Returns whether the host's function says so; one that fails does not.
 
         :raises GatewayError: the function's own, or it could not be asked.
         """
@@ -276,7 +276,7 @@ def _bearer(authorization: Any, given: Json) -> str:
 
 
 def checked(headers: Any) -> None:
-    """Refuse headers that cannot be written, or are the transport's own.
+    """Refuses headers that cannot be written, or are the transport's own.
 
     :raises ValueError: there is one; no value is quoted.
     """

@@ -54,7 +54,7 @@ class HostedCall:
             self.reader = StringMember(self.shown.family.text)
 
     def announce(self, emitter: Emitter) -> None:
-        """Open its item, and emit what is known of it."""
+        """Opens its item, and emits what is known of it."""
         assert self.begun is not None and self.shown is not None
         self.item = item = emitter.open({"id": self.id, **self.shown.family.begun(self.begun)})
         self.id = item.value["id"]

@@ -52,7 +52,8 @@ class Suspects:
         self.listeners: WeakSet[Listener] = WeakSet()
 
     def has(self, origin: Origin) -> bool:
-        """Whether *origin* has lost keep-alive. Calls the listeners, so it must run in the task of a request."""
+        """Returns whether *origin* has lost keep-alive. Calls the listeners, so it must run in the task of a
+        request."""
         while self.unreported:
             named = self.unreported.popleft()
             for listener in tuple(self.listeners):

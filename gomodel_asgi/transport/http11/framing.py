@@ -183,7 +183,7 @@ class ReplyReader:
             self.overhead = 0
 
     def _ends_with_reply(self, data: bytes, in_head: bool, payload: int) -> bool:
-        """Whether the last byte of *data* is the last byte of the reply.
+        """Returns whether the last byte of *data* is the last byte of the reply.
 
         Only CR and LF can follow without the parser's noticing. Where the reply ends in an empty line (chunks, no
         body), one more would follow another. Where it ends in *payload* bytes, the last of them CR or LF, the rest of
