@@ -26,6 +26,7 @@ from .errors import PolicyTimeout
 from .settings import LITTLE
 
 THREADS = 40
+"""Worker threads of one event loop, as many as anyio has by itself."""
 _slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -157,6 +158,7 @@ def _thread_safe_scheduler() -> Callable[[Callable[[], None]], object]:
 T = TypeVar("T")
 
 PARSING_THREADS = 2
+"""Threads that parse large bodies; more would only wait for the interpreter's lock."""
 _limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_beside")
 
 

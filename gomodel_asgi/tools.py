@@ -25,6 +25,7 @@ ImageFormat = Literal["png", "webp", "jpeg", "gif", "svg"]
 Json = dict[str, Any]
 
 LONGEST_LABEL = 64
+"""Characters of a server's label."""
 
 
 class ToolError(Exception):

@@ -35,6 +35,7 @@ NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage
 NUMBERED = b'"sequence_number"'
 SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 LINE_END = 10
+"""A line feed, as bytes give it by index."""
 
 
 class ResponseId(msgspec.Struct):

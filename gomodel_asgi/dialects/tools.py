@@ -32,6 +32,7 @@ from .unsupported import (
 )
 
 MAX_NAME = 64
+"""Characters of a tool's name: what OpenAI, Anthropic and Gemini take alike."""
 LEGAL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 DATED = re.compile(r"(_preview)?(_\d{4}_\d{2}_\d{2})?$")
 SEARCH = "tool_search"

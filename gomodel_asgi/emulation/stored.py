@@ -17,6 +17,7 @@ from .conversations import page, query_parameters, whole_number
 Json = dict[str, Any]
 
 HIGHEST = 2**53
+"""The largest number that each reader of JSON has exactly (RFC 8259, 6)."""
 
 
 class StoredResponses:

@@ -23,6 +23,7 @@ MOST_REFERENCES = 1000
 # milliseconds' work.
 MOST_LOOKED_THROUGH = 8 * MIB
 MOST_VALUES = 50_000
+"""Values in one item of which a tree is built, on the event loop."""
 
 # Items that are looked at in one step.
 AT_ONCE = 1000

@@ -41,6 +41,7 @@ HEAD = "head"
 # Tries to change a head that other workers change at the same time, and the longest pause between two, in seconds.
 ATTEMPTS = 32
 LONGEST_PAUSE = 0.05
+"""Seconds before the next attempt at a change that others were faster with."""
 
 # Leaves read and responses deleted between two changes of the head: what has been done so far is not done again.
 MOST_STEPS = 64

@@ -40,6 +40,7 @@ ATTEMPTS = 16
 REMEMBERED = 4096
 
 TAG_BYTES = 16
+"""Bytes of a hash that stand for a tenant: 128 bits, so that no two tenants share one by chance."""
 
 # That some tenant may have been forgotten, where the store does not tell.
 NOT_TOLD = (None,)

@@ -45,7 +45,9 @@ T = TypeVar("T")
 APP = "gomodel_asgi.contrib.django"
 VENDORS = ("postgresql", "sqlite")
 PAGE = 500
+"""Rows that one query reads."""
 MOST = 20_000
+"""Rows that one statement deletes at most: their ids are its parameters."""
 CLOSES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "id")
 ADDS = ", ".join(f"{name} = gomodel_daily.{name} + excluded.{name}" for name in COUNTS)
 ON_CONFLICT = {

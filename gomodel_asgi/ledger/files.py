@@ -24,6 +24,7 @@ except ImportError as error:  # pragma: no cover - not POSIX
 T = TypeVar("T")
 
 THREADS = 4
+"""Threads of our own for files, which block."""
 _limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_ledger_files")
 
 

@@ -19,7 +19,6 @@ from .sink import refusing
 
 _decode_kept = msgspec.json.Decoder(Kept).decode
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-PAGE = 500
 
 
 class JsonLines:

@@ -32,7 +32,9 @@ from .spill import Claim, Spill
 logger = logging.getLogger("gomodel_asgi.ledger")
 
 BATCH = 500
+"""Rows that go to the sink at once."""
 EVERY = 1.0
+"""Seconds that a row waits for others at most, and between two attempts at a sink that failed."""
 QUEUE = 10_000
 """Rows that wait; what comes beyond is dropped."""
 WRITING = 10.0

@@ -15,6 +15,7 @@ from .estimate import Estimate
 from .quota import MICRO
 
 REMEMBERED = 4096
+"""Costs that are remembered: a price list takes far longer to ask than a dictionary."""
 LASTS = 3600
 """Seconds for which the list's price of an estimate is taken to be the same: some are lower at night."""
 BITS = 5

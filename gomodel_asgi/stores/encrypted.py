@@ -26,7 +26,9 @@ logger = logging.getLogger("gomodel_asgi.stores")
 
 FORMAT = b"\x01"
 NONCE_BYTES = 12
+"""The length that GCM is made for (NIST SP 800-38D, 8.2)."""
 KEY_BYTES = 32
+"""AES-256."""
 
 
 class Encrypted:

@@ -41,6 +41,7 @@ a response may tell the model of its tools in all."""
 MOST_EVENTS = 1000
 """Of one stream. Nobody here asks for progress or logs, and the SDK takes a quarter of a millisecond for each."""
 MOST_REDIRECTS = 3
+"""Redirects within one server that are followed."""
 UNASKED = 2.0
 """Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
 

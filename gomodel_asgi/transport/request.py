@@ -120,6 +120,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HEAD = 64 * 1024
 """Bytes of a reply's head, interim replies included. Servers and clients allow 8 to 64 KiB."""
 MAX_HEADERS = 200
+"""Headers of one reply."""
 EXPECTS_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 

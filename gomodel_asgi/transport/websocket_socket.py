@@ -169,6 +169,7 @@ PING = 20.0
 MOST_IDS = 256
 """Responses of a socket that can be steered: the latest ones."""
 CLOSING = 1.0
+"""Seconds."""
 
 Unclaimed = Callable[[bytes], Awaitable[None]]
 

@@ -21,7 +21,9 @@ from .upstream_request import ACCEPT_JSON, AGENT
 DEADLINE = 10.0  # seconds for all of one provider's list
 LARGEST = 4 * MIB  # bytes of that list; OpenRouter's, the longest known, has about one million
 MOST_PAGES = 20
+"""Pages of an upstream's list of models."""
 MOST_MODELS = 5_000
+"""Models of it that are kept."""
 
 
 class ModelsAnswer(Struct, frozen=True):

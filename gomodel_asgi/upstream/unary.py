@@ -30,6 +30,7 @@ FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError
 EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"null"), msgspec.Raw(b""))
 RESPONSE, ERROR, FAILED = msgspec.Raw(b'"response"'), msgspec.Raw(b'"error"'), msgspec.Raw(b'"failed"')
 MOST_MEMBERS = 10_000
+"""Members of a reply's top level; a response has some thirty."""
 
 
 class Outline(msgspec.Struct):

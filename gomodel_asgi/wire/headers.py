@@ -47,6 +47,7 @@ CACHE = b"x-gomodel-cache"
 INDEX = re.compile(r"\[[0-9]+\]")
 UNPRINTABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # the comma among it
 MOST_NAMES = 20
+"""Names in the value of one header: servers and proxies bound its length."""
 MOST_OF_NAME = 128  # characters: a client's own names may have any length
 MOST_OF_NAMES = 512  # bytes
 

@@ -23,6 +23,7 @@ from ..settings import KIB, Limits
 T = TypeVar("T")
 
 WINDOW = 64 * KIB
+"""Bytes that are looked at in one step, at most."""
 SHARE = 64
 """A window is at most this part of its text, so that what is copied of it is little beside the text itself."""
 
@@ -41,6 +42,7 @@ FEW = 48
 """One backslash in so many bytes: from there on the expression costs more than two passes without one."""
 
 LANE = 16
+"""Bits in which the depth at one byte is counted, all of a slice in one long integer."""
 HIGH = LANE - 1  # the highest bit of a lane, which no sum reaches
 STEPS = bytes({ord("["): 2, ord("]"): 0}.get(char, 1) for char in range(256))  # 1 above what it adds to the depth
 COMMAS = bytes(char == ord(",") for char in range(256))

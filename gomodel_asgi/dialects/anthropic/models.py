@@ -27,6 +27,8 @@ BUDGETS: Mapping[str, int] = {
 """Tokens of thinking for models that take a budget; never more than half of `max_tokens`."""
 
 LEAST_BUDGET = 1_024
+"""Tokens: the least `budget_tokens` that the API takes; it must stay below `max_tokens` (Anthropic, "Extended
+thinking")."""
 EFFORTS = ("none", *BUDGETS)
 OFF: Json = {"type": "disabled"}
 

@@ -33,6 +33,7 @@ TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard_only", "priorit
 FORMATS = ("text", "json_object", "json_schema")
 CACHEABLE = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 MAX_BREAKPOINTS = 4
+"""`cache_control` marks in one request: the API refuses a fifth (Anthropic, "Prompt caching")."""
 
 
 def max_tokens(members: Mapping[str, Any], model: Model) -> int:

@@ -25,6 +25,7 @@ from .source import Json
 from .work import Work
 
 MAC_DIGITS = 32
+"""Hexadecimal digits of an id that prove it is ours: 128 bits."""
 
 
 @dataclass(frozen=True, slots=True)

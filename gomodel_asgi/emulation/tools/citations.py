@@ -20,6 +20,7 @@ LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\(((?:https?://|sandbox:)[^\s()<>]*(?:\(
 MARK = re.compile(r"【(\d{1,6})†[^】]{0,200}】")
 MARKS = "【"
 LONGEST_MARK = 220
+"""Characters that an open mark may have; what is longer is text."""
 LONGEST_LINK = 2600
 """Characters; what is longer is not cited."""
 

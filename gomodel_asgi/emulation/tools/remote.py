@@ -34,6 +34,7 @@ from .source import Json, Opening, Session, Source, Unlisted, Visit
 MOST_URL = 2 * KIB
 """Characters of a client's URL."""
 MOST_HEADERS = 32
+"""Headers that a client may give for its own server."""
 MOST_OF_HEADERS = 16 * KIB
 """Characters of all names and values of a client's headers: what servers take as one head, with room for ours."""
 LONG = 16

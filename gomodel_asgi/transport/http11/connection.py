@@ -35,6 +35,7 @@ Origin = tuple[str, str, int, str | None]
 PROBATION = 600.0
 """Seconds from the last such byte."""
 MOST_SUSPECTS = 1024
+"""Origins that are remembered for breaking keep-alive."""
 
 
 def origin_of(key: Key) -> Origin:

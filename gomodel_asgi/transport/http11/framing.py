@@ -19,8 +19,10 @@ from ...seams.transport import Headers
 from ..request import MAX_HEAD, MAX_HEADERS
 
 MAX_INTERIM = 8
+"""Interim replies (1xx) before the final one."""
 LAST_BYTE_IS_CRLF = b"\r\n"
 REQUEST_TIMEOUT = 408
+"""What servers send on an idle connection before they close it (RFC 9110, 15.5.9): no reply to anything."""
 
 
 class Refused(Exception):
