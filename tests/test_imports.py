@@ -50,7 +50,7 @@ BESIDE = {
     ("tasks", "deadline"),
     ("settings", "arguments"),
 }
-DEEPEST = 28
+DEEPEST = 26
 
 
 def name_of(path: Path) -> str:

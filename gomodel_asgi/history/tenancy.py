@@ -40,6 +40,7 @@ ATTEMPTS = 16
 REMEMBERED = 4096
 
 TAG_BYTES = 16
+"""Bytes of a hash that stand for a tenant: 128 bits, so that no two tenants share one by chance."""
 
 # That some tenant may have been forgotten, where the store does not tell.
 NOT_TOLD = (None,)
@@ -49,7 +50,7 @@ LONGEST_PLAIN = 128
 
 
 def valid_id(id: object) -> bool:
-    """Whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
+    """Returns whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
     return isinstance(id, str) and ID.fullmatch(id) is not None and id not in (".", "..")
 
 
@@ -96,16 +97,16 @@ class Tenancy:
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:
-        """Make all records of *tenant* unreachable, then delete those in *collections* if the store can enumerate them:
-        how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes with
-        its ttl."""
+        """Makes all records of *tenant* unreachable, then deletes those in *collections* if the store can enumerate
+        them: how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes
+        with its ttl."""
         tag, _ = self._scope(tenant, await self._raise_generation(tenant))
         if not self._store.enumerable:
             return 0
         return sum([await self._delete_all(collection, tag) for collection in collections])
 
     def claim(self, upstream: str, id: str) -> str:
-        """Where it is kept who holds *id* at *upstream* (which has no colon), whoever that is."""
+        """Returns where it is stored who owns *id* at *upstream* (which has no colon)."""
         place = f"{upstream}:{id}"
         if self.local is not None and len(place) < LONGEST_PLAIN and "." not in place:
             return place  # nobody reads the keys of this process, and every response is claimed
@@ -119,7 +120,7 @@ class Tenancy:
     # Generations...
 
     async def _raise_generation(self, tenant: str | None) -> int:
-        """The generation that was.
+        """Raises the tenant's generation, and returns the one before.
 
         :raises StoreUnavailable: others did the same at each attempt.
         """

@@ -102,7 +102,7 @@ class Ledger:
     # What the gateway does with it...
 
     def attach(self, observers: Observers, price: Price | None = None) -> None:
-        """Tell *observers* what becomes of rows; price them by *price* where the ledger has none of its own."""
+        """Tells *observers* what becomes of rows; prices them by *price* where the ledger has none of its own."""
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
@@ -120,7 +120,7 @@ class Ledger:
         self.writers.here()
 
     def begin(self, trace: Trace, scope: Scope | None, kind: Kind = "exchange") -> None:
-        """An exchange begins.
+        """Books that an exchange begins.
 
         :raises RuntimeError: the sink does not run on this event loop.
         """
@@ -146,7 +146,7 @@ class Ledger:
             await self._opened(booking, trace)
 
     async def _read_prices(self) -> None:
-        """Import the price list before it is asked: on the loop that would hold up everybody."""
+        """Imports the price list before it is asked: on the loop that would hold up everybody."""
         if self.price is None and price_list() is not None:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
@@ -173,8 +173,8 @@ class Ledger:
         log("ledger_unwritten", request_id=trace.context.request_id)
 
     def book(self, writer: Writer, entry: Entry) -> None:
-        """Take *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the requests
-        that were under way."""
+        """Takes *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the
+        requests that were under way."""
         for listener in self.listeners:
             listener(entry.row)
         if writer.is_full and not (self.on_full == "refuse" and spends(entry.row.operation)):
@@ -271,8 +271,8 @@ class Ledger:
         return await _read(seconds, self.sink.row(id, _names(tenants), QUERY * seconds))
 
     async def purge(self, before: datetime, batch: int = 5000, seconds: float = 30) -> int:
-        """Delete the rows that started *before* (aware), with their content, and all content that has expired: how many
-        rows. It goes on in batches until nothing is left or so many *seconds* have passed; the roll-up stays.
+        """Deletes the rows that started *before* (aware), with their content, and all content that has expired: how
+        many rows. It goes on in batches until nothing is left or so many *seconds* have passed; the roll-up stays.
 
         :raises ValueError: *before* has no time zone, or *batch* is less than 1.
         """
@@ -291,16 +291,17 @@ class Ledger:
         return (self.content or Content(lambda request: False, key=None)).opened(kept)
 
     async def forget(self, tenant: str | None) -> int:
-        """Delete what was kept of *tenant*'s words: of how many exchanges. Its rows stay."""
+        """Deletes the content of *tenant*'s exchanges; returns of how many. Its rows stay."""
         return await self.sink.forget(name_of(tenant))
 
     async def flush(self, seconds: float = FLUSH) -> bool:
-        """Bring what this event loop has booked to the sink or the spill now: whether that was done in time."""
+        """Brings what this event loop has booked to the sink or the spill now; returns whether that was done in
+        time."""
         writer = self.writers.here()
         return await writer.settled(writer.added, seconds)
 
     async def aclose(self) -> None:
-        """Bring what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
+        """Brings what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
         used again; the sink's engine is the host's to close, afterwards."""
         if self.writers.runs_here():
             await self.writers.here().close(FLUSH)

@@ -136,7 +136,7 @@ def first_id(when: datetime, later: int = 0) -> UUID:
 
 
 def settled_id(when: datetime, tenant: str | None, response_id: str) -> UUID:
-    """Returns the id of the row that settles a response in the background: the same, whoever settles it."""
+    """Returns the id of the row that settles a response in the background: the same for every worker."""
     return new_id(when, digest("settled", tenant, response_id)[:10])
 
 
@@ -146,7 +146,7 @@ def digest(*parts: object) -> bytes:
 
 
 def at_time(seconds: float) -> datetime:
-    """Returns Unix time as the ledger has it: aware, in UTC, to the microsecond."""
+    """Returns Unix time as an aware datetime in UTC, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

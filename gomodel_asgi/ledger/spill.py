@@ -33,7 +33,7 @@ class Spill:
         self.path = path
 
     async def put(self, entries: Sequence[Entry]) -> None:
-        """Add *entries*; when this returns they are on the disk.
+        """Adds *entries*; when this returns they are on the disk.
 
         :raises OSError: they are not: there is no room, or no such directory.
         """
@@ -41,7 +41,7 @@ class Spill:
         await in_thread(append, self.path, data, MOST)
 
     async def set_aside(self, entry: Entry) -> Path:
-        """Add *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at, and return that.
+        """Adds *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at, and returns that.
 
         :raises OSError: it cannot be written.
         :raises ValueError: it cannot be written as JSON.
@@ -113,5 +113,5 @@ class Claim:
         self.lines.close()
 
     def release(self) -> None:
-        """They are not: whoever comes next begins anew."""
+        """Closes the file and leaves it: its lines were not written, and the next writer reads them from the start."""
         self.lines.close()

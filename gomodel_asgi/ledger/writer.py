@@ -30,7 +30,9 @@ from .sink import RowsRefused, Sink
 from .spill import Claim, Spill
 
 BATCH = 500
+"""Rows that go to the sink at once."""
 EVERY = 1.0
+"""Seconds that a row waits for others at most, and between two attempts at a sink that failed."""
 QUEUE = 10_000
 """Rows that wait; what comes beyond is dropped."""
 WRITING = 10.0
@@ -90,7 +92,7 @@ class Writer:
         return self.added
 
     async def settled(self, number: int, seconds: float) -> bool:
-        """Wait at most so long until the sink or the spill has the row of this *number*, and all before it: whether
+        """Waits at most so long until the sink or the spill has the row of this *number*, and all before it: whether
         that is so."""
         with anyio.move_on_after(seconds):
             while self.gone < number and (self.running or self.start()):
@@ -100,7 +102,7 @@ class Writer:
         return self.gone >= number
 
     async def close(self, seconds: float) -> None:
-        """End the task; what waits is brought where it can be, within so many seconds. Never raises."""
+        """Ends the task; what waits is brought where it can be, within so many seconds. Never raises."""
         if not self.running:
             if not self.waiting:
                 return
@@ -121,7 +123,7 @@ class Writer:
     # The task...
 
     def start(self) -> bool:
-        """Start the task on the running event loop, outside of any request's own context."""
+        """Starts the task on the running event loop, outside of any request's own context."""
         self.running, self.closing = True, False
         self.scope, self.wake, self.progress = anyio.CancelScope(), anyio.Event(), anyio.Event()
         if on_trio():
@@ -153,7 +155,7 @@ class Writer:
         self.progress = anyio.Event()
 
     async def _due(self) -> bool:
-        """Wait until there is something to do; False at the end."""
+        """Waits until there is something to do; False at the end."""
         await self._until(lambda: self.closing or bool(self.waiting), self._seconds_to_replay())
         if self.waiting:
             await self._until(self._is_wanted, EVERY)
@@ -161,7 +163,7 @@ class Writer:
         return bool(self.waiting) or not self.closing
 
     def _is_wanted(self) -> bool:
-        """Whether what waits has to go before its time."""
+        """Returns whether what waits has to go before its time."""
         return self.closing or self.urgent > self.gone or len(self.waiting) >= BATCH
 
     def _seconds_to_replay(self) -> float | None:
@@ -170,14 +172,14 @@ class Writer:
         return max(0.0, (self.retry_at if self.away else self.looks_at) - clock())
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None) -> None:
-        """Wait at most so long until *condition* holds; what changes it sets `wake`."""
+        """Waits at most so long until *condition* holds; what changes it sets `wake`."""
         with anyio.move_on_after(seconds):
             while not condition():
                 self.wake = anyio.Event()
                 await self.wake.wait()
 
     async def _step(self) -> None:
-        """Bring the next batch where it can be brought, and then what lies in the spill."""
+        """Brings the next batch where it can be brought, and then what lies in the spill."""
         if self.waiting and not (self._asks_sink() and await self._next_put()) and self.spill is not None:
             await self._next_spilled(self.spill)
         if self.spill is not None and self._asks_sink() and (self.away or clock() >= self.looks_at):
@@ -187,7 +189,7 @@ class Writer:
         return not self.away or clock() >= self.retry_at
 
     async def _next_put(self) -> bool:
-        """Give the next batch to the sink; whether it has it."""
+        """Gives the next batch to the sink; returns whether it took it."""
         batch = list(islice(self.waiting, BATCH))
         done = await self._put(batch, "written")
         if done:
@@ -200,7 +202,7 @@ class Writer:
         self.gone += count
 
     async def _put(self, batch: Sequence[Entry], result: Result) -> bool:
-        """Give *batch* to the sink; whether it has it."""
+        """Gives *batch* to the sink; returns whether it took it."""
         try:
             with anyio.fail_after(WRITING):
                 rows = await self.sink.write(folded(batch))
@@ -260,7 +262,7 @@ class Writer:
             log("ledger_spill_failed", path=str(spill.path), error=type(error).__name__, waiting=waiting)
 
     async def _next_spilled(self, spill: Spill) -> bool:
-        """Put the next batch into the spill; whether it lies there."""
+        """Puts the next batch into the spill; returns whether it lies there."""
         batch = list(islice(self.waiting, BATCH))
         try:
             await spill.put(batch)
@@ -273,7 +275,7 @@ class Writer:
         return True
 
     async def _replay(self, spill: Spill) -> None:
-        """Bring what lies in the spill to the sink: all of it, or as much as it takes."""
+        """Brings what lies in the spill to the sink: all of it, or as much as it takes."""
         try:
             while (claim := await spill.claim()) is not None:
                 try:
@@ -287,7 +289,7 @@ class Writer:
         self.looks_at = clock() + LOOKS
 
     async def _replayed(self, claim: Claim) -> bool:
-        """Bring *claim* to the sink, and what comes meanwhile; whether all of it is there."""
+        """Brings *claim* to the sink, and what comes meanwhile; returns whether all of it is there."""
         while entries := await claim.read(BATCH):
             if not await self._put(entries, "replayed"):
                 return False
@@ -327,7 +329,7 @@ class Writers:
         self._lock = threading.Lock()
 
     def here(self) -> Writer:
-        """Returns the running loop's.
+        """Returns the running loop's writer.
 
         :raises RuntimeError: the sink needs asyncio, and this is trio.
         """
@@ -337,7 +339,7 @@ class Writers:
         return self._made(key) if found is None else found
 
     def runs_here(self) -> bool:
-        """Whether the sink can be written on the running event loop."""
+        """Returns whether the sink can be written on the running event loop."""
         return not (self.sink.needs_asyncio and on_trio())
 
     def _made(self, key: tuple[int, object]) -> Writer:
@@ -359,5 +361,5 @@ class Writers:
 
 
 def is_closed(loop: object) -> bool:
-    """Whether nothing runs on *loop* any more."""
+    """Returns whether nothing runs on *loop* any more."""
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()

@@ -220,7 +220,7 @@ class AvailableCounters:
         return self._waiting if any(late.actual) else self._releases
 
     def _retry(self) -> None:
-        """Book what waits, beside everything else."""
+        """Books what waits, beside everything else."""
         token = loop_token()
         if token not in self._retrying:
             self._retrying[token] = self._tasks.spawn(self._book_waiting)

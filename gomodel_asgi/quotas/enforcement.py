@@ -113,7 +113,7 @@ class Enforcement:
     # Before a request is sent...
 
     async def reserve(self, job: Job, target: Target, quotas: tuple[Quota, ...]) -> None:
-        """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
+        """Reserves what *job* may use in all of *quotas*, or refuses it. What it holds is settled when its trace ends.
 
         :raises QuotaExceeded: there is no room in one of them.
         :raises QuotaUnavailable: the counters do not answer.
@@ -197,7 +197,7 @@ class Enforcement:
         )
 
     def _check_sizes(self, parts: Sequence[Part], estimates: Sequence[Estimate], now: float, trace: Trace) -> None:
-        """Refuse what is larger than a whole limit, and not by a guess alone.
+        """Refuses what is larger than a whole limit, and not by a guess alone.
 
         :raises QuotaExceeded: it never has room.
         """
@@ -326,11 +326,11 @@ class Enforcement:
     # Life...
 
     async def flush(self) -> None:
-        """Wait until what has ended is booked, at most `FAREWELL` seconds."""
+        """Waits until what has ended is booked, at most `FAREWELL` seconds."""
         await self.settlement.tasks.aclose(FAREWELL)
 
     async def aclose(self) -> None:
-        """Book what has ended, then close what this event loop has open of the counters."""
+        """Books what has ended, then closes what this event loop has open of the counters."""
         await self.flush()
         await self.counters.aclose()
 

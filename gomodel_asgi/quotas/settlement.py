@@ -81,7 +81,7 @@ class Settlement:
         self.tasks = Tasks()
 
     def ended(self, reservation: Reservation, trace: Trace, ended: Ended) -> None:
-        """An exchange is over."""
+        """Settles the exchange, which is over."""
         self.book(reservation, self.used(reservation, ended.charges))
 
     def used(self, reservation: Reservation, charges: Sequence[Charge]) -> list[int]:
@@ -106,17 +106,17 @@ class Settlement:
         return reserved
 
     def book(self, reservation: Reservation, amounts: Sequence[int]) -> None:
-        """Release what *reservation* holds and book *amounts*, beside everything else."""
+        """Releases what *reservation* holds and books *amounts*, beside everything else."""
         work = partial(self.counters.settle, reservation.id, reservation.lines, amounts, self.now())
         self.do(work)
 
     def release(self, reservation: Reservation | None) -> None:
-        """Release what *reservation* holds: nothing was used."""
+        """Releases what *reservation* holds: nothing was used."""
         if reservation is not None:
             self.book(reservation, [0] * len(reservation.lines))
 
     def do(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Do *work* here if that takes no time, else in a task of its own, which outlives the request."""
+        """Does *work* here if that takes no time, else in a task of its own, which outlives the request."""
         if self.immediate:
             run_at_once(work)
         else:
@@ -142,13 +142,13 @@ class Hold:
         return b"" if self.reservation is None else self.reservation.packed()
 
     def hand_over(self) -> None:
-        """Whoever has it `packed` settles it from now on."""
+        """Leaves the settlement to whoever has the hold `packed`."""
         if self.end is not None and self.end in self.trace.ending:
             self.trace.ending.remove(self.end)
 
 
 def run_at_once(work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work*, which never waits.
+    """Does *work*, which never waits.
 
     :raises RuntimeError: it waited.
     """

@@ -205,7 +205,7 @@ class Health:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Forget the breaker unused for longest, whatever it knows: its requests under way end as they would."""
+        """Forgets the breaker unused for longest, whatever it knows: its requests under way end as they would."""
         key, breaker = self.breakers.popitem(last=False)
         self.tenants -= breaker.known
         breaker.remember = _forgotten

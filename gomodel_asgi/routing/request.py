@@ -95,7 +95,7 @@ class Target(Options, frozen=True):
             force_setattr(self, "labels", read_only(texts("labels", self.labels)))
 
     def _check_fallbacks(self, fallbacks: Any) -> None:
-        """Takes the *fallbacks*.
+        """Keeps the *fallbacks* as a tuple.
 
         :raises TypeError: they are not a list of Targets.
         """
@@ -106,7 +106,7 @@ class Target(Options, frozen=True):
         force_setattr(self, "fallbacks", chain)
 
     def _check_tools(self, tools: Any) -> None:
-        """Takes the *tools*.
+        """Keeps the *tools* as a tuple.
 
         :raises ValueError: one is no declaration.
         """
@@ -284,7 +284,8 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return Target(self._by_model())
 
     def _stays(self) -> bool:
-        """Whether the provider of the previous response goes on: unless another one claims the model by name."""
+        """Returns whether the provider of the previous response goes on: unless another one claims the model by
+        name."""
         if self.previous is None or self.previous.provider not in self.providers:
             return False
         if self.model is None or self.model == self.previous.model:

@@ -147,7 +147,7 @@ class Circuit:
 
 
 class Guarded:
-    """*store* behind a circuit breaker; else it does what *store* does."""
+    """A *store* behind a circuit breaker."""
 
     def __init__(self, store: Store, circuit: Circuit | None = None) -> None:
         self.circuit = circuit or Circuit()

@@ -27,7 +27,9 @@ except ImportError as exc:  # pragma: no cover - shown in a process of its own
 
 FORMAT = b"\x01"
 NONCE_BYTES = 12
+"""The length that GCM is made for (NIST SP 800-38D, 8.2)."""
 KEY_BYTES = 32
+"""AES-256."""
 
 
 class Encrypted:

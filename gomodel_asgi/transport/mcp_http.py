@@ -41,6 +41,7 @@ a response may tell the model of its tools in all."""
 MOST_EVENTS = 1000
 """Of one stream. Nobody here asks for progress or logs, and the SDK takes a quarter of a millisecond for each."""
 MOST_REDIRECTS = 3
+"""Redirects within one server that are followed."""
 UNASKED = 2.0
 """Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
 
@@ -366,7 +367,7 @@ MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
 
 
 def failure_of(error: GatewayError) -> Failure:
-    """What *error* means to whoever asked."""
+    """Returns what *error* means to a caller of the server."""
     closed = getattr(error, "kind", None) == CLOSED
     found = (meaning for kind, meaning in MEANINGS if isinstance(error, kind))
     message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")

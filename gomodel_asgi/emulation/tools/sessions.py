@@ -142,7 +142,7 @@ class Held:
         """Why it may not be asked."""
 
     async def prepare(self) -> None:
-        """Have it admitted, and its tools listed. Raises nothing; what cannot be had in time is given up."""
+        """Has it admitted, and its tools listed. Raises nothing; what cannot be had in time is given up."""
         try:
             with anyio.move_on_after(max(0.0, self.visit.deadline - clock())):
                 self.opening = await self.source.admit(self.visit)
@@ -189,7 +189,7 @@ class Sessions:
         self.held: dict[str, Held] = {}
 
     async def prepare(self, servers: Sequence[Held]) -> None:
-        """Have all *servers* admitted and listed, at the same time."""
+        """Has all *servers* admitted and listed, at the same time."""
         self.held = {held.visit.label: held for held in servers}
         async with anyio.create_task_group() as group:
             for held in servers:
