@@ -422,6 +422,10 @@ ARMS = "a list of pairs of a Target and its weight"
 
 
 def _arm(choice: Any) -> tuple[Target, float]:
+    """Returns the Target and the weight of *choice*.
+
+    :raises TypeError: it is no pair of a Target and a number.
+    """
     try:
         where, weight = listed("choices", choice, ARMS)
         return _target(where, "choices"), float(weight)

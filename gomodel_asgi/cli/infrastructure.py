@@ -84,6 +84,10 @@ async def _read_counters(counters: Counters) -> None:
 
 
 async def _read_ledger(ledger: Ledger) -> None:
+    """Reads nothing of *ledger*, or sees whether its file can be written.
+
+    :raises PermissionError: it cannot.
+    """
     path = getattr(ledger.sink, "path", None)
     if path is not None:  # a file may be long; it is only to be written
         place = path if path.exists() else path.parent

@@ -322,6 +322,10 @@ async def _read(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
 
 
 def _places(by: Sequence[str]) -> Sequence[str]:
+    """Returns *by*.
+
+    :raises ValueError: one is no place of the roll-up.
+    """
     if not set(by) <= set(PLACE):
         raise ValueError(f"by: some of {', '.join(PLACE)}.")
     return by

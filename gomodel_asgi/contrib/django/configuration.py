@@ -97,6 +97,10 @@ def build(given: Any) -> Gateway:
 
 
 def _of_environment() -> list[Provider]:
+    """Returns the providers that the environment configures.
+
+    :raises ImproperlyConfigured: there is none.
+    """
     found = presets.from_env()
     if not found:
         looked_for = ", ".join(variables())

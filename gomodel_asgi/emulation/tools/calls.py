@@ -53,6 +53,10 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
 
 
 async def _run(work: Work, running: Sequence[Running]) -> None:
+    """Runs all of *running*, as many at a time as the limits allow, and shows each as it ends.
+
+    :raises GatewayError: a guard has refused one of them.
+    """
     places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
     refusal: GatewayError | None = None
     async with anyio.create_task_group() as group:
