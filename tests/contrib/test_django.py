@@ -653,7 +653,11 @@ def make_cache() -> ResponseCache:
     return cache
 
 
-@pytest.mark.parametrize("given", [cache, f"{__name__}.cache", f"{__name__}.make_cache", make_cache], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [cache, f"{__name__}.cache", f"{__name__}.make_cache", make_cache],
+    ids=["a cache", "its path", "a function's path", "a function"],
+)
 async def test_the_settings_name_a_cache(
     serve: Served, client: httpx.AsyncClient, provider: FakeProvider, given: Any
 ) -> None:
