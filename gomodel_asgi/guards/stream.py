@@ -213,8 +213,11 @@ class GuardedStream:
         :raises GatewayError: a guard has refused what was held.
         """
         refused, self.refused = self.refused, None
-        if refused is not None:
-            raise refused
+        try:
+            if refused is not None:
+                raise refused
+        finally:
+            refused = None  # whose traceback holds this frame
 
     async def next(self) -> bytes:
         """See `Stream.next`."""
@@ -333,8 +336,11 @@ class GuardedStream:
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
         if value["type"] in TERMINAL:
-            if self.is_strict and self.asked.refusal is not None:
-                raise self.asked.refusal
+            if self.is_strict and (refusal := self.asked.refusal) is not None:
+                try:
+                    raise refusal
+                finally:
+                    refusal = None  # whose traceback holds this frame
             self.asked.tell()
             self._end(value["type"].partition(".")[2])
 
@@ -377,7 +383,7 @@ class GuardedStream:
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
-        self.known.error = error
+        self.known.error = detached(error)
         output = [window.done[index] for index in sorted(window.done, key=lambda index: index or 0)]
         window.response = {**window.response, "status": "failed", "output": output, "error": response_error(error)}
         told = window.numbered(error_event(error, 0))

@@ -7,11 +7,11 @@
         "AUTHENTICATION": ["gomodel_asgi.contrib.django.tokens.BearerToken"],
     }
 
-Keys are all arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in a
-list. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the
-environment (`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or
-`PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and
-replaces all this.
+Keys are all arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in the
+lists `OBSERVERS`, `TOOLS` and `GUARDS`. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS`
+they are those of the environment (`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in
+tenants alone, or `PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a gateway that the project
+makes itself, and replaces all this.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ VALUES: dict[str, type[Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES
 FUNCTIONS = ("POLICY", "TENANT", "MODELS", "FILES")
 MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "TOOLS", "QUOTAS", "GUARDS", "CACHE", "LEDGER")
 """What a function may be named for, to be called once."""
-LISTS = ("PROVIDERS", "OBSERVERS", "TOOLS", "GUARDS")
-"""What is a list, whose elements may be named."""
+LISTS = ("OBSERVERS", "TOOLS", "GUARDS")
+"""What is a list of which each element may be a dotted path."""
 OBJECTS = (*MADE, *FUNCTIONS, *VALUES)
 PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool, "PUBLIC": bool, "TENANT_REQUIRED": bool}
 ADMITTING = ("policy", "tenant_required", "public")
