@@ -113,13 +113,13 @@ class Trace:
     def decided(self, seconds: float, target: tuple[str, ...], model: str | None, labels: Mapping[str, str]) -> None:
         """The policy named *target*: the provider, and those to fall back on."""
         self.policy = seconds
-        self.know(labels=MappingProxyType(dict(labels)))
-        others = target[1:]
+        seen = MappingProxyType(dict(labels))
         if self.context.operation in ANSWERED_HERE:
-            others = ()
+            self.know(labels=seen)
+            target = ()
         else:
-            self.know(provider=target[0], target_model=clean(model))
-        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=others))
+            self.know(provider=target[0], target_model=clean(model), labels=seen)
+        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
 
     def turned_away_by(self, provider: str, type: str, model: str | None) -> None:
         """The *provider* was not asked, since its breaker is open or its limit is reached."""
