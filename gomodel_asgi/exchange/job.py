@@ -340,6 +340,10 @@ class Guards(Protocol):
         """Whether any of them is asked about what *job* says (`input`), or is answered (`output`)."""
         ...
 
+    def insist(self, job: Job, names: Iterable[str]) -> None:
+        """Have those of *names* look at what *job* is answered, whatever they say of it now."""
+        ...
+
     def answering(self, job: Job) -> tuple[str, ...]:
         """The names of those that look at what *job* is answered."""
         ...

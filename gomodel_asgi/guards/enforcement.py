@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -15,7 +15,7 @@ from ..errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequ
 from ..exchange.job import Continuation, Job
 from ..exchange.reply import Reply, parsed
 from ..observers import Guarded, Observers
-from ..operations import BODIED
+from ..operations import BODIED, SHOWING
 from ..providers.provider import Provider
 from ..routing.request import RoutingRequest
 from ..settings import KIB
@@ -29,7 +29,7 @@ from ..wire.response import DONE
 from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
 from .hold import Scan, unlogged
 from .moderation import BLOCKED, MODERATION, Finding, Wish, member, wish_of
-from .places import REQUEST, Path, Place, of_reply, of_request, of_tools, replaced, spelled
+from .places import REQUEST, Path, Place, of_kept, of_reply, of_request, of_tools, replaced, spelled
 from .stream import GuardedReader, GuardedStream, Whole
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
@@ -105,6 +105,13 @@ class Enforcement:
         except Exception as error:
             job.warn([f"the guard {guard.name}: {type(error).__name__} of its `when`; it was asked"])
             return True
+
+    def insist(self, job: Job, names: Iterable[str]) -> None:
+        """Have those of *names* look at what *job* is answered, whatever they say of it now: they have been told of
+        it before."""
+        found = self.attend(job)
+        told = {guard.name for guard in found.output} | {*names}
+        found.output = tuple(guard for guard in self.guards if guard.output is not None and guard.name in told)
 
     def looks(self, job: Job, stage: Stage) -> bool:
         """Whether any guard is asked about what *job* says (`input`), or is answered (`output`)."""
@@ -286,7 +293,7 @@ class Enforcement:
         value = await parsed(body)
         if not isinstance(value, dict):
             return reply
-        places: list[Place] = await beside(len(body), lambda: [*of_reply(value)])
+        places: list[Place] = await beside(len(body), lambda: [*asking.places(value)])
         try:
             texts = await asking.whole(places)
         except (ContentBlocked, GuardUnavailable):
@@ -349,6 +356,8 @@ class Asking:
         self.guarding = enforcement.attend(job)
         self.guards: tuple[Guard, ...] = getattr(self.guarding, stage)
         self.request = copied(job) if self.guards else job.request
+        shows = job.request.operation in SHOWING
+        self.places: Callable[[dict[str, Any]], Iterable[Place]] = of_kept if shows else of_reply
         holds = [guard.hold for guard in self.guards]
         self.hold = None if "all" in holds else max((hold for hold in holds if hold != "all"), default=0)
         self.tallies: dict[str, Tally] = {guard.name: Tally() for guard in self.guards}

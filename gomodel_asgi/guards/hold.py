@@ -9,7 +9,7 @@ Pure: the events that come in are dicts, those that go out too, and what is to b
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from os.path import commonprefix
 from typing import Any
 
@@ -75,10 +75,11 @@ class Channel(Struct):
 
 
 class Window:
-    """One guarded stream. *hold* is in characters; None: all of a text."""
+    """One guarded stream. *hold* is in characters; None: all of a text. *places* gives those of a response."""
 
-    def __init__(self, hold: int | None) -> None:
+    def __init__(self, hold: int | None, places: Callable[[Json], Iterable[Place]] = of_reply) -> None:
         self.hold = hold
+        self.places = places
         self.channels: dict[Key, Channel] = {}
         self.memory: dict[str, str] = {}
         """What was put in place of each text, by the text."""
@@ -208,7 +209,7 @@ class Window:
             for index in {one.last.get("output_index") for one in self.channels.values()}:
                 events += yield from self._all_finished(index)
         response = event["response"]
-        self.response = yield from self.value(response, [*of_reply(response)])
+        self.response = yield from self.value(response, [*self.places(response)])
         rest = {name: value for name, value in event.items() if name != "response"}
         return [*events, {**rest, "response": self.response}]
 

@@ -69,6 +69,13 @@ def of_reply(body: Mapping[str, Any]) -> Iterator[Place]:
         yield from of_item(body)
 
 
+def of_kept(body: Mapping[str, Any]) -> Iterator[Place]:
+    """Every text of a reply's *body* that shows what was kept: what a request has said, perhaps before there were
+    guards, as well."""
+    yield from of_reply(body)
+    yield from of_request(body)
+
+
 def of_items(value: Any, path: Path) -> Iterator[Place]:
     """Every text of *value*, the items (or one text) that stand at *path*."""
     if isinstance(value, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,13 +27,15 @@ from ..upstream.stream import detached
 from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
 from .hold import TERMINAL, Scan, Steps, Window
-from .places import of_reply
+from .places import Place
 
 
 class Asked(Protocol):
     """What the stream needs of the guards."""
 
     hold: int | None
+    places: Callable[[Json], Iterable[Place]]
+    """Where in a response there are texts to be looked at."""
 
     @property
     def refusal(self) -> GatewayError | None:
@@ -140,7 +142,7 @@ class GuardedStream:
         self.stream = stream
         self.asked = asked
         self.model = model
-        self.window = Window(asked.hold)
+        self.window = Window(asked.hold, asked.places)
         self.decoder = Decoder(limit=limit)
         self.known = GuardedReader(stream.reader)
         self.reader: Reader = self.known
@@ -268,7 +270,7 @@ class GuardedStream:
             return
         value = await parsed(response)
         try:
-            passed = await run(self.window.value(value, [*of_reply(value)]), self.asked)
+            passed = await run(self.window.value(value, [*self.asked.places(value)]), self.asked)
         except (ContentBlocked, GuardUnavailable):
             return
         self.known.response, self.known.ended = encode(passed), str(value.get("status"))

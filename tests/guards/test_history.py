@@ -14,7 +14,7 @@ from gomodel_asgi.guards import Block, Guard, Replace, Texts
 from gomodel_asgi.observers import Guarded
 from gomodel_asgi.testing import Answer, FakeProvider
 
-from ..support.driving import ask
+from ..support.driving import JSON, ask
 from ..support.lab import ONCE
 from ..support.seen import Seen, kept, native
 
@@ -105,6 +105,22 @@ async def test_a_conversation_from_before_there_were_guards_is_masked_both_ways(
     assert listed.status == one.status == 200
     assert b"[key]" in listed.content and b"[key]" in one.content
     assert SECRET.encode() not in listed.content + one.content
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_request_said_before_there_were_guards_is_shown_as_they_let_it_pass(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    store = MemoryStore()
+    first = await stored(provider, dialect, store, instructions=SAID)
+    async with gateway_of(provider, dialect, store) as gateway:
+        made = (await ask(gateway, {"metadata": {"note": SAID}}, path="/v1/conversations")).json()
+    async with gateway_of(provider, dialect, store, Guard("keys", output=mask, hold=20)) as gateway:
+        query = b"stream=true" if stream else b""
+        shown = await ask(gateway, path=f"/v1/responses/{first['id']}", method="GET", query=query)
+        conversation = await ask(gateway, path=f"/v1/conversations/{made['id']}", method="GET")
+    assert SECRET not in shown.content.decode() and MASKED in shown.content.decode()
+    assert conversation.json()["metadata"] == {"note": MASKED}
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -228,3 +244,34 @@ async def test_a_summary_that_a_guard_blocks_is_a_400_and_kept_nowhere(
         answer = await ask(app, {"model": "m", "input": items, **managed}, path=path)
     assert answer.status == 400 and answer.error["code"] == "content_blocked"
     assert len(provider.requests) == 1 and SECRET not in kept(store)
+
+
+# Work that waits in a queue...
+
+
+@pytest.mark.parametrize("function", [mask, refuse])
+async def test_a_worker_guards_what_was_guarded_when_it_was_queued(
+    provider: FakeProvider, dialect: str, function: Any
+) -> None:
+    """The worker has no headers: there the guard says that it is not concerned."""
+    store = MemoryStore()
+    guard = Guard("keys", input=mask, output=function, when=lambda request: request.headers.get("x-guard") == "yes")
+    tickets: list[str] = []
+
+    async def enqueue(ticket: str) -> None:
+        tickets.append(ticket)
+
+    async with gateway_of(provider, dialect, store, guard) as gateway:
+        gateway.background.enqueue = enqueue
+        provider.script(Answer(text=SAID))
+        headers = [JSON, (b"x-guard", b"yes")]
+        body = {"model": "m", "input": SAID, "background": True}
+        begun = (await ask(gateway, body, headers=headers)).json()
+        assert SECRET not in kept(store)
+        assert await gateway.run_background(tickets[0])
+        assert SECRET not in kept(store) and SECRET not in json.dumps(provider.requests[-1].json())
+        found = await ask(gateway, path=f"/v1/responses/{begun['id']}", method="GET", headers=headers)
+    if function is mask:
+        assert found.json()["output"][0]["content"][0]["text"] == MASKED
+    else:
+        assert found.json()["status"] == "incomplete" and found.json()["output"] == []
