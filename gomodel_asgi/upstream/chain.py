@@ -20,7 +20,7 @@ from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
 from ..exchange.resolved_target import ResolvedTarget
 from ..observers.records import FIRST, Cause
-from ..observers.trace import code_of
+from ..observers.step import code_of
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
