@@ -108,8 +108,9 @@ def targets_of(policy: Any) -> tuple[Target, ...]:
     that it is made of. Of a function that decides for itself none are known."""
     while (found := getattr(policy, "targets", None)) is None and isinstance(policy, partial):
         policy = _inside(policy)
+    own = found if isinstance(found, Iterable) else ()  # a host's own object may call something else so
     inner = [target for one in getattr(policy, "made_of", ()) for target in targets_of(one)]
-    return (*(found or ()), *inner)
+    return (*(one for one in own if isinstance(one, Target)), *inner)
 
 
 def name_of(policy: Any) -> str:

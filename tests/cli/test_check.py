@@ -261,6 +261,27 @@ def test_a_model_of_the_policy_that_its_provider_does_not_list_is_found(
     assert check.findings(east(provider), policy=policy) == {"unknown_model east": "it does not list the model gpt-6."}
 
 
+class Telling:
+    """A policy of the host's own that says what it may answer."""
+
+    def __init__(self, targets: Any) -> None:
+        self.targets = targets
+
+    def __call__(self, request: Any) -> Target:
+        raise AssertionError("check asks no policy")
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [([Target("east", model="gpt-6")], 1), ([Target("east", model="gpt-5")], 0), (["x"], 0), (5, 0)],
+)
+def test_a_policy_of_ones_own_may_say_what_it_may_answer(
+    provider: FakeProvider, check: Checked, targets: Any, found: int
+) -> None:
+    provider.script(Reply(MODELS))
+    assert len(check.findings(east(provider), policy=Telling(targets))) == found
+
+
 def test_a_model_of_a_provider_that_it_does_not_list_is_found(provider: FakeProvider, check: Checked) -> None:
     provider.script(Reply(MODELS))
     assert "unknown_model east" in check.findings(east(provider, models=["gpt-5", "gpt-6-*"]))
