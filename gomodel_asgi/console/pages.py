@@ -509,4 +509,6 @@ def _configured(toolbox: Any) -> list[Shown]:
 def _kind(source: Any) -> str:
     if isinstance(source, str):
         return "a server at a URL"
-    return f"{len(source)} functions" if isinstance(source, tuple) else "a server in this process"
+    if isinstance(source, tuple):
+        return f"{len(source)} functions" if len(source) > 1 else "a function"
+    return "a server in this process"

@@ -392,7 +392,7 @@ async def test_tools_show_what_is_configured_and_what_was_called(provider: FakeP
         )  # fmt: skip
     found = await look(whole, "/tools", accept=JSON)
     assert [(one["tool"], one["label"], one["runs"]) for one in found.json()["configured"]] == [
-        ("web_search", None, "a function"), ("mcp", "crm", "1 functions"), ("mcp", "far", "a server at a URL"),
+        ("web_search", None, "a function"), ("mcp", "crm", "a function"), ("mcp", "far", "a server at a URL"),
     ]  # fmt: skip
     assert b"secret-path" not in found.content
     [calls] = found.json()["calls"]

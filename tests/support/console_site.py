@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -122,13 +122,14 @@ class Site:
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self.loop))
 
 
-@contextmanager
-def served(site: Site, app: ASGIApp, **options: Any) -> Iterator[Site]:
+@asynccontextmanager
+async def served(site: Site, app: ASGIApp) -> AsyncIterator[Site]:
     """The site behind uvicorn, in a thread of its own."""
-    with serve_with_uvicorn(**options) as serve:
+    with serve_with_uvicorn() as serve:
         site.origin = serve(app)
         assert site.ready.wait(TIMEOUT)
-        yield site
+        async with site.client:
+            yield site
 
 
 # Hosts...

@@ -70,7 +70,9 @@ def ledger_database(postgres_server: PostgresServer) -> Iterator[str]:
     async def made() -> None:
         server = create_async_engine(url.format("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
         async with server.connect() as connection:
-            await connection.execute(sql.text("CREATE DATABASE ledger"))
+            # Each room of tests that imports this has a fixture of its own, and all of them one server.
+            if not (await connection.execute(sql.text("SELECT 1 FROM pg_database WHERE datname = 'ledger'"))).scalar():
+                await connection.execute(sql.text("CREATE DATABASE ledger"))
         await server.dispose()
         engine = create_async_engine(url.format("ledger"), poolclass=NullPool)
         async with engine.begin() as connection:
