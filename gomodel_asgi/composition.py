@@ -104,18 +104,6 @@ def registered(providers: Iterable[Provider]) -> Registry:
     return Registry(providers)
 
 
-def registered(providers: Iterable[Provider]) -> Registry:
-    """Returns *providers* by name.
-
-    :raises ValueError: there is none, or two have one name.
-    :raises TypeError: one is no Provider.
-    """
-    if isinstance(providers, list | tuple) and not providers:
-        names = ", ".join(variables())
-        raise ValueError(f"providers: give at least one. from_env() finds one if any of these is set: {names}.")
-    return Registry(providers)
-
-
 def host_files(source: FileSource | None) -> HostFiles | None:
     """What reads the host's files; None where it has none."""
     if source is None:
