@@ -34,7 +34,7 @@ OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 async def run_calls(work: Work, round: Round) -> list[Json]:
     """Run the calls of *round* and emit what came of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
-    await pass_arguments(work, round)
+    await pass_arguments(work.job, round)
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
             made = _prepared(work, call, call.shown)
