@@ -30,6 +30,8 @@ COMMANDS = (
     "checks 1",
     "frames --loops 20 --rounds 1",
     "counters 1",
+    "operating --rounds 2 --requests 2 --beside HEAD",
+    "many_rows --rows 20000 --rate 100 --rounds 1",
 )
 AT_A_TIME = 3  # they wait more than they work
 

@@ -54,7 +54,7 @@ def check(
     flags: Mapping[str, object],
     functions: Mapping[str, object],
 ) -> None:
-    """Refuse what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
+    """Refuses what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
     cache, guards) checks it itself.
 
     :raises ValueError: a malformed prefix.

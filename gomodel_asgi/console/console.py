@@ -81,6 +81,10 @@ class Console:
     """
 
     def __init__(self, gateway: Gateway, *, allow: Allow) -> None:
+        """See the class.
+
+        :raises TypeError: *gateway* is none, or *allow* is no function.
+        """
         if not isinstance(gateway, Gateway):
             raise TypeError(f"Console: give a Gateway, not a {type(gateway).__name__}.")
         if not callable(allow):

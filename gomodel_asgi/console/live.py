@@ -6,10 +6,10 @@ oldest are left out. So a record costs the same with no tab and with many, and a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import msgspec
@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Send
 from ..tasks import loop_token
 from . import books, pages
 from .pages import Asked
+from .recorder import Exchange
 from .rendering import rendered, row
 from .shown import Shown
 from .view import View
@@ -34,6 +35,8 @@ AGAIN = 60.0
 """Seconds after which *allow* is asked again, and the ledger."""
 LIFE = 600.0
 """Seconds after which a stream ends, and the browser asks for another: a server that goes down waits for no more."""
+LONGEST = 15
+"""Digits of a number that a tab begins behind."""
 RETRY = b"retry: 2000\n\n"
 FULL = f"{TABS} tabs are live already: close one. This page is whole without, and new when it is loaded again."
 LEAVING = "This worker is going down: its requests are being ended, and it begins no more."
@@ -59,10 +62,12 @@ class Tab:
 
 
 class Tabs:
-    """The tabs that are live."""
+    """The tabs that are live, and what those with one view share."""
 
     def __init__(self) -> None:
         self.open: set[Tab] = set()
+        self.parts: dict[tuple[View, str], tuple[float, dict[str, str]]] = {}
+        self.todays: dict[View, tuple[float, Shown]] = {}
 
     @property
     def is_full(self) -> bool:
@@ -76,51 +81,97 @@ class Tabs:
             if tab.loop is token:
                 tab.ended.set()
 
+    async def today(self, asked: Asked) -> Shown:
+        """Returns what was spent today: the ledger is asked once in `AGAIN` seconds for each view."""
+        time, known = asked.recorder.clock(), self.todays.get(asked.view)
+        if known is not None and time - known[0] < AGAIN:
+            return known[1]
+        found = await books.today(asked.ledger, asked.view)
+        _keep(self.todays, asked.view, (time, found))
+        return found
+
+    def rendered(self, asked: Asked, page: str, today: Shown) -> dict[str, str]:
+        """Returns the parts of *page* as HTML, by name: made once a `TICK` for each view."""
+        time, known = asked.recorder.clock(), self.parts.get((asked.view, page))
+        if known is not None and time - known[0] < TICK / 2:
+            return known[1]
+        if page in PARTS:
+            parts = {page: rendered(f"live_{page}", page=PARTS[page](asked))}
+        else:
+            told = [one.told for one in asked.recorder.latest(asked.view) if one.told is not None]
+            data = pages.now_live(asked, today, told)
+            parts = {name: rendered(f"live_{name}", page=data) for name in ("figures", "under_way", "sums", "worker")}
+        _keep(self.parts, (asked.view, page), (time, parts))
+        return parts
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def _keep(known: dict[Key, Value], key: Key, value: Value) -> None:
+    """Keep *value* as the newest; of more than there are tabs, the oldest goes."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > TABS:
+        known.pop(next(iter(known)), None)
+
 
 Ask = Callable[[], Awaitable[View | None]]
 """Asks again what may be seen."""
 
 
 async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Receive, send: Send) -> None:
-    """Send *start* and then what happens, until the client leaves, may see nothing any more, or the gateway ends."""
+    """Send *start* and then what happens, until the client leaves, may see nothing any more, or the gateway ends.
+
+    :raises Exception: what *ask* raised, once the stream has ended.
+    """
     tab = Tab()
     in_flight = asked.gateway.in_flight
     tabs.open.add(tab)
     in_flight.open(tab)
+    failure: Exception | None = None
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_left, receive, group.cancel_scope)
-            with anyio.move_on_after(LIFE):
-                await send(start)
-                await _send_all(tab, asked, ask, send)
-            with anyio.move_on_after(TICK):
+            try:
+                with anyio.move_on_after(LIFE):
+                    await send(start)
+                    await _send_all(tabs, tab, asked, ask, send)
+            except OSError:
+                pass  # how some servers tell that the client has left
+            except Exception as error:  # raised as it is, and not in a group
+                failure = error
+            with anyio.move_on_after(TICK), suppress(OSError):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             group.cancel_scope.cancel()
     finally:
         tabs.open.discard(tab)
         in_flight.close(tab)
+    if failure is not None:
+        raise failure
 
 
 async def _left(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    with suppress(OSError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
     scope.cancel()
 
 
-async def _send_all(tab: Tab, asked: Asked, ask: Ask, send: Send) -> None:
-    async with aclosing(events(tab, asked, ask)) as found:
+async def _send_all(tabs: Tabs, tab: Tab, asked: Asked, ask: Ask, send: Send) -> None:
+    async with aclosing(events(tabs, tab, asked, ask)) as found:
         async for piece in found:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
-async def events(tab: Tab, asked: Asked, ask: Ask) -> AsyncGenerator[bytes, None]:
+async def events(tabs: Tabs, tab: Tab, asked: Asked, ask: Ask) -> AsyncGenerator[bytes, None]:
     """Gives the bytes of a stream, piece by piece, until *tab* has ended."""
-    feed = Feed(asked)  # from here on nothing is missed, however long the client takes
+    feed = Feed(tabs, asked)  # from here on nothing is missed, however long the client takes
     yield RETRY
     spoke = looked = anyio.current_time()
-    await feed.refresh()
     while not tab.ended.is_set():
-        piece = b"".join([one async for one in feed.news()])
+        piece = b"".join(await feed.news())
         time = anyio.current_time()
         if piece or time - spoke >= HEARTBEAT:
             spoke = time
@@ -133,67 +184,54 @@ async def events(tab: Tab, asked: Asked, ask: Ask) -> AsyncGenerator[bytes, None
             if view is None:
                 return
             feed.asked = replace(feed.asked, view=view)
-            await feed.refresh()
 
 
 class Feed:
     """What is new for one tab: for programs as values, for our own script (`?page=`) as parts of that page."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, tabs: Tabs, asked: Asked) -> None:
+        self.tabs = tabs
         self.asked = asked
         self.page = asked.query.get("page", "")
-        self.today: Shown = {}
-        self.sent: dict[str, str] = {}
-        self.figures = b""
+        self.sent: dict[str, Any] = {}
         recorder = asked.recorder
-        token, _, serial = asked.after.partition(".")
-        known = token == recorder.token and serial.isdecimal() and int(serial) <= recorder.serial
+        token, _, number = asked.after.partition(".")
+        serial = int(number) if number.isdecimal() and len(number) <= LONGEST else -1
+        known = token == recorder.token and 0 <= serial <= recorder.serial
         self.stranger = bool(token) and not known
         """Whether the tab shows another process, whose exchanges are not ours."""
-        self.after = int(serial) if known else 0 if self.stranger else recorder.serial
+        self.after = serial if known else 0 if self.stranger else recorder.serial
 
-    async def refresh(self) -> None:
-        """Ask the ledger again for what was spent today."""
-        if self.page in ("", "now"):
-            self.today = await books.today(self.asked.ledger, self.asked.view)
-
-    async def news(self) -> AsyncGenerator[bytes, None]:
-        """Gives the events that tell what has changed since it was asked last."""
+    async def news(self) -> list[bytes]:
+        """Returns the events that tell what has changed since it was asked last."""
         if self.page in PARTS:
-            data = PARTS[self.page](self.asked)
-            async for part in self._parts({self.page: rendered(f"live_{self.page}", page=data)}):
-                yield part
-            return
-        recorder, before = self.asked.recorder, self.after
-        latest = recorder.latest(self.asked.view, before)[:QUEUE]
-        self.after = recorder.serial
+            return self._parts(self.tabs.rendered(self.asked, self.page, {}))
+        recorder = self.asked.recorder
+        newest = recorder.serial
+        latest = [one for one in recorder.latest(self.asked.view, self.after) if one.serial <= newest][:QUEUE]
         told = await pages.told(self.asked, latest)
-        if self.page != "now":
-            for one in reversed(told):
-                yield event("exchange", one, f"{recorder.token}.{one['serial']}")
-            figures = event("figures", self._data()["figures"])
-            if figures != self.figures:
-                self.figures = figures
-                yield figures
-            return
-        if latest or self.stranger:
-            news = {"rows": [row(one) for one in latest], "whole": self.stranger}
-            self.stranger = False
-            yield event("rows", news, f"{recorder.token}.{self.after}")
-        data = self._data()
-        parts = {name: rendered(f"live_{name}", page=data) for name in ("figures", "under_way", "sums", "worker")}
-        async for part in self._parts(parts):
-            yield part
+        self.after = newest
+        today = await self.tabs.today(self.asked)
+        if self.page == "now":
+            return self._rows(latest) + self._parts(self.tabs.rendered(self.asked, self.page, today))
+        exchanges = [event("exchange", one, f"{recorder.token}.{one['serial']}") for one in reversed(told)]
+        figures = pages.figures(self.asked, recorder.running(self.asked.view), today)
+        if self.sent.get("figures") != figures:
+            self.sent["figures"] = figures
+            exchanges.append(event("figures", figures))
+        return exchanges
 
-    async def _parts(self, parts: dict[str, str]) -> AsyncGenerator[bytes, None]:
-        for name, html in parts.items():
-            if self.sent.get(name) != html:
-                self.sent[name] = html
-                yield event("part", {"name": name, "html": html})
+    def _rows(self, latest: Sequence[Exchange]) -> list[bytes]:
+        if not latest and not self.stranger:
+            return []
+        news = {"rows": [row(one) for one in latest], "whole": self.stranger}
+        self.stranger = False
+        return [event("rows", news, f"{self.asked.recorder.token}.{self.after}")]
 
-    def _data(self) -> Shown:
-        known = [one.told for one in self.asked.recorder.latest(self.asked.view) if one.told is not None]
-        return pages.now_live(self.asked, self.today, known)
+    def _parts(self, parts: dict[str, str]) -> list[bytes]:
+        changed = {name: html for name, html in parts.items() if self.sent.get(name) != html}
+        self.sent |= changed
+        return [event("part", {"name": name, "html": html}) for name, html in changed.items()]
 
 
 def event(name: str, data: Any, id: str = "") -> bytes:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from anyio.lowlevel import checkpoint
 from starlette.datastructures import QueryParams
 
+from ..emulation.answer import GatewayState
 from ..errors import GatewayError
-from ..gateway import Gateway
+from ..exchange.job import Setup
 from ..ledger import Ledger
+from ..resilience.health import GatewayHealth
 from ..routing.request import Explanation
+from ..server.drain import InFlight
 from . import books, shown
 from .formats import duration
 from .recorder import Exchange, Recorder
@@ -28,11 +31,31 @@ BATCH = 50
 """Exchanges that are made ready to be shown before others have their turn."""
 
 
+class Watched(Protocol):
+    """What the pages ask of the gateway that they show."""
+
+    setup: Setup
+    state: GatewayState
+    in_flight: InFlight
+
+    def health(self) -> GatewayHealth:
+        """How its providers are doing."""
+        ...
+
+    async def explain(self, body: Mapping[str, Any], *, tenant: str | None = None) -> Explanation:
+        """What its policy would do with *body*.
+
+        :raises GatewayError: the body is malformed.
+        :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request for a page: of which gateway, by whom, and for what."""
 
-    gateway: Gateway
+    gateway: Watched
     ledger: Ledger | None
     recorder: Recorder
     view: View

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from ..ledger.row import Attempt as Written, Row
+from ..ledger.row import Attempt as Written, Row, name_of
 from ..observers import Completed, Disconnected, Ended, Usage
 from .recorder import Exchange
 
@@ -37,7 +37,7 @@ def exchange(id: str, seen: Exchange, now: float) -> Shown:
         "id": id,
         "serial": seen.serial,
         "started": stamp(seen.started),
-        "tenant": context.tenant,
+        "tenant": name_of(context.tenant),
         "operation": context.operation,
         "stream": context.stream,
         "model": context.model,
@@ -45,7 +45,7 @@ def exchange(id: str, seen: Exchange, now: float) -> Shown:
         "served_model": context.served_model,
         "other_model": other(context.model, context.target_model, context.served_model),
         "provider": context.provider,
-        "labels": {str(name): str(value) for name, value in context.labels.items()},
+        "labels": {name_of(str(name)) or "": name_of(str(value)) or "" for name, value in context.labels.items()},
         "request_id": context.request_id,
         "attempts": len(seen.attempts) if ended is None else ended.attempts,
     }

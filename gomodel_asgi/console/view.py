@@ -36,6 +36,10 @@ class View:
     ALL: ClassVar[All] = Everybody.ALL
 
     def __init__(self, tenants: Set[str | None] | All, *, detail: bool = False, explain: bool = False) -> None:
+        """See the class.
+
+        :raises TypeError: *tenants* is neither a set of names nor `View.ALL`.
+        """
         if tenants is not Everybody.ALL:
             if not isinstance(tenants, Set) or not all(one is None or isinstance(one, str) for one in tenants):
                 raise TypeError("View: tenants must be a set of names, such as {'acme'}, or View.ALL.")

@@ -335,18 +335,23 @@ class Passed:
 
     @property
     def bound(self) -> bool:
+        """See `Continuation.bound`."""
         return self.base.bound
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """See `Continuation.envelope`."""
         return self.base.envelope(provider, key) if self.passed is None else self.passed
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """See `Continuation.body`."""
         return self.base.body(provider, key) if self.whole is None else self.whole
 
     def earlier_json(self) -> bytes:
+        """See `Continuation.earlier_json`."""
         return self.base.earlier_json()
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """See `Continuation.in_own_terms`."""
         return self.base.in_own_terms(error)
 
 

@@ -122,17 +122,21 @@ class Whole:
         self.before_end: Callable[[], Awaitable[object]] | None = None
 
     async def next(self) -> bytes:
+        """See `Stream.next`."""
         events, self.events = self.events, b""
         return self.reader.feed(events) if events else b""
 
     def final(self) -> bytes:
+        """See `Stream.final`."""
         return self.reader.final() or b""
 
     async def interrupt(self, error: GatewayError) -> bytes:
+        """See `Stream.interrupt`."""
         self.ended = True
         return b""
 
     async def aclose(self) -> None:
+        """See `Stream.aclose`."""
         self.ended = True
 
 
@@ -204,6 +208,10 @@ class GuardedStream:
             self.stirred.set()
 
     def _check(self) -> None:
+        """Tells a refusal, once.
+
+        :raises GatewayError: a guard has refused what was held.
+        """
         refused, self.refused = self.refused, None
         if refused is not None:
             raise refused
@@ -366,7 +374,6 @@ class GuardedStream:
     async def _failed(self, error: GatewayError) -> None:
         """The response ends as failed, with nothing of what is held."""
         window = self.window
-        error = await let_pass(error, self.asked)
         if self.asked.hold is None:
             self._forget_held()
         self._begin()

@@ -9,7 +9,6 @@ or, where it could not, an estimate. Sums are made of these alone.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
@@ -26,6 +25,7 @@ from ..errors import (
     UpstreamRejected,
     type_of_status,
 )
+from ..logs import log
 from ..operations import ANSWERED_HERE, BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
 from ..wire.token_estimate import BYTES_PER_TOKEN
@@ -48,8 +48,6 @@ from .records import (
     RequestStarted,
     Warned,
 )
-
-logger = logging.getLogger("gomodel_asgi.observers")
 
 UNBILLED = (UpstreamRejected, UpstreamAuthError, UpstreamRedirect)
 """Answers by which an upstream says that it has not worked: they cost what they report, or nothing."""
@@ -241,7 +239,7 @@ class Trace:
             try:
                 function(self, record)
             except Exception as error:  # its type only: its text may quote anything
-                logger.error("The end of an exchange could not be reported: %s.", type(error).__name__)
+                log("end_unreported", error=type(error).__name__)
 
     def charges(self) -> tuple[Charge, ...]:
         """Returns what each attempt has used, in order: all of it once the exchange is over, and each token once.

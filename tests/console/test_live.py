@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -236,3 +237,57 @@ async def test_a_stream_ends_after_its_time_though_its_client_reads_nothing(
         with anyio.fail_after(TIMEOUT):
             await tab.over.wait()
     assert not gateway.in_flight.connections
+
+
+async def test_what_allow_raises_while_a_stream_runs_ends_it_and_reaches_the_host_as_it_is(
+    provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LIVE + "AGAIN", 0.02)
+    answers = iter([WHOLE])
+
+    async def allow(request: Request) -> View | None:
+        return next(answers, None) or fail()
+
+    tab = Tab()
+    await tab.run(Console(make(provider), allow=allow))
+    assert tab.caller.complete and isinstance(tab.caller.raised, ValueError)
+
+
+def fail() -> View:
+    raise ValueError("the host's own")
+
+
+@pytest.mark.parametrize(
+    "after", ["x", ".", "x.y", "x.3", "{token}.", "{token}.-1", "{token}.٣", "{token}." + "9" * 5000]
+)
+async def test_whatever_a_tab_says_that_it_has_seen_it_is_sent_something_whole(
+    provider: FakeProvider, make: Make, after: str
+) -> None:
+    gateway = make(provider, public=True)
+    console = viewed(gateway)
+    await send(gateway)
+    token = (await data(console))["exchanges"][0]["id"].partition("-")[0]
+    tab = Tab("page=now&after=" + quote(after.replace("{token}", token)))
+    async with opened(console, tab):
+        await tab.until(lambda: tab.events("part"))
+        assert tab.caller.status == 200
+
+
+async def test_tabs_with_one_view_share_what_is_looked_up_for_them(
+    provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    async def today(ledger: object, view: View) -> dict[str, Any]:
+        asked.append(view)
+        return {"cost": None, "unpriced": 0}
+
+    monkeypatch.setattr("gomodel_asgi.console.books.today", today)
+    console = viewed(make(provider, tenant=tenant_of))
+    tabs = [Tab("page=now") for _ in range(5)]
+    async with opened(console, tabs[0]):
+        await tabs[0].until(lambda: tabs[0].events("part"))
+        async with opened(console, *tabs[1:]):
+            for tab in tabs[1:]:
+                await tab.until(lambda tab=tab: tab.events("part"))  # type: ignore[misc]
+    assert len(asked) == 1
