@@ -9,9 +9,9 @@
 
 Keys are all arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in the
 lists `OBSERVERS`, `TOOLS` and `GUARDS`. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without
-`PROVIDERS` they are those of the environment (`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in
-tenants alone, or `PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a gateway that the project
-makes itself, and replaces all this.
+`PROVIDERS` they are those of the environment (`providers.from_env`). There must be a `POLICY`, unless
+`TENANT_REQUIRED` lets in tenants alone, or `PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a
+gateway that the project makes itself, and replaces all this.
 """
 
 from __future__ import annotations
