@@ -162,6 +162,7 @@ class GuardedStream:
         """What was found while nobody had anything yet."""
         self.reading: Task | None = None
         """Reads on towards the verdict, whoever waits for it."""
+        self.is_reading = False
         self.stirred = anyio.Event()
         self.is_torn = False
         """Whether reading was broken off, and may have lost what it had read."""
@@ -175,7 +176,7 @@ class GuardedStream:
         :raises ContentBlocked: a guard refuses the reply.
         :raises GuardUnavailable: one failed or took too long.
         """
-        self.is_strict = True
+        self.is_strict = self.is_reading = True
         self.reading = tasks.spawn(self._read_on)
         try:
             await self.reading.wait(seconds)
@@ -205,6 +206,7 @@ class GuardedStream:
             self.is_torn = not self.ended
             raise
         finally:
+            self.is_reading = False
             self.stirred.set()
 
     def _check(self) -> None:
@@ -225,23 +227,22 @@ class GuardedStream:
             if self.opening and not self.ended:
                 return self._taken(self.opening)
             if self.reading is not None:
-                await self._joined(self.reading)
+                await self._joined()
             elif self.ended or (self.held and self.asked.hold is not None):
                 return await self._last() if self.ended else self._taken(self.held)
             else:
                 await self._advance()
 
-    async def _joined(self, reading: Task) -> None:
+    async def _joined(self) -> None:
         """Wait until there is something to be given, or nobody but the client reads on."""
-        if not reading.over.is_set():
+        if self.is_reading:
             self.stirred = anyio.Event()
             await self.stirred.wait()
-            if not reading.over.is_set():
-                return
-        self.reading = None
-        self._check()
-        if self.is_torn:
-            await self._failed(ServerShutdown())
+        if not self.is_reading:
+            self.reading = None
+            self._check()
+            if self.is_torn:
+                await self._failed(ServerShutdown())
 
     async def _stopped(self) -> None:
         """Nobody reads on."""

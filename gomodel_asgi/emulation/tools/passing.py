@@ -42,9 +42,9 @@ async def pass_arguments(job: Job, round: Round) -> None:
     places = [(path, call.arguments) for path, call in zip(paths, calls, strict=True)]
     changed = await guards.looked(job, "output", places)
     made = {call.call_id: changed[path] for path, call in zip(paths, calls, strict=True) if path in changed}
-    for call in calls:
-        if call.call_id in made:
-            call.pieces = [made[call.call_id]]
+    for path, call in zip(paths, calls, strict=True):
+        if path in changed:
+            call.pieces = [changed[path]]
     round.output = [_rewritten(item, made) for item in round.output]
 
 
