@@ -229,8 +229,13 @@ async def test_each_outcome_is_rest_frameworks_own(
     assert reply.status_code == found, reply.text
     assert reply.headers["content-type"] == "application/json"
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert reply.json()["error"]["code"] == CODES.get(found)
     assert "canary" not in reply.text
     assert not provider.requests and not host.raised
+
+
+CODES = {401: "unauthenticated", 403: "permission_denied", 429: "rate_limit_exceeded"}
+"""What OpenAI's form calls them."""
 
 
 @pytest.mark.parametrize(
