@@ -54,7 +54,7 @@ def check(
     flags: Mapping[str, object],
     functions: Mapping[str, object],
 ) -> None:
-    """Refuse what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
+    """Refuses what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
     cache, guards) checks it itself.
 
     :raises ValueError: a malformed prefix.
@@ -98,18 +98,6 @@ def check_observer(name: str, observer: object, wanted: str = "a function of a r
     if isinstance(observer, type):
         raise refusal(name, wanted, observer)
     check_function(name, observer, wanted)
-
-
-def registered(providers: Iterable[Provider]) -> Registry:
-    """Returns *providers* by name.
-
-    :raises ValueError: there is none, or two have one name.
-    :raises TypeError: one is no Provider.
-    """
-    if isinstance(providers, list | tuple) and not providers:
-        names = ", ".join(variables())
-        raise ValueError(f"providers: give at least one. from_env() finds one if any of these is set: {names}.")
-    return Registry(providers)
 
 
 def registered(providers: Iterable[Provider]) -> Registry:

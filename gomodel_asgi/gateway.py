@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,6 +20,7 @@ from .emulation.background import Background
 from .exchange.job import Setup
 from .exchange.reply import Reply
 from .explanation import explained
+from .logs import log
 from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
 from .providers.provider import Provider
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["EXPOSED", "Gateway", "GatewayHealth"]
-
-logger = logging.getLogger("gomodel_asgi.gateway")
 
 EXPOSED = (
     "without a policy everybody who can reach it uses the providers' keys. Give policy=policies.authenticated(...),"
@@ -203,7 +201,7 @@ class Gateway:
         """Warns, once, that the gateway is `exposed`, where it is."""
         if self.exposed and not self._announced:
             self._announced = True
-            logger.warning("%r: %s", self, EXPOSED)
+            log("gateway_exposed", gateway=repr(self), why=EXPOSED)
 
     def _asking(self, policy: Policy | None) -> AsyncPolicy:
         if policy is None or policy is policies.hint:

@@ -28,8 +28,6 @@ class View:
 
     *detail* shows what upstreams said of their failures in their own words, which may quote a part of a request.
     *explain* lets the policy be asked what it would do with a request of one of these tenants.
-
-    :raises TypeError: *tenants* is no set of names, or a flag is neither True nor False.
     """
 
     tenants: Set[str | None] | All
@@ -38,6 +36,10 @@ class View:
     ALL: ClassVar[All] = Everybody.ALL
 
     def __init__(self, tenants: Set[str | None] | All, *, detail: bool = False, explain: bool = False) -> None:
+        """See the class.
+
+        :raises TypeError: *tenants* is neither a set of names nor `View.ALL`, or a flag is neither True nor False.
+        """
         check_flags(detail=detail, explain=explain)
         if tenants is not Everybody.ALL:
             if not isinstance(tenants, Set) or not all(one is None or isinstance(one, str) for one in tenants):
