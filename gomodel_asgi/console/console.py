@@ -77,6 +77,8 @@ class Console:
     may use the host's database, or an async one. It returns a `View`, or None, which is answered with 404. Whatever it
     raises is answered so too, and raised to the host afterwards. Nothing can be changed here, and nothing is asked of
     an upstream.
+
+    :raises TypeError: *gateway* is none, or *allow* is no function.
     """
 
     def __init__(self, gateway: Gateway, *, allow: Allow) -> None:

@@ -28,6 +28,8 @@ class View:
 
     *detail* shows what upstreams said of their failures in their own words, which may quote a part of a request.
     *explain* lets the policy be asked what it would do with a request of one of these tenants.
+
+    :raises TypeError: *tenants* is neither a set of names nor `View.ALL`, or a flag is neither True nor False.
     """
 
     tenants: Set[str | None] | All
