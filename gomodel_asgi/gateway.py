@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .composition import caching, check, enforcing, guarding, host_files, observing, registered
+from .composition import caching, check, check_observer, enforcing, guarding, host_files, observing, registered
 from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .exchange.job import Setup
@@ -329,7 +329,11 @@ class Gateway:
         return self.setup.health.of_all(self.setup.registry.by_name, draining=self.in_flight.draining)
 
     def observe(self, observer: Observer) -> None:
-        """Call *observer* too, as those given at construction: with the records of requests to come."""
+        """Call *observer* too, as those given at construction: with the records of requests to come.
+
+        :raises TypeError: *observer* is no function of a record.
+        """
+        check_observer("observer", observer)
         self.setup.observers.add(observer)
         self.setup = replace(self.setup, observed=True)
 

@@ -31,6 +31,7 @@ from gomodel_asgi import (
     tools,
 )
 from gomodel_asgi.cache import ResponseCache
+from gomodel_asgi.console import Console, View
 from gomodel_asgi.contrib.prometheus import GatewayCollector, PrometheusObserver
 from gomodel_asgi.guards import Guard
 from gomodel_asgi.ledger import Content, DjangoLedger, JsonLines, Ledger, SqlLedger
@@ -56,6 +57,9 @@ GATEWAY = Gateway(providers=[HOUSE], public=True)
 
 CONSTRUCTORS: dict[Callable[..., Any], dict[str, Any]] = {
     Gateway: {"providers": [HOUSE]},
+    GATEWAY.observe: {"observer": function},
+    Console: {"gateway": GATEWAY, "allow": function},
+    View: {"tenants": {"acme"}},
     GoModelMiddleware: {"app": function, "gateway": GATEWAY},
     GATEWAY.reload: {},
     Provider: {"name": "house", "base_url": "http://127.0.0.1:9/v1"},
@@ -135,13 +139,15 @@ KINDS = {
     "Mapping[str,str]": set(),
     "Mapping[str,Any]": {"mapping"},
     "Mapping": set(),
+    "Set": set(),
+    "All": set(),
     "Callable": {"class"},
     "ApiKey": {"text", "class"},
     "Somewhere": {"text"},
     "Secret": set(),
     "PathLike": {"text"},
     **dict.fromkeys(["Price", "TenantOf", "ModelsOf", "FileSource", "Key", "Rules", "When", "ScopeOf"], {"class"}),
-    **dict.fromkeys(["GuardFunction", "Keep", "Sink", "Remote", "ASGIApp"], {"class"}),
+    **dict.fromkeys(["GuardFunction", "Keep", "Sink", "Remote", "ASGIApp", "Allow"], {"class"}),
     **dict.fromkeys(["DialectName", "Per", "Weekday", "Reserve", "OnUnknown", "OnUnavailable", "OnError"], set()),
     **dict.fromkeys(["Use", "Approval", "Policy", "Observer", "Store", "Transport", "Counters", "Dialect"], set()),
     **dict.fromkeys(["Timeouts", "Limits", "Retries", "Provider", "Target", "Gateway", "Quotas", "Guard"], set()),

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from ..arguments import check_function, check_instance
 from ..deadline import within
 from ..gateway import Gateway
 from ..ledger import Ledger
@@ -85,10 +86,8 @@ class Console:
 
         :raises TypeError: *gateway* is none, or *allow* is no function.
         """
-        if not isinstance(gateway, Gateway):
-            raise TypeError(f"Console: give a Gateway, not a {type(gateway).__name__}.")
-        if not callable(allow):
-            raise TypeError("allow: give a function that takes a Request and returns a View, or None for a 404.")
+        check_instance("gateway", gateway, Gateway, "a Gateway")
+        check_function("allow", allow, "a function that takes a Request and returns a View, or None for a 404")
         self._gateway = gateway
         self._allow = allow
         self._tabs = live.Tabs()
