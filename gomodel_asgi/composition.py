@@ -54,7 +54,7 @@ def check(
     flags: Mapping[str, object],
     functions: Mapping[str, object],
 ) -> None:
-    """Refuse what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
+    """Refuses what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
     cache, guards) checks it itself.
 
     :raises ValueError: a malformed prefix.
@@ -86,10 +86,18 @@ def observing(observers: Iterable[Observer]) -> Observers:
     """
     wanted = "a list of observers, each a function of a record"
     for observer in (given := listed("observers", observers, wanted)):
-        if isinstance(observer, type):
-            raise refusal("observers", wanted, observer)
-        check_function("observers", observer, wanted)
+        check_observer("observers", observer, wanted)
     return Observers(given)
+
+
+def check_observer(name: str, observer: object, wanted: str = "a function of a record") -> None:
+    """Refuse what is no observer.
+
+    :raises TypeError: *observer* cannot be called, or is a class.
+    """
+    if isinstance(observer, type):
+        raise refusal(name, wanted, observer)
+    check_function(name, observer, wanted)
 
 
 def registered(providers: Iterable[Provider]) -> Registry:

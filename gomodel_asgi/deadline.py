@@ -20,7 +20,7 @@ import anyio
 
 
 def on_trio() -> bool:
-    """Whether the running task is trio's; if not, it is asyncio's."""
+    """Returns whether the running task is trio's; if not, it is asyncio's."""
     trio = sys.modules.get("trio")
     return trio is not None and bool(trio.lowlevel.in_trio_task())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,12 +14,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from . import policies
-from .composition import caching, check, enforcing, guarding, host_files, observing, registered
+from .composition import caching, check, check_observer, enforcing, guarding, host_files, observing, registered
 from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .exchange.job import Setup
 from .exchange.reply import Reply
 from .explanation import explained
+from .logs import log
 from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
 from .providers.provider import Provider
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["EXPOSED", "Gateway", "GatewayHealth"]
-
-logger = logging.getLogger("gomodel_asgi.gateway")
 
 EXPOSED = (
     "without a policy everybody who can reach it uses the providers' keys. Give policy=policies.authenticated(...),"
@@ -203,7 +201,7 @@ class Gateway:
         """Warns, once, that the gateway is `exposed`, where it is."""
         if self.exposed and not self._announced:
             self._announced = True
-            logger.warning("%r: %s", self, EXPOSED)
+            log("gateway_exposed", gateway=repr(self), why=EXPOSED)
 
     def _asking(self, policy: Policy | None) -> AsyncPolicy:
         if policy is None or policy is policies.hint:
@@ -331,7 +329,11 @@ class Gateway:
         return self.setup.health.of_all(self.setup.registry.by_name, draining=self.in_flight.draining)
 
     def observe(self, observer: Observer) -> None:
-        """Call *observer* too, as those given at construction: with the records of requests to come."""
+        """Call *observer* too, as those given at construction: with the records of requests to come.
+
+        :raises TypeError: *observer* is no function of a record.
+        """
+        check_observer("observer", observer)
         self.setup.observers.add(observer)
         self.setup = replace(self.setup, observed=True)
 

@@ -66,7 +66,7 @@ class Inbound(Struct):
 
 
 async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
-    """Route and answer.
+    """Routes and answers the request.
 
     :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
     """
@@ -128,7 +128,7 @@ async def _answered(job: Job) -> Reply:
 
 
 async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
-    """Reserve what the request may use, before anything is asked for it.
+    """Reserves what the request may use, before anything is asked for it.
 
     :raises GatewayError: there is no room, or the host's rules or price refused, failed or took too long.
     """
@@ -232,7 +232,7 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
 
 
 async def decide(job: Job) -> Target:
-    """Ask the policy.
+    """Asks the policy.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
@@ -292,7 +292,8 @@ def _name(target: Target) -> str:
 async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
     """Whose request this is: what the host's callable says, by default the authenticated user's id.
 
-    :raises PolicyFailed: it cannot be told; the cause goes to the host. An unidentified user is never nobody's.
+    :raises PolicyFailed: the callable failed, or the user has no id; the cause goes to the host. Such a user is never
+        taken for nobody.
     """
     try:
         if given is None:

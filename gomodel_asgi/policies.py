@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from .arguments import check_function, check_instance, check_string, listed, members, refusal
 from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .extras import missing
+from .operations import CONTINUING
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
 from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
@@ -107,8 +108,9 @@ def targets_of(policy: Any) -> tuple[Target, ...]:
     that it is made of. Of a function that decides for itself none are known."""
     while (found := getattr(policy, "targets", None)) is None and isinstance(policy, partial):
         policy = _inside(policy)
+    own = found if isinstance(found, Iterable) else ()  # a host's own object may call something else so
     inner = [target for one in getattr(policy, "made_of", ()) for target in targets_of(one)]
-    return (*(found or ()), *inner)
+    return (*(one for one in own if isinstance(one, Target)), *inner)
 
 
 def name_of(policy: Any) -> str:
@@ -144,6 +146,22 @@ def authenticated(policy: Policy) -> AsyncPolicy:
         return await ask_policy(policy, request)
 
     return naming_as(guarded, policy)
+
+
+def for_models(policy: Policy) -> AsyncPolicy:
+    """Returns *policy* for what a model is asked for: creating a response, compacting, counting tokens. All other
+    operations bring no model, and go where what they name lies, or to the default: `request.default()`.
+
+    Everybody passes with these others: put `authenticated` around it.
+
+    :raises GatewayError: by the policy, as `RoutingRequest.default`.
+    """
+    checked(policy)
+
+    async def chosen(request: RoutingRequest) -> Target:
+        return await ask_policy(policy, request) if request.operation in CONTINUING else request.default()
+
+    return naming_as(chosen, policy)
 
 
 def model_map(models: Mapping[str, Somewhere]) -> AsyncPolicy:
@@ -341,7 +359,7 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
             with anyio.fail_after(STORAGE_SECONDS):
                 seconds = await hit(whose)
         except Exception as error:
-            message = "Whether there is room for another request cannot be told; try again later."
+            message = "The gateway cannot check your rate limit right now; try again later."
             raise QuotaUnavailable(message, detail=type(error).__name__) from error
         if seconds is not None:
             again = math.ceil(max(1.0, seconds))
@@ -405,6 +423,10 @@ ARMS = "a list of pairs of a Target and its weight"
 
 
 def _arm(choice: Any) -> tuple[Target, float]:
+    """Returns the Target and the weight of *choice*.
+
+    :raises TypeError: it is no pair of a Target and a number.
+    """
     try:
         where, weight = listed("choices", choice, ARMS)
         return _target(where, "choices"), float(weight)

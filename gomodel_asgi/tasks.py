@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
 
 from .deadline import on_trio
-
-logger = logging.getLogger("gomodel_asgi.stores")
+from .logs import log
 
 Work = Callable[[], Awaitable[object]]
 
@@ -30,7 +28,7 @@ class Task:
             with self.scope:
                 await self.work()
         except Exception as error:
-            logger.error("Work behind a reply failed: %s.", type(error).__name__)
+            log("work_failed", error=type(error).__name__)
         finally:
             self.over.set()
 
@@ -39,7 +37,7 @@ class Task:
         self.scope.cancel()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait at most so long; whether it is over."""
+        """Waits at most so long; returns whether it is over."""
         with anyio.move_on_after(seconds):
             await self.over.wait()
         return self.over.is_set()
@@ -52,7 +50,7 @@ class Tasks:
         self._running: dict[Task, object] = {}
 
     def spawn(self, work: Work) -> Task:
-        """Run *work* beside everything else."""
+        """Runs *work* beside everything else."""
         task = Task(work)
         self._running[task] = loop_token()
 
@@ -66,12 +64,12 @@ class Tasks:
         return task
 
     def cancel(self) -> None:
-        """Cancel the work of this loop; `aclose` waits for its end."""
+        """Cancels the work of this loop; `aclose` waits for its end."""
         for task in self._mine():
             task.cancel()
 
     async def aclose(self, seconds: float) -> None:
-        """Wait for the work of this loop, at most so long; cancel what has not ended by then."""
+        """Waits for the work of this loop, at most so long; cancels what has not ended by then."""
         mine = self._mine()
         with anyio.move_on_after(seconds):
             for task in mine:

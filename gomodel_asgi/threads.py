@@ -26,6 +26,7 @@ from .errors import PolicyTimeout
 from .settings import LITTLE
 
 THREADS = 40
+"""Worker threads of one event loop, as many as anyio has by itself."""
 _slots: RunVar[Slots] = RunVar("gomodel_asgi_slots")
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -45,7 +46,7 @@ class Slots:
         self.soon = _thread_safe_scheduler()
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call *function* in a thread.
+        """Calls *function* in a thread.
 
         :raises PolicyTimeout: every slot is held by a call that has overrun.
         """
@@ -64,8 +65,8 @@ class Slots:
 
 
 class Job:
-    """One call in a thread. Its slot comes back when the thread returns, whoever is still waiting; at once where it was
-    given up before a thread began with it, as on a busy machine: then none does."""
+    """One call in a thread. Its slot is free again when the thread returns, even if the caller has gone; at once if the
+    caller goes before a thread has begun with it."""
 
     def __init__(self, slots: Slots, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.slots = slots
@@ -110,7 +111,7 @@ class Job:
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
+    """Returns whether calling *function* gives a coroutine, also where it is a partial or an object with `__call__`."""
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
@@ -157,6 +158,7 @@ def _thread_safe_scheduler() -> Callable[[Callable[[], None]], object]:
 T = TypeVar("T")
 
 PARSING_THREADS = 2
+"""Threads that parse large bodies; more would only wait for the interpreter's lock."""
 _limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_beside")
 
 

@@ -46,6 +46,7 @@ ImageFormat = Literal["png", "webp", "jpeg", "gif", "svg"]
 Json = dict[str, Any]
 
 LONGEST_LABEL = 64
+"""Characters of a server's label."""
 
 
 class ToolError(Exception):
@@ -76,7 +77,7 @@ class Call:
     on_partial: Callable[[bytes], Awaitable[None]] | None = field(default=None, repr=False)
 
     async def partial(self, data: bytes) -> None:
-        """Show the client an image that is not finished, where it asked for such and streams; else do nothing."""
+        """Shows the client an image that is not finished, where it asked for such and streams; else does nothing."""
         if self.on_partial is not None:
             await self.on_partial(data)
 

@@ -6,17 +6,22 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
 from key_value.aio.stores.memory import MemoryStore as KeyValues
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gomodel_asgi import (
+    Explanation,
     Gateway,
     GoModelMiddleware,
     Limits,
     MemoryStore,
+    NoStore,
     Provider,
     Retries,
     Target,
@@ -26,11 +31,13 @@ from gomodel_asgi import (
     tools,
 )
 from gomodel_asgi.cache import ResponseCache
+from gomodel_asgi.console import Console, View
+from gomodel_asgi.contrib.prometheus import GatewayCollector, PrometheusObserver
 from gomodel_asgi.guards import Guard
-from gomodel_asgi.ledger import Content, JsonLines, Ledger, SqlLedger
-from gomodel_asgi.observers import AsyncObserver, LoggingObserver
+from gomodel_asgi.ledger import Content, DjangoLedger, JsonLines, Ledger, SqlLedger
+from gomodel_asgi.observers import AsyncObserver, LoggingObserver, Observers, RoundTrace, Trace
 from gomodel_asgi.providers.presets import PRESETS, Options
-from gomodel_asgi.quotas import MemoryCounters, PostgresCounters, Quota, Quotas, RedisCounters
+from gomodel_asgi.quotas import Left, MemoryCounters, PostgresCounters, Quota, Quotas, RedisCounters
 from gomodel_asgi.stores import Encrypted, KeyValueStore, PostgresStore, RedisStore
 from gomodel_asgi.transport import Http11Transport, HttpxTransport
 
@@ -50,6 +57,9 @@ GATEWAY = Gateway(providers=[HOUSE], public=True)
 
 CONSTRUCTORS: dict[Callable[..., Any], dict[str, Any]] = {
     Gateway: {"providers": [HOUSE]},
+    GATEWAY.observe: {"observer": function},
+    Console: {"gateway": GATEWAY, "allow": function},
+    View: {"tenants": {"acme"}},
     GoModelMiddleware: {"app": function, "gateway": GATEWAY},
     GATEWAY.reload: {},
     Provider: {"name": "house", "base_url": "http://127.0.0.1:9/v1"},
@@ -87,6 +97,8 @@ CONSTRUCTORS: dict[Callable[..., Any], dict[str, Any]] = {
     Http11Transport: {},
     HttpxTransport: {},
     LoggingObserver: {},
+    PrometheusObserver: {"registry": CollectorRegistry()},
+    GatewayCollector: {"gateway": GATEWAY, "registry": CollectorRegistry()},
     AsyncObserver: {"sink": function},
     tools.web_search: {"function": function},
     tools.file_search: {"function": function},
@@ -127,18 +139,22 @@ KINDS = {
     "Mapping[str,str]": set(),
     "Mapping[str,Any]": {"mapping"},
     "Mapping": set(),
+    "Set": set(),
+    "All": set(),
     "Callable": {"class"},
     "ApiKey": {"text", "class"},
     "Somewhere": {"text"},
     "Secret": set(),
     "PathLike": {"text"},
     **dict.fromkeys(["Price", "TenantOf", "ModelsOf", "FileSource", "Key", "Rules", "When", "ScopeOf"], {"class"}),
-    **dict.fromkeys(["GuardFunction", "Keep", "Sink", "Remote", "ASGIApp"], {"class"}),
+    **dict.fromkeys(["GuardFunction", "Keep", "Sink", "Remote", "ASGIApp", "Allow"], {"class"}),
     **dict.fromkeys(["DialectName", "Per", "Weekday", "Reserve", "OnUnknown", "OnUnavailable", "OnError"], set()),
     **dict.fromkeys(["Use", "Approval", "Policy", "Observer", "Store", "Transport", "Counters", "Dialect"], set()),
     **dict.fromkeys(["Timeouts", "Limits", "Retries", "Provider", "Target", "Gateway", "Quotas", "Guard"], set()),
     **dict.fromkeys(["ResponseCache", "Ledger", "Content", "Redis", "RedisCluster", "Pool", "AsyncEngine"], set()),
-    **dict.fromkeys(["AsyncKeyValueProtocol", "Storage", "Logger", "SSLContext", "timedelta"], set()),
+    **dict.fromkeys(
+        ["AsyncKeyValueProtocol", "Storage", "Logger", "SSLContext", "timedelta", "CollectorRegistry"], set()
+    ),
 }
 """Which of `VALUES` an annotation takes, beside what it is named for. An annotation that is not here fails the test."""
 
@@ -209,6 +225,26 @@ def call(make: Callable[..., Any], given: dict[str, Any]) -> Any:
         Options.__annotations__
     )
     return make(*several, **{name: value for name, value in given.items() if name in named})
+
+
+RESULTS = {
+    *(Explanation, NoStore, Left, DjangoLedger, Observers, RoundTrace, Trace),
+    *(tools.Call, tools.FileReference, tools.HostTool, tools.Function, tools.McpTool),
+    *(tools.Page, tools.Passage, tools.Image, tools.File, tools.Execution),
+}
+"""Classes whose objects the package makes, that take no argument, or that hold what a host's function has found."""
+
+
+@pytest.mark.parametrize("room", ["", ".quotas", ".guards", ".cache", ".ledger", ".stores", ".transport", ".observers"])
+def test_every_public_class_that_a_host_makes_objects_of_is_asked(room: str) -> None:
+    module = import_module(f"gomodel_asgi{room}")
+    classes = {one for name in module.__all__ if isinstance(one := getattr(module, name), type)}
+    plain = {one for one in classes if not issubclass(one, BaseException | Struct) and not is_protocol(one)}
+    assert plain - RESULTS <= CONSTRUCTORS.keys()
+
+
+def is_protocol(one: type) -> bool:
+    return getattr(one, "_is_protocol", False) is True
 
 
 def test_the_presets_take_every_option_of_a_provider() -> None:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from shutil import copytree, which
 from urllib.parse import urlsplit
 
 import pytest
@@ -195,11 +196,42 @@ def test_every_page_wraps_what_is_too_long_for_it(site: Path) -> None:
         assert "_static/wide.css" in (site / f"{page.stem}.html").read_text(), page
 
 
+PHONE, DESKTOP = 390, 1280
+MEASURE = """<script>addEventListener("load", () => {
+    const boxes = [...document.querySelectorAll(".table-wrapper, pre"), document.documentElement]
+    const wide = boxes.filter(box => box.scrollWidth > box.clientWidth + 1)
+    const cut = wide.map(box => box.textContent.trim().slice(0, 40))
+    parent.postMessage([location.pathname.split("/").pop(), ...cut].join(" / "), "*")
+})</script></body>"""
+FRAMES = """<pre id="found"></pre><script>
+addEventListener("message", event => { found.textContent += event.data + "\\n" })</script>"""
+
+
+@pytest.mark.skipif(which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_nothing_is_cut_at_the_right_of_a_page(site: Path, tmp_path: Path, width: int) -> None:
+    shown = tmp_path / "site"
+    copytree(site, shown)
+    for page in PAGES:
+        html = shown / f"{page.stem}.html"
+        html.write_text(html.read_text().replace("</body>", MEASURE))
+    frames = [f'<iframe src="{page.stem}.html" style="width: {width}px; height: 900px"></iframe>' for page in PAGES]
+    (shown / "all.html").write_text(FRAMES + "".join(frames))
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*browser, "--virtual-time-budget=20000", "--dump-dom", (shown / "all.html").as_uri()],
+        capture_output=True, text=True, timeout=110,
+    )  # fmt: skip
+    [found] = re.findall(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+    assert sorted(found.split("\n")[:-1]) == sorted(f"{page.stem}.html" for page in PAGES)
+
+
 INNER = {
     "gomodel_asgi.dialects.anthropic",
     "gomodel_asgi.dialects.chat",
     "gomodel_asgi.dialects.gemini",
     "gomodel_asgi.dialects.lenient",
+    "gomodel_asgi.gateway",
     "gomodel_asgi.schema",
     "gomodel_asgi.stores.redis_client",
     "gomodel_asgi.transport.http11",

@@ -31,7 +31,7 @@ from gomodel_asgi.testing import (
 )
 
 PAGE = Path(__file__).parents[1] / "docs" / "failures.md"
-HEAD = ["what happens", "the error's `code`", "retry", "fallback", "breaker"]
+HEAD = ["what happens", "`code`", "retry", "fallback", "breaker"]
 TABLE = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in PAGE.read_text().partition("## What triggers a fallback")[2].partition("\nTo see it")[0].splitlines()

@@ -24,7 +24,7 @@ IO = {
     "starlette",
 }
 FLOORS = (
-    ("errors", "arguments", "extras", "settings", "version", "operations", "schema"),
+    ("errors", "arguments", "extras", "logs", "settings", "version", "operations", "schema"),
     ("deadline", "threads", "tasks", "wire", "seams"),
     ("dialects", "observers", "transport", "stores"),
     ("providers",),
@@ -50,7 +50,7 @@ BESIDE = {
     ("tasks", "deadline"),
     ("settings", "arguments"),
 }
-DEEPEST = 28
+DEEPEST = 26
 
 
 def name_of(path: Path) -> str:

@@ -18,6 +18,8 @@ DJANGOS = frozenset({"Meta", "Migration"})
 """Classes that Django looks for under these names, and whose meaning it defines."""
 ABSTRACT = "NotImplementedError"
 """What a method raises that a class below has to define."""
+MAKING = frozenset({"__new__", "__init__", "__post_init__"})
+"""What makes an object: the docstring of its class speaks of these."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Named = Function | ast.ClassDef
@@ -71,10 +73,17 @@ def raised_by(node: ast.AST, handlers: tuple[ast.ExceptHandler, ...] = ()) -> It
 
 
 def unsaid(node: Named) -> set[str]:
-    """What *node* raises, and its docstring does not say."""
+    """What *node* raises, and no docstring says: its own, or of a constructor that of the class."""
     if isinstance(node, ast.ClassDef):
-        return set()
-    said = set(re.findall(r":raises (\w+):", ast.get_docstring(node) or ""))
+        return {
+            name for one in node.body if isinstance(one, Function) and one.name in MAKING for name in _unsaid(one, node)
+        }
+    return set() if node.name in MAKING else _unsaid(node)
+
+
+def _unsaid(node: Function, *around: ast.ClassDef) -> set[str]:
+    text = " ".join(ast.get_docstring(one) or "" for one in (node, *around))
+    said = set(re.findall(r":raises (\w+):", text))
     return {name or "another" for name in raised_by(node) if not (is_one_of(name, said) if name else said)}
 
 
@@ -114,6 +123,14 @@ def inner():
     def other(): raise ValueError("x")
 class A:
     def method(self): raise ValueError
+class B:
+    """It.
+
+    :raises ValueError: it is.
+    """
+    def __init__(self): raise ValueError
+class C:
+    def __init__(self): raise ValueError
 '''
 
 
@@ -124,4 +141,5 @@ def test_the_rules_see_what_is_raised_and_not_what_is_caught() -> None:
         "wrong": {"ValueError"},
         "made": {"another"},
         "A.method": {"ValueError"},
+        "C": {"ValueError"},
     }

@@ -14,9 +14,10 @@ from starlette.routing import Mount
 from gomodel_asgi import Gateway, RoutingRequest, Target, Unauthenticated, policies
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.observers import LoggingObserver
+from gomodel_asgi.operations import TABLE, Operation
 from gomodel_asgi.providers import from_env
 from gomodel_asgi.providers.presets import PRESETS, variables
-from gomodel_asgi.testing import FakeProvider, Scripted, Status
+from gomodel_asgi.testing import FakeProvider, Scripted, Status, run_policy
 
 from .support.driving import Caller, ask, scope_of
 from .support.exchanges import STREAM, UNARY
@@ -110,6 +111,14 @@ async def test_the_list_of_models_is_named_where_the_client_finds_it(
     with pytest.raises(GatewayError) as caught:
         await gateway.respond({"model": "m", "input": "x"}, scope={"type": "http", "headers": [], "state": {}, **scope})
     assert where in caught.value.message
+
+
+@pytest.mark.parametrize("operation", dict.fromkeys(row.operation for row in TABLE))
+def test_each_operation_without_a_model_is_refused_with_a_sentence(operation: Operation) -> None:
+    try:
+        run_policy(policies.hint, {}, operation=operation, providers=["a", "b"])
+    except GatewayError as error:
+        assert error.status in (400, 404) and error.message.endswith(".")
 
 
 # A path that is not ours...

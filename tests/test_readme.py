@@ -6,9 +6,13 @@ import ast
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from gomodel_asgi import Provider
+from gomodel_asgi.testing import run_policy
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,6 +34,25 @@ def test_the_mount_works_as_it_stands(fake_key: str) -> None:
     block = BLOCKS[0].replace("providers.openai()", f"providers.openai(api_key={fake_key!r})")
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
     assert names["app"].user_middleware[0].cls is YourAuthentication
+
+
+def test_the_policy_decides_as_its_comments_say(monkeypatch: pytest.MonkeyPatch, fake_key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", fake_key)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", fake_key)
+    names: dict[str, Any] = {"__name__": "readme"}
+    imports = BLOCKS[0].partition("\n\n")[0]
+    exec(compile(f"{imports}\n{BLOCKS[1]}", "README.md", "exec", dont_inherit=True), names)
+
+    def target_for(**account: Any) -> Any:
+        user = SimpleNamespace(is_authenticated=True, identity="ada", **{"own_key": None, "region": "us"} | account)
+        return run_policy(names["gateway"].setup.ask, {"model": "m"}, user=user, providers=PROVIDERS)
+
+    assert [each.provider for each in target_for().chain()] == ["openai", "claude"]
+    assert target_for(own_key="sk-canary").api_key == "sk-canary"
+    assert [each.provider for each in target_for(region="eu").chain()] == ["vllm"]
+
+
+PROVIDERS = [Provider(name, "http://127.0.0.1:9/v1") for name in ("openai", "claude", "vllm")]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from ..threads import call
 from ..upstream.listed_models import ModelsAnswer, dialect_of, listed_models, refusal_of
 from .hosts import Place, find_gateway, of_django
 from .infrastructure import probes
-from .listed import lists
+from .listed import PUBLIC, lists
 from .loading import masked, write_json, write_pairs, write_table
 
 STATUSES = {
@@ -107,11 +107,13 @@ async def probe(
         answer = await listed_models(provider, credential, setup)
         seconds = clock() - started
         models, name, message = await judged(provider, credential, setup, answer)
+        if not name and provider.type in PUBLIC:
+            name, message = await _of_refused_key(provider, credential, setup)
     except Exception as error:
         name, message = failure(provider, error)
         return Row(provider.name, provider.address, key), [find(name, message=message)]
     findings = [find(name, message=message)] if name else []
-    if answer.models is not None:
+    if answer.models is not None and not name:
         names = list(dict.fromkeys((*provider.models, *wanted)))
         missing = missing_of(provider, names, [model.name for model in answer.models])
         models = f"{len(names) - len(missing)} of {len(names)} found" if names else models
@@ -160,19 +162,33 @@ async def _without_list(provider: Provider, credential: Credential, setup: Setup
     if path is None:
         return "it lists none", "", ""
     answer = await refusal_of(provider, credential, setup, path)
+    posted = _posted(provider, path, answer)
     if answer.status in REFUSED:
-        posted = f"POST {provider.address}{path} was answered {answer.status} ({answer.said})"
         return "not shown", "key_refused", f"it refused the key: {posted}."
     known = answer.status not in NO_LIST or MISSES_MODEL.search(answer.said)
     if known and not 300 <= answer.status < 400:
         return "it lists none", "", ""
-    posted = f"POST {provider.address}{path} {answer.status} ({answer.said})"
     return "not shown", "wrong_base_url", f"{asked}, and {posted}: is the base URL right?"
+
+
+async def _of_refused_key(provider: Provider, credential: Credential, setup: Setup) -> tuple[str, str]:
+    """Returns the finding, with its message, where the key is refused that the list did not ask for; "" for none."""
+    path = CREATES.get(dialect_of(provider))
+    if path is None:
+        return "", ""
+    answer = await refusal_of(provider, credential, setup, path)
+    if answer.status not in REFUSED:
+        return "", ""
+    return "key_refused", f"it refused the key: {_posted(provider, path, answer)}."
+
+
+def _posted(provider: Provider, path: str, answer: ModelsAnswer) -> str:
+    return f"POST {provider.address}{path} was answered {answer.status} ({answer.said})"
 
 
 def missing_of(provider: Provider, wanted: Iterable[str], known: list[str]) -> list[str]:
     """Returns those of the *wanted* models that *known*, the list of *provider*, does not have."""
-    return [name for name in wanted if not lists(known, name, provider.type or provider.name)]
+    return [name for name in wanted if not lists(known, name.removeprefix("models/"), provider.type or provider.name)]
 
 
 # What can be seen without asking anybody.

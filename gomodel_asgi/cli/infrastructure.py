@@ -39,22 +39,35 @@ def probes(gateway: Gateway) -> Iterator[tuple[str, str, Reading]]:
 async def _tried(engine: object, read: Callable[[], Awaitable[None]]) -> str | None:
     """Returns why *read* failed, None where it did not. Of what it raised its type alone is told, and what the system
     says of its connection: an engine's message may quote addresses, users and statements."""
-    try:
-        with anyio.fail_after(SECONDS):
-            await read()
-    except Exception as error:
-        return f"{type(engine).__name__} does not answer: {_reason(error)}"
-    return None
+    until = anyio.current_time() + SECONDS
+    while True:
+        try:
+            with anyio.fail_after(SECONDS):
+                await read()
+            return None
+        except Exception as error:
+            # Counters give a call little time, and their first connection may take longer: it is being opened still.
+            if not _is_late(error) or anyio.current_time() > until:
+                return f"{type(engine).__name__} does not answer: {_reason(error)}"
 
 
-def _reason(error: BaseException) -> str:
+def _is_late(error: BaseException) -> bool:
+    return any(isinstance(one, TimeoutError) and not getattr(one, "errno", None) for one in _causes(error))
+
+
+def _causes(error: BaseException) -> list[BaseException]:
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
         causes.append(cause)
+    return causes
+
+
+def _reason(error: BaseException) -> str:
+    causes = _causes(error)
     system = next((one for one in reversed(causes) if isinstance(one, OSError) and one.errno), None)
     if system is not None and system.errno is not None:
         return f"{type(system).__name__}: {os.strerror(system.errno)}."
-    if isinstance(error, TimeoutError):
+    if _is_late(error):
         return f"nothing within {SECONDS:g} seconds."
     missing = any("UndefinedTable" in type(one).__name__ or "no such table" in str(one) for one in causes)
     return "its tables are not there: create them first." if missing else f"{type(causes[1 % len(causes)]).__name__}."
@@ -71,6 +84,10 @@ async def _read_counters(counters: Counters) -> None:
 
 
 async def _read_ledger(ledger: Ledger) -> None:
+    """Reads nothing of *ledger*, or sees whether its file can be written.
+
+    :raises PermissionError: it cannot.
+    """
     path = getattr(ledger.sink, "path", None)
     if path is not None:  # a file may be long; it is only to be written
         place = path if path.exists() else path.parent

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
+from ..arguments import check_function, check_instance
 from ..deadline import within
 from ..gateway import Gateway
 from ..ledger import Ledger
@@ -76,15 +77,15 @@ class Console:
     may use the host's database, or an async one. It returns a `View`, or None, which is answered with 404. Whatever it
     raises is answered so too, and raised to the host afterwards. Nothing can be changed here, and nothing is asked of
     an upstream.
-
-    :raises TypeError: *gateway* is none, or *allow* is no function.
     """
 
     def __init__(self, gateway: Gateway, *, allow: Allow) -> None:
-        if not isinstance(gateway, Gateway):
-            raise TypeError(f"Console: give a Gateway, not a {type(gateway).__name__}.")
-        if not callable(allow):
-            raise TypeError("allow: give a function that takes a Request and returns a View, or None for a 404.")
+        """See the class.
+
+        :raises TypeError: *gateway* is none, or *allow* is no function.
+        """
+        check_instance("gateway", gateway, Gateway, "a Gateway")
+        check_function("allow", allow, "a function that takes a Request and returns a View, or None for a 404")
         self._gateway = gateway
         self._allow = allow
         self._tabs = live.Tabs()

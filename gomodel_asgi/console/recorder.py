@@ -183,7 +183,7 @@ class Recorder:
 
     def running(self, view: View) -> list[Exchange]:
         """Returns the exchanges under way that *view* shows, oldest first."""
-        return [one for one in tuple(self.under_way.values()) if view.is_whole or _is_of(view, one)]
+        return [one for one in tuple(self.under_way.values()) if view.shows(one.context.tenant)]
 
     def find(self, view: View, id: str) -> Exchange | None:
         """Returns the newest exchange that *view* shows and that has this id, or request id, or response id."""
@@ -225,42 +225,47 @@ class Recorder:
         if len(self.booked) > MOST_BOOKED:
             self.booked.popitem(last=False)
 
-    def _of(self, context: Context) -> Exchange:
-        """The exchange of *context*, whose first record this may be."""
-        found = self.under_way.get(context.exchange)
-        if found is None:
-            found = Exchange(context, _now(), self.clock())
-            if context.exchange:
-                self.under_way[context.exchange] = found
-                if len(self.under_way) > MOST_UNDER_WAY:
-                    self.under_way.pop(next(iter(self.under_way)))
-        found.context = context
+    def _open(self, context: Context) -> Exchange:
+        """The exchange of *context*, which has just begun, or of which only the end is told."""
+        return Exchange(context, _now(), self.clock())
+
+    def _known(self, record: Record) -> Exchange | None:
+        """The exchange of *record* while it is under way. What comes behind its end opens it no second time."""
+        found = self.under_way.get(record.context.exchange)
+        if found is not None:
+            found.context = record.context
         return found
 
     def _started(self, record: RequestStarted) -> None:
-        self._of(record.context).request = record
+        found = self.under_way[record.context.exchange] = self._open(record.context)
+        found.request = record
+        if len(self.under_way) > MOST_UNDER_WAY:
+            self.under_way.pop(next(iter(self.under_way)))
 
     def _decided(self, record: PolicyDecided) -> None:
-        self._of(record.context).decided = record
+        if (found := self._known(record)) is not None:
+            found.decided = record
 
     def _asked(self, record: AttemptStarted) -> None:
-        attempts = self._of(record.context).attempts
-        if len(attempts) < MOST_PARTS:
-            attempts.append(Attempt(record))
+        found = self._known(record)
+        if found is not None and len(found.attempts) < MOST_PARTS:
+            found.attempts.append(Attempt(record))
 
     def _answered(self, record: AttemptEnded) -> None:
-        for attempt in reversed(self._of(record.context).attempts):
+        found = self._known(record)
+        for attempt in () if found is None else reversed(found.attempts):
             if attempt.started.number == record.number:
                 attempt.ended = record
                 return
 
     def _first_event(self, record: FirstEvent) -> None:
-        self._of(record.context).first_event = record.seconds
+        if (found := self._known(record)) is not None:
+            found.first_event = record.seconds
 
     def _tool(self, record: ToolCalled) -> None:
-        tools = self._of(record.context).tools
-        if len(tools) < MOST_PARTS:
-            tools.append(record)
+        found = self._known(record)
+        if found is not None and len(found.tools) < MOST_PARTS:
+            found.tools.append(record)
         _tally(self.whole, record)
         for tenants, series in tuple(self.parts.items()):
             if record.tenant in tenants:
@@ -284,12 +289,16 @@ class Recorder:
         self._note(record, "guard", f"{record.guard} on {record.stage}: {record.verdict}, {record.count} texts{noted}")
 
     def _note(self, record: Record, kind: str, text: str) -> None:
-        notes = self._of(record.context).notes
-        if len(notes) < MOST_PARTS:
-            notes.append(Note(kind, text))
+        found = self._known(record) or self._over(record.context.exchange)
+        if found is not None and len(found.notes) < MOST_PARTS:
+            found.notes.append(Note(kind, text))
+
+    def _over(self, number: int) -> Exchange | None:
+        """The exchange of this number, which has ended: something may still go wrong behind it."""
+        return next((one for one in reversed(tuple(self.exchanges)) if one.context.exchange == number), None)
 
     def _ended(self, record: Ended) -> None:
-        exchange = self._of(record.context)
+        exchange = self._known(record) or self._open(record.context)
         self.under_way.pop(record.context.exchange, None)
         if exchange.request is None:
             exchange.started -= timedelta(seconds=record.seconds)
@@ -334,11 +343,6 @@ class Recorder:
 
     def _happened(self, record: Record, kind: str, text: str) -> None:
         self.events.append(Event(_now(), kind, text, record.provider, record.target_model))
-
-
-def _is_of(view: View, one: Exchange) -> bool:
-    """Whether *view* shows what has not ended: whose it is has to be known."""
-    return (one.request is not None or one.context.tenant is not None) and view.shows(one.context.tenant)
 
 
 def _tally(series: Series, record: ToolCalled) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal
 
+from ..arguments import check_flags, refusal
+
 
 class Everybody(Enum):
     """All tenants, and requests that have none."""
@@ -26,8 +28,6 @@ class View:
 
     *detail* shows what upstreams said of their failures in their own words, which may quote a part of a request.
     *explain* lets the policy be asked what it would do with a request of one of these tenants.
-
-    :raises TypeError: *tenants* is no set of names.
     """
 
     tenants: Set[str | None] | All
@@ -36,9 +36,14 @@ class View:
     ALL: ClassVar[All] = Everybody.ALL
 
     def __init__(self, tenants: Set[str | None] | All, *, detail: bool = False, explain: bool = False) -> None:
+        """See the class.
+
+        :raises TypeError: *tenants* is neither a set of names nor `View.ALL`, or a flag is neither True nor False.
+        """
+        check_flags(detail=detail, explain=explain)
         if tenants is not Everybody.ALL:
             if not isinstance(tenants, Set) or not all(one is None or isinstance(one, str) for one in tenants):
-                raise TypeError("View: tenants must be a set of names, such as {'acme'}, or View.ALL.")
+                raise refusal("tenants", "a set of names, such as {'acme'}, or View.ALL", tenants)
             tenants = frozenset(tenants)
         object.__setattr__(self, "tenants", tenants)
         object.__setattr__(self, "detail", detail)

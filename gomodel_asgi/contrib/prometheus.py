@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from typing import Any
 
+from ..arguments import check_count, check_instance, strings
 from ..extras import missing
 from ..gateway import Gateway
 from ..observers import (
@@ -62,7 +63,9 @@ class PrometheusObserver:
     def __init__(
         self, registry: CollectorRegistry = REGISTRY, *, labels: Iterable[str] = (), values: int = 100
     ) -> None:
-        self.labels = tuple(labels)
+        check_instance("registry", registry, CollectorRegistry, "a CollectorRegistry of prometheus_client")
+        check_count("values", values, at_least=1)
+        self.labels = strings("labels", labels)
         self.values = values
         self.bounds: dict[str, Bounded] = {}
         self.open: set[int] = set()
@@ -303,6 +306,9 @@ class GatewayCollector(Collector):
     """
 
     def __init__(self, gateway: Gateway, registry: CollectorRegistry = REGISTRY, *, values: int = 100) -> None:
+        check_instance("gateway", gateway, Gateway, "a Gateway")
+        check_instance("registry", registry, CollectorRegistry, "a CollectorRegistry of prometheus_client")
+        check_count("values", values, at_least=1)
         self.gateway = gateway
         self.values = values
         self.providers = Bounded(values)

@@ -100,7 +100,7 @@ class Dialect(Protocol):
     name: str
 
     def request(self, call: Call) -> Outgoing:
-        """Translate *call*.
+        """Translates *call*.
 
         :raises InvalidRequest: a member is malformed (*param* is its path, `input[3].content[0].type`), or cannot be
             carried and is refused under `call.unsupported`.
@@ -135,7 +135,7 @@ def built_in(name: str) -> Dialect:
 
 def carries(dialect: Dialect, call: Call, tool: Mapping[str, Any]) -> bool:
     """Returns whether *dialect* gives its upstream the hosted *tool* of *call*, neither refusing it nor leaving it out.
-    What it does is asked, so that no second rule can say otherwise.
+    The dialect itself is tried, so that no second rule can contradict it.
 
     :raises InvalidRequest: *call* is malformed.
     """

@@ -34,7 +34,7 @@ CLOSING = re.compile(r"\s*`{0,3}\s*")
 
 
 def single_call(call: Call) -> bool:
-    """Whether only the first tool call of a turn is kept of the reply to *call*.
+    """Returns whether only the first tool call of a turn is kept of the reply to *call*.
 
     The client asks for that with `parallel_tool_calls: false`, which not every model obeys. The model will ask again
     for the other calls.
@@ -43,7 +43,8 @@ def single_call(call: Call) -> bool:
 
 
 def json_only(call: Call) -> bool:
-    """Whether *call* asks for a JSON object without a schema. A code fence around it is then no part of the answer."""
+    """Returns whether *call* asks for a JSON object without a schema. A code fence around it is then no part of the
+    answer."""
     text = call.body.get("text")
     format = text.get("format") if isinstance(text, dict) else None
     return isinstance(format, dict) and format.get("type") == "json_object" and call.unsupported != "drop"

@@ -80,7 +80,7 @@ def _load(data: bytes) -> Any:
 
 
 def is_openai_shaped(data: bytes) -> bool:
-    """Whether *data* is JSON with an object `error` that holds a string `message`."""
+    """Returns whether *data* is JSON with an object `error` that holds a string `message`."""
     value = _load(data)
     error = value.get("error") if isinstance(value, dict) else None
     return isinstance(error, dict) and isinstance(error.get("message"), str)

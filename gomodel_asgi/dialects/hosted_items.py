@@ -81,7 +81,7 @@ class Contents:
 
     @property
     def result(self) -> str:
-        """What came of it, never empty."""
+        """Returns the call's result as text, never empty."""
         return "\n".join([*self.found, *filter(None, [self.end])]) or NO_OUTPUT
 
 
@@ -105,7 +105,7 @@ def key_of(item: Json) -> Key:
 
 
 def may_hold(data: bytes) -> bool:
-    """Whether *data*, JSON, may hold an item of a hosted tool."""
+    """Returns whether *data*, JSON, may hold an item of a hosted tool."""
     return (b'_call"' in data or b'"mcp_' in data) and MARK.search(data) is not None
 
 
@@ -167,8 +167,8 @@ def _approvals(items: Sequence[Any]) -> tuple[dict[str, Json], set[str]]:
 
 
 def verdict_on(answer: Json | None) -> str:
-    """What a model is told of a call that waited for the client's *answer*: one that nobody answered counts as denied,
-    since every call has a result."""
+    """Returns what a model reads of a call that waited for the client's *answer*: without one it counts as denied,
+    since every call needs a result."""
     if answer is not None and answer.get("approve") is True:
         return APPROVED
     return "\n".join([NOT_APPROVED, *_found("Reason", [string(answer or {}, "reason")])])
@@ -344,5 +344,5 @@ def objects(value: Any) -> list[Json]:
 
 
 def compact(value: Any) -> str:
-    """*value* as JSON."""
+    """Returns *value* as JSON without spaces."""
     return msgspec.json.encode(value).decode()

@@ -179,13 +179,13 @@ class Choice:
         return self.allowed[0] if only_one and self.allowed else None
 
     def permits(self, tool: FunctionTool | HostedTool) -> bool:
-        """Whether *tool* may be called."""
+        """Returns whether *tool* may be called."""
         key = tool.name if isinstance(tool, FunctionTool) else tool.family
         return self.allowed is None or key in self.allowed
 
     def shows(self, tool: FunctionTool | HostedTool) -> bool:
-        """Whether a target without allowed lists is shown *tool*: one that may be called, and any beside a forced one,
-        since prompt caches and later turns need the same tools."""
+        """Returns whether a target without allowed lists is shown *tool*: one that may be called, and any beside a
+        forced one, since prompt caches and later turns need the same tools."""
         return self.forced is not None or self.permits(tool)
 
 

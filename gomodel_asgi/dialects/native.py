@@ -35,6 +35,7 @@ NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage
 NUMBERED = b'"sequence_number"'
 SEQUENCE_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d{1,18})')
 LINE_END = 10
+"""A line feed, as bytes give it by index."""
 
 
 class ResponseId(msgspec.Struct):
@@ -64,8 +65,8 @@ def stamp(response: bytes, name: str) -> bytes:
 
 
 def is_lifecycle(head: bytes) -> bool:
-    """Whether an event that begins like this carries a response. Such events are parsed, so they wait until they are
-    whole.
+    """Returns whether an event that begins like this carries a response. Such events are parsed, so they wait until
+    they are whole.
     """
     return b'"response"' in head
 

@@ -65,7 +65,7 @@ class Reader(Protocol):
         ...
 
     def fail(self, error: GatewayError) -> bytes:
-        """End the stream in band: an `error` event, `response.failed`, `[DONE]`; `b""` if it had ended already."""
+        """Ends the stream in band: an `error` event, `response.failed`, `[DONE]`; `b""` if it had ended already."""
         ...
 
     @property
@@ -129,7 +129,7 @@ def number(members: Members) -> int:
 
 
 def is_failure(members: Members, type: str | None) -> bool:
-    """Whether an event says that the upstream failed: by its type, or without one by its member `error`."""
+    """Returns whether an event says that the upstream failed: by its type, or without one by its member `error`."""
     return type == "error" or (type is None and bytes(members.get("error", b"null")) not in NO_ERROR)
 
 
@@ -251,8 +251,8 @@ class TranslatedReader:
         return self.emitter.raw_usage
 
     def _translate(self, events: list[Event], *, checked: bool = False) -> bytes:
-        """Returns what was written already, and what *events* mean to the client. *checked*: somebody has seen that
-        trees may be built of them. All that is written leaves here.
+        """Returns what was written before, followed by what *events* mean to the client. *checked*: it is known that
+        trees may be built of them.
 
         :raises UpstreamProtocolError: an event is not part of the upstream's API.
         """

@@ -32,6 +32,7 @@ from .unsupported import (
 )
 
 MAX_NAME = 64
+"""Characters of a tool's name: what OpenAI, Anthropic and Gemini take alike."""
 LEGAL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 DATED = re.compile(r"(_preview)?(_\d{4}_\d{2}_\d{2})?$")
 SEARCH = "tool_search"
@@ -84,7 +85,7 @@ class HostedTool:
 
 
 def family_of(type: str) -> str:
-    """`web_search_preview_2025_03_11` is a `web_search`."""
+    """Returns the family of a tool's type: `web_search_preview_2025_03_11` is a `web_search`."""
     return type if len(type) > MAX_NAME else DATED.sub("", type, count=1)
 
 
@@ -156,7 +157,7 @@ def leave_out_settings(
 
 
 def searches_by_client(body: Mapping[str, Any]) -> bool:
-    """Whether the client runs the searches for deferred tools itself: then they are calls of a function."""
+    """Returns whether the client runs the searches for deferred tools itself: then they are calls of a function."""
     tools = body.get("tools")
     return any(map(_is_search_by_client, tools)) if isinstance(tools, list) else False
 

@@ -320,7 +320,7 @@ class Unsupported:
         self.left_out[path] = self.named[path] = None
 
     def emulates(self, feature: Feature, path: str, what: str = "") -> bool:
-        """Whether to bring about by other means what the target cannot carry. If not, it is left out.
+        """Returns whether to bring about by other means what the target cannot carry. If not, it is left out.
 
         :raises InvalidRequest: the policy is `"reject"`.
         """

@@ -5,8 +5,8 @@
     emulated  the reply to what the upstream lacks
     record    whose the upstream's answer is, and what was said
 
-Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so whether an id is
-unknown or somebody else's is nowhere known, and cannot be told.
+Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so nothing here
+knows whether an id is unknown or somebody else's, and no answer can reveal it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class GatewayState:
         self.compactor.replayed = None if self.tools is None else self.tools.replayed
 
     def is_plain(self, job: Job) -> bool:
-        """Whether the request asks for nothing but a new response, and mentions nothing."""
+        """Returns whether the request only asks for a new response, and refers to nothing."""
         request, admission = job.request, self.admission
         if request.operation != "create" or request.envelope.names_state or job.continuation is not None:
             return False
@@ -98,11 +98,11 @@ class GatewayState:
     # Before the policy...
 
     def names(self, job: Job) -> bool:
-        """Whether the request names anything that the policy may see."""
+        """Returns whether the request names anything that the policy may see."""
         return self.lookups.names(job)
 
     async def recall(self, job: Job) -> None:
-        """Find it, and let the policy see it as `request.previous`.
+        """Finds what the request names, and shows it to the policy as `request.previous`.
 
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
@@ -112,8 +112,8 @@ class GatewayState:
     # After it...
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Look at all else that the request brings and names, before *target* sees any of it, and read what was said
-        before where it may need to be told.
+        """Checks everything else that the request brings and names before *target* sees any of it, and reads the
+        conversation before it where the upstream may need it.
 
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
@@ -152,8 +152,8 @@ class GatewayState:
         return None
 
     def _works_here(self, job: Job, target: Target, provider: Provider) -> bool:
-        """Whether what is done in the background is done here: for upstreams that keep nothing, and with tools of the
-        host's."""
+        """Returns whether what is done in the background is done here: for upstreams that keep nothing, and with tools
+        of the host's."""
         return not provider.keeps_state or (self.tools is not None and self.tools.wants(job, target))
 
     def _shown(self, job: Job, target: Target) -> Mapping[str, Any]:
@@ -161,7 +161,7 @@ class GatewayState:
         return {} if self.tools is None else self.tools.shown(job, target)
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """The request as it is to be asked: with its context compacted, if that is asked for and due.
+        """Returns the request to send: with its context compacted, if it asks for that and the context is long enough.
 
         :raises GatewayError: the conversation could not be summed up.
         """
@@ -176,7 +176,7 @@ class GatewayState:
         from .tools.declarations import Toolbox
         from .tools.host import places
 
-        return places(job, target, Toolbox((), job.setup.transport) if self.tools is None else self.tools.toolbox)
+        return places(job, target, Toolbox(job.setup.transport) if self.tools is None else self.tools.toolbox)
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
@@ -205,7 +205,7 @@ class GatewayState:
         return answer if guards is None else guards.answered(job, answer)
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
-        """Attend to what an upstream has said, as the table of operations has it."""
+        """Records what an upstream has answered, as the table of operations says."""
         request = job.request
         if not self.records.keeps:
             return
@@ -222,7 +222,7 @@ class GatewayState:
             await available(partial(self.records.owners.forget, request.tenant, request.response_id))
 
     async def _managed(self, job: Job, target: Target) -> Job:
-        """*job* as it is to be asked: with its context compacted, if that is asked for and due."""
+        """Returns *job* to send: with its context compacted, if it asks for that and the context is long enough."""
         return await managed(job, target, self.lookups, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
@@ -241,7 +241,7 @@ class GatewayState:
             raise unsupported("background")
 
     async def _prepare(self, job: Job, target: Target) -> None:
-        """Read what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
+        """Reads what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
@@ -261,7 +261,7 @@ class GatewayState:
         await self.admission.open_last(request.tenant, continuation)
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
-        """Whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
+        """Returns whether the *id* that *provider* gave is known to be that of another tenant than the one that asked.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -277,7 +277,7 @@ class GatewayState:
         return b"" if turn is None else turn.remembered
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Take the client's word on the request *id*, which counts once, for as long as there is a store to know that.
+        """Takes the client's word on the request *id*, which counts once, for as long as there is a store to know that.
         Whether it counts.
 
         :raises StoreUnavailable: the store does not answer.
@@ -336,7 +336,7 @@ class GatewayState:
         )
 
     async def work(self, job: Job, target: Target, id: str) -> None:
-        """Work on the queued background response *id*, here and now.
+        """Works on the queued background response *id*, here and now.
 
         :raises LookupError: the policy named an unknown provider.
         """
@@ -345,14 +345,14 @@ class GatewayState:
     # Life...
 
     async def forget(self, tenant: str | None) -> int:
-        """Make everything of *tenant* unreachable, and delete what the store can enumerate: how many records.
+        """Makes everything of *tenant* unreachable, and deletes what the store can enumerate: how many records.
 
         :raises StoreUnavailable: the store does not answer.
         """
         return await self.records.tenancy.forget(tenant, COLLECTIONS) if self.records.keeps else 0
 
     async def aclose(self) -> None:
-        """Let the work behind replies end, then close what this event loop has open of the store."""
+        """Lets the work behind replies end, then closes what this event loop has open of the store."""
         await self.tasks.aclose(FAREWELL)
         await self.records.store.aclose()
 
@@ -360,7 +360,6 @@ class GatewayState:
 def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> HostTools | None:
     if not tools:
         return None
-    from .tools.declarations import Toolbox
-    from .tools.host import HostTools
+    from .tools.host import HostTools, toolbox_of
 
-    return HostTools(Toolbox(tools, transport), recorder)
+    return HostTools(toolbox_of(tools, transport), recorder)

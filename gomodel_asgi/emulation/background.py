@@ -116,7 +116,7 @@ class Background:
         return json_reply(response, provider.name, model)
 
     async def _enqueued(self, enqueue: Enqueue, tenant: str | None, id: str) -> None:
-        """Give a queued response away; what was not taken is not left queued, since nobody will ask for it."""
+        """Gives a queued response away; what was not taken is not left queued, since nobody will ask for it."""
         try:
             await enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
         except BaseException:
@@ -221,7 +221,7 @@ class Background:
             concurrency.leave(held)
 
     async def _work_here(self, job: Job, target: Target, id: str, until: float) -> None:
-        """Work on the response *id*, which this process has queued, when its turn comes."""
+        """Works on the response *id*, which this process has queued, when its turn comes."""
         tenant = job.request.tenant
         try:
             await self._worker(job, id, until).whole(target)

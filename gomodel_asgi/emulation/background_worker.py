@@ -126,7 +126,7 @@ class Worker:
         return held
 
     async def _waits(self, over: anyio.Event, scope: anyio.CancelScope) -> None:
-        """Hold the lease of a response that is queued, until it no longer is: another worker may have cancelled it."""
+        """Holds the lease of a response that is queued, until it no longer is: another worker may have cancelled it."""
         while not await _passed(self.leases.lasts / 3, over):
             with suppress(StoreUnavailable):  # it may be back the next time; the lease outlives two of them
                 if await self._queued() is None:
@@ -243,13 +243,13 @@ class Worker:
         await self._ended(turn)
 
     async def _flushed(self) -> None:
-        """Write what is left, and let no beat follow, which would take the lease again."""
+        """Writes what is left, and lets no beat follow, which would take the lease again."""
         self.over.set()
         async with self.writing:
             await self._flush()
 
     async def _ended(self, turn: Turn | None) -> None:
-        """The last change; it comes behind the last event, so that whoever sees it sees all of them."""
+        """Writes the last change. It follows the last event, so that whoever sees it can read all events."""
         if turn is not None and await self.turns.replace(self.tenant, self.id, self.version, turn) is None:
             if await self.turns.find(self.tenant, self.id) is None:  # deleted, and its room was given back before
                 await self.quotas.release(self.tenant, self.id)
@@ -264,7 +264,7 @@ class Worker:
                     scope.cancel()
 
     async def _beat(self) -> bool:
-        """Whether the response is still to be worked on, as far as has been looked."""
+        """Returns whether the response is still to be worked on, as far as has been looked."""
         async with self.writing:
             if self.over.is_set():
                 return True
@@ -272,12 +272,12 @@ class Worker:
             return not await self.leases.renew(self.tenant, self.id) or await self._is_wanted()
 
     async def _is_wanted(self) -> bool:
-        """Whether the response is still this worker's: neither cancelled nor deleted nor declared lost."""
+        """Returns whether the response is still this worker's: neither cancelled nor deleted nor declared lost."""
         found = await self.turns.versioned(self.tenant, self.id)
         return found is not None and found[1] == self.version
 
     async def _flush(self) -> None:
-        """Write what has come as the next segment; one at a time, so that the log never has a gap: hold `writing`."""
+        """Writes what has come as the next segment; one at a time, so that the log never has a gap: hold `writing`."""
         if self.pending:
             events = b"".join(self.pending)
             count = len(self.pending)
@@ -290,8 +290,8 @@ class Worker:
 
 
 async def _passed(seconds: float, over: anyio.Event) -> bool:
-    """Wait so long, or until it is over; whether it is. A task that is cancelled instead leaves a ring, in which all
-    that it held stays until the garbage collector comes."""
+    """Waits so many seconds, or until the work is over; returns whether it is. (A cancelled task would leave a
+    reference cycle, which keeps everything it held until the garbage collector runs.)"""
     with anyio.move_on_after(seconds):
         await over.wait()
     return over.is_set()
@@ -335,7 +335,7 @@ def in_stream(job: Job, id: str) -> Job:
 
 
 def settle_orphaned(spending: Spending | None, turn: Turn) -> None:
-    """Settle what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
+    """Settles what *turn*, which was under way, holds of quotas: it has been ended, and not by who works on it."""
     if spending is not None and turn.hold:
         spending.orphaned(turn.hold, begun=status_of(turn.response).status != "queued")
 

@@ -79,7 +79,7 @@ class Compactor:
         return None if key is None else await beside(len(content), partial(opened, key, owner(tenant), content))
 
     async def check(self, job: Job, target: Target, what: str) -> None:
-        """Refuse *what* was asked for, before anything is spent on it, where no item could be made.
+        """Refuses *what* was asked for, before anything is spent on it, where no item could be made.
 
         :raises InvalidRequest: 501; nothing can be sealed here, and nothing is to be kept.
         """
@@ -100,7 +100,7 @@ class Compactor:
         return {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": content}
 
     def summary_message(self, summary: str) -> Json:
-        """The message by which a model is told of the conversation so far."""
+        """Returns the message that gives a model the summary of the conversation so far."""
         content = [{"type": "input_text", "text": PREFACE + summary}]
         return {"type": "message", "role": "user", "content": content}
 
@@ -206,8 +206,8 @@ def record_of(id: str) -> str:
 
 
 def summing_up(job: Job, own: Any = None) -> Job:
-    """*job* as a create whose answer is the summary: the same conversation, with other instructions and a last word.
-    *own* replaces its input, and then stands for all that was said.
+    """Returns *job* as a create whose answer is the summary: the same conversation with other instructions and a last
+    message. *own* replaces the input, and then stands for the whole conversation.
 
     :raises InvalidRequest: there is nothing to compact, or it is neither text nor a list.
     """

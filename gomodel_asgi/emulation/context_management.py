@@ -109,7 +109,8 @@ def turn_of(items: Sequence[Json], threshold: float) -> int:
 
 
 def _begins(items: Sequence[Json], at: int) -> bool:
-    """Whether something new begins at the index *at*: no output, nothing that belongs to what stands before it."""
+    """Returns whether something new begins at the index *at*: no output, nothing that belongs to what stands before
+    it."""
     kind, before = str(items[at].get("type")), items[at - 1]
     is_call = kind.endswith("_call")
     if kind.endswith("_output") or before.get("type") == "reasoning" or (is_call and _is_call(before)):
@@ -122,7 +123,7 @@ def _is_call(item: Json) -> bool:
 
 
 def _is_whole(items: Sequence[Json], at: int) -> bool:
-    """Whether every output from the index *at* on has its call there too."""
+    """Returns whether every output from the index *at* on has its call there too."""
     return _ids(items[at:], "_output") <= _ids(items[at:], "_call")
 
 

@@ -26,6 +26,7 @@ from ..stores.shared import available
 
 MOST = 100
 USUAL = 20
+"""Items of a page at most, and where `limit` is absent (API reference, "List items")."""
 
 
 def query_parameters(query: str) -> dict[str, str]:

@@ -123,7 +123,7 @@ class Leases:
         await self.records.store.delete(LEASES, await self.records.tenancy.key(tenant, id))
 
     def leave(self, tenant: str | None, id: str) -> None:
-        """Leaves the lease to whoever else holds it."""
+        """Leaves the lease to another worker that holds it."""
         self._renewed.pop((tenant, id), None)
 
 

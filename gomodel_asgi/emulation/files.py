@@ -97,7 +97,7 @@ class RequestFiles:
         return put_in(body, contents, text_files=text_files)
 
     async def _fetch(self, unread: Iterable[Named], request: RoutingRequest, seconds: float, room: int) -> None:
-        """Read those that are not known yet, a few at a time; the first failure ends all.
+        """Reads those that are not known yet, a few at a time; the first failure ends all.
 
         :raises GatewayError: one could not be read.
         :raises InvalidRequest: they are too many.
@@ -143,7 +143,7 @@ class RequestFiles:
         return await beside(len(file.data), partial(contents_of, file))
 
     async def _ask_host(self, named: Named, request: RoutingRequest, seconds: float) -> Any:
-        """The host's answer.
+        """Returns the host's answer.
 
         :raises InvalidRequest: the host's function refused it with a `ToolError`.
         :raises PolicyTimeout: it took longer than so many *seconds*.
@@ -163,7 +163,7 @@ class RequestFiles:
 
 
 def contents_of(file: File) -> Contents:
-    """*file* as it is sent. Its bytes say what it is; where they say nothing, the host does."""
+    """Returns *file* as it is sent. Its bytes tell its media type; where they do not, the host does."""
     data = bytes(file.data)
     media_type, text = sniffed(data), None
     if media_type == PLAIN:
@@ -180,7 +180,7 @@ def _encoded(size: int) -> int:
 
 
 def _check_room(unread: Iterable[Named], known: dict[Key, Contents], room: int) -> None:
-    """Refuse what is too large to be sent: a file counts wherever it stands.
+    """Refuses what is too large to be sent: a file counts wherever it stands.
 
     :raises InvalidRequest: they need more than *room*, in bytes.
     """

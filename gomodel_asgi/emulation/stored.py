@@ -17,10 +17,11 @@ from .conversations import page, query_parameters, whole_number
 Json = dict[str, Any]
 
 HIGHEST = 2**53
+"""The largest number that each reader of JSON has exactly (RFC 8259, 6)."""
 
 
 class StoredResponses:
-    """Answers retrieve, delete, cancel and input_items from *records*. Whoever calls has asked the policy."""
+    """Answers retrieve, delete, cancel and input_items from *records*. The policy has let the caller in before."""
 
     def __init__(self, records: Records) -> None:
         self.records = records

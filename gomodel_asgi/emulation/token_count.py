@@ -19,7 +19,7 @@ from ..wire.token_estimate import estimated
 
 
 async def answer(job: Job, target: Target, provider: Provider) -> Reply:
-    """The reply to `input_tokens`.
+    """Returns the reply to `input_tokens`.
 
     :raises InvalidRequest: 501, the upstream does not count and the provider allows no estimate.
     """
@@ -44,5 +44,5 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
 
 
 def lacks_operation(error: UpstreamRejected) -> bool:
-    """Whether a native upstream says with *error* that it does not have the operation, and not only the model."""
+    """Returns whether *error* of a native upstream means that it lacks the operation, and not only the model."""
     return error.status in (404, 405, 501) and error.code != "model_not_found"

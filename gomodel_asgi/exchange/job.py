@@ -85,23 +85,24 @@ class State(Protocol):
     """What the pipeline asks of what was said before, and gives what is said now, in this order."""
 
     def is_plain(self, job: Job) -> bool:
-        """Whether the request is a new response's, to what it brings itself, and brings nothing that could name or
-        stand for anything else: then of all the others only `record` has anything to do. Asked for every request."""
+        """Returns whether the request is a new response's, to what it brings itself, and brings nothing that could name
+        or stand for anything else: then of all the others only `record` has anything to do. Asked for every request."""
         ...
 
     def names(self, job: Job) -> bool:
-        """Whether the request names what the policy may see; asked for every request, so told without a wait."""
+        """Returns whether the request names what the policy may see; asked for every request, so told without a
+        wait."""
         ...
 
     async def recall(self, job: Job) -> None:
-        """Read what the request names of earlier ones, for the policy to see.
+        """Reads what the request names of earlier ones, for the policy to see.
 
         :raises GatewayError: it cannot be read.
         """
         ...
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Look at what else the request brings and names, once the policy has let the caller in.
+        """Looks at what else the request brings and names, once the policy has let the caller in.
 
         :raises GatewayError: it cannot be read, or is not this caller's.
         """
@@ -141,16 +142,16 @@ class State(Protocol):
         ...
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
-        """Attend to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
+        """Attends to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
 
         :raises StoreUnavailable: the store does not answer, and the reply would mean nothing without it.
         """
         ...
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
-        """Whether the *id* that *provider* gave is known to be another tenant's.
+        """Returns whether the *id* that *provider* gave is known to be another tenant's.
 
-        :raises GatewayError: that cannot be told.
+        :raises GatewayError: the store does not answer.
         """
         ...
 
@@ -163,7 +164,7 @@ class State(Protocol):
         ...
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Take the client's word on the request *id*, which counts once. Whether it counts.
+        """Takes the client's word on the request *id*, which counts once. Returns whether it counts.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -275,9 +276,9 @@ class Quotas(Protocol):
         ...
 
     async def reserve(self, job: Job, target: Target, quotas: tuple[Any, ...]) -> None:
-        """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
+        """Reserves what *job* may use in all of *quotas*, or refuses it. What it holds is settled when its trace ends.
 
-        :raises GatewayError: there is no room, or that cannot be told.
+        :raises GatewayError: there is no room, or the counters do not answer.
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
         ...
@@ -446,7 +447,7 @@ class Job(Struct):
         return f"<Job {self.request_id} {self.request!r}>"
 
     def warn(self, messages: Iterable[str]) -> None:
-        """Tell observers of what was left out or went wrong without failing the request."""
+        """Tells observers of what was left out or went wrong without failing the request."""
         if self.trace is not None:
             for message in messages:
                 self.trace.warn(message)

@@ -49,11 +49,11 @@ class Stream(Protocol):
         ...
 
     async def interrupt(self, error: GatewayError) -> bytes:
-        """End the stream from our side: the failure in band, the upstream released."""
+        """Ends the stream from our side: the failure in band, the upstream released."""
         ...
 
     async def aclose(self) -> None:
-        """Release the upstream, whatever state it is in. Never raises."""
+        """Releases the upstream, whatever state it is in. Never raises."""
         ...
 
 
@@ -154,7 +154,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
         return response
 
     async def aclose(self) -> None:
-        """Release the upstream. Never raises; further calls do nothing."""
+        """Releases the upstream. Never raises; further calls do nothing."""
         if self.stream is not None:
             await self.stream.aclose()
         self.left()
@@ -166,7 +166,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
             function()
 
     def on_close(self, function: Callable[[], None]) -> None:
-        """Call *function* once the reply has been closed."""
+        """Calls *function* once the reply has been closed."""
         self.closing = (function, *self.closing)
 
     async def __aenter__(self) -> Self:
@@ -220,6 +220,6 @@ def json_reply(value: Any, provider: str, model: str | None) -> Reply:
 
 
 def streamed(events: bytes, provider: str, model: str | None) -> Reply:
-    """*events* as the reply."""
+    """Returns *events* as the reply."""
     headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
     return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, body=events)

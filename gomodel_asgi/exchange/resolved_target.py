@@ -37,6 +37,6 @@ class ResolvedTarget(Struct, frozen=True):
 
     @property
     def secrets(self) -> list[str]:
-        """What observers may not be told either: any header may carry a credential under a name of its own."""
+        """What no observer may see: any header may carry a credential under a name of its own."""
         given = self.target.headers or {}
         return [*self.redactor.secrets, *given.values(), *self.provider.headers.values()]

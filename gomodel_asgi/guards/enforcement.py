@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, structs
@@ -33,7 +33,6 @@ from .places import Path, Place, of_kept, of_reply, of_request, of_tools, replac
 from .stream import GuardedReader, GuardedStream, Whole, let_pass
 
 Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
-Refusal = TypeVar("Refusal", bound=GatewayError)
 STAGES: tuple[Stage, ...] = ("input", "output")
 MOST_KEPT = 256
 
@@ -61,8 +60,9 @@ class Guarding(Struct, eq=False):
     """What the request's own `moderation` member asks for, where a guard answers it."""
     found: dict[str, Finding] = {}
     """What that has found, by stage."""
-    refusal: GatewayError | None = None
-    """Why nothing more of it may pass."""
+    refusal: Callable[[], GatewayError] | None = None
+    """Makes the error by which nothing more of it may pass: one that was raised would hold all that has to do with the
+    request, and be held by it."""
 
 
 class Enforcement:
@@ -335,18 +335,23 @@ class Passed:
 
     @property
     def bound(self) -> bool:
+        """See `Continuation.bound`."""
         return self.base.bound
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
+        """See `Continuation.envelope`."""
         return self.base.envelope(provider, key) if self.passed is None else self.passed
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
+        """See `Continuation.body`."""
         return self.base.body(provider, key) if self.whole is None else self.whole
 
     def earlier_json(self) -> bytes:
+        """See `Continuation.earlier_json`."""
         return self.base.earlier_json()
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
+        """See `Continuation.in_own_terms`."""
         return self.base.in_own_terms(error)
 
 
@@ -369,7 +374,7 @@ class Asking:
     @property
     def refusal(self) -> GatewayError | None:
         """Why nothing more may pass, whatever guard has said so of whatever was asked for the request."""
-        return self.guarding.refusal
+        return None if self.guarding.refusal is None else self.guarding.refusal()
 
     def members(self) -> dict[str, Any]:
         """The members of the answer's that a guard gives."""
@@ -410,7 +415,7 @@ class Asking:
             tally = self.tallies[guard.name]
             if isinstance(verdict, Block):
                 self._notify(guard.name, "blocked", len(texts))
-                raise self._refused(ContentBlocked(verdict.message))
+                raise self._refused(partial(ContentBlocked, verdict.message))
             if isinstance(verdict, Replace):
                 tally.replaced += sum(new != old for new, old in zip(verdict.texts, texts, strict=True))
                 texts = tuple(verdict.texts)
@@ -435,7 +440,7 @@ class Asking:
         found.labels = labels_of(dict.fromkeys((*found.labels, *labels)))
         if found.labels and self.stage in wish.blocks:
             self._notify(MODERATION, "blocked", count, found.labels)
-            raise self._refused(ContentBlocked(BLOCKED))
+            raise self._refused(partial(ContentBlocked, BLOCKED))
 
     async def _verdict(self, guard: Guard, texts: Texts) -> Verdict:
         """Returns what *guard* says of *texts*.
@@ -456,11 +461,11 @@ class Asking:
         else:
             return verdict  # type: ignore[no-any-return]
         # Raised out here: what the guard raised may quote what it was given.
-        raise self._refused(GuardUnavailable(detail=f"the guard {guard.name}"))
+        raise self._refused(partial(GuardUnavailable, detail=f"the guard {guard.name}"))
 
-    def _refused(self, error: Refusal) -> Refusal:
-        self.guarding.refusal = error
-        return error
+    def _refused(self, make: Callable[[], GatewayError]) -> GatewayError:
+        self.guarding.refusal = make
+        return make()
 
     def tell(self) -> None:
         """Tell observers, once, what was found in all that has passed."""

@@ -241,7 +241,8 @@ class Window:
             text, member = "".join(channel.sent), MEMBERS.get(channel.prefix, "text")
             where = {name: value for name, value in channel.last.items() if name.endswith(("_index", "_id"))}
             if not channel.is_done:
-                events.append({"type": f"{channel.prefix}.done", **where, member: text})
+                logged: Json = {"logprobs": []} if channel.prefix == "response.output_text" else {}
+                events.append({"type": f"{channel.prefix}.done", **where, member: text, **logged})
             if channel.prefix not in PARTS:
                 item[member] = text
                 continue

@@ -48,6 +48,10 @@ def wish_of(value: Any) -> Wish | None:
 
 
 def _mode(policy: Mapping[str, Any], stage: str) -> str:
+    """Returns what *policy* wants of *stage*: "score" where it says nothing.
+
+    :raises InvalidRequest: there is no such mode.
+    """
     given = policy.get(stage)
     mode = "score" if given is None else given.get("mode") if isinstance(given, Mapping) else None
     if mode not in MODES:

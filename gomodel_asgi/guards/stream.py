@@ -122,17 +122,21 @@ class Whole:
         self.before_end: Callable[[], Awaitable[object]] | None = None
 
     async def next(self) -> bytes:
+        """See `Stream.next`."""
         events, self.events = self.events, b""
         return self.reader.feed(events) if events else b""
 
     def final(self) -> bytes:
+        """See `Stream.final`."""
         return self.reader.final() or b""
 
     async def interrupt(self, error: GatewayError) -> bytes:
+        """See `Stream.interrupt`."""
         self.ended = True
         return b""
 
     async def aclose(self) -> None:
+        """See `Stream.aclose`."""
         self.ended = True
 
 
@@ -204,9 +208,16 @@ class GuardedStream:
             self.stirred.set()
 
     def _check(self) -> None:
+        """Tells a refusal, once.
+
+        :raises GatewayError: a guard has refused what was held.
+        """
         refused, self.refused = self.refused, None
-        if refused is not None:
-            raise refused
+        try:
+            if refused is not None:
+                raise refused
+        finally:
+            refused = None  # whose traceback holds this frame
 
     async def next(self) -> bytes:
         """See `Stream.next`."""
@@ -325,8 +336,11 @@ class GuardedStream:
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
         if value["type"] in TERMINAL:
-            if self.is_strict and self.asked.refusal is not None:
-                raise self.asked.refusal
+            if self.is_strict and (refusal := self.asked.refusal) is not None:
+                try:
+                    raise refusal
+                finally:
+                    refusal = None  # whose traceback holds this frame
             self.asked.tell()
             self._end(value["type"].partition(".")[2])
 
@@ -366,11 +380,10 @@ class GuardedStream:
     async def _failed(self, error: GatewayError) -> None:
         """The response ends as failed, with nothing of what is held."""
         window = self.window
-        error = await let_pass(error, self.asked)
         if self.asked.hold is None:
             self._forget_held()
         self._begin()
-        self.known.error = error
+        self.known.error = detached(error)
         output = [window.done[index] for index in sorted(window.done, key=lambda index: index or 0)]
         window.response = {**window.response, "status": "failed", "output": output, "error": response_error(error)}
         told = window.numbered(error_event(error, 0))

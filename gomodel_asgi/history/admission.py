@@ -51,7 +51,7 @@ class Admission:
         """Whether any caller may have a tenant, as far as is known here."""
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Find what else the request mentions, for *target* to be asked.
+        """Finds what else the request mentions, for *target* to be asked.
 
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
@@ -88,7 +88,7 @@ class Admission:
     # Compaction items...
 
     async def open_last(self, tenant: str | None, continuation: Continuation) -> None:
-        """Open the last compaction item that does of what was said before.
+        """Opens the last compaction item that does of what was said before.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -99,7 +99,7 @@ class Admission:
                 return
 
     async def _open_own(self, job: Job, continuation: Continuation, contents: list[str]) -> None:
-        """Open those that the request brings or refers to: one that is kept is small, and may stand for much.
+        """Opens those that the request brings or refers to: one that is kept is small, and may stand for much.
 
         :raises InvalidRequest: they are too many, or stand for too much (413).
         """
@@ -156,7 +156,7 @@ class Admission:
                     raise unknown_item()
 
     async def _find_foreign(self, continuation: Continuation, strangers: list[str], upstreams: set[str]) -> None:
-        """Find which ids of a caller without a tenant are a tenant's: of *strangers* none may be.
+        """Finds which ids of a caller without a tenant are a tenant's: of *strangers* none may be.
 
         :raises InvalidRequest: one of *strangers* is (404).
         """

@@ -47,18 +47,18 @@ _items = parser(list[Json])
 
 
 def is_ours(item: Json) -> bool:
-    """Whether *item* claims to be one of ours."""
+    """Returns whether *item* claims to be one of ours."""
     text = item.get("encrypted_content")
     return isinstance(text, str) and is_marked(item.get("type"), text)
 
 
 def begins_marked(raw: bytes | Raw) -> bool:
-    """Whether the JSON text *raw* begins with a mark of ours."""
+    """Returns whether the JSON text *raw* begins with a mark of ours."""
     return MARKED.match(memoryview(raw)) is not None
 
 
 def is_marked(type: Any, content: str) -> bool:
-    """Whether an item of this type, with this `encrypted_content`, claims to be one of ours."""
+    """Returns whether an item of this type, with this `encrypted_content`, claims to be one of ours."""
     return type == "compaction" and content.startswith(MARKS)
 
 

@@ -37,7 +37,7 @@ PATH = "path"
 
 
 class Referred(msgspec.Struct, frozen=True):
-    """A stored item that an `item_reference` names; *item* is None where only its account knows what it is."""
+    """A stored item that an `item_reference` names. *item* is None where only the upstream account has its content."""
 
     item: Json | None
     account: str
@@ -135,7 +135,7 @@ class Continuation(Recalled):
 
     @property
     def holds_all(self) -> bool:
-        """Whether the request goes as it is, and stands for nothing but what it says itself."""
+        """Returns whether the request can be sent as it came: it refers to nothing but itself."""
         return not (self.named or self.references or self.opened or self.compacted) and self.whole is None
 
     @property
@@ -237,7 +237,7 @@ class Continuation(Recalled):
     # Where it lies...
 
     def _at_home(self, account: str, upstream: str) -> bool:
-        """Whether all that is named lies at *account*.
+        """Returns whether *account* has everything that is named.
 
         :raises InvalidRequest: something lies nowhere that is known.
         """
@@ -250,7 +250,7 @@ class Continuation(Recalled):
         return here and all(self._lies_at(one, account, upstream) for one in self._required)
 
     def _may_pass(self, id: str | None, upstream: str) -> bool:
-        """Whether *id*, of which nothing is known, may go to *upstream*."""
+        """Returns whether *id*, of which nothing is known, may go to *upstream*."""
         return self.trusted and id is not None and id not in self.foreign.get(upstream, ())
 
     def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
@@ -293,7 +293,7 @@ class Continuation(Recalled):
     # How it is put together...
 
     def _rewritten(self, account: str, upstream: str) -> Envelope:
-        """The request as it is, but for items that the *account* must not look up, or could not read."""
+        """Returns the request without items that the *account* must not look up, or could not read."""
         members = self.original.members
         for member in self.row.body.items if self.row.body is not None else ():
             if member in members and memoryview(members[member])[0] == ARRAY:
@@ -306,7 +306,7 @@ class Continuation(Recalled):
         return self.original if members is self.original.members else self.original.with_members(members)
 
     def _whole(self, account: str, type: str) -> Envelope:
-        """The request for an upstream of the same API that keeps nothing: all that it names is in its input."""
+        """Returns the request for an upstream of the same API that keeps nothing: what it names is in its input."""
         if not self.row.continues or not (self.asks or self.references or self.compacted or self.whole):
             return self.original
         members = {name: value for name, value in self.original.members.items() if name not in self._members}

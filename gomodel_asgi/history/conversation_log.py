@@ -56,8 +56,8 @@ class Conversation(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """*items* is a list as JSON. *account* and *type* are those of the provider that has said or taken them: there they
-    can be told again as they are. "" where no response had to do with them."""
+    """*items* is a list as JSON. *account* and *type* are those of the provider that has said or taken them: they
+    can be sent there again as they are. "" where no response had to do with them."""
 
     items: bytes
     account: str = ""

@@ -23,6 +23,7 @@ MOST_REFERENCES = 1000
 # milliseconds' work.
 MOST_LOOKED_THROUGH = 8 * MIB
 MOST_VALUES = 50_000
+"""Values in one item of which a tree is built, on the event loop."""
 
 # Items that are looked at in one step.
 AT_ONCE = 1000
@@ -102,7 +103,7 @@ def mentions_of(
 
 
 def check_steer(body: Body, members: Members, raw: bytes) -> Generator[None, None, None]:
-    """Refuse a steer that names anything but the response that it steers: it brings what the user says, and no more
+    """Refuses a steer that names anything but the response that it steers: it brings what the user says, and no more
     (API reference, `response.steer`). It goes on as it came, past all that could resolve a name.
 
     :raises InvalidRequest: it names something, or cannot be examined.

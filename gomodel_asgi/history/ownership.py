@@ -54,7 +54,7 @@ class Claims:
         note: str = "",
         ttl: float | None = None,
     ) -> bool:
-        """Claim *id* for *tenant*, with a *note* for it to read, then keep *record*: in one step and trip where the
+        """Claims *id* for *tenant*, with a *note* for it to read, then keeps *record*: in one step and trip where the
         store can. False, and nothing kept, where another tenant holds the id. Without a tenant nothing is claimed."""
         store, place, local = self._store, self._tenancy.claim(upstream, id), self._tenancy.local
         if tenant is None:
@@ -85,12 +85,12 @@ class Claims:
         return held.value[TAG_BYTES:].decode("utf-8", "replace")
 
     async def is_anothers(self, tenant: str | None, upstream: str, id: str) -> bool:
-        """Whether another tenant than *tenant* holds *id*."""
+        """Returns whether another tenant than *tenant* holds *id*."""
         held = await self._store.get(CLAIMS, self._tenancy.claim(upstream, id))
         return held is not None and (tenant is None or held.value[:TAG_BYTES] != self._tenancy.tag(tenant))
 
     async def _add(self, tenant: str, place: str, value: bytes, ttl: float | None) -> int | None:
-        """Add a claim; it takes up room of its tenant's, and not of what all others keep."""
+        """Adds a claim; it takes up room of its tenant's, and not of what all others keep."""
         if self._add_for is None:
             return await self._store.add(CLAIMS, place, value, ttl=ttl)
         owner = (await self._tenancy.prefix(tenant)).rstrip(".")
@@ -150,7 +150,7 @@ class Ownership:
         self.claims = Claims(store, self._tenancy)
 
     async def remember(self, tenant: str | None, response_id: str, owner: Owner) -> bool:
-        """Keep *owner*, in place of an earlier one. False, and nothing kept, for an id that no request could name, and
+        """Keeps *owner*, in place of an earlier one. False, and nothing kept, for an id that no request could name, and
         for one that another tenant holds at the same upstream."""
         if not valid_id(response_id):
             return False
@@ -181,7 +181,7 @@ class Ownership:
         return None if await self.claims.note(tenant, owner.upstream, response_id) is None else owner
 
     async def forget(self, tenant: str | None, response_id: str) -> bool:
-        """Remove the owner; whether there was one."""
+        """Removes the owner; returns whether there was one."""
         if not valid_id(response_id):
             return False
         return await self._store.delete(OWNERS, await self._tenancy.key(tenant, response_id))

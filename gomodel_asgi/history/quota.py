@@ -15,7 +15,6 @@ quota for a while, and never more but for what its workers are about to keep at 
 
 from __future__ import annotations
 
-import logging
 import random
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -25,6 +24,7 @@ import anyio
 import msgspec
 
 from ..errors import InvalidRequest, StoreUnavailable
+from ..logs import log
 from ..seams.store import Record, require_atomic
 from ..settings import Default
 from ..tasks import loop_token
@@ -33,14 +33,13 @@ from .records import Records
 from .tenancy import Codec, valid_id
 from .turns import Turn
 
-logger = logging.getLogger("gomodel_asgi.stores")
-
 USAGE = "usage"
 HEAD = "head"
 
 # Tries to change a head that other workers change at the same time, and the longest pause between two, in seconds.
 ATTEMPTS = 32
 LONGEST_PAUSE = 0.05
+"""Seconds before the next attempt at a change that others were faster with."""
 
 # Leaves read and responses deleted between two changes of the head: what has been done so far is not done again.
 MOST_STEPS = 64
@@ -183,7 +182,7 @@ class Change:
         return whole
 
     async def _take_out(self, head: Head) -> None:
-        """Take what *id* had out of the journal."""
+        """Takes what *id* had out of the journal."""
         if any(name == self.id for name, _ in head.newest):
             self.placed = head.next
         if head.take(self.id) or self.placed is not None:
@@ -197,7 +196,8 @@ class Change:
             head.take_from(number, await self._leaf(head, number) or (), self.id)
 
     async def _make_room(self, head: Head, size: int) -> bool:
-        """Let the oldest go until *size* bytes more are not too many; False where it takes longer than one step may."""
+        """Lets the oldest go until *size* bytes more are not too many; False where it takes longer than one step
+        may."""
         entries, bytes = self.quotas.entries, self.quotas.bytes
         while (entries is not None and head.count >= entries) or (bytes is not None and head.bytes + size > bytes):
             if self.steps == MOST_STEPS:
@@ -213,7 +213,7 @@ class Change:
         return True
 
     async def _let_go(self, head: Head, id: str, number: int) -> None:
-        """Delete what is kept of *id*, unless it has been kept anew behind the leaf of this *number*."""
+        """Deletes what is kept of *id*, unless it has been kept anew behind the leaf of this *number*."""
         place = self.key(f"place/{id}")
         if id == self.id or number_in(head, await self.store.get(USAGE, place)) > number:
             return
@@ -229,7 +229,7 @@ class Change:
             head.unwritten = []
 
     async def _mend(self, head: Head) -> None:
-        """Rewrite the leaf of which most is gone, when the head has noted many places."""
+        """Rewrites the leaf of which most is gone, when the head has noted many places."""
         number = head.most_gone()
         if number is None:
             return
@@ -270,7 +270,7 @@ def possible(records: Records, bytes: int | None) -> int | None:
     if not isinstance(bytes, Default) or store.atomic:
         return bytes
     if records.keeps:
-        logger.warning("Nothing bounds what is stored of one tenant (Limits.tenant_bytes). %s", store.limitation)
+        log("tenants_unbounded", limitation=store.limitation)
     return None
 
 

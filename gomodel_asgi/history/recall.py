@@ -23,7 +23,7 @@ class Recall:
         self.records = records
 
     def names(self, job: Job) -> bool:
-        """Whether the request names what the policy may see; asked for every request, so in order of cost."""
+        """Returns whether the request names what the policy may see; asked for every request, so in order of cost."""
         if not self.records.keeps:
             return False
         row, envelope = ROWS[job.request.operation], job.request.envelope
@@ -32,7 +32,7 @@ class Recall:
         return envelope.names_state and row.body is not None and any(map(envelope.has, row.body.members))
 
     async def recall(self, job: Job) -> None:
-        """Find it, and let the policy see it as `request.previous`.
+        """Finds what the request names, and shows it to the policy as `request.previous`.
 
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.

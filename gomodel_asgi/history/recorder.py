@@ -91,7 +91,7 @@ class Recorder:
         """Whether what native upstreams say is kept in any case: where a later turn may have to be told here."""
 
     async def learn(self, job: Job, reply: Reply) -> None:
-        """Attend to *reply*: what it tells is kept by the time the client has all of it."""
+        """Attends to *reply*: what it tells is kept by the time the client has all of it."""
         candidate = reply.candidate
         if candidate is None:
             return
@@ -130,7 +130,7 @@ class Recorder:
             await late()
 
     async def _learn_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
-        """Of a response that is not stored, only what its client can give back by id alone is remembered."""
+        """Records of a response that is not stored only the ids that its client can refer to by themselves."""
         if job.request.tenant is None or not candidate.provider.keeps_state:
             return
         if reply.stream is None:
@@ -160,7 +160,7 @@ class Recorder:
                 job.warn([NOT_OWN])
 
     async def listed(self, job: Job, reply: Reply) -> None:
-        """Attend to a *reply* that lists items of what the path names: these may be asked for one by one."""
+        """Attends to a *reply* that lists items of what the path names: these may be asked for one by one."""
         request, candidate = job.request, reply.candidate
         if request.tenant is None or candidate is None or request.response_id is None or reply.status >= 300:
             return
@@ -172,7 +172,7 @@ class Recorder:
         reply.before_end = await self._now_or_behind(job, work)
 
     async def created(self, job: Job, reply: Reply) -> None:
-        """Attend to a *reply* that creates a conversation: from now on its upstream is its owner."""
+        """Attends to a *reply* that creates a conversation: from now on its upstream is its owner."""
         found, candidate = short(reply.body or b"{}"), reply.candidate
         if not isinstance(found, dict) or not isinstance(found.get("id"), str) or candidate is None:
             return
@@ -183,7 +183,7 @@ class Recorder:
             job.warn([NOT_OWN])
 
     async def _now_or_behind(self, job: Job, work: Callable[[], Awaitable[None]]) -> Wait | None:
-        """Do *work* here if that takes no time; else begin it, and give what waits for it."""
+        """Does *work* here if that takes no time; else begins it, and returns what waits for it."""
         if self.records.immediate:
             await self._tried(job, work)
             return None
@@ -225,7 +225,7 @@ class Recording(msgspec.Struct):
     """Whether the response is the tenant's own; None: the store has not said."""
 
     async def own(self, id: str) -> None:
-        """Keep whose *id* is: this tenant's, unless another one's."""
+        """Keeps whose *id* is: this tenant's, unless another one's."""
         records, provider = self.recorder.records, self.candidate.provider
         if records.tenancy.forgotten and await self._is_forgotten():
             self.is_owned = False
@@ -246,13 +246,13 @@ class Recording(msgspec.Struct):
             self.job.warn([NOT_OWN])
 
     async def whole(self, body: bytes) -> None:
-        """Learn from a body that came whole: a response, or the events of one."""
+        """Learns from a body that came whole: a response, or the events of one."""
         response = body if body.startswith(b"{") else last_response(body)
         if response is not None:
             await self.ended(response)
 
     async def ended(self, response: bytes, early: Wait | None = None) -> None:
-        """Learn from the response that ended a reply, once *early* has told whose it is. What is not the tenant's own
+        """Learns from the response that ended a reply, once *early* has told whose it is. What is not the tenant's own
         is not kept either."""
         if early is not None:
             await early()
@@ -271,7 +271,7 @@ class Recording(msgspec.Struct):
                 await self._place(members)
 
     async def _is_readable(self, members: ResponseMembers) -> bool:
-        """Whether the output is no more than may be parsed, now or when it is continued elsewhere."""
+        """Returns whether the output is no more than may be parsed, now or when it is continued elsewhere."""
         limit = self.job.setup.limits.values
         try:
             if len(members.output) > limit:  # else it has no more of them
@@ -282,7 +282,8 @@ class Recording(msgspec.Struct):
         return True
 
     async def _is_forgotten(self) -> bool:
-        """Whether the tenant has been forgotten since the request came: a generation is when it began, in ns."""
+        """Returns whether the tenant has been forgotten since the request came: a generation is when it began, in
+        ns."""
         generation = await self.recorder.records.tenancy.generation(self.tenant)
         return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 
@@ -326,7 +327,8 @@ class Recording(msgspec.Struct):
 
 
 async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:
-    """Whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most `MOST_ITEMS`."""
+    """Returns whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most
+    `MOST_ITEMS`."""
     data = bytes(text)
     if len(data) <= 2 * MOST_ITEMS or not may_exceed(data, b",", MOST_ITEMS - 1):
         return True
@@ -352,7 +354,7 @@ def listed_in(body: bytes) -> list[str]:
 
 
 def is_stored(job: Job, target: Target) -> bool:
-    """Whether the response may be kept: neither the client nor the Target says `"store": false`."""
+    """Returns whether the response may be kept: neither the client nor the Target says `"store": false`."""
     if target.params is not None and "store" in target.params:
         return target.params["store"] is not False
     return bytes(job.request.envelope.members.get("store", b"")) != b"false"

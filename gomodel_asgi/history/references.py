@@ -123,7 +123,7 @@ def slim(item: Item) -> Item:
 
 
 def _is_plainly_whole(item: Item) -> bool:
-    """Whether *item* brings its content, told by one look: so it is with nearly all that have an id."""
+    """Returns whether *item* plainly brings its content, as nearly all with an id do."""
     shape, members = item
     if not shape.plain or "type" not in shape.at:
         return False
@@ -193,7 +193,7 @@ def response_of(item_id: str) -> str | None:
 
 
 def _is_clients(item: bytes) -> bool:
-    """Whether *item* is the client's own word, and so begins something new."""
+    """Returns whether *item* is the client's own word, and so begins something new."""
     if item[0] != OBJECT:
         return True
     members = _members(item)
@@ -240,7 +240,7 @@ def _references(members: Members, member: str, index: int) -> Iterable[Reference
 
 
 def _kind(members: Members) -> Kind | None:
-    """What the id of an item stands for; None where the item brings along what it is."""
+    """Returns what the id of an item stands for; None where the item brings its own content."""
     type = _type(members)
     if type == REFERENCE:
         return "item"

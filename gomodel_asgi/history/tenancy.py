@@ -5,7 +5,7 @@
 
 A foreign id and an unknown one therefore take the same way to the same answer: a key under which nothing lies. There
 is no comparison of owners that could be forgotten. The tag tells a tenant's records from the others', so that they can
-be counted and deleted, and says nothing of who it is; the ids cannot be told from the keys.
+be counted and deleted, and says nothing of who it is; nor does a key reveal the id that it was made of.
 
 A *generation* is a number per tenant that `forget` raises. What was written under an older one cannot be found any
 more, at once and on every worker, whether or not the store can enumerate and delete it.
@@ -14,7 +14,6 @@ more, at once and on every worker, whether or not the store can enumerate and de
 from __future__ import annotations
 
 import hmac
-import logging
 import math
 import re
 import time
@@ -27,6 +26,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..errors import StoreUnavailable
+from ..logs import log
 from ..seams.store import Record, Store, local_of
 
 GENERATIONS = "generations"
@@ -40,6 +40,7 @@ ATTEMPTS = 16
 REMEMBERED = 4096
 
 TAG_BYTES = 16
+"""Bytes of a hash that stand for a tenant: 128 bits, so that no two tenants share one by chance."""
 
 # That some tenant may have been forgotten, where the store does not tell.
 NOT_TOLD = (None,)
@@ -49,7 +50,7 @@ LONGEST_PLAIN = 128
 
 
 def valid_id(id: object) -> bool:
-    """Whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
+    """Returns whether *id* can be that of a stored object: 1 to 512 of `[A-Za-z0-9_.:=-]`, not `.` or `..`."""
     return isinstance(id, str) and ID.fullmatch(id) is not None and id not in (".", "..")
 
 
@@ -96,16 +97,16 @@ class Tenancy:
         return generation_in(await self._store.get(GENERATIONS, self._place(tenant)))
 
     async def forget(self, tenant: str | None, collections: Iterable[str]) -> int:
-        """Make all records of *tenant* unreachable, then delete those in *collections* if the store can enumerate them:
-        how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes with
-        its ttl."""
+        """Makes all records of *tenant* unreachable, then deletes those in *collections* if the store can enumerate
+        them: how many were deleted. What is written meanwhile, or left when the store fails, is never found, and goes
+        with its ttl."""
         tag, _ = self._scope(tenant, await self._raise_generation(tenant))
         if not self._store.enumerable:
             return 0
         return sum([await self._delete_all(collection, tag) for collection in collections])
 
     def claim(self, upstream: str, id: str) -> str:
-        """Where it is kept who holds *id* at *upstream* (which has no colon), whoever that is."""
+        """Returns where it is stored who owns *id* at *upstream* (which has no colon)."""
         place = f"{upstream}:{id}"
         if self.local is not None and len(place) < LONGEST_PLAIN and "." not in place:
             return place  # nobody reads the keys of this process, and every response is claimed
@@ -119,7 +120,7 @@ class Tenancy:
     # Generations...
 
     async def _raise_generation(self, tenant: str | None) -> int:
-        """The generation that was.
+        """Raises the tenant's generation, and returns the one before.
 
         :raises StoreUnavailable: others did the same at each attempt.
         """
@@ -197,8 +198,6 @@ def packed(purpose: bytes, *parts: str | None) -> bytes:
 # misunderstand, and lower it never.
 
 
-logger = logging.getLogger("gomodel_asgi.stores")
-
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -235,4 +234,4 @@ class Codec(Generic[S]):
         if schema not in self._warned:
             self._warned.add(schema)
             why = f"has the newer schema {schema}" if schema > self._schema else "is damaged"
-            logger.warning("A stored %s %s and reads as absent.", self._name, why)
+            log("record_unreadable", kind=self._name, why=why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -23,8 +22,6 @@ from .content import Content
 from .row import Attempt, Entry, Kept, Kind, Row, at_time, name_of, new_id, now, settled_id, tokens, total
 from .writer import Writer
 
-logger = logging.getLogger("gomodel_asgi.ledger")
-
 BACKGROUND = re.compile(rb'"background"\s*:\s*true')
 UNDER_WAY = ("queued", "in_progress")
 LATEST = 2.0**32
@@ -41,11 +38,11 @@ class Books(Protocol):
         ...
 
     def price_list(self) -> str | None:
-        """Whose prices these are."""
+        """Returns the price list that the costs come from."""
         ...
 
     def book(self, writer: Writer, entry: Entry) -> None:
-        """Take *entry*."""
+        """Takes *entry*."""
         ...
 
 
@@ -86,7 +83,7 @@ class Booking:
         return Row(id=self.id, kind=self.kind, started=self.started, **self._who(trace.context))
 
     def __call__(self, trace: Trace, ended: Ended) -> None:
-        """Book it: its trace has ended."""
+        """Books it: its trace has ended."""
         charges, behind = list(ended.charges), _background(trace)
         if behind is not None and self.kind == "exchange":
             answer = trace.answer()
@@ -97,8 +94,8 @@ class Booking:
     def _settled(
         self, trace: Trace, ended: Ended, charges: list[Charge], answer: Answer, behind: Behind
     ) -> list[Charge]:
-        """Book what the upstream has used in the background, once that is known, in a row of its own, which is the same
-        whichever request sees it: the *charges* that are left."""
+        """Books what the upstream has used in the background, once that is known, in a row of its own, which is the
+        same whichever request sees it: the *charges* that are left."""
         last = trace.attempts[-1]
         if answer.usage is not None and behind.status not in UNDER_WAY:
             charge = replace(last.charge(answer.usage), served_model=answer.model, service_tier=answer.service_tier)
@@ -222,6 +219,6 @@ def _background(trace: Trace) -> Behind | None:
 
 
 def spends(operation: str) -> bool:
-    """Whether *operation* costs money."""
+    """Returns whether *operation* costs money."""
     row = ROWS.get(operation)  # type: ignore[call-overload]
     return row is not None and row.billed

@@ -76,7 +76,7 @@ class _Table:
 
 
 async def let_go(ledger: Ledger) -> None:
-    """Close the engine of a ledger whose process ends now."""
+    """Closes the engine of a ledger whose process ends now."""
     engine: Any = getattr(ledger.sink, "engine", None)
     if engine is not None:
         await engine.dispose()

@@ -27,8 +27,11 @@ from ..wire.redaction import redacted
 from .row import Kept
 
 SIZE = 64 * KIB
+"""Bytes of the request, and of the answer, that are kept unless the host says otherwise."""
 KEY_BYTES = 32
+"""AES-256."""
 NONCE_BYTES = 12
+"""The length that GCM is made for (NIST SP 800-38D, 8.2)."""
 FORMAT = b"\x01"
 
 Keep = Callable[[RoutingRequest], bool | timedelta | None | Awaitable[bool | timedelta | None]]

@@ -48,7 +48,9 @@ T = TypeVar("T")
 APP = "gomodel_asgi.contrib.django"
 VENDORS = ("postgresql", "sqlite")
 PAGE = 500
+"""Rows that one query reads."""
 MOST = 20_000
+"""Rows that one statement deletes at most: their ids are its parameters."""
 CLOSES = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "id")
 ADDS = ", ".join(f"{name} = gomodel_daily.{name} + excluded.{name}" for name in COUNTS)
 ON_CONFLICT = {
@@ -155,7 +157,7 @@ class DjangoLedger:
 
 
 def _connected(function: Callable[..., T], *arguments: object) -> T:
-    """Call *function* in this thread, and leave no connection in it: the thread may not come back."""
+    """Calls *function* in this thread, and leaves no connection in it: the thread may not come back."""
     try:
         return function(*arguments)
     finally:
@@ -196,7 +198,7 @@ def _write(entries: Iterable[Entry]) -> int:
 
 
 def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Sequence[tuple[Any, ...]]:
-    """Insert *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
+    """Inserts *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
     if not rows:
         return ()
     meta = _model(name)._meta

@@ -24,12 +24,13 @@ except ImportError as error:  # pragma: no cover - not POSIX
 T = TypeVar("T")
 
 THREADS = 4
+"""Threads of our own for files, which block."""
 _limiter: RunVar[CapacityLimiter] = RunVar("gomodel_asgi_ledger_files")
 
 
 async def in_thread(function: Callable[..., T], *arguments: object, ends: bool = False) -> T:
-    """What *function* returns, from one of a few threads of our own: the host may have filled all others. Who is
-    cancelled waits for it only if it must have ended (*ends*); all that is written may be written again."""
+    """Returns what *function* returns, run in one of a few threads of our own: the host may have used up all others. A
+    cancelled caller waits for it only if it must have ended (*ends*); what is written may be written again."""
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=not ends, limiter=_threads())
 
 
@@ -61,7 +62,7 @@ def held(path: Path) -> Iterator[int]:
 
 
 def held_already(file: int) -> bool:
-    """Take the lock on *file* if nobody has it; whether somebody has."""
+    """Locks *file* if nobody else has; returns whether somebody else has."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -70,7 +71,7 @@ def held_already(file: int) -> bool:
 
 
 def names(path: Path, file: int) -> bool:
-    """Whether *path* names the open *file*."""
+    """Returns whether *path* names the open *file*."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
     except FileNotFoundError:
@@ -78,7 +79,7 @@ def names(path: Path, file: int) -> bool:
 
 
 def append(path: Path, data: bytes, most: int | None = None) -> None:
-    """Add *data*, whole lines, to the file at *path*, all of it or nothing.
+    """Adds *data*, whole lines, to the file at *path*, all of it or nothing.
 
     :raises OSError: it cannot be written, or the file would have more than *most* bytes.
     """
@@ -98,8 +99,8 @@ def append(path: Path, data: bytes, most: int | None = None) -> None:
 
 
 def rewrite(path: Path, kept: Callable[[bytes], bool]) -> int:
-    """Take out the lines of the file at *path* that are not *kept*: how many. Whoever reads sees the file as it was or
-    as it is, never a part of it.
+    """Removes the lines of the file at *path* that are not *kept*; returns how many. A reader sees the file before or
+    after, never a part of it.
 
     :raises OSError: it cannot be written.
     """
@@ -126,7 +127,7 @@ def rewrite(path: Path, kept: Callable[[bytes], bool]) -> int:
 
 
 def sync_directory(path: Path) -> None:
-    """Bring the names in the directory of *path* to the disk."""
+    """Brings the names in the directory of *path* to the disk."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

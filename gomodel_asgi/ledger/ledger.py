@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Sequence
 from datetime import date, datetime
@@ -19,6 +18,7 @@ from ..arguments import check_flags, check_function, check_instance, check_one_o
 from ..deadline import DeadlineExceeded, within
 from ..errors import LedgerUnavailable
 from ..extras import to_install
+from ..logs import log
 from ..observers import Observers, Trace
 from ..observers.price import Price, cost_of, price_list as prices
 from ..observers.records import Charge, Context, LedgerWritten
@@ -31,8 +31,6 @@ from .row import PLACE, Costs, Daily, Entry, Kind, Row, aware, name_of, rounded
 from .sink import ReadFailed, Sink
 from .spill import Spill
 from .writer import Result, Writer, Writers
-
-logger = logging.getLogger("gomodel_asgi.ledger")
 
 AUDIT = 5.0
 """Seconds that a request waits for its open row."""
@@ -104,12 +102,11 @@ class Ledger:
     # What the gateway does with it...
 
     def attach(self, observers: Observers, price: Price | None = None) -> None:
-        """Tell *observers* what becomes of rows; price them by *price* where the ledger has none of its own."""
+        """Tells *observers* what becomes of rows; prices them by *price* where the ledger has none of its own."""
         self.observers = observers
         self.price = self.price or price
         if self.price is None and price_list() is None:
-            how = to_install("prices")
-            logger.warning("The ledger knows no prices, so it writes no costs: %s, or give Ledger(price=...).", how)
+            log("ledger_unpriced", how=to_install("prices"))
 
     def listen(self, listener: Callable[[Row], object]) -> None:
         """Call *listener* with each row as it is booked. It must not raise."""
@@ -123,7 +120,7 @@ class Ledger:
         self.writers.here()
 
     def begin(self, trace: Trace, scope: Scope | None, kind: Kind = "exchange") -> None:
-        """An exchange begins.
+        """Books that an exchange begins.
 
         :raises RuntimeError: the sink does not run on this event loop.
         """
@@ -144,21 +141,21 @@ class Ledger:
         if self.on_full == "refuse" and booking.writer.is_full and spends(request.operation):
             raise LedgerUnavailable()
         if self.content is not None:
-            await self._keep_content(self.content, booking, request)
+            await self._keep_content(self.content, booking, request, trace.context.request_id)
         if self.audit:
             await self._opened(booking, trace)
 
     async def _read_prices(self) -> None:
-        """Import the price list before it is asked: on the loop that would hold up everybody."""
+        """Imports the price list before it is asked: on the loop that would hold up everybody."""
         if self.price is None and price_list() is not None:
             await beside(LITTLE + 1, prices)
         self._has_prices = True
 
-    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest) -> None:
+    async def _keep_content(self, content: Content, booking: Booking, request: RoutingRequest, id: str) -> None:
         try:
             life = await within(KEEPING, content.life_of(request))
         except (Exception, DeadlineExceeded) as error:
-            logger.error("What is said is not kept: the function of Ledger(content=...) raised %s.", _name(error))
+            log("ledger_content_failed", request_id=id, error=_name(error))
             return
         if life is not None:
             booking.keep(request.envelope, life)
@@ -173,17 +170,17 @@ class Ledger:
             return
         if self.on_full == "refuse":
             raise LedgerUnavailable()
-        logger.error("A request goes on, though the ledger could not write it down before.")
+        log("ledger_unwritten", request_id=trace.context.request_id)
 
     def book(self, writer: Writer, entry: Entry) -> None:
-        """Take *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the requests
-        that were under way."""
+        """Takes *entry*. With "refuse" what has cost money is taken even beyond the bound: it is bounded by the
+        requests that were under way."""
         for listener in self.listeners:
             listener(entry.row)
         if writer.is_full and not (self.on_full == "refuse" and spends(entry.row.operation)):
             self.dropped += 1
             if self.dropped == 1:
-                logger.error("The ledger drops rows: neither its sink nor a spill takes them.")
+                log("ledger_dropping", waiting=len(writer.waiting))
             self._tell(1, "dropped")
             return
         writer.add(entry)
@@ -197,7 +194,7 @@ class Ledger:
         except Exception as error:
             if not self._has_failed:
                 self._has_failed = True
-                logger.error("A cost is unknown: the function of prices raised %s.", _name(error))
+                log("ledger_price_failed", error=_name(error))
             return None
 
     def price_list(self) -> str | None:
@@ -274,8 +271,8 @@ class Ledger:
         return await _read(seconds, self.sink.row(id, _names(tenants), QUERY * seconds))
 
     async def purge(self, before: datetime, batch: int = 5000, seconds: float = 30) -> int:
-        """Delete the rows that started *before* (aware), with their content, and all content that has expired: how many
-        rows. It goes on in batches until nothing is left or so many *seconds* have passed; the roll-up stays.
+        """Deletes the rows that started *before* (aware), with their content, and all content that has expired: how
+        many rows. It goes on in batches until nothing is left or so many *seconds* have passed; the roll-up stays.
 
         :raises ValueError: *before* has no time zone, or *batch* is less than 1.
         """
@@ -294,16 +291,17 @@ class Ledger:
         return (self.content or Content(lambda request: False, key=None)).opened(kept)
 
     async def forget(self, tenant: str | None) -> int:
-        """Delete what was kept of *tenant*'s words: of how many exchanges. Its rows stay."""
+        """Deletes the content of *tenant*'s exchanges; returns of how many. Its rows stay."""
         return await self.sink.forget(name_of(tenant))
 
     async def flush(self, seconds: float = FLUSH) -> bool:
-        """Bring what this event loop has booked to the sink or the spill now: whether that was done in time."""
+        """Brings what this event loop has booked to the sink or the spill now; returns whether that was done in
+        time."""
         writer = self.writers.here()
         return await writer.settled(writer.added, seconds)
 
     async def aclose(self) -> None:
-        """Bring what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
+        """Brings what this event loop has booked to the sink, or else the spill, in a bounded time. The ledger can be
         used again; the sink's engine is the host's to close, afterwards."""
         if self.writers.runs_here():
             await self.writers.here().close(FLUSH)
@@ -324,6 +322,10 @@ async def _read(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
 
 
 def _places(by: Sequence[str]) -> Sequence[str]:
+    """Returns *by*.
+
+    :raises ValueError: one is no place of the roll-up.
+    """
     if not set(by) <= set(PLACE):
         raise ValueError(f"by: some of {', '.join(PLACE)}.")
     return by

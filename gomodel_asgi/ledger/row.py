@@ -136,7 +136,7 @@ def first_id(when: datetime, later: int = 0) -> UUID:
 
 
 def settled_id(when: datetime, tenant: str | None, response_id: str) -> UUID:
-    """Returns the id of the row that settles a response in the background: the same, whoever settles it."""
+    """Returns the id of the row that settles a response in the background: the same for every worker."""
     return new_id(when, digest("settled", tenant, response_id)[:10])
 
 
@@ -146,14 +146,14 @@ def digest(*parts: object) -> bytes:
 
 
 def at_time(seconds: float) -> datetime:
-    """Returns Unix time as the ledger has it: aware, in UTC, to the microsecond."""
+    """Returns Unix time as an aware datetime in UTC, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def aware(when: datetime) -> datetime:
     """Returns *when* in UTC.
 
-    :raises ValueError: it has no zone, so that nobody can tell what it means.
+    :raises ValueError: it has no time zone, so it could mean any hour.
     """
     if when.tzinfo is None:
         raise ValueError("Give a datetime with a time zone.")

@@ -100,7 +100,7 @@ class Sink(Protocol):
     needs_asyncio: bool
 
     async def write(self, entries: Sequence[Entry]) -> int:
-        """Add *entries*, all or none, and count what is new by day: how many were. A row whose id is there already
+        """Adds *entries*, all or none, and counts what is new by day: how many were. A row whose id is there already
         changes nothing, unless that one is open: then it is closed with this one.
 
         :raises RowsRefused: one of them can never be written.
@@ -148,8 +148,8 @@ class Sink(Protocol):
         ...
 
     async def purge(self, before: datetime, batch: int, seconds: float) -> int:
-        """Delete what started *before*, and all content that has expired, *batch* rows at a time, until nothing is left
-        or so many *seconds* have passed: how many rows."""
+        """Deletes what started *before*, and all content that has expired, *batch* rows at a time, until nothing is
+        left or so many *seconds* have passed: how many rows."""
         ...
 
     async def content(self, id: UUID) -> Kept | None:
@@ -157,9 +157,9 @@ class Sink(Protocol):
         ...
 
     async def forget(self, tenant: str | None) -> int:
-        """Delete all content of *tenant*: of how many exchanges. Rows stay."""
+        """Deletes all content of *tenant*; returns of how many exchanges. Rows stay."""
         ...
 
     async def aclose(self) -> None:
-        """Close what is the sink's own."""
+        """Closes what is the sink's own."""
         ...

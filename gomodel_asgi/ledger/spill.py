@@ -9,7 +9,6 @@ lock is gone and the next one begins anew: rows that are written twice are writt
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from itertools import islice
@@ -18,11 +17,10 @@ from uuid import uuid4
 
 import msgspec
 
+from ..logs import log
 from ..settings import MIB
 from .files import append, held, held_already, in_thread, names
 from .row import Entry, decode_entry, encode
-
-logger = logging.getLogger("gomodel_asgi.ledger")
 
 MOST = 1024 * MIB
 """Bytes of the file that is added to: some million rows."""
@@ -35,21 +33,22 @@ class Spill:
         self.path = path
 
     async def put(self, entries: Sequence[Entry]) -> None:
-        """Add *entries*; when this returns they are on the disk.
+        """Adds *entries*; when this returns they are on the disk.
 
         :raises OSError: they are not: there is no room, or no such directory.
         """
         data = b"".join(encode(entry) + b"\n" for entry in entries)
         await in_thread(append, self.path, data, MOST)
 
-    async def set_aside(self, entry: Entry) -> None:
-        """Add *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at.
+    async def set_aside(self, entry: Entry) -> Path:
+        """Adds *entry*, which no sink takes, to the file `<path>.refused`, for somebody to look at, and returns that.
 
         :raises OSError: it cannot be written.
         :raises ValueError: it cannot be written as JSON.
         """
         path = self.path.with_name(f"{self.path.name}.refused")
         await in_thread(append, path, encode(entry) + b"\n", MOST)
+        return path
 
     async def claim(self) -> Claim | None:
         """Some of the rows, to be replayed by nobody else; None where there is none.
@@ -106,7 +105,7 @@ class Claim:
     async def done(self) -> None:
         """All of them are in the sink."""
         if self.unreadable:
-            logger.error("%d spilled rows were cut off by a crash and cannot be read.", self.unreadable)
+            log("ledger_spill_damaged", rows=self.unreadable, path=str(self.path))
         await in_thread(self._done, ends=True)
 
     def _done(self) -> None:
@@ -114,5 +113,5 @@ class Claim:
         self.lines.close()
 
     def release(self) -> None:
-        """They are not: whoever comes next begins anew."""
+        """Closes the file and leaves it: its lines were not written, and the next writer reads them from the start."""
         self.lines.close()

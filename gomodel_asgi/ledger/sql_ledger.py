@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 INSERTS: dict[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 PAGE = 500
+"""Rows that one query reads."""
 MOST = 20_000
 """Rows that one statement names; databases take some 32,000 values."""
 

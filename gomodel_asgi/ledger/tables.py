@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 DIGITS = 9
+"""Decimal places of a US dollar: a cached token of a small model costs some billionths."""
 
 
 class Dollars(TypeDecorator[Decimal]):

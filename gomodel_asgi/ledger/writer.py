@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import os
 import threading
 from collections import deque
@@ -24,21 +23,24 @@ from typing import Literal
 import anyio
 
 from ..deadline import clock, on_trio
+from ..logs import log
 from ..tasks import loop_token
 from .row import Entry
 from .sink import RowsRefused, Sink
 from .spill import Claim, Spill
 
-logger = logging.getLogger("gomodel_asgi.ledger")
-
 BATCH = 500
+"""Rows that go to the sink at once."""
 EVERY = 1.0
+"""Seconds that a row waits for others at most, and between two attempts at a sink that failed."""
 QUEUE = 10_000
 """Rows that wait; what comes beyond is dropped."""
 WRITING = 10.0
 """Seconds that the sink has for a batch."""
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds until a sink that was away is asked again."""
+REMINDS = 300.0
+"""Seconds after which it is said again that rows cannot be spilled."""
 LOOKS = 60.0
 """Seconds between two looks for what a killed process has spilled."""
 FAREWELL = 5.0
@@ -63,6 +65,8 @@ class Writer:
         self.away = 0
         """How often in a row the sink has failed."""
         self.retry_at = self.rests_until = 0.0
+        self.reminds_at = 0.0
+        """Until when it is not said again that the spill takes no rows."""
         self.looks_at = 0.0
         """When the spill is to be looked at; at first at once."""
         self.wake = anyio.Event()
@@ -88,7 +92,7 @@ class Writer:
         return self.added
 
     async def settled(self, number: int, seconds: float) -> bool:
-        """Wait at most so long until the sink or the spill has the row of this *number*, and all before it: whether
+        """Waits at most so long until the sink or the spill has the row of this *number*, and all before it: whether
         that is so."""
         with anyio.move_on_after(seconds):
             while self.gone < number and (self.running or self.start()):
@@ -98,7 +102,7 @@ class Writer:
         return self.gone >= number
 
     async def close(self, seconds: float) -> None:
-        """End the task; what waits is brought where it can be, within so many seconds. Never raises."""
+        """Ends the task; what waits is brought where it can be, within so many seconds. Never raises."""
         if not self.running:
             if not self.waiting:
                 return
@@ -119,7 +123,7 @@ class Writer:
     # The task...
 
     def start(self) -> bool:
-        """Start the task on the running event loop, outside of any request's own context."""
+        """Starts the task on the running event loop, outside of any request's own context."""
         self.running, self.closing = True, False
         self.scope, self.wake, self.progress = anyio.CancelScope(), anyio.Event(), anyio.Event()
         if on_trio():
@@ -151,7 +155,7 @@ class Writer:
         self.progress = anyio.Event()
 
     async def _due(self) -> bool:
-        """Wait until there is something to do; False at the end."""
+        """Waits until there is something to do; False at the end."""
         await self._until(lambda: self.closing or bool(self.waiting), self._seconds_to_replay())
         if self.waiting:
             await self._until(self._is_wanted, EVERY)
@@ -159,7 +163,7 @@ class Writer:
         return bool(self.waiting) or not self.closing
 
     def _is_wanted(self) -> bool:
-        """Whether what waits has to go before its time."""
+        """Returns whether what waits has to go before its time."""
         return self.closing or self.urgent > self.gone or len(self.waiting) >= BATCH
 
     def _seconds_to_replay(self) -> float | None:
@@ -168,14 +172,14 @@ class Writer:
         return max(0.0, (self.retry_at if self.away else self.looks_at) - clock())
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None) -> None:
-        """Wait at most so long until *condition* holds; what changes it sets `wake`."""
+        """Waits at most so long until *condition* holds; what changes it sets `wake`."""
         with anyio.move_on_after(seconds):
             while not condition():
                 self.wake = anyio.Event()
                 await self.wake.wait()
 
     async def _step(self) -> None:
-        """Bring the next batch where it can be brought, and then what lies in the spill."""
+        """Brings the next batch where it can be brought, and then what lies in the spill."""
         if self.waiting and not (self._asks_sink() and await self._next_put()) and self.spill is not None:
             await self._next_spilled(self.spill)
         if self.spill is not None and self._asks_sink() and (self.away or clock() >= self.looks_at):
@@ -185,7 +189,7 @@ class Writer:
         return not self.away or clock() >= self.retry_at
 
     async def _next_put(self) -> bool:
-        """Give the next batch to the sink; whether it has it."""
+        """Gives the next batch to the sink; returns whether it took it."""
         batch = list(islice(self.waiting, BATCH))
         done = await self._put(batch, "written")
         if done:
@@ -198,7 +202,7 @@ class Writer:
         self.gone += count
 
     async def _put(self, batch: Sequence[Entry], result: Result) -> bool:
-        """Give *batch* to the sink; whether it has it."""
+        """Gives *batch* to the sink; returns whether it took it."""
         try:
             with anyio.fail_after(WRITING):
                 rows = await self.sink.write(folded(batch))
@@ -208,7 +212,7 @@ class Writer:
             self._is_away(error)
             return False
         if self.away:
-            logger.info("The ledger's %r takes rows again.", self.sink)
+            log("ledger_available", sink=repr(self.sink), failures=self.away)
             self.away, self.looks_at = 0, 0.0
         self.report(rows, result)
         return True
@@ -216,10 +220,8 @@ class Writer:
     async def _parted(self, batch: Sequence[Entry], result: Result, error: RowsRefused) -> bool:
         """A row of *batch* can never be written: the others can."""
         if len(batch) == 1:
-            logger.error("The ledger's %r refuses the row %s (%s).", self.sink, batch[0].row.id, error)
-            if self.spill is not None:
-                with suppress(OSError, ValueError):
-                    await self.spill.set_aside(batch[0])
+            where = await self._set_aside(batch[0])
+            log("ledger_row_refused", sink=repr(self.sink), row=str(batch[0].row.id), reason=str(error), where=where)
             self.report(1, "dropped")
             return True
         half = len(batch) // 2
@@ -227,8 +229,11 @@ class Writer:
 
     def _is_away(self, error: Exception) -> None:
         # Its type only: its text may quote addresses, users and statements.
-        level = logging.DEBUG if self.away else logging.ERROR
-        logger.log(level, "The ledger's %r does not take rows: %s.", self.sink, type(error).__name__)
+        name, sink = type(error).__name__, repr(self.sink)
+        if self.away:
+            log("ledger_still_unavailable", sink=sink, error=name, failures=self.away + 1)
+        else:
+            log("ledger_unavailable", sink=sink, error=name, where=self._refuge())
         self.retry_at = clock() + PAUSES[min(self.away, len(PAUSES) - 1)]
         self.away += 1
         if self.spill is None:
@@ -236,13 +241,33 @@ class Writer:
 
     # The spill...
 
+    def _refuge(self) -> str:
+        """Returns where rows go while the sink takes none."""
+        if self.spill is not None:
+            return f"Rows are kept in {self.spill.path} until it does."
+        return f"They wait in memory, at most {QUEUE}; what comes beyond is dropped. Ledger(spill=...) would keep it."
+
+    async def _set_aside(self, entry: Entry) -> str:
+        """Keep *entry*, which the sink refuses, for somebody to look at; returns where."""
+        if self.spill is not None:
+            with suppress(OSError, ValueError):
+                return f"It lies in {await self.spill.set_aside(entry)}."
+        return "It is lost."
+
+    def _cannot_spill(self, spill: Spill, error: Exception) -> None:
+        """Say so, at most once in `REMINDS` seconds."""
+        if clock() >= self.reminds_at:
+            self.reminds_at = clock() + REMINDS
+            waiting = len(self.waiting)
+            log("ledger_spill_failed", path=str(spill.path), error=type(error).__name__, waiting=waiting)
+
     async def _next_spilled(self, spill: Spill) -> bool:
-        """Put the next batch into the spill; whether it lies there."""
+        """Puts the next batch into the spill; returns whether it lies there."""
         batch = list(islice(self.waiting, BATCH))
         try:
             await spill.put(batch)
         except Exception as error:
-            logger.error("The ledger cannot spill rows: %s.", type(error).__name__)
+            self._cannot_spill(spill, error)
             self.rests_until = clock() + EVERY
             return False
         self.report(len(batch), "spilled")
@@ -250,7 +275,7 @@ class Writer:
         return True
 
     async def _replay(self, spill: Spill) -> None:
-        """Bring what lies in the spill to the sink: all of it, or as much as it takes."""
+        """Brings what lies in the spill to the sink: all of it, or as much as it takes."""
         try:
             while (claim := await spill.claim()) is not None:
                 try:
@@ -260,11 +285,11 @@ class Writer:
                     claim.release()
             self.away = 0  # nothing is left to ask it with; the next batch tells
         except Exception as error:
-            logger.error("The ledger's spill cannot be read: %s.", type(error).__name__)
+            log("ledger_spill_unreadable", path=str(spill.path), error=type(error).__name__)
         self.looks_at = clock() + LOOKS
 
     async def _replayed(self, claim: Claim) -> bool:
-        """Bring *claim* to the sink, and what comes meanwhile; whether all of it is there."""
+        """Brings *claim* to the sink, and what comes meanwhile; returns whether all of it is there."""
         while entries := await claim.read(BATCH):
             if not await self._put(entries, "replayed"):
                 return False
@@ -282,7 +307,7 @@ class Writer:
             while self.waiting and self.spill is not None and await self._next_spilled(self.spill):
                 pass
         if self.waiting:
-            logger.error("%d rows of the ledger wait, and neither its sink nor a spill takes them.", len(self.waiting))
+            log("ledger_rows_left", rows=len(self.waiting))
 
 
 def folded(batch: Sequence[Entry]) -> list[Entry]:
@@ -304,7 +329,7 @@ class Writers:
         self._lock = threading.Lock()
 
     def here(self) -> Writer:
-        """Returns the running loop's.
+        """Returns the running loop's writer.
 
         :raises RuntimeError: the sink needs asyncio, and this is trio.
         """
@@ -314,7 +339,7 @@ class Writers:
         return self._made(key) if found is None else found
 
     def runs_here(self) -> bool:
-        """Whether the sink can be written on the running event loop."""
+        """Returns whether the sink can be written on the running event loop."""
         return not (self.sink.needs_asyncio and on_trio())
 
     def _made(self, key: tuple[int, object]) -> Writer:
@@ -336,5 +361,5 @@ class Writers:
 
 
 def is_closed(loop: object) -> bool:
-    """Whether nothing runs on *loop* any more."""
+    """Returns whether nothing runs on *loop* any more."""
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
@@ -13,10 +12,9 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from ..arguments import check_count, check_function, check_seconds
+from ..logs import log
 from .answer import clean
 from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State
-
-logger = logging.getLogger("gomodel_asgi.observers")
 
 
 class Observer(Protocol):
@@ -83,8 +81,7 @@ class Observers:
         # Its type only: the text of an exception may quote anything, a key included.
         if id(observer) not in self.failed:
             self.failed.add(id(observer))
-            name = type(observer).__qualname__
-            logger.error("The observer %s raised %s; later failures are not logged.", name, type(error).__name__)
+            log("observer_failed", observer=type(observer).__qualname__, error=type(error).__name__)
 
 
 # For sinks that wait: records go through a bounded queue to a task of their own.
@@ -194,4 +191,4 @@ class Worker:
         except Exception as error:
             self.observer.failed += 1
             if self.observer.failed == 1:
-                logger.error("An AsyncObserver's sink raised %s; later failures are counted.", type(error).__name__)
+                log("sink_failed", error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""One line of standard logging for each request, and for what whoever is on call has to know."""
+"""One line of standard logging for each request, and lines for what whoever is on call has to know."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Struct
+
 from ..arguments import check_function, check_instance
+from ..logs import log
 from .records import (
+    STORE,
+    AttemptStarted,
     BreakerChanged,
     Completed,
     CredentialRefused,
@@ -23,19 +28,55 @@ from .records import (
 
 HOUR = 3600.0
 MINUTE = 60.0
+REMINDS = 5 * MINUTE
+"""Seconds after which it is said again that something goes on."""
 MOST_REMEMBERED = 1000
-"""Fingerprints, and quotas, of which it is remembered that they were told."""
+"""Of each kind of thing that goes on: how many it is remembered of since when they do."""
+
+
+class Repeats:
+    """How often each of many things has happened since it was last said; those unsaid for longest are forgotten."""
+
+    def __init__(self, every: float) -> None:
+        self.every = every
+        self.known: OrderedDict[Any, tuple[float, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def count(self, key: object, now: float) -> dict[str, Any] | None:
+        """Returns how often *key* has happened since it was last said, as figures of a line, if it is to be said now:
+        the first time, and then at most once in `every` seconds."""
+        said, count = self.known.get(key, (None, 0))
+        if said is not None and now - said < self.every:
+            self.known[key] = said, count + 1
+            return None
+        _remember(self.known, key, (now, 0))
+        if said is None:
+            return {"count": 1, "often": "for the first time"}
+        return {"count": count + 1, "often": f"{count + 1} times in the last {now - said:.0f} s"}
+
+
+class Outage(Struct):
+    """A provider whose breakers are open: *since* when, how many of them, how many *probes* have failed."""
+
+    since: float
+    said: float
+    breakers: int = 1
+    probes: int = 0
 
 
 class LoggingObserver:
     """Logs one line for each exchange, at its end, to *logger* (default `gomodel_asgi.requests`).
 
-    At INFO where the client got what it asked for, at WARNING where the exchange failed, and where an upstream lost
-    keep-alive. A circuit breaker that opens is a WARNING, and one that closes an INFO; a provider's own credential that
-    was refused an ERROR, once an hour for each; counters of quotas that do not answer a WARNING, once until they do; a
-    guard that fails a WARNING, once a minute for each.
-    Every figure stands in the log record's `extra` too, under the names of `fields`. A handler that writes to something
-    slow blocks the event loop: put a `logging.handlers.QueueHandler` in front of it. *clock* gives seconds.
+    At INFO where the client got what it asked for, at WARNING where the exchange failed. What whoever is on call has to
+    know gets lines of its own (`gomodel_asgi.logs`): breakers that open and close, fallbacks, refused keys, counters of
+    quotas that do not answer, guards that fail, upstreams that lose keep-alive. What goes on is said when it begins,
+    then with a count: a refused key once an hour, a guard once a minute, others once in five minutes.
+
+    Every figure stands in the log record's `extra` too, under the names of `fields`, with the key of the line as
+    `event`. A handler that writes to something slow blocks the event loop: put a `logging.handlers.QueueHandler` in
+    front of it. *clock* gives seconds.
     """
 
     def __init__(self, logger: logging.Logger | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,15 +85,16 @@ class LoggingObserver:
         check_function("clock", clock)
         self.logger = logging.getLogger("gomodel_asgi.requests") if logger is None else logger
         self.clock = clock
-        self.refused: OrderedDict[tuple[str | None, str], float] = OrderedDict()
-        """When a credential's refusal was told last."""
-        self.away: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Quotas whose counters do not answer."""
-        self.failing: OrderedDict[tuple[str | None, str], float] = OrderedDict()
-        """When a guard's failure was told last."""
+        self.refused, self.fallbacks, self.failing = Repeats(HOUR), Repeats(REMINDS), Repeats(MINUTE)
+        self.first_refused: OrderedDict[Any, str] = OrderedDict()
+        """The request at which a credential was refused first since that was last said."""
+        self.away: OrderedDict[Any, float] = OrderedDict()
+        """Quotas whose counters do not answer, and since when."""
+        self.outages: OrderedDict[Any, Outage] = OrderedDict()
         self.handlers: dict[type[Record], Callable[[Any], None]] = {
             Completed: self._ended,
             Disconnected: self._ended,
+            AttemptStarted: self._attempt,
             KeepAliveLost: self._keepalive_lost,
             BreakerChanged: self._breaker,
             CredentialRefused: self._credential,
@@ -69,48 +111,85 @@ class LoggingObserver:
         level = logging.WARNING if record.error is not None else logging.INFO
         if self.logger.isEnabledFor(level):
             found = fields(record)
-            self.logger.log(level, "%s", line(found), extra=found)
+            self.logger.log(level, "%s", line(found), extra={"event": "request", **found})
+
+    def _attempt(self, record: AttemptStarted) -> None:
+        if record.kind != "fallback":
+            return
+        found = {"source": record.source, "reason": record.reason, "provider": record.provider}
+        due = self.fallbacks.count((record.source, record.provider, record.reason), self.clock())
+        if due is not None:
+            self._say("fallback", **found, **due)
 
     def _keepalive_lost(self, record: KeepAliveLost) -> None:
-        self._say(logging.WARNING, "keepalive_lost", {"origin": record.origin, "seconds": record.seconds})
+        self._say("keepalive_lost", origin=record.origin, seconds=record.seconds)
 
     def _breaker(self, record: BreakerChanged) -> None:
-        found = {"provider": record.provider, "target_model": record.target_model}
+        key, now = (record.provider, record.target_model), self.clock()
         if record.now == "open":
-            self._say(logging.WARNING, "breaker_opened", found)
+            self._broken(key, now, again=record.was != "closed")
         elif record.now == "closed":
-            self._say(logging.INFO, "breaker_closed", found)
+            outage = self.outages.get(key)
+            since = now if outage is None else outage.since
+            if outage is not None:
+                outage.breakers -= 1
+                if not outage.breakers:
+                    del self.outages[key]
+            self._say_of(key, "breaker_closed", "store_available", seconds=now - since)
+
+    def _broken(self, key: tuple[str | None, str | None], now: float, *, again: bool) -> None:
+        outage = self.outages.get(key)
+        if not again or outage is None:
+            if outage is None:
+                _remember(self.outages, key, Outage(now, now))
+            else:
+                outage.breakers += 1
+            self._say_of(key, "breaker_opened", "store_unavailable")
+            return
+        outage.probes += 1
+        if now - outage.said >= REMINDS:
+            outage.said = now
+            figures = {"seconds": now - outage.since, "probes": outage.probes}
+            self._say_of(key, "breaker_still_open", "store_unavailable", **figures)
+
+    def _say_of(self, key: tuple[str | None, str | None], event: str, of_store: str, **figures: Any) -> None:
+        """Says *event* of the provider and model *key*, or *of_store* of the store, which is none."""
+        self._say(of_store if key[0] == STORE else event, provider=key[0], target_model=key[1], **figures)
 
     def _credential(self, record: CredentialRefused) -> None:
-        key, now = (record.provider, record.fingerprint), self.clock()
-        if record.brought or now - self.refused.get(key, -HOUR) < HOUR:
+        if record.brought:  # the caller's own key is the caller's to renew
             return
-        _remember(self.refused, key, now)
-        found = {"provider": record.provider, "fingerprint": record.fingerprint, "request_id": record.request_id}
-        self._say(logging.ERROR, "credential_refused", found)
+        key = record.provider, record.fingerprint
+        if key not in self.first_refused:
+            _remember(self.first_refused, key, record.request_id)
+        due = self.refused.count(key, self.clock())
+        if due is not None:
+            first = self.first_refused.pop(key)
+            found = {"provider": record.provider, "fingerprint": record.fingerprint, "request_id": first}
+            self._say("credential_refused", **found, **due)
 
     def _quota(self, record: QuotaChecked) -> None:
-        key, found = (record.name, record.unit), {"quota": record.name, "unit": record.unit}
+        key, now = (record.name, record.unit), self.clock()
         if record.outcome != "unavailable":
             if self.away and key in self.away:
-                del self.away[key]
-                self._say(logging.INFO, "quota_available", found)
+                self._say("quota_available", quota=key[0], unit=key[1], seconds=now - self.away.pop(key))
         elif key not in self.away:
-            _remember(self.away, key, None)
-            self._say(logging.WARNING, "quota_unavailable", found)
+            _remember(self.away, key, now)
+            self._say("quota_unavailable", quota=key[0], unit=key[1])
 
     def _guard(self, record: Guarded) -> None:
-        key, now = (record.guard, record.stage), self.clock()
-        if record.verdict == "failed" and now - self.failing.get(key, -MINUTE) >= MINUTE:
-            _remember(self.failing, key, now)
+        if record.verdict != "failed":
+            return
+        due = self.failing.count((record.guard, record.stage), self.clock())
+        if due is not None:
             found = {"guard": record.guard, "stage": record.stage, "error": record.error}
-            self._say(logging.WARNING, "guard_failed", {**found, "request_id": record.request_id})
+            self._say("guard_failed", **found, request_id=record.request_id, **due)
 
-    def _say(self, level: int, what: str, found: dict[str, Any]) -> None:
-        self.logger.log(level, "%s %s", what, line(found), extra=found)
+    def _say(self, event: str, **figures: Any) -> None:
+        log(event, to=self.logger, **figures)
 
 
-def _remember(known: OrderedDict[Any, Any], key: tuple[str | None, str], value: float | None) -> None:
+def _remember(known: OrderedDict[Any, Any], key: object, value: object) -> None:
     """Keep *value* as the newest, the oldest going beyond what is kept."""
     known[key] = value
     known.move_to_end(key)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .records import FIRST, Cause
-from .trace import Reason, Step, Trace
+from .step import Step
+from .trace import Reason, Trace
 
 
 class RoundTrace(Trace):

@@ -9,8 +9,6 @@ or, where it could not, an estimate. Sums are made of these alone.
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from types import MappingProxyType
@@ -21,19 +19,16 @@ from msgspec.structs import replace
 from ..errors import (
     GatewayError,
     UpstreamAuthError,
-    UpstreamError,
     UpstreamRedirect,
     UpstreamRejected,
-    type_of_status,
 )
+from ..logs import log
 from ..operations import ANSWERED_HERE, BILLED
-from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
 from ..wire.token_estimate import BYTES_PER_TOKEN
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
 from .records import (
     FIRST,
-    AttemptEnded,
     AttemptStarted,
     CacheChecked,
     Cause,
@@ -48,19 +43,16 @@ from .records import (
     RequestStarted,
     Warned,
 )
-
-logger = logging.getLogger("gomodel_asgi.observers")
+from .step import DETAIL, Step, clock, code_of, redacted
 
 UNBILLED = (UpstreamRejected, UpstreamAuthError, UpstreamRedirect)
 """Answers by which an upstream says that it has not worked: they cost what they report, or nothing."""
 
 COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
-DETAIL = 2048
 SHOWN = 8
 """Digits of a credential's fingerprint that observers are told."""
 Reason = Literal["gone", "stalled", "cancelled"]
 
-clock = time.monotonic
 _numbers = count(1)
 
 
@@ -115,13 +107,13 @@ class Trace:
     def decided(self, seconds: float, target: tuple[str, ...], model: str | None, labels: Mapping[str, str]) -> None:
         """The policy named *target*: the provider, and those to fall back on."""
         self.policy = seconds
-        self.know(labels=MappingProxyType(dict(labels)))
-        others = target[1:]
+        seen = MappingProxyType(dict(labels))
         if self.context.operation in ANSWERED_HERE:
-            others = ()
+            self.know(labels=seen)
+            target = ()
         else:
-            self.know(provider=target[0], target_model=clean(model))
-        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=others))
+            self.know(provider=target[0], target_model=clean(model), labels=seen)
+        self.observers.notify(PolicyDecided(self.context, seconds=seconds, fallbacks=target[1:]))
 
     def turned_away_by(self, provider: str, type: str, model: str | None) -> None:
         """The *provider* was not asked, since its breaker is open or its limit is reached."""
@@ -241,7 +233,7 @@ class Trace:
             try:
                 function(self, record)
             except Exception as error:  # its type only: its text may quote anything
-                logger.error("The end of an exchange could not be reported: %s.", type(error).__name__)
+                log("end_unreported", error=type(error).__name__)
 
     def charges(self) -> tuple[Charge, ...]:
         """Returns what each attempt has used, in order: all of it once the exchange is over, and each token once.
@@ -320,108 +312,6 @@ class Trace:
         return ", ".join(parts).encode("ascii", "replace")
 
 
-class Step:
-    """One attempt of *trace*, whose answer *read* reads: what it asked, how it ended, what it has used."""
-
-    def __init__(
-        self,
-        trace: Trace,
-        read: Trace,
-        provider: str,
-        provider_type: str,
-        target_model: str | None,
-        secrets: tuple[str, ...],
-        cause: Cause,
-    ) -> None:
-        self.trace = trace
-        self.read = read
-        self.number = len(trace.attempts) + 1
-        self.provider = provider
-        self.provider_type = provider_type
-        self.target_model = target_model
-        self.served_model: str | None = None
-        self.service_tier: str | None = None
-        self.kind = cause.kind
-        self.reason = cause.reason
-        """The code of the error that led here; None at first."""
-        self.secrets = secrets
-        self.started = clock()
-        self.seconds = 0.0
-        """Until it began to answer, or failed."""
-        self.status: int | None = None
-        self.error: str | None = None
-        """The code of its failure."""
-        self.has_answered = False
-        self.asked = b""
-        """The client's body, until it is settled."""
-        self.sent = self.latest = 0
-        """Bytes of requests that its upstream may have, and of the last one."""
-        self.usage: Usage | None = None
-        """What it has used, once that is settled; of operations that are billed."""
-        self.is_settled = False
-
-    def asks(self, body: bytes, size: int) -> None:
-        """A request of *size* bytes, made of the client's *body*, is about to be sent."""
-        self.asked = body
-        self.sent += size
-        self.latest = size
-
-    def answered(self, status: int) -> None:
-        """The upstream has begun to answer."""
-        self.seconds = clock() - self.started
-        self.status, self.has_answered = status, True
-        if not self.read.is_round:
-            self.notify(detail=None)
-
-    def failed(self, error: BaseException) -> None:
-        """It has not: *error* says why."""
-        self.seconds = clock() - self.started
-        if isinstance(error, Exception) and not (isinstance(error, UpstreamError) and error.sent):
-            self.sent -= self.latest  # the upstream cannot have seen the request
-        self.settle(None, error)
-        if not isinstance(error, GatewayError):
-            self.error = "cancelled"
-            return self.notify(detail=None, usage=self.usage)
-        self.status, self.error = error.status, code_of(error)
-        self.read.flush_warnings()
-        self.notify(detail=redacted(error, self.secrets), usage=self.usage)
-
-    def settle(self, answer: Answer | None, error: BaseException | None) -> None:
-        """Keep, once, what it has used by its *answer* (None: as far as that is known by now)."""
-        if self.is_settled or self.trace.context.operation not in BILLED:
-            return
-        self.is_settled = True
-        answer = self.read.answer() if answer is None else answer
-        self.served_model, self.service_tier = answer.model, answer.service_tier
-        self.usage = self.read.used(self, answer, error)
-        self.asked = b""
-
-    def charge(self, usage: Usage) -> Charge:
-        """Returns *usage*, its own, with where it was used."""
-        return Charge(
-            number=self.number,
-            provider=self.provider,
-            provider_type=self.provider_type,
-            target_model=self.target_model,
-            served_model=self.served_model,
-            service_tier=self.service_tier,
-            usage=usage,
-        )
-
-    def notify(self, **facts: Any) -> None:
-        """Make the record of its end."""
-        record = AttemptEnded(
-            self.trace.context,
-            number=self.number,
-            kind=self.kind,
-            status=self.status,
-            error=self.error,
-            seconds=self.seconds,
-            **facts,
-        )
-        self.trace.observers.notify(record)
-
-
 def total(charges: Iterable[Charge]) -> Usage | None:
     """Returns the sum of *charges*; None where there is none."""
     found = [charge.usage for charge in charges]
@@ -434,17 +324,3 @@ def total(charges: Iterable[Charge]) -> Usage | None:
 def _difference(one: Usage, other: Usage) -> Usage:
     counts = {name: max(0, getattr(one, name) - getattr(other, name)) for name in COUNTS}
     return replace(one, **counts)
-
-
-def code_of(error: GatewayError) -> str:
-    """Returns the short name of *error*: its code, else its type."""
-    return clean(error.code) or clean(error.type) or type_of_status(error.status)
-
-
-def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
-    """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back."""
-    known = [secret for secret in secrets if len(secret) >= SHORTEST]
-    text = without_secrets(known, (error.detail or error.message).encode("utf-8", "replace")).decode("utf-8", "replace")
-    for secret in known:  # also one that is a word, and that clients may read
-        text = text.replace(secret, REDACTED.decode())
-    return clean(text, DETAIL)

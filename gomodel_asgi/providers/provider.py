@@ -55,7 +55,7 @@ DEMANDED: Mapping[str, Mapping[str, str]] = {"anthropic": {"anthropic-version": 
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """A key as it is used: *fingerprint* identifies it where it must not be known, *headers* carry it."""
+    """A key ready to be sent: *fingerprint* identifies it without revealing it, *headers* carry it."""
 
     key: str | None
     fingerprint: str
@@ -183,7 +183,7 @@ class Provider:
         return f"Provider({self.name!r}, {self.address!r}, type={self.type!r}, dialect={self.dialect!r})"
 
     def serves(self, model: str) -> bool:
-        """Whether one of the `models` patterns matches."""
+        """Returns whether one of the `models` patterns matches."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
     @cached_property
@@ -221,7 +221,7 @@ class Provider:
 
     @cached_property
     def url(self) -> SplitResult:
-        """The base URL, split."""
+        """Returns the parts of the base URL."""
         return urlsplit(self.base_url)
 
     @cached_property
@@ -358,7 +358,7 @@ def _is_period(value: Any) -> bool:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether *name* may stand for several models."""
+    """Returns whether *name* may stand for several models."""
     return not PATTERN.isdisjoint(name)
 
 

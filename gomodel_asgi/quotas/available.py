@@ -9,7 +9,6 @@ request if that goes on, with nothing if it does not (`seams/counters.py` says w
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -20,14 +19,13 @@ import anyio
 
 from ..deadline import DeadlineExceeded, within
 from ..errors import QuotaUnavailable
+from ..logs import log
 from ..resilience.retry import backoff
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..stores.circuit_breaker import Circuit
 from ..tasks import Task, Tasks, loop_token
 from .memory import MemoryCounters
 from .shared import quota_unavailable
-
-logger = logging.getLogger("gomodel_asgi.quotas")
 
 T = TypeVar("T")
 
@@ -172,11 +170,11 @@ class AvailableCounters:
         except QuotaUnavailable as error:
             if not self._away and not isinstance(error, NotAsked):
                 self._away = True
-                logger.warning("The quota counters do not answer: %s.", error.detail)
+                log("counters_unavailable", detail=error.detail)
             raise
         if self._away:
             self._away = False
-            logger.info("The quota counters answer again.")
+            log("counters_available", waiting=self.waiting)
         if self._waiting or self._releases:
             self._retry()
         return answer
@@ -222,7 +220,7 @@ class AvailableCounters:
         return self._waiting if any(late.actual) else self._releases
 
     def _retry(self) -> None:
-        """Book what waits, beside everything else."""
+        """Books what waits, beside everything else."""
         token = loop_token()
         if token not in self._retrying:
             self._retrying[token] = self._tasks.spawn(self._book_waiting)

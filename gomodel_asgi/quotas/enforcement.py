@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
@@ -18,6 +17,7 @@ from ..errors import QuotaUnavailable, StoreUnavailable
 from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..history.records import Records
+from ..logs import log
 from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
 from ..providers.presets import PRESETS
 from ..providers.provider import Provider
@@ -35,8 +35,6 @@ from .refusal import Part, QuotaStatus, headers, refusal
 from .rules import Keys
 from .settlement import Hold, Reservation, Settlement, unpacked
 from .windows import admits_at, window
-
-logger = logging.getLogger("gomodel_asgi.quotas")
 
 SLOTS = 6
 """Slots of time that a request may take in all: what a process that died has held is free after one more."""
@@ -115,10 +113,10 @@ class Enforcement:
     # Before a request is sent...
 
     async def reserve(self, job: Job, target: Target, quotas: tuple[Quota, ...]) -> None:
-        """Reserve what *job* may use in all of *quotas*, or refuse it. What it holds is settled when its trace ends.
+        """Reserves what *job* may use in all of *quotas*, or refuses it. What it holds is settled when its trace ends.
 
         :raises QuotaExceeded: there is no room in one of them.
-        :raises QuotaUnavailable: that cannot be told.
+        :raises QuotaUnavailable: the counters do not answer.
         :raises InvalidRequest: the most that it may use is not known.
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
@@ -199,7 +197,7 @@ class Enforcement:
         )
 
     def _check_sizes(self, parts: Sequence[Part], estimates: Sequence[Estimate], now: float, trace: Trace) -> None:
-        """Refuse what is larger than a whole limit, and not by a guess alone.
+        """Refuses what is larger than a whole limit, and not by a guess alone.
 
         :raises QuotaExceeded: it never has room.
         """
@@ -328,11 +326,11 @@ class Enforcement:
     # Life...
 
     async def flush(self) -> None:
-        """Wait until what has ended is booked, at most `FAREWELL` seconds."""
+        """Waits until what has ended is booked, at most `FAREWELL` seconds."""
         await self.settlement.tasks.aclose(FAREWELL)
 
     async def aclose(self) -> None:
-        """Book what has ended, then close what this event loop has open of the counters."""
+        """Books what has ended, then closes what this event loop has open of the counters."""
         await self.flush()
         await self.counters.aclose()
 
@@ -345,17 +343,9 @@ def _warn_of_unpriced(providers: Iterable[Provider]) -> None:
         elif not PRESETS[provider.type].needs_key:
             own.append(provider.name)
     if own:
-        logger.warning(
-            "No price list knows what the self-hosted %s cost: a quota of money refuses their requests; "
-            "give Quotas(price=...).",
-            ", ".join(own),
-        )
+        log("unpriced_installation", providers=", ".join(own))
     if others:
-        logger.warning(
-            "The type of %s is none of ours, and the price list may not know it: a quota of money refuses what has no "
-            "price; say Provider(type='openai'), or whose models these are, or give Quotas(price=...).",
-            ", ".join(others),
-        )
+        log("unpriced_type", providers=", ".join(others))
 
 
 def _held(id: str, parts: Sequence[Part], model: str | None) -> Reservation | None:

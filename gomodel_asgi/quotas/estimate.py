@@ -51,8 +51,8 @@ class Estimate(Struct, frozen=True):
 
 
 async def estimates_of(job: Job, target: Target, expected: int | None) -> list[Estimate]:
-    """What *job* may use of each Target of the chain. Where it does not bound its output, or by more, *expected* tokens
-    of it count; None: the most that it may have.
+    """Returns what *job* may use of each Target of the chain. Where the request does not bound its output, or allows
+    more, *expected* tokens of it count; None: the most that it can have.
 
     :raises InvalidRequest: that is not known.
     :raises LookupError: the policy named an unknown provider.
@@ -62,7 +62,7 @@ async def estimates_of(job: Job, target: Target, expected: int | None) -> list[E
 
 
 async def input_tokens(job: Job) -> int:
-    """About how many tokens *job* sends, with what was said before as far as it is known here."""
+    """Returns about how many tokens *job* sends, the earlier conversation included as far as it is known here."""
     size = await _tokens_of(job.request.envelope.raw)
     before = b"" if job.continuation is None else job.continuation.earlier_json()
     return size + (await _tokens_of(before) if before else 0)

@@ -74,7 +74,7 @@ class MemoryCounters:
         return f"<MemoryCounters counters={len(self._counters)} open={len(self._open)}>"
 
     def __contains__(self, hold: object) -> bool:
-        """Whether *hold* is reserved and not settled."""
+        """Returns whether *hold* is reserved and not settled."""
         return hold in self._open
 
     def __len__(self) -> int:
@@ -158,7 +158,7 @@ class MemoryCounters:
         return counter
 
     def _forget(self, now: float, made: int) -> None:
-        """Forget what is needed no more: more of it than a call makes, so that it never piles up, and no more."""
+        """Forgets what is needed no more: more of it than a call makes, so that it never piles up, and no more."""
         for holds in (self._open, self._settled):
             for _ in range(2):
                 if not holds or next(iter(holds.values())) > now:

@@ -51,7 +51,7 @@ class Pending:
         self.settlement = settlement
 
     async def remember(self, tenant: str | None, id: str, reservation: Reservation) -> None:
-        """Remember that *reservation* was booked for the response *id* as it had been estimated.
+        """Remembers that *reservation* was booked for the response *id* as it had been estimated.
 
         :raises StoreUnavailable: the store does not answer: the estimate stays.
         """

@@ -30,6 +30,7 @@ from ..stores.shared import PerLoop, answering
 from .shared import open_for, quota_unavailable, require_countable
 
 BIGINT = 2**63 - 1
+"""The largest `bigint`."""
 
 MOST = BIGINT - 1
 """The largest limit: what wants more than can be written is cut to the largest bigint, and has no room."""

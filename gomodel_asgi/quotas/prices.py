@@ -15,6 +15,7 @@ from .estimate import Estimate
 from .quota import MICRO
 
 REMEMBERED = 4096
+"""Costs that are remembered: a price list takes far longer to ask than a dictionary."""
 LASTS = 3600
 """Seconds for which the list's price of an estimate is taken to be the same: some are lower at night."""
 BITS = 5
@@ -31,7 +32,7 @@ class Prices:
         self._listed = lru_cache(REMEMBERED)(self._cost)
 
     async def ready(self) -> None:
-        """Import the price list, if it is asked; that takes as long as going through many bytes.
+        """Imports the price list, if it is asked; that takes as long as going through many bytes.
 
         :raises ImportError: it is not installed.
         """

@@ -31,6 +31,7 @@ Rules = Callable[[RoutingRequest], Given | Awaitable[Given]]
 may yield them."""
 
 REMEMBERED = 4096
+"""Keys of counters that are remembered."""
 
 
 def asking(rules: Rules) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple[Quota, ...]]]:

@@ -10,13 +10,13 @@ The engine settles a hold once, however often it is asked to (`seams/counters.py
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
+from ..logs import log
 from ..observers import Charge, Ended, Trace
 from ..seams.counters import Counters, Line
 from ..tasks import Tasks
@@ -24,8 +24,6 @@ from ..wire.headers import Headers
 from .estimate import Weights
 from .prices import Prices
 from .quota import Unit
-
-logger = logging.getLogger("gomodel_asgi.quotas")
 
 encode = msgspec.msgpack.Encoder().encode
 
@@ -83,7 +81,7 @@ class Settlement:
         self.tasks = Tasks()
 
     def ended(self, reservation: Reservation, trace: Trace, ended: Ended) -> None:
-        """An exchange is over."""
+        """Settles the exchange, which is over."""
         self.book(reservation, self.used(reservation, ended.charges))
 
     def used(self, reservation: Reservation, charges: Sequence[Charge]) -> list[int]:
@@ -98,27 +96,27 @@ class Settlement:
         try:
             cost = self.prices.cost(charges)
         except Exception as error:  # a price function of the host's: its text may quote anything
-            logger.error("The price of a request could not be found: %s; what it had reserved is booked.", _name(error))
+            log("price_failed", error=_name(error))
             return reserved
         if cost is not None:
             return cost
         if self.free:
             return 0
-        logger.warning("No price is known any more for what a request has used; what it had reserved is booked.")
+        log("price_unknown")
         return reserved
 
     def book(self, reservation: Reservation, amounts: Sequence[int]) -> None:
-        """Release what *reservation* holds and book *amounts*, beside everything else."""
+        """Releases what *reservation* holds and books *amounts*, beside everything else."""
         work = partial(self.counters.settle, reservation.id, reservation.lines, amounts, self.now())
         self.do(work)
 
     def release(self, reservation: Reservation | None) -> None:
-        """Release what *reservation* holds: nothing was used."""
+        """Releases what *reservation* holds: nothing was used."""
         if reservation is not None:
             self.book(reservation, [0] * len(reservation.lines))
 
     def do(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Do *work* here if that takes no time, else in a task of its own, which outlives the request."""
+        """Does *work* here if that takes no time, else in a task of its own, which outlives the request."""
         if self.immediate:
             run_at_once(work)
         else:
@@ -144,13 +142,13 @@ class Hold:
         return b"" if self.reservation is None else self.reservation.packed()
 
     def hand_over(self) -> None:
-        """Whoever has it `packed` settles it from now on."""
+        """Leaves the settlement to whoever has the hold `packed`."""
         if self.end is not None and self.end in self.trace.ending:
             self.trace.ending.remove(self.end)
 
 
 def run_at_once(work: Callable[[], Awaitable[object]]) -> None:
-    """Do *work*, which never waits.
+    """Does *work*, which never waits.
 
     :raises RuntimeError: it waited.
     """

@@ -10,7 +10,7 @@ from ..seams.counters import REPEATS, Line
 
 def quota_unavailable(detail: str) -> QuotaUnavailable:
     """Returns the error of counters that do not answer."""
-    return QuotaUnavailable("What the quotas have left cannot be told; try again later.", detail=detail)
+    return QuotaUnavailable("The gateway cannot check your quota right now; try again later.", detail=detail)
 
 
 def require_countable(lines: Sequence[Line], most: int, engine: str) -> None:

@@ -148,7 +148,7 @@ class Permit(Struct, eq=False):
     at: float = 0.0
 
     def began(self) -> None:
-        """Its first event has come, which is all that a probe has to see."""
+        """Notes that its first event has come, which is all that a probe has to see."""
         if self.circuits:
             self.breaker.decide(self, False)
             self.circuits = ()
@@ -294,11 +294,11 @@ class Breaker(Window):
     # How it is seen...
 
     def state(self, now: float) -> State:
-        """For everybody."""
+        """Returns the state that all tenants share."""
         return self._everybodys(now).state(now)
 
     def state_for(self, tenant: str | None, now: float) -> State:
-        """For *tenant*."""
+        """Returns the state for *tenant*."""
         states = {circuit.state(now) for circuit in self._open_for(tenant, now)}
         return "open" if "open" in states else "half-open" if states else "closed"
 
@@ -314,7 +314,7 @@ class Breaker(Window):
         return sum(record.circuit.opened is not None for record in (self.nobody, *failing))
 
     def is_idle(self, now: float) -> bool:
-        """Whether it knows nothing that a new one would not. What it need not know any more it forgets."""
+        """Returns whether it knows nothing that a new one would not. What it need not know any more it forgets."""
         self._forget_quiet(now)
         return self.seems_idle(now)
 
@@ -383,7 +383,7 @@ class Breaker(Window):
         return self.nobody.circuit
 
     def _fails_everybody(self, now: float) -> bool:
-        """Whether the shared circuit has to open."""
+        """Returns whether the shared circuit has to open."""
         requests, failures, counted = self.counts(now)
         weighed = requests - failures + counted
         if weighed < MINIMUM or counted < RATE * weighed:
@@ -400,7 +400,7 @@ class Breaker(Window):
         return self.failing.pop(tenant, None) or self.answered.pop(tenant, None) or Record(now)
 
     def _put(self, tenant: str | None, record: Record, now: float) -> None:
-        """Put a record back where it belongs now, as the one used last."""
+        """Puts a record back where it belongs now, as the one used last."""
         if tenant is None:
             return
         place = self.failing if record.circuit.opened is not None or record.is_failing(now) else self.answered
@@ -410,7 +410,7 @@ class Breaker(Window):
         self._report()
 
     def _forget_quiet(self, now: float) -> None:
-        """Forget who has not asked in the window."""
+        """Forgets who has not asked in the window."""
         for place in (self.answered, self.failing):
             while place and not next(iter(place.values())).counts(now)[0]:
                 place.popitem(last=False)

@@ -30,7 +30,8 @@ class Allowance:
         self.taken: dict[str | None, int] = {}
 
     def take(self, tenant: str | None, limit: int | None) -> bool:
-        """Whether the tenant had fewer than *limit* (None: any number), and has one more now. Pair with `give_back`."""
+        """Returns whether the tenant had fewer than *limit* (None: any number), and has one more now. Pair with
+        `give_back`."""
         taken = self.taken.get(tenant, 0)
         if limit is not None and taken >= limit:
             return False
@@ -38,14 +39,14 @@ class Allowance:
         return True
 
     def give_back(self, tenant: str | None) -> None:
-        """It has one less."""
+        """Gives one request's share back."""
         left = self.taken.pop(tenant) - 1
         if left:
             self.taken[tenant] = left
 
 
 class Waiter:
-    """One who waits: *turn* is set when it is over, *displaced* where that is no good news."""
+    """A request that waits: *turn* is set when the wait is over, *displaced* if it is refused then."""
 
     __slots__ = ("displaced", "lane", "patient", "turn")
 
@@ -71,8 +72,8 @@ class ConcurrencyLimit:
         """How many wait who count against the limit."""
 
     async def enter(self, timeout: float, lane: Hashable = None, *, patient: bool = False) -> None:
-        """Wait at most *timeout* seconds for a place. Pair with `leave`. A *patient* one is bounded elsewhere: it finds
-        room to wait whatever the limit.
+        """Waits at most *timeout* seconds for a place. Pair with `leave`. A *patient* one is bounded elsewhere: it
+        finds room to wait whatever the limit.
 
         :raises Overloaded: no place came free in time, or too many wait already.
         """
@@ -95,7 +96,7 @@ class ConcurrencyLimit:
             raise self._full()
 
     def leave(self) -> None:
-        """Give the place to whoever has waited longest in the lane whose turn it is."""
+        """Gives the place to whoever has waited longest in the lane whose turn it is."""
         if not self.lanes:
             self.inside -= 1
             if not self.inside:
@@ -130,7 +131,7 @@ class ConcurrencyLimit:
             del self.lanes[waiter.lane]
 
     def _make_room(self, lane: Hashable) -> None:
-        """Displace somebody for a request of *lane*, if that has nobody waiting.
+        """Displaces somebody for a request of *lane*, if that has nobody waiting.
 
         :raises Overloaded: it has, or nobody can be displaced.
         """
@@ -163,7 +164,7 @@ class ConcurrencyLimits:
         self.of_loop: RunVar[dict[Hashable, ConcurrencyLimit]] = RunVar(f"gomodel_asgi_concurrency_limits_{id(self)}")
 
     async def enter_tenant(self, tenant: str | None, timeout: float) -> Held:
-        """Take a place for a request of the tenant.
+        """Takes a place for a request of the tenant.
 
         :raises Overloaded: none is to be had within *timeout* seconds.
         """
@@ -175,7 +176,7 @@ class ConcurrencyLimits:
         return (concurrency_limit,)
 
     async def enter_work(self, tenant: str | None, timeout: float, *, background: bool = False) -> Held:
-        """Take a place for work at an upstream. What waits in the *background* and what does not take turns.
+        """Takes a place for work at an upstream. What waits in the *background* and what does not take turns.
 
         :raises Overloaded: none is to be had within *timeout* seconds.
         """
@@ -189,7 +190,7 @@ class ConcurrencyLimits:
     async def enter_provider(
         self, provider: Provider, tenant: str | None, timeout: float, *, background: bool = False
     ) -> Held:
-        """Take a place at the provider. Tenants that wait take turns.
+        """Takes a place at the provider. Tenants that wait take turns.
 
         :raises Overloaded: none is to be had within *timeout* seconds.
         """
@@ -201,7 +202,7 @@ class ConcurrencyLimits:
         return (concurrency_limit,)
 
     def leave(self, held: Held) -> None:
-        """Give places back."""
+        """Gives the places in *held* back."""
         for concurrency_limit in held:
             concurrency_limit.leave()
 

@@ -1,7 +1,7 @@
 """How the upstreams are doing: breakers, what is under way, recent times.
 
-A breaker belongs to one provider, model and credential, so that one tenant's bad key or one broken model never closes
-the door for others; those who share a credential share it, and `breaker.py` keeps them apart.
+A breaker belongs to one provider, model and credential, so that one tenant's bad key or one broken model never shuts
+out others; those who share a credential share it, and `circuit_breaker.py` keeps them apart.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Health:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """Forget the breaker unused for longest, whatever it knows: its requests under way end as they would."""
+        """Forgets the breaker unused for longest, whatever it knows: its requests under way end as they would."""
         key, breaker = self.breakers.popitem(last=False)
         self.tenants -= breaker.known
         breaker.remember = _forgotten

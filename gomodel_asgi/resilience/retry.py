@@ -84,7 +84,7 @@ class RetryBudget:
             self.purse += share
 
     def spend(self, tenant: str | None) -> bool:
-        """Take one retry out; False where there is none."""
+        """Takes one retry out; False where there is none."""
         own = 0 if tenant is None else self.own.get(tenant, 0)
         if tenant is not None and own >= RETRY:
             self.own[tenant] = own - RETRY

@@ -16,7 +16,7 @@ from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
-from ..arguments import check_instance, check_string, listed, members, refusal, texts
+from ..arguments import check_instance, listed, members, refusal, texts
 from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
 from ..providers.provider import ApiKey, Provider, check_key, check_times
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 RESERVED_PARAMS = ("model", "stream", "background")
+NONE: tuple[()] = ()
+"""The default of what a Target has several of, known by its identity: a Target is made for each request."""
 DECLARATIONS = "declarations, such as {'type': 'mcp', 'server_label': 'crm'}"
 
 
@@ -41,8 +43,8 @@ class Options(Struct, frozen=True, kw_only=True):
     api_key: ApiKey | None = None
     headers: Mapping[str, str] | None = None
     params: Mapping[str, Any] | None = None
-    tools: Iterable[Mapping[str, Any]] = ()
-    fallbacks: Iterable[Target] = ()
+    tools: Iterable[Mapping[str, Any]] = NONE
+    fallbacks: Iterable[Target] = NONE
     timeouts: Timeouts | None = None
     retries: Retries | None = None
     labels: Mapping[str, str] | None = None
@@ -75,13 +77,13 @@ class Target(Options, frozen=True):
         """
         if type(self.provider) is not str and not isinstance(self.provider, Provider):
             raise refusal("provider", "a name or a Provider", self.provider)
-        if self.model is not None:
-            check_string("model", self.model, "a name")
+        if self.model is not None and not isinstance(self.model, str):
+            raise refusal("model", "a name", self.model)
         if self.api_key is not None:
             check_key(self.api_key)
-        if self.fallbacks != ():
+        if self.fallbacks is not NONE:
             self._check_fallbacks(self.fallbacks)
-        if self.tools != ():
+        if self.tools is not NONE:
             self._check_tools(self.tools)
         if self.timeouts is not None or self.retries is not None:
             check_times(self.timeouts, self.retries)
@@ -93,7 +95,7 @@ class Target(Options, frozen=True):
             force_setattr(self, "labels", read_only(texts("labels", self.labels)))
 
     def _check_fallbacks(self, fallbacks: Any) -> None:
-        """Takes the *fallbacks*.
+        """Keeps the *fallbacks* as a tuple.
 
         :raises TypeError: they are not a list of Targets.
         """
@@ -104,7 +106,7 @@ class Target(Options, frozen=True):
         force_setattr(self, "fallbacks", chain)
 
     def _check_tools(self, tools: Any) -> None:
-        """Takes the *tools*.
+        """Keeps the *tools* as a tuple.
 
         :raises ValueError: one is no declaration.
         """
@@ -282,7 +284,8 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         return Target(self._by_model())
 
     def _stays(self) -> bool:
-        """Whether the provider of the previous response goes on: unless another one claims the model by name."""
+        """Returns whether the provider of the previous response goes on: unless another one claims the model by
+        name."""
         if self.previous is None or self.previous.provider not in self.providers:
             return False
         if self.model is None or self.model == self.previous.model:
@@ -326,7 +329,9 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
         """Returns where the client finds the models. The names of providers may be those of other tenants."""
         root = self.scope.get("root_path", "").rstrip("/")
         below: str = self.scope.get("path", "").removeprefix(root)
-        prefix, found, _ = below.rpartition("/" + ROWS[self.operation].path.split("/")[1])
+        row = ROWS[self.operation]
+        own = row.path if row.path.startswith("/") else ROWS["connect"].path  # of what a WebSocket carries
+        prefix, found, _ = below.rpartition("/" + own.split("/")[1])
         where = f"GET {_shown(root + prefix)}/models" if found else "GET /models below the API's prefix"
         return f"{where} lists what is offered"
 

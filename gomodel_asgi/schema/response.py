@@ -75,7 +75,7 @@ class Usage(WireModel):
     @model_validator(mode="wrap")
     @classmethod
     def _remember(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Keep the provider's object, and read each number under both its names. `__dict__` is written to directly,
+        """Keeps the provider's object, and reads each number under both its names. `__dict__` is written to directly,
         so that the members that were not sent still count as unset."""
         usage = handler(data)
         if isinstance(data, dict):

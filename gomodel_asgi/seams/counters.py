@@ -31,7 +31,7 @@ class Window(Struct, frozen=True):
 
     @property
     def parts(self) -> int:
-        """The weight in `PARTS`."""
+        """Returns the weight in `PARTS`."""
         return round(self.weight * PARTS)
 
 
@@ -93,11 +93,12 @@ class Counters(Protocol):
     shared: bool
 
     async def reserve(self, hold: str, lines: Sequence[Line], now: float) -> Reserved:
-        """Reserve all *lines* for *hold*, or none: a line has room where spent + held + amount is at most its limit."""
+        """Reserves all *lines* for *hold*, or none: a line has room where spent + held + amount is at most its
+        limit."""
 
     async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
-        """Release what *hold* holds in each of *lines* and book what was really used, which may be more, less or
-        nothing. Of a line that does not hold, book the difference to its amount.
+        """Releases what *hold* holds in each of *lines* and books what was really used, which may be more, less or
+        nothing. Of a line that does not hold, the difference to its amount is booked.
 
         Where *hold* was never reserved here (its reservation was lost, or it corrects what another one has booked) all
         of *actual* is booked; to correct downwards it may be negative, and a counter stops at 0.
@@ -107,7 +108,7 @@ class Counters(Protocol):
         """What each line has spent and held."""
 
     async def aclose(self) -> None:
-        """Close what this event loop has open."""
+        """Closes what this event loop has open."""
 
 
 def share(amount: int, parts: int) -> int:

@@ -70,7 +70,7 @@ class Local(Protocol):
     def keep(
         self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
     ) -> object:
-        """Keep *value*, which takes *size* bytes of memory, in place of what was there."""
+        """Keeps *value*, which takes *size* bytes of memory, in place of what was there."""
         ...
 
 
@@ -198,12 +198,13 @@ class NoStore:
 
 
 def is_immediate(store: Store) -> bool:
-    """Whether a call ends within the step in which it is made, and cannot hang: it needs no task, and no breaker."""
+    """Returns whether a call ends within the step in which it is made, and cannot hang: it needs no task, and no
+    breaker."""
     return getattr(type(store), "immediate", False) is True
 
 
 def is_shared(store: Store) -> bool:
-    """Whether other processes may have the same data: of a store that does not say, it is taken to be so."""
+    """Returns whether other processes may have the same data: of a store that does not say, it is taken to be so."""
     return getattr(store, "shared", True) is not False
 
 

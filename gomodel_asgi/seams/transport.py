@@ -67,8 +67,8 @@ class UpstreamReply(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Release the connection: back to its pool if the reply ended exactly, closed otherwise. Never raises;
-        a cancellation waits for it, and it takes seconds at the most."""
+        """Releases the connection: back to its pool if the reply ended exactly, closed otherwise. Never raises; a
+        cancellation waits for it, and it takes seconds at the most."""
         ...
 
 
@@ -88,7 +88,7 @@ class Transport(Protocol):
     """
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
-        """Send *request* and wait for the reply's headers.
+        """Sends *request* and waits for the reply's headers.
 
         :raises UpstreamUnreachable: no connection could be made.
         :raises UpstreamStale: a reused connection closed before one byte of the reply.
@@ -101,5 +101,5 @@ class Transport(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close every idle connection of the running loop. Never raises."""
+        """Closes every idle connection of the running loop. Never raises."""
         ...

@@ -125,7 +125,7 @@ async def opened(raw: bytes, limits: Limits) -> Envelope:
 
 
 def too_large(limit: int) -> InvalidRequest:
-    """The 413."""
+    """Returns the 413."""
     return InvalidRequest(
         f"The body is larger than the {limit} bytes that are accepted here.", status=413, code="request_too_large"
     )

@@ -40,7 +40,7 @@ class Delivery(Struct, eq=False):
     watch: Watch | None = None
 
     def run(self, watch: Watch) -> Awaitable[None]:
-        """Send all of it; if the server cancels although the client is still there, say so first.
+        """Sends all of it; if the server cancels although the client is still there, says so first.
 
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
@@ -108,7 +108,7 @@ class Delivery(Struct, eq=False):
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pieces(self, body: bytes, watch: Watch) -> bytes:
-        """Send a large *body* but for its last piece, which is returned: so is seen whether the client takes it."""
+        """Sends a large *body* but for its last piece, which is returned: so is seen whether the client takes it."""
         self._attend(watch)
         at = 0
         while len(body) - at > PIECE:

@@ -33,16 +33,16 @@ ROUND = 0.03  # seconds; who waits is overdue after one to two of them
 
 
 class Timed(Protocol):
-    """Who wants to know that it lasts."""
+    """A request that wants to know when it has waited for long."""
 
     def overdue(self) -> None:
-        """It does."""
+        """Called once, after one to two rounds of waiting."""
 
 
 class DeadlineTimer:
-    """Those who wait on one event loop, to be told after one to two rounds that they last; its timer runs only while
-    there are any. Put one into `young`, and `start` the timer where it is not `ticking`; when it has ended, take it out
-    of both sets."""
+    """Tells requests of one event loop, after one to two rounds, that they have waited for long. Its timer runs only
+    while there are any. Put one into `young`, and `start` the timer where it is not `ticking`; when it has ended, take
+    it out of both sets."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -51,7 +51,7 @@ class DeadlineTimer:
         self.ticking = False
 
     def start(self) -> None:
-        """Begin a round."""
+        """Starts a round."""
         self.ticking = True
         self.loop.call_later(ROUND, self._tick)
 
@@ -74,7 +74,7 @@ _recent = _Recent()
 
 
 def deadline_timer(loop: asyncio.AbstractEventLoop) -> DeadlineTimer:
-    """The one of *loop*, which is running."""
+    """Returns the timer of *loop*, which is running."""
     found = _recent.deadline_timer
     if found is None or found.loop is not loop:
         found = _recent.deadline_timer = DeadlineTimer(loop)
@@ -96,15 +96,15 @@ class Watch(Protocol):
     answered: bool
 
     def stop(self, reason: Reason) -> None:
-        """Cancel the work. Only the first call counts."""
+        """Cancels the work. Only the first call counts."""
         ...
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
-        """Run *function* beside the work, at most until its end."""
+        """Runs *function* beside the work, at most until its end."""
         ...
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
-        """Call *function* again and again until the work ends."""
+        """Calls *function* again and again until the work ends."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -204,7 +204,7 @@ class AsyncioWatch:
             self.stop("gone")
 
     async def _reap(self) -> None:
-        """End what was started; a cancellation that comes meanwhile is delivered by the next await."""
+        """Ends what was started; a cancellation that comes meanwhile is delivered by the next await."""
         for task in self.tasks:
             task.cancel()
         for task in self.tasks:
@@ -212,7 +212,7 @@ class AsyncioWatch:
                 await asyncio.wait([task], timeout=1.0)
 
     async def _consumed(self, kind: type[BaseException] | None) -> bool:
-        """Whether our own cancellation, and nothing but it, ended the work."""
+        """Returns whether our own cancellation, and nothing but it, ended the work."""
         if kind is None:
             try:
                 await asyncio.sleep(0)  # the cancellation was asked for in the work's last step: let it come

@@ -47,7 +47,7 @@ class KnownList:
         """What asks for it, by event loop: no loop can wait for another's."""
 
     def begin(self, setup: Setup, tasks: Tasks) -> None:
-        """Have it asked for, if it is due and nobody does so already."""
+        """Has it asked for, if it is due and nobody does so already."""
         loop, now = loop_token(), clock()
         if loop in self.reading or (self.tried and now < self.due):
             return
@@ -59,7 +59,7 @@ class KnownList:
             self.reading[loop] = task
 
     async def first(self) -> None:
-        """Wait until it has been read for the first time, or could not be; for a while at the most."""
+        """Waits until it has been read for the first time, or could not be; for a while at the most."""
         task = self.reading.get(loop_token())
         if task is not None and not self.tried:
             await task.wait(max(0.0, self.waits_until - clock()))
@@ -100,7 +100,7 @@ class Discovery:
         self.configure(providers)
 
     def configure(self, providers: Iterable[Provider]) -> None:
-        """Know *providers* and forget all others; what is known of an equal one stays."""
+        """Knows *providers* and forgets all others; what is known of an equal one stays."""
         wanted = [one for one in providers if one.discover is not None]
         self.lists = {one: self.lists.get(one) or KnownList(one) for one in wanted}
 
@@ -122,7 +122,7 @@ class Discovery:
         return {one.provider.name: one.models for one in lists if one.models is not None}
 
     async def aclose(self) -> None:
-        """End what this event loop is asking for."""
+        """Ends what this event loop is asking for."""
         self.tasks.cancel()
         await self.tasks.aclose(FAREWELL)
 

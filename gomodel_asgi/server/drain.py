@@ -25,7 +25,7 @@ class Lasting(Protocol):
         ...
 
     def stop(self, reason: Reason) -> None:
-        """End now."""
+        """Ends it now."""
         ...
 
 
@@ -40,7 +40,7 @@ class InFlight:
         self.empty: anyio.Event | None = None
 
     def check_open(self) -> None:
-        """Refuse what comes after draining has begun.
+        """Refuses what comes after draining has begun.
 
         :raises ServerShutdown: it has.
         """
@@ -48,21 +48,21 @@ class InFlight:
             raise ServerShutdown()
 
     def open(self, connection: Lasting) -> None:
-        """Count a connection. Pair with `close`."""
+        """Counts a connection. Pair with `close`."""
         self.connections.add(connection)
 
     def close(self, connection: Lasting) -> None:
-        """The connection has ended."""
+        """Notes that the connection has ended."""
         self.connections.discard(connection)
         self.check_empty()
 
     def check_empty(self) -> None:
-        """Tell a drain that waits for it, if nothing is under way any more."""
+        """Tells a drain that waits for it, if nothing is under way any more."""
         if self.empty is not None and not self.watches and not self.connections:
             self.empty.set()
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new work, give what is under way *seconds*, then stop it."""
+        """Refuses new work, gives what is under way *seconds*, then stops it."""
         self.draining = True
         for connection in tuple(self.connections):
             connection.wind_down()
@@ -102,7 +102,7 @@ class Absence:
         self.left = False
 
     def identify(self, tenant: str | None) -> None:
-        """The request is *tenant*'s."""
+        """Notes that the request is *tenant*'s."""
         self.tenant, self.identified = tenant, True
 
     @property

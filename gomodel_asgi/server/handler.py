@@ -57,7 +57,7 @@ class Served(Protocol):
 
 
 class Handler(Struct, eq=False):
-    """Answers one request. *raised* is what the host is to be told, once the client has been answered."""
+    """Answers one request. *raised* is the exception that the host gets once the client has been answered."""
 
     gateway: Served
     setup: Setup
@@ -127,7 +127,7 @@ class Handler(Struct, eq=False):
         return reply
 
     async def deliver(self, reply: Reply, send: Send) -> None:
-        """Send a *reply* that was prepared; when this returns or raises it has been closed."""
+        """Sends a *reply* that was prepared; when this returns or raises it has been closed."""
         guard = self._guard()
         try:
             async with guard:

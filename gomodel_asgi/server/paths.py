@@ -34,7 +34,7 @@ class Route:
     base: str = ""
 
     def operation(self, method: str) -> Operation:
-        """The operation of *method*.
+        """Returns the operation of *method*.
 
         :raises MethodNotAllowed: there is none.
         :raises InvalidRequest: 404, the path has no methods at all: it is not one of ours.

@@ -10,7 +10,6 @@ Only waiting opens it. A store that fails at once costs nobody anything, and is 
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -22,10 +21,9 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from ..errors import GatewayError
+from ..logs import log
 from ..seams.store import NoStore, Record, Store, is_immediate
 from .shared import store_unavailable
-
-logger = logging.getLogger("gomodel_asgi.stores")
 
 T = TypeVar("T")
 
@@ -126,7 +124,7 @@ class Circuit:
         """Notes that the store has not answered in time."""
         pause = min(self._pause * 2, LONGEST) if entry.probe else FIRST
         if self._change(entry, pause):
-            logger.warning("The %s did not answer in time: not asked for %g s.", self._engine, pause)
+            log("circuit_opened", engine=self._engine, seconds=pause)
 
     def given_up(self, entry: Pass) -> None:
         """Notes that the call was cancelled before it could tell anything: another one may find out."""
@@ -149,7 +147,7 @@ class Circuit:
 
 
 class Guarded:
-    """*store* behind a circuit breaker; else it does what *store* does."""
+    """A *store* behind a circuit breaker."""
 
     def __init__(self, store: Store, circuit: Circuit | None = None) -> None:
         self.circuit = circuit or Circuit()

@@ -10,12 +10,12 @@ section 8.3: 2**32 messages), since they are shared only by the versions of one 
 from __future__ import annotations
 
 import hmac
-import logging
 import os
 from collections.abc import AsyncGenerator, Sequence
 
 from ..arguments import check_instance, check_protocol
 from ..extras import missing
+from ..logs import log
 from ..seams.store import Record, Store, delete_many, get_many, is_shared, unreadable
 
 try:
@@ -24,11 +24,12 @@ try:
 except ImportError as exc:  # pragma: no cover - shown in a process of its own
     raise missing("encryption", "Encrypted needs cryptography") from exc
 
-logger = logging.getLogger("gomodel_asgi.stores")
 
 FORMAT = b"\x01"
 NONCE_BYTES = 12
+"""The length that GCM is made for (NIST SP 800-38D, 8.2)."""
 KEY_BYTES = 32
+"""AES-256."""
 
 
 class Encrypted:
@@ -178,7 +179,7 @@ class Encrypted:
         """Once per collection, since with a wrong key every request meets such a record."""
         if collection not in self._warned:
             self._warned.add(collection)
-            logger.warning("A record of %r does not open with the key given and reads as absent.", collection)
+            log("record_sealed", collection=collection)
 
     def _cipher(self, collection: str, key: str) -> AESGCM:
         return AESGCM(hmac.digest(self._key, f"{collection}\0{key}".encode(), "sha256"))

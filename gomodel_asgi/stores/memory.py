@@ -266,7 +266,7 @@ class MemoryStore:
         return entry.version
 
     def _replace(self, place: Place, entry: Entry, lasts: bool) -> None:
-        """Keep *entry*, whatever has to go for it; what it was to replace stays where there is no room.
+        """Keeps *entry*, whatever has to go for it; what it was to replace stays where there is no room.
 
         :raises StoreUnavailable: there is none.
         """
@@ -303,7 +303,7 @@ class MemoryStore:
         shares.by_owner.move_to_end(owner)
 
     def _drop(self, place: Place) -> Entry | None:
-        """Take what is there away: it."""
+        """Takes away what is there, and returns it."""
         shares = self._shares
         share = shares.by_owner.get(self._owner_of(place))
         entry = None if share is None else share.entries.pop(place, None)

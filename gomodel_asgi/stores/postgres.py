@@ -40,6 +40,7 @@ PAGE = 500
 # Seconds between two deletions of expired rows by one worker, and how many rows one deletes: some milliseconds' work.
 PURGE_EVERY = 60.0
 PURGE_ROWS = 1000
+"""Expired rows that one statement deletes, so that it locks few."""
 
 DDL = """
 CREATE TABLE IF NOT EXISTS {table} (

@@ -24,6 +24,7 @@ from .redis_client import Redis, RedisError, check_client, client_of, decodes
 from .shared import PerLoop, answering, check_store, secret_of
 
 VERSION_BYTES = 8
+"""Bytes of the version that stands before each value."""
 
 # Keys looked at per SCAN, which blocks Redis for about 0.1 ms.
 PAGE = 500

@@ -40,7 +40,7 @@ class Settings:
         return self.models or ("fake-model",)
 
     def has(self, name: object) -> bool:
-        """Whether a model can be asked; a provider that names no models has them all."""
+        """Returns whether a model can be asked; a provider that names no models has them all."""
         return not self.models or name in self.models
 
 

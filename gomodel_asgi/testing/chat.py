@@ -168,7 +168,7 @@ def schema_of(form: Any) -> Mapping[str, Any] | None:
 
 
 def thinks(body: Mapping[str, Any]) -> bool:
-    """Whether reasoning is asked for, in OpenAI's, OpenRouter's or DeepSeek's way."""
+    """Returns whether reasoning is asked for, in OpenAI's, OpenRouter's or DeepSeek's way."""
     reasoning, thinking = body.get("reasoning"), body.get("thinking")
     effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else body.get("reasoning_effort")
     return effort not in (None, "none") or (isinstance(thinking, Mapping) and thinking.get("type") == "enabled")

@@ -406,7 +406,7 @@ def template_error(message: str) -> Refused:
 
 
 def is_object(text: str) -> bool:
-    """Whether *text* is a JSON object."""
+    """Returns whether *text* is a JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except ValueError:

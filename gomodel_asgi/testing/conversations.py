@@ -62,7 +62,9 @@ MOST = 10_000
 """Conversations and responses that are remembered at a time; the oldest make room."""
 
 MOST_ADDED = 20
+"""Items that one request may add (API reference, "Create items")."""
 MOST_METADATA = 16
+"""Keys of `metadata` (API reference)."""
 
 
 @dataclass

@@ -169,7 +169,7 @@ JSON: Headers = ((b"content-type", b"application/json"),)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """An error status, in the form of the API that answers, or with *body* as it is.
+    """An error status, in the form of the API that answers, or with *body* unchanged.
 
     *type* is what the API calls the kind of error (Gemini: its `status`); None is the usual one. *retry_after* is
     written as the header's value: seconds, a date, anything.

@@ -200,7 +200,7 @@ def check_matched(calls: Sequence[Json], responses: Iterable[Json]) -> None:
 
 
 def answers(response: Json, call: Json) -> bool:
-    """Whether *response* belongs to *call*: by id where both have one, else by name."""
+    """Returns whether *response* belongs to *call*: by id where both have one, else by name."""
     member = "id" if "id" in response and "id" in call else "name"
     same: bool = response[member] == call[member]
     return same

@@ -108,17 +108,18 @@ def version_of(model: str) -> tuple[int, int]:
 
 
 def signs(model: str) -> bool:
-    """Whether the model signs its calls, and wants the signatures back; such a model gives its calls ids too."""
+    """Returns whether the model signs its calls, and wants the signatures back; such a model gives its calls ids
+    too."""
     return version_of(model) >= (3, 0)
 
 
 def combines(model: str) -> bool:
-    """Whether functions may stand beside the provider's own tools, and beside a schema of the answer."""
+    """Returns whether functions may stand beside the provider's own tools, and beside a schema of the answer."""
     return version_of(model) >= (3, 0)
 
 
 def always_thinks(model: str) -> bool:
-    """Whether thinking cannot be turned off."""
+    """Returns whether thinking cannot be turned off."""
     return version_of(model) >= (2, 5) and "-pro" in model
 
 
@@ -233,7 +234,7 @@ def schema_of(config: Object) -> Object | None:
 
 
 def thinks(config: Object) -> bool:
-    """Whether the request asks for thinking, or wants to see it."""
+    """Returns whether the request asks for thinking, or wants to see it."""
     return bool(config.get("thinkingBudget") or config.get("thinkingLevel") or config.get("includeThoughts"))
 
 
@@ -250,7 +251,8 @@ def signature_of(mark: str) -> str:
 
 
 def is_signature(text: object) -> bool:
-    """Whether *text* is a signature of a fake provider's, in one alphabet of base64 or the other, or a stand-in."""
+    """Returns whether *text* is a signature of a fake provider's, in one alphabet of base64 or the other, or a
+    stand-in."""
     if not isinstance(text, str):
         return False
     try:

@@ -58,7 +58,7 @@ class Tool:
 
 
 def is_string(schema: Any) -> bool:
-    """Whether *schema* is that of a string, in JSON Schema's or in Gemini's spelling."""
+    """Returns whether *schema* is that of a string, in JSON Schema's or in Gemini's spelling."""
     return isinstance(schema, Mapping) and str(schema.get("type")).lower() == "string"
 
 
@@ -294,7 +294,7 @@ def as_function(prompt: Prompt, call: ToolCall) -> str:
 
 
 def is_base64(data: object) -> bool:
-    """Whether *data* is base64 of something."""
+    """Returns whether *data* is base64 of something."""
     if not isinstance(data, str) or not data:
         return False
     try:

@@ -27,7 +27,7 @@ class Signal:
         self._waiters: deque[Callable[[], None]] = deque()
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Returns whether it has happened."""
         return self._set
 
     def set(self) -> None:
@@ -149,7 +149,7 @@ class ReceivedRequest:
         return next(iter(self.values(name)), None)
 
     def __contains__(self, secret: str | bytes) -> bool:
-        """Whether *secret* stands anywhere in the request: line, headers or body."""
+        """Returns whether *secret* stands anywhere in the request: line, headers or body."""
         wanted = secret.encode() if isinstance(secret, str) else secret
         lines = [b"%s: %s" % header for header in self.headers]
         return any(wanted in part for part in (self.path.encode("latin-1"), self.query, self.body, *lines))

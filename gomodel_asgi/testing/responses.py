@@ -61,7 +61,7 @@ def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
 
 
 def compacts(prompt: Prompt, length: int) -> bool:
-    """Whether the request wants a conversation of this length to be compacted."""
+    """Returns whether the request wants a conversation of this length to be compacted."""
     limits = [
         entry.get("compact_threshold")
         for entry in objects(prompt.body, "context_management")

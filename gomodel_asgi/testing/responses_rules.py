@@ -185,7 +185,7 @@ def demanded(choice: Any, tools: Sequence[Tool]) -> Iterator[str]:
 
 
 def thinks(reasoning: Any) -> bool:
-    """Whether the request asks for reasoning."""
+    """Returns whether the request asks for reasoning."""
     if not isinstance(reasoning, Mapping):
         return False
     return reasoning.get("effort") not in (None, "none") or reasoning.get("summary") is not None

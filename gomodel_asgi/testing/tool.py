@@ -136,7 +136,7 @@ class Run:
         )
 
     async def result(self, scope: Scope, tenant: str | None) -> ToolResult:
-        """Have the tool called."""
+        """Has the tool called, and returns its result."""
         approval = None
         body: Json = {"model": "model", "input": "Call the tool.", "tools": [self.declared], "include": INCLUDED}
         async with self.gateway:

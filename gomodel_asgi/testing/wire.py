@@ -59,7 +59,7 @@ class Wire(Protocol):
         ...
 
     def ends(self, event: bytes) -> bool:
-        """Whether *event* ends the answer; `[DONE]` does not count."""
+        """Returns whether *event* ends the answer; `[DONE]` does not count."""
         ...
 
 

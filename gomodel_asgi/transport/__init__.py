@@ -52,7 +52,7 @@ class DefaultTransport:
         self.attached: list[tuple[ConnectionLimit, Listener]] = []
 
     def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
-        """As `Http11Transport.attach`."""
+        """See `Http11Transport.attach`."""
         self.attached.append((connections, listener))
         for made in (self.asyncio, self.elsewhere):
             attach(made, connections, listener)

@@ -1,7 +1,7 @@
 """HTTP for the official `mcp` SDK: an `httpx2.AsyncClient` whose requests go through a `Transport` of ours.
 
-Strategy: the SDK learns neither the server's address nor what opens its door. It talks to a stand-in URL; here the real
-one and the credentials are put in, and taken out of what comes back, so that no log and no exception of the SDK or of
+Strategy: the SDK learns neither the server's address nor its credentials. It talks to a stand-in URL; here the real
+ones are put in, and taken out of what comes back, so that no log and no exception of the SDK or of
 httpx2 can hold them. Which addresses may be connected to is the Transport's rule (`allow_private`), as for upstreams.
 
 A request that fails gets a reply all the same: an exception would end the SDK's session, and all its other calls. What
@@ -41,6 +41,7 @@ a response may tell the model of its tools in all."""
 MOST_EVENTS = 1000
 """Of one stream. Nobody here asks for progress or logs, and the SDK takes a quarter of a millisecond for each."""
 MOST_REDIRECTS = 3
+"""Redirects within one server that are followed."""
 UNASKED = 2.0
 """Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
 
@@ -366,7 +367,7 @@ MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
 
 
 def failure_of(error: GatewayError) -> Failure:
-    """What *error* means to whoever asked."""
+    """Returns what *error* means to a caller of the server."""
     closed = getattr(error, "kind", None) == CLOSED
     found = (meaning for kind, meaning in MEANINGS if isinstance(error, kind))
     message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")

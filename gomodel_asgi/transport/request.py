@@ -33,7 +33,7 @@ TUNNELS = (IPv6Network("2002::/16"), IPv6Network("2001::/32"))
 
 
 def is_public(address: str) -> bool:
-    """Whether *address*, numeric, is one of the open internet. What is not an address is not public."""
+    """Returns whether *address*, numeric, is one of the open internet. What is not an address is not public."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
@@ -60,7 +60,7 @@ def _is_global(address: IPv4Address | IPv6Address) -> bool:
 
 
 MOST_ADDRESSES = 8
-"""Of one name: whoever owns a name could else have us knock at any number of doors."""
+"""Of one name: whoever owns a name could otherwise make us connect to any number of machines."""
 
 
 async def addresses_of(request: UpstreamRequest) -> list[str]:
@@ -120,6 +120,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HEAD = 64 * 1024
 """Bytes of a reply's head, interim replies included. Servers and clients allow 8 to 64 KiB."""
 MAX_HEADERS = 200
+"""Headers of one reply."""
 EXPECTS_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 

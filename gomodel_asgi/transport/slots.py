@@ -127,7 +127,7 @@ class Slots:
         return not self.waiting and self._take()
 
     def give(self) -> None:
-        """Gives a slot back: to whoever has waited longest on this loop, else on another."""
+        """Gives a slot back: to the longest waiter on this loop, else on another."""
         self.open -= 1
         self.serve()
         for other in self.limit.others(self):
@@ -227,7 +227,7 @@ def soon(loop: Any, function: Callable[[], object]) -> None:
 
 
 def is_closed(loop: Any) -> bool:
-    """Whether *loop* is over."""
+    """Returns whether *loop* is over."""
     if isinstance(loop, asyncio.AbstractEventLoop):
         return loop.is_closed()
     try:

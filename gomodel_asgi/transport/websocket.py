@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
 """Headers of a request that belong to one request, and not to a connection for many."""
 REFUSAL = 64 * 1024
+"""Bytes of the body of a refused upgrade that are read as its error."""
 STAGGER = 0.25
 """Seconds before the next address of a name is tried beside the last one."""
 

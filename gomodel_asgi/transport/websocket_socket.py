@@ -140,7 +140,7 @@ class LaneReply:
         self.changed.set()
 
     def end(self, failure: UpstreamError | None = None) -> None:
-        """Nothing more will come."""
+        """Notes that nothing more will come."""
         if failure is None:
             self.ended = True
         self.failure = failure
@@ -169,6 +169,7 @@ PING = 20.0
 MOST_IDS = 256
 """Responses of a socket that can be steered: the latest ones."""
 CLOSING = 1.0
+"""Seconds."""
 
 Unclaimed = Callable[[bytes], Awaitable[None]]
 

@@ -71,7 +71,7 @@ def refusal(status: int) -> GatewayError | None:
 def rejection(
     candidate: ResolvedTarget, status: int, headers: Headers, body: bytes, *, limits: bool = True
 ) -> GatewayError:
-    """The error of a reply with status 400 or above; *limits* as `for_client` has it."""
+    """Returns the error of a reply with status 400 or above; for *limits* see `for_client`."""
     secrets = candidate.redactor.secrets
     error = _read(candidate, status, redacted(secrets, body))
     if isinstance(error, UpstreamAuthError):
@@ -128,8 +128,8 @@ class Answer(Struct, frozen=True):
 
 
 class Attempt(Struct):
-    """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last* says that
-    nothing is left to fall back on; *permit* is told of the first event."""
+    """One try at one candidate, which must have an event or a whole body by *deadline* on the clock. *last*: there is
+    nothing left to fall back on. *permit* is notified of the first event."""
 
     job: Job
     candidate: ResolvedTarget
@@ -142,7 +142,7 @@ class Attempt(Struct):
     """What of the request the upstream was not sent and the client is told of, by path."""
 
     async def run(self) -> Answer:
-        """Send, and read as far as needed.
+        """Sends, and reads as far as needed.
 
         :raises GatewayError: nothing usable came.
         """

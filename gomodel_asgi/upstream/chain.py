@@ -20,7 +20,7 @@ from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
 from ..exchange.resolved_target import ResolvedTarget
 from ..observers.records import FIRST, Cause
-from ..observers.trace import code_of
+from ..observers.step import code_of
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
@@ -186,7 +186,7 @@ class Exchange(Struct):
         return pause if self.job.setup.budget.spend(self.job.request.tenant) else None
 
     def _falls_back(self, candidate: ResolvedTarget, error: GatewayError) -> bool:
-        """Whether the next candidate may be asked after *error*."""
+        """Returns whether the next candidate may be asked after *error*."""
         if self.attempts >= candidate.retries.attempts or clock() >= self.deadline or not self._may_cross():
             return False
         if isinstance(error, UpstreamAuthError):
@@ -196,11 +196,12 @@ class Exchange(Struct):
         return isinstance(error, UpstreamError | Overloaded)
 
     def _may_cross(self) -> bool:
-        """Whether another upstream could make anything of the request: not of state that lives at one of them."""
+        """Returns whether another upstream could make anything of the request: not of state that lives at one of
+        them."""
         return ROWS[self.job.request.operation].falls_back and not self.job.bound
 
     def _passed(self, error: GatewayError) -> GatewayError:
-        """*error* as it is given to the client, who shall not repeat what we have repeated for it."""
+        """Returns *error* for the client, which must not repeat what we have repeated for it."""
         error.attempts = self.attempts
         if self.attempts > 1 or error.status in BUSY:
             error.should_retry = False
@@ -274,7 +275,7 @@ async def guarded_exchange(job: Job, target: Target) -> Reply:
 
 
 def counts_as_failure(error: BaseException) -> bool | None:
-    """Whether a breaker counts *error*: not what the client did, nor what says nothing about the upstream."""
+    """Returns whether a breaker counts *error*: not what the client did, nor what says nothing about the upstream."""
     if isinstance(error, UpstreamRejected):
         # What a model makes of a client's tools says nothing of its upstream, which has answered.
         return error.kind != MALFORMED and (error.status == 429 or error.status >= 500)

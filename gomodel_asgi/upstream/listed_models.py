@@ -26,7 +26,9 @@ LARGEST = 4 * MIB  # bytes of that list; OpenRouter's, the longest known, has ab
 BEGINNING = 2048  # bytes that are read of an answer which is no list
 SHOWN = 80  # bytes of it that the operator is shown
 MOST_PAGES = 20
+"""Pages of an upstream's list of models."""
 MOST_MODELS = 5_000
+"""Models of it that are kept."""
 
 
 class ModelsAnswer(Struct, frozen=True):

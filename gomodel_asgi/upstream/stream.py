@@ -126,13 +126,13 @@ class Stream:
         return response
 
     async def interrupt(self, error: GatewayError) -> bytes:
-        """End the stream from our side: the failure in band, the upstream released."""
+        """Ends the stream from our side: the failure in band, the upstream released."""
         events = b"" if self.ended else self.reader.fail(error)
         await self._end(error)
         return events
 
     async def aclose(self) -> None:
-        """Release the upstream, whatever state it is in. Never raises."""
+        """Releases the upstream, whatever state it is in. Never raises."""
         self.before_end = None  # it knows the reply, which knows us
         if self.closed:
             return
@@ -222,7 +222,7 @@ class Rounds:
         return await self._upstream.read(timeout)
 
     async def aclose(self) -> None:
-        """Release the connection of the round that is open."""
+        """Releases the connection of the round that is open."""
         await self._upstream.aclose()
 
 

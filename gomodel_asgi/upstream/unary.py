@@ -30,10 +30,11 @@ FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError
 EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"null"), msgspec.Raw(b""))
 RESPONSE, ERROR, FAILED = msgspec.Raw(b'"response"'), msgspec.Raw(b'"error"'), msgspec.Raw(b'"failed"')
 MOST_MEMBERS = 10_000
+"""Members of a reply's top level; a response has some thirty."""
 
 
 class Outline(msgspec.Struct):
-    """The members of a reply that tell what it is, as bytes; the others are passed over."""
+    """The members of a reply that identify it, as bytes; the others are skipped."""
 
     id: msgspec.Raw = msgspec.Raw(b"")
     object: msgspec.Raw = msgspec.Raw(b"")
@@ -93,7 +94,7 @@ def outlined(body: bytes) -> Outline:
 
 
 async def outline(body: bytes) -> Outline:
-    """The same of a large one.
+    """Returns the outline of a large reply.
 
     :raises UpstreamProtocolError: as `outlined`.
     """
@@ -105,7 +106,7 @@ async def outline(body: bytes) -> Outline:
 
 
 async def examine(body: bytes, limits: Limits) -> None:
-    """Refuse a reply of which no tree may be built.
+    """Refuses a reply of which no tree may be built.
 
     :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
     """

@@ -48,7 +48,7 @@ PACKED = "encrypted_content"
 
 
 async def check_strings(found: list[tuple[str, str]], limits: Limits) -> None:
-    """Refuse a request whose strings, *found* by `strings_of`, hold more JSON than it may hold itself.
+    """Refuses a request whose strings, *found* by `strings_of`, hold more JSON than it may hold itself.
 
     :raises InvalidRequest: what we have packed is nested too deeply, or all together have too many values.
     """
@@ -105,7 +105,8 @@ LISTS = frozenset({b"anthropic-beta"})
 
 @contextmanager
 def refusing_depth() -> Iterator[None]:
-    """What was said before, in whatever reply, may be deeper than a request: what cannot be looked at is not sent.
+    """Turns a RecursionError into a 400: the earlier conversation may be nested more deeply than a request, and what
+    cannot be checked is not sent.
 
     :raises InvalidRequest: instead of a RecursionError.
     """
@@ -214,9 +215,9 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
 
 
 async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
-    """*request* for a native upstream that lacks something: without items of hosted tools that it does not run, which
-    such servers refuse, with those of the host's own as calls of their functions, and (of one that keeps nothing) with
-    the bytes of files in place of their ids."""
+    """Returns *request* for a native upstream that lacks something: items of hosted tools that it does not run are left
+    out, since such servers refuse them; items of the host's tools become calls of their functions; and for an upstream
+    that keeps nothing, files are sent as bytes in place of their ids."""
     body, files = request.body, None if candidate.provider.stateful else job.files
     unread, shown = candidate.provider.unread, job.shown(candidate.target)
     has_files = files is not None and body is not None and FILE_MARK in body
@@ -245,7 +246,8 @@ def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
 
 
 def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
-    """The number behind which a rewritten stream that is sent again goes on; None where nothing of it is left out."""
+    """Returns the number after which a rewritten stream goes on that is sent again; None where nothing of it is left
+    out."""
     if job.request.operation != "retrieve" or not candidate.provider.normalize:
         return None
     given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
@@ -359,7 +361,7 @@ def kept(target: Target, job: Job) -> ResolvedTarget | None:
 
 
 async def resolve(target: Target, job: Job) -> ResolvedTarget:
-    """Make *target* concrete. A key that a function gives is asked for once for a *job*.
+    """Resolves *target*. A key that a function gives is asked for once for a *job*.
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
@@ -415,7 +417,7 @@ def longest(target: Target, job: Job) -> float:
 
 
 def _secrets(target: Target, provider: Provider, credential: Credential) -> tuple[str, ...]:
-    """What an upstream could quote back and nobody may be told: the key, and others in headers and query."""
+    """Returns what an upstream could quote and nobody may see: the key, and other secrets in headers and query."""
     key = (credential.key,) if credential.key else ()
     return (*key, *(carried(target.headers) if target.headers else ()), *provider.carried)
 

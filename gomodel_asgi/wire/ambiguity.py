@@ -70,7 +70,7 @@ _string = msgspec.json.Decoder(str).decode
 
 
 def brings(body: Body, members: Members) -> bool:
-    """Whether a body has anything that may mention something; most have not."""
+    """Returns whether a body has anything that may mention something; most have not."""
     for name in body.items:
         if name in members and memoryview(members[name])[0] in (ARRAY, OBJECT):
             return True
@@ -81,7 +81,7 @@ def brings(body: Body, members: Members) -> bool:
 
 
 def check_names(members: Members, guarded: frozenset[str] = TOP) -> None:
-    """Look at the top level of a body, or of a frame.
+    """Looks at the top level of a body, or of a frame.
 
     :raises InvalidRequest: a *guarded* member is written in another case; `param` is it as written.
     """
@@ -94,7 +94,7 @@ def check_names(members: Members, guarded: frozenset[str] = TOP) -> None:
 
 
 def read_items(raw: Raw, member: str) -> list[Item | None]:
-    """The elements of the list *raw*, the value of *member*; None for what is no object.
+    """Returns the elements of the list *raw*, the value of *member*; None for each that is no object.
 
     :raises InvalidRequest: it cannot be examined, or a guarded member of an element is written in another case or
         stands there twice; `param` is its path, as written.
@@ -128,8 +128,8 @@ def _shape(members: All, member: str, number: int) -> Shape:
 
 
 def _name_nothing(decoded: Sequence[All | None]) -> bool:
-    """Whether none of the elements has a name that makes it stand for something, told without a step for each: most
-    have the members of one that has been looked at."""
+    """Returns whether none of the elements has a name that makes it stand for something, told without a step for each:
+    most have the members of one that has been looked at."""
     if None in decoded:
         return False
     kinds = {*zip(map(",".join, decoded), map(len, decoded), strict=True)}  # type: ignore[arg-type]

@@ -27,7 +27,8 @@ def scrubbed(tool: Any, public: Collection[str] = ()) -> Any:
 
 
 def shown_url(url: Any, *, with_path: bool) -> str | None:
-    """What may be shown of *url*: scheme, host and port, and its path if that is no secret; None of what is no URL."""
+    """Returns what may be shown of *url*: scheme, host and port, and its path if that is no secret; None if it is no
+    URL."""
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
         port = f":{parts.port}" if parts.port is not None else ""

@@ -263,7 +263,7 @@ class Emitter:
         self._finish("response.failed", event)
 
     def cancel(self) -> None:
-        """Nobody waits for the response any more: it is `cancelled`, with what has come. Nothing is told of it."""
+        """Marks the response `cancelled`, with what has come, without an event: nobody waits for it any more."""
         for item in self.items:
             item.settle()
         self.terminal = "cancelled"
@@ -334,7 +334,7 @@ class Emitter:
         return [*map(VALUE_OF, self.items)]
 
     def _end_items(self, status: str) -> None:
-        """Close what is open; of an incomplete response the last item is the incomplete one."""
+        """Closes what is open; of an incomplete response the last item is the incomplete one."""
         self._ready()
         for item in self.items:
             item.close(status if item is self.items[-1] else "completed")

@@ -47,6 +47,7 @@ CACHE = b"x-gomodel-cache"
 INDEX = re.compile(r"\[[0-9]+\]")
 UNPRINTABLE = re.compile(r"[^\x21-\x2b\x2d-\x7e]")  # the comma among it
 MOST_NAMES = 20
+"""Names in the value of one header: servers and proxies bound its length."""
 MOST_OF_NAME = 128  # characters: a client's own names may have any length
 MOST_OF_NAMES = 512  # bytes
 
@@ -71,7 +72,7 @@ def cache_told(operation: str | None, headers: Headers) -> Headers:
 
 
 def is_safe(value: bytes, limit: int = 1024) -> bool:
-    """Whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
+    """Returns whether *value* may stand in a header: printable ASCII of at most *limit* bytes."""
     return len(value) <= limit and VISIBLE.fullmatch(value) is not None
 
 

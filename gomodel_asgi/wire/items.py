@@ -211,7 +211,7 @@ class Part:
         self.value.update({name: value for name, value in given.items() if name not in fixed})
 
     def close(self, given: Json | None = None, /, **event: Any) -> None:
-        """End the part, with the members of *given*; further calls do nothing."""
+        """Ends the part, with the members of *given*; further calls do nothing."""
         if self.closed:
             return
         self.end_text()
@@ -221,7 +221,7 @@ class Part:
         self.emit(f"{PART_EVENTS[self.container]}.done", **self.place, part=self.value, **event)
 
     def settle(self) -> None:
-        """Make `value` hold what has come, without events."""
+        """Makes `value` hold what has come, without events."""
         if self.kind is not None and not self.text_ended:
             self.value[self.kind.field] = "".join(self.pieces)
         self.closed = self.text_ended = True
@@ -253,14 +253,14 @@ class Parted(Item):
         return self.part.pieces if self.part is not None else []
 
     def open_part(self, given: Json, container: str, /, **event: Any) -> Part:
-        """Open a part beside those that are open."""
+        """Opens a part beside those that are open."""
         part = Part(self, container, self.counts[container], given, **event)
         self.counts[container] += 1
         self.parts.append(part)
         return part
 
     def end_part(self) -> None:
-        """End the latest part; what follows begins another one."""
+        """Ends the latest part; what follows begins another one."""
         if self.part is not None:
             self.part.close()
             self.part = None

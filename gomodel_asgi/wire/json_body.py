@@ -67,7 +67,7 @@ def opening(data: bytes, limits: Limits = DEFAULT) -> Generator[None, None, Foun
 
 
 def _check_items(raw: msgspec.Raw, name: str, limits: Limits) -> Generator[None, None, None]:
-    """Refuse a list of more items than may be, before it is one.
+    """Refuses a list of more items than may be, before it is one.
 
     :raises InvalidRequest: it has more.
     """
@@ -143,7 +143,7 @@ class Envelope(msgspec.Struct, eq=False):
 
     @classmethod
     def parse(cls, raw: bytes, limits: Limits = DEFAULT) -> Envelope:
-        """Open a body in one step.
+        """Opens a body in one step.
 
         :raises InvalidRequest: as `opening`.
         """
@@ -169,7 +169,7 @@ class Envelope(msgspec.Struct, eq=False):
 
     @classmethod
     def opening(cls, raw: bytes, limits: Limits = DEFAULT) -> Generator[None, None, Envelope]:
-        """Open a body; a pause may be made at each step.
+        """Opens a body; a pause may be made at each step.
 
         :raises InvalidRequest: not one JSON object, more of one than *limits* allow, or `model`, `provider` or
             `stream` of a wrong type.
@@ -214,7 +214,7 @@ class Envelope(msgspec.Struct, eq=False):
         return structs.replace(self, raw=encode(members), members=members, parsed=None, deep=deep, commas=None)
 
     def flag(self, name: str) -> bool:
-        """Whether the member *name* is `true`."""
+        """Returns whether the member *name* is `true`."""
         value = self.members.get(name)
         return value is not None and value == TRUE
 
@@ -233,7 +233,7 @@ class Envelope(msgspec.Struct, eq=False):
             raise invalid_json(f"{error}.") from None
 
     def has(self, name: str) -> bool:
-        """Whether the member *name* is there and not null."""
+        """Returns whether the member *name* is there and not null."""
         value = self.members.get(name)
         return value is not None and value != NULL
 
@@ -256,7 +256,7 @@ class Envelope(msgspec.Struct, eq=False):
         return self.parsed
 
     def parsing(self) -> Generator[None, None, None]:
-        """Parse `body`, of which each item is a step.
+        """Parses `body`, of which each item is a step.
 
         :raises InvalidRequest: as `body`.
         """

@@ -186,7 +186,7 @@ class Pieces:
         """Where in that text bytes of the data are left out, and how many."""
 
     def read(self) -> Generator[None, None, None]:
-        """Read all of it, a window at each step.
+        """Reads all of it, a window at each step.
 
         :raises Unreadable: it is not one JSON object in UTF-8, or more of one than may be.
         """
@@ -207,7 +207,7 @@ class Pieces:
     # Where to cut...
 
     def _next(self) -> Generator[None, None, tuple[bytes, bytes]]:
-        """Load the next piece: it, with nothing escaped in it, and the mark that it ends with.
+        """Loads the next piece: it, with nothing escaped in it, and the mark that it ends with.
 
         :raises Unreadable: the JSON is malformed.
         """
@@ -236,7 +236,7 @@ class Pieces:
         return end
 
     def _leave_out(self, end: int) -> Generator[None, None, int]:
-        """Pass over the windows behind *end* that continue a number, or white space: where they end."""
+        """Passes over the windows behind *end* that continue a number, or white space: where they end."""
         while len(window := self.data[end : end + self.window]) == self.window:
             number = self.text[-2:].isdigit() and window.isdigit()  # two, or a leading zero would pass
             if not number and (self.text[-1:] not in BLANK or window.strip(BLANK)):
@@ -297,7 +297,8 @@ class Pieces:
 
 
 def place_to_cut(plain: bytes, inside: bool, names: bool) -> tuple[int, bytes] | None:
-    """Where a window may be cut, as far behind as can be, and behind which mark; None where no place is found.
+    """Returns where a window may be cut, as far back as possible, and the mark before the cut; None where no place is
+    found.
 
     *plain* has neither quotes nor backslashes that are escaped; *inside*: it begins inside a string; *names*: where it
     begins a member's name is due.
@@ -325,7 +326,7 @@ def place_to_cut(plain: bytes, inside: bool, names: bool) -> tuple[int, bytes] |
 
 
 def ends_inside(plain: bytes, inside: bool) -> bool:
-    """Whether *plain* ends inside a string, where it begins *inside* one or not."""
+    """Returns whether *plain* ends inside a string, where it begins *inside* one or not."""
     return inside != (STRING in plain and plain.count(STRING) % 2 == 1)
 
 

@@ -23,6 +23,7 @@ from ..settings import KIB, Limits
 T = TypeVar("T")
 
 WINDOW = 64 * KIB
+"""Bytes that are looked at in one step, at most."""
 SHARE = 64
 """A window is at most this part of its text, so that what is copied of it is little beside the text itself."""
 
@@ -41,6 +42,7 @@ FEW = 48
 """One backslash in so many bytes: from there on the expression costs more than two passes without one."""
 
 LANE = 16
+"""Bits in which the depth at one byte is counted, all of a slice in one long integer."""
 HIGH = LANE - 1  # the highest bit of a lane, which no sum reaches
 STEPS = bytes({ord("["): 2, ord("]"): 0}.get(char, 1) for char in range(256))  # 1 above what it adds to the depth
 COMMAS = bytes(char == ord(",") for char in range(256))
@@ -103,7 +105,7 @@ class Scan:
             self.inside ^= len(pieces) % 2 == 0
 
     def check(self, values: int) -> None:
-        """Refuse what has been counted so far where no tree may be built of it.
+        """Refuses what has been counted so far where no tree may be built of it.
 
         :raises Unreadable: it is `deep`, or has more than so many *values*.
         """
@@ -200,7 +202,7 @@ class Encoding:
 
 
 def check_utf8(data: bytes) -> None:
-    """Refuse *data* that is not UTF-8.
+    """Refuses *data* that is not UTF-8.
 
     :raises Unreadable: it is not.
     """
@@ -238,8 +240,9 @@ def check(data: bytes, *, depth: int, values: int) -> None:
 
 
 def may_exceed(data: bytes, mark: bytes, most: int) -> bool:
-    """Whether *data* may hold a *mark* more than *most* times: at a third of the cost of counting them, since all but
-    the share that is a window's own are looked for with one `memchr`, and of few there is often less than a share."""
+    """Returns whether *data* may hold a *mark* more than *most* times: at a third of the cost of counting them, since
+    all but the share that is a window's own are looked for with one `memchr`, and of few there is often less than a
+    share."""
     size = max(3 * SLICE, len(data) // (SHARE // 2))
     share = most // (len(data) // size + 1)
     for start in range(0, len(data), size):
@@ -249,7 +252,7 @@ def may_exceed(data: bytes, mark: bytes, most: int) -> bool:
 
 
 def windows(data: bytes | memoryview) -> Iterator[bytes]:
-    """*data* cut into windows."""
+    """Gives *data* in windows."""
     size = window_of(len(data))
     for start in range(0, len(data), size):
         yield bytes(data[start : start + size])
@@ -298,7 +301,7 @@ parsed = parser()
 
 
 def tree(data: bytes | str, limits: Limits = DEFAULT) -> Any:
-    """*data* parsed.
+    """Returns *data* parsed.
 
     :raises Unreadable: it is no JSON, or more of it than *limits* allow.
     """

@@ -60,7 +60,8 @@ SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def read_only(value: Any) -> Any:
-    """*value*, its dicts and lists read-only copies, to any depth. What is neither, nor a tuple, is taken as it is."""
+    """Returns *value* with read-only copies of its dicts and lists, to any depth. Anything else that is not a tuple
+    stays as it is."""
     if isinstance(value, ReadOnlyDict | ReadOnlyList):
         return value
     if isinstance(value, dict):

@@ -88,7 +88,7 @@ def needle_of(secret: str) -> bytes:
 
 
 def is_word(secret: str) -> bool:
-    """Whether *secret* is a word that would be found in any text, and no key."""
+    """Returns whether *secret* is a word that would be found in any text, and no key."""
     return len(secret) < SHORTEST or (len(secret) < WORD and secret.isalpha())
 
 

@@ -24,6 +24,7 @@ EVENT_END = re.compile(rb"\r\n\r\n|\n\r\n|\n\n|\r\r\n|\r\r|\n\r(?=[^\n])")
 
 
 MOST_LINES = 10_000
+"""Lines of one event; each is an object while it is decoded."""
 HEAD = 4 * KIB  # where the first members of an event stand, whatever its size
 
 

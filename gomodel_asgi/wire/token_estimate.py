@@ -11,6 +11,7 @@ from collections.abc import Generator
 from .json_scan import WINDOW, window_of
 
 BYTES_PER_TOKEN = 4
+"""An English token has about four (OpenAI, "What are tokens")."""
 
 # What a picture of middling size costs at most makers of models.
 MEDIA = 1000
@@ -18,6 +19,7 @@ MEDIA = 1000
 # Bytes of a string that is media: base64 of more than a paragraph, behind as much as `data:image/png;base64,` takes.
 SHORTEST = 400
 LONGEST_PREFIX = 80
+"""Characters that may stand before base64, as `data:image/png;base64,` does."""
 BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 
 # Of two neighbouring quotes that are so far apart that media may stand between them, one such block has neither.
@@ -43,7 +45,7 @@ def estimated(body: bytes) -> Generator[None, None, int]:
 
 
 def _is_media(body: bytes, start: int, end: int) -> Generator[None, None, bool]:
-    """Whether what stands from *start* to *end* is base64, but for its beginning."""
+    """Returns whether what stands from *start* to *end* is base64, but for its beginning."""
     behind = start + min(LONGEST_PREFIX, end - start - SHORTEST)
     if behind < start or b"\\" in body[start:behind]:
         return False

@@ -59,7 +59,7 @@ class Steer(Struct):
 
 
 def type_of(members: Members) -> str | None:
-    """The frame's `type`, None where it is no string."""
+    """Returns the frame's `type`, None where it is no string."""
     return text_of(members.get("type"))
 
 
@@ -79,7 +79,7 @@ def lane_of(members: Members) -> str | None:
 
 
 def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Create:
-    """Read a `response.create`.
+    """Reads a `response.create`.
 
     :raises InvalidRequest: `generate`, `model` or `provider` is of a wrong type.
     """
@@ -92,7 +92,7 @@ def create_of(found: Found, lane: str | None, size: int, limits: Limits) -> Crea
 
 
 def steer_of(members: Members, limits: Limits) -> Generator[None, None, Steer]:
-    """Read a `response.steer`; a pause may be made at each step.
+    """Reads a `response.steer`; a pause may be made at each step.
 
     :raises InvalidRequest: it names no response, or its input cannot be read.
     """
@@ -201,7 +201,7 @@ class Frames:
         return frames
 
     def restart(self) -> None:
-        """Forget an event of which only a part has come, and will ever come."""
+        """Forgets an event of which only a part has come, and will ever come."""
         self.decoder = Decoder(limit=self.limit)
 
     def _frame(self, data: bytes, status: int) -> str:
@@ -240,8 +240,8 @@ class Frames:
 
 
 def as_text(data: bytes) -> bytes:
-    """*data* in UTF-8, as a text frame has to be. What is none is replaced, as by whoever reads server-sent events
-    (WHATWG HTML, 9.2.6)."""
+    """Returns *data* as UTF-8, which a text frame has to be. Other bytes are replaced, as readers of server-sent events
+    do (WHATWG HTML, 9.2.6)."""
     try:
         check_utf8(data)
         return data
@@ -250,7 +250,7 @@ def as_text(data: bytes) -> bytes:
 
 
 def data_of(text: str, limit: int) -> bytes:
-    """A frame's bytes.
+    """Returns a frame's bytes.
 
     :raises InvalidRequest: it is larger than *limit* bytes.
     """

@@ -77,6 +77,7 @@ REFUSALS: dict[str, tuple[int, Any, Any, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", list(REFUSALS))
 async def test_what_is_refused_before_the_cache_has_passed_it_by(chat: FakeProvider, name: str) -> None:
     status, body, headers, options = REFUSALS[name]
@@ -108,6 +109,7 @@ async def test_a_response_in_the_background_bypasses_the_cache_and_says_so(chat:
     assert [one.headers["x-gomodel-cache"] for one in replies] == ["bypass"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("operation", ["retrieve", "input_tokens", "compact", "models"])
 async def test_answers_to_other_operations_say_nothing_of_the_cache(chat: FakeProvider, operation: str) -> None:
     async with gateway_of(chat) as gateway:
@@ -170,6 +172,7 @@ def search(call: tools.Call) -> list[tools.Page]:
     return [tools.Page("https://example.com/oslo", "Oslo", "Rain.")]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("whose", ["the client's", "the Target's", "nobody's"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_hosted_tools_bypass_the_cache_and_their_absence_does_not(
@@ -201,6 +204,7 @@ async def test_an_answer_that_continues_what_a_hosted_tool_has_said_is_not_cache
     assert [result(one) for one in found] == ["bypass", "bypass"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("fault", [Cut(after_events=3), Cut(after_events=1)])
 async def test_a_stream_that_breaks_off_is_not_kept(upstream: FakeProvider, fault: Cut) -> None:
     upstream.fail_next(fault)
@@ -223,6 +227,7 @@ class Keys:
         return "sk-key-of-a-function"
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("whose", ["the provider's", "the Target's"])
 @pytest.mark.parametrize("cached", [False, True])
 async def test_a_key_is_asked_for_once_for_each_request(upstream: FakeProvider, whose: str, cached: bool) -> None:

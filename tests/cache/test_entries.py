@@ -83,6 +83,7 @@ def seen_by(given: Texts) -> None:
     """A guard that lets all pass."""
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", list(DAMAGE))
 @pytest.mark.parametrize("guarded", [False, True])
 @pytest.mark.parametrize("stream", [False, True])

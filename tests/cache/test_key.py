@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
+from openai.types.responses import response_create_params
 
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.cache import ResponseCache
@@ -17,6 +18,7 @@ from gomodel_asgi.schema import ResponsesRequest
 from gomodel_asgi.testing import FakeProvider
 
 from ..support.driving import ask
+from ..support.filling import every, members_of
 from ..support.lab import ONCE
 
 JSON = st.recursive(
@@ -110,6 +112,37 @@ def test_every_member_of_the_schema_makes_another_request_or_bypasses_the_cache(
         assert found == key(body)
     else:
         assert found is None or found != key(body)
+
+
+KNOWN = members_of(response_create_params.ResponseCreateParamsNonStreaming)
+
+
+@pytest.mark.parametrize("name", sorted({*KNOWN} - {*FORM_ONLY}))
+def test_whatever_openais_own_types_let_a_member_say_makes_another_request_or_bypasses_the_cache(name: str) -> None:
+    hello, cached = {"model": "m", "input": "Hello"}, 0
+    for value in every(KNOWN[name], lambda *path: "https://x.io" if path[-1].endswith("url") else "x", name):
+        for one in value if isinstance(value, list) else [value]:
+            body = hello | {name: [one] if isinstance(value, list) else one}
+            found = key(body)
+            cached += found is not None
+            for path in leaves(body) if found is not None else ():
+                other = key(changed(body, path))
+                assert other is None or other != found, path
+    assert cached or name in (*REFERRING, "previous_response_id")
+
+
+NAMED = st.sampled_from(["type", "id", "role", "content", "tools", "input", "file_id", "container", "url", "metadata"])
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["message", "function", "data:x", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMED, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*MEMBERS]), ODD, max_size=5))
+def test_no_request_whatever_its_members_are_is_too_odd_to_be_looked_up(body: dict[str, Any]) -> None:
+    found = key(body)
+    assert found is None or found == key(body)
 
 
 def test_the_form_of_the_answer_is_no_part_of_the_request() -> None:

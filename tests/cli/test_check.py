@@ -16,7 +16,7 @@ from sqlalchemy import NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gomodel_asgi import Gateway, Provider, Target, policies
-from gomodel_asgi.cli import main
+from gomodel_asgi.cli import infrastructure, main
 from gomodel_asgi.cli.check import STATUSES
 from gomodel_asgi.cli.listed import lists
 from gomodel_asgi.ledger import JsonLines, Ledger, SqlLedger
@@ -134,6 +134,21 @@ def test_a_key_that_is_refused_where_there_is_no_list_is_found(provider: FakePro
     assert "POST" in check.findings(east(provider))["key_refused east"]
 
 
+def test_a_key_that_is_refused_is_found_where_everybody_may_see_the_list(check: Checked) -> None:
+    def script(peer: Peer) -> None:
+        while (request := peer.request()) is not None:
+            listed = request.startswith(b"GET")
+            peer.send(reply(json.dumps(MODELS).encode(), JSON, status=b"200 OK" if listed else b"401 Unauthorized"))
+
+    openrouter = Upstream(script)
+    try:
+        url = f"http://127.0.0.1:{openrouter.port}/v1"
+        assert "POST" in check.findings(Provider("east", url, type="openrouter", api_key=KEY))["key_refused east"]
+        assert check.findings(Provider("east", url, api_key=KEY)) == {}
+    finally:
+        openrouter.close()
+
+
 def quoting() -> str:
     raise LookupError(f"the vault has no {KEY}")
 
@@ -186,7 +201,7 @@ def test_a_base_url_without_its_version_is_found_though_the_api_answers(check: C
         message = check.findings(Provider("east", url, api_key=KEY))["wrong_base_url east"]
     finally:
         openai.close()
-    assert f"GET {url}/models was answered 404" in message and f"POST {url}/responses 404" in message
+    assert f"GET {url}/models was answered 404" in message and f"POST {url}/responses was answered 404" in message
 
 
 def test_an_api_that_misses_the_model_of_the_empty_object_is_one(check: Checked) -> None:
@@ -246,6 +261,27 @@ def test_a_model_of_the_policy_that_its_provider_does_not_list_is_found(
     assert check.findings(east(provider), policy=policy) == {"unknown_model east": "it does not list the model gpt-6."}
 
 
+class Telling:
+    """A policy of the host's own that says what it may answer."""
+
+    def __init__(self, targets: Any) -> None:
+        self.targets = targets
+
+    def __call__(self, request: Any) -> Target:
+        raise AssertionError("check asks no policy")
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [([Target("east", model="gpt-6")], 1), ([Target("east", model="gpt-5")], 0), (["x"], 0), (5, 0)],
+)
+def test_a_policy_of_ones_own_may_say_what_it_may_answer(
+    provider: FakeProvider, check: Checked, targets: Any, found: int
+) -> None:
+    provider.script(Reply(MODELS))
+    assert len(check.findings(east(provider), policy=Telling(targets))) == found
+
+
 def test_a_model_of_a_provider_that_it_does_not_list_is_found(provider: FakeProvider, check: Checked) -> None:
     provider.script(Reply(MODELS))
     assert "unknown_model east" in check.findings(east(provider, models=["gpt-5", "gpt-6-*"]))
@@ -275,7 +311,10 @@ def test_a_provider_that_only_the_policy_knows_is_found(provider: FakeProvider, 
         ("ollama", "qwen3:latest", "qwen3", True),
         ("ollama", "qwen3:8b", "qwen3", False),
         ("openrouter", "openai/gpt-5", "openai/gpt-5:nitro", True),
+        ("xai", "grok-4-0709", "grok-4", True),
+        ("gemini", "gemini-2.5-pro", "gemini-2.5-pro", True),
         ("azure", "gpt-5", "our-deployment", True),
+        ("llamacpp", "model.gguf", "any", True),
     ],
 )
 def test_names_are_found_as_their_vendor_takes_them(type: str, listed: str, wanted: str, there: bool) -> None:
@@ -325,6 +364,21 @@ def test_engines_that_answer_are_no_finding_and_keep_nothing_of_it(
         provider.script(Reply(MODELS))
         assert check.findings(east(provider), **options) == {}
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_an_engine_that_says_nothing_is_found(
+    provider: FakeProvider, check: Checked, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(infrastructure, "SECONDS", 0.1)
+    provider.script(Reply(MODELS))
+    silent = Upstream(lambda peer: peer.gone() and None)
+    try:
+        name, options = everywhere(silent.port)[number]
+        findings = check.findings(east(provider), **options())
+    finally:
+        silent.close()
+    assert "does not answer: nothing within 0.1 seconds." in findings[name] and list(findings) == [name]
 
 
 def test_a_ledger_without_its_tables_or_its_directory_is_found(

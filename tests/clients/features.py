@@ -42,6 +42,11 @@ HOSTED: Mapping[str, tuple[ToolCall, str]] = {
 }
 """The call of each hosted tool, and what the model says once it has the answer."""
 
+LONG = "There is much to be said of lanterns, and little of it is secret. " * 12
+KEY = "sk-1234567890"
+TOLD_IN_PART = f"{LONG}The key is {KEY}. {LONG}"
+"""What a guard of the scene takes the key out of."""
+
 FACTS: Mapping[str, object] = {
     **{name: text.replace("【1†lamp.txt】", "") for name, (_, text) in HOSTED.items()},
     "text": TEXT,
@@ -50,6 +55,7 @@ FACTS: Mapping[str, object] = {
     "city": CITY,
     "told": TOLD,
     "asked": ASKED,
+    "masked": TOLD_IN_PART.replace(KEY, "[key]"),
     "recalled": "The word is lantern.",
     "weather": "Oslo: rain at 7 degrees",
     "weathers": "Oslo: rain at 7 degrees / Bergen: rain at 7 degrees",
@@ -58,6 +64,10 @@ FACTS: Mapping[str, object] = {
 
 def say(prompt: Prompt) -> Answer:
     return Answer(text=TEXT)
+
+
+def tell_a_key(prompt: Prompt) -> Answer:
+    return Answer(text=TOLD_IN_PART)
 
 
 def go_on(prompt: Prompt) -> Answer:
@@ -137,6 +147,11 @@ def left(fake: FakeProvider) -> str | None:
     return None if gone else "the upstream was not told that the client had left"
 
 
+def asked_once(fake: FakeProvider) -> str | None:
+    """Only the first of several requests that say the same goes upstream."""
+    return None if len(fake.requests) == 1 else f"{len(fake.requests)} requests came upstream"
+
+
 @dataclass(frozen=True)
 class Feature:
     """*faults* happen to the first request upstream, where they are given for its dialect (`""`: any). *after* says
@@ -166,7 +181,10 @@ FEATURES = (
     Feature("compaction", remember),
     Feature("cancel", say, JOB),
     Feature("abort", go_on, {"": (Stall(after_events=9),)}, left),
+    Feature("cached", say, after=asked_once),
+    Feature("guarded", tell_a_key, {"": (Stall(after_events=80),)}),
     *(Feature(name, call_hosted(name)) for name in HOSTED),
 )
 """`patch` is Codex's own, `turns` sends the history again, `cancel` is of a response in the background and `abort` of a
-stream."""
+stream. `cached` asks the same whole and as a stream, `guarded` for a stream whose upstream goes on only once the client
+has told that it has the first of it."""

@@ -10,14 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, providers, tools
+from gomodel_asgi.cache import ResponseCache
+from gomodel_asgi.guards import Guard, Replace, Texts
 from gomodel_asgi.testing import Answer, FakeProvider, Prompt, Scripted
 from gomodel_asgi.testing.provider import Dialect
 
 from ..support.serving import serve_with_uvicorn
-from .features import Feature
+from .features import KEY as SPOKEN, Feature
 
 KEY = "sk-of-the-house"
 MODELS: dict[Dialect, str] = {
@@ -54,6 +59,10 @@ async def draw(call: tools.Call) -> tools.Image:
 def lookup(order: str) -> str:
     """Look an order up."""
     return f"Order {order} is on its way."
+
+
+async def mask(given: Texts) -> Replace:
+    return Replace(tuple(text.replace(SPOKEN, "[key]") for text in given.texts))
 
 
 TOOLS = (
@@ -154,8 +163,20 @@ def set_up(dialect: Dialect, feature: Feature, options: Mapping[str, Any]) -> It
         dialect=dialect, api_key=KEY, model=model, strict=dialect == "responses", template=dialect == "chat"
     )
     with fake.run_in_thread(), serve_with_uvicorn() as serve:
-        gateway = Gateway(providers=[provider_of(fake, options)], policy=policy_of(dialect), tools=TOOLS)
-        recorder = Recorder(GoModelMiddleware(Starlette(), gateway=gateway))
+        gateway = Gateway(
+            providers=[provider_of(fake, options)],
+            policy=policy_of(dialect),
+            tools=TOOLS,
+            cache=ResponseCache(when=lambda request: scene.feature.name == "cached"),
+            guards=[Guard("keys", output=mask, hold=200, when=lambda request: scene.feature.name == "guarded")],
+        )
+
+        async def release(request: Request) -> Response:
+            fake.release()
+            return Response()
+
+        host = Starlette(routes=[Route("/release", release, methods=["POST"])])
+        recorder = Recorder(GoModelMiddleware(host, gateway=gateway))
         scene = Scene(dialect, f"{serve(recorder)}/v1", fake, recorder, feature)
         yield scene
         fake.release()

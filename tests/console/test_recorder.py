@@ -17,6 +17,8 @@ from gomodel_asgi.observers import (
     Completed,
     Context,
     Disconnected,
+    FirstEvent,
+    PolicyDecided,
     RequestStarted,
     ToolCalled,
     Usage,
@@ -68,11 +70,22 @@ def test_one_of_which_only_the_end_is_told_is_remembered(recorder: Recorder) -> 
     assert one.request is None and not recorder.under_way
 
 
-def test_of_an_exchange_that_is_not_known_to_be_anybodys_only_who_sees_everybody_is_told(recorder: Recorder) -> None:
-    recorder(Warned(context(1, None), message="something"))
-    assert recorder.running(WHOLE) and not recorder.running(View({None}))
-    recorder(RequestStarted(context(1, None)))
-    assert recorder.running(View({None}))
+def test_what_comes_behind_its_end_is_noted_and_opens_no_exchange_again(recorder: Recorder) -> None:
+    recorder(RequestStarted(context(1)))
+    recorder(ended(1))
+    for late in (
+        Warned(context(1), message="the store was away"),
+        AttemptStarted(context(1), number=2),
+        AttemptEnded(context(1), number=2, status=200, error=None, detail=None, seconds=1.0),
+        FirstEvent(context(1), seconds=1.0),
+        PolicyDecided(context(1), seconds=1.0),
+        tool(1, "crm"),
+        Warned(context(99), message="of nobody that is known"),
+    ):
+        recorder(late)
+    assert not recorder.running(WHOLE)
+    [one] = recorder.latest(WHOLE)
+    assert [note.text for note in one.notes] == ["the store was away"]
 
 
 def test_what_is_remembered_is_bounded(recorder: Recorder) -> None:
@@ -83,6 +96,7 @@ def test_what_is_remembered_is_bounded(recorder: Recorder) -> None:
         recorder(RequestStarted(context(1000 + number)))
     assert len(recorder.under_way) == MOST_UNDER_WAY
     assert next(iter(recorder.under_way)) == 1005
+    recorder(RequestStarted(context(7777777)))
     for number in range(MOST_PARTS + 5):
         recorder(AttemptStarted(context(7777777), number=number + 1))
         recorder(Warned(context(7777777), message="w"))
@@ -109,6 +123,7 @@ def test_what_is_counted_for_a_view_begins_with_what_is_remembered_and_goes_on(
     recorder: Recorder, clock: Clock
 ) -> None:
     for number, tenant in enumerate(["acme", "globex", "acme"], start=1):
+        recorder(RequestStarted(context(number, tenant)))
         recorder(tool(number, "crm", tenant))
         recorder(ended(number, tenant))
     view = View({"acme"})

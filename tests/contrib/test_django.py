@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
+import re
 import threading
 import types
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +16,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, Timeouts
+from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RoutingRequest, Target, Timeouts, tools
 from gomodel_asgi.cache import ResponseCache
 from gomodel_asgi.stores import KeyValueStore
 from gomodel_asgi.testing import Cut, FakeProvider, Reply, Stall
@@ -40,6 +42,7 @@ from rest_framework.authtoken.models import Token  # noqa: E402
 
 from gomodel_asgi.contrib.django import DjangoAuth, get_gateway, view  # noqa: E402
 from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
+from gomodel_asgi.contrib.django.configuration import KEYS, build  # noqa: E402
 
 QUESTION = {"model": "m", "input": "Hello"}
 BEARER = "gomodel_asgi.contrib.django.tokens.BearerToken"
@@ -574,6 +577,37 @@ def test_bearer_tokens_without_the_app_of_their_table_are_refused_at_start() -> 
     assert "add 'rest_framework.authtoken' to INSTALLED_APPS" in error.msg
 
 
+def test_every_argument_of_a_gateway_has_its_key() -> None:
+    arguments = {name.upper() for name in inspect.signature(Gateway).parameters}
+    assert set(KEYS) == arguments | {"GATEWAY", "AUTHENTICATION"}
+
+
+def search(call: Any) -> list[Any]:
+    return []
+
+
+def read_file(reference: Any, request: Any) -> bytes:
+    return b""
+
+
+def host_tools() -> list[Any]:
+    return [tools.web_search(search)]
+
+
+def test_tools_and_files_are_named_by_their_paths() -> None:
+    common = {"PUBLIC": True, "PROVIDERS": f"{HOST}.providers"}
+    gateway = build({**common, "TOOLS": f"{__name__}.host_tools", "FILES": f"{__name__}.read_file"})
+    assert gateway.state.tools is not None and gateway.setup.files is not None
+    assert build({**common, "TOOLS": [tools.web_search(search)]}).state.tools is not None
+    for key, value, says in (
+        ("TOOLS", f"{__name__}.search", "GOMODEL['TOOLS']: TypeError"),
+        ("TOOLS", 5, "GOMODEL: tools: give a list of tools"),
+        ("FILES", f"{HOST}.not_a_policy", "GOMODEL['FILES']: give a function"),
+    ):
+        with pytest.raises(ImproperlyConfigured, match=re.escape(says)):
+            build({**common, key: value})
+
+
 def test_the_system_check_runs_with_djangos_own() -> None:
     from django.core.checks import run_checks
 
@@ -619,7 +653,11 @@ def make_cache() -> ResponseCache:
     return cache
 
 
-@pytest.mark.parametrize("given", [cache, f"{__name__}.cache", f"{__name__}.make_cache", make_cache], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [cache, f"{__name__}.cache", f"{__name__}.make_cache", make_cache],
+    ids=["a cache", "its path", "a function's path", "a function"],
+)
 async def test_the_settings_name_a_cache(
     serve: Served, client: httpx.AsyncClient, provider: FakeProvider, given: Any
 ) -> None:

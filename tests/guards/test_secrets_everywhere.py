@@ -22,6 +22,7 @@ from openai.types.responses import Response, ResponseOutputItem, ResponseStreamE
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import TypeAdapter
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gomodel_asgi import Gateway, Provider
@@ -272,11 +273,21 @@ def replies(secrets: Secrets) -> Iterator[tuple[str, bool, Reply]]:
     }
     yield "error", False, Reply({"error": error}, status=400)
     yield "error", True, Reply({"error": error}, status=400)
-    yield "error", True, streamed({"type": "error", "error": error})
+    begun = {
+        "type": "response.output_text.delta",
+        "output_index": 0,
+        "content_index": 0,
+        "item_id": "x",
+        "delta": "So, ",
+    }
+    flat = {"type": "error", "code": "c", "message": secrets("flat"), "param": None}
+    for failure in ({"type": "error", "error": error}, flat):
+        yield "error", True, streamed(failure)
+        yield "error", True, streamed(begun, failure)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize(("lenient", "hold"), [(False, 40), (False, "all"), (True, 40)])
+@pytest.mark.parametrize(("lenient", "hold"), [(False, 40), (True, "all")])
 async def test_no_text_of_a_reply_leaves_unseen(provider: FakeProvider, lenient: bool, hold: Any) -> None:
     secrets, told = Secrets(), 0
     house = house_of(provider, "lenient" if lenient else "native")
@@ -312,6 +323,7 @@ def answer(secrets: Secrets) -> Answer:
     return Answer(reasoning=secrets("reasoning"), text=SAYING.format(secrets("text")), calls=(call,))
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("hold", [40, "all"])
 @pytest.mark.parametrize("refusal", [False, True])
@@ -355,6 +367,7 @@ MEMBERS = {
     "ResponseCustomToolCallInputDeltaEvent": "input", "ResponseCodeInterpreterCallCodeDeltaEvent": "code",
     "ResponseRefusalDeltaEvent": "refusal", "ResponseShellCallCommandDeltaEvent": "command",
 }  # fmt: skip
+EVENT = TypeAdapter[Any](ResponseStreamEvent)
 DELTAS = [kind for kind in EVENTS if members_of(kind).get("delta") is str]
 
 
@@ -398,6 +411,8 @@ async def test_a_match_is_found_wherever_the_events_cut_it(provider: FakeProvide
             said = "".join(event["delta"] for event in events if event["type"].endswith(".delta"))
             assert "Take ".startswith(said) and "sk-" not in json.dumps(events), pieces
             assert events[-1]["response"]["incomplete_details"] == {"reason": "content_filter"}
+            for event in events:
+                assert "response" in event or EVENT.validate_python(event, strict=False)
             refused += 1
     assert refused == len(cuts())
 

@@ -110,8 +110,7 @@ CASES: dict[str, tuple[Any, Json, Any]] = {
 INCLUDE = ["file_search_call.results", "web_search_call.action.sources", "code_interpreter_call.outputs"]
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("hold", [15, "all"])
+@pytest.mark.parametrize(("stream", "hold"), [(False, "all"), (True, 15), (True, "all")])
 @pytest.mark.parametrize("case", CASES)
 async def test_what_a_guard_replaces_is_nowhere_and_what_stands_for_it_runs(
     house: Make, case: str, hold: Any, stream: bool
@@ -148,6 +147,16 @@ async def test_a_guard_sees_what_a_tool_gives_under_the_name_of_the_tool(house: 
     assert found["web_search[0].url"].startswith("https") and found["web_search[0].text"] == f"Text {SECRET}"
     assert found["mcp.crm.lookup.text"] == f"Order 7: {SECRET}"
     assert found["mcp.crm.tools[0].description"] == lookup.__doc__
+
+
+@pytest.mark.parametrize("dialect", ["responses"])
+async def test_a_count_of_tokens_shows_no_upstream_what_a_guard_replaces(house: Make, dialect: str) -> None:
+    made = house(tools.mcp({"crm": [lookup]}), guards=[Guard("keys", input=mask)])
+    body = {"model": "m", "input": f"Hello {SECRET}", "tools": [CRM]}
+    answer = await ask(made.gateway, body, path="/v1/responses/input_tokens")
+    assert answer.status == 200, answer.content
+    sent = json.dumps(made.sent)
+    assert "lookup" in sent and SECRET not in sent and sent.count("[key]") == 2
 
 
 # Blocks...

@@ -64,7 +64,8 @@ def test_a_newer_schema_reads_as_absent_with_one_warning(caplog: pytest.LogCaptu
         assert codec.decode(record(value)) is None
         assert codec.decode(record(value)) is None
 
-    assert ["A stored Thing has the newer schema 2 and reads as absent."] == said(caplog)
+    (line,) = said(caplog)
+    assert line.startswith("A stored Thing has the newer schema 2 and reads as absent. ")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,8 @@ def test_a_damaged_record_reads_as_absent_with_a_warning(value: bytes, caplog: p
     with caplog.at_level(logging.WARNING, "gomodel_asgi.stores"):
         assert Codec(Thing, schema=200).decode(record(value)) is None
 
-    assert ["A stored Thing is damaged and reads as absent."] == said(caplog)
+    (line,) = said(caplog)
+    assert line.startswith("A stored Thing is damaged and reads as absent. ")
 
 
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a", b"\x82\xa4name\xa1a\xa1x\x91"])

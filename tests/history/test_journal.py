@@ -439,7 +439,7 @@ def test_a_store_that_cannot_swap_does_without_the_default_with_one_warning(capl
 
     assert said == [
         "Nothing bounds what is stored of one tenant (Limits.tenant_bytes). "
-        "The stores of py-key-value-aio cannot compare and swap."
+        "The stores of py-key-value-aio cannot compare and swap. Use a store that can, or bound it there."
     ]
 
 

@@ -113,6 +113,7 @@ async def test_a_line_is_logged(upstream: Upstream, caplog: pytest.LogCaptureFix
         for _ in range(2):
             await ask(gateway, BODY)
 
-    (entry,) = [one for one in caplog.records if "keepalive_lost" in one.message]
+    (entry,) = [one for one in caplog.records if vars(one).get("event") == "keepalive_lost"]
     assert entry.levelno == logging.WARNING
-    assert entry.message == f"keepalive_lost origin=http://127.0.0.1:{upstream.port} seconds=600.000"
+    assert entry.message.startswith(f"http://127.0.0.1:{upstream.port} sent bytes after a complete reply: ")
+    assert vars(entry)["seconds"] == 600

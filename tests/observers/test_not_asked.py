@@ -51,9 +51,7 @@ class World:
         self.seen = Seen()
         self.log = logging.Logger("requests")
         self.lines: list[logging.LogRecord] = []
-        handler = logging.Handler()
-        handler.emit = self.lines.append  # type: ignore[method-assign]
-        self.log.addHandler(handler)
+        self.log.addFilter(self.keep)
         self.registry = CollectorRegistry()
         self.spans, self.metrics = InMemorySpanExporter(), InMemoryMetricReader()
         tracing = TracerProvider()
@@ -71,6 +69,10 @@ class World:
             ],
             ledger=Ledger(self.sink),
         )
+
+    def keep(self, line: logging.LogRecord) -> bool:
+        self.lines.append(line)
+        return True
 
     def told(self) -> str:
         """Everything that has been told, as text."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from gomodel_asgi import Provider, RoutingRequest, Target, Unauthenticated, UnknownModel, UnknownProvider, policies
 from gomodel_asgi.errors import RoutingError
+from gomodel_asgi.operations import Operation
 from gomodel_asgi.testing import run_policy
 
 PROVIDERS = [Provider(name, f"http://{name}/v1") for name in ("a", "b", "c")]
@@ -129,3 +131,18 @@ def test_lowest_latency_names_every_target() -> None:
     assert sorted(str(one.provider) for one in chain) == ["a", "b", "c"]
     with pytest.raises(ValueError):
         policies.lowest_latency()
+
+
+@pytest.mark.parametrize("operation", ["retrieve", "delete", "conversation_retrieve", "input_items"])
+def test_what_names_something_goes_where_it_lies_whatever_new_responses_do(operation: Operation) -> None:
+    policy = policies.for_models(policies.model_map({"fast": Target("new", model="m")}))
+    stored = SimpleNamespace(provider="old", model="m")
+    providers = ["old", "new"]
+    assert run_policy(policy, {"model": "fast", "input": "x"}, providers=providers).provider == "new"
+    found = run_policy(policy, operation=operation, response_id="resp_1", previous=stored, providers=providers)
+    assert found.provider == "old"
+
+
+async def test_a_policy_for_models_names_what_the_policy_in_it_names() -> None:
+    policy = policies.for_models(policies.model_map({"fast": "a", "gpt-*": "a"}))
+    assert await policies.names_of(policy, cast(Any, None)) == ("fast",)

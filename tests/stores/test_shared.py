@@ -419,7 +419,7 @@ async def test_an_engine_that_does_not_enumerate_says_so() -> None:
 
 
 def test_what_is_no_key_value_store_is_refused_at_construction() -> None:
-    with pytest.raises(TypeError, match="not dict"):
+    with pytest.raises(TypeError, match="store: give a store of py-key-value-aio"):
         KeyValueStore({})  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ import pytest
 from starlette.authentication import SimpleUser
 
 from gomodel_asgi import Gateway, Limits, Provider, Timeouts, tools
-from gomodel_asgi.emulation.tools import declarations
+from gomodel_asgi.emulation.tools import host
 from gomodel_asgi.errors import InvalidRequest, ToolsUnlisted
 from gomodel_asgi.testing import ToolResult, run_tool
 from tests.emulation.tools.hosting import Broken
@@ -195,7 +195,7 @@ def test_a_malformed_declaration_is_refused_as_a_clients_is() -> None:
 
 
 def test_a_server_that_cannot_be_listed_raises_what_a_client_would_get(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(declarations, "FunctionSource", lambda *_: Broken(RuntimeError("sk-canary")))
+    monkeypatch.setattr(host, "FunctionSource", lambda *_: Broken(RuntimeError("sk-canary")))
     gateway = gateway_with(tools.mcp({"crm": [lookup]}))
     with pytest.raises(ToolsUnlisted, match="Error retrieving tool list from MCP server: 'crm'"):
         run_tool(gateway, "crm.lookup", {"order": "7"})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.errors import GatewayError
-from gomodel_asgi.observers import trace
+from gomodel_asgi.observers import step
 from gomodel_asgi.wire import redaction
 from gomodel_asgi.wire.redaction import LONG, MOST_NEEDLES, REDACTED, needle_of, redacted
 
@@ -66,8 +66,8 @@ def test_a_long_reply_is_searched_only_around_parts_of_the_secret(
 @pytest.mark.parametrize("spelled", SPELLED)
 def test_observers_are_told_of_a_failure_without_the_key_however_it_is_spelled(spelled: bytes) -> None:
     error = GatewayError("It failed.", detail=f"Incorrect API key: {spelled.decode()}.")
-    assert trace.redacted(error, [SECRET]) == "Incorrect API key: [redacted]."
+    assert step.redacted(error, [SECRET]) == "Incorrect API key: [redacted]."
 
 
 def test_observers_are_not_told_a_header_that_is_a_word_either() -> None:
-    assert trace.redacted(GatewayError("No such user: letmein."), ["letmein"]) == "No such user: [redacted]."
+    assert step.redacted(GatewayError("No such user: letmein."), ["letmein"]) == "No such user: [redacted]."

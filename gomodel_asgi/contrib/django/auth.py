@@ -9,19 +9,23 @@ from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
-from django.contrib.auth import aget_user
+from django.contrib.auth import aget_user, get_user
+from django.core.handlers.asgi import ASGIRequest
 from django.db import close_old_connections
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.http.cookie import parse_cookie
+from django.utils.datastructures import MultiValueDict
+from django.utils.functional import SimpleLazyObject
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...errors import Unauthenticated
+from ...arguments import check_function, listed
+from ...errors import GatewayFault
 from ...gateway import Gateway
 from ...server.paths import match
 from ...threads import in_thread
 from .configuration import authentication
-from .tokens import NOT_ACCEPTED, Refused, token_user
+from .tokens import Refused, made, token_user
 
 # Runs a project's plain functions where Django expects them: in a thread of asgiref's, with fresh connections.
 #
@@ -74,14 +78,17 @@ def with_fresh_connections(function: Callable[[], Any]) -> Any:
 
 
 OURS = ("http", "websocket")
+UNKNOWN = "The gateway could not tell who calls."
+"""What a client is told where the host's authentication fails."""
 
 
 class DjangoAuth:
     """Wraps `GoModelMiddleware` (or a mounted gateway), outermost: `scope["user"]` is Django's user of the request.
 
     The user is found by the REST framework classes of *authentication* (default: those of
-    `GOMODEL["AUTHENTICATION"]`), tried in order, else by the session cookie, else it is an `AnonymousUser`. A
-    credential that one of those classes refuses is answered with 401. Sessions are read: a caller who makes no other
+    `GOMODEL["AUTHENTICATION"]`), tried in order, else by the session cookie, else it is an `AnonymousUser`. What one
+    of those classes refuses is answered as REST framework would, in OpenAI's form (401, 403, 429); where one fails, the
+    client is answered 500, and the exception goes to the server. Sessions are read: a caller who makes no other
     requests does not prolong a sliding one, and one that only an old `SECRET_KEY` verifies stays as it is. One that
     the user's change of password has ended is deleted, as by Django.
 
@@ -90,16 +97,18 @@ class DjangoAuth:
     """
 
     def __init__(self, app: ASGIApp, *, authentication: Iterable[Any] | None = None) -> None:
+        check_function("app", app, "an ASGI app")
         self.app = app
         self.prefix = _prefix(app)
-        self.given = None if authentication is None else list(authentication)
+        self.given = None if authentication is None else listed("authentication", authentication, "a list of classes")
         self._classes: list[Any] | None = None
 
     @property
     def authenticators(self) -> list[Any]:
         """Objects with the REST framework's `authenticate(request)`."""
         if self._classes is None:
-            self._classes = authentication() if self.given is None else [_instance(one) for one in self.given]
+            given = self.given
+            self._classes = authentication() if given is None else [made(one, "authentication") for one in given]
         return self._classes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,6 +119,9 @@ class DjangoAuth:
             user = await self._user(scope)
         except Refused as refused:
             return await _refuse(refused, scope, receive, send)
+        except Exception:
+            await _refuse(Refused(GatewayFault(UNKNOWN)), scope, receive, send)
+            raise  # to the server, and to whatever the host has around it
         token = in_thread.set(in_django_thread)
         try:
             await self.app({**scope, "user": user}, receive, send)
@@ -117,11 +129,12 @@ class DjangoAuth:
             in_thread.reset(token)
 
     async def _user(self, scope: Scope) -> Any:
-        request = request_of(scope)
         if self.authenticators:
-            found = await in_django_thread(lambda: token_user(self.authenticators, request))
+            whole = whole_request_of(scope)
+            found = await in_django_thread(lambda: token_user(self.authenticators, whole))
             if found is not None:
                 return found
+        request = request_of(scope)
         if request.session.session_key is None:
             return anonymous()
         return await with_fresh_connections_around(lambda: aget_user(request))
@@ -142,13 +155,53 @@ def request_of(scope: Scope) -> HttpRequest:
     request.path = request.path_info = scope["path"]
     request.META = _meta(scope)
     request.COOKIES = parse_cookie(request.META.get("HTTP_COOKIE", ""))
+    _with_session(request)
+    return request
+
+
+def whole_request_of(scope: Scope) -> HttpRequest:
+    """A Django request as its handler makes it and its middlewares leave it, with session and user, for authentication
+    classes: they may look at anything, the scheme and the host for a CSRF check among it, but for the body, which is
+    still to come."""
+    schemes = {"ws": "http", "wss": "https"}
+    scheme = scope.get("scheme", "http")
+    given = {
+        **scope,
+        "method": scope.get("method", "GET"),
+        "scheme": schemes.get(scheme, scheme),
+        "query_string": scope.get("query_string", b"").decode("latin-1"),
+    }
+    request = ASGIRequest(given, Unread())
+    request.META |= _meta(scope)
+    request._post, request._files = QueryDict(), MultiValueDict()
+    _with_session(request)
+    request.user = SimpleLazyObject(lambda: get_user(request))
+    return request
+
+
+class Unread:
+    """The body of a request that is authenticated before it is read."""
+
+    def read(self, *size: int) -> bytes:
+        """Refuses.
+
+        :raises RuntimeError: always.
+        """
+        raise RuntimeError("DjangoAuth comes before the body; an authentication that reads it needs the view.")
+
+    readline = read
+
+    def close(self) -> None:
+        """Does nothing: it is still to come."""
+
+
+def _with_session(request: HttpRequest) -> None:
     store = import_module(settings.SESSION_ENGINE).SessionStore
     request.session = store(request.COOKIES.get(settings.SESSION_COOKIE_NAME) or None)
     # A session that an old SECRET_KEY verifies is renewed by Django, under a key that only its own response could
     # tell the browser; renewed here, it would log the user out.
     request.session.cycle_key = _nothing
     request.session.acycle_key = _nothing_yet
-    return request
 
 
 def _nothing() -> None: ...
@@ -178,13 +231,8 @@ def _prefix(app: Any) -> str | None:
     return gateway.prefix if isinstance(gateway, Gateway) else None
 
 
-def _instance(authenticator: Any) -> Any:
-    return authenticator() if isinstance(authenticator, type) else authenticator
-
-
 async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
-        return await send({"type": "websocket.close", "code": 1008})
-    error = Unauthenticated(NOT_ACCEPTED)
-    headers = {"www-authenticate": refused.challenge} if refused.challenge else None
-    await Response(error.body(), error.status, headers, "application/json")(scope, receive, send)
+        code = 1008 if refused.error.status < 500 else 1011  # RFC 6455, 7.4.1: a violation of the policy; a failure
+        return await send({"type": "websocket.close", "code": code})
+    await Response(refused.error.body(), refused.error.status, refused.headers())(scope, receive, send)

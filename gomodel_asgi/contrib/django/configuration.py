@@ -7,11 +7,11 @@
         "AUTHENTICATION": ["gomodel_asgi.contrib.django.tokens.BearerToken"],
     }
 
-Keys are the arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in a
-list. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without `PROVIDERS` they are those of the
-environment (`providers.from_env`). There must be a `POLICY`, unless `TENANT_REQUIRED` lets in tenants alone, or
-`PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a gateway that the project makes itself, and
-replaces all this.
+Keys are all arguments of `Gateway` in capitals. A string where an object is wanted is its dotted path, also in the
+lists `OBSERVERS`, `TOOLS` and `GUARDS`. `TIMEOUTS`, `LIMITS` and `RETRIES` may be dicts of their members. Without
+`PROVIDERS` they are those of the environment (`providers.from_env`). There must be a `POLICY`, unless
+`TENANT_REQUIRED` lets in tenants alone, or `PUBLIC` says that everybody may call. `GATEWAY`, a dotted path, names a
+gateway that the project makes itself, and replaces all this.
 """
 
 from __future__ import annotations
@@ -27,19 +27,21 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from ... import providers as presets
+from ...arguments import listed
 from ...gateway import EXPOSED, Gateway
 from ...providers.presets import variables
 from ...providers.provider import Provider
 from ...settings import Limits, Retries, Timeouts
+from .tokens import made
 
 VALUES: dict[str, type[Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
-FUNCTIONS = ("POLICY", "TENANT", "MODELS")
-OBJECTS = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "CACHE", "LEDGER", *FUNCTIONS, *VALUES)
-PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool, "PUBLIC": bool, "TENANT_REQUIRED": bool}
-MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "QUOTAS", "GUARDS", "CACHE", "LEDGER")
+FUNCTIONS = ("POLICY", "TENANT", "MODELS", "FILES")
+MADE = ("PROVIDERS", "STORE", "TRANSPORT", "OBSERVERS", "TOOLS", "QUOTAS", "GUARDS", "CACHE", "LEDGER")
 """What a function may be named for, to be called once."""
-LISTS = ("PROVIDERS", "OBSERVERS", "GUARDS")
-"""What is a list, whose elements may be named."""
+LISTS = ("OBSERVERS", "TOOLS", "GUARDS")
+"""What is a list of which each element may be a dotted path."""
+OBJECTS = (*MADE, *FUNCTIONS, *VALUES)
+PLAIN = {"PREFIX": str, "STAMP": bool, "EXPOSE_TIMING": bool, "PUBLIC": bool, "TENANT_REQUIRED": bool}
 ADMITTING = ("policy", "tenant_required", "public")
 """Arguments of which one has to say who may call."""
 KEYS = (*OBJECTS, *PLAIN, "GATEWAY", "AUTHENTICATION")
@@ -95,6 +97,10 @@ def build(given: Any) -> Gateway:
 
 
 def _of_environment() -> list[Provider]:
+    """Returns the providers that the environment configures.
+
+    :raises ImproperlyConfigured: there is none.
+    """
     found = presets.from_env()
     if not found:
         looked_for = ", ".join(variables())
@@ -108,13 +114,15 @@ def _of_environment() -> list[Provider]:
 def authentication() -> list[Any]:
     """Returns the REST framework authentication classes under `AUTHENTICATION`, made ready.
 
-    :raises ImproperlyConfigured: one cannot be imported.
+    :raises ImproperlyConfigured: one cannot be imported, or is none.
     """
     given = getattr(settings, "GOMODEL", None) or {}
     paths = given.get("AUTHENTICATION", ())
-    if isinstance(paths, str):
-        raise ImproperlyConfigured("GOMODEL['AUTHENTICATION']: give a list of dotted paths, not one string.")
-    return [_imported("AUTHENTICATION", path)() for path in paths]
+    try:
+        paths = listed("GOMODEL['AUTHENTICATION']", paths, "a list of dotted paths")
+    except TypeError as error:
+        raise ImproperlyConfigured(str(error)) from None
+    return [made(_imported("AUTHENTICATION", path), "GOMODEL['AUTHENTICATION']") for path in paths]
 
 
 def _ready_made(path: Any) -> Gateway:
@@ -149,10 +157,10 @@ def _value(key: str, value: Any) -> Any:
         raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a dict of its members, or a {name}.")
     if key in FUNCTIONS and found is not None and not callable(found):
         raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a function.")
-    return _made(key, found) if key in MADE and callable(found) and not hasattr(found, "aclose") else found
+    return _called(key, found) if key in MADE and callable(found) and not hasattr(found, "aclose") else found
 
 
-def _made(key: str, function: Callable[[], Any]) -> Any:
+def _called(key: str, function: Callable[[], Any]) -> Any:
     """Returns what *function* makes.
 
     :raises ImproperlyConfigured: it fails.

@@ -16,7 +16,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
+from django.core.exceptions import BadRequest, ImproperlyConfigured, RequestDataTooBig, SuspiciousOperation
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -24,14 +24,14 @@ from django.utils.module_loading import import_string
 from starlette.requests import Request
 from starlette.types import Message, Scope
 
-from ...errors import Unauthenticated
+from ...errors import GatewayFault, Unauthenticated
 from ...gateway import Gateway
 from ...server.body import too_large
 from ...server.handler import failed
 from ...threads import in_thread
-from .auth import in_django_thread
+from .auth import UNKNOWN, in_django_thread
 from .configuration import authentication, get_gateway
-from .tokens import NOT_ACCEPTED, Refused, token_user
+from .tokens import Refused, token_user
 
 try:  # new in Django 5.1
     from django.contrib.auth.middleware import LoginRequiredMiddleware
@@ -47,8 +47,9 @@ async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseB
     """Answers *request* with the gateway of `settings.GOMODEL`. The policy sees the user that the classes of
     `GOMODEL["AUTHENTICATION"]` find, else `request.user`, whoever has set it.
 
-    A credential that one of those classes refuses is answered with 401, and so is, under Django's
-    LoginRequiredMiddleware, a caller who has not logged in: an API client cannot follow a redirect to a login page.
+    What one of those classes refuses is answered as REST framework would, in OpenAI's form. Under Django's
+    LoginRequiredMiddleware a caller who has not logged in gets 401: an API client cannot follow a redirect to a login
+    page.
 
     Exempt from Django's CSRF check, as API clients have no token: the gateway takes no content type that a browser
     sends across sites unasked. Where a session may call, keep `SESSION_COOKIE_SAMESITE` at its `Lax`. The body is
@@ -67,11 +68,16 @@ async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseB
     try:
         user = await user_of(request)
     except Refused as refused:
-        return _unauthenticated(Unauthenticated(NOT_ACCEPTED), refused.challenge)
+        return _refused(refused)
+    except (SuspiciousOperation, BadRequest):
+        raise  # the client's fault, which Django knows how to answer
+    except Exception as error:
+        _tell(error, request)
+        return _refused(Refused(GatewayFault(UNKNOWN)))
     if user is not None:
         scope = {**scope, "user": user}
     if _login_required() and not getattr(scope.get("user"), "is_authenticated", False):
-        return _unauthenticated(Unauthenticated())
+        return _refused(Refused(Unauthenticated()))
     work = Work(get_gateway(), scope, body, request)
     try:
         return await _response(work)
@@ -116,10 +122,8 @@ def _login_required() -> bool:
     return LoginRequiredMiddleware is not None and _requires_login(tuple(settings.MIDDLEWARE))
 
 
-def _unauthenticated(error: Unauthenticated, challenge: str | None = None) -> HttpResponse:
-    reply = failed(error)
-    headers = {"content-type": "application/json"} | ({"www-authenticate": challenge} if challenge else {})
-    return HttpResponse(reply.body or b"", status=reply.status, headers=headers)
+def _refused(refused: Refused) -> HttpResponse:
+    return HttpResponse(refused.error.body(), status=refused.error.status, headers=refused.headers())
 
 
 class Work:
@@ -205,8 +209,8 @@ async def _events(work: Work, message: Message) -> AsyncIterator[bytes]:
 
 
 def _tell(error: BaseException, request: HttpRequest) -> None:
-    """What Django does for an exception of a view, but for the response, which has been made."""
-    log.error("The gateway's policy failed: %s", request.path, exc_info=error, extra={"request": request})
+    """What Django does for an exception of a view, but for the response, which is ours."""
+    log.error("The gateway's view failed: %s", request.path, exc_info=error, extra={"request": request})
     try:
         raise error
     except BaseException:

@@ -33,7 +33,8 @@ class AnthropicDialect:
     counts_tokens = True
 
     def reads_file(self, call: Call, named: Named) -> bool:
-        """Whether Anthropic reads the file that *named* names: its own Files API's, and images and PDFs by URL."""
+        """Returns whether Anthropic reads the file that *named* names: its own Files API's, and images and PDFs by
+        URL."""
         if named.file_id is not None:
             return OWN_FILE.fullmatch(named.file_id) is not None
         return named.is_image or ending_of(named.url or "") not in OTHER_FILES

@@ -27,10 +27,10 @@ class Block:
         self.block = block
 
     def delta(self, delta: Json) -> None:
-        """More of the block."""
+        """Reads *delta*, which adds to the block."""
 
     def stop(self) -> None:
-        """The block is whole."""
+        """Ends the block."""
         self.turn.keep(self.block)
 
     def whole(self) -> Json | None:

@@ -191,11 +191,12 @@ class Messages:
             self.messages.insert(0, user(BEGIN))
 
     def is_compacted(self) -> bool:
-        """Whether the conversation begins with the sum of an earlier one, in front of which Anthropic reads nothing."""
+        """Returns whether the conversation begins with the sum of an earlier one, in front of which Anthropic reads
+        nothing."""
         return bool(self.messages[0]["content"][0]["type"] == "compaction")
 
     def goes_on(self) -> bool:
-        """Whether the conversation ends with the assistant, which not every model continues."""
+        """Returns whether the conversation ends with the assistant, which not every model continues."""
         last = self.messages[-1] if self.messages else None
         return last is not None and last["role"] == "assistant" and bool(last["content"][-1]["type"] == "text")
 
@@ -265,7 +266,7 @@ class Messages:
         return blocks
 
     def takes(self, block: Any) -> bool:
-        """Whether *block* is of a kind that may come back as opaque state."""
+        """Returns whether *block* is of a kind that may come back as opaque state."""
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "compaction":
             return self.model.compacts

@@ -27,6 +27,8 @@ BUDGETS: Mapping[str, int] = {
 """Tokens of thinking for models that take a budget; never more than half of `max_tokens`."""
 
 LEAST_BUDGET = 1_024
+"""Tokens: the least `budget_tokens` that the API takes; it must stay below `max_tokens` (Anthropic, "Extended
+thinking")."""
 EFFORTS = ("none", *BUDGETS)
 OFF: Json = {"type": "disabled"}
 
@@ -110,7 +112,8 @@ def _budget(effort: str | None, given: Conditions, unsupported: Unsupported) -> 
 
 
 def open_turn_lacks_thinking(messages: list[Json]) -> bool:
-    """Whether the tool turn that *messages* end in has called tools without a thinking block at its beginning."""
+    """Returns whether the tool turn that *messages* end in has called tools without a thinking block at its
+    beginning."""
     turn: list[Json] = []
     for message in reversed(messages):
         if message["role"] == "user" and not _holds(message, "tool_result"):
@@ -141,7 +144,7 @@ class Model:
     version: tuple[int, int] | None = None
 
     def since(self, *version: int) -> bool:
-        """Whether this is a Claude of this version or newer."""
+        """Returns whether this is a Claude of this version or newer."""
         return self.version is not None and self.version >= version
 
     @property

@@ -33,6 +33,7 @@ TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard_only", "priorit
 FORMATS = ("text", "json_object", "json_schema")
 CACHEABLE = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 MAX_BREAKPOINTS = 4
+"""`cache_control` marks in one request: the API refuses a fifth (Anthropic, "Prompt caching")."""
 
 
 def max_tokens(members: Mapping[str, Any], model: Model) -> int:
@@ -101,7 +102,7 @@ def output_format(members: Mapping[str, Any], model: Model, room: Room, unsuppor
 
 
 def wants_json(members: Mapping[str, Any], unsupported: Unsupported) -> bool:
-    """Whether an instruction has to ask for JSON, since the API has no form for it without a schema.
+    """Returns whether an instruction has to ask for JSON, since the API has no form for it without a schema.
 
     :raises InvalidRequest: it is refused, or the format does not exist.
     """
@@ -157,13 +158,13 @@ def cache_ttl(members: Mapping[str, Any]) -> str | None:
 
 
 def wants_cache_at_end(members: Mapping[str, Any]) -> bool:
-    """Whether the client wants a breakpoint at the end: it names a cache and does not say `explicit`."""
+    """Returns whether the client wants a breakpoint at the end: it names a cache and does not say `explicit`."""
     explicit = mapping(members, "prompt_cache_options").get("mode") == "explicit"
     return bool(members.get("prompt_cache_key")) and not explicit
 
 
 def place_breakpoints(messages: list[Json], system: list[Json], automatic: Json | None) -> None:
-    """Put *automatic* (a `cache_control`) on the last block that takes one; of more than four keep the latest."""
+    """Puts *automatic* (a `cache_control`) on the last block that takes one; of more than four it keeps the latest."""
     blocks = [*system, *(block for message in messages for block in message["content"])]
     takers = [block for block in blocks if block["type"] in CACHEABLE]
     if automatic is not None and takers:

@@ -203,7 +203,7 @@ class AnthropicTranslator:
         self.emitter.usage(of_anthropic(whole), whole or None)
 
     def pause(self) -> bool:
-        """Ask for another round; whether one may be had."""
+        """Asks for another round; returns whether there will be one."""
         whole = added(self.spent, self.usage)
         spent = (of_anthropic(whole) or {}).get("output_tokens", 0)
         if self.round < MOST_ROUNDS:
@@ -273,7 +273,7 @@ class CountTranslator:
         self.emitter = emitter
 
     def feed(self, event: str, data: bytes) -> None:
-        """The whole body.
+        """Reads the whole body.
 
         :raises ValueError: it is no count.
         """

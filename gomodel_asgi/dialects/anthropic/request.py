@@ -56,7 +56,7 @@ UNCOUNTED = frozenset(
 
 
 def outgoing(call: Call) -> Outgoing:
-    """Translate *call*; see `Dialect.request`."""
+    """Translates *call*; see `Dialect.request`."""
     request = _Request(call)
     body = request.body()
     counts = call.operation == "input_tokens"

@@ -42,13 +42,13 @@ class Room:
     unions: int = 16
 
     def form(self, schema: Json) -> None:
-        """Count the form of the answer, which a client cannot do without."""
+        """Counts the form of the answer, which a client cannot do without."""
         optional, unions = _complexity(schema)
         self.optional -= optional
         self.unions -= unions
 
     def function(self, schema: Json) -> bool:
-        """Whether a function of this *schema* may be strict too; then it is counted."""
+        """Returns whether a function of this *schema* may be strict too; then it is counted."""
         optional, unions = _complexity(schema)
         if self.functions < 1 or optional > max(0, self.optional) or unions > max(0, self.unions):
             return False
@@ -105,14 +105,14 @@ def _is_object(schema: Json) -> bool:
 
 
 def _is_open(schema: Json) -> bool:
-    """Whether an object of this *schema* may have members of any name, and need have no others."""
+    """Returns whether an object of this *schema* may have members of any name, and need have no others."""
     if not _is_object(schema) or schema.get("properties"):
         return False
     return schema.get("additionalProperties", False) is not False or "patternProperties" in schema
 
 
 def _ends(schema: Json) -> bool:
-    """Whether no definition is a part of itself, and none lies elsewhere."""
+    """Returns whether no definition is a part of itself, and none lies elsewhere."""
     places = {"#": schema}
     for holder in DEFINITIONS:
         for name, each in value.items() if isinstance(value := schema.get(holder), dict) else ():
@@ -157,7 +157,7 @@ def _kept(schema: Any, bounded: list[str], tell: bool) -> Any:
 
 
 def _is_kept(name: str, value: Any) -> bool:
-    """Whether the API takes the member *name* of this *value* as it is."""
+    """Returns whether the API takes the member *name* of this *value* as it is."""
     if name in ("pattern", "format"):
         regular = isinstance(value, str) and IRREGULAR.search(value) is None
         return regular and (name == "pattern" or value in FORMATS)

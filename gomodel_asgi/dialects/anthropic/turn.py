@@ -61,7 +61,7 @@ class Turn:
         return self._reasoning
 
     def end_visible(self) -> None:
-        """Close what is open: an item of another kind begins."""
+        """Closes what is open: an item of another kind begins."""
         self.end_calls()
         self.end_message()
         self.end_reasoning()

@@ -26,8 +26,8 @@ class ChatDialect:
     """Servers that take files take documents with pages; a text is a part of the message."""
 
     def reads_file(self, call: Call, named: Named) -> bool:
-        """Whether the server reads the file that *named* names. An image that no image may be sent for is left to be
-        refused."""
+        """Returns whether the server reads the file that *named* names. An image that no image may be sent for is left
+        to be refused."""
         flavor = flavor_of(call.type)
         if named.is_image:
             return "image" not in flavor.media or named.file_id is None
@@ -46,5 +46,5 @@ class ChatDialect:
         return ChatTranslator(call, emitter, offered_tools(call))
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
-        """Read an error body in one of the forms that chat servers use; see `read_error`."""
+        """Reads an error body in one of the forms that chat servers use; see `read_error`."""
         return read_error(status, body)

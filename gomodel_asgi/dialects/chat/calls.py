@@ -30,7 +30,7 @@ class Slot:
         self.pieces: list[str] = []
 
     def is_whole(self) -> bool:
-        """Whether the arguments so far are a whole JSON object."""
+        """Returns whether the arguments so far are a whole JSON object."""
         if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
             return False  # without reading all of them anew with each piece
         try:
@@ -81,7 +81,7 @@ class Calls:
         return known
 
     def is_other(self, known: Slot, id: str, name: str, arguments: str, unplaced: bool) -> bool:
-        """Whether a piece begins another call than *known*; *unplaced*: it has no index."""
+        """Returns whether a piece begins another call than *known*; *unplaced*: it has no index."""
         if not name or known.item is None:
             return False
         if name != known.name:

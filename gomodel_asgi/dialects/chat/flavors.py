@@ -1,7 +1,7 @@
 """What servers of Chat Completions do differently, by provider type.
 
 The members of a Flavor say what a server accepts; everything that all accept is in `request` and `messages`. A type
-that is not in the table is treated as an open-source server behind an OpenAI-compatible door.
+that is not in the table is treated as an open-source server with an OpenAI-compatible API.
 """
 
 from __future__ import annotations

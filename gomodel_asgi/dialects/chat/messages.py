@@ -224,7 +224,7 @@ class _Writer:
         return {"refusal": "".join(texts)} if texts and self.flavor.refusals else {}
 
     def is_own_picture(self, part: Opaque) -> bool:
-        """Whether *part* is an image that the router made, which takes it back."""
+        """Returns whether *part* is an image that the router made, which takes it back."""
         is_picture = part.type == "image_generation_call" and picture_of(part.value) is not None
         return is_picture and self.call.type == "openrouter"
 

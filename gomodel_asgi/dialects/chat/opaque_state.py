@@ -69,7 +69,7 @@ class Memory:
 
 
 def _continues(last: Json, piece: Json) -> bool:
-    """Whether *piece* is a further piece of *last*: same type, same place, no other id."""
+    """Returns whether *piece* is a further piece of *last*: same type, same place, no other id."""
     if piece.get("type") != last.get("type") or piece.get("index") != last.get("index"):
         return False
     if piece.get("index") is None and (last.get("signature") or last.get("type") == "reasoning.encrypted"):

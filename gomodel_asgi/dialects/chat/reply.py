@@ -161,7 +161,7 @@ class ChatTranslator:
             self.rare(delta)
 
     def rare(self, delta: Json) -> None:
-        """What few servers send."""
+        """Reads members that only few servers send."""
         if isinstance(legacy := delta.get("function_call"), dict) and (legacy.get("name") or legacy.get("arguments")):
             self.calls([{"index": 0, "function": legacy}], False)
         if isinstance(extra := delta.get("extra_content"), dict):
@@ -275,7 +275,8 @@ def _garbled_in(choice: Json) -> str:
 
 
 def _garbled_alone(choice: Json) -> bool:
-    """Whether *choice* is nothing but the end of a garbled answer: one that has not begun can be asked for again."""
+    """Returns whether *choice* is nothing but the end of a garbled answer: one that has not begun can be asked for
+    again."""
     delta = choice.get("delta")
     if not _garbled_in(choice):
         return False

@@ -21,11 +21,12 @@ class GeminiDialect:
     counts_tokens = True
 
     def reads_file(self, call: Call, named: Named) -> bool:
-        """Whether Gemini fetches the file that *named* names: it reads addresses, those of its own Files API too."""
+        """Returns whether Gemini fetches the file that *named* names: it reads addresses, those of its own Files API
+        too."""
         return (named.url or named.file_id or "").startswith(ADDRESSES)
 
     def request(self, call: Call) -> Outgoing:
-        """Translate *call*: `input_tokens` is a countTokens, all else a generateContent.
+        """Translates *call*: `input_tokens` is a countTokens, all else a generateContent.
 
         :raises InvalidRequest: a member is malformed, or cannot be carried and `call.unsupported` is `"reject"`.
         """
@@ -37,5 +38,5 @@ class GeminiDialect:
         return CountReply(emitter) if call.operation == "input_tokens" else Reply(call, emitter)
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
-        """Read one of Google's error bodies, bare or in a list; None where *body* is not one."""
+        """Reads one of Google's error bodies, bare or in a list; None where *body* is not one."""
         return read_body(status, body)

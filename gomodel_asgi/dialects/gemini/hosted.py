@@ -122,7 +122,7 @@ class Grounding:
 
     @property
     def queries(self) -> list[str]:
-        """What was searched for."""
+        """Returns what was searched for."""
         return errors.strings(self.metadata.get("webSearchQueries"))
 
     @property

@@ -46,7 +46,7 @@ def model_name(model: str) -> str:
 
 
 def is_pro(model: str) -> bool:
-    """Whether *model* is one that cannot go without thinking."""
+    """Returns whether *model* is one that cannot go without thinking."""
     return "-pro" in model_name(model)
 
 
@@ -57,7 +57,7 @@ def generation(model: str) -> tuple[int, int]:
 
 
 def combines(model: str) -> bool:
-    """Whether *model* takes functions beside hosted tools and beside a form of its answer (Gemini API, "Combine
+    """Returns whether *model* takes functions beside hosted tools and beside a form of its answer (Gemini API, "Combine
     built-in tools and function calling", "Structured outputs with tools")."""
     return generation(model) >= (3, 0)
 

@@ -171,7 +171,7 @@ class Output:
                 self.message.annotate(annotation)
 
     def _flush(self) -> None:
-        """Write what stands before the next item."""
+        """Writes what stands before the next item."""
         self._attach_state()
         if self.thinking is not None:
             self.thinking.close()
@@ -229,7 +229,7 @@ def of_image(signature: str) -> Json:
 
 
 def pack(entries: list[Json], provider: str, model: str) -> str:
-    """*entries* as `encrypted_content`."""
+    """Returns *entries* as `encrypted_content`."""
     return pack_state(provider, model_name(model), {"entries": entries})
 
 
@@ -244,7 +244,7 @@ def unpack(encrypted: str | None, provider: str, model: str) -> list[Json]:
 
 
 def is_entry(entry: Any) -> bool:
-    """Whether *entry* has one of the shapes above."""
+    """Returns whether *entry* has one of the shapes above."""
     if not isinstance(entry, dict):
         return False
     if isinstance(part := entry.get("part"), dict):

@@ -256,7 +256,7 @@ EMPTY = frozenset({"UNEXPECTED_TOOL_CALL", "OTHER", "LANGUAGE", "NO_IMAGE", "IMA
 
 
 def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
-    """End the response. *usable*: it holds text, an image or a call."""
+    """Ends the response. *usable*: it holds text, an image or a call."""
     if reason == "STOP":
         emitter.complete()
     elif reason == "MAX_TOKENS":
@@ -272,7 +272,7 @@ def end(emitter: Emitter, reason: str, message: str, *, usable: bool) -> None:
 
 
 def _is_garbled(candidates: list[Json]) -> bool:
-    """Whether nothing but a garbled call has come: an answer that has not begun can be asked for again."""
+    """Returns whether nothing but a garbled call has come: an answer that has not begun can be asked for again."""
     reason = candidates[0].get("finishReason") if candidates else None
     return isinstance(reason, str) and reason in GARBLED and not any(_parts_of(candidates[0]))
 

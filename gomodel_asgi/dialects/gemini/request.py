@@ -163,7 +163,7 @@ def _declaration(tool: FunctionTool) -> Json:
 
 
 def needs_instruction(tools: Tools, choice: Choice) -> bool:
-    """Whether only an instruction can ask for the tool that *choice* forces: a hosted one."""
+    """Returns whether only an instruction can ask for the tool that *choice* forces: a hosted one."""
     return choice.mode == "required" and not any(map(choice.permits, tools.functions)) and bool(tools.hosted)
 
 

@@ -70,7 +70,7 @@ def ended_as(status: Any) -> str:
 
 
 def is_item(value: Any) -> bool:
-    """Whether *value* is an item."""
+    """Returns whether *value* is an item."""
     return isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] != ""
 
 

@@ -33,7 +33,7 @@ class PartedSlot(Slot):
         """Whether parts have shared an index."""
 
     def is_beginning_of(self, given: Json) -> bool:
-        """Whether *given* holds the text that has been written, and perhaps more."""
+        """Returns whether *given* holds the text that has been written, and perhaps more."""
         if self.item is None:
             return True
         written, texts = "", ""
@@ -113,7 +113,7 @@ class PartedSlot(Slot):
         return part
 
     def _is_late(self, part: Part, delta: str) -> bool:
-        """Whether the end of the part's text has brought this delta already."""
+        """Returns whether the end of the part's text has brought this delta already."""
         text, at = self.surplus.get(part, ("", 0))
         if not delta or not text.startswith(delta, at):
             return False
@@ -235,7 +235,7 @@ def _joined(texts: Iterable[tuple[Any, str]]) -> defaultdict[Any, str]:
 
 
 def _complemented(own: list[Json], given: list[Json]) -> list[Json]:
-    """The parts *own* with what *given* says beyond them of the same text; all that is given where there are none."""
+    """Returns the parts *own*, with what *given* adds to the same text; all of *given* where there are none."""
     by_text: defaultdict[Hashable, deque[Json]] = defaultdict(deque)
     for part in given:
         by_text[part.get("type"), text_of(part)].append(part)

@@ -96,7 +96,7 @@ class Slot:
         return self.item
 
     def can_open(self) -> bool:
-        """Whether all is known that its announcement needs."""
+        """Returns whether all is known that its announcement needs."""
         needed: tuple[str, ...] = ("call_id",) if self.type in CLIENT_CALLS else ()
         needed += ("name",) if self.type in NAMED else ()
         return all(name_of(self.given, name) for name in needed)
@@ -106,12 +106,12 @@ class Slot:
         self.given = {**given, **self.given, **filled(given)}
 
     def can_be(self, given: Json) -> bool:
-        """Whether *given* can be this item: it has the type, and no other name."""
+        """Returns whether *given* can be this item: it has the type, and no other name."""
         own, other = self.given.get("name"), given.get("name")
         return self.type == given["type"] and not (own and other and own != other)
 
     def repeats(self, given: Json) -> bool:
-        """Whether *given* is this item once more, and not another one under the same index or id."""
+        """Returns whether *given* is this item once more, and not another one under the same index or id."""
         own, other = self.given.get("call_id"), given.get("call_id")
         if not self.announced and own and other and own != other:
             return False
@@ -121,7 +121,7 @@ class Slot:
         return self.can_be(given) and content == content_of(given)
 
     def is_beginning_of(self, given: Json) -> bool:
-        """Whether *given* says what has come, and perhaps more."""
+        """Returns whether *given* says what has come, and perhaps more."""
         if self.type in TEXT_OF_ITEM:
             return call_text(given.get(TEXT_OF_ITEM[self.type].field)).startswith("".join(self.pieces))
         return True
@@ -173,7 +173,7 @@ class Slot:
         self.item.close(own, self.whole(), **event)
 
     def end_content(self) -> None:
-        """Write what is left of its text."""
+        """Writes what is left of its text."""
         if isinstance(self.item, Call) and (self.type in NAMED or self.item.pieces):
             self.call_done(None, {})
 

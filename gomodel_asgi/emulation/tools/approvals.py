@@ -25,6 +25,7 @@ from .source import Json
 from .work import Work
 
 MAC_DIGITS = 32
+"""Hexadecimal digits of an id that prove it is ours: 128 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def id_of(secret: bytes, tenant: str | None, stem: str, label: str, tool: str, a
 
 
 def is_genuine(secret: bytes, tenant: str | None, item: Json) -> bool:
-    """Whether *item* is a request that we have made for this tenant, unchanged."""
+    """Returns whether *item* is a request that we have made for this tenant, unchanged."""
     id = item.get("id")
     texts = [item.get(name) for name in ("server_label", "name", "arguments")]
     if not isinstance(id, str) or not all(isinstance(text, str) for text in texts):
@@ -59,7 +60,7 @@ def _mac(secret: bytes, tenant: str | None, *parts: str) -> str:
 def answered(
     secret: bytes, tenant: str | None, items: Sequence[Any], known: Mapping[str, Remembered]
 ) -> list[Approval]:
-    """The answers among *items*, the client's own input, behind which nothing of the assistant's stands: those before
+    """Returns the answers among *items*, the client's own input, that no item of the assistant's follows: earlier ones
     have been dealt with. *known* is what is remembered of requests, by id.
 
     :raises InvalidRequest: one answers what was never requested here, or was changed.
@@ -115,7 +116,7 @@ def _speaks(item: Any) -> bool:
 
 
 async def resume(work: Work) -> list[Json]:
-    """Call what the client has approved: the calls and their outputs, for the model.
+    """Calls what the client has approved: the calls and their outputs, for the model.
 
     :raises InvalidRequest: an approval answers nothing that waits for one here.
     """
@@ -155,7 +156,7 @@ def _function(work: Work, one: Approval) -> Shown | None:
 
 
 def request_approval(work: Work, call: HostedCall, number: int) -> None:
-    """Ask the client whether *call*, of the round *number*, may be made."""
+    """Asks the client whether *call*, of the round *number*, may be made."""
     shown = call.shown
     assert shown is not None
     stem = f"{work.id.removeprefix('resp_')}{len(work.emitter.items):02x}"

@@ -52,7 +52,7 @@ class CallLimits:
         return self.most is not None and self.calls >= self.most
 
     def take(self) -> bool:
-        """Count one more call; whether it may be."""
+        """Counts one more call; returns whether it may be made."""
         if self.spent:
             return False
         self.calls += 1
@@ -70,7 +70,7 @@ class CallLimits:
         return REPEATED if self.seen[shown.name, arguments] > REPEATS else None
 
     def ended(self, shown: Shown, *, failed: bool) -> None:
-        """A call has ended."""
+        """Notes that a call has ended."""
         if shown.label:
             self.failures[shown.label] = self.failures[shown.label] + 1 if failed else 0
 
@@ -110,8 +110,8 @@ TOO_LARGE = "The image is too large."
 
 
 def bounded(result: Any, limits: Limits) -> Any:
-    """*result* with texts no longer than `tool_result`, all of one result together, and without images that are larger
-    than an `event`; what is no result of a tool as it is.
+    """Returns *result* with texts of at most `tool_result` bytes in all, and without images larger than an `event`.
+    What no tool can return is left as it is.
 
     :raises ToolError: the result is such an image.
     """
@@ -169,7 +169,7 @@ def _fitting(images: Sequence[Image], limits: Limits) -> tuple[Image, ...]:
 
 
 def _fits(image: Image, limits: Limits) -> bool:
-    """Whether *image* has room in an event, in which it takes four bytes for three."""
+    """Returns whether *image* has room in an event, in which it takes four bytes for three."""
     return len(image.data) // 3 * 4 < limits.event
 
 

@@ -32,9 +32,9 @@ OutcomeOf = Literal["completed", "failed", "timeout", "refused"]
 
 
 async def run_calls(work: Work, round: Round) -> list[Json]:
-    """Run the calls of *round* and emit what came of them: their outputs for the model, in the order of the calls."""
+    """Runs the calls of *round* and emits what came of them: their outputs for the model, in the order of the calls."""
     running: list[Running] = []
-    await pass_arguments(work, round)
+    await pass_arguments(work.job, round)
     for call in round.calls:
         if call.answer is None and not call.approves and call.shown is not None and call.begun is not None:
             made = _prepared(work, call, call.shown)
@@ -53,6 +53,10 @@ async def run_calls(work: Work, round: Round) -> list[Json]:
 
 
 async def _run(work: Work, running: Sequence[Running]) -> None:
+    """Runs all of *running*, as many at a time as the limits allow, and shows each as it ends.
+
+    :raises GatewayError: a guard has refused one of them.
+    """
     places = anyio.Semaphore(max(1, work.job.setup.limits.tool_parallel))
     refusal: GatewayError | None = None
     async with anyio.create_task_group() as group:
@@ -98,7 +102,7 @@ class Running:
         self.partials = 0
 
     async def run(self, places: anyio.Semaphore) -> None:
-        """Call it, within its time. Raises nothing of what the host's function does."""
+        """Calls it, within its time. Raises nothing of what the host's function does."""
         with self.scope:
             async with places:
                 await self._timed()
@@ -109,7 +113,7 @@ class Running:
         self.over.set()
 
     def abandon(self) -> None:
-        """End it where it stands, without a result, if it has none."""
+        """Ends it where it stands, without a result, if it has none."""
         self.is_abandoned = not self.over.is_set()
         self.scope.cancel()
 
@@ -180,7 +184,7 @@ class Running:
 
 
 def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
-    """*call* as it is to be run; None where it is answered without."""
+    """Returns *call* ready to be run; None where it is answered without running it."""
     arguments = _object(call.arguments)
     refusal = BROKEN if arguments is None else work.call_limits.refusal(shown, call.arguments)
     given: Json = {}
@@ -200,7 +204,7 @@ def _prepared(work: Work, call: HostedCall, shown: Shown) -> Running | None:
 
 
 def _finish(work: Work, one: Running) -> None:
-    """*one* has answered: what came of it, as the client and the model get it."""
+    """Writes the result of *one* for the client, and keeps it for the model."""
     call, shown = one.call, one.shown
     call_input = work.rewriter.call_input(call, one.given, work.included)
     try:

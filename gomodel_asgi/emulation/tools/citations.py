@@ -20,6 +20,7 @@ LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\(((?:https?://|sandbox:)[^\s()<>]*(?:\(
 MARK = re.compile(r"【(\d{1,6})†[^】]{0,200}】")
 MARKS = "【"
 LONGEST_MARK = 220
+"""Characters that an open mark may have; what is longer is text."""
 LONGEST_LINK = 2600
 """Characters; what is longer is not cited."""
 
@@ -47,7 +48,7 @@ class Found:
         return bool(self.pages or self.passages or self.files)
 
     def add(self, pages: Iterable[Page], passages: Iterable[Passage], files: Iterable[tuple[str, str, str]]) -> None:
-        """More has been found."""
+        """Adds what a tool has found."""
         for page in pages:
             self.pages.setdefault(same_address(page.url), page)
         self.passages.extend(passages)
@@ -69,7 +70,7 @@ class Citer:
         """The last of them, in which a link may have begun."""
 
     def feed(self, text: str) -> Iterator[str | Json]:
-        """More of the text."""
+        """Gives what a client gets of *text*, the next piece: what may be the beginning of a mark is held back."""
         if not self.found:
             if text:
                 yield self._given(text)
@@ -81,7 +82,7 @@ class Citer:
         yield from self._unmarked(text)
 
     def rest(self) -> Iterator[str | Json]:
-        """The text has ended."""
+        """Gives what was held back: the text has ended."""
         text, self.held = self.held, ""
         if text:
             yield self._given(text)

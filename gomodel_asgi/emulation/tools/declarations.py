@@ -13,64 +13,23 @@ from ...dialects.tools import family_of
 from ...dialects.unsupported import expect, malformed, optional_string, string
 from ...errors import InvalidRequest
 from ...seams.transport import Transport
-from ...tools import FAMILIES, Approval, HostTool, McpTool, Server, Tool
+from ...tools import FAMILIES, Approval, HostTool, Server
 from ...wire.declared_tools import credentials_of, scrubbed
-from .functions import FunctionSource
-from .remote import client_named, source_of
 from .source import Json, Listed, Source
 
 # What the host has configured, looked up by family and label.
 
 
+@dataclass(slots=True, eq=False, repr=False)  # servers have credentials in their headers
 class Toolbox:
     """The host's tools: *hosts* by family, *servers* and their *sources* by label. *strangers* is how servers are
-    opened that only a client names, None where none are; *transport* reaches servers by URL.
+    opened that only a client names, None where none are; *transport* reaches servers by URL."""
 
-    :raises TypeError: something else than a tool is among *tools*, or a server is of no kind that can be opened.
-    :raises ValueError: two tools of one family, or two servers of one label; a URL or a header cannot be used.
-    :raises ImportError: a server needs the extra `mcp`, which is not installed.
-    """
-
-    def __init__(self, tools: Iterable[Tool], transport: Transport) -> None:
-        self.transport = transport
-        self.hosts: dict[str, HostTool] = {}
-        self.servers: dict[str, Server] = {}
-        self.sources: dict[str, Source] = {}
-        self.strangers: Source | None = None
-        for tool in tools:
-            self._add(tool)
-
-    def _add(self, tool: Tool) -> None:
-        """Adds one tool of the host's.
-
-        :raises TypeError: it is no tool.
-        :raises ValueError: its family has one already.
-        """
-        if isinstance(tool, HostTool):
-            if tool.family in self.hosts:
-                raise ValueError(f"tools: {tool.family} is there twice; give it one function.")
-            self.hosts[tool.family] = tool
-        elif isinstance(tool, McpTool):
-            self._add_servers(tool.servers)
-            if tool.remote is not None:
-                self.strangers = client_named(tool.remote, self.transport)
-        else:
-            raise TypeError(f"tools: {type(tool).__name__} is no tool; make one with tools.web_search and its kin.")
-
-    def _add_servers(self, servers: Mapping[str, Server]) -> None:
-        """Adds servers of tools by their labels.
-
-        :raises ValueError: a label is there already.
-        """
-        for label, server in servers.items():
-            if label in self.servers:
-                raise ValueError(f"tools: the label {label!r} is there twice; give each server a label of its own.")
-            self.servers[label] = server
-            self.sources[label] = (
-                FunctionSource(label, server.source)
-                if isinstance(server.source, tuple)
-                else source_of(label, server, self.transport)
-            )
+    transport: Transport
+    hosts: dict[str, HostTool] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    strangers: Source | None = None
 
     @property
     def public(self) -> frozenset[str]:
@@ -90,7 +49,7 @@ class Filter:
     read_only: bool | None = None
 
     def admits(self, tool: Listed) -> bool:
-        """Whether *tool* is among them."""
+        """Returns whether *tool* is among them."""
         if self.names is not None and tool.name not in self.names:
             return False
         return self.read_only is None or tool.read_only is self.read_only
@@ -115,12 +74,12 @@ class Declared:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials in it."""
+        """Returns the credentials in it."""
         return credentials_of(self.value)
 
     @property
     def allowed(self) -> Filter:
-        """Its `allowed_tools`.
+        """Returns the filter that its `allowed_tools` is.
 
         :raises InvalidRequest: it is malformed.
         """
@@ -128,7 +87,7 @@ class Declared:
         return Filter() if given is None else _filter(given, f"{self.path}.allowed_tools")
 
     def approval_of(self, tool: Listed) -> Approval:
-        """Whether the client wants to approve calls of *tool*: where it says both, or nothing, it does.
+        """Returns whether the client wants to approve calls of *tool*. It does where it says both, or nothing.
 
         :raises InvalidRequest: its `require_approval` is malformed.
         """

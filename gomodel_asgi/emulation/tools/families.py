@@ -83,7 +83,7 @@ class Family(Protocol):
 
     @property
     def text(self) -> str | None:
-        """The member of the arguments that the client sees as it is written; "" for all of them, None for none."""
+        """Returns the name of the argument that the client sees as it is written; "" for all, None for none."""
         ...
 
     @property
@@ -103,18 +103,18 @@ class Family(Protocol):
         ...
 
     def begun(self, call: Begun) -> Json:
-        """The item as it is announced."""
+        """Returns the item as it is announced."""
         ...
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
-        """What comes of the host's *returned*.
+        """Returns the result of the call: *returned* is what the host's function gave.
 
         :raises TypeError: it is none that this kind of tool gives.
         """
         ...
 
     def failed(self, call_input: CallInput, text: str) -> CallResult:
-        """What comes of a failure, of which *text* says what it may."""
+        """Returns the result of a call that failed; *text* says of that what model and client may know."""
         ...
 
 

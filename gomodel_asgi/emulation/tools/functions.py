@@ -54,7 +54,7 @@ class Plain:
         )
 
     def read(self, arguments: Json) -> Json:
-        """The function's own arguments.
+        """Returns the function's own arguments.
 
         :raises ToolError: they do not fit; the message says where, for the model.
         """

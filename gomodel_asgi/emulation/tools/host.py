@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,12 +19,16 @@ from ...history.continuation import Recalled
 from ...history.recorder import Recorder
 from ...history.turns import Line
 from ...routing.request import Target
+from ...seams.transport import Transport
+from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
+from .functions import FunctionSource
 from .loop import Loop
 from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
 from .passing import passed_list
 from .plan import Plan, hosted
+from .remote import client_named, source_of
 from .request import (
     Candidate,
     Places,
@@ -40,6 +44,44 @@ from .request import (
 )
 from .source import Json
 from .work import FAREWELL, Work
+
+
+def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
+    """What the host has configured, looked up by family and label.
+
+    :raises TypeError: something else than a tool is among *tools*, or a server is of no kind that can be opened.
+    :raises ValueError: two tools of one family, or two servers of one label; a URL or a header cannot be used.
+    :raises ImportError: a server needs the extra `mcp`, which is not installed.
+    """
+    toolbox = Toolbox(transport)
+    for tool in tools:
+        if isinstance(tool, HostTool):
+            if tool.family in toolbox.hosts:
+                raise ValueError(f"tools: {tool.family} is there twice; give it one function.")
+            toolbox.hosts[tool.family] = tool
+        elif isinstance(tool, McpTool):
+            _add_servers(toolbox, tool.servers)
+            if tool.remote is not None:
+                toolbox.strangers = client_named(tool.remote, transport)
+        else:
+            raise TypeError(f"tools: {type(tool).__name__} is no tool; make one with tools.web_search and its kin.")
+    return toolbox
+
+
+def _add_servers(toolbox: Toolbox, servers: Mapping[str, Server]) -> None:
+    """Adds servers of tools by their labels.
+
+    :raises ValueError: a label is there already.
+    """
+    for label, server in servers.items():
+        if label in toolbox.servers:
+            raise ValueError(f"tools: the label {label!r} is there twice; give each server a label of its own.")
+        toolbox.servers[label] = server
+        toolbox.sources[label] = (
+            FunctionSource(label, server.source)
+            if isinstance(server.source, tuple)
+            else source_of(label, server, toolbox.transport)
+        )
 
 
 class HostTools:
@@ -81,7 +123,7 @@ class HostTools:
             raise
 
     async def _keep(self, job: Job, loop: Loop) -> None:
-        """Keep a response whose client has left, as far as it had come."""
+        """Keeps a response whose client has left, as far as it had come."""
         with anyio.move_on_after(FAREWELL, shield=True), suppress(ContentBlocked, GuardUnavailable):
             if self.records.keeps:
                 guards, kept = job.setup.guards, loop.reply()
@@ -125,8 +167,8 @@ class HostTools:
         return structs.replace(job, shown=shown) if any(plan.shown for plan in plans) else job, made[0]
 
     def wants(self, job: Job, target: Target) -> bool:
-        """Whether anything that the request declares is the host's, at any Target of the chain: then it is answered
-        here, in rounds.
+        """Returns whether anything that the request declares is the host's, at any Target of the chain: then it is
+        answered here, in rounds.
 
         :raises InvalidRequest: a declaration is malformed.
         :raises LookupError: the policy named an unknown provider.
@@ -200,7 +242,8 @@ def continuing(
 
 
 def see(chain: Sequence[Candidate]) -> bool:
-    """Whether images in outputs can be given to each Target of *chain*: who of it answers is not known before."""
+    """Returns whether images in outputs can be given to each Target of *chain*: who of it answers is not known
+    before."""
     return all(one.upstream.sees for one in chain)
 
 

@@ -25,6 +25,7 @@ MOST_SCHEMA = 64 * KIB
 MOST_NODES = 2000
 """Schemas within a schema."""
 DEEPEST = 32
+"""Levels of a schema that are followed."""
 
 TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 ONE = frozenset(
@@ -38,6 +39,7 @@ WORDS = frozenset({"description", "title"})
 LEFT_OUT = frozenset({"$schema", "$comment", "$id", "$anchor", "$vocabulary", "x-mcp-header"})
 COMBINED = ("allOf", "anyOf", "oneOf")
 MOST_REFERENCES = 8
+"""References that are followed one after the other, since they may go round in a circle."""
 MOST_LIST = 4 * MIB
 """Bytes of all names, descriptions and schemas of one server."""
 
@@ -188,7 +190,7 @@ class Cleaner:
         self.nodes = 0
 
     def schema(self, given: Any, depth: int) -> Json | bool:
-        """*given* cleaned.
+        """Returns *given*, a schema, cleaned.
 
         :raises Unfit: it is no schema.
         """

@@ -119,7 +119,7 @@ class Loop:
         return self.work.ran and not isinstance(failure, ContentBlocked | GuardUnavailable)
 
     async def _worked(self) -> None:
-        """Walk to the end. A failure ends the response, or is kept where the client has nothing of it."""
+        """Walks to the end. A failure ends the response, or is kept where the client has nothing of it."""
         work = self.work
         try:
             with anyio.move_on_after(work.until - clock()) as scope:

@@ -38,6 +38,7 @@ except ImportError as error:
     raise missing("mcp", "MCP servers need mcp, 2.0 or later") from error
 
 MOST_PAGES = 100
+"""Pages of a server's list; the server decides when there are no more."""
 MOST_MESSAGE = 4 * KIB
 """Characters of a server's error message."""
 

@@ -149,7 +149,7 @@ def brought_list(item: Json, wanted: Filter) -> Sequence[Listed] | None:
 
 
 def is_of_unknown_tool(item: Json) -> bool:
-    """Whether the call *item* failed since its server knows no such tool."""
+    """Returns whether the call *item* failed since its server knows no such tool."""
     error = mapping(item, "error")
     if error.get("type") == "mcp_protocol_error":
         return error.get("code") in UNKNOWN_CODES
@@ -213,7 +213,7 @@ def answers_in(items: Iterable[Any]) -> dict[str, Any]:
 
 
 def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
-    """Whether an approval, or a request for one, is covered by another item."""
+    """Returns whether an approval, or a request for one, is covered by another item."""
     id = string(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
     return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
@@ -350,7 +350,7 @@ def readable(items: list[Any]) -> list[Any]:
 
 
 def has_loose(items: list[Any]) -> bool:
-    """Whether there is reasoning that nothing follows."""
+    """Returns whether there is reasoning that nothing follows."""
     return any(map(_is_loose, items, [*items[1:], None]))
 
 
@@ -362,7 +362,8 @@ def paired(items: list[Any]) -> list[Any]:
 
 
 def _is_loose(item: Any, after: Any) -> bool:
-    """Whether *item* is reasoning, and *after* is not what it led to: something that the assistant said or called."""
+    """Returns whether *item* is reasoning, and *after* is not what it led to: something that the assistant said or
+    called."""
     if not isinstance(item, dict) or item.get("type") != "reasoning":
         return False
     kind = after.get("type", "message") if isinstance(after, dict) else None

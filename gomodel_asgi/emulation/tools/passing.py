@@ -16,7 +16,6 @@ from ...tools import Execution, File, Image, Page, Passage
 from .plan import Shown
 from .rounds import Round
 from .source import Json, Listed, Outcome
-from .work import Work
 
 Path = tuple[str | int, ...]
 Change = Callable[[Path, Any], Any]
@@ -27,13 +26,13 @@ def path_of(shown: Shown) -> Path:
     return ("mcp", shown.label, shown.called) if shown.listed is not None else (shown.declared.family,)
 
 
-async def pass_arguments(work: Work, round: Round) -> None:
+async def pass_arguments(job: Job, round: Round) -> None:
     """Let the guards of replies see the arguments of those calls of *round* that are to be run, now or once the client
     has approved them.
 
     :raises GatewayError: one refuses them, or cannot say.
     """
-    guards = work.job.setup.guards
+    guards = job.setup.guards
     if guards is None:
         return
     calls = [call for call in round.calls if call.shown is not None and (call.approves or call.begun is not None)]
@@ -41,7 +40,7 @@ async def pass_arguments(work: Work, round: Round) -> None:
         (*path_of(call.shown), "calls", number, "arguments") for number, call in enumerate(calls) if call.shown
     ]
     places = [(path, call.arguments) for path, call in zip(paths, calls, strict=True)]
-    changed = await guards.looked(work.job, "output", places)
+    changed = await guards.looked(job, "output", places)
     made = {call.call_id: changed[path] for path, call in zip(paths, calls, strict=True) if path in changed}
     for call in calls:
         if call.call_id in made:

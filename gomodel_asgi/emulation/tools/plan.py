@@ -43,7 +43,7 @@ class Upstream:
     unable: frozenset[str] = frozenset()
 
     def has(self, one: Declared) -> bool:
-        """Whether the upstream runs the tool *one* as it is declared."""
+        """Returns whether the upstream runs the tool *one* as it is declared."""
         return one.family in self.runs and one.path not in self.unable
 
 
@@ -121,7 +121,7 @@ class Plan:
 
 
 def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool) -> bool:
-    """Whether the host runs the tool *one*, for a request that has functions *beside* it."""
+    """Returns whether the host runs the tool *one*, for a request that has functions *beside* it."""
     if one.family == "mcp":
         return is_asked(one, toolbox, upstream)
     host = toolbox.hosts.get(one.family)
@@ -132,9 +132,9 @@ def runs_here(one: Declared, toolbox: Toolbox, upstream: Upstream, beside: bool)
 
 
 def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
-    """Whether the server *one* is asked from here: one that the host has mapped always is; one that only the client
-    names where the host admits such, and *upstream* would not ask it itself, or not as it is declared (Anthropic asks
-    for no approvals, and takes no headers but a bearer's)."""
+    """Returns whether the server *one* is asked from here: one that the host has mapped always is; one that only the
+    client names where the host admits such, and *upstream* would not ask it itself, or not as it is declared (Anthropic
+    asks for no approvals, and takes no headers but a bearer's)."""
     if one.label in toolbox.servers:
         return True
     named = one.family == "mcp" and not one.added and one.value.get("server_url") is not None
@@ -153,7 +153,8 @@ def hosted(
 
 
 def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox: Toolbox, upstream: Upstream) -> bool:
-    """Whether the model is shown functions beside what its upstream runs: the client's, or those of a server here."""
+    """Returns whether the model is shown functions beside what its upstream runs: the client's, or those of a server
+    here."""
     if any(is_asked(one, toolbox, upstream) for one in declared) or brought_by(body.get("input")):
         return True
     values = body.get("tools")
@@ -161,7 +162,7 @@ def has_functions(body: Mapping[str, Any], declared: Sequence[Declared], toolbox
 
 
 def is_live(one: Declared, host: HostTool | None) -> bool:
-    """Whether *host* searches live where *one* forbids it."""
+    """Returns whether *host* searches live where *one* forbids it."""
     forbids = one.family == "web_search" and one.value.get("external_web_access") not in (None, True)
     return forbids and host is not None and host.live
 
@@ -208,7 +209,7 @@ def plan(
 
 
 def _reasons(effort: Any, model: str) -> bool:
-    """Whether *model* is known to reason, or is *effort* to."""
+    """Returns whether *model* is known to reason, or is *effort* to."""
     wanted = isinstance(effort, Mapping) and any(value is not None for value in effort.values())
     return wanted or REASONERS.match(model) is not None
 

@@ -35,6 +35,7 @@ from .source import Json, Opening, Session, Source, Unlisted, Visit
 MOST_URL = 2 * KIB
 """Characters of a client's URL."""
 MOST_HEADERS = 32
+"""Headers that a client may give for its own server."""
 MOST_OF_HEADERS = 16 * KIB
 """Characters of all names and values of a client's headers: what servers take as one head, with room for ours."""
 LONG = 16
@@ -206,7 +207,7 @@ class ClientNamed:
             yield session
 
     async def _is_admitted(self, visit: Visit) -> bool:
-        """Whether the host's function says so; one that fails does not.
+        """Returns whether the host's function says so; one that fails does not.
 
         :raises GatewayError: the function's own, or it could not be asked.
         """
@@ -277,7 +278,7 @@ def _bearer(authorization: Any, given: Json) -> str:
 
 
 def checked(headers: Any) -> None:
-    """Refuse headers that cannot be written, or are the transport's own.
+    """Refuses headers that cannot be written, or are the transport's own.
 
     :raises ValueError: there is one; no value is quoted.
     """
@@ -293,7 +294,7 @@ def checked(headers: Any) -> None:
 
 
 def split(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    """*url* in parts.
+    """Returns the parts of *url*.
 
     :raises ValueError: it has another scheme, no host, userinfo, or what no URL may have; nothing of it is quoted.
     """

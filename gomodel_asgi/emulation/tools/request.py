@@ -105,7 +105,8 @@ def model_of(target: Target, job: Job) -> str:
 
 
 def _is_able(provider: Provider, model: str, one: Declared) -> bool:
-    """Whether *provider* can keep the declaration *one*: what it would refuse, or leave out, the host's tool can do."""
+    """Returns whether *provider* can keep the declaration *one*: what it would refuse, or leave out, the host's tool
+    can do."""
     # Where promises are dropped, they are still better kept by the host.
     strictness = "auto" if provider.unsupported == "drop" else provider.unsupported
     try:
@@ -121,7 +122,7 @@ def probe(provider: Provider, model: str, tools: Sequence[Any], strictness: Stri
 
 
 def _combines(dialect: str, model: str) -> bool:
-    """Whether *model* takes functions beside tools of the upstream's own."""
+    """Returns whether *model* takes functions beside tools of the upstream's own."""
     return dialect != "gemini" or combines(model)
 
 
@@ -163,8 +164,8 @@ def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], t
 
 
 def _is_kept(declared: Declared, provider: Provider, model: str, tools: Sequence[Any]) -> bool:
-    """Whether the upstream gets the tool *declared*: a native one gets whatever the client declares, another what its
-    dialect neither refuses nor leaves out, alone and among all *tools* of the request."""
+    """Returns whether the upstream gets the tool *declared*: a native one gets whatever the client declares, another
+    what its dialect neither refuses nor leaves out, alone and among all *tools* of the request."""
     if provider.native:
         return True
     dialect, value = dialect_of(provider), declared.value
@@ -205,7 +206,7 @@ def said_before(job: Job) -> list[Json]:
 
 
 def is_said_elsewhere(job: Job) -> bool:
-    """Whether the request continues turns of which nothing is known here."""
+    """Returns whether the request continues turns of which nothing is known here."""
     return _lines_before(job) is None and any(job.request.envelope.has(name) for name in BODY.members)
 
 
@@ -231,7 +232,7 @@ def own_items(job: Job) -> list[Any]:
 
 
 def are_ours(items: Iterable[Any]) -> bool:
-    """Whether one of *items* may be of a hosted tool."""
+    """Returns whether one of *items* may be of a hosted tool."""
     return any(kind_of(item) in HOSTED for item in items)
 
 

@@ -213,7 +213,7 @@ class Rewriter:
         self.ahead += _opens(one)
 
     def _announce(self, call: HostedCall) -> None:
-        """Open the item of *call*, and emit of it what is known."""
+        """Opens the item of *call*, and emits what is known of it."""
         self._end_message(COMMENTARY)
         if call.begun is not None:
             self.hosted = call
@@ -236,7 +236,7 @@ class Rewriter:
             self._end_message()
 
     def _end_message(self, phase: str | None = None) -> None:
-        """End the message that waits for it, in *phase* unless the upstream has said which it is."""
+        """Ends the message that waits for it, in *phase* unless the upstream has said which it is."""
         ended_message, self.ended_message = self.ended_message, None
         if ended_message is not None:
             item, given = ended_message
@@ -338,5 +338,5 @@ def _text(value: Any, name: str) -> str | None:
 
 
 def _opens(one: HostedCall | tuple[str, Json]) -> bool:
-    """Whether *one* of what waits announces an item."""
+    """Returns whether *one* of what waits announces an item."""
     return one.begun is not None if isinstance(one, HostedCall) else one[0] == ADDED

@@ -54,7 +54,7 @@ class HostedCall:
             self.reader = StringMember(self.shown.family.text)
 
     def announce(self, emitter: Emitter) -> None:
-        """Open its item, and emit what is known of it."""
+        """Opens its item, and emits what is known of it."""
         assert self.begun is not None and self.shown is not None
         self.item = item = emitter.open({"id": self.id, **self.shown.family.begun(self.begun)})
         self.id = item.value["id"]
@@ -69,7 +69,7 @@ class HostedCall:
             self._end(item, self.result)
 
     def write(self, text: str) -> None:
-        """More of its arguments."""
+        """Adds a piece of its arguments."""
         self.pieces.append(text)
         self._emit_arguments(text)
 
@@ -88,7 +88,7 @@ class HostedCall:
             self.partials.append("")
 
     def finish(self, result: CallResult) -> None:
-        """It has answered."""
+        """Notes that the call has been answered."""
         self.result = result
         if self.item is not None:
             self._end(self.item, result)
@@ -179,7 +179,7 @@ class Slot:
             self.parts[place].end_text()
 
     def annotate(self, event: Json) -> None:
-        """The upstream's own annotation."""
+        """Adds the upstream's own annotation."""
         place = "content", event[INDEX["content"]]
         if place in self.parts:
             self.parts[place].annotate(event["annotation"])

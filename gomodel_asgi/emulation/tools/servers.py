@@ -19,7 +19,7 @@ from .work import Work
 
 
 async def open_servers(work: Work) -> None:
-    """Have the servers' lists, and make the plans.
+    """Has the servers' lists, and makes the plans.
 
     :raises ToolsUnlisted: a server has not answered with one; in a stream an item says so.
     :raises GatewayError: one may not be asked.
@@ -45,7 +45,7 @@ async def open_servers(work: Work) -> None:
 
 
 def _give_up(work: Work) -> None:
-    """Leave out fallbacks whose servers could not be listed: the others do without these.
+    """Leaves out fallbacks whose servers could not be listed: the others do without these.
 
     :raises ToolsUnlisted: the Target that is asked first needs one of them.
     :raises GatewayError: it needs one that may not be asked.
@@ -137,7 +137,7 @@ def _unlisted(work: Work, held: Held) -> ToolsUnlisted:
 
 
 def _warn_hidden(work: Work) -> None:
-    """Tell observers of functions that the policy has added and nobody could approve."""
+    """Tells observers of functions that the policy has added and nobody could approve."""
     for label, declared in work.labels.items():
         if declared.added:
             server = work.toolbox.servers[label]

@@ -6,7 +6,6 @@ in which it is opened, kept open and closed. The loop may use it in any task, an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -16,11 +15,10 @@ import anyio
 
 from ...deadline import clock
 from ...errors import GatewayError
+from ...logs import log
 from ...tasks import Task, start
 from ...tools import Call
 from .source import MOST_TOOLS, Json, Listed, Opening, Outcome, Session, Source, Unlisted, Visit, unreachable
-
-logger = logging.getLogger("gomodel_asgi.tools")
 
 CLOSING = 2.0
 """Seconds in which a session may say goodbye. A server that has gone may let that hang."""
@@ -76,7 +74,7 @@ class Owned:
         except Unlisted as error:
             self.failure = error
         except Exception as error:  # of an SDK, which is to say of any kind; a call that it spoiled has its own
-            logger.debug("An MCP session ended with %s.", type(error).__name__)
+            log("session_ended", error=type(error).__name__)
         finally:
             self.settled.set()
 
@@ -89,7 +87,7 @@ class Owned:
                 return
             self.task.cancel()
             if not await self.task.wait(GIVEN_UP):
-                logger.warning("An MCP session does not end although it was cancelled.")
+                log("session_stuck")
 
 
 async def apart(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -144,7 +142,7 @@ class Held:
         """Why it may not be asked."""
 
     async def prepare(self) -> None:
-        """Have it admitted, and its tools listed. Raises nothing; what cannot be had in time is given up."""
+        """Has it admitted, and its tools listed. Raises nothing; what cannot be had in time is given up."""
         try:
             with anyio.move_on_after(max(0.0, self.visit.deadline - clock())):
                 self.opening = await self.source.admit(self.visit)
@@ -191,7 +189,7 @@ class Sessions:
         self.held: dict[str, Held] = {}
 
     async def prepare(self, servers: Sequence[Held]) -> None:
-        """Have all *servers* admitted and listed, at the same time."""
+        """Has all *servers* admitted and listed, at the same time."""
         self.held = {held.visit.label: held for held in servers}
         async with anyio.create_task_group() as group:
             for held in servers:

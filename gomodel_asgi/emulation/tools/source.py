@@ -78,7 +78,7 @@ class Unlisted(Exception):
 
 
 class Session(Protocol):
-    """An open server."""
+    """An open connection to a server."""
 
     async def list_tools(self) -> Sequence[Listed]:
         """All tools, whatever pages they come in.
@@ -88,7 +88,8 @@ class Session(Protocol):
         ...
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
-        """Call a tool, by the server's own name, once. A failure is an `Outcome`; what is raised is a fault of ours."""
+        """Calls a tool, by the server's own name, once. A failure is an `Outcome`; what is raised is a fault of
+        ours."""
         ...
 
 

@@ -62,7 +62,7 @@ class Outlet:
     # The loop's side...
 
     async def give(self, data: bytes, *, last: bool = False) -> None:
-        """Put events into the stream; wait until there is room for more."""
+        """Puts events into the stream; waits until there is room for more."""
         if data:
             self.pieces.append((data, last))
             self.size += len(data)
@@ -72,7 +72,7 @@ class Outlet:
             await self.taken.wait()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Notes that nothing more will come."""
         self.over = True
         self.came.set()
 
@@ -205,11 +205,11 @@ class Work:
         """Set once there is something to be read of the stream."""
 
     async def flush(self, *, last: bool = False) -> None:
-        """Let the client have what was written."""
+        """Lets the client have what was written."""
         await self.give(self.reader.take(), last=last)
 
     async def give(self, events: bytes, *, last: bool = False) -> None:
-        """Let the client have *events*; the *last* end the response."""
+        """Lets the client have *events*; the *last* end the response."""
         if self.outlet is not None:
             if events:
                 self.begun.set()

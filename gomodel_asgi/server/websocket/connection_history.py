@@ -64,7 +64,7 @@ class Chunk(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Its weight in bytes."""
+        """Its size in bytes."""
         return len(self.items) + len(self.remembered)
 
 
@@ -267,11 +267,11 @@ class ConnectionState:
         return self.create.envelope.text("previous_response_id")
 
     def is_plain(self, job: Job) -> bool:
-        """Whether neither the connection nor the gateway's own state has anything to do with the request."""
+        """Returns whether neither the connection nor the gateway's own state has anything to do with the request."""
         return self.create.generate and self.gateways.is_plain(job)
 
     def names(self, job: Job) -> bool:
-        """Whether there is anything to look for, here or in the gateway's own state."""
+        """Returns whether there is anything to look for, here or in the gateway's own state."""
         return job.request.envelope.names_state or self.gateways.names(job)
 
     async def recall(self, job: Job) -> None:
@@ -377,7 +377,7 @@ class ConnectionState:
         return own
 
     def _kept_elsewhere(self, target: Target, provider: Provider, has_hosted: bool) -> bool:
-        """Whether the gateway, or the upstream where no tools of the host's have a part in it, keeps it."""
+        """Returns whether the gateway, or the upstream where no tools of the host's have a part in it, keeps it."""
         if self.earlier is not None or not self.create.generate:
             return False
         asked = bytes(self.create.envelope.members.get("store", b"null")) != b"false"

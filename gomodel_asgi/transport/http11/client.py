@@ -212,7 +212,7 @@ class Http11Transport:
 
     @property
     def ssl_context(self) -> ssl.SSLContext | None:
-        """The context that was given, for whoever else connects to the same upstreams."""
+        """Returns the context that was given, for others that connect to the same upstreams."""
         return self._ssl_context
 
     async def open(self, request: UpstreamRequest) -> Http11Reply:

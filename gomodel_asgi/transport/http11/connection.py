@@ -35,6 +35,7 @@ Origin = tuple[str, str, int, str | None]
 PROBATION = 600.0
 """Seconds from the last such byte."""
 MOST_SUSPECTS = 1024
+"""Origins that are remembered for breaking keep-alive."""
 
 
 def origin_of(key: Key) -> Origin:
@@ -52,7 +53,8 @@ class Suspects:
         self.listeners: WeakSet[Listener] = WeakSet()
 
     def has(self, origin: Origin) -> bool:
-        """Whether *origin* has lost keep-alive. Calls the listeners, so it must run in the task of a request."""
+        """Returns whether *origin* has lost keep-alive. Calls the listeners, so it must run in the task of a
+        request."""
         while self.unreported:
             named = self.unreported.popleft()
             for listener in tuple(self.listeners):
@@ -96,7 +98,7 @@ class Owner(Protocol):
     origin: Origin
 
     def give_back(self, connection: Connection) -> None:
-        """Its exchange is over."""
+        """Gives the connection back, whose exchange is over."""
 
     def drop(self, connection: Connection) -> None:
         """Closes it while nobody uses it."""
@@ -181,7 +183,7 @@ class Connection(asyncio.Protocol):
     @property
     def quiet(self) -> bool:
         """Whether nothing has come that the event loop has not handed over yet. Asked of the system before an idle
-        connection is used, since it would be read as the answer; what has not arrived by then, nobody can tell."""
+        connection is used, since it would be read as the answer; what arrives later is not seen."""
         if self.poll is None:
             if POLL is None or self.socket < 0:
                 return True

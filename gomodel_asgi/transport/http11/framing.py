@@ -19,8 +19,10 @@ from ...seams.transport import Headers
 from ..request import MAX_HEAD, MAX_HEADERS
 
 MAX_INTERIM = 8
+"""Interim replies (1xx) before the final one."""
 LAST_BYTE_IS_CRLF = b"\r\n"
 REQUEST_TIMEOUT = 408
+"""What servers send on an idle connection before they close it (RFC 9110, 15.5.9): no reply to anything."""
 
 
 class Refused(Exception):
@@ -183,7 +185,7 @@ class ReplyReader:
             self.overhead = 0
 
     def _ends_with_reply(self, data: bytes, in_head: bool, payload: int) -> bool:
-        """Whether the last byte of *data* is the last byte of the reply.
+        """Returns whether the last byte of *data* is the last byte of the reply.
 
         Only CR and LF can follow without the parser's noticing. Where the reply ends in an empty line (chunks, no
         body), one more would follow another. Where it ends in *payload* bytes, the last of them CR or LF, the rest of

@@ -105,7 +105,7 @@ class Pool:
             self.pools.settle(self)
 
     def give_back(self, connection: Connection) -> None:
-        """Takes back a connection: it goes to who waits longest, stays idle, or is closed."""
+        """Takes back a connection: it goes to the longest waiter, stays idle, or is closed."""
         if not connection.reusable or (self.pools.suspects.until and self.distrusted):
             return self.rest(connection) if connection.undecided and not self.waiting else self.discard(connection)
         turn = self._next() if self.waiting else None
@@ -155,7 +155,7 @@ class Pool:
         return bool(suspects.until) and suspects.has(self.origin)
 
     def distrust(self) -> None:
-        """The origin has sent bytes after a complete reply: its connections are not used again, whoever's they are."""
+        """Stops using the origin's connections: it has sent bytes after a complete reply."""
         self.pools.suspects.add(self.origin)
         for connection in [one for one in self.pools.idle if one.pool.origin == self.origin]:
             connection.pool.drop(connection)
@@ -168,7 +168,7 @@ class Pool:
         return None
 
     def _granted(self, turn: Turn) -> bool:
-        """Gives *turn* the slot that has become free; returns False where it is no longer wanted."""
+        """Gives *turn* the slot that has become free; returns False where nobody waits for it any more."""
         if turn.done():
             return False
         self.waiting.pop(turn, None)

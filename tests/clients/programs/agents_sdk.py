@@ -7,7 +7,7 @@ from agents import Agent, ModelSettings, OpenAIConversationsSession, Runner, SQL
 from agents.memory import OpenAIResponsesCompactionSession
 from openai.types.shared import Reasoning
 from pydantic import BaseModel
-from talk import pieces, serve, want
+from talk import pieces, release, serve, want
 
 MODEL = "gpt-5"
 
@@ -121,6 +121,34 @@ def compaction(facts):
     want(("compaction" in kinds, said), (True, [facts["recalled"]] * 2))
 
 
+def cached(facts):
+    alike = Agent(name="Keeper", instructions="Be brief.", model=MODEL, model_settings=ModelSettings(store=False))
+    want([run(alike, "Is it lit?").final_output for _ in range(2)], [facts["text"]] * 2)
+
+    async def listen():
+        result = Runner.run_streamed(alike, "Is it lit?")
+        async for _ in result.stream_events():
+            pass
+        return result.final_output
+
+    want(loop.run_until_complete(listen()), facts["text"])
+
+
+def guarded(facts):
+    async def listen():
+        result, texts = Runner.run_streamed(agent, "Speak."), []
+        async for event in result.stream_events():
+            if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                if not texts:
+                    await asyncio.to_thread(release)
+                texts.append(event.data.delta)
+        return texts, result.final_output
+
+    texts, final = loop.run_until_complete(listen())
+    pieces(texts, facts["masked"])
+    want(final, facts["masked"])
+
+
 def abort(facts):
     async def leave():
         result = Runner.run_streamed(agent, "Is it lit?")
@@ -133,5 +161,5 @@ def abort(facts):
 
 serve(
     text, stream, tools, parallel_tools, structured_output, reasoning, images, turns, by_id, conversation,
-    compaction, abort,
+    compaction, abort, cached, guarded,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 import { openai } from "@ai-sdk/openai";
 import { generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
-import { pieces, serve, want } from "./talk.mjs";
+import { pieces, release, serve, want } from "./talk.mjs";
 
 const model = openai("gpt-5");
 const maxRetries = 0;
@@ -139,6 +139,27 @@ serve({
     await generateText({ model, prompt: facts.told, providerOptions, maxRetries });
     const second = await generateText({ model, prompt: facts.asked, providerOptions, maxRetries });
     want(second.text, facts.recalled);
+  },
+  async cached(facts) {
+    const asking = { model, prompt: "Is it lit?", providerOptions: { openai: { store: false } }, maxRetries };
+    const found = [await generateText(asking), await generateText(asking)];
+    want(found.map((one) => one.text), [facts.text, facts.text]);
+    want(found.map((one) => one.response.headers["x-gomodel-cache"]), ["miss", "hit"]);
+    let problem;
+    const stream = streamText({ ...asking, onError: ({ error }) => (problem = error) });
+    want(await stream.text, facts.text);
+    if (problem) throw problem;
+  },
+  async guarded(facts) {
+    const texts = [];
+    let problem;
+    const result = streamText({ model, prompt: "Speak.", maxRetries, onError: ({ error }) => (problem = error) });
+    for await (const text of result.textStream) {
+      if (text && texts.length === 0) await release();
+      if (text) texts.push(text);
+    }
+    if (problem) throw problem;
+    pieces(texts, facts.masked);
   },
   async abort() {
     const leaving = new AbortController();

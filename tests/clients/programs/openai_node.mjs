@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { pieces, serve, want } from "./talk.mjs";
+import { pieces, release, serve, want } from "./talk.mjs";
 
 const model = "gpt-5";
 const client = new OpenAI({ maxRetries: 0 });
@@ -167,6 +167,30 @@ serve({
     want(["queued", "in_progress"].includes(created.status), true);
     want((await client.responses.cancel(created.id)).status, "cancelled");
     want((await client.responses.retrieve(created.id)).status, "cancelled");
+  },
+  async cached(facts) {
+    const asking = { model, input: "Is it lit?", store: false };
+    const found = [];
+    for (let turn = 0; turn < 2; turn++) found.push(await client.responses.create(asking).withResponse());
+    want(found.map((one) => one.response.headers.get("x-gomodel-cache")), ["miss", "hit"]);
+    want(found.map((one) => one.data.output_text), [facts.text, facts.text]);
+    const stream = client.responses.stream(asking);
+    const texts = [];
+    for await (const event of stream) if (event.type === "response.output_text.delta") texts.push(event.delta);
+    const third = await stream.finalResponse();
+    want([texts.join(""), third.output_text], [facts.text, facts.text]);
+    want(new Set([found[0].data.id, found[1].data.id, third.id]).size, 3);
+  },
+  async guarded(facts) {
+    const texts = [];
+    const stream = client.responses.stream({ model, input: "Speak." });
+    for await (const event of stream) {
+      if (event.type !== "response.output_text.delta") continue;
+      if (texts.length === 0) await release();
+      texts.push(event.delta);
+    }
+    pieces(texts, facts.masked);
+    want((await stream.finalResponse()).output_text, facts.masked);
   },
   async abort() {
     const events = await client.responses.create({ model, input: "Is it lit?", stream: true });

@@ -6,7 +6,7 @@ import json
 
 import openai
 from pydantic import BaseModel
-from talk import pieces, serve, want
+from talk import pieces, release, serve, want
 
 MODEL = "gpt-5"
 client = openai.OpenAI(max_retries=0)
@@ -120,6 +120,29 @@ def cancel(facts):
     want(client.responses.retrieve(created.id).status, "cancelled")
 
 
+def cached(facts):
+    asking = {"model": MODEL, "input": "Is it lit?", "store": False}
+    first, second = [client.responses.with_raw_response.create(**asking) for _ in range(2)]
+    want([one.headers["x-gomodel-cache"] for one in (first, second)], ["miss", "hit"])
+    want([one.parse().output_text for one in (first, second)], [facts["text"]] * 2)
+    with client.responses.stream(**asking) as events:
+        want("".join(event.delta for event in events if event.type == "response.output_text.delta"), facts["text"])
+        third = events.get_final_response()
+    want((third.output_text, len({first.parse().id, second.parse().id, third.id})), (facts["text"], 3))
+
+
+def guarded(facts):
+    texts = []
+    with client.responses.stream(model=MODEL, input="Speak.") as events:
+        for event in events:
+            if event.type == "response.output_text.delta":
+                if not texts:
+                    release()
+                texts.append(event.delta)
+        pieces(texts, facts["masked"])
+        want(events.get_final_response().output_text, facts["masked"])
+
+
 def abort(facts):
     async def leave():
         async with openai.AsyncOpenAI(max_retries=0) as hasty:
@@ -134,5 +157,5 @@ def abort(facts):
 
 serve(
     text, stream, tools, parallel_tools, structured_output, reasoning, images, turns, by_id, conversation,
-    compaction, cancel, abort,
+    compaction, cancel, abort, cached, guarded,
 )  # fmt: skip

@@ -15,6 +15,11 @@ export function pieces(texts, wanted) {
   if (texts.length < 2) throw new Error(`the stream came in one piece: ${JSON.stringify(texts)}`);
 }
 
+/** Let the upstream go on, which waits for this client to have read so far. */
+export async function release() {
+  await fetch(process.env.OPENAI_BASE_URL.replace(/\/v1$/, "/release"), { method: "POST" });
+}
+
 /** Try what the runner asks for until it asks for no more. */
 export async function serve(features) {
   console.log(JSON.stringify(Object.keys(features).sort()));

@@ -1,0 +1,160 @@
+"""One attempt of an exchange: what it asked, how it ended, what it has used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ..errors import GatewayError, UpstreamError, type_of_status
+from ..operations import BILLED
+from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
+from .answer import Answer, Usage, clean
+from .fanout import Observers
+from .records import AttemptEnded, Cause, Charge, Context
+
+DETAIL = 2048
+
+clock = time.monotonic
+
+
+class Exchanging(Protocol):
+    """What an attempt needs of the trace of its exchange."""
+
+    observers: Observers
+    context: Context
+    attempts: list[Step]
+
+
+class Reading(Protocol):
+    """What an attempt needs of whatever reads its answer: that trace, or the one of a round of tools."""
+
+    is_round: bool
+
+    def answer(self) -> Answer:
+        """What is known of the answer by now."""
+        ...
+
+    def flush_warnings(self) -> None:
+        """Notify of the warnings that have been noted so far."""
+        ...
+
+    def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
+        """What *step* has used by its *answer*."""
+        ...
+
+
+class Step:
+    """One attempt of *trace*, whose answer *read* reads: what it asked, how it ended, what it has used."""
+
+    def __init__(
+        self,
+        trace: Exchanging,
+        read: Reading,
+        provider: str,
+        provider_type: str,
+        target_model: str | None,
+        secrets: tuple[str, ...],
+        cause: Cause,
+    ) -> None:
+        self.trace = trace
+        self.read = read
+        self.number = len(trace.attempts) + 1
+        self.provider = provider
+        self.provider_type = provider_type
+        self.target_model = target_model
+        self.served_model: str | None = None
+        self.service_tier: str | None = None
+        self.kind = cause.kind
+        self.reason = cause.reason
+        """The code of the error that led here; None at first."""
+        self.secrets = secrets
+        self.started = clock()
+        self.seconds = 0.0
+        """Until it began to answer, or failed."""
+        self.status: int | None = None
+        self.error: str | None = None
+        """The code of its failure."""
+        self.has_answered = False
+        self.asked = b""
+        """The client's body, until it is settled."""
+        self.sent = self.latest = 0
+        """Bytes of requests that its upstream may have, and of the last one."""
+        self.usage: Usage | None = None
+        """What it has used, once that is settled; of operations that are billed."""
+        self.is_settled = False
+
+    def asks(self, body: bytes, size: int) -> None:
+        """A request of *size* bytes, made of the client's *body*, is about to be sent."""
+        self.asked = body
+        self.sent += size
+        self.latest = size
+
+    def answered(self, status: int) -> None:
+        """The upstream has begun to answer."""
+        self.seconds = clock() - self.started
+        self.status, self.has_answered = status, True
+        if not self.read.is_round:
+            self.notify(detail=None)
+
+    def failed(self, error: BaseException) -> None:
+        """It has not: *error* says why."""
+        self.seconds = clock() - self.started
+        if isinstance(error, Exception) and not (isinstance(error, UpstreamError) and error.sent):
+            self.sent -= self.latest  # the upstream cannot have seen the request
+        self.settle(None, error)
+        if not isinstance(error, GatewayError):
+            self.error = "cancelled"
+            return self.notify(detail=None, usage=self.usage)
+        self.status, self.error = error.status, code_of(error)
+        self.read.flush_warnings()
+        self.notify(detail=redacted(error, self.secrets), usage=self.usage)
+
+    def settle(self, answer: Answer | None, error: BaseException | None) -> None:
+        """Keep, once, what it has used by its *answer* (None: as far as that is known by now)."""
+        if self.is_settled or self.trace.context.operation not in BILLED:
+            return
+        self.is_settled = True
+        answer = self.read.answer() if answer is None else answer
+        self.served_model, self.service_tier = answer.model, answer.service_tier
+        self.usage = self.read.used(self, answer, error)
+        self.asked = b""
+
+    def charge(self, usage: Usage) -> Charge:
+        """Returns *usage*, its own, with where it was used."""
+        return Charge(
+            number=self.number,
+            provider=self.provider,
+            provider_type=self.provider_type,
+            target_model=self.target_model,
+            served_model=self.served_model,
+            service_tier=self.service_tier,
+            usage=usage,
+        )
+
+    def notify(self, **facts: Any) -> None:
+        """Make the record of its end."""
+        record = AttemptEnded(
+            self.trace.context,
+            number=self.number,
+            kind=self.kind,
+            status=self.status,
+            error=self.error,
+            seconds=self.seconds,
+            **facts,
+        )
+        self.trace.observers.notify(record)
+
+
+def code_of(error: GatewayError) -> str:
+    """Returns the short name of *error*: its code, else its type."""
+    return clean(error.code) or clean(error.type) or type_of_status(error.status)
+
+
+def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
+    """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back."""
+    known = [secret for secret in secrets if len(secret) >= SHORTEST]
+    text = without_secrets(known, (error.detail or error.message).encode("utf-8", "replace")).decode("utf-8", "replace")
+    for secret in known:  # also one that is a word, and that clients may read
+        text = text.replace(secret, REDACTED.decode())
+    return clean(text, DETAIL)
