@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -150,3 +151,13 @@ async def test_a_page_of_many_places_shows_the_first_and_the_total_of_all(many: 
     assert page["total"]["requests"] == ROWS
     assert len(page["rows"]) == page["count"] == 200
     assert sum(one["requests"] for one in page["rows"]) == ROWS
+
+
+async def test_a_page_says_that_the_ledger_cannot_be_read_and_is_whole_otherwise(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'without_tables.sqlite3'}")
+    async with viewed(engine) as console:
+        assert "The ledger cannot be read now (OperationalError)." in await look(console, "costs")
+        assert "The last requests" in await look(console, "")
+        found = await ask(console, path=f"/requests/{UUID(int=7)}", method="GET", headers=[HTML])
+        assert found.status == 503 and b"The ledger cannot be read now (OperationalError)." in found.content
+    await engine.dispose()
