@@ -500,7 +500,7 @@ async def talked(gateway: Gateway, upstream: FakeProvider, secrets: Secrets) -> 
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("kind", ["chat", "anthropic"])
+@pytest.mark.parametrize("kind", ["responses", "chat", "anthropic"])
 async def test_what_a_guard_takes_out_lies_nowhere(
     open_atomic: Any, kind: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
