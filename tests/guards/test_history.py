@@ -44,7 +44,7 @@ def provider(dialect: Any) -> Iterator[FakeProvider]:
 
 
 def upstream(provider: FakeProvider, dialect: Any) -> Provider:
-    return native(provider, dialect=dialect, stateful=False if dialect == "responses" else None)
+    return native(provider, dialect=dialect, stateful=dialect != "responses")
 
 
 def gateway_of(provider: FakeProvider, dialect: Any, store: Any, *guards: Guard, observers: Any = ()) -> Gateway:
