@@ -1,5 +1,5 @@
 """A secret in whatever place of a request or a reply holds text is found nowhere once a guard has taken it out: not
-upstream, not at the client, not in a store, the cache, the ledger, a log, a span or a record.
+upstream, not at the client, not in a store, the cache, the ledger, a log, a span, a record or the console.
 
 The places are those of the gateway's own schema and of openai's types, so that a member they get is a place at once.
 """
@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.cache import ResponseCache
+from gomodel_asgi.console import Console
 from gomodel_asgi.contrib.opentelemetry import OpenTelemetryObserver
 from gomodel_asgi.guards import Block, Guard, Replace, Texts
 from gomodel_asgi.ledger import Content, JsonLines, Ledger, SqlLedger, metadata
@@ -35,6 +36,7 @@ from gomodel_asgi.schema import ResponsesRequest
 from gomodel_asgi.stores import MemoryStore, Store
 from gomodel_asgi.testing import Answer, FakeProvider, Reply, Status, ToolCall
 
+from ..support.console import HTML, WHOLE, data, look
 from ..support.driving import Caller, ask
 from ..support.engines import open_atomic, postgres_server, redis_server
 from ..support.filling import every, members_of
@@ -499,6 +501,16 @@ async def talked(gateway: Gateway, upstream: FakeProvider, secrets: Secrets) -> 
     return found
 
 
+async def shown(console: Console) -> str:
+    """All pages of *console*, those of each request among them."""
+    listed = (await data(console, "/"))["exchanges"]
+    assert listed
+    paths = ["/", "/providers", "/costs", "/tools", *(f"/requests/{one['id']}" for one in listed)]
+    pages = [await look(console, path, accept=HTML) for path in paths]
+    assert {page.status for page in pages} == {200}
+    return "".join(page.content.decode() for page in pages)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("kind", ["responses", "chat", "anthropic"])
 async def test_what_a_guard_takes_out_lies_nowhere(
@@ -518,8 +530,10 @@ async def test_what_a_guard_takes_out_lies_nowhere(
             retries=ONCE,
             public=True,
         ) as gateway:
+            console = Console(gateway, allow=lambda request: WHOLE)
             found = await talked(gateway, upstream, secrets)
             assert await ledger.flush()
+            pages = await shown(console)
             if isinstance(witness.store, MemoryStore):
                 kept = await witness.all(witness.store, caplog.text)
             sent = b"".join(request.body for request in upstream.requests)
@@ -529,7 +543,7 @@ async def test_what_a_guard_takes_out_lies_nowhere(
         await left.aclose()
     assert [each.status for each in found].count(400) == 1
     assert not [where for caller in found for where in secrets.found(caller.content)]
-    assert not secrets.found(sent)
+    assert not secrets.found(sent) and not secrets.found(pages)
     for name, text in kept.items():
         assert text and not secrets.found(text), name
     assert "[key]" in kept["ledger"] + "".join(map(decoded, re.findall(r"[A-Za-z0-9+/]{16,}", kept["ledger"])))
