@@ -157,12 +157,11 @@ class Window:
         """What of the held text, in whose place *new* is to stand, can leave."""
         held, channel.patience = channel.held, 0
         keep = len(held) - hold
-        same = len(commonprefix([held, new]))
-        if new == held or len(commonprefix([held[::-1], new[::-1]])) >= hold:
+        if new.endswith(held[keep:]):
             channel.held = held[keep:]
             return new[: len(new) - hold]
         # What was found may still grow, and may begin before what it has changed: both by less than is held.
-        safe = max(0, min(same, keep) - hold)
+        safe = max(0, min(len(commonprefix([held, new])), keep) - hold)
         channel.held = held[safe:]
         channel.patience = 2 * len(channel.held)
         return held[:safe]
