@@ -16,7 +16,7 @@ import anyio
 import pytest
 import trustme
 
-from gomodel_asgi import Limits, Target, Timeouts
+from gomodel_asgi import Gateway, Limits, Target, Timeouts
 from gomodel_asgi.testing import (
     Answer,
     Cut,
@@ -35,9 +35,10 @@ from gomodel_asgi.testing import (
     Status,
     Swapped,
 )
+from gomodel_asgi.transport import UpstreamReply, UpstreamRequest
 from gomodel_asgi.upstream.attempt import ERROR_BODY
 
-from ..support.driving import TIMEOUT, Caller, events_of, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, events_of, scope_of
 from ..support.exchanges import (
     EVENT_STREAM,
     EVENTS,
@@ -277,6 +278,40 @@ async def test_a_stream_has_no_more_time_than_the_whole_exchange(lab: Lab) -> No
     assert answer.events()[-1]["response"]["error"]["message"] == "The response took longer than allowed."
 
     await succeeds(lab)
+
+
+async def test_a_stream_ends_in_time_though_its_upstream_always_has_more_to_say(lab: Lab) -> None:
+    """A client that reads slowly always finds something that has come meanwhile."""
+
+    class Endless:
+        """A reply, over a transport of the host's, that has the next event ready whenever it is read."""
+
+        status = 200
+        headers = ((b"content-type", b"text/event-stream"),)
+        resumable = True
+        reads = 0
+
+        async def read(self, timeout: float) -> bytes:
+            self.reads += 1
+            assert self.reads < 100
+            return EVENTS[min(self.reads, 4) - 1]
+
+        async def aclose(self) -> None:
+            pass
+
+    endless: Any = Endless()
+
+    class Ready:
+        async def open(self, request: UpstreamRequest) -> UpstreamReply:
+            return endless  # type: ignore[no-any-return]
+
+        async def aclose(self) -> None:
+            pass
+
+    gateway = Gateway(providers=[lab.provider(lab.bad)], transport=Ready(), timeouts=Timeouts(total=1e-6), stamp=False)
+
+    assert broke_off(await ask(gateway, STREAM), EVENTS[0]) == "upstream_timeout"
+    await gateway.aclose()
 
 
 # 7: breaking off in mid-stream...
