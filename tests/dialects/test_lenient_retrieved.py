@@ -20,15 +20,20 @@ SLOPPY = [
 ]
 
 
-@pytest.mark.parametrize("after", [None, 0, 4, 5, 9, 50])
+@pytest.mark.parametrize(
+    ("given", "after"),
+    [("", None), *((f"starting_after={number}&", number) for number in (0, 4, 5, 9, 50))]
+    + [("starting_after=9&starting_after=4&", 4), ("starting_after=x&starting%5Fafter=9&", 9)]
+    + [("starting_after=4&starting_after=x&", None)],
+)
 async def test_a_repaired_stream_that_is_sent_again_goes_on_behind_the_number_that_the_client_names(
-    lab: Lab, after: int | None
+    lab: Lab, given: str, after: int | None
 ) -> None:
     lab.make(lab.provider(lab.bad, normalize=True), stamp=False, store=NoStore())
     lab.bad.script(streamed(*SLOPPY))
     first = await lab.ask(STREAM)
     lab.bad.script(streamed(*SLOPPY))
-    query = "stream=true&a=b" if after is None else f"stream=true&starting_after={after}&a=b"
+    query = f"stream=true&{given}a=b"
     again = await lab.ask(b"", path="/v1/responses/resp_1", method="GET", query=query.encode(), headers=[])
 
     told = events_of(first.content)
@@ -37,4 +42,4 @@ async def test_a_repaired_stream_that_is_sent_again_goes_on_behind_the_number_th
     ]
     assert again.content.endswith(b"data: [DONE]\n\n") and again.complete
     asked = lab.bad.requests[-1]
-    assert asked.query == b"stream=true&a=b"
+    assert asked.query == (query.encode() if after is None else b"stream=true&a=b")

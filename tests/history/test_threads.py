@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from gomodel_asgi import Gateway
 from gomodel_asgi.history.records import Records
-from gomodel_asgi.history.turns import CODEC, LONGEST, TURNS, Line, Turn
+from gomodel_asgi.history.turns import CODEC, LONGEST, STEP, TURNS, Line, Turn, _lines
 from gomodel_asgi.stores import MemoryStore, Store
 from gomodel_asgi.testing import FakeProvider
 from tests.support.driving import ask
@@ -108,6 +108,17 @@ async def test_a_thread_that_is_too_long_is_found_so_at_once() -> None:
         thread.store.clear()
         assert await thread.said(number) is None
         assert thread.store.trips <= 2
+
+
+@pytest.mark.parametrize(("size", "steps"), [(1, 0), (STEP // 20, 4), (STEP + 1, 100)])
+def test_a_thread_is_read_in_steps_as_its_bytes_demand(size: int, steps: int) -> None:
+    said = json.dumps("x" * (size - 2)).encode() if size > 2 else b""
+    turns = {
+        id_of(number): msgspec.structs.replace(turn_of(number, number - 1 if number else None), input=said, output=b"")
+        for number in range(100)
+    }
+
+    assert len(list(_lines(turns, id_of(99)))) == steps
 
 
 # Told right...

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from gomodel_asgi import Target
+from gomodel_asgi import Target, Timeouts
+from gomodel_asgi.errors import Overloaded
 from gomodel_asgi.settings import MIB
 from gomodel_asgi.testing import FakeProvider, Scripted, Stall
 from gomodel_asgi.upstream.stream import fed
@@ -74,6 +75,21 @@ async def test_what_ends_a_response_leaves_whole_and_behind_all_else(lab: Lab) -
     assert all(piece.startswith((b"event:", b"data: [DONE]")) and piece.endswith(b"\n\n") for piece in answer.pieces)
     (end,) = (piece for piece in answer.pieces if b"event: response.completed" in piece)
     assert end.startswith(b"event: response.completed")
+
+
+async def test_a_stream_that_is_let_go_of_twice_gives_its_place_back_once_and_nothing_more(lab: Lab) -> None:
+    lab.make(lab.provider(lab.bad, max_concurrency=2), timeouts=Timeouts(pool=0.0))
+    lab.bad.script([Scripted(streamed(), (Stall(after_events=3),))] * 3)
+    first, second = [await lab.gateway.respond(STREAM) for _ in range(2)]
+    assert first.stream is not None and await first.stream.next()
+
+    await first.stream.aclose()
+    await first.stream.aclose()
+    async with second, await lab.gateway.respond(STREAM):
+        with pytest.raises(Overloaded):
+            await lab.gateway.respond(STREAM)
+
+    assert await first.stream.next() == b""
 
 
 @pytest.mark.parametrize("waiting, elsewhere", [(MIB, False), (MIB + 1, True)])

@@ -168,6 +168,20 @@ async def test_a_busy_status_is_busy_whatever_its_body_names(
     assert lab.gateway.health()["bad"].failures == 1
 
 
+@both
+@pytest.mark.parametrize("status", [401, 402, 403])
+@pytest.mark.parametrize(("options", "error"), FORMS.values(), ids=FORMS)
+async def test_a_status_of_refused_credentials_says_so_whatever_its_body_names(
+    lab: Lab, options: dict[str, Any], error: dict[str, Any], status: int, body: Any
+) -> None:
+    lab.make(lab.provider(lab.bad, **options))
+    lab.bad.script(Reply(error, status))
+
+    answer = refused(await lab.ask(body), 502, "upstream_auth_error")
+
+    assert b"Later." not in answer.content
+
+
 # 14: refused credentials, and every other credential an upstream could quote...
 
 HEADER_KEY = "canary-in-a-header+/="

@@ -16,7 +16,7 @@ import anyio
 import pytest
 import trustme
 
-from gomodel_asgi import Limits, Target, Timeouts
+from gomodel_asgi import Gateway, Limits, Target, Timeouts
 from gomodel_asgi.testing import (
     Answer,
     Cut,
@@ -35,8 +35,10 @@ from gomodel_asgi.testing import (
     Status,
     Swapped,
 )
+from gomodel_asgi.transport import UpstreamReply, UpstreamRequest
+from gomodel_asgi.upstream.attempt import ERROR_BODY
 
-from ..support.driving import TIMEOUT, Caller, events_of, scope_of
+from ..support.driving import TIMEOUT, Caller, ask, events_of, scope_of
 from ..support.exchanges import (
     EVENT_STREAM,
     EVENTS,
@@ -231,6 +233,15 @@ async def test_silence_before_the_first_event_is_a_504(lab: Lab, stall: Stall, b
 
 
 @both
+@pytest.mark.parametrize("dialect", ["chat", "anthropic", "gemini"])
+async def test_silence_of_an_upstream_that_is_translated_is_a_504_too(lab: Lab, dialect: Any, body: Any) -> None:
+    lab.make(lab.provider(lab.bad, dialect=dialect), timeouts=Timeouts(first_event=0.2, unary=0.2))
+    lab.bad.fail_next(Stall())
+
+    refused(await lab.ask(body), 504, "upstream_timeout")
+
+
+@both
 @silences
 async def test_silence_of_a_target_has_its_fallback_asked_within_the_whole_deadline(
     lab: Lab, stall: Stall, body: Any
@@ -255,6 +266,52 @@ async def test_silence_in_mid_stream_is_told_as_an_idle_timeout(lab: Lab) -> Non
     assert broke_off(await lab.ask(STREAM), b"".join(EVENTS[:5])) == "upstream_idle_timeout"
 
     await succeeds(lab)
+
+
+async def test_a_stream_has_no_more_time_than_the_whole_exchange(lab: Lab) -> None:
+    lab.make(timeouts=Timeouts(total=1e-6), stamp=False)
+    lab.bad.script(Scripted(streamed(), (Stall(after_events=5),)))
+
+    answer = await lab.ask(STREAM)
+
+    assert broke_off(answer, EVENTS[0]) == "upstream_timeout"
+    assert answer.events()[-1]["response"]["error"]["message"] == "The response took longer than allowed."
+
+    await succeeds(lab)
+
+
+async def test_a_stream_ends_in_time_though_its_upstream_always_has_more_to_say(lab: Lab) -> None:
+    """A client that reads slowly always finds something that has come meanwhile."""
+
+    class Endless:
+        """A reply, over a transport of the host's, that has the next event ready whenever it is read."""
+
+        status = 200
+        headers = ((b"content-type", b"text/event-stream"),)
+        resumable = True
+        reads = 0
+
+        async def read(self, timeout: float) -> bytes:
+            self.reads += 1
+            assert self.reads < 100
+            return EVENTS[min(self.reads, 4) - 1]
+
+        async def aclose(self) -> None:
+            pass
+
+    endless: Any = Endless()
+
+    class Ready:
+        async def open(self, request: UpstreamRequest) -> UpstreamReply:
+            return endless  # type: ignore[no-any-return]
+
+        async def aclose(self) -> None:
+            pass
+
+    gateway = Gateway(providers=[lab.provider(lab.bad)], transport=Ready(), timeouts=Timeouts(total=1e-6), stamp=False)
+
+    assert broke_off(await ask(gateway, STREAM), EVENTS[0]) == "upstream_timeout"
+    await gateway.aclose()
 
 
 # 7: breaking off in mid-stream...
@@ -718,7 +775,7 @@ async def test_a_busy_upstream_has_its_fallback_asked(lab: Lab, status: int, bod
 
 
 @both
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 399])
 async def test_a_redirect_is_never_followed(lab: Lab, status: int, body: Any) -> None:
     lab.make()
     lab.bad.fail_next(Status(status, headers={"location": f"{lab.good.base_url}/responses"}))
@@ -851,6 +908,15 @@ async def test_a_huge_error_page_is_cut_off(lab: Lab) -> None:
 
     assert answer.status == 503
     assert len(answer.content) < 10_000
+
+
+@pytest.mark.parametrize(("over", "message"), [(0, "Later."), (1, "The upstream reported an error.")])
+async def test_of_an_error_only_so_much_is_read(lab: Lab, over: int, message: str) -> None:
+    lab.make()
+    error = json.dumps({"error": {"message": "Later."}}).encode()
+    lab.bad.script(Reply(b" " * (ERROR_BODY + over - len(error)) + error, 503))
+
+    assert (await lab.ask(UNARY)).error["message"] == message
 
 
 # 20: odd but valid streams...

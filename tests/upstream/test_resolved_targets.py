@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 
 from gomodel_asgi import Gateway, RoutingRequest, Target
+from gomodel_asgi.dialects.base import Call, Outgoing
+from gomodel_asgi.dialects.chat import ChatDialect
 from gomodel_asgi.observers import Completed, Record
 from gomodel_asgi.transport import Transport, UpstreamReply, UpstreamRequest
-from gomodel_asgi.upstream.upstream_request import MOST_CANDIDATES
+from gomodel_asgi.upstream.upstream_request import MOST_CANDIDATES, MOST_FORMS
 
 from ..support.driving import JSON
-from ..support.lab import Lab, anyio_backend, fakes, kind, lab
+from ..support.lab import KINDS, Lab, anyio_backend, fakes, kind, lab
 
 __all__ = ["anyio_backend", "fakes", "kind", "lab"]
 
@@ -139,3 +143,22 @@ async def test_models_that_clients_invent_do_not_pile_up(lab: Lab) -> None:
     await lab.ask(BODY | {"model": "one-more"})
 
     assert len(known) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS[:1], indirect=True, ids=["http11"])
+async def test_a_dialect_that_asks_for_another_place_each_time_leaves_no_more_than_so_many_forms(lab: Lab) -> None:
+    class Moving(ChatDialect):
+        """A dialect of the host's, with a number in each query."""
+
+        numbers = count()
+
+        def request(self, call: Call) -> Outgoing:
+            return replace(super().request(call), query=f"number={next(self.numbers)}")
+
+    lab.make(lab.provider(lab.bad, dialect=Moving()))
+    asked = MOST_FORMS + 3
+    for _ in range(asked):
+        await lab.ask(BODY)
+
+    assert [request.query for request in lab.bad.requests] == [b"number=%d" % number for number in range(asked)]
+    assert len(lab.gateway.setup.candidates["bad", BODY["model"]].forms) == MOST_FORMS

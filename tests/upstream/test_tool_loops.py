@@ -297,6 +297,19 @@ async def test_betas_of_a_request_survive_those_of_the_provider(provider: FakePr
     assert provider.requests[-1].header("anthropic-beta") == "own-1,interleaved-thinking-2025-05-14"
 
 
+async def test_where_betas_are_joined_all_other_headers_are_sent_as_ever(provider: FakeProvider) -> None:
+    provider.script([Reply(SECOND["anthropic"])] * 2)
+    for own in ({"x-zone": "a"}, {"x-zone": "a", "anthropic-beta": "own-1"}):
+        async with gateway_to(provider, "anthropic", headers=own) as gateway:
+            await turn(gateway, "anthropic", [QUESTION], stream=False)
+
+    given, joined = (
+        sorted(one for one in request.headers if one[0] != b"anthropic-beta") for request in provider.requests
+    )
+    assert joined == given and (b"x-zone", b"a") in given
+    assert [len(request.values("anthropic-beta")) for request in provider.requests] == [1, 1]
+
+
 # `normalize=True` over the gateway...
 
 
