@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..dialects.base import PREFIX, packed_json, resealed
-from ..wire.json_scan import parser
+from ..wire.json_scan import Unreadable, tree
 
 Path = tuple[str | int, ...]
 Place = tuple[Path, str]
@@ -56,9 +56,7 @@ SCHEMAS = frozenset({"parameters", "schema", "input_schema", "output_schema"})
 """Members whose own members are named by whoever wrote the schema: none of those stands for a credential."""
 SIGNED = frozenset({"signature", "thoughtSignature", "data", "call"})
 """What in the state of an upstream, as the gateway packs it, only its maker reads."""
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-_parsed = parser()
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, Unreadable)
 
 
 def of_request(body: Mapping[str, Any]) -> Iterator[Place]:
@@ -183,7 +181,7 @@ def _sealed(value: Any, path: Path) -> Iterator[Place]:
     if not isinstance(value, str) or not value.startswith(PREFIX):
         return
     try:
-        state = _parsed(packed_json(value) or b"null")
+        state = tree(packed_json(value) or b"null")
     except UNREADABLE:
         return
     if isinstance(state, dict):
@@ -221,7 +219,7 @@ def _replaced(value: Any, texts: list[tuple[Path, str]]) -> Any:
 def _resealed(value: str, texts: list[tuple[Path, str]]) -> str | None:
     """What was packed into *value* with *texts* in it. What is signed with its text is left out: its maker would not
     take it any more."""
-    state: Any = replaced(_parsed(packed_json(value)), dict(texts))
+    state: Any = replaced(tree(packed_json(value)), dict(texts))
     changed = {path[:depth] for path, _ in texts for depth in range(len(path))}
     payload = _unsigned(state["payload"], ("payload",), changed)
     return resealed({**state, "payload": payload}) if any(payload.values()) else None

@@ -245,6 +245,8 @@ TREES = {
     "history/compaction_item.py": "what we have sealed or kept ourselves",
     "emulation/stored.py": "our own response",
     "emulation/tools/memory.py": "what is kept has been looked at when it came",
+    "extras.py": "pip's own file about the installed package",
+    "console/pages.py": "the form's body, of so many characters, and labels that the ledger keeps",
     "cache/key.py": "a client's body, counted and of a depth",
     "cache/entry.py": "a response that its reader has looked at, and what is kept of it",
     "quotas/estimate.py": "a short member of a client's body, which was counted",

@@ -985,7 +985,7 @@ async def test_only_the_headers_on_the_list_reach_the_client(lab: Lab) -> None:
     assert set(answer.headers) == {
         "content-type", "content-length", "x-request-id", "x-upstream-request-id", "x-ratelimit-remaining-tokens",
         "openai-processing-ms", "openai-version", "retry-after-ms", "x-gomodel-provider", "x-gomodel-model",
-        "x-gomodel-attempts", "cache-control",
+        "x-gomodel-attempts", "cache-control", "vary",
     }  # fmt: skip
     assert answer.headers["x-upstream-request-id"] == "req_up"
 
