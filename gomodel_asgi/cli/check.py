@@ -24,7 +24,7 @@ from ..exchange.job import Setup
 from ..gateway import EXPOSED, Gateway
 from ..policies import hint, name_of, targets_of
 from ..providers.provider import Credential, Provider, is_pattern
-from ..threads import call
+from ..threads import call, is_coroutine_function
 from ..upstream.listed_models import ModelsAnswer, dialect_of, listed_models, refusal_of
 from .hosts import Place, find_gateway, of_django
 from .infrastructure import probes
@@ -329,8 +329,16 @@ def _described(place: Place) -> dict[str, str]:
 
 
 def _policy(ask: Any) -> str:
-    threaded = isinstance(ask, partial) and ask.func is call
-    return f"{name_of(ask)}, {'in a worker thread' if threaded else 'on the event loop'}"
+    if isinstance(ask, partial) and ask.func is call:
+        return f"{name_of(ask)}, in a worker thread"
+    inside = ", the plain functions in it in a worker thread" if _has_plain(ask) else ""
+    return f"{name_of(ask)}, on the event loop{inside}"
+
+
+def _has_plain(policy: Any) -> bool:
+    """Whether one of those that *policy* is made of is a plain function."""
+    inner = getattr(policy, "made_of", ())
+    return any(_has_plain(one) or not is_coroutine_function(one) for one in inner)
 
 
 def _write_findings(findings: list[Finding], notes: list[str]) -> None:

@@ -464,7 +464,10 @@ def test_the_documentation_has_every_finding_with_its_status() -> None:
         (cli_host.route, f"{HOST}.route, on the event loop"),
         (cli_host.plain, f"{HOST}.plain, in a worker thread"),
         (cli_host.guarded, f"authenticated({HOST}.route), on the event loop"),
-        (policies.authenticated(cli_host.plain), f"authenticated({HOST}.plain), on the event loop"),
+        (
+            policies.authenticated(policies.for_models(cli_host.plain)),
+            f"authenticated(for_models({HOST}.plain)), on the event loop, the plain functions in it in a worker thread",
+        ),
         (policies.first_of(cli_host.route, policies.model_map({"a": "east"})), f"first_of({HOST}.route, model_map())"),
         (None, "gomodel_asgi.policies.hint, on the event loop"),
     ],

@@ -352,9 +352,15 @@ def test_a_class_sees_the_scheme_the_host_and_the_query(scheme: str) -> None:
 )
 def test_what_is_no_authentication_class_is_refused_at_start(classes: Any, says: str) -> None:
     with override_settings(GOMODEL={"PUBLIC": True, "PROVIDERS": f"{HOST}.providers", "AUTHENTICATION": classes}):
-        with pytest.raises(ImproperlyConfigured, match=re.escape("GOMODEL['AUTHENTICATION']") + f".*{says}"):
-            authentication()
+        for start in (authentication, get_gateway, lambda: DjangoAuth(get_asgi_application())):
+            with pytest.raises(ImproperlyConfigured, match=re.escape("GOMODEL['AUTHENTICATION']") + f".*{says}"):
+                start()
         assert "gomodel.E001" in [message.id for message in check_settings()]
+
+
+def test_djangos_wrapper_refuses_at_start_what_is_no_authentication_class_of_its_own_list() -> None:
+    with pytest.raises(ImproperlyConfigured, match="int is no authentication class"):
+        DjangoAuth(get_asgi_application(), authentication=[5])
 
 
 def test_djangos_wrapper_refuses_what_is_no_app_and_no_list_of_classes() -> None:

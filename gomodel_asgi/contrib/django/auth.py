@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import aget_user, get_user
 from django.core.handlers.asgi import ASGIRequest
@@ -102,6 +103,8 @@ class DjangoAuth:
         self.prefix = _prefix(app)
         self.given = None if authentication is None else listed("authentication", authentication, "a list of classes")
         self._classes: list[Any] | None = None
+        if apps.ready:  # else with the first request: REST framework's classes have models
+            self._classes = self.authenticators
 
     @property
     def authenticators(self) -> list[Any]:

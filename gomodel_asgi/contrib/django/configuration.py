@@ -22,6 +22,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -61,7 +62,10 @@ def get_gateway() -> Gateway:
     given = getattr(settings, "GOMODEL", None)
     if given is None:
         raise ImproperlyConfigured('GOMODEL: add this setting: GOMODEL = {"POLICY": "yourapp.routing.policy"}.')
-    return build(given)
+    gateway = build(given)
+    if apps.ready:  # REST framework's classes have models
+        authentication()
+    return gateway
 
 
 def forget(*, setting: str, **signal: Any) -> None:
