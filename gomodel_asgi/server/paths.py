@@ -16,8 +16,8 @@ from ..wire.headers import HINT
 
 ID = re.compile(r"[A-Za-z0-9_.:=-]{1,512}")
 NOTHING = (
-    "Nothing is served at this path. The Responses API is at {0}/responses, {0}/conversations and {0}/models; other"
-    " APIs are not served."
+    "Nothing is served at this path. The Responses API is at {0}/responses, {0}/conversations and {0}/models,"
+    " without a slash at the end; other APIs are not served."
 )
 LONGEST_NAME = 512  # characters of a model's name
 
