@@ -212,12 +212,8 @@ class Enforcement:
             await paced(envelope.parsing())
         body = envelope.body
         texts = await self._passed(job, body, len(envelope.raw))
-        if not texts:
-            return None
-        changed = {path[0] for path in texts}
-        wanted = {name: body[name] for name in changed}
-        made = await beside(len(envelope.raw), partial(_members, wanted, texts))
-        return envelope.with_members({**envelope.members, **made})
+        made = await beside(len(envelope.raw), partial(_members, envelope, body, texts))
+        return envelope.with_members({**envelope.members, **made}) if made else None
 
     async def _passed(self, job: Job, body: Mapping[str, Any], size: int) -> Mapping[Any, str]:
         """Ask about the texts of *body* that have not been looked at; those that others take the place of, by path."""
@@ -534,9 +530,18 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _members(values: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
-    made = unlogged(replaced(dict(values), texts))
-    return {name: msgspec.Raw(encode(made[name])) for name in values}
+def _members(envelope: Envelope, body: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
+    """The members of *envelope* that are not to be sent as they came: those with *texts* in them, and those that say
+    more than was looked at. Of two members of one name that is the last, and some upstreams read the first."""
+    changed = {path[0] for path in texts}
+    made = unlogged(replaced({name: body[name] for name in changed}, texts)) if changed else {}
+    found = {name: msgspec.Raw(encode(value)) for name, value in made.items()}
+    for name, raw in envelope.members.items():
+        if name not in changed and name in body and isinstance(body[name], dict | list):
+            seen = encode(body[name])
+            if seen != raw and seen != msgspec.json.format(bytes(raw), indent=-1):
+                found[name] = msgspec.Raw(seen)
+    return found
 
 
 def _told(job: Job, body: bytes) -> None:

@@ -97,6 +97,34 @@ async def test_what_a_guard_replaces_in_a_request_reaches_nobody(
     assert record.count >= 5 and record.noted == ()
 
 
+TWICE = [
+    '"input":[{"role":"user","content":"SECRET","content":"clean"}]',
+    '"input":[{"role":"user","content":[{"type":"input_text","text":"SECRET","text":"clean"}]}]',
+    '"input":"x","instructions":"SECRET","instructions":"clean"',
+    '"input":"x","metadata":{"a":"SECRET","a":"clean"}',
+    '"input":"x","tools":[{"type":"function","name":"f","description":"SECRET","description":"clean"}]',
+    '"input":"x","text":{"format":{"type":"json_schema","name":"a","schema":{"title":"SECRET","title":"c"}}}',
+]
+
+
+@pytest.mark.parametrize("twice", TWICE)
+@pytest.mark.parametrize("function", [mask, refuse, lambda given: None])
+async def test_of_two_members_of_one_name_only_the_one_that_was_looked_at_is_sent(
+    provider: FakeProvider, twice: str, function: Any
+) -> None:
+    async with gateway_of(provider, Guard("keys", input=function)) as app:
+        await ask(app, ('{"model":"m",' + twice + "}").replace("SECRET", SECRET).encode())
+    assert len(provider.requests) == 1 and SECRET not in sent(provider)
+
+
+async def test_a_request_in_which_nothing_is_replaced_is_sent_as_it_came(provider: FakeProvider) -> None:
+    body = b'{ "model":"m", "store": false, "input": [ {"role":"user", "content": "Zo\xc3\xab, \\n"} ], "top_p": 1E-1 }'
+    async with gateway_of(provider, Guard("keys", input=mask)) as app:
+        assert (await ask(app, body)).status == 200
+    assert b'[ {"role":"user", "content": "Zo\xc3\xab, \\n"} ]' in provider.requests[-1].body
+    assert b"1E-1" in provider.requests[-1].body
+
+
 async def test_a_request_that_a_guard_blocks_is_a_400_that_nobody_repeats(provider: FakeProvider) -> None:
     seen = Seen()
     async with gateway_of(provider, Guard("keys", input=refuse), observers=[seen]) as app:
