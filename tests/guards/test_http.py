@@ -14,7 +14,7 @@ from gomodel_asgi import Gateway, MemoryStore, Timeouts
 from gomodel_asgi.errors import ContentBlocked
 from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement
 from gomodel_asgi.observers import Ended, Guarded
-from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
+from gomodel_asgi.testing import Answer, FakeProvider, Status, ToolCall
 
 from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
@@ -386,6 +386,21 @@ async def test_a_request_without_guards_is_parsed_by_none(
         for stream in (False, True):
             assert SECRET in (await ask(app, {**HELLO, "stream": stream})).content.decode()
     assert asked == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_upstreams_error_says_nothing_that_a_guard_has_taken_out(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    said: Any = {name: f"of {SECRET}, that is" for name in ("message", "type", "code", "param")}
+    async with gateway_of(provider, Guard("keys", output=mask), dialect=dialect) as app:
+        provider.fail_next(Status(400, **said))
+        answer = await ask(app, {**HELLO, "stream": stream})
+        assert answer.status == 400 and SECRET not in answer.content.decode()
+        assert "of [key], that is" in answer.json()["error"]["message"]
+        provider.fail_next(Status(400, code="a_code", type="a_type", param="input[0].content"))
+        answer = await ask(app, {**HELLO, "stream": stream})
+        assert "[key]" not in answer.content.decode() and "a_" in answer.content.decode()
 
 
 def test_a_block_is_no_failure_of_an_upstream() -> None:
