@@ -163,6 +163,17 @@ class Visit:
             raise TypeError(f"allow: return a View or None, not a {type(view).__name__}.")
         return view
 
+    async def ask_again(self) -> View | None:
+        """What it may see while its stream is open. Behind its status there is none to answer with: who would be sent
+        to a login sees nothing.
+
+        :raises TypeError: as `ask`.
+        """
+        try:
+            return await self.ask()
+        except HTTPException:
+            return None
+
     async def answer(self, view: View) -> None:
         """Answer one who may see *view*."""
         name, _, id = self.path[1:].partition("/")
@@ -226,8 +237,6 @@ class Visit:
         """Answer with server-sent events."""
         if self.gateway.in_flight.draining:
             return await self.problem(503, live.LEAVING, RETRY)
-        if self.tabs.is_full:
-            return await self.problem(503, live.FULL, RETRY)
         headers = [(b"content-type", EVENTS), (b"x-accel-buffering", b"no"), *HEADERS]
         headers = [
             (b"cache-control", b"private, no-store, no-transform") if h[0] == b"cache-control" else h for h in headers
@@ -236,7 +245,9 @@ class Visit:
         if self.scope["method"] == "HEAD":
             await self.send(start)
             return await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-        await live.stream(self.tabs, asked, self.ask, start, self.receive, self.send)
+        if not self.tabs.has_room(asked.view):
+            return await self.problem(503, live.FULL, RETRY)
+        await live.stream(self.tabs, asked, self.ask_again, start, self.receive, self.send)
 
     async def respond(self, status: int, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send an answer of one piece."""

@@ -6,6 +6,7 @@ oldest are left out. So a record costs the same with no tab and with many, and a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -46,9 +47,10 @@ PARTS: dict[str, Callable[[Asked], Shown]] = {"providers": pages.providers_live,
 
 
 class Tab:
-    """One stream. *ended* is set when it has to end."""
+    """One stream of *view*. *ended* is set when it has to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, view: View) -> None:
+        self.tenants = view.named
         self.loop = loop_token()
         self.ended = anyio.Event()
 
@@ -65,14 +67,23 @@ class Tabs:
     """The tabs that are live, and what those with one view share."""
 
     def __init__(self) -> None:
-        self.open: set[Tab] = set()
+        self.open: dict[Tab, None] = {}
+        """In the order in which they were opened."""
         self.parts: dict[tuple[View, str], tuple[float, dict[str, str]]] = {}
         self.todays: dict[View, tuple[float, Shown]] = {}
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no room for another one."""
-        return len(self.open) >= TABS
+    def has_room(self, view: View) -> bool:
+        """Whether another one of *view* may be opened. Where all places are taken, those who see the same and have
+        more of them than these would have give up their oldest one: nobody keeps the others out."""
+        if len(self.open) < TABS:
+            return True
+        token, counts = loop_token(), Counter(tab.tenants for tab in self.open)
+        for tab in self.open:
+            if counts[tab.tenants] == max(counts.values()) > counts[view.named] + 1 and tab.loop is token:
+                del self.open[tab]
+                tab.ended.set()
+                return True
+        return False
 
     async def aclose(self) -> None:
         """Ends the tabs of the running event loop."""
@@ -126,9 +137,9 @@ async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Re
 
     :raises Exception: what *ask* raised, once the stream has ended.
     """
-    tab = Tab()
+    tab = Tab(asked.view)
     in_flight = asked.gateway.in_flight
-    tabs.open.add(tab)
+    tabs.open[tab] = None
     in_flight.open(tab)
     failure: Exception | None = None
     try:
@@ -146,7 +157,7 @@ async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Re
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             group.cancel_scope.cancel()
     finally:
-        tabs.open.discard(tab)
+        tabs.open.pop(tab, None)
         in_flight.close(tab)
     if failure is not None:
         raise failure

@@ -212,12 +212,8 @@ class Enforcement:
             await paced(envelope.parsing())
         body = envelope.body
         texts = await self._passed(job, body, len(envelope.raw))
-        if not texts:
-            return None
-        changed = {path[0] for path in texts}
-        wanted = {name: body[name] for name in changed}
-        made = await beside(len(envelope.raw), partial(_members, wanted, texts))
-        return envelope.with_members({**envelope.members, **made})
+        made = await beside(len(envelope.raw), partial(_members, envelope, body, texts))
+        return envelope.with_members({**envelope.members, **made}) if made else None
 
     async def _passed(self, job: Job, body: Mapping[str, Any], size: int) -> Mapping[Any, str]:
         """Ask about the texts of *body* that have not been looked at; those that others take the place of, by path."""
@@ -420,10 +416,7 @@ class Asking:
                 tally.replaced += sum(new != old for new, old in zip(verdict.texts, texts, strict=True))
                 texts = tuple(verdict.texts)
             elif isinstance(verdict, Note):
-                tally.is_noted, tally.labels = (
-                    True,
-                    labels_of(dict.fromkeys((*tally.labels, *labels_of(verdict.labels)))),
-                )
+                tally.is_noted, tally.labels = True, labels_of(dict.fromkeys((*tally.labels, *verdict.labels)))
                 if guard.name == MODERATION:
                     self._found(tally.labels, len(texts))
             tally.passed += len(texts)
@@ -448,8 +441,7 @@ class Asking:
         :raises GuardUnavailable: it failed or took too long, and nothing may pass without it.
         """
         try:
-            verdict = await within(guard.timeout, awaitable(getattr(guard, self.stage))(texts))
-            _check(verdict, texts)
+            verdict = _checked(await within(guard.timeout, awaitable(getattr(guard, self.stage))(texts)), texts)
         except (Exception, DeadlineExceeded) as error:
             name = "TimeoutError" if isinstance(error, DeadlineExceeded) else type(error).__name__
             self._notify(guard.name, "failed", len(texts.texts), error=name)
@@ -459,7 +451,7 @@ class Asking:
                     self.guarding.found[self.stage].error = GuardUnavailable.code
                 return None
         else:
-            return verdict  # type: ignore[no-any-return]
+            return verdict
         # Raised out here: what the guard raised may quote what it was given.
         raise self._refused(partial(GuardUnavailable, detail=f"the guard {guard.name}"))
 
@@ -501,21 +493,33 @@ def copied(job: Job) -> RoutingRequest:
     )
 
 
-def _check(verdict: Any, given: Texts) -> None:
-    """Checks what a guard has returned for *count* texts.
+def _checked(verdict: Any, given: Texts) -> Verdict:
+    """Returns what a guard has said of *given*, its labels cut as they are told.
 
     :raises TypeError: it is none of what a guard may return.
-    :raises ValueError: it replaces another number of texts.
+    :raises ValueError: it replaces another number of texts, or says what no JSON can.
     """
-    if verdict is not None and not isinstance(verdict, Block | Replace | Note):
-        raise TypeError("A guard returns None, Block, Replace or Note.")
-    if isinstance(verdict, Block) and not isinstance(verdict.message, str):
-        raise TypeError("The message of a Block is a str.")
-    if isinstance(verdict, Note) and not isinstance(verdict.labels, list | tuple | set | frozenset):
-        raise TypeError("The labels of a Note are a tuple.")
+    if verdict is None:
+        return None
+    if isinstance(verdict, Block):
+        if not isinstance(verdict.message, str):
+            raise TypeError("The message of a Block is a str.")
+        return Block(_written(verdict.message))
+    if isinstance(verdict, Note):
+        if not isinstance(verdict.labels, list | tuple | set | frozenset):
+            raise TypeError("The labels of a Note are a tuple.")
+        return Note(tuple(map(_written, labels_of(verdict.labels))))
     if not isinstance(verdict, Replace):
-        return
-    texts = verdict.texts
+        raise TypeError("A guard returns None, Block, Replace or Note.")
+    return _replacing(verdict.texts, given)
+
+
+def _replacing(texts: Any, given: Texts) -> Replace:
+    """Returns what is to take the place of *given*.
+
+    :raises TypeError: it is no tuple.
+    :raises ValueError: it is of another number, or holds what no JSON can, or no object where arguments were one.
+    """
     if not isinstance(texts, list | tuple):
         raise TypeError("The texts of a Replace are a tuple.")
     if len(texts) != len(given.texts) or not all(isinstance(text, str) for text in texts):
@@ -523,6 +527,17 @@ def _check(verdict: Any, given: Texts) -> None:
     for path, old, new in zip(given.paths, given.texts, texts, strict=True):
         if new != old and "arguments" in path and _is_object(old) and not _is_object(new):
             raise ValueError("What takes the place of arguments is a JSON object, as they are.")
+    return Replace(tuple(map(_written, texts)))
+
+
+def _written(text: str) -> str:
+    """Returns *text* as it can be sent: a str, and not what others derive from it.
+
+    :raises UnicodeEncodeError: it has half a surrogate pair in it.
+    """
+    if not text.isascii():
+        text.encode()
+    return str.__str__(text)
 
 
 def _is_object(text: str) -> bool:
@@ -534,9 +549,18 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _members(values: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
-    made = unlogged(replaced(dict(values), texts))
-    return {name: msgspec.Raw(encode(made[name])) for name in values}
+def _members(envelope: Envelope, body: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
+    """The members of *envelope* that are not to be sent as they came: those with *texts* in them, and those that say
+    more than was looked at. Of two members of one name that is the last, and some upstreams read the first."""
+    changed = {path[0] for path in texts}
+    made = unlogged(replaced({name: body[name] for name in changed}, texts)) if changed else {}
+    found = {name: msgspec.Raw(encode(value)) for name, value in made.items()}
+    for name, raw in envelope.members.items():
+        if name not in changed and name in body and isinstance(body[name], dict | list):
+            seen = encode(body[name])
+            if seen != raw and seen != msgspec.json.format(bytes(raw), indent=-1):
+                found[name] = msgspec.Raw(seen)
+    return found
 
 
 def _told(job: Job, body: bytes) -> None:

@@ -39,6 +39,13 @@ PARTS: dict[str, tuple[str, str, Json]] = {
     "response.reasoning_summary_text": ("summary", "summary_index", {"type": "summary_text"}),
 }
 PART_DONE = {"content": "response.content_part.done", "summary": "response.reasoning_summary_part.done"}
+DELTA = frozenset({
+    "type", "sequence_number", "output_index", "content_index", "summary_index", "item_id", "delta", "logprobs",
+    "obfuscation",
+})  # fmt: skip
+ITEM = frozenset({"type", "sequence_number", "output_index", "item"})
+LIFECYCLE = frozenset({"type", "sequence_number", "response"})
+"""The members of such events that are known; in any other one somebody may speak."""
 SOUND = frozenset({"response.audio.delta", "response.output_audio.delta"})
 """Deltas that hold no text."""
 
@@ -57,11 +64,15 @@ Steps = Generator[Scan, str, list[Json]]
 
 
 class Channel(Struct):
-    """One text as it comes: *held* has not left, *raw* has come, *sent* has left."""
+    """One text as it comes: *held* and *fresh* have not left, *length* characters in all; *raw* has come, *sent* has
+    left."""
 
     prefix: str
     last: Json
     held: str = ""
+    fresh: list[str] = field(default_factory=list)
+    """What has come since it was looked at last: put together once, since a text grows by thousands of deltas."""
+    length: int = 0
     raw: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
     patience: int = 0
@@ -73,6 +84,21 @@ class Channel(Struct):
         """Returns where the text stands in the response, as `output[0].content[1]`."""
         where = "".join(f"[{self.last[name]}]" for name in self.last if name.endswith("_index"))
         return f"{self.prefix.removeprefix('response.')}{where}"
+
+    def add(self, text: str) -> None:
+        """*text* has come."""
+        self.raw.append(text)
+        self.fresh.append(text)
+        self.length += len(text)
+
+    def keep(self, text: str) -> None:
+        """Of all that has come only *text* has not left."""
+        self.held, self.fresh, self.length = text, [], len(text)
+
+    def whole(self) -> str:
+        """Returns what has not left."""
+        self.keep(self.held + "".join(self.fresh))
+        return self.held
 
 
 class Window:
@@ -131,6 +157,7 @@ class Window:
         type = event["type"]
         prefix, _, verb = type.rpartition(".")
         if verb == "delta" and isinstance(event.get("delta"), str):
+            event = yield from self._beside(event, DELTA)
             return [event] if type in SOUND else (yield from self._delta(prefix, event))
         if verb == "done" and (member := member_of(prefix, event)) is not None:
             return (yield from self._done(prefix, member, event))
@@ -143,12 +170,11 @@ class Window:
 
     def _delta(self, prefix: str, event: Json) -> Steps:
         channel = self.channels.setdefault(key_of(prefix, event), Channel(prefix, event))
-        channel.last, text = event, event["delta"]
-        channel.raw.append(text)
-        channel.held += text
-        hold, held = self.hold, channel.held
-        if hold is None or len(held) <= max(hold, channel.patience):
+        channel.last, hold = event, self.hold
+        channel.add(event["delta"])
+        if hold is None or channel.length <= max(hold, channel.patience):
             return []
+        held = channel.whole()
         new = yield Scan(held, channel.path, final=False)
         out = self._leaving(channel, new, hold)
         return [written(channel, out)] if out else []
@@ -158,12 +184,12 @@ class Window:
         held, channel.patience = channel.held, 0
         keep = len(held) - hold
         if new.endswith(held[keep:]):
-            channel.held = held[keep:]
+            channel.keep(held[keep:])
             return new[: len(new) - hold]
         # What was found may still grow, and may begin before what it has changed: both by less than is held.
         safe = max(0, min(len(commonprefix([held, new])), keep) - hold)
-        channel.held = held[safe:]
-        channel.patience = 2 * len(channel.held)
+        channel.keep(held[safe:])
+        channel.patience = 2 * channel.length
         return held[:safe]
 
     def _done(self, prefix: str, member: str, event: Json) -> Steps:
@@ -181,8 +207,8 @@ class Window:
         if channel.is_done:
             return []
         channel.is_done = True
-        held, channel.held = channel.held, ""
-        rest = held
+        rest = held = channel.whole()
+        channel.keep("")
         if held:
             rest = yield Scan(held, channel.path, final=True)
         event = [written(channel, rest)] if rest else []
@@ -195,6 +221,7 @@ class Window:
         if ended:
             events = yield from self._all_finished(index)
         item = yield from self.value(event["item"], [*of_item(event["item"])], f"output[{index}].")
+        event = yield from self._beside(event, ITEM)
         if ended:
             self.open.pop(index, None)
             self.done[index] = item
@@ -210,7 +237,7 @@ class Window:
                 events += yield from self._all_finished(index)
         response = event["response"]
         self.response = yield from self.value(response, [*self.places(response)])
-        rest = {name: value for name, value in event.items() if name != "response"}
+        rest = yield from self._beside(event, LIFECYCLE)
         return [*events, {**rest, "response": self.response}]
 
     def _all_finished(self, index: Any) -> Steps:
@@ -219,6 +246,13 @@ class Window:
             if channel.last.get("output_index") == index:
                 events += yield from self._finished(channel)
         return events
+
+    def _beside(self, event: Json, known: frozenset[str]) -> Generator[Scan, str, Json]:
+        """*event* with what is put in place of the texts in its members that are not *known*."""
+        if event.keys() <= known:
+            return event
+        others = {name: value for name, value in event.items() if name not in known}
+        return {**event, **(yield from self.value(others, [*strings(others, (), IDENTIFIERS)]))}
 
     def _text(self, text: str, path: str) -> Generator[Scan, str, str]:
         if not text:

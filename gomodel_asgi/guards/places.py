@@ -54,6 +54,12 @@ REPLY = SETTINGS | {*SAID} | {
 """The members of a response in which nobody speaks but whom the request has quoted."""
 SCHEMAS = frozenset({"parameters", "schema", "input_schema", "output_schema"})
 """Members whose own members are named by whoever wrote the schema: none of those stands for a credential."""
+KEYWORDS = frozenset({"type", "format"})
+"""All that a schema says in words of its own."""
+EXAMPLES = frozenset({"default", "const", "enum", "examples", "example"})
+"""Where a schema holds values, whose members are named like any others."""
+NAMED = frozenset({"attributes", "annotations", "env", "metadata"})
+"""Objects whose members somebody else has named: none of those is an identifier or a credential."""
 SIGNED = frozenset({"signature", "thoughtSignature", "data", "call"})
 """What in the state of an upstream, as the gateway packs it, only its maker reads."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, Unreadable)
@@ -86,7 +92,7 @@ def of_reply(body: Mapping[str, Any]) -> Iterator[Place]:
         yield from of_items(body["output"], ("output",))
         for name, value in body.items():
             if name == "error":
-                yield from _walk(value, (name,), IDENTIFIERS | {"code", "param"})
+                yield from strings(value, (name,), frozenset({"type", "code", "param"}))
             elif name not in REPLY:
                 yield from strings(value, (name,), frozenset({"type"}))
     elif isinstance(body.get("data"), list):
@@ -127,7 +133,7 @@ def of_item(item: Any, path: Path = ()) -> Iterator[Place]:
             if name == "encrypted_content":
                 yield from _sealed(value, (*path, name))
             continue
-        if name in ("arguments", "action", "operation") and isinstance(value, dict | list):
+        if name in ("arguments", "action", "actions", "operation", "error") and isinstance(value, dict | list):
             yield from strings(value, (*path, name), frozenset({"type"}))
         else:
             yield from _walk(value, (*path, name), IDENTIFIERS if known else frozenset({"type"}))
@@ -162,12 +168,18 @@ def _variables(prompt: Any) -> Iterator[Place]:
 def _walk(value: Any, path: Path, skipped: frozenset[str], closed: frozenset[str] = SEALED) -> Iterator[Place]:
     if isinstance(value, dict):
         sealed = closed | BYTES.get(str(value.get("type")), frozenset())
-        if "format" in value and "data" in value:
+        if "format" in value and isinstance(value.get("data"), str):
             sealed = sealed | {"data"}  # sound
         for name, each in value.items():
             if name in sealed or (name in skipped and not isinstance(each, dict | list)):
                 continue
-            yield from _walk(each, (*path, name), skipped, frozenset() if name in SCHEMAS else closed)
+            in_schema = skipped is KEYWORDS
+            if (in_schema and name in EXAMPLES) or (name in NAMED and isinstance(each, dict) and not in_schema):
+                yield from strings(each, (*path, name))
+            elif name in SCHEMAS:
+                yield from _walk(each, (*path, name), KEYWORDS, frozenset())
+            else:
+                yield from _walk(each, (*path, name), skipped, closed)
     elif isinstance(value, list):
         for number, each in enumerate(value):
             yield from _walk(each, (*path, number), skipped, closed)

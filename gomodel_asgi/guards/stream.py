@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -441,6 +442,8 @@ class GuardedStream:
             over()
 
 
+NAME = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
+"""What a code, a type or a parameter of an error is; anything else is what somebody says."""
 FAREWELL = 5.0
 """Seconds that reading which is broken off may take to end."""
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
@@ -468,7 +471,10 @@ async def let_pass(error: GatewayError, asked: Asked) -> GatewayError:
     if not isinstance(error, UpstreamRejected):
         return error
     try:
-        error.message = await asked.one(Scan(error.message, "error.message", final=True))
+        for name in ("message", "type", "code", "param"):
+            text = getattr(error, name)
+            if text and (name == "message" or not NAME.fullmatch(text)):
+                setattr(error, name, await asked.one(Scan(text, f"error.{name}", final=True)))
         error.args = (error.message,)
         if error.raw is not None:
             value = await parsed(error.raw)

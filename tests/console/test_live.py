@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import anyio
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -22,6 +23,7 @@ from gomodel_asgi.wire.sse import Decoder
 from ..support.console import HTML, JSON, WHOLE, data, look, send, tenant_of, viewed
 from ..support.driving import TIMEOUT, Caller, scope_of
 from ..support.gateways import Make
+from ..support.lab import until
 
 LIVE = "gomodel_asgi.console.live."
 
@@ -181,6 +183,30 @@ async def test_the_21st_tab_is_told_why_there_is_no_room(provider: FakeProvider,
         assert again.caller.status == 200
 
 
+async def test_whoever_has_most_tabs_gives_one_up_for_whoever_has_fewer(provider: FakeProvider, make: Make) -> None:
+    gateway = make(provider)
+
+    async def allow(request: Request) -> View:
+        return View({tenant_of(request.scope)})
+
+    def tabs(tenant: str, count: int) -> list[Tab]:
+        return [Tab(headers=[(b"x-tenant", tenant.encode())]) for _ in range(count)]
+
+    console, many, few = Console(gateway, allow=allow), tabs("acme", TABS), tabs("globex", TABS // 2)
+    async with opened(console, *many), opened(console, *few):
+        await until(lambda: sum(tab.over.is_set() for tab in many) == TABS // 2)
+        assert not any(tab.over.is_set() for tab in few)
+        assert all(tab.caller.complete for tab in many if tab.over.is_set())
+        assert {tab.caller.status for tab in (*many, *few)} == {200}
+        for tenant in ("acme", "globex"):
+            [refused] = tabs(tenant, 1)
+            await refused.run(console)
+            assert refused.caller.status == 503
+        [third] = tabs("initech", 1)
+        async with opened(console, third):
+            assert third.caller.status == 200
+
+
 @pytest.mark.parametrize("how", ["drain", "aclose"])
 async def test_the_tabs_end_with_the_gateway(provider: FakeProvider, make: Make, how: str) -> None:
     gateway = make(provider)
@@ -251,6 +277,23 @@ async def test_what_allow_raises_while_a_stream_runs_ends_it_and_reaches_the_hos
     tab = Tab()
     await tab.run(Console(make(provider), allow=allow))
     assert tab.caller.complete and isinstance(tab.caller.raised, ValueError)
+
+
+async def test_a_stream_whose_viewer_would_be_sent_to_a_login_ends(
+    provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LIVE + "AGAIN", 0.02)
+    answers = iter([WHOLE])
+
+    async def allow(request: Request) -> View | None:
+        for view in answers:
+            return view
+        raise HTTPException(303, headers={"location": "/login"})
+
+    tab = Tab()
+    with anyio.fail_after(TIMEOUT):
+        await tab.run(Console(make(provider), allow=allow))
+    assert tab.caller.complete and tab.caller.raised is None
 
 
 def fail() -> View:

@@ -142,3 +142,35 @@ def test_an_event_that_nobody_knows_is_looked_at_in_all_its_strings() -> None:
     window = Window(20)
     event = {"type": "other.kind", "sequence_number": 3, "deep": {"role": [SECRET]}}
     assert SECRET not in json.dumps(run(window.event(event)))
+
+
+WHERE = {"output_index": 0, "content_index": 0, "item_id": "m"}
+
+
+@pytest.mark.parametrize("note", [SAID, {"so": [SAID]}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.output_item.added", "output_index": 0, "item": {"id": "m", "type": "message"}},
+        {"type": "response.output_item.done", "output_index": 0, "item": {"id": "m", "type": "message"}},
+        {"type": "response.output_text.delta", **WHERE, "delta": "so "},
+        {"type": "response.output_text.delta", **WHERE, "delta": "so " * 40},
+        {"type": "response.output_text.done", **WHERE, "text": "so"},
+        {"type": "response.audio.delta", "delta": "AAAA"},
+        {"type": "response.completed", "response": response("")},
+    ],
+)
+def test_a_member_of_an_event_that_nobody_knows_is_looked_at(event: dict[str, Any], note: Any) -> None:
+    begun = {"type": "response.created", "response": {"id": "r", "output": []}}
+    ends = [] if event["type"] == "response.completed" else [{"type": "response.completed", "response": response("")}]
+    found = json.dumps(guarded(40, [begun, {**event, "note": note}, *ends]))
+    assert "[key]" in found and SECRET not in found
+
+
+def test_a_text_that_is_held_whole_is_put_together_once() -> None:
+    window = Window(None)
+    for _ in range(1000):
+        assert run(window.event({"type": "response.output_text.delta", **WHERE, "delta": "so "})) == []
+    [channel] = window.channels.values()
+    assert (channel.held, len(channel.fresh), channel.length) == ("", 1000, 3000)
+    assert channel.whole() == "so " * 1000 and not channel.fresh

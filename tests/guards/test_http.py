@@ -14,7 +14,7 @@ from gomodel_asgi import Gateway, MemoryStore, Timeouts
 from gomodel_asgi.errors import ContentBlocked
 from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement
 from gomodel_asgi.observers import Ended, Guarded
-from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
+from gomodel_asgi.testing import Answer, FakeProvider, Status, ToolCall
 
 from ..support.driving import Caller, ask, encoded, scope_of
 from ..support.lab import ONCE, until
@@ -95,6 +95,34 @@ async def test_what_a_guard_replaces_in_a_request_reaches_nobody(
     (record,) = seen.of(Guarded)
     assert (record.guard, record.stage, record.verdict) == ("keys", "input", "replaced")
     assert record.count >= 5 and record.noted == ()
+
+
+TWICE = [
+    '"input":[{"role":"user","content":"SECRET","content":"clean"}]',
+    '"input":[{"role":"user","content":[{"type":"input_text","text":"SECRET","text":"clean"}]}]',
+    '"input":"x","instructions":"SECRET","instructions":"clean"',
+    '"input":"x","metadata":{"a":"SECRET","a":"clean"}',
+    '"input":"x","tools":[{"type":"function","name":"f","description":"SECRET","description":"clean"}]',
+    '"input":"x","text":{"format":{"type":"json_schema","name":"a","schema":{"title":"SECRET","title":"c"}}}',
+]
+
+
+@pytest.mark.parametrize("twice", TWICE)
+@pytest.mark.parametrize("function", [mask, refuse, lambda given: None])
+async def test_of_two_members_of_one_name_only_the_one_that_was_looked_at_is_sent(
+    provider: FakeProvider, twice: str, function: Any
+) -> None:
+    async with gateway_of(provider, Guard("keys", input=function)) as app:
+        await ask(app, ('{"model":"m",' + twice + "}").replace("SECRET", SECRET).encode())
+    assert len(provider.requests) == 1 and SECRET not in sent(provider)
+
+
+async def test_a_request_in_which_nothing_is_replaced_is_sent_as_it_came(provider: FakeProvider) -> None:
+    body = b'{ "model":"m", "store": false, "input": [ {"role":"user", "content": "Zo\xc3\xab, \\n"} ], "top_p": 1E-1 }'
+    async with gateway_of(provider, Guard("keys", input=mask)) as app:
+        assert (await ask(app, body)).status == 200
+    assert b'[ {"role":"user", "content": "Zo\xc3\xab, \\n"} ]' in provider.requests[-1].body
+    assert b"1E-1" in provider.requests[-1].body
 
 
 async def test_a_request_that_a_guard_blocks_is_a_400_that_nobody_repeats(provider: FakeProvider) -> None:
@@ -358,6 +386,21 @@ async def test_a_request_without_guards_is_parsed_by_none(
         for stream in (False, True):
             assert SECRET in (await ask(app, {**HELLO, "stream": stream})).content.decode()
     assert asked == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_upstreams_error_says_nothing_that_a_guard_has_taken_out(
+    provider: FakeProvider, dialect: str, stream: bool
+) -> None:
+    said: Any = {name: f"of {SECRET}, that is" for name in ("message", "type", "code", "param")}
+    async with gateway_of(provider, Guard("keys", output=mask), dialect=dialect) as app:
+        provider.fail_next(Status(400, **said))
+        answer = await ask(app, {**HELLO, "stream": stream})
+        assert answer.status == 400 and SECRET not in answer.content.decode()
+        assert "of [key], that is" in answer.json()["error"]["message"]
+        provider.fail_next(Status(400, code="a_code", type="a_type", param="input[0].content"))
+        answer = await ask(app, {**HELLO, "stream": stream})
+        assert "[key]" not in answer.content.decode() and "a_" in answer.content.decode()
 
 
 def test_a_block_is_no_failure_of_an_upstream() -> None:

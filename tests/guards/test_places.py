@@ -87,6 +87,46 @@ def test_the_texts_of_a_request_are_found_wherever_they_stand() -> None:
     assert SECRET in json.dumps(body), "the original is untouched"
 
 
+@pytest.mark.parametrize("name", ["name", "id", "status", "detail", "model", "headers", "signature", "type", "data"])
+@pytest.mark.parametrize("keyword", ["default", "const", "examples", "enum"])
+def test_in_values_of_schemas_no_name_stands_for_anything(name: str, keyword: str) -> None:
+    values: Any = {name: SECRET, "format": "x"}
+    schema = {"properties": {"x": {keyword: [values] if keyword in ("examples", "enum") else values}}, "id": SECRET}
+    body = {
+        "tools": [{"type": "function", "name": "f", "parameters": schema}],
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": schema}},
+        "input": [{"type": "tool_search_output", "tools": [{"type": "function", "parameters": schema}]}],
+    }
+    assert SECRET not in json.dumps(masked(body, of_request(body)))
+
+
+def test_members_of_a_schema_are_never_sound() -> None:
+    schema = {"properties": {"format": {"type": "string"}, "data": {"type": "string", "description": SECRET}}}
+    body = {"tools": [{"type": "function", "name": "f", "parameters": schema}]}
+    assert [text for _, text in of_request(body)] == [SECRET]
+
+
+@pytest.mark.parametrize("name", ["name", "id", "status", "detail", "model", "headers", "signature", "type", "data"])
+def test_what_others_have_named_is_a_text_whatever_it_is_called(name: str) -> None:
+    own = {name: SECRET}
+    items = [
+        {"type": "file_search_call", "id": "x", "results": [{"file_id": "f", "attributes": own}]},
+        {"type": "mcp_list_tools", "tools": [{"name": "x", "annotations": own}]},
+        {"type": "shell_call", "action": {"env": own}},
+        {"type": "computer_call", "actions": [{"type": "type", "text": SECRET}]},
+        {"type": "mcp_call", "error": {"type": "x", "detail": SECRET}},
+    ]
+    for body in ({"input": items}, {"object": "response", "output": items, "error": {"code": "x", "detail": SECRET}}):
+        places = of_request(body) if "input" in body else of_reply(body)
+        assert SECRET not in json.dumps(masked(body, places))
+
+
+def test_what_marks_a_text_is_shown_without_its_identifiers() -> None:
+    mark = {"type": "container_file_citation", "container_id": "cntr", "file_id": "cfile", "filename": SECRET}
+    item = {"type": "message", "content": [{"type": "output_text", "text": "", "annotations": [mark]}]}
+    assert [text for _, text in of_reply({"output": [item]}) if text] == [SECRET]
+
+
 def test_credentials_and_bytes_of_files_are_shown_to_no_guard() -> None:
     body = {
         "input": [

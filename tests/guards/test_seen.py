@@ -80,9 +80,17 @@ async def test_a_guard_that_fails_is_logged_once_a_minute_by_the_class_of_what_i
 
 TEXT: Any = "a"
 NUMBER: Any = 1
+HALF = "half of a pair: \ud800"
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ValueError
+
+
 NONSENSE = [
     NUMBER, TEXT, Note, [Block()], Block(NUMBER), Replace(()), Replace((NUMBER,)), Replace(TEXT), Note(TEXT),
-    Note(NUMBER),
+    Note(NUMBER), Block(HALF), Replace((HALF,)), Note((HALF,)), Note((Unspeakable(),)),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 
@@ -95,7 +103,36 @@ async def test_a_guard_that_returns_nonsense_has_failed(provider: FakeProvider, 
                 reply = await ask(gateway, {"model": "m", "input": "Hello", "stream": stream})
                 assert (reply.status, reply.error["code"]) == (503, "guard_unavailable"), reply.content
     assert {record.verdict for record in seen.of(Guarded)} == {"failed"}
-    assert {record.error for record in seen.of(Guarded)} <= {"TypeError", "ValueError"}
+    assert {record.error for record in seen.of(Guarded)} <= {"TypeError", "ValueError", "UnicodeEncodeError"}
+
+
+class Marked(str):
+    """A text of a library's, as template engines have them."""
+
+    __slots__ = ()
+
+
+async def test_what_a_library_derives_from_str_is_a_text(provider: FakeProvider) -> None:
+    guard = Guard("odd", input=lambda given: Replace(tuple(map(Marked, given.texts))), output=lambda given: None)
+    async with gateway_of(provider, guard) as gateway:
+        for stream in (False, True):
+            assert (await ask(gateway, {"model": "m", "input": "Hello", "stream": stream})).status == 200
+    guard = Guard("odd", output=lambda given: Replace((Marked("so"),) * len(given.texts)), hold=0)
+    async with gateway_of(provider, guard, Guard("no", input=lambda given: None)) as gateway:
+        for stream in (False, True):
+            reply = await ask(gateway, {"model": "m", "input": "Hello", "stream": stream})
+            assert reply.raised is None and b'"text":"so' in reply.content
+    async with gateway_of(provider, Guard("odd", input=lambda given: Block(Marked("no")))) as gateway:
+        assert (await ask(gateway, {"model": "m", "input": "Hello"})).error["message"] == "no"
+
+
+@pytest.mark.parametrize("answer", [Block(HALF), Replace((HALF,))], ids=repr)
+async def test_a_stream_on_its_way_ends_whole_where_a_guard_says_what_cannot_be_sent(
+    provider: FakeProvider, answer: Any
+) -> None:
+    async with gateway_of(provider, Guard("odd", output=lambda given: answer, hold=0)) as gateway:
+        reply = await ask(gateway, {"model": "m", "input": "Hello", "stream": True})
+    assert reply.raised is None and b"response.failed" in reply.content and b"guard_unavailable" in reply.content
 
 
 async def test_explain_names_the_guards_that_would_be_asked(provider: FakeProvider) -> None:
