@@ -227,7 +227,7 @@ def audit(event, args):
 sys.addaudithook(audit)
 import gomodel_asgi
 gateway = gomodel_asgi.Gateway(providers=[gomodel_asgi.providers.openai(api_key="sk-x"), gomodel_asgi.providers.vllm()])
-gomodel_asgi.GoModelMiddleware(None, gateway=gateway)
+gomodel_asgi.GoModelMiddleware(print, gateway=gateway)
 assert threading.active_count() == 1
 """
     ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)

@@ -256,6 +256,8 @@ class Enforcement:
 
         :raises GatewayError: there is none, or a guard has blocked it, failed, or taken too long.
         """
+        if job.trace is not None:
+            job.trace.is_guarded = bool(self.answering(job))
         try:
             reply = await answer
         except UpstreamRejected as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
@@ -23,6 +22,7 @@ from ..errors import (
     UpstreamTruncated,
 )
 from ..exchange.reply import Broken, Stream, parsed
+from ..observers.step import CODE
 from ..settings import Limits
 from ..tasks import Task, Tasks
 from ..upstream.stream import detached
@@ -442,8 +442,6 @@ class GuardedStream:
             over()
 
 
-NAME = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
-"""What a code, a type or a parameter of an error is; anything else is what somebody says."""
 FAREWELL = 5.0
 """Seconds that reading which is broken off may take to end."""
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
@@ -473,7 +471,7 @@ async def let_pass(error: GatewayError, asked: Asked) -> GatewayError:
     try:
         for name in ("message", "type", "code", "param"):
             text = getattr(error, name)
-            if text and (name == "message" or not NAME.fullmatch(text)):
+            if text and (name == "message" or not CODE.fullmatch(text)):
                 setattr(error, name, await asked.one(Scan(text, f"error.{name}", final=True)))
         error.args = (error.message,)
         if error.raw is not None:

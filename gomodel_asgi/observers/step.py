@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from .fanout import Observers
 from .records import AttemptEnded, Cause, Charge, Context
 
 DETAIL = 2048
+CODE = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
+"""What a code, a type or a parameter of an error is; anything else is what somebody says."""
 
 clock = time.monotonic
 
@@ -24,6 +27,7 @@ class Exchanging(Protocol):
     observers: Observers
     context: Context
     attempts: list[Step]
+    is_guarded: bool
 
 
 class Reading(Protocol):
@@ -108,7 +112,8 @@ class Step:
             return self.notify(detail=None, usage=self.usage)
         self.status, self.error = error.status, code_of(error)
         self.read.flush_warnings()
-        self.notify(detail=redacted(error, self.secrets), usage=self.usage)
+        is_unseen = self.trace.is_guarded and isinstance(error, UpstreamError)  # no guard has looked at its words
+        self.notify(detail=None if is_unseen else redacted(error, self.secrets), usage=self.usage)
 
     def settle(self, answer: Answer | None, error: BaseException | None) -> None:
         """Keep, once, what it has used by its *answer* (None: as far as that is known by now)."""
@@ -148,13 +153,16 @@ class Step:
 
 def code_of(error: GatewayError) -> str:
     """Returns the short name of *error*: its code, else its type."""
-    return clean(error.code) or clean(error.type) or type_of_status(error.status)
+    names = (name for name in (error.code, error.type) if name and CODE.fullmatch(name))
+    return next(names, None) or type_of_status(error.status)
 
 
-def redacted(error: GatewayError, secrets: Iterable[str]) -> str | None:
-    """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back."""
+def redacted(error: GatewayError, secrets: Iterable[str], *, quotes: bool = True) -> str | None:
+    """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back; its
+    message where it is not to quote."""
     known = [secret for secret in secrets if len(secret) >= SHORTEST]
-    text = without_secrets(known, (error.detail or error.message).encode("utf-8", "replace")).decode("utf-8", "replace")
+    said = (error.detail if quotes else None) or error.message
+    text = without_secrets(known, said.encode("utf-8", "replace")).decode("utf-8", "replace")
     for secret in known:  # also one that is a word, and that clients may read
         text = text.replace(secret, REDACTED.decode())
     return clean(text, DETAIL)

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from ..errors import (
     GatewayError,
     UpstreamAuthError,
+    UpstreamError,
     UpstreamRedirect,
     UpstreamRejected,
 )
@@ -82,6 +83,8 @@ class Trace:
         self.warnings: list[str] = []
         self.cached = False
         """Whether the answer came from the cache."""
+        self.is_guarded = False
+        """Whether guards look at the answer: what an upstream says of a failure is in no record before they have."""
         self.turned_away: str | None = None
         """The provider that would have been asked, but for its breaker or its limit."""
         self.error: GatewayError | None = None
@@ -262,7 +265,7 @@ class Trace:
         return {
             "status": status,
             "error": None if self.error is None else code_of(self.error),
-            "detail": None if self.error is None else redacted(self.error, () if last is None else last.secrets),
+            "detail": None if self.error is None else self._detail(self.error, () if last is None else last.secrets),
             "advice": None if self.error is None else clean(self.error.advice, DETAIL),
             "attempts": len(self.attempts),
             "response_id": answer.response_id,
@@ -277,6 +280,10 @@ class Trace:
             "events": self.measure.events,
             "bytes": self.measure.bytes,
         }
+
+    def _detail(self, error: GatewayError, secrets: tuple[str, ...]) -> str | None:
+        is_unseen = self.is_guarded and isinstance(error, UpstreamError)  # guards have seen its message alone
+        return redacted(error, secrets, quotes=not is_unseen)
 
     def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
         """Returns what *step* has used by its *answer*: what the upstream reported, or a guess, no less than that,

@@ -50,17 +50,6 @@ async def fed(reader: Reader, data: bytes) -> bytes:
     return await beside(reader.waiting, partial(reader.feed, data), ends=True)
 
 
-def positive(left: float) -> float:
-    """Returns the seconds that are *left*. Where none are, nothing may be read: a reply gives at once, whatever its
-    timeout, what has come while the client was slow.
-
-    :raises UpstreamTimeout: none are.
-    """
-    if left <= 0:
-        raise UpstreamTimeout("The upstream did not end in time.")
-    return left
-
-
 class Stream:
     """One upstream stream through one reader.
 
@@ -106,7 +95,9 @@ class Stream:
         while not self.ended:
             try:
                 left = self.until - clock()  # of the whole exchange; `min` would cost more than the comparison
-                data = await self.upstream.read(self.idle if left > self.idle else positive(left))
+                if left <= 0:  # a reply gives at once, whatever its timeout, what has come while the client was slow
+                    raise UpstreamTimeout("The upstream did not end in time.")
+                data = await self.upstream.read(self.idle if left > self.idle else left)
                 if not data:
                     events = reader.close()
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -13,11 +14,11 @@ from gomodel_asgi.contrib.django import configuration
 from gomodel_asgi.contrib.prometheus import PrometheusObserver
 from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts
 from gomodel_asgi.observers import Guarded, LoggingObserver
-from gomodel_asgi.testing import FakeProvider
+from gomodel_asgi.testing import FakeProvider, Reply
 
 from ..support.driving import ask
 from ..support.lab import ONCE
-from ..support.seen import Seen, native
+from ..support.seen import Seen, native, texts
 
 SECRET = "sk-1234567890"
 
@@ -167,3 +168,20 @@ def test_django_takes_guards_by_object_and_by_dotted_path(given: Any, names: lis
     gateway = configuration.build({"PUBLIC": True, "PROVIDERS": [ELSEWHERE], "GUARDS": given})
     assert gateway.setup.guards is not None
     assert [guard.name for guard in gateway.setup.guards.guards] == names  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+async def test_what_an_upstream_says_of_a_failure_is_in_no_record_before_guards_have_seen_it(
+    provider: FakeProvider, status: int, guarded: bool
+) -> None:
+    seen = Seen()
+    guards = [Guard("keys", output=mask)] if guarded else []
+    error = {"message": f"You said {SECRET}.", "code": f"said {SECRET}", "type": f"of {SECRET}"}
+    provider.script(Reply(json.dumps({"error": error}).encode(), status=status))
+    async with gateway_of(provider, *guards, observers=[seen]) as gateway:
+        answer = await ask(gateway, {"model": "m", "input": "Hello"})
+    assert answer.status >= 400
+    records = texts(seen.records)
+    assert (SECRET in records) is not guarded
+    assert f"said {SECRET}" not in "".join(str(getattr(one, "error", "")) for one in seen.records)
