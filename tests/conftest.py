@@ -31,6 +31,13 @@ settings.load_profile("untimed")  # a busy machine is no fault: no test asks how
 __all__ = ["make", "open_atomic", "open_store", "postgres_server", "redis_server", "store", "workers"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test is called alike in every process, or two processes cannot share them: no name holds an address."""
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:
+        raise pytest.UsageError(f"Give ids to the parameters of {unstable[0]}: its name differs in each process.")
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Async tests run on both event loops, unless a module narrows it."""

@@ -88,6 +88,9 @@ class Unspeakable:
     def __str__(self) -> str:
         raise ValueError
 
+    def __repr__(self) -> str:
+        return "Unspeakable()"
+
 
 NONSENSE = [
     NUMBER, TEXT, Note, [Block()], Block(NUMBER), Replace(()), Replace((NUMBER,)), Replace(TEXT), Note(TEXT),
