@@ -15,7 +15,7 @@ from typing import Any
 
 import pydantic
 
-from ...threads import call as called
+from ...threads import call as called, is_coroutine_function
 from ...tools import Call, Function, Image, ToolError
 from .source import Json, Listed, Opening, Outcome, Session, Visit, failed
 
@@ -124,7 +124,7 @@ def outcome_of(result: Any) -> Outcome:
 
 def _bound(function: Any, given: Json) -> Any:
     """*function* with its arguments, still known as one that is awaited or one for a thread."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    if is_coroutine_function(function):
 
         async def run() -> Any:
             return await function(**given)
