@@ -362,6 +362,7 @@ class Asking:
         self.stage = stage
         self.guarding = enforcement.attend(job)
         self.guards: tuple[Guard, ...] = getattr(self.guarding, stage)
+        self.functions = {guard.name: awaitable(getattr(guard, stage)) for guard in self.guards}
         self.request = copied(job) if self.guards else job.request
         shows = job.request.operation in SHOWING
         self.places: Callable[[dict[str, Any]], Iterable[Place]] = of_kept if shows else of_reply
@@ -443,7 +444,7 @@ class Asking:
         :raises GuardUnavailable: it failed or took too long, and nothing may pass without it.
         """
         try:
-            verdict = _checked(await within(guard.timeout, awaitable(getattr(guard, self.stage))(texts)), texts)
+            verdict = _checked(await within(guard.timeout, self.functions[guard.name](texts)), texts)
         except (Exception, DeadlineExceeded) as error:
             name = "TimeoutError" if isinstance(error, DeadlineExceeded) else type(error).__name__
             self._notify(guard.name, "failed", len(texts.texts), error=name)
