@@ -89,11 +89,13 @@ async def requests(rounds: int, nowhere: Path) -> None:
 async def tables(url: str) -> AsyncIterator[AsyncEngine]:
     """An engine with the ledger's tables, empty."""
     engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.drop_all)
-        await connection.run_sync(metadata.create_all)
-    yield engine
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(metadata.drop_all)
+            await connection.run_sync(metadata.create_all)
+        yield engine
+    finally:
+        await engine.dispose()  # a connection of aiosqlite that stays open keeps its thread, and that the process
 
 
 async def rows(rounds: int, name: str, sink: Sink) -> None:

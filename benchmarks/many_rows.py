@@ -153,14 +153,16 @@ def _daily(one: dict[str, Any]) -> dict[str, Any]:
 async def filled(url: str, rows: int) -> AsyncIterator[tuple[AsyncEngine, UUID]]:
     """An engine with so many rows, and the id of one of them."""
     engine = create_async_engine(url)
-    if engine.dialect.name == "sqlite":
-        await _beside(engine, "PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
-        id = await fill(connection, rows)
-    await _beside(engine, "ANALYZE")
-    yield engine, id
-    await engine.dispose()
+    try:
+        if engine.dialect.name == "sqlite":
+            await _beside(engine, "PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+        async with engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+            id = await fill(connection, rows)
+        await _beside(engine, "ANALYZE")
+        yield engine, id
+    finally:
+        await engine.dispose()  # a connection of aiosqlite that stays open keeps its thread, and that the process
 
 
 async def _beside(engine: AsyncEngine, statement: str) -> None:
