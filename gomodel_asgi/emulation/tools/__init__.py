@@ -19,7 +19,7 @@
     approvals.py     what the client has approved, and what it has yet to
     memory.py        what the model has had, kept for the next turn, and the request of a round with it
 
-    source.py        what the loop asks of an MCP server: the seam for functions, in-process and remote servers
+    seams.py         what the loop asks of an MCP server and of a kind of tool
     functions.py     a list of plain functions as such a server
     sessions.py      the open servers of one response, each in a task of its own
     remote.py        which servers need the mcp SDK, where they are, and what a client may say of its own

@@ -18,10 +18,9 @@ from ...errors import InvalidRequest
 from ...history.tenancy import packed
 from .calls import run_calls
 from .memory import Remembered, pair_of
-from .plan import Shown
 from .rounds import HostedCall, Round
+from .seams import Json, Shown
 from .servers import emit_lists
-from .source import Json
 from .work import Work
 
 MAC_DIGITS = 32

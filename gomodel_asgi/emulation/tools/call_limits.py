@@ -12,8 +12,7 @@ from typing import Any
 
 from ...settings import MIB, Limits
 from ...tools import Execution, Image, Page, Passage, ToolError
-from .plan import Shown
-from .source import Outcome
+from .seams import Outcome, Shown
 
 LIMIT = "Not run: no more tools may be called for this answer. Answer with what you have."
 ALONE = "Not run: one call at a time is allowed here. Call it again if it is still needed."

@@ -42,7 +42,7 @@ from .request import (
     referred_to,
     said_before,
 )
-from .source import Json
+from .seams import Json
 from .work import FAREWELL, Work
 
 

@@ -39,8 +39,8 @@ from .memory import Replay, encode
 from .plan import Plan
 from .request import Candidate
 from .rounds import Round
+from .seams import Json
 from .servers import emit_lists, open_servers
-from .source import Json
 from .work import Work, whole_number
 
 LEAST = 16

@@ -39,7 +39,7 @@ from ...wire.json_body import Envelope
 from ...wire.json_scan import parser
 from .declarations import Filter
 from .listing import Found
-from .source import Json, Listed, Unlisted
+from .seams import Json, Listed, Unlisted
 
 CALLS = frozenset({"function_call", "custom_tool_call"})
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from ...exchange.job import Job
 from ...tools import Execution, File, Image, Page, Passage
-from .plan import Shown
 from .rounds import Round
-from .source import Json, Listed, Outcome
+from .seams import Json, Listed, Outcome, Shown
 
 Path = tuple[str | int, ...]
 Change = Callable[[Path, Any], Any]
@@ -23,7 +22,7 @@ Change = Callable[[Path, Any], Any]
 
 def path_of(shown: Shown) -> Path:
     """Where what concerns the tool *shown* stands: `web_search`, or `mcp.crm.refund`."""
-    return ("mcp", shown.label, shown.called) if shown.listed is not None else (shown.declared.family,)
+    return ("mcp", shown.label, shown.called) if shown.listed is not None else (shown.family.name,)
 
 
 async def pass_arguments(job: Job, round: Round) -> None:

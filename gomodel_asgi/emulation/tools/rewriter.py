@@ -12,6 +12,7 @@ is then emitted as far as it has come. The calls themselves do not wait for each
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ...dialects.failure import reported_failure
@@ -22,11 +23,9 @@ from ...wire.json_scan import parsed
 from ...wire.response import added, encode
 from .call_limits import ALONE, LIMIT, UNKNOWN, CallLimits
 from .citations import Found
-from .families import Begun, CallInput, CallResult
-from .plan import Plan, Shown
-from .request import Containers
+from .plan import Plan
 from .rounds import PLACED, HostedCall, Round, Slot
-from .source import Json
+from .seams import Begun, CallInput, CallResult, Json, Shown
 
 ADDED, DONE = "response.output_item.added", "response.output_item.done"
 COMMENTARY = "commentary"
@@ -47,13 +46,13 @@ CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 class Rewriter:
-    """Reads the rounds of one response and drives *emitter*; see `Translator`. Calls of a code interpreter run in one
-    of *containers*."""
+    """Reads the rounds of one response and drives *emitter*; see `Translator`. *container_of* gives the id of the
+    container in which calls of a code interpreter run, by its declaration."""
 
-    def __init__(self, emitter: Emitter, call_limits: CallLimits, containers: Containers) -> None:
+    def __init__(self, emitter: Emitter, call_limits: CallLimits, container_of: Callable[[Json], str]) -> None:
         self.emitter = emitter
         self.call_limits = call_limits
-        self.containers = containers
+        self.container_of = container_of
         self.found = Found()
         self.plan: Plan | None = None
         self.round = Round(-1)
@@ -194,8 +193,8 @@ class Rewriter:
 
     def begun(self, call: HostedCall, shown: Shown) -> HostedCall:
         """*call* is going to be run: its item is announced as soon as it is its turn."""
-        container = self.containers.of(shown.declared) if shown.declared.family == "code_interpreter" else None
-        call.begin(Begun(shown.declared.shown, shown.label, shown.called, container, call.approved))
+        container = self.container_of(shown.tool) if shown.family.name == "code_interpreter" else None
+        call.begin(Begun(shown.tool, shown.label, shown.called, container, call.approved))
         self._in_turn(call)
         return call
 

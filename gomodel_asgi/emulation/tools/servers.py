@@ -13,8 +13,8 @@ from .memory import kept_list, known_list
 from .passing import passed_list
 from .plan import Upstream, is_asked
 from .request import is_said_elsewhere, labels_of, plan_of
+from .seams import Json, Listed, Visit
 from .sessions import Held
-from .source import Json, Listed, Visit
 from .work import Work
 
 
