@@ -16,10 +16,11 @@ from ...observers.answer import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree
-from .call_limits import BROKEN, bounded, cut
+from .call_limits import BROKEN, cut
 from .families import FAILED, data_url
-from .memory import Remembered, output_of
-from .passing import pass_arguments, passed
+from .remembered import Remembered
+from .replay import output_of
+from .results import bounded, pass_arguments, passed
 from .rounds import HostedCall, Round
 from .seams import CallInput, CallResult, Json, Outcome, Shown, sound, unreachable
 from .work import Work

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...dialects.hosted_items import ShownFunctions
 from ...dialects.tools import family_of, flatten_name
 from ...dialects.unsupported import expect, string
 from ...errors import InvalidRequest
+from ...routing.request import Target
 from ...tools import HostTool
 from .declarations import Declared, Toolbox
 from .families import FAMILY
@@ -45,6 +46,16 @@ class Upstream:
     def has(self, one: Declared) -> bool:
         """Returns whether the upstream runs the tool *one* as it is declared."""
         return one.family in self.runs and one.path not in self.unable
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One Target of the chain: its *body* as the upstream would get it, its *declared* tools and its *upstream*."""
+
+    target: Target
+    body: Mapping[str, Any] = field(repr=False)
+    declared: Sequence[Declared] = field(repr=False)
+    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ...dialects.base import Call, carries
@@ -21,7 +21,7 @@ from ...routing.request import Target
 from ...upstream.upstream_request import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
-from .plan import Plan, Upstream, hosted, is_asked, plan
+from .plan import Candidate, Plan, Upstream, hosted, is_asked, plan
 from .remote import read_place
 from .seams import Json, Listed
 
@@ -35,16 +35,6 @@ MEMBERS = (
 """What of a request the loop looks at."""
 SEEING = ("anthropic", "gemini", "responses")
 """Dialects whose models mostly see images in the outputs of functions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One Target of the chain: its *body* as the upstream would get it, its *declared* tools and its *upstream*."""
-
-    target: Target
-    body: Mapping[str, Any] = field(repr=False)
-    declared: Sequence[Declared] = field(repr=False)
-    upstream: Upstream
 
 
 def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]:

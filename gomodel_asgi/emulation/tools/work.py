@@ -23,9 +23,8 @@ from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO
 from .call_limits import CallLimits
 from .declarations import Declared, Toolbox
-from .memory import Remembered
-from .plan import Plan
-from .request import Candidate
+from .plan import Candidate, Plan
+from .remembered import Remembered
 from .rewriter import Rewriter
 from .seams import Json, Listed
 from .sessions import Sessions

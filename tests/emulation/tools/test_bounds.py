@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gomodel_asgi import Limits, tools
-from gomodel_asgi.emulation.tools.call_limits import SHORTEST, TOO_LARGE, bounded, cut
+from gomodel_asgi.emulation.tools.call_limits import cut
+from gomodel_asgi.emulation.tools.results import SHORTEST, TOO_LARGE, bounded
 from gomodel_asgi.emulation.tools.seams import Outcome, failed
 from gomodel_asgi.settings import KIB
 
