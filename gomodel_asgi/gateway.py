@@ -412,7 +412,7 @@ class Gateway:
             return False
         tenant, id, body = found
         job = job_of(self.setup, await self._inbound(body, scope), tenant)
-        await self.state.work(job, await routed(job), id)
+        await self.state.background.work(job, await routed(job), id)
         return True
 
     async def drain(self) -> None:

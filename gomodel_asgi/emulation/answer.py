@@ -44,7 +44,6 @@ from ..wire.ambiguity import brings
 from . import token_count
 from .background import Background
 from .compaction import Compactor
-from .context_management import managed
 from .conversations import Conversations
 from .stored import StoredResponses
 
@@ -76,12 +75,15 @@ class GatewayState:
         self.records = Records(behind)
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
-        self.compactor = Compactor(self.records, self.quotas)
-        self.lookups = Recall(self.records)
-        self.admission = Admission(self.records, self.lookups, self.compactor.opened)
+        lookups = Recall(self.records)
+        self.names, self.recall = lookups.names, lookups.recall
+        self.compactor = Compactor(self.records, self.quotas, lookups)
+        self.admission = Admission(self.records, lookups, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
-        self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.reply_of, self._shown)
+        self.background = Background(
+            self.records, self.quotas, self.tasks, self.compactor.managed, self.reply_of, self._shown
+        )
         self.tools = _host_tools([*tools], transport, self.recorder)
         """None where the host runs no hosted tools: then nothing of them is imported."""
         self.recorder.keeps_all = self.tools is not None
@@ -95,21 +97,7 @@ class GatewayState:
         admission.has_tenants = admission.has_tenants or request.tenant is not None
         return not brings(BODY, request.envelope.members)
 
-    # Before the policy...
-
-    def names(self, job: Job) -> bool:
-        """Returns whether the request names anything that the policy may see."""
-        return self.lookups.names(job)
-
-    async def recall(self, job: Job) -> None:
-        """Finds what the request names, and shows it to the policy as `request.previous`.
-
-        :raises InvalidRequest: a member that names something can be read in two ways.
-        :raises StoreUnavailable: the store does not answer.
-        """
-        await self.lookups.recall(job)
-
-    # After it...
+    # After the policy...
 
     async def admit(self, job: Job, target: Target) -> None:
         """Checks everything else that the request brings and names before *target* sees any of it, and reads the
@@ -165,7 +153,7 @@ class GatewayState:
 
         :raises GatewayError: the conversation could not be summed up.
         """
-        return await self._managed(job, target), target
+        return await self.compactor.managed(job, target), target
 
     def places(self, job: Job, target: Target) -> Sequence[Mapping[str, str]]:
         """Returns where the hosted tools that are declared would run, for each Target of the chain.
@@ -220,10 +208,6 @@ class GatewayState:
             await self._forgotten(job)
         if request.operation == "conversation_delete" and request.response_id is not None:
             await available(partial(self.records.owners.forget, request.tenant, request.response_id))
-
-    async def _managed(self, job: Job, target: Target) -> Job:
-        """Returns *job* to send: with its context compacted, if it asks for that and the context is long enough."""
-        return await managed(job, target, self.lookups, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
         """Without a store, what names state means something only to upstreams that keep it.
@@ -291,20 +275,16 @@ class GatewayState:
 
         :raises InvalidRequest: nothing of this caller has that id.
         """
-        owner, provider = job.request.previous, provider_of(target, job)
+        continuation, provider = job.continuation, provider_of(target, job)
         if not self.records.keeps:
             self._check_credential(job, target, provider, job.request.operation)
             return None
-        if owner is None and (job.request.tenant is not None or not provider.keeps_state):
+        if job.request.previous is None and (job.request.tenant is not None or not provider.keeps_state):
             raise unknown_response()
-        if (
-            isinstance(job.continuation, Continuation)
-            and job.continuation.owner is not None
-            and job.continuation.owner.held
-        ):
-            owner = job.continuation.owner
-            return await available(partial(self._held, job, owner.provider, owner.model))
-        return None
+        owner = continuation.owner if isinstance(continuation, Continuation) else None
+        if owner is None or not owner.held:
+            return None
+        return await available(partial(self.stored.answer, job, owner.provider, owner.model, self.background))
 
     def _check_credential(self, job: Job, target: Target, provider: Provider, what: str) -> None:
         """Without a store an id may only go where its tenant has an account of its own.
@@ -313,9 +293,6 @@ class GatewayState:
         """
         if not provider.keeps_state or (job.request.tenant is not None and target.api_key is None):
             raise unsupported(what)
-
-    async def _held(self, job: Job, provider: str, model: str | None) -> Reply:
-        return await self.stored.answer(job, provider, model, self.background)
 
     async def _forgotten(self, job: Job) -> None:
         """The upstream has deleted a response: what is known of it goes too, and if that fails it is only of no use."""
@@ -331,16 +308,7 @@ class GatewayState:
         if not self.records.keeps:
             self._check_credential(job, target, provider, "conversations")
             return None
-        return await self.conversations.answer(
-            job, provider, job.continuation if isinstance(job.continuation, Continuation) else None
-        )
-
-    async def work(self, job: Job, target: Target, id: str) -> None:
-        """Works on the queued background response *id*, here and now.
-
-        :raises LookupError: the policy named an unknown provider.
-        """
-        await self.background.work(job, target, id)
+        return await self.conversations.answer(job, provider)
 
     # Life...
 

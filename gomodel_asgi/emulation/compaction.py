@@ -26,19 +26,23 @@ from ..exchange.reply import Reply, json_reply
 from ..history.compaction_item import KEPT, SEALED, cipher, opened, sealed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
+from ..history.recall import Recall
 from ..history.recorder import is_stored
 from ..history.records import COMPACTIONS, Records, unsupported
 from ..history.tenancy import packed
 from ..observers import RoundTrace
+from ..observers.answer import read_usage
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
-from ..threads import beside
-from ..upstream.chain import guarded_exchange
+from ..threads import beside, paced
+from ..upstream.chain import guarded_exchange, lacks_operation
+from ..upstream.upstream_request import refusing_depth, resolve
 from ..wire.headers import FALLBACK
-from .token_count import lacks_operation
+from ..wire.token_estimate import estimated
+from .context_management import INSTRUCTING, compaction_wanted, turn_of, without_compaction
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -58,9 +62,10 @@ PREFACE = "The conversation so far, in compact form:\n\n"
 class Compactor:
     """Makes compaction items, and opens them."""
 
-    def __init__(self, records: Records, quotas: Quotas) -> None:
+    def __init__(self, records: Records, quotas: Quotas, lookups: Recall) -> None:
         self.records = records
         self.quotas = quotas
+        self.lookups = lookups
         self.replayed: Callable[[Job], Awaitable[Job]] | None = None
         """Gives a request with what the model had of the host's tools in place of their items."""
         self._secret = secret_of(records.store) if records.keeps else os.urandom(32)
@@ -124,6 +129,51 @@ class Compactor:
         answer = json_reply({**value, "output": [item], "usage": usage}, reply.provider, reply.model)
         answer.raw_headers += [header for header in reply.raw_headers if header[0] == FALLBACK]
         return answer
+
+    async def managed(self, job: Job, target: Target) -> Job:
+        """Returns *job* as *target* is to be asked: with its context compacted before, if it asks for that and the
+        context is past its threshold.
+
+        The compaction item stands for all that was said before it: what system and developer said, word for word, a
+        summary of the rest, and the current turn, word for word again. The response begins with it, and so does what
+        later turns replay.
+
+        :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.
+        """
+        if not job.request.envelope.has("context_management"):
+            return job
+        name = "context_management"
+        threshold, others = compaction_wanted(job.request.envelope.values([name])[name])
+        candidate = await resolve(target, job)
+        if threshold is None or candidate.provider.keeps_state:
+            return job
+        compacts_from = getattr(candidate.dialect, "compacts_from", None)
+        if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
+            return job
+        job = without_compaction(job, others)
+        continuation = copy(self.lookups.continuation_of(job))
+        with refusing_depth():
+            body = continuation.body(candidate.provider, candidate.key)
+        if job.setup.guards is not None:
+            body = await job.setup.guards.let_pass(job, body)  # some of it is kept anew, word for word
+        items = body.get("input")
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            return job  # whoever reads it will say so
+        measured = msgspec.json.encode({name: body.get(name) for name in ("instructions", "tools", "input")})
+        if await paced(estimated(measured)) <= threshold:
+            return job
+        at = await beside(len(measured), partial(turn_of, items, threshold))
+        before = [item for item in items[:at] if item.get("role") not in INSTRUCTING]
+        if not before:
+            return job
+        await self.check(job, target, name)
+        text, usage = await self.summary(job, target, before)
+        instructions = [item for item in items[:at] if item.get("role") in INSTRUCTING]
+        continuation.whole = [*instructions, self.summary_message(text), *items[at:]]
+        item = await self.item(job.request.tenant, continuation.whole)
+        if job.trace is not None:
+            job.trace.spent = read_usage(usage)
+        return msgspec.structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
     async def summary(self, job: Job, target: Target, items: list[Json]) -> tuple[str, Json | None]:
         """A summary of *items* by *target*, and the usage of making it.

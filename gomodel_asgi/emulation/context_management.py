@@ -1,28 +1,17 @@
-"""`context_management` for upstreams that have none: a context past its threshold is compacted before they are asked.
-
-The compaction item stands for all that was said before it: what system and developer said, word for word, a summary of
-the rest, and the current turn, word for word again. The response begins with it, and so does what later turns replay.
-"""
+"""What `context_management` asks for, and where a context is parted: values in, values out. See `Compactor.managed`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from ..exchange.job import Job
 from ..history.continuation import Continuation
-from ..history.recall import Recall
-from ..observers.answer import read_usage
-from ..routing.request import Target
-from ..threads import beside, paced
-from ..upstream.upstream_request import refusing_depth, resolve
 from ..wire.json_scan import run
 from ..wire.token_estimate import estimated
-from .compaction import Compactor
 
 Json = dict[str, Any]
 
@@ -31,47 +20,6 @@ THRESHOLD = 200_000
 INSTRUCTING = ("system", "developer")
 
 encode = msgspec.json.encode
-
-
-async def managed(job: Job, target: Target, lookups: Recall, compactor: Compactor) -> Job:
-    """*job* as *target* is to be asked: with its context compacted, if that is asked for and due.
-
-    :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.
-    """
-    if not job.request.envelope.has("context_management"):
-        return job
-    name = "context_management"
-    threshold, others = compaction_wanted(job.request.envelope.values([name])[name])
-    candidate = await resolve(target, job)
-    if threshold is None or candidate.provider.keeps_state:
-        return job
-    compacts_from = getattr(candidate.dialect, "compacts_from", None)
-    if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
-        return job
-    job = _asking(job, others)
-    continuation = copy(lookups.continuation_of(job))
-    with refusing_depth():
-        body = continuation.body(candidate.provider, candidate.key)
-    if job.setup.guards is not None:
-        body = await job.setup.guards.let_pass(job, body)  # some of it is kept anew, word for word
-    items = body.get("input")
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        return job  # whoever reads it will say so
-    measured = encode({name: body.get(name) for name in ("instructions", "tools", "input")})
-    if await paced(estimated(measured)) <= threshold:
-        return job
-    at = await beside(len(measured), partial(turn_of, items, threshold))
-    before = [item for item in items[:at] if item.get("role") not in INSTRUCTING]
-    if not before:
-        return job
-    await compactor.check(job, target, name)
-    text, usage = await compactor.summary(job, target, before)
-    instructions = [item for item in items[:at] if item.get("role") in INSTRUCTING]
-    continuation.whole = [*instructions, compactor.summary_message(text), *items[at:]]
-    item = await compactor.item(job.request.tenant, continuation.whole)
-    if job.trace is not None:
-        job.trace.spent = read_usage(usage)
-    return msgspec.structs.replace(job, continuation=continuation, leading=(item,), spent=usage)
 
 
 def compaction_wanted(value: Any) -> tuple[float | None, list[Any]]:
@@ -87,8 +35,8 @@ def compaction_wanted(value: Any) -> tuple[float | None, list[Any]]:
     return min(numbers, default=THRESHOLD), [entry for entry in entries if entry not in ours]
 
 
-def _asking(job: Job, others: list[Any]) -> Job:
-    """*job* without what it asks to be compacted."""
+def without_compaction(job: Job, others: list[Any]) -> Job:
+    """Returns *job* with only the *others* of its `context_management`."""
     members = {name: raw for name, raw in job.request.envelope.members.items() if name != "context_management"}
     if others:
         members["context_management"] = msgspec.Raw(encode(others))

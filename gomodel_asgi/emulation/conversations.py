@@ -104,15 +104,15 @@ class Conversations:
 
     # Operations...
 
-    async def answer(self, job: Job, provider: Provider, continuation: Continuation | None) -> Reply | None:
+    async def answer(self, job: Job, provider: Provider) -> Reply | None:
         """Returns the reply to an operation on conversations that are held here; None where their owner is to be asked.
 
         :raises InvalidRequest: it is unknown, or asked for what cannot be.
         """
-        request = job.request
+        request, continuation = job.request, job.continuation
         if request.operation == "conversation_create":
             return None if provider.keeps_state else await available(partial(self._created, job, provider))
-        owner = None if continuation is None else continuation.owner
+        owner = continuation.owner if isinstance(continuation, Continuation) else None
         if owner is not None and owner.held:
             assert request.response_id is not None
             return json_reply(await available(partial(self._result, job, request.response_id)), owner.provider, None)

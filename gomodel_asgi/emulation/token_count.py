@@ -13,7 +13,7 @@ from ..history.records import unsupported
 from ..providers.provider import Provider
 from ..routing.request import Target
 from ..threads import paced
-from ..upstream.chain import Exchange
+from ..upstream.chain import Exchange, lacks_operation
 from ..upstream.upstream_request import call_of, native, outgoing_of, resolve, retold
 from ..wire.token_estimate import estimated
 
@@ -41,8 +41,3 @@ async def answer(job: Job, target: Target, provider: Provider) -> Reply:
     tokens = await paced(estimated(sent or b""))
     value = {"object": "response.input_tokens", "input_tokens": tokens, "estimated": True}
     return json_reply(value, provider.name, candidate.model)
-
-
-def lacks_operation(error: UpstreamRejected) -> bool:
-    """Returns whether *error* of a native upstream means that it lacks the operation, and not only the model."""
-    return error.status in (404, 405, 501) and error.code != "model_not_found"

@@ -282,6 +282,11 @@ def counts_as_failure(error: BaseException) -> bool | None:
     return True if isinstance(error, UpstreamError) else None
 
 
+def lacks_operation(error: UpstreamRejected) -> bool:
+    """Returns whether *error* of a native upstream means that it lacks the operation, and not only the model."""
+    return error.status in (404, 405, 501) and error.code != "model_not_found"
+
+
 class Settlement(Struct):
     """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
 
