@@ -44,8 +44,7 @@ from ..wire.ambiguity import brings
 from . import token_count
 from .background import Background
 from .compaction import Compactor
-from .conversations import Conversations
-from .stored import StoredResponses
+from .stored import Conversations, StoredResponses
 
 if TYPE_CHECKING:
     from ..tools import Tool
