@@ -16,7 +16,7 @@ from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .functions import FunctionSource
-from .plan import Candidate, Plan, hosted
+from .plan import Candidate, Plan, hosted, plan_of
 from .remembered import remembered_of
 from .remote import client_named, source_of
 from .replay import continuing, has_loose, see
@@ -28,7 +28,6 @@ from .request import (
     lists_known,
     own_items,
     places_of,
-    plan_of,
     referred_to,
     said_before,
 )
@@ -148,7 +147,7 @@ class HostTools:
         return self._wants(candidates_of(job, target, self.toolbox))
 
     def _wants(self, chain: Sequence[Candidate]) -> bool:
-        return any(any(hosted(one.body, one.declared, self.toolbox, one.upstream)) for one in chain)
+        return any(any(hosted(one, self.toolbox)) for one in chain)
 
     def shown(self, job: Job, target: Target) -> dict[str, Json]:
         """Returns the declarations that run here whoever of the chain answers and whatever the client has given, by
@@ -159,7 +158,7 @@ class HostTools:
         """
         found: dict[str, Json] | None = None
         for one in candidates_of(job, target, self.toolbox):
-            here, _ = hosted(one.body, one.declared, self.toolbox, one.upstream)
+            here, _ = hosted(one, self.toolbox)
             here = [each for each in here if each.family != "mcp" or each.label in self.toolbox.servers]
             found = {each.path: each.shown for each in here if found is None or each.path in found}
         return found or {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ...dialects.base import Call, carries
@@ -21,7 +20,7 @@ from ...routing.request import Target
 from ...upstream.upstream_request import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
-from .plan import Candidate, Plan, Upstream, hosted, is_asked, plan
+from .plan import Candidate, Upstream, hosted, is_asked, plan_of
 from .remote import read_place
 from .seams import Json, Listed
 
@@ -81,11 +80,10 @@ def upstream_of(target: Target, job: Job, mapped: Iterable[Declared] = ()) -> Up
     """
     provider, model = provider_of(target, job), model_of(target, job)
     name = provider.dialect if isinstance(provider.dialect, str) else ""
+    together = name != "gemini" or combines(model)
     own = [one for one in mapped if one.family in provider.runs] if not provider.native else []
     unable = frozenset(one.path for one in own if not _is_able(provider, model, one))
-    return Upstream(
-        provider.runs, model.rpartition("/")[2], provider.native, _combines(name, model), name in SEEING, unable
-    )
+    return Upstream(provider.runs, model.rpartition("/")[2], provider.native, together, name in SEEING, unable)
 
 
 def model_of(target: Target, job: Job) -> str:
@@ -110,24 +108,6 @@ def probe(provider: Provider, model: str, tools: Sequence[Any], strictness: Stri
     return Call("create", body, model, False, provider.name, provider.type or provider.name, strictness)
 
 
-def _combines(dialect: str, model: str) -> bool:
-    """Returns whether *model* takes functions beside tools of the upstream's own."""
-    return dialect != "gemini" or combines(model)
-
-
-def plan_of(one: Candidate, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox, keeps: bool) -> Plan:
-    """The plan of *one*; *keeps* says that the upstream may know of functions that this request does not name.
-
-    :raises InvalidRequest: a tool or the `tool_choice` is malformed, or names a tool that is not there.
-    """
-    found = plan(one.body, one.declared, lists, toolbox, one.upstream)
-    if found is None:
-        tools = one.body.get("tools")
-        stays = tuple(tools) if isinstance(tools, list) else ()
-        return Plan(one.upstream, {}, stays, None, None, functions=None, wants=False)
-    return replace(found, functions=None) if keeps else found
-
-
 def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], toolbox: Toolbox) -> Places:
     """Where each declared tool would run: `here`, `upstream`, or `nowhere`, by `web_search` or `mcp:crm`. What is not
     run here is asked of the dialect, about the request as it would be sent.
@@ -135,7 +115,7 @@ def places_of(one: Candidate, job: Job, lists: Mapping[str, Sequence[Listed]], t
     :raises InvalidRequest: a tool is malformed.
     """
     made = plan_of(one, lists, toolbox, keeps=False)
-    running, left_out = hosted(one.body, one.declared, toolbox, one.upstream)
+    running, left_out = hosted(one, toolbox)
     unlisted = [label for label in labels_of([one], toolbox) if label not in lists]
     tools = [*made.tools, *({"type": "function", "name": f"{label}_"} for label in unlisted)]
     provider, model = provider_of(one.target, job), model_of(one.target, job)

@@ -181,25 +181,13 @@ class CallInput:
 class Family(Protocol):
     """One kind of tool."""
 
-    @property
-    def name(self) -> str:
-        """Returns the name of the family: a key of `KINDS`."""
-        ...
-
-    @property
-    def phases(self) -> tuple[str, ...]:
-        """The events before the result: the first behind the item's announcement, the others when the call begins."""
-        ...
-
-    @property
-    def text(self) -> str | None:
-        """Returns the name of the argument that the client sees as it is written; "" for all, None for none."""
-        ...
-
-    @property
-    def has_failed_event(self) -> bool:
-        """Whether a failure has an event of its own."""
-        ...
+    name: str
+    phases: tuple[str, ...] = ("in_progress",)
+    """The events before the result: the first behind the item's announcement, the others when the call begins."""
+    text: str | None = None
+    """The argument that the client sees as it is written; "" for all, None for none."""
+    has_failed_event: bool = False
+    """Whether a failure has an event of its own."""
 
     def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
         """The description and the parameters of the function that a model is shown."""
@@ -214,7 +202,7 @@ class Family(Protocol):
 
     def begun(self, call: Begun) -> Json:
         """Returns the item as it is announced."""
-        ...
+        return {"type": f"{self.name}_call"}
 
     def completed(self, call_input: CallInput, returned: Any) -> CallResult:
         """Returns the result of the call: *returned* is what the host's function gave.

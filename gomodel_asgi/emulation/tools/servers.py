@@ -9,9 +9,9 @@ from ...errors import ToolsUnlisted
 from ...exchange.job import provider_of
 from ...history.tenancy import packed
 from ...tools import Call
-from .plan import Upstream, is_asked
+from .plan import Upstream, is_asked, plan_of
 from .remembered import kept_list, known_list
-from .request import is_said_elsewhere, labels_of, plan_of
+from .request import is_said_elsewhere, labels_of
 from .results import passed_list
 from .seams import Json, Listed, Visit
 from .sessions import Held
