@@ -1,9 +1,9 @@
-"""What the pipeline asks of one gateway's history and emulations.
+"""The state of one gateway: its history, and what it does for upstreams that lack something. The pipeline calls:
 
-    recall    what the request names for the policy to see, before it is asked
-    admit     what its items name, once the policy has let the caller in
-    emulated  the reply to what the upstream lacks
-    record    whose the upstream's answer is, and what was said
+    recall    finds what the request names, for the policy to see
+    admit     checks all else that it names, once the policy has let the caller in
+    emulated  returns the reply to what the upstream lacks
+    record    keeps the upstream's answer, and whose it is
 
 Everything that a request names is found under keys that only its tenant has (`history/tenancy.py`), so nothing here
 knows whether an id is unknown or somebody else's, and no answer can reveal it.
@@ -224,7 +224,7 @@ class GatewayState:
             raise unsupported("background")
 
     async def _prepare(self, job: Job, target: Target) -> None:
-        """Reads what was said before, if an upstream of the chain or the loop of hosted tools may have to know it."""
+        """Reads the conversation so far, if an upstream of the chain or the loop of hosted tools may need it."""
         continuation = job.continuation
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
@@ -260,8 +260,8 @@ class GatewayState:
         return b"" if turn is None else turn.remembered
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Takes the client's word on the request *id*, which counts once, for as long as there is a store to know that.
-        Whether it counts.
+        """Takes the client's answer to the approval request *id*, which counts once as long as there is a store to
+        record that. Returns whether it counts.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -328,6 +328,6 @@ def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> 
     if not tools:
         return None
     from .tools.host import HostTools, toolbox_of
-    from .tools.loop import run
+    from .tools.loop import complete
 
-    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(run, recorder))
+    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(complete, recorder))

@@ -116,7 +116,7 @@ class Background:
         return json_reply(response, provider.name, model)
 
     async def _enqueued(self, enqueue: Enqueue, tenant: str | None, id: str) -> None:
-        """Gives a queued response away; what was not taken is not left queued, since nobody will ask for it."""
+        """Gives a queued response to the task queue; one that it does not take is cancelled, and not left."""
         try:
             await enqueue(msgspec.json.encode(Ticket(tenant, id)).decode())
         except BaseException:

@@ -1,4 +1,4 @@
-"""Compaction for upstreams that have none: the model sums the conversation up, and the client keeps the sum, sealed.
+"""Compaction for upstreams that have none: the model sums the conversation up; the client keeps the summary, sealed.
 
 The `compaction` item that the client gets stands for items, the summary among them; in any later turn, to any
 provider, it is opened and they stand in its place. Where there is a secret to seal them with, and the extra
@@ -135,9 +135,9 @@ class Compactor:
         """Returns *job* as *target* is to be asked: with its context compacted before, if it asks for that and the
         context is past its threshold.
 
-        The compaction item stands for all that was said before it: what system and developer said, word for word, a
-        summary of the rest, and the current turn, word for word again. The response begins with it, and so does what
-        later turns replay.
+        The compaction item stands for the whole conversation before it: the items of system and developer, word for
+        word, a summary of the rest, and the current turn, word for word again. The response begins with it, and so do
+        the items that later turns replay.
 
         :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.
         """

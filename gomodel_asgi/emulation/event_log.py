@@ -1,5 +1,5 @@
-"""A response in the background: where it stands, who works on it, and its events, a log in numbered segments that one
-worker writes and any may follow."""
+"""A response in the background: its status, the lease of its worker, and the log of its events, in numbered segments
+that one worker writes and any may follow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..wire.json_scan import parsed
 from ..wire.response import DONE, frame, response_error
 from ..wire.sse import parse, split
 
-# Where a response in the background stands, and how its record is changed when it goes on or ends.
+# The status of a response in the background, and how its record changes when it goes on or ends.
 
 
 Json = dict[str, Any]
@@ -35,7 +35,7 @@ UNFINISHED = ("queued", "in_progress")
 
 
 class ResponseStatus(msgspec.Struct):
-    """The members of a response that tell where it stands."""
+    """The members of a response that are its status."""
 
     status: str | None = None
     background: bool | None = None
@@ -69,7 +69,7 @@ def marked(response: bytes) -> bytes:
     return msgspec.json.encode({**msgspec.json.decode(response, type=dict[str, msgspec.Raw]), "background": True})
 
 
-# Leases: who works on a response says so again and again; who has stopped saying so is gone.
+# Leases: a worker renews the lease of its response; one whose lease has run out is gone.
 
 
 LEASES = "leases"

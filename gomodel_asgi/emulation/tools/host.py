@@ -32,8 +32,8 @@ from .request import (
     said_before,
 )
 from .results import passed_list
+from .run import Run
 from .seams import Json
-from .work import Work
 
 
 def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
@@ -52,7 +52,7 @@ def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
         elif isinstance(tool, McpTool):
             _add_servers(toolbox, tool.servers)
             if tool.remote is not None:
-                toolbox.strangers = client_named(tool.remote, transport)
+                toolbox.client_named = client_named(tool.remote, transport)
         else:
             raise TypeError(f"tools: {type(tool).__name__} is no tool; make one with tools.web_search and its kin.")
     return toolbox
@@ -76,12 +76,12 @@ def _add_servers(toolbox: Toolbox, servers: Mapping[str, Server]) -> None:
 
 class HostTools:
     """Answers requests that declare tools which the host runs, or continue what such tools have said. *secret* signs
-    what comes back from a client or a store; *run* works on a response, round by round (`loop.run`)."""
+    what comes back from a client or a store; *complete* works on a response, round by round (`loop.complete`)."""
 
-    def __init__(self, toolbox: Toolbox, secret: bytes, run: Callable[[Work], Awaitable[Reply]]) -> None:
+    def __init__(self, toolbox: Toolbox, secret: bytes, complete: Callable[[Run], Awaitable[Reply]]) -> None:
         self.toolbox = toolbox
         self.secret = secret or os.urandom(32)
-        self.run = run
+        self.complete = complete
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as the model asks for.
@@ -101,7 +101,7 @@ class HostTools:
         if not wants:
             return await Exchange(continuing(job, known, own, before, see(chain)), target).run()
         labels = labels_of(chain, self.toolbox)
-        return await self.run(Work(self.toolbox, job, target, chain, labels, known, own, before, self.secret))
+        return await self.complete(Run(self.toolbox, job, target, chain, labels, known, own, before, self.secret))
 
     async def replayed(self, job: Job, *, sees: bool = False) -> Job:
         """*job* with what the model had of hosted tools in place of their items, images too if it *sees* them.

@@ -106,7 +106,7 @@ def is_asked(one: Declared, toolbox: Toolbox, upstream: Upstream) -> bool:
     if one.label in toolbox.servers:
         return True
     named = one.family == "mcp" and not one.added and one.value.get("server_url") is not None
-    return named and toolbox.strangers is not None and not upstream.native and not upstream.has(one)
+    return named and toolbox.client_named is not None and not upstream.native and not upstream.has(one)
 
 
 def hosted(candidate: Candidate, toolbox: Toolbox) -> tuple[list[Declared], list[Declared]]:

@@ -196,7 +196,7 @@ class Replay:
 
 def readable(items: list[Any]) -> list[Any]:
     """*items* of rounds that no upstream has kept: without reasoning that brings nothing along, which an upstream would
-    look up, and without the ids of what was said after it (OpenAI: "was provided without its required 'reasoning'
+    look up, and without the ids of the items after it (OpenAI: "was provided without its required 'reasoning'
     item")."""
     made: list[Any] = []
     behind = False

@@ -1,4 +1,4 @@
-"""What a request asks of the host's tools, read before anything is asked of an upstream: values in, values out."""
+"""What a request needs of the host's tools, read before any upstream is called: values in, values out."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]
 
 def _mapped(declared: Iterable[Declared], toolbox: Toolbox) -> list[Declared]:
     """Those of *declared* that could run here, if their upstream were unable to."""
-    strangers = toolbox.strangers is not None
-    return [one for one in declared if one.family in toolbox.hosts or (strangers and one.family == "mcp")]
+    client_named = toolbox.client_named is not None
+    return [one for one in declared if one.family in toolbox.hosts or (client_named and one.family == "mcp")]
 
 
 def _check_added(declared: Iterable[Declared], toolbox: Toolbox) -> None:
-    """See that what the policy has added is there.
+    """Checks that the host has what the policy has added.
 
-    :raises LookupError: it is not: a programming error of the host's.
+    :raises LookupError: it has not: a programming error of the host's.
     """
     for one in declared:
         if one.added and one.family not in toolbox.hosts and one.label not in toolbox.servers:
@@ -87,7 +87,7 @@ def upstream_of(target: Target, job: Job, mapped: Iterable[Declared] = ()) -> Up
 
 
 def model_of(target: Target, job: Job) -> str:
-    """The model that *target* is asked for, empty where nobody names one."""
+    """Returns the model that *target* requests, "" where none is named."""
     return (target.model if target.model is not None else job.request.model) or ""
 
 
@@ -99,7 +99,7 @@ def _is_able(provider: Provider, model: str, one: Declared) -> bool:
     try:
         return carries(dialect_of(provider), probe(provider, model, [one.value], strictness), one.value)
     except InvalidRequest:
-        return True  # it is malformed, and whoever gets it says so
+        return True  # it is malformed, which its reader reports
 
 
 def probe(provider: Provider, model: str, tools: Sequence[Any], strictness: Strictness) -> Call:

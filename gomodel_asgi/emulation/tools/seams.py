@@ -257,13 +257,13 @@ class Shown:
 MOST_DESCRIBED = 4 * KIB
 """Characters of what a server says about itself or a tool: four times what OpenAI once allowed a function."""
 HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Categories of characters that nobody sees: controls, joiners, marks of direction, tags, private use, unassigned."""
+"""Categories of invisible characters: controls, joiners, marks of direction, tags, private use, unassigned."""
 BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""Letters and marks that nobody sees either; some carry whole hidden messages."""
+"""Letters and marks that are invisible too; some carry whole hidden messages."""
 
 
 def plain(text: str, most: int = MOST_DESCRIBED) -> str:
-    """*text* of a server's that a model is to read: without what nobody sees, every space a plain one, and cut to
+    """*text* of a server's that a model is to read: without invisible characters, every space a plain one, and cut to
     *most* characters."""
     if not (text.isascii() and text.isprintable()):
         text = "".join(char if char in "\n\t" else _seen(char) for char in BLANK.sub("", text))
