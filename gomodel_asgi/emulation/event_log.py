@@ -230,7 +230,8 @@ def _finished_in(segment: bytes) -> list[Json]:
 
 
 class Follower:
-    """Reads a log as if it were an upstream: `read` waits until more is written or the response has ended."""
+    """Reads a log as if it were an upstream, from behind the event *after*: `read` waits until more is written or the
+    response has ended. *settled* gives the turn; *model* is named in the reply."""
 
     status = 200
     headers: Headers = []
@@ -240,11 +241,11 @@ class Follower:
         self,
         log: EventLog,
         settled: Settled,
-        reader: NativeReader,
         *,
         tenant: str | None,
         id: str,
         after: int | None,
+        model: str | None,
     ) -> None:
         self.log = log
         self.settled = settled
@@ -254,7 +255,8 @@ class Follower:
         self.number = 0
         self.last = -1
         self.over = False
-        self.reader = reader
+        self.model = model
+        self.reader = NativeReader(name=None, model=model, limits=Limits())
 
     async def read(self, timeout: float) -> bytes:
         """Returns the next events, `b""` at the end.
@@ -317,27 +319,9 @@ class Follower:
         type = ENDS.get(response["status"], "response.failed")
         return frame({"type": type, "sequence_number": number, "response": response}) + DONE
 
-
-def follow(
-    log: EventLog,
-    settled: Settled,
-    tenant: str | None,
-    id: str,
-    after: int | None,
-    provider: str,
-    model: str | None,
-    seconds: float,
-) -> Reply:
-    """Returns the events of a response behind the number *after*, up to its end and for so many *seconds*, as a
-    reply."""
-    reader = NativeReader(name=None, model=model, limits=Limits())
-    stream = Stream(
-        Follower(log, settled, reader, tenant=tenant, id=id, after=after),
-        reader,
-        held=b"",
-        idle=seconds,
-        until=clock() + seconds,
-        on_end=lambda stream, error: None,
-    )
-    headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
-    return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, stream=stream)
+    def reply(self, provider: str, seconds: float) -> Reply:
+        """Returns the events up to the response's end, for so many *seconds*, as a reply."""
+        until, model = clock() + seconds, self.model
+        stream = Stream(self, self.reader, held=b"", idle=seconds, until=until, on_end=lambda stream, error: None)
+        headers = [STREAM_TYPE, *named(provider, (model or "")[:257], 0), *STREAM_HEADERS]
+        return Reply(status=200, raw_headers=headers, provider=provider, model=model, attempts=0, stream=stream)

@@ -96,18 +96,14 @@ def _is_same(given: Json, requested: Remembered) -> bool:
 
 
 def _last_said(items: Sequence[Any]) -> int:
-    """The index of the last item that came of an answer to an approval: -1 where there is none."""
-    for at in range(len(items) - 1, -1, -1):
-        item = items[at]
-        kind = str(item.get("type")) if isinstance(item, dict) else ""
-        is_said = kind == "reasoning" or kind.endswith("_call") or (kind in ("message", "None") and _speaks(item))
-        if is_said:
-            return at
-    return -1
+    """Returns the index of the last item that came of an answer to an approval, or -1."""
+    return max((at for at, item in enumerate(items) if isinstance(item, dict) and _is_said(item)), default=-1)
 
 
-def _speaks(item: Any) -> bool:
-    return isinstance(item, dict) and item.get("role") == "assistant"
+def _is_said(item: Json) -> bool:
+    kind = str(item.get("type"))
+    is_message = kind in ("message", "None") and item.get("role") == "assistant"
+    return is_message or kind == "reasoning" or kind.endswith("_call")
 
 
 # What the client has approved is called first, without asking the model; what needs its approval is requested.

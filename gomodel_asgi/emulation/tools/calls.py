@@ -185,7 +185,7 @@ class RunningCall:
 
 def _prepared(run: Run, call: HostedCall, shown: Shown) -> RunningCall | None:
     """Returns *call* ready to be run; None where it is answered without running it."""
-    arguments = _object(call.arguments)
+    arguments: Json | None = _read(call.arguments or "{}", dict)  # nothing means no arguments
     refusal = BROKEN if arguments is None else run.call_limits.refusal(shown, call.arguments)
     given: Json = {}
     try:
@@ -266,13 +266,13 @@ def _observe(
     trace.observers.notify(record)
 
 
-def _object(text: str) -> Json | None:
-    """*text* as a JSON object; None of what is none. What is empty means no arguments."""
+def _read(text: str, kind: type) -> Any:
+    """Returns *text*, of JSON, as a value; None where it is not of this *kind*."""
     try:
-        value = tree(text or "{}")
+        value = tree(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, kind) else None
 
 
 def mended(arguments: Json, schema: Json) -> Json:
@@ -287,10 +287,5 @@ def mended(arguments: Json, schema: Json) -> Json:
 
 def _mended(text: str, schema: Any) -> Any:
     kind = {"object": dict, "array": list}.get(str(schema.get("type"))) if isinstance(schema, dict) else None
-    if kind is None:
-        return text
-    try:
-        value = tree(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, kind) else text
+    value = None if kind is None else _read(text, kind)
+    return text if value is None else value
