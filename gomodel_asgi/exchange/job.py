@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from msgspec import Struct
 
-from ..dialects.base import Call
-from ..dialects.hosted_items import NOTHING_SHOWN, ShownFunctions
+from ..dialects.base import NOTHING_SHOWN, Call, ShownFunctions
 from ..errors import InvalidRequest
 from ..observers import Observers, Trace
 from ..providers.provider import Provider

@@ -26,9 +26,9 @@ from ..observers.step import CODE
 from ..settings import Limits
 from ..tasks import Task, Tasks
 from ..upstream.stream import detached
-from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
+from ..wire.response import DONE, TERMINAL, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
-from .hold import TERMINAL, Scan, Steps, Window
+from .hold import Scan, Steps, Window
 from .places import Place, replaced, spelled, strings
 
 

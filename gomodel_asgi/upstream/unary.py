@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from ..deadline import clock
 from ..dialects.failure import reported_failure
-from ..dialects.lenient import LenientReader
+from ..dialects.lenient.reply import LenientReader
 from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated

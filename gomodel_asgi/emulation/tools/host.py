@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from msgspec import structs
 
-from ...dialects.hosted_items import NOTHING_SHOWN as NOTHING, ShownFunctions
+from ...dialects.base import NOTHING_SHOWN as NOTHING, ShownFunctions
 from ...errors import ContentBlocked, GuardUnavailable
 from ...exchange.job import Job
 from ...exchange.reply import Reply

@@ -14,7 +14,7 @@ import anyio
 from msgspec import structs
 
 from ...deadline import clock
-from ...dialects.hosted_items import ShownFunctions
+from ...dialects.base import ShownFunctions
 from ...errors import (
     ContentBlocked,
     GatewayError,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...dialects.hosted_items import Key, ShownFunctions
+from ...dialects.base import Key, ShownFunctions
 from ...dialects.tools import family_of, flatten_name
 from ...dialects.unsupported import expect, string
 from ...errors import InvalidRequest
