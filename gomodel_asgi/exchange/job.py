@@ -11,7 +11,8 @@ from msgspec import Struct
 from ..dialects.base import Call
 from ..dialects.hosted_items import NOTHING_SHOWN, ShownFunctions
 from ..errors import InvalidRequest
-from ..observers import Observers, Trace
+from ..observers.fanout import Observers
+from ..observers.trace import Trace
 from ..providers.provider import Provider
 from ..resilience.concurrency import ConcurrencyLimits
 from ..resilience.health import Health, ProviderHealth

@@ -14,7 +14,7 @@ from ...dialects.reader import Reader, TranslatedReader
 from ...errors import GatewayError
 from ...exchange.job import Job, provider_of
 from ...observers import Trace
-from ...observers.answer import clean
+from ...observers.records import clean
 from ...routing.request import Target
 from ...tasks import Task
 from ...upstream.upstream_request import longest
