@@ -9,7 +9,8 @@ from .gateway import Gateway
 from .middleware import GoModelMiddleware
 from .observers import Observer
 from .providers import Provider
-from .routing.request import Explanation, Policy, RoutingRequest, Target
+from .routing.request import Explanation, Policy, RoutingRequest
+from .routing.target import Target
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, NoStore, Store
 from .version import __version__

@@ -9,7 +9,8 @@ from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .pipeline import Inbound, decide, job_of
 from .providers.provider import Provider
-from .routing.request import Candidate, Explanation, Target
+from .routing.request import Candidate, Explanation
+from .routing.target import Target
 
 Places = Callable[[Job, Target], Sequence[Mapping[str, str]]]
 """Where the hosted tools that a request declares would run, for each Target of a chain."""

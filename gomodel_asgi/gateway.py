@@ -27,7 +27,8 @@ from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
-from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, Target, checked
+from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, checked
+from .routing.target import Target
 from .server.body import opened
 from .server.discovery import Discovery
 from .server.drain import InFlight

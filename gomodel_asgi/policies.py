@@ -20,7 +20,8 @@ from .extras import missing
 from .operations import CONTINUING
 from .providers.provider import is_pattern
 from .routing.registry import NAMES, as_text
-from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
+from .routing.request import AsyncPolicy, Policy, RoutingRequest, checked
+from .routing.target import Target
 from .threads import call
 
 if TYPE_CHECKING:

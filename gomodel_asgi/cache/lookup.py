@@ -20,13 +20,12 @@ from msgspec.structs import replace
 from ..errors import GatewayError, StoreUnavailable
 from ..exchange.job import Ask, Guards, Job
 from ..exchange.reply import NO_LABELS, Reply, json_reply, streamed
-from ..exchange.resolved_target import ResolvedTarget
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
 from ..history.recorder import is_stored, last_response
 from ..history.records import CACHED, CACHED_ID, Records
 from ..history.tenancy import packed
-from ..routing.request import Target
+from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside

@@ -32,9 +32,9 @@ from ..errors import (
     UpstreamTimeout,
 )
 from ..exchange.job import Job, nothing_shown
-from ..exchange.resolved_target import ResolvedTarget
 from ..resilience.circuit_breaker import Permit
 from ..resilience.retry import retry_after
+from ..routing.target import ResolvedTarget
 from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter

@@ -18,14 +18,13 @@ from ..deadline import clock
 from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
 from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
-from ..exchange.resolved_target import ResolvedTarget
 from ..observers.records import FIRST, Cause
 from ..observers.step import code_of
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
-from ..routing.request import Target
+from ..routing.target import ResolvedTarget, Target
 from ..settings import AUTH, MALFORMED
 from ..wire.headers import FALLBACK, UNSUPPORTED, Headers, fallback, for_client, named, unsupported
 from .attempt import BUSY, Answer, Attempt

@@ -15,8 +15,8 @@ from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
 from ..exchange.job import Job
-from ..exchange.resolved_target import ResolvedTarget
 from ..operations import CONTINUING
+from ..routing.target import ResolvedTarget
 from ..seams.transport import UpstreamReply
 from ..settings import Limits
 from ..threads import beside, paced

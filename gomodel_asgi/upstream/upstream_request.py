@@ -22,10 +22,9 @@ from ..dialects.emulations import in_messages
 from ..dialects.hosted_items import may_hold
 from ..errors import GatewayError, InvalidRequest, PolicyFailed
 from ..exchange.job import FILE_MARK, Job, Setup, provider_of
-from ..exchange.resolved_target import ResolvedTarget
 from ..operations import BODIED, PLACEHOLDER, ROWS
 from ..providers.provider import Credential, Provider
-from ..routing.request import Target
+from ..routing.target import ResolvedTarget, Target
 from ..seams.transport import UpstreamRequest
 from ..settings import KIB, Limits, Timeouts
 from ..threads import beside, paced

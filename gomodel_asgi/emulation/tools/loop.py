@@ -25,9 +25,8 @@ from ...errors import (
 )
 from ...exchange.job import Job, provider_of
 from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
-from ...exchange.resolved_target import ResolvedTarget
 from ...observers import RoundTrace
-from ...routing.request import Target
+from ...routing.target import ResolvedTarget, Target
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
 from ...upstream.stream import detached, fed

@@ -18,7 +18,7 @@ from ...history.continuation import Continuation, Recalled
 from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider
-from ...routing.request import Target
+from ...routing.target import Target
 from ...upstream.upstream_request import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource

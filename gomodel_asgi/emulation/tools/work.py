@@ -15,7 +15,7 @@ from ...errors import GatewayError
 from ...exchange.job import Job, provider_of
 from ...observers import Trace
 from ...observers.records import clean
-from ...routing.request import Target
+from ...routing.target import Target
 from ...tasks import Task
 from ...upstream.upstream_request import longest
 from ...wire.event_writer import Emitter
