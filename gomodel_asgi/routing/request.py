@@ -1,13 +1,8 @@
-"""What a policy sees and what it answers.
-
-`RoutingRequest` is a read-only view of one request: the body is parsed only if the policy touches it, and everything
-of the host (user, state, app) is there. `Target` is the answer, and it is final: only what it names is contacted.
-"""
+"""What a policy sees: a read-only view of one request, whose body is parsed only if the policy touches it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +10,7 @@ from msgspec import Struct
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
-from ..arguments import refusal
-from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
+from ..errors import InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
 from ..providers.provider import Provider
 from ..resilience.health import ProviderHealth
@@ -27,16 +21,6 @@ from .target import Target
 
 if TYPE_CHECKING:
     from ..schema import ResponsesRequest
-
-
-def checked(policy: Any, name: str = "policy") -> Any:
-    """Returns *policy*, which was given as the argument *name*.
-
-    :raises TypeError: it is no function, or a class.
-    """
-    if isinstance(policy, type) or not callable(policy):
-        raise refusal(name, "a function that takes a RoutingRequest and returns a Target", policy)
-    return policy
 
 
 Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]
@@ -265,34 +249,3 @@ def _path(location: tuple[int | str, ...], value: Any) -> str:
         elif isinstance(value, Mapping) and (part in value or number == len(location) - 1):
             path, value = f"{path}.{part}" if path else str(part), value.get(part)
     return path
-
-
-# What a policy would do with a request, told without sending anything.
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands. *tools*
-    says of each hosted tool that is declared (`web_search`, `mcp:crm`) where it would run: `here`, `upstream`, or
-    `nowhere`; empty where the gateway runs none."""
-
-    provider: str
-    model: str | None
-    url: str
-    dialect: str
-    why: str
-    tools: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
-    is what the client would get instead, if the policy refuses. *guards* names those that would be asked about it, or
-    about its answer."""
-
-    model: str | None
-    hint: str | None
-    target: Target | None
-    candidates: tuple[Candidate, ...] = ()
-    error: GatewayError | None = None
-    guards: tuple[str, ...] = ()
