@@ -19,7 +19,7 @@ from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider
 from ...routing.target import Target
-from ...upstream.upstream_request import dialect_of
+from ...upstream.resolution import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Plan, Upstream, hosted, is_asked, plan
