@@ -22,8 +22,9 @@ from ..dialects.model_list import PATH
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamRedirect, UpstreamTimeout, UpstreamUnreachable
 from ..exchange.job import Setup
 from ..gateway import EXPOSED, Gateway
-from ..policies import hint, name_of, targets_of
+from ..policies import hint
 from ..providers.provider import Credential, Provider, is_pattern
+from ..routing.policy import name_of, targets_of
 from ..threads import call, is_coroutine_function
 from ..upstream.listed_models import ModelsAnswer, dialect_of, listed_models, refusal_of
 from .hosts import Place, find_gateway, of_django

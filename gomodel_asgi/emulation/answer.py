@@ -33,7 +33,7 @@ from ..history.records import (
 )
 from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.store import Store
 from ..seams.transport import Transport
 from ..stores.circuit_breaker import Guarded, guarded

@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
-from ..routing.request import Target
+from ..routing.target import Target
 from ..stores.shared import available
 from ..threads import paced
 from ..wire.ambiguity import brings

@@ -21,7 +21,7 @@ from ..logs import log
 from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
 from ..providers.presets import PRESETS
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..seams.store import Store, is_shared
 from .available import AvailableCounters

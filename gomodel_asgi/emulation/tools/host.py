@@ -18,7 +18,7 @@ from ...exchange.reply import Reply
 from ...history.continuation import Recalled
 from ...history.recorder import Recorder
 from ...history.turns import Line
-from ...routing.request import Target
+from ...routing.target import Target
 from ...seams.transport import Transport
 from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange

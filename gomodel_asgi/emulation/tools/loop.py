@@ -25,13 +25,12 @@ from ...errors import (
 )
 from ...exchange.job import Job, provider_of
 from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
-from ...exchange.resolved_target import ResolvedTarget
 from ...observers import RoundTrace
-from ...routing.request import Target
+from ...routing.target import ResolvedTarget, Target
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
+from ...upstream.resolution import resolve
 from ...upstream.stream import detached, fed
-from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
 from .approvals import request_approval, resume
 from .calls import run_calls

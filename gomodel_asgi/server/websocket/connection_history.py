@@ -29,9 +29,10 @@ from ...history.references import response_of
 from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider, fingerprint
-from ...routing.request import Target
+from ...routing.target import Target
 from ...upstream.chain import guarded_exchange
-from ...upstream.upstream_request import call_of, outgoing_of, resolve
+from ...upstream.resolution import resolve
+from ...upstream.upstream_request import call_of, outgoing_of
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
 from ...wire.response import response_object, stream_of
