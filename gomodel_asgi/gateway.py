@@ -229,7 +229,7 @@ class Gateway:
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
             return await self.converse(scope, receive, send)
-        from .server.websocket.connection import nowhere, refuse
+        from .server.websocket.upgrade import nowhere, refuse
 
         await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 

@@ -40,7 +40,7 @@ from ..stores.shared import available
 from ..tasks import Tasks
 from ..upstream.chain import Exchange
 from ..wire.ambiguity import brings
-from . import token_count
+from . import token_count, warm_up
 from .background import Background
 from .compaction import Compactor
 from .context_management import managed
@@ -143,7 +143,7 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
-            job, target = await self.prepared(job, target)
+            job, target = await self._prepared(job, target)
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
@@ -176,7 +176,15 @@ class GatewayState:
 
         return places(job, target, Toolbox(job.setup.transport) if self.tools is None else self.tools.toolbox)
 
-    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
+    async def warmed(self, job: Job, target: Target) -> Reply:
+        """Returns the reply to a request that is to generate nothing.
+
+        :raises GatewayError: it cannot be sent as it is, or nothing answered.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return await warm_up.answer(*await self._prepared(job, target))
+
+    async def _prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
         asked.
 
