@@ -131,12 +131,10 @@ class State(Protocol):
         """
         ...
 
-    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """*job* and *target* as they are asked where no tool of the host's may run, and no server of tools be asked:
-        to warm up, to count tokens.
+    async def warmed(self, job: Job, target: Target) -> Reply:
+        """The reply to a request that is to generate nothing: no tool of the host's runs, no server of tools is asked.
 
-        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
-        :raises StoreUnavailable: the store does not answer.
+        :raises GatewayError: it cannot be sent as it is, or nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
         ...

@@ -254,9 +254,7 @@ TREES = {
     "quotas/estimate.py": "a short member of a client's body, which was counted",
     "emulation/event_log.py": "our own response",
     "emulation/tools/rewriter.py": "its reader has looked at it",
-    "server/websocket/connection_history.py": (
-        "a client's input, and output of a connection, which `Frames` has looked at"
-    ),
+    "history/connection_memory.py": ("a client's input, and output of a connection, which `Frames` has looked at"),
 }
 """Where JSON becomes values of any kind, and what bounds them there."""
 
