@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec import Struct
 
+from ..arguments import check_count, check_functions, check_one_of, check_seconds, check_string
 from ..routing.request import RoutingRequest
 
 Stage = Literal["input", "output"]
@@ -71,8 +72,8 @@ class Guard:
     plain function of the `RoutingRequest` that must not block. *timeout* is in seconds. *on_error* says what comes of
     a guard that fails or takes longer: `"block"`, or `"pass"` for one that only notes.
 
-    :raises ValueError: one of these is none of those that can be, or there is neither *input* nor *output*.
-    :raises TypeError: *input*, *output* or *when* is no function.
+    :raises ValueError: an argument has a value that it cannot have, or there is neither *input* nor *output*.
+    :raises TypeError: an argument is of the wrong type.
     """
 
     def __init__(
@@ -86,24 +87,16 @@ class Guard:
         timeout: float = 5,
         on_error: OnError = "block",
     ) -> None:
-        """See the class.
-
-        :raises TypeError: *input*, *output* or *when* is no function.
-        :raises ValueError: a member has a value that it cannot have, or there is no function at all.
-        """
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+        check_string("name", name)
+        if not NAME.fullmatch(name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
-        for what, function in (("input", input), ("output", output), ("when", when)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{what}: give a function, not {type(function).__name__}.")
+        check_functions(input=input, output=output, when=when)
         if input is None and output is None:
             raise ValueError("give a function for the input, the output, or both.")
-        if hold != "all" and (isinstance(hold, bool) or not isinstance(hold, int) or hold < 0):
-            raise ValueError("hold: give a number of characters, 0 or more, or 'all'.")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-            raise ValueError("timeout: give seconds above zero.")
-        if on_error not in ("block", "pass"):
-            raise ValueError("on_error: use 'block' or 'pass'.")
+        if hold != "all":
+            check_count("hold", hold)
+        check_seconds("timeout", timeout, above_zero=True)
+        check_one_of("on_error", on_error, get_args(OnError))
         self.name = name
         self.input = input
         self.output = output
