@@ -1,15 +1,16 @@
-"""What a host gives a gateway, what its functions get, and what they may say."""
+"""What a host gives a gateway, what its functions get, and what they may return."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
 from ..arguments import check_count, check_functions, check_one_of, check_seconds, check_string
 from ..routing.request import RoutingRequest
+from ..wire.json_scan import tree
 
 Stage = Literal["input", "output"]
 OnError = Literal["block", "pass"]
@@ -112,3 +113,59 @@ class Guard:
 def labels_of(labels: Iterable[object]) -> tuple[str, ...]:
     """Returns as many of *labels* as are told, cut to their length."""
     return tuple(str(label)[:LONGEST_LABEL] for label in list(labels)[:MOST_LABELS])
+
+
+def checked(verdict: Any, given: Texts) -> Verdict:
+    """Returns what a guard has said of *given*, its labels cut as they are told.
+
+    :raises TypeError: it is none of what a guard may return.
+    :raises ValueError: it replaces another number of texts, or says what no JSON can.
+    """
+    if verdict is None:
+        return None
+    if isinstance(verdict, Block):
+        if not isinstance(verdict.message, str):
+            raise TypeError("The message of a Block is a str.")
+        return Block(_written(verdict.message))
+    if isinstance(verdict, Note):
+        if not isinstance(verdict.labels, list | tuple | set | frozenset):
+            raise TypeError("The labels of a Note are a tuple.")
+        return Note(tuple(map(_written, labels_of(verdict.labels))))
+    if not isinstance(verdict, Replace):
+        raise TypeError("A guard returns None, Block, Replace or Note.")
+    return _replacing(verdict.texts, given)
+
+
+def _replacing(texts: Any, given: Texts) -> Replace:
+    """Returns what is to take the place of *given*.
+
+    :raises TypeError: it is no tuple.
+    :raises ValueError: it is of another number, or holds what no JSON can, or no object where arguments were one.
+    """
+    if not isinstance(texts, list | tuple):
+        raise TypeError("The texts of a Replace are a tuple.")
+    if len(texts) != len(given.texts) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("The texts of a Replace are as many as were given.")
+    for path, old, new in zip(given.paths, given.texts, texts, strict=True):
+        if new != old and "arguments" in path and _is_object(old) and not _is_object(new):
+            raise ValueError("What takes the place of arguments is a JSON object, as they are.")
+    return Replace(tuple(map(_written, texts)))
+
+
+def _written(text: str) -> str:
+    """Returns *text* as it can be sent: a str, and not what others derive from it.
+
+    :raises UnicodeEncodeError: it has half a surrogate pair in it.
+    """
+    if not text.isascii():
+        text.encode()
+    return str.__str__(text)
+
+
+def _is_object(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(tree(text), dict)
+    except (ValueError, RecursionError):
+        return False
