@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from .plan import Body, Close, End, Fill, Head, HeaderList, Headers, Hold, Pause, Plan, Raw, Step, encoded, unary
+from .plan import JSON, Body, Close, End, Fill, Head, HeaderList, Headers, Hold, Pause, Plan, Raw, Step, encoded, unary
 from .wire import Failure
 
 
@@ -162,9 +162,6 @@ def _head(plan: Plan) -> Head:
 
 
 # The reply is an error: by its status, or behind a status of 200.
-
-
-JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 @dataclass(frozen=True, slots=True)

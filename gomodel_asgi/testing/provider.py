@@ -28,10 +28,10 @@ from typing import Literal, Self
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .api import JSON, Api, Refused, Settings
+from .api import Api, Refused, Settings
 from .faults import Fault
 from .model import Model, Prompt, check_shown, default_answer
-from .plan import Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
+from .plan import JSON, Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
 from .received import ReceivedRequest, Signal
 from .server import Server, received, send_plan
 from .wire import Failure, Wire
