@@ -151,9 +151,11 @@ class Plan:
         """Returns *other* as a plan of the same API, to stand in place of this one."""
         return replace(other, wire=self.wire)
 
-    def with_head(self, head: Head) -> Plan:
-        """Returns the plan with another status or other headers."""
-        return replace(self, steps=tuple(head if isinstance(step, Head) else step for step in self.steps))
+    def with_headers(self, headers: Headers) -> Plan:
+        """Returns the plan with these *headers* in its head, if it has one."""
+        return replace(
+            self, steps=tuple(replace(step, headers=headers) if isinstance(step, Head) else step for step in self.steps)
+        )
 
 
 def unary(status: int, headers: Headers, body: bytes, response: Mapping[str, Any] | None = None) -> Plan:
