@@ -367,5 +367,6 @@ def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> 
     if not tools:
         return None
     from .tools.host import HostTools, toolbox_of
+    from .tools.loop import run
 
-    return HostTools(toolbox_of(tools, transport), recorder)
+    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(run, recorder))

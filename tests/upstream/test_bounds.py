@@ -246,7 +246,7 @@ TREES = {
     "history/references.py": "an item whose bytes and values `Mentions` bounds",
     "history/compaction_item.py": "what we have sealed or kept ourselves",
     "emulation/stored.py": "our own response",
-    "emulation/tools/memory.py": "what is kept has been looked at when it came",
+    "emulation/tools/remembered.py": "what is kept has been looked at when it came",
     "extras.py": "pip's own file about the installed package",
     "console/pages.py": "the form's body, of so many characters, and labels that the ledger keeps",
     "cache/key.py": "a client's body, counted and of a depth",
