@@ -21,7 +21,6 @@ from ..exchange.reply import Reply
 from ..history.admission import Admission
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recall import Recall
 from ..history.recorder import Recorder, conversation_of
 from ..history.records import (
     COLLECTIONS,
@@ -33,7 +32,7 @@ from ..history.records import (
 )
 from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.store import Store
 from ..seams.transport import Transport
 from ..stores.circuit_breaker import Guarded, guarded
@@ -41,7 +40,7 @@ from ..stores.shared import available
 from ..tasks import Tasks
 from ..upstream.chain import Exchange
 from ..wire.ambiguity import brings
-from . import token_count
+from . import token_count, warm_up
 from .background import Background
 from .compaction import Compactor
 from .stored import Conversations, StoredResponses
@@ -74,10 +73,9 @@ class GatewayState:
         self.records = Records(behind)
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
-        lookups = Recall(self.records)
-        self.names, self.recall = lookups.names, lookups.recall
-        self.compactor = Compactor(self.records, self.quotas, lookups)
-        self.admission = Admission(self.records, lookups, self.compactor.opened)
+        self.compactor = Compactor(self.records, self.quotas)
+        self.admission = Admission(self.records, self.compactor.opened)
+        self.names, self.recall = self.admission.names, self.admission.recall
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(
@@ -132,7 +130,7 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
-            job, target = await self.prepared(job, target)
+            job, target = await self._prepared(job, target)
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
@@ -165,7 +163,15 @@ class GatewayState:
 
         return places(job, target, Toolbox(job.setup.transport) if self.tools is None else self.tools.toolbox)
 
-    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
+    async def warmed(self, job: Job, target: Target) -> Reply:
+        """Returns the reply to a request that is to generate nothing.
+
+        :raises GatewayError: it cannot be sent as it is, or nothing answered.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return await warm_up.answer(*await self._prepared(job, target))
+
+    async def _prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
         asked.
 

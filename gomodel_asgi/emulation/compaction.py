@@ -24,23 +24,24 @@ from msgspec import Raw, structs
 from ..errors import InvalidRequest, UpstreamProtocolError, UpstreamRejected
 from ..exchange.job import Job
 from ..exchange.reply import Reply, json_reply
+from ..history.admission import continuation_of
 from ..history.compaction_item import KEPT, SEALED, cipher, opened, sealed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recall import Recall
 from ..history.recorder import is_stored
 from ..history.records import COMPACTIONS, Records, unsupported
 from ..history.tenancy import packed
 from ..observers import RoundTrace
 from ..observers.answer import read_usage
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside, paced
 from ..upstream.chain import guarded_exchange, lacks_operation
-from ..upstream.upstream_request import refusing_depth, resolve
+from ..upstream.resolution import resolve
+from ..upstream.upstream_request import refusing_depth
 from ..wire.headers import FALLBACK
 from ..wire.json_body import Envelope
 from ..wire.json_scan import run
@@ -68,10 +69,9 @@ INSTRUCTING = ("system", "developer")
 class Compactor:
     """Makes compaction items, and opens them."""
 
-    def __init__(self, records: Records, quotas: Quotas, lookups: Recall) -> None:
+    def __init__(self, records: Records, quotas: Quotas) -> None:
         self.records = records
         self.quotas = quotas
-        self.lookups = lookups
         self.replayed: Callable[[Job], Awaitable[Job]] | None = None
         """Gives a request with what the model had of the host's tools in place of their items."""
         self._secret = secret_of(records.store) if records.keeps else os.urandom(32)
@@ -152,7 +152,7 @@ class Compactor:
         if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
             return job
         job = _without_compaction(job, others)
-        continuation = copy(self.lookups.continuation_of(job))
+        continuation = copy(continuation_of(job, self.records))
         with refusing_depth():
             body = continuation.body(candidate.provider, candidate.key)
         if job.setup.guards is not None:

@@ -21,7 +21,6 @@ from gomodel_asgi import Gateway, Limits, Target
 from gomodel_asgi.emulation.compaction import Compactor
 from gomodel_asgi.history.compaction_item import KEPT, SEALED, is_ours, items_in, opened, sealed
 from gomodel_asgi.history.quota import Quotas
-from gomodel_asgi.history.recall import Recall
 from gomodel_asgi.history.records import COMPACTIONS, Records
 from gomodel_asgi.stores import MemoryStore, NoStore, RedisStore, Store
 from gomodel_asgi.testing import Answer, FakeProvider
@@ -66,7 +65,7 @@ def upstream() -> Iterator[FakeProvider]:
 
 def compactor_of(store: Store, bytes: int | None = None) -> Compactor:
     records = Records(store)
-    return Compactor(records, Quotas(records, None, bytes), Recall(records))
+    return Compactor(records, Quotas(records, None, bytes))
 
 
 async def open_with(compactor: Compactor, tenant: str | None, item: Json) -> list[Json] | None:
@@ -375,12 +374,11 @@ sys.modules["cryptography"] = None
 import anyio
 from gomodel_asgi.emulation.compaction import Compactor
 from gomodel_asgi.history.quota import Quotas
-from gomodel_asgi.history.recall import Recall
 from gomodel_asgi.history.records import Records
 from gomodel_asgi.stores import MemoryStore
 async def main():
     records = Records(MemoryStore())
-    compactor = Compactor(records, Quotas(records, None, None), Recall(records))
+    compactor = Compactor(records, Quotas(records, None, None))
     item = await compactor.item("acme", [{"said": "heron"}])
     print(item["encrypted_content"][:5], await compactor.opened("acme", item["encrypted_content"]))
 anyio.run(main)

@@ -12,7 +12,7 @@ import anyio
 from ...deadline import clock
 from ...errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest
 from ...observers import ToolCalled
-from ...observers.answer import clean
+from ...observers.records import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from ...dialects.hosted_items import NOTHING_SHOWN as NOTHING, ShownFunctions
+from ...dialects.base import NOTHING_SHOWN as NOTHING, ShownFunctions
 from ...exchange.job import Job
 from ...exchange.reply import Reply
-from ...routing.request import Target
+from ...routing.target import Target
 from ...seams.transport import Transport
 from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange

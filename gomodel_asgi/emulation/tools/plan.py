@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...dialects.hosted_items import ShownFunctions
+from ...dialects.base import ShownFunctions
 from ...dialects.tools import family_of, flatten_name
 from ...dialects.unsupported import expect, string
 from ...errors import InvalidRequest
-from ...routing.request import Target
+from ...routing.target import Target
 from ...tools import HostTool
 from .declarations import Declared, Toolbox
 from .families import FAMILY

@@ -16,8 +16,8 @@ from ...history.continuation import Continuation, Recalled
 from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider
-from ...routing.request import Target
-from ...upstream.upstream_request import dialect_of
+from ...routing.target import Target
+from ...upstream.resolution import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Candidate, Upstream, hosted, is_asked, plan_of

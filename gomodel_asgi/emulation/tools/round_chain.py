@@ -5,12 +5,11 @@ from __future__ import annotations
 from msgspec import structs
 
 from ...deadline import clock
-from ...dialects.hosted_items import ShownFunctions
+from ...dialects.base import ShownFunctions
 from ...exchange.job import Job
 from ...exchange.reply import Reply
-from ...exchange.resolved_target import ResolvedTarget
 from ...observers import RoundTrace
-from ...routing.request import Target
+from ...routing.target import ResolvedTarget, Target
 from .plan import Candidate, Plan
 from .replay import Replay, continuing, see
 from .run import Run, whole_number

@@ -14,10 +14,10 @@ from ...dialects.reader import Reader, TranslatedReader
 from ...errors import GatewayError
 from ...exchange.job import Job, provider_of
 from ...observers import Trace
-from ...observers.answer import clean
-from ...routing.request import Target
+from ...observers.records import clean
+from ...routing.target import Target
 from ...tasks import Task
-from ...upstream.upstream_request import longest
+from ...upstream.resolution import longest
 from ...wire.event_writer import Emitter
 from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO

@@ -21,7 +21,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ...dialects.hosted_items import Key
+from ...dialects.base import Key
 from ...settings import KIB
 from ...tools import Approval, Call, Image, Page, Passage
 
