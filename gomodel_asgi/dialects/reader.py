@@ -254,15 +254,17 @@ class TranslatedReader:
 
         :raises UpstreamProtocolError: an event is not part of the upstream's API.
         """
-        emitter = self.emitter
+        emitter, redactor = self.emitter, self.redactor
         for event in events:
             if emitter.terminal is not None:
                 break
             data = event.data
             if len(data) > FLAT and not checked:
                 self._check(data)
+            if redactor.needle in data or b"\\" in data:  # else it holds no secret in any spelling
+                data = redactor.whole(data)
             try:
-                self.translator.feed(event.name, self.redactor.whole(data))
+                self.translator.feed(event.name, data)
             except FOREIGN as error:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
         if self.continuing is not None:

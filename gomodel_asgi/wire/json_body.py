@@ -192,7 +192,9 @@ class Envelope(msgspec.Struct, eq=False):
         if "model" in members:
             self.model = _text(members, "model")
         if "stream" in members:
-            self.stream = _flag(members, "stream")
+            if (value := members["stream"]) not in (TRUE, FALSE, NULL):
+                raise InvalidRequest("'stream' must be true or false.", param="stream", code="invalid_type")
+            self.stream = value == TRUE
         if "provider" in members:
             if memoryview(members["provider"])[0] == BRACE:
                 self.preferences = True
@@ -354,14 +356,3 @@ def _text(members: Members, name: str) -> str | None:
     if text is None:
         raise InvalidRequest(f"'{name}' must be a string.", param=name, code="invalid_type")
     return text
-
-
-def _flag(members: Members, name: str) -> bool:
-    """Returns a member that is a boolean; null is False.
-
-    :raises InvalidRequest: it is something else.
-    """
-    value = members[name]
-    if value not in (TRUE, FALSE, NULL):
-        raise InvalidRequest(f"'{name}' must be true or false.", param=name, code="invalid_type")
-    return value == TRUE

@@ -103,7 +103,10 @@ def response_object(
 ) -> Json:
     """Returns a response that has just begun, with every member that Open Responses requires. *public* are the labels
     of those servers of tools whose whole address may be shown."""
-    repeated = {name: value for name, value in echo.items() if value is not None and name in REPEATED}
+    repeated: Json = {}
+    for name, value in echo.items():
+        if value is not None and name in REPEATED:
+            repeated[name] = value
     response: Json = {"provider": stamp} if stamp else {}
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}

@@ -146,8 +146,10 @@ class Decoder:
         if whole and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
             return [Event("", data[6:-2])]  # one event of one line, as nearly every chunk is
         found: list[Event] = []
-        for block in split(data if whole else self._cut(data)):
-            if (event := parse(block)) is not None:
+        for block in data[:-2].split(b"\n\n") if whole else split(self._cut(data)):
+            if whole and block.startswith(b"data: ") and b"\n" not in block:
+                found.append(Event("", block[6:]))
+            elif (event := parse(block)) is not None:
                 found.append(event)
         return found
 

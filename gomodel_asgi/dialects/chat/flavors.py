@@ -152,8 +152,4 @@ FLAVORS: dict[str, Flavor] = {
 }
 
 OPEN_SERVER = Flavor(members=SAMPLING | {"user", "service_tier"}, text_parts=False)
-
-
-def flavor_of(type: str) -> Flavor:
-    """The flavor of a provider type."""
-    return FLAVORS.get(type, OPEN_SERVER)
+"""The flavor of every other type."""

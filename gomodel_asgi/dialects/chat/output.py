@@ -7,6 +7,7 @@ middle of a message closes nothing: a server that mixes the two makes one item m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from ...wire.items import Message, Part, Reasoning, checked
 from ...wire.json_scan import parsed
 from ..base import Call, pack_state
 from ..content import Json
+from ..conversation import offered_tools
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..tools import Tools
 from .calls import Calls
@@ -95,10 +97,9 @@ IMAGE_PHASES = tuple(f"response.image_generation_call.{phase}" for phase in ("in
 class Output:
     """Where the pieces of a reply go."""
 
-    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+    def __init__(self, call: Call, emitter: Emitter) -> None:
         self.call = call
         self.emitter = emitter
-        self.tools = tools
         self.memory = Memory()
         self.calls = Calls()
         self.message: Message | None = None
@@ -111,6 +112,11 @@ class Output:
             else TaggedText(call.reasoning_tags, self.tagged_reasoning, self.plain_text)
         )
 
+    @cached_property
+    def tools(self) -> Tools:
+        """The tools of the request, read again when one of them is called."""
+        return offered_tools(self.call)
+
     def text(self, delta: str, logprobs: list[Json] | None = None) -> None:
         """Adds text of the answer, in which reasoning may stand between tags."""
         if self.tagged is not None:
@@ -118,7 +124,7 @@ class Output:
             return
         part = self.part
         if part is None or part.closed:
-            part = self.part = self.open_message().text_part()
+            part = self.part = self.open_message().part_of("output_text", "content")
         part.text(delta, logprobs)
 
     def plain_text(self, delta: str) -> None:

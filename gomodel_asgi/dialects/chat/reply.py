@@ -16,7 +16,6 @@ from ...wire.usage import of_chat
 from ..base import Call
 from ..content import Json
 from ..failure import GARBLED, garbled
-from ..tools import Tools
 from .output import Output, error_of, failure_of, logprobs_of, status_error
 
 INCOMPLETE: dict[str, Reason] = {
@@ -40,10 +39,10 @@ THOUGHTS = frozenset({*REASONING_MEMBERS, "reasoning_details"})
 class ChatTranslator:
     """Reads one reply; see `Translator`."""
 
-    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+    def __init__(self, call: Call, emitter: Emitter) -> None:
         self.call = call
         self.emitter = emitter
-        self.output = Output(call, emitter, tools)
+        self.output = Output(call, emitter)
         self.finish: str | None = None
         self.garbled = ""
         """Gemini's reason for ending an answer that its model has garbled."""
@@ -125,7 +124,8 @@ class ChatTranslator:
                 self.delta(delta, choice, whole)
             if finish := choice.get("finish_reason"):
                 self.finish = str(finish)
-                self.garbled = _garbled_in(choice)
+                is_plain = self.finish in COMPLETED and "native_finish_reason" not in choice
+                self.garbled = "" if is_plain else _garbled_in(choice)
             if whole and isinstance(delta, dict):
                 self.end()
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
+from ...wire.response import encode
 from ..base import Call, Outgoing
 from ..content import Json
 from ..conversation import read_conversation
@@ -23,7 +22,7 @@ from ..members import (
 )
 from ..tools import FunctionTool, Tools, read_tools
 from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported, malformed, optional_string, string
-from .flavors import Flavor, flavor_of
+from .flavors import FLAVORS, OPEN_SERVER, Flavor
 from .messages import render_messages
 
 PATH = "/chat/completions"
@@ -36,12 +35,12 @@ MAPPED = OF_TOOLS | OF_SAMPLING | {"input", "instructions", "reasoning", "text",
 
 
 def chat_request(call: Call) -> Outgoing:
-    """*call* as a POST of `/chat/completions`.
+    """Returns *call* as a POST of `/chat/completions`.
 
     :raises InvalidRequest: a member is malformed, or refused; *param* is its path.
     """
     unsupported = Unsupported(call.unsupported)
-    body = msgspec.json.encode(_Writer(call, flavor_of(call.type), unsupported).body())
+    body = encode(_Writer(call, FLAVORS.get(call.type, OPEN_SERVER), unsupported).body())
     return Outgoing(PATH, body, dropped=tuple(unsupported.left_out), unsupported=tuple(unsupported.named))
 
 
