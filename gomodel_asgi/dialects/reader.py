@@ -14,7 +14,7 @@ import msgspec
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..settings import Limits
 from ..wire.event_writer import Emitter
-from ..wire.json_scan import FLAT, SHORT, Unreadable, check, short, tree
+from ..wire.json_scan import FLAT, SHORT, UNREADABLE, Unreadable, check, short, tree
 from ..wire.redaction import redactor_of
 from ..wire.response import PREFIX, encode
 from ..wire.sse import Decoder, Event
@@ -91,7 +91,6 @@ class Reader(Protocol):
 
 Members = dict[str, msgspec.Raw]
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 NULL = msgspec.Raw(b"null")
 NO_ERROR = (b"null", b"{}", b"[]", b'""', b"false")
 DIGITS = 18  # of a number that is one

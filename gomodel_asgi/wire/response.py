@@ -59,8 +59,8 @@ CODES = frozenset(
         "image_content_policy_violation", "invalid_image_mode", "image_file_too_large",
         "unsupported_image_media_type", "empty_image_file", "failed_to_download_image", "image_file_not_found",
         # Not among OpenAI's, but final to Codex, which repeats a request after any other.
-        "context_length_exceeded", "insufficient_quota", "usage_not_included",
-    }
+        "context_length_exceeded", "insufficient_quota", "usage_not_included"
+    },
 )  # fmt: skip
 """The codes that a response's `error` may have (OpenAI, Responses API reference); SDKs take it for an enumeration."""
 

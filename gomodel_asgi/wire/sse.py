@@ -15,6 +15,7 @@ import msgspec
 
 from ..errors import UpstreamProtocolError, UpstreamTruncated
 from ..settings import KIB, MIB
+from .json_scan import UNREADABLE
 
 BOM = b"\xef\xbb\xbf"
 
@@ -191,6 +192,6 @@ class Decoder:
 def _is_whole(data: bytes) -> bool:
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return data.strip() == b"[DONE]"
     return True

@@ -14,8 +14,8 @@ from typing import Any, Literal
 OPENAI_MEMBERS = frozenset(
     {
         "moderation", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-        "safety_identifier", "service_tier", "user",
-    }
+        "safety_identifier", "service_tier", "user"
+    },
 )  # fmt: skip
 ROUTER_MEMBERS = frozenset(
     {"models", "plugins", "provider", "route", "service_tier", "transforms", "usage", "user", "web_search_options"}

@@ -22,6 +22,7 @@ from ..content import Json
 from ..conversation import offered_tools
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..tools import Tools
+from ..values import object_in, objects
 from .calls import Calls
 from .opaque_state import Memory
 
@@ -71,10 +72,7 @@ class TaggedText:
             self.pending, self.feed = "", self._behind
         else:
             kept = _overlap(self.pending, self.closing)
-            thought, self.pending = (
-                self.pending[: len(self.pending) - kept],
-                self.pending[len(self.pending) - kept :],
-            )
+            thought, self.pending = (self.pending[: len(self.pending) - kept], self.pending[len(self.pending) - kept :])
         if thought:
             self.reasoning(thought)
         if rest:
@@ -202,15 +200,12 @@ class Output:
 
 def logprobs_of(choice: Json) -> list[Json] | None:
     """Returns the log probabilities of a choice with the members that the Responses API requires, or None."""
-    value = choice.get("logprobs")
-    content = value.get("content") if isinstance(value, dict) else None
-    return [_logprob(entry) for entry in content if isinstance(entry, dict)] if isinstance(content, list) else None
+    content = object_in(choice, "logprobs").get("content")
+    return [*map(_logprob, objects(content))] if isinstance(content, list) else None
 
 
 def _logprob(entry: Json) -> Json:
-    top = entry.get("top_logprobs")
-    others = [_token(other) for other in top if isinstance(other, dict)] if isinstance(top, list) else []
-    return {**_token(entry), "top_logprobs": others}
+    return {**_token(entry), "top_logprobs": [*map(_token, objects(entry.get("top_logprobs")))]}
 
 
 def _token(entry: Json) -> Json:

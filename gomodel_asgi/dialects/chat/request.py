@@ -8,20 +8,10 @@ from ...wire.response import encode
 from ..base import Call, Outgoing
 from ..content import Json
 from ..conversation import read_conversation
-from ..members import (
-    LOGPROBS,
-    Choice,
-    boolean,
-    carried_members,
-    included,
-    integer,
-    mapping,
-    number,
-    read_choice,
-    reasoning_of,
-)
+from ..members import LOGPROBS, Choice, carried_members, included, read_choice, reasoning_of
 from ..tools import FunctionTool, Tools, read_tools
-from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported, malformed, optional_string, string
+from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported
+from ..values import boolean, integer, malformed, mapping, number, optional_string, string
 from .flavors import FLAVORS, OPEN_SERVER, Flavor
 from .messages import render_messages
 

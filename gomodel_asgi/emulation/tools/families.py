@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
-from ...dialects.unsupported import expect
+from ...dialects.values import expect
 from ...tools import Execution, Image, Page, Passage
 from .source import (
     Json,

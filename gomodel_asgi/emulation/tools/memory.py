@@ -16,18 +16,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from ...dialects.hosted_items import (
-    HOSTED,
-    HOSTED_CALLS,
-    REQUEST,
-    RESPONSE,
-    kind_of,
-    mapping,
-    objects,
-    picture_of,
-    string,
-    verdict_on,
-)
+from ...dialects.hosted_items import HOSTED, HOSTED_CALLS, REQUEST, RESPONSE, kind_of, picture_of, verdict_on
+from ...dialects.values import object_in, objects, string_in
 from ...errors import InvalidRequest
 from ...exchange.job import BOUND_MARKS, Continuation, Job
 from ...history.references import response_of
@@ -120,13 +110,13 @@ def known_list(
     for brought, items in ((True, own), (False, before)):
         for item in reversed(items):
             kind = kind_of(item)
-            if kind not in ("mcp_list_tools", "mcp_call") or string(item, "server_label") != label:
+            if kind not in ("mcp_list_tools", "mcp_call") or string_in(item, "server_label") != label:
                 continue
             if kind == "mcp_call":
                 if is_of_unknown_tool(item):
                     return KnownList(None, has=False)
                 continue
-            kept = known.get(string(item, "id"))
+            kept = known.get(string_in(item, "id"))
             if kept is not None and kept.place:
                 return KnownList(kept.tools, has=True) if kept.place == place else KnownList(None, has=False)
             return KnownList(brought_list(item, wanted) if brought and wanted is not None else None, has=True)
@@ -139,7 +129,7 @@ def brought_list(item: Json, wanted: Filter) -> Sequence[Listed] | None:
     found = Found(lambda text: None)
     try:
         for tool in objects(item.get("tools")):
-            only_reads = mapping(tool, "annotations").get("read_only") is True
+            only_reads = object_in(tool, "annotations").get("read_only") is True
             given = {"inputSchema": tool.get("input_schema"), "annotations": {"readOnlyHint": only_reads}}
             found.add({**tool, **given})
     except Unlisted:
@@ -150,10 +140,10 @@ def brought_list(item: Json, wanted: Filter) -> Sequence[Listed] | None:
 
 def is_of_unknown_tool(item: Json) -> bool:
     """Returns whether the call *item* failed since its server knows no such tool."""
-    error = mapping(item, "error")
+    error = object_in(item, "error")
     if error.get("type") == "mcp_protocol_error":
         return error.get("code") in UNKNOWN_CODES
-    return any(UNKNOWN_TOOL.search(string(part, "text")) for part in objects(error.get("content")))
+    return any(UNKNOWN_TOOL.search(string_in(part, "text")) for part in objects(error.get("content")))
 
 
 def ids_in(items: Iterable[Any]) -> Iterator[str]:
@@ -162,7 +152,7 @@ def ids_in(items: Iterable[Any]) -> Iterator[str]:
         if not isinstance(item, dict):
             continue
         kind = kind_of(item)
-        id = string(item, "approval_request_id" if kind == RESPONSE else "id")
+        id = string_in(item, "approval_request_id" if kind == RESPONSE else "id")
         if id and (kind in HOSTED or kind == "item_reference" or item.get("type") is None):
             yield id
 
@@ -182,7 +172,7 @@ def replayed(
     last: int | None = None
     for item in items:
         kind = kind_of(item)
-        if kind in HOSTED and string(item, "id") in twice:
+        if kind in HOSTED and string_in(item, "id") in twice:
             continue
         pair = _pair(item, known, answers, sees) if kind in HOSTED_CALLS else None
         if pair is not None:
@@ -193,7 +183,7 @@ def replayed(
             waiting.append(pair[1])
         elif kind in (REQUEST, RESPONSE) and _is_handled(item, known, answers):
             continue
-        elif kind == "mcp_list_tools" and string(item, "id") in known:
+        elif kind == "mcp_list_tools" and string_in(item, "id") in known:
             continue
         else:
             if kind not in CALLS:
@@ -214,14 +204,14 @@ def answers_in(items: Iterable[Any]) -> dict[str, Any]:
 
 def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
     """Returns whether an approval, or a request for one, is covered by another item."""
-    id = string(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
+    id = string_in(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
     return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
 
 def _pair(
     item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool
 ) -> tuple[Json, Json, int] | None:
-    id = string(item, "id")
+    id = string_in(item, "id")
     found = known.get(id)
     if found is None:
         return None
