@@ -23,10 +23,11 @@ from ..errors import GatewayError, UpstreamProtocolError, UpstreamRedirect, Upst
 from ..exchange.job import Setup
 from ..gateway import EXPOSED, Gateway
 from ..policies import hint
-from ..providers.provider import Credential, Provider, is_pattern
+from ..providers.credential import Credential
+from ..providers.provider import Provider, is_pattern
 from ..routing.policy import name_of, targets_of
 from ..threads import call, is_coroutine_function
-from ..upstream.listed_models import ModelsAnswer, dialect_of, listed_models, refusal_of
+from ..upstream.listed_models import ModelsAnswer, listed_models, refusal_of
 from .hosts import Place, find_gateway, of_django
 from .infrastructure import probes
 from .listed import PUBLIC, lists
@@ -159,7 +160,7 @@ async def judged(
 
 async def _without_list(provider: Provider, credential: Credential, setup: Setup, asked: str) -> tuple[str, str, str]:
     """Tells an API that has no list from a server that is no API."""
-    path = CREATES.get(dialect_of(provider))
+    path = CREATES.get(provider.dialect_name)
     if path is None:
         return "it lists none", "", ""
     answer = await refusal_of(provider, credential, setup, path)
@@ -174,7 +175,7 @@ async def _without_list(provider: Provider, credential: Credential, setup: Setup
 
 async def _of_refused_key(provider: Provider, credential: Credential, setup: Setup) -> tuple[str, str]:
     """Returns the finding, with its message, where the key is refused that the list did not ask for; "" for none."""
-    path = CREATES.get(dialect_of(provider))
+    path = CREATES.get(provider.dialect_name)
     if path is None:
         return "", ""
     answer = await refusal_of(provider, credential, setup, path)

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypedDict, Unpack
 from ..arguments import check_one_of, check_string, texts
 from ..dialects.base import Dialect
 from ..settings import Retries, Timeouts
-from .provider import ApiKey, DialectName, Provider
+from .credential import ApiKey
+from .provider import DialectName, Provider
 
 
 class Options(TypedDict, total=False):

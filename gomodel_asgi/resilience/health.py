@@ -17,7 +17,8 @@ from typing import Any
 
 from ..providers.provider import Provider
 from ..wire.read_only import read_only
-from .circuit_breaker import Breaker, State, Tally
+from .circuit import State
+from .circuit_breaker import Breaker, Tally
 
 MAX_BREAKERS = 10_000  # one is about 700 bytes; beyond this the one unused for longest is dropped
 MAX_TENANTS = 40_000  # that all breakers know together, about 350 bytes each; beyond this breakers are dropped as well

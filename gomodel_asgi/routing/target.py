@@ -10,7 +10,8 @@ from msgspec.structs import force_setattr
 
 from ..arguments import check_instance, listed, members, refusal, texts
 from ..dialects.base import Dialect
-from ..providers.provider import ApiKey, Credential, Provider, check_key, check_times
+from ..providers.credential import ApiKey, Credential, check_key
+from ..providers.provider import Provider, check_times
 from ..seams.transport import UpstreamRequest
 from ..settings import Retries, Timeouts
 from ..wire.read_only import read_only

@@ -35,7 +35,7 @@ from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
 from . import unary
-from .content_encoding import decoded
+from .reply_body import decoded, examine
 from .stream import Rounds, fed
 from .upstream_request import call_of, native, outgoing_of, retold, translated
 
@@ -193,7 +193,7 @@ class Attempt(Struct):
                 self.job.trace.received(body)
             body, id = await unary.native(body, self.job, self.candidate)
         else:
-            await unary.examine(body, self.job.setup.limits)
+            await examine(body, self.job.setup.limits)
             reader = self._translated()
             events = await beside(len(body), partial(reader.whole, body))
             while (outgoing := reader.again) is not None:
@@ -209,7 +209,7 @@ class Attempt(Struct):
             body = await self._body(upstream)
         finally:
             await upstream.aclose()
-        await unary.examine(body, self.job.setup.limits)
+        await examine(body, self.job.setup.limits)
         reader.begin_round()
         return await beside(len(body), partial(reader.whole, body))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ..dialects.base import Dialect, built_in
 from ..errors import GatewayError, PolicyFailed
 from ..exchange.job import Job, Setup, provider_of
-from ..providers.provider import Credential, Provider
+from ..providers.credential import Credential
+from ..providers.provider import Provider, dialect_of
 from ..routing.target import ResolvedTarget, Target
 from ..settings import Timeouts
 from ..wire.redaction import carried, redactor_of
@@ -104,8 +104,3 @@ async def _credential(provider: Provider, target: Target) -> Credential:
         raise
     except Exception as error:
         raise PolicyFailed("The gateway has no usable credential for this request.") from error
-
-
-def dialect_of(provider: Provider) -> Dialect:
-    """Returns the dialect of *provider*, which does not speak the Responses API itself."""
-    return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect

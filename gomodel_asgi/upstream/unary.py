@@ -27,9 +27,10 @@ from ..settings import Limits
 from ..threads import beside, paced
 from ..wire.headers import for_client
 from ..wire.json_pieces import SMALL, read_object
-from ..wire.json_scan import Unreadable, check, check_utf8, counted, parsed
+from ..wire.json_scan import check_utf8, parsed
 from ..wire.redaction import redacted
 from ..wire.response import DEFAULTS, OPTIONAL_ECHO, stream_of
+from .reply_body import examine
 from .upstream_request import starting_after
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
@@ -109,20 +110,6 @@ async def outline(body: bytes) -> Outline:
     except (ValueError, RecursionError):
         raise UpstreamProtocolError("The upstream's reply is not a JSON object.") from None
     return Outline(**{name: members[name] for name in Outline.__struct_fields__ if name in members})
-
-
-async def examine(body: bytes, limits: Limits) -> None:
-    """Refuses a reply of which no tree may be built.
-
-    :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
-    """
-    try:
-        if len(body) <= SMALL:
-            check(body, depth=limits.depth, values=limits.values)
-        else:
-            await paced(counted(body, depth=limits.depth, values=limits.values))
-    except Unreadable as error:
-        raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
 
 
 def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientReader:

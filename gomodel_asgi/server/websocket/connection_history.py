@@ -28,7 +28,8 @@ from ...history.records import unknown_previous
 from ...history.references import response_of
 from ...history.turns import Line
 from ...operations import BODY
-from ...providers.provider import Provider, fingerprint
+from ...providers.credential import fingerprint
+from ...providers.provider import Provider
 from ...routing.target import Target
 from ...upstream.chain import guarded_exchange
 from ...upstream.resolution import resolve
