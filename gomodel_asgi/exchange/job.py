@@ -88,26 +88,22 @@ class State(Protocol):
     def is_plain(self, job: Job) -> bool:
         """Returns whether the request is a new response's, to what it brings itself, and brings nothing that could name
         or stand for anything else: then of all the others only `record` has anything to do. Asked for every request."""
-        ...
 
     def names(self, job: Job) -> bool:
         """Returns whether the request names what the policy may see; asked for every request, so told without a
         wait."""
-        ...
 
     async def recall(self, job: Job) -> None:
         """Reads what the request names of earlier ones, for the policy to see.
 
         :raises GatewayError: it cannot be read.
         """
-        ...
 
     async def admit(self, job: Job, target: Target) -> None:
         """Looks at what else the request brings and names, once the policy has let the caller in.
 
         :raises GatewayError: it cannot be read, or is not this caller's.
         """
-        ...
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
         """The reply to what *target* lacks; None where it is to be asked.
@@ -115,14 +111,12 @@ class State(Protocol):
         :raises GatewayError: there is none, and it is not to be asked either.
         :raises LookupError: the policy named an unknown provider.
         """
-        ...
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
         """The request as it is to be asked, and of whom.
 
         :raises GatewayError: it cannot be brought into that form.
         """
-        ...
 
     def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
@@ -130,7 +124,6 @@ class State(Protocol):
         :raises GatewayError: nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
-        ...
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """*job* and *target* as they are asked where no tool of the host's may run, and no server of tools be asked:
@@ -140,21 +133,18 @@ class State(Protocol):
         :raises StoreUnavailable: the store does not answer.
         :raises LookupError: the policy named an unknown provider.
         """
-        ...
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Attends to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
 
         :raises StoreUnavailable: the store does not answer, and the reply would mean nothing without it.
         """
-        ...
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
         """Returns whether the *id* that *provider* gave is known to be another tenant's.
 
         :raises GatewayError: the store does not answer.
         """
-        ...
 
     async def remembered(self, tenant: str | None, response_id: str) -> bytes:
         """What is remembered of the hosted tools of a response of *tenant*'s, as `emulation.tools` has written it;
@@ -162,14 +152,12 @@ class State(Protocol):
 
         :raises StoreUnavailable: the store does not answer.
         """
-        ...
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
         """Takes the client's word on the request *id*, which counts once. Returns whether it counts.
 
         :raises StoreUnavailable: the store does not answer.
         """
-        ...
 
 
 class Continuation(Protocol):
@@ -178,29 +166,24 @@ class Continuation(Protocol):
     @property
     def bound(self) -> bool:
         """Whether only the upstream that holds the state can be asked."""
-        ...
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
         """The request as this native upstream has to get it.
 
         :raises InvalidRequest: it names what does not lie there.
         """
-        ...
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
         """The request as an upstream that keeps nothing has to get it, for its dialect.
 
         :raises InvalidRequest: it names what is not known here.
         """
-        ...
 
     def earlier_json(self) -> bytes:
         """What was said before, as JSON, as far as it is known here: what the request's own bytes do not show."""
-        ...
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
         """*error* about such a body, with its path counted from where the client's own input begins."""
-        ...
 
 
 class Files(Protocol):
@@ -211,14 +194,12 @@ class Files(Protocol):
 
         :raises GatewayError: they are not to be had.
         """
-        ...
 
     async def put_into(self, items: list[Any], job: Job) -> list[Any]:
         """*items* of an input with the bytes of those that they name by id.
 
         :raises GatewayError: they are not to be had.
         """
-        ...
 
 
 class HostFiles(Protocol):
@@ -226,7 +207,6 @@ class HostFiles(Protocol):
 
     def of_request(self) -> Files:
         """What one request has read of them."""
-        ...
 
 
 class Ledger(Protocol):
@@ -237,7 +217,6 @@ class Ledger(Protocol):
 
         :raises RuntimeError: the ledger does not run on this event loop.
         """
-        ...
 
     async def admit(self, trace: Trace, request: RoutingRequest) -> None:
         """The policy has let *request* in, and an upstream is about to be asked.
@@ -252,15 +231,12 @@ class Hold(Protocol):
     @property
     def headers(self) -> Headers:
         """What the client is told of them."""
-        ...
 
     def packed(self) -> bytes:
         """What another process needs to settle it; empty where there is nothing to settle."""
-        ...
 
     def hand_over(self) -> None:
         """Whoever has it `packed` settles it from now on."""
-        ...
 
 
 class Quotas(Protocol):
@@ -269,12 +245,10 @@ class Quotas(Protocol):
     @property
     def rules(self) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple[Any, ...]]]:
         """The host's: which quotas a request counts in."""
-        ...
 
     @property
     def shadow(self) -> bool:
         """Whether nothing is refused."""
-        ...
 
     async def reserve(self, job: Job, target: Target, quotas: tuple[Any, ...]) -> None:
         """Reserves what *job* may use in all of *quotas*, or refuses it. What it holds is settled when its trace ends.
@@ -282,23 +256,18 @@ class Quotas(Protocol):
         :raises GatewayError: there is no room, or the counters do not answer.
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
-        ...
 
     async def taken(self, job: Job, reply: Reply) -> None:
         """An upstream has taken *job* to work on it in the background."""
-        ...
 
     def looks(self, job: Job) -> None:
         """*job* may show how such work has ended."""
-        ...
 
     def resume(self, packed: bytes, trace: Trace) -> None:
         """The exchange of *trace* works on what another one has reserved (`Hold.packed`), and settles it."""
-        ...
 
     def orphaned(self, packed: bytes, *, begun: bool) -> None:
         """Nobody works any more on what has been reserved; *begun* says that somebody had begun to."""
-        ...
 
 
 class LookUp(Protocol):
@@ -310,7 +279,6 @@ class LookUp(Protocol):
 
     async def answered(self, reply: Reply) -> None:
         """*reply* goes to the client: it says where it is from, and is kept for others if it may be."""
-        ...
 
 
 class Cache(Protocol):
@@ -322,7 +290,6 @@ class Cache(Protocol):
 
         :raises GatewayError: a guard does not let pass what it has, or cannot say.
         """
-        ...
 
 
 Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable[Any]]
@@ -340,48 +307,39 @@ class Guards(Protocol):
 
         :raises InvalidRequest: what one of them is to answer is malformed.
         """
-        ...
 
     def looks(self, job: Job, stage: Literal["input", "output"]) -> bool:
         """Whether any of them is asked about what *job* says (`input`), or is answered (`output`)."""
-        ...
 
     def insist(self, job: Job, names: Iterable[str]) -> None:
         """Have those of *names* look at what *job* is answered, whatever they say of it now."""
-        ...
 
     def answering(self, job: Job) -> tuple[str, ...]:
         """The names of those that look at what *job* is answered."""
-        ...
 
     def asked(self, job: Job) -> tuple[str, ...]:
         """The names of those that are asked about *job*, or about what it is answered, in their order."""
-        ...
 
     def forgetful(self, job: Job, provider: Provider) -> Provider:
         """*provider* as *job* asks it: as one that keeps nothing, where the reply is looked at."""
-        ...
 
     async def requested(self, job: Job) -> Envelope | None:
         """The request as it is to be sent; None where nothing in it was replaced.
 
         :raises GatewayError: a guard refuses it, or cannot say.
         """
-        ...
 
     async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
         """*job* as *provider* may get it, with what it continues.
 
         :raises GatewayError: a guard refuses that, or cannot say.
         """
-        ...
 
     async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """*body*, a request's, with what it is that a model may read of it.
 
         :raises GatewayError: a guard refuses it, or cannot say.
         """
-        ...
 
     async def looked(
         self, job: Job, stage: Literal["input", "output"], places: Sequence[tuple[tuple[str | int, ...], str]]
@@ -390,21 +348,18 @@ class Guards(Protocol):
 
         :raises GatewayError: a guard refuses them, or cannot say.
         """
-        ...
 
     async def passed(self, job: Job, stage: Literal["input", "output"], value: Any, path: tuple[str | int, ...]) -> Any:
         """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
 
         :raises GatewayError: a guard refuses it, or cannot say.
         """
-        ...
 
     async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
         """The reply that *answer* gives, with nothing in it that the guards have not let pass.
 
         :raises GatewayError: there is none, or none that may be given.
         """
-        ...
 
 
 def nothing_shown(target: Target) -> ShownFunctions:

@@ -39,22 +39,18 @@ class Stream(Protocol):
 
         :raises Broken: the upstream died inside an event that was already given in part.
         """
-        ...
 
     def final(self) -> bytes:
         """The response object that ended the stream.
 
         :raises GatewayError: none did.
         """
-        ...
 
     async def interrupt(self, error: GatewayError) -> bytes:
         """Ends the stream from our side: the failure in band, the upstream released."""
-        ...
 
     async def aclose(self) -> None:
         """Releases the upstream, whatever state it is in. Never raises."""
-        ...
 
 
 class Broken(Exception):

@@ -107,25 +107,20 @@ class Source(Protocol):
     @property
     def response_id(self) -> str | None:
         """The id of the response, or None before it is known."""
-        ...
 
     @property
     def terminal(self) -> str | None:
         """How the response ended (`"completed"`, `"incomplete"`, …), or None before it has."""
-        ...
 
     @property
     def failure(self) -> GatewayError | None:
         """The failure that ended the reply, or None."""
-        ...
 
     def final(self) -> bytes | None:
         """Returns the last response object as JSON, or None where there is none."""
-        ...
 
     def usage(self) -> Any:
         """Returns the usage as the upstream wrote it, or None where it wrote none."""
-        ...
 
 
 class Answer(msgspec.Struct, frozen=True):

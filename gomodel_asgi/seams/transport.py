@@ -64,12 +64,10 @@ class UpstreamReply(Protocol):
         :raises UpstreamTruncated: the connection closed before the body's end.
         :raises UpstreamProtocolError: the framing is broken.
         """
-        ...
 
     async def aclose(self) -> None:
         """Releases the connection: back to its pool if the reply ended exactly, closed otherwise. Never raises; a
         cancellation waits for it, and it takes seconds at the most."""
-        ...
 
 
 class Listener(Protocol):
@@ -77,7 +75,6 @@ class Listener(Protocol):
 
     def keepalive_lost(self, origin: str, seconds: float) -> None:
         """*origin* has sent bytes after a complete reply: none of its connections is used again for *seconds*."""
-        ...
 
 
 class Transport(Protocol):
@@ -98,8 +95,6 @@ class Transport(Protocol):
             closed before the headers' end.
         :raises ValueError: the request cannot be written safely (CR, LF, NUL; a header that is the transport's own).
         """
-        ...
 
     async def aclose(self) -> None:
         """Closes every idle connection of the running loop. Never raises."""
-        ...
