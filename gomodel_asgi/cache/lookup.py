@@ -29,7 +29,7 @@ from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.resolution import kept, resolve
+from ..upstream.upstream_request import kept, resolve
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
 from .entry import ENTRIES, Entry, is_final, replayed
 from .key import message_of

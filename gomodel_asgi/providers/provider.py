@@ -229,7 +229,7 @@ class Provider:
         """The provider's own headers as they go out, and those that its API demands."""
         demanded = DEMANDED.get(self.dialect, {}) if isinstance(self.dialect, str) else {}
         given = {**demanded, **{name.lower(): value for name, value in self.headers.items()}}
-        return read_only([(name.encode("ascii"), value.encode("ascii")) for name, value in given.items()])  # type: ignore[no-any-return]
+        return read_only(encoded(given.items()))  # type: ignore[no-any-return]
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
@@ -260,6 +260,11 @@ class Provider:
 def dialect_of(provider: Provider) -> Dialect:
     """Returns the dialect of *provider*, which does not speak the Responses API itself."""
     return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect
+
+
+def encoded(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Returns *headers* as they go on the wire."""
+    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers]
 
 
 def check_times(timeouts: Any, retries: Any) -> None:

@@ -235,13 +235,11 @@ class Breaker(Window):
         record = self.nobody if tenant is None else self.failing.get(tenant)
         if record is not None and record.circuit.opened is not None:
             found.append(record.circuit)
-        if self.shared.opened is not None and not self._is_answered(tenant, now):
-            found.append(self.shared)
+        if self.shared.opened is not None:
+            known = self.nobody if tenant is None else self.answered.get(tenant)
+            if known is None or not known.is_answered(now):
+                found.append(self.shared)
         return found
-
-    def _is_answered(self, tenant: str | None, now: float) -> bool:
-        record = self.nobody if tenant is None else self.answered.get(tenant)
-        return record is not None and record.is_answered(now)
 
     def _wait(self, tenant: str | None, now: float) -> float:
         wait = 0.0

@@ -35,9 +35,10 @@ from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
 from . import unary
+from .call import call_of, outgoing_of
 from .reply_body import decoded, examine
 from .stream import Rounds, fed
-from .upstream_request import call_of, native, outgoing_of, retold, translated
+from .upstream_request import native, retold, translated
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
 
@@ -197,21 +198,22 @@ class Attempt(Struct):
             reader = self._translated()
             events = await beside(len(body), partial(reader.whole, body))
             while (outgoing := reader.again) is not None:
-                events += await self._more_of(reader, outgoing)
+                body = await self._next_body(outgoing)
+                reader.begin_round()
+                events += await beside(len(body), partial(reader.whole, body))
             if reader.failure is not None:
                 raise reader.failure
             body = events if self.job.stream else unary.final(reader)
         return Answer(upstream.status, upstream.headers, body=body, response_id=id)
 
-    async def _more_of(self, reader: TranslatedReader, outgoing: Outgoing) -> bytes:
+    async def _next_body(self, outgoing: Outgoing) -> bytes:
         upstream = await self._next_round(outgoing, streams=False)
         try:
             body = await self._body(upstream)
         finally:
             await upstream.aclose()
         await examine(body, self.job.setup.limits)
-        reader.begin_round()
-        return await beside(len(body), partial(reader.whole, body))
+        return body
 
     # Streams...
 

@@ -28,9 +28,9 @@ from ..routing.target import ResolvedTarget, Target
 from ..settings import AUTH, MALFORMED
 from ..wire.headers import FALLBACK, UNSUPPORTED, fallback, for_client, named, unsupported
 from .attempt import Answer, Attempt
-from .resolution import kept, resolve
-from .stream import Stream, TracedStream, detached
+from .stream import OnEnd, Stream, TracedStream, detached
 from .unary import BUSY
+from .upstream_request import kept, resolve
 
 
 class Exchange(Struct):
@@ -222,7 +222,7 @@ class Exchange(Struct):
             if held:
                 setup.concurrency.leave(held)
         else:
-            stream = self._stream(candidate, answer, Settlement(setup, permit, held))
+            stream = self._stream(candidate, answer, partial(_stream_ended, setup, permit, held))
         streaming = stream is not None or (job.stream and job.request.operation == "create")
         headers = [STREAM_TYPE if streaming else JSON_TYPE]
         headers += for_client(answer.headers, candidate.redactor.of, limits=setup.quotas is None)
@@ -246,7 +246,7 @@ class Exchange(Struct):
             response_id=answer.response_id,
         )
 
-    def _stream(self, candidate: ResolvedTarget, answer: Answer, settlement: Settlement) -> Stream:
+    def _stream(self, candidate: ResolvedTarget, answer: Answer, on_end: OnEnd) -> Stream:
         job, upstream, reader = self.job, answer.upstream, answer.reader
         assert upstream is not None and reader is not None
         make = Stream if job.trace is None else partial(TracedStream, trace=job.trace)
@@ -256,7 +256,7 @@ class Exchange(Struct):
             held=answer.held,
             idle=candidate.timeouts.idle,
             until=job.started + candidate.timeouts.total,
-            on_end=settlement.stream_ended,
+            on_end=on_end,
         )
 
 
@@ -278,16 +278,10 @@ def counts_as_failure(error: BaseException) -> bool | None:
     return True if isinstance(error, UpstreamError) else None
 
 
-class Settlement(Struct):
-    """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
-
-    setup: Setup
-    permit: Permit
-    held: Held
-
-    def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
-        """It is over: with *error*, or properly, or (neither) because nobody reads on."""
-        error = error or stream.reader.failure
-        gone = error is None and stream.reader.terminal is None
-        self.permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
-        self.setup.concurrency.leave(self.held)
+def _stream_ended(setup: Setup, permit: Permit, held: Held, stream: Stream, error: GatewayError | None) -> None:
+    """Gives back what a stream has taken. It is over: with *error*, or properly, or (neither) because nobody reads
+    on."""
+    error = error or stream.reader.failure
+    gone = error is None and stream.reader.terminal is None
+    permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
+    setup.concurrency.leave(held)

@@ -50,6 +50,9 @@ async def fed(reader: Reader, data: bytes) -> bytes:
     return await beside(reader.waiting, partial(reader.feed, data), ends=True)
 
 
+OnEnd = Callable[["Stream", GatewayError | None], None]
+
+
 class Stream:
     """One upstream stream through one reader.
 
@@ -65,7 +68,7 @@ class Stream:
         held: bytes,
         idle: float,
         until: float,
-        on_end: Callable[[Stream, GatewayError | None], None],
+        on_end: OnEnd,
     ) -> None:
         self.upstream = upstream
         self.reader = reader

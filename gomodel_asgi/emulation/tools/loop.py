@@ -29,8 +29,8 @@ from ...observers import RoundTrace
 from ...routing.target import ResolvedTarget, Target
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
-from ...upstream.resolution import resolve
 from ...upstream.stream import detached, fed
+from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
 from .approvals import request_approval, resume
 from .calls import run_calls

@@ -31,9 +31,9 @@ from ...operations import BODY
 from ...providers.credential import fingerprint
 from ...providers.provider import Provider
 from ...routing.target import Target
+from ...upstream.call import call_of, outgoing_of
 from ...upstream.chain import guarded_exchange
-from ...upstream.resolution import resolve
-from ...upstream.upstream_request import call_of, outgoing_of
+from ...upstream.upstream_request import resolve
 from ...wire.json_body import Envelope
 from ...wire.json_scan import parsed
 from ...wire.response import response_object, stream_of
