@@ -19,8 +19,7 @@ from .extras import missing
 from .operations import CONTINUING
 from .providers.provider import is_pattern
 from .routing.policy import aiming, ask_policy, checked, names_of, naming, naming_as, targets_of
-from .routing.registry import NAMES, as_text
-from .routing.request import AsyncPolicy, Policy, RoutingRequest
+from .routing.request import NAMES, AsyncPolicy, Policy, RoutingRequest, as_text
 from .routing.target import Target
 
 if TYPE_CHECKING:

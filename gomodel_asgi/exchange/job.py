@@ -18,8 +18,7 @@ from ..providers.provider import Provider
 from ..resilience.concurrency import ConcurrencyLimits
 from ..resilience.health import Health, ProviderHealth
 from ..resilience.retry import RetryBudget
-from ..routing.registry import Registry
-from ..routing.request import AsyncPolicy, RoutingRequest
+from ..routing.request import AsyncPolicy, Registry, RoutingRequest
 from ..routing.target import ResolvedTarget, Target
 from ..seams.transport import Headers, Transport
 from ..settings import Limits, Retries, Timeouts

@@ -21,8 +21,7 @@ from ..exchange.reply import Reply
 from ..pipeline import Inbound, answer_of, decide, job_of
 from ..providers.provider import Provider, is_pattern
 from ..routing.policy import names_of
-from ..routing.registry import Registry
-from ..routing.request import RoutingRequest
+from ..routing.request import Registry, RoutingRequest
 from ..threads import awaitable
 from .discovery import Discovery
 
