@@ -63,7 +63,7 @@ def authenticated(policy: Policy) -> AsyncPolicy:
 
 
 def for_models(policy: Policy) -> AsyncPolicy:
-    """Returns *policy* for what a model is asked for: creating a response, compacting, counting tokens. All other
+    """Returns *policy* for what goes to a model: creating a response, compacting, counting tokens. All other
     operations bring no model, and go where what they name lies, or to the default: `request.default()`.
 
     Everybody passes with these others: put `authenticated` around it.
@@ -176,7 +176,7 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
 
 
 def first_of(*policies: Policy) -> AsyncPolicy:
-    """Returns a policy that asks several in turn: `UnknownModel` and `UnknownProvider` pass the request on to the next.
+    """Returns a policy of several: `UnknownModel` and `UnknownProvider` pass the request on to the next one.
 
     :raises ValueError: no policy.
     """

@@ -97,17 +97,17 @@ class State(Protocol):
         """Checks what else the request brings and names, once the policy has let the caller in."""
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
-        """Returns the reply to what *target* lacks; None where *target* is to be asked."""
+        """Returns the reply to what *target* lacks; None where an upstream gives it."""
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """Returns the request as it is to be asked, and of whom."""
+        """Returns the request as it is to be sent, and where."""
 
     def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """Returns the reply of *target*, or of one of its fallbacks, in as many rounds as it takes."""
 
     async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """Returns both as they are asked where no tool of the host's may run, and no server of tools be asked: to warm
-        up, to count tokens."""
+        """Returns both for where no tool of the host's may run, and no server of tools be called: to warm up, to count
+        tokens."""
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Sees to it that what *reply* says is kept by the time the client has all of it."""
@@ -253,7 +253,7 @@ class Cache(Protocol):
 Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable[Any]]
 """Calls a function of the host's with a request; raises GatewayError where it refused, failed, or took too long."""
 Stage = Literal["input", "output"]
-"""What guards look at: what a model is told, or what it says."""
+"""What guards look at: what goes to a model, or what comes from it."""
 Path = tuple[str | int, ...]
 
 
@@ -282,7 +282,7 @@ class Guards(Protocol):
         """Returns the names of those that look at *job*, or at what it is answered, in their order."""
 
     def forgetful(self, job: Job, provider: Provider) -> Provider:
-        """Returns *provider* as *job* asks it: as one that keeps nothing, where the reply is looked at."""
+        """Returns *provider* as *job* uses it: as one that keeps nothing, where the reply is looked at."""
 
     async def requested(self, job: Job) -> Envelope | None:
         """Returns the request as it is to be sent; None where nothing in it was replaced."""
@@ -344,7 +344,7 @@ class Job(Struct):
         return f"<Job {self.request_id} {self.request!r}>"
 
     def warn(self, messages: Iterable[str]) -> None:
-        """Tells observers of what was left out or went wrong without failing the request."""
+        """Notifies of what was left out or went wrong without failing the request."""
         if self.trace is not None:
             for message in messages:
                 self.trace.warn(message)
@@ -379,9 +379,9 @@ BOUND_MARKS = (b'"item_reference"', FILE_MARK, b'"encrypted_content"', b'"contai
 
 
 def provider_of(target: Target, job: Job) -> Provider:
-    """The Target's provider, as it is asked.
+    """Returns the Target's provider, as it is used for *job*.
 
-    :raises LookupError: the policy named one that is not configured: a programming error, told to the host.
+    :raises LookupError: the policy named one that is not configured: a programming error of the host's.
     """
     provider: Provider | None
     if isinstance(target.provider, Provider):

@@ -159,7 +159,7 @@ def anthropic(
 
 
 def vertex_options(base_url: str | None, options: Options) -> Options:
-    """Returns *options* with what Vertex AI asks of a client, where *base_url* is its publisher `anthropic`."""
+    """Returns *options* with what Vertex AI requires of a client, where *base_url* is its publisher `anthropic`."""
     if not isinstance(base_url, str) or not base_url.rstrip("/").endswith("/publishers/anthropic"):
         return options
     return {"type": "vertex", "auth": "bearer", **options}

@@ -248,7 +248,7 @@ class Provider:
 
     @cached_property
     def static_credential(self) -> Credential | None:
-        """The credential of a provider whose key never changes, or None where each request asks for it.
+        """The credential of a provider whose key never changes, None where a function gives it for each request.
 
         :raises ValueError: as `credential`.
         """

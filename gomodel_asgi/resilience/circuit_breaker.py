@@ -101,7 +101,7 @@ class Breaker(Window):
         super().__init__(clock())
         self.on_change = on_change
         self.seen: State = "closed"
-        """The state that was told last."""
+        """The state that was reported last."""
         self.clock = clock
         self.tally = tally
         self.remember = remember
@@ -176,7 +176,7 @@ class Breaker(Window):
             self._tell(now)
 
     def decide(self, permit: Permit, failed: bool | None) -> None:
-        """What went through open circuits tells how the upstream is: an answer closes them; where the probe that was
+        """What went through open circuits shows how the upstream is: an answer closes them; where the probe that was
         let through last fails, they are open anew."""
         for circuit in permit.circuits:
             if failed is False:
@@ -250,7 +250,7 @@ class Breaker(Window):
         return wait
 
     def _tried(self, tenant: str | None, now: float) -> tuple[Circuit, ...]:
-        """The circuits that a request of *tenant*, which is let through, will tell about."""
+        """Returns the circuits that a request of *tenant*, which is let through, will decide."""
         probed = self._open_for(tenant, now)
         for circuit in probed:
             circuit.probed = now

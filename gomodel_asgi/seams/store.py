@@ -47,7 +47,7 @@ class Packable(Protocol):
     """A value that is no bytes yet. It never changes."""
 
     def packed(self) -> bytes:
-        """It as bytes, for whom asks the store for a `Record`."""
+        """Returns it as bytes, for a `Record`."""
 
 
 class Local(Protocol):
@@ -94,7 +94,7 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
-    # What a store may have beside these, and is asked for where it has it:
+    # What a store may have beside these, which is used where it is there:
     #
     #     max_bytes    it holds at most so many bytes: a quota of as many needs no books
     #     evicts       it may drop a record before its time: what is used has to be seen to be used

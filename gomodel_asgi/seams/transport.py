@@ -71,7 +71,7 @@ class UpstreamReply(Protocol):
 
 
 class Listener(Protocol):
-    """Who wants to know what happens to connections outside of any request."""
+    """Notified of what happens to connections outside of any request."""
 
     def keepalive_lost(self, origin: str, seconds: float) -> None:
         """*origin* has sent bytes after a complete reply: none of its connections is used again for *seconds*."""
@@ -81,7 +81,7 @@ class Transport(Protocol):
     """Makes requests. One instance may serve several event loops, one after the other or at a time.
 
     One that opens connections by itself may have a method `attach(connections, listener)` beside these, by which a
-    gateway tells what it may open (a `ConnectionLimit`) and who listens (a `Listener`).
+    gateway says what it may open (a `ConnectionLimit`) and who listens (a `Listener`).
     """
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:

@@ -67,7 +67,7 @@ class Attempt(Struct):
     call: Call | None = None
     gate: float | None = None
     unsupported: tuple[str, ...] = ()
-    """What of the request the upstream was not sent and the client is told of, by path."""
+    """What of the request was not sent to the upstream and is reported to the client, by path."""
 
     async def run(self) -> Answer:
         """Sends, and reads as far as needed.
@@ -90,7 +90,7 @@ class Attempt(Struct):
             await upstream.aclose()
 
     async def _opened(self, request: UpstreamRequest) -> tuple[UpstreamReply, bool]:
-        """The reply to *request*, an answer as far as its head tells, and whether it is a stream.
+        """Returns the reply to *request*, an answer by its status and headers, and whether it is a stream.
 
         :raises GatewayError: it is none.
         """
@@ -149,7 +149,7 @@ class Attempt(Struct):
         shows = self.job.setup.quotas is None
         error = unary.rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
         header_seconds = retry_after(upstream.headers)
-        if header_seconds is not None:  # else what the body asks for counts (Gemini's RetryInfo)
+        if header_seconds is not None:  # else what the body says counts (Gemini's RetryInfo)
             error.retry_after = header_seconds
         return error
 
@@ -234,7 +234,7 @@ class Attempt(Struct):
     async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
         """Returns the answer of a stream that has begun.
 
-        :raises GatewayError: the upstream has failed before anything was said that a client could use.
+        :raises GatewayError: the upstream has failed before it sent anything that a client could use.
         """
         if self.job.trace is not None and self.candidate.dialect is None:
             self.job.trace.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])

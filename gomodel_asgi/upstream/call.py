@@ -78,7 +78,7 @@ def refusing_depth() -> Iterator[None]:
 
 
 def too_deep() -> InvalidRequest:
-    """The 400 for what was said before and is too deep to be looked at."""
+    """Returns the 400 for an earlier conversation that is too deep to be looked at."""
     return invalid_json("what it holds or continues is nested too deeply.")
 
 
@@ -129,7 +129,7 @@ async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoi
     assert candidate.dialect is not None
     size, items = len(job.request.envelope.raw), call.body.get("input")
     if job.continuation is not None and isinstance(items, list):
-        size += len(items) * KIB  # what was said before is no part of the client's own body
+        size += len(items) * KIB  # the earlier conversation is no part of the client's own body
     try:
         return await beside(size, partial(candidate.dialect.request, call))
     except RecursionError:

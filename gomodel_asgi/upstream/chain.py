@@ -4,7 +4,7 @@ Strategy: a chain of candidates is walked once, from the policy's Target through
 budget span the walk. Each attempt either answers, or fails with an error that knows its kind; the kind alone decides
 what happens next: the same upstream again after a pause, the next candidate, or the error passed on. Each step
 re-derives the request from the client's own, so nothing of one candidate (key, model, headers) reaches another.
-Nothing is tried after the first meaningful byte: from there on the stream itself tells the client.
+Nothing is tried after the first meaningful byte: from there on the stream itself reports failures.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Exchange(Struct):
     place: Held = ()
     """The tenant's, until there is an answer that holds it, or none."""
     cause: Cause = FIRST
-    """Why the candidate is asked."""
+    """Why the next attempt is made."""
     fallback: str | None = None
     """The code of the failure by which the chain went on to it, None where it is the Target's own."""
 
@@ -174,7 +174,7 @@ class Exchange(Struct):
     # What comes next...
 
     def _pause(self, candidate: ResolvedTarget, error: GatewayError, tries: int) -> float | None:
-        """Seconds until the same candidate is asked again; None where it is not."""
+        """Returns the seconds until the same candidate is tried again; None where it is not."""
         retries = candidate.retries
         if not isinstance(error, UpstreamError) or error.kind not in retries.on or error.kind == AUTH:
             return None

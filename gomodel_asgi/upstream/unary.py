@@ -1,4 +1,4 @@
-"""Replies that come whole: checked, stamped, turned into a stream where one was asked for."""
+"""Replies that come whole: checked, stamped, turned into a stream where one was requested."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Outline(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
 
-    def tells(self) -> bytes:
-        """An object of those that tell of a failure."""
+    def failure(self) -> bytes:
+        """Returns an object of those that report a failure."""
         return msgspec.json.encode({"error": self.error if bytes(self.error) else None, "type": "error"})
 
 
@@ -59,8 +59,8 @@ _outline = msgspec.json.Decoder(Outline).decode
 
 
 async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[bytes, str | None]:
-    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider asks for that, as
-    the stream that was asked for; and the id of the response where it has been seen.
+    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider is normalized, as
+    the stream that was requested; and the id of the response where it has been seen.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
@@ -70,8 +70,8 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     is_response = found.object == RESPONSE
     failed = found.status == FAILED if is_response else found.error not in EMPTY or found.type == ERROR
     if failed and job.request.operation in CONTINUING and (not is_response or found.output in EMPTY):
-        told = body if len(body) <= SMALL else found.tells()
-        raise reported_failure(redacted(candidate.redactor.secrets, told))
+        said = body if len(body) <= SMALL else found.failure()
+        raise reported_failure(redacted(candidate.redactor.secrets, said))
     streams = job.stream and job.request.operation == "create"
     anew = candidate.provider.normalize or job.response_id is not None or job.leading
     if anew and (is_response or job.request.operation == "create"):
@@ -126,7 +126,7 @@ def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientRead
 
 
 async def as_stream(body: bytes, limits: Limits) -> bytes:
-    """A response that came whole, as the event stream that was asked for.
+    """Returns a response that came whole as the event stream that was requested.
 
     :raises UpstreamProtocolError: it cannot be taken apart: a number out of range, a member of another type.
     """

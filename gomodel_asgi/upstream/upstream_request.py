@@ -46,7 +46,7 @@ STATELESS = {"previous_response_id": None, "conversation": None, "background": N
 """What an upstream that keeps nothing is never sent: members that are taken out of a body."""
 
 MOST_FORMS = 16
-"""Forms of one resolved target that are kept: a dialect of the host's may ask for another path each time."""
+"""Forms of one resolved target that are kept: a dialect of the host's may name another path each time."""
 
 LISTS = frozenset({b"anthropic-beta"})
 """Headers of which a dialect needs some values whatever a configuration sets them to."""
@@ -75,7 +75,7 @@ def kept(target: Target, job: Job) -> ResolvedTarget | None:
 
 
 async def resolve(target: Target, job: Job) -> ResolvedTarget:
-    """Resolves *target*. A key that a function gives is asked for once for a *job*.
+    """Resolves *target*. A function that gives the key is called once for a *job*.
 
     :raises PolicyFailed: its key could not be had, or cannot be sent.
     """
@@ -182,7 +182,7 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
         form = _native_form(candidate, job)
         if not own:
             candidate.forms[kind] = form
-    # A transport of the host's may add headers to the request that it is given: to its own copy.
+    # A copy: a transport of the host's may add headers to the request that it gets.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
 
 
@@ -227,7 +227,7 @@ def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
 
 
 def _query(job: Job, candidate: ResolvedTarget) -> str:
-    """The client's raw query. A rewritten stream has numbers of its own, so the upstream is asked for all of it."""
+    """Returns the client's raw query. A rewritten stream has numbers of its own, so all of it is requested."""
     if starting_after(job, candidate) is None:
         return job.query
     parts = job.query.split("&")
