@@ -31,10 +31,9 @@ from .routing.policy import checked
 from .routing.request import AsyncPolicy, Policy, RoutingRequest
 from .routing.target import Target
 from .server.body import opened
-from .server.discovery import Discovery
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler
-from .server.models import ModelsOf
+from .server.models import Discovery, ModelsOf, list_models
 from .server.paths import CREATE, Route, agreed, base_of, match, route_path, split_query
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
@@ -232,7 +231,7 @@ class Gateway:
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
             return await self.converse(scope, receive, send)
-        from .server.websocket.connection import nowhere, refuse
+        from .server.websocket.upgrade import nowhere, refuse
 
         await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 
@@ -241,6 +240,15 @@ class Gateway:
         from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
+
+    def list_models(
+        self, setup: Setup, inbound: Inbound, tenant: str | None, name: str | None
+    ) -> Coroutine[Any, Any, Reply]:
+        """Returns the list of models, or the one called *name*, for a request that runs on *setup*.
+
+        :raises GatewayError: it is refused, or there is no such model.
+        """
+        return list_models(setup, inbound, tenant, name, self.models, self.discovery)
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""

@@ -31,9 +31,9 @@ from ..tasks import Tasks
 from ..threads import awaitable, beside
 from ..upstream.upstream_request import kept, resolve
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
+from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
 from .key import message_of
-from .settings import ResponseCache
 
 FORMAT = b"cached answer 1"
 """The form of keys and entries: other forms do not find each other."""
@@ -75,10 +75,6 @@ class Cache:
     """
 
     def __init__(self, settings: ResponseCache, records: Records, quotas: Quotas, tasks: Tasks) -> None:
-        """See the class.
-
-        :raises ValueError: the gateway has no store.
-        """
         if not records.keeps:
             raise ValueError("cache: answers are kept in the gateway's store, and this one has none.")
         self.settings = settings

@@ -9,8 +9,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 from starlette.types import Scope
 
-from ..dialects.base import Call
-from ..dialects.hosted_items import NOTHING_SHOWN, ShownFunctions
+from ..dialects.base import NOTHING_SHOWN, Call, ShownFunctions
 from ..errors import InvalidRequest
 from ..observers.fanout import Observers
 from ..observers.trace import Trace
@@ -105,9 +104,9 @@ class State(Protocol):
     def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
         """Returns the reply of *target*, or of one of its fallbacks, in as many rounds as it takes."""
 
-    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """Returns both for where no tool of the host's may run, and no server of tools be called: to warm up, to count
-        tokens."""
+    async def warmed(self, job: Job, target: Target) -> Reply:
+        """Returns the reply to a request that is to generate nothing: no tool runs, and no server of tools is
+        called."""
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
         """Sees to it that what *reply* says is kept by the time the client has all of it."""

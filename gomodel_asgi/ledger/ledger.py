@@ -72,10 +72,6 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
-        """See the class.
-
-        :raises ValueError: *on_full* is unknown, or *spill* lies in no directory.
-        """
         check_protocol("sink", sink, Sink, "a sink, such as JsonLines(...), SqlLedger(...) or DjangoLedger()")
         if content is not None and not isinstance(content, Content):
             check_function("content", content, "a function of the request, or Content(...)")

@@ -64,10 +64,6 @@ class Enforcement:
         providers: Iterable[Provider],
         quotas_of: QuotasOf,
     ) -> None:
-        """See the class.
-
-        :raises ValueError: the counters are this process's own, and several processes may share the store.
-        """
         counters = quotas.counters
         if not counters.shared and is_shared(store) and not getattr(counters, "per_process", False):
             raise ValueError(

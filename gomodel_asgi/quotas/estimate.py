@@ -131,10 +131,6 @@ class Weights:
     """
 
     def __init__(self, given: Mapping[str, float | str | Decimal] | None) -> None:
-        """Takes weights by kind of token; None: each token counts as one.
-
-        :raises ValueError: a kind is unknown, or a weight is no number, or below 0.
-        """
         self.of: dict[str, Fraction] | None = None
         if given is None:
             return

@@ -50,8 +50,8 @@ class RoutingRequest(Struct, kw_only=True, eq=False, dict=True, frozen=True):
     and nothing of what is sent is read from it. `scope`, `state`, `app` and `user` are the host's own.
 
     *operation* is what is requested; *model* the client's model without its hint prefix; *provider* the hint as
-    written, whichever source it came from; *tenant* what the gateway's `tenant` callable returned; *previous* the record
-    of the response that `previous_response_id` or the path names, if it is ours; *connection* the WebSocket
+    written, whichever source it came from; *tenant* what the gateway's `tenant` callable returned; *previous* the
+    record of the response that `previous_response_id` or the path names, if it is ours; *connection* the WebSocket
     connection's state, None over HTTP.
     """
 

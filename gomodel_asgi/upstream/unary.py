@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from ..dialects.failure import AUTH, completed_shape, is_openai_shaped, refused_credentials, reported_failure
-from ..dialects.lenient import LenientReader
+from ..dialects.lenient.reply import LenientReader
 from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..errors import (
