@@ -7,10 +7,9 @@ deadline. Nothing of a client's but its wish for a stream may stand in one.
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 import msgspec
 from msgspec.structs import replace
@@ -33,6 +32,7 @@ from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_scan import parsed
 from ..wire.redaction import carried, redactor_of
 from .call import refusing_depth
+from .unary import starting_after
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
@@ -215,15 +215,6 @@ def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
     socket = candidate.provider.websocket and request.connection is not None and request.operation == "create"
     headers = _headers(candidate, job, request.operation in BODIED, [])
     return _form(candidate, row.method, path, _joined(_query(job, candidate), candidate), headers, socket)
-
-
-def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
-    """Returns the number after which a rewritten stream goes on that is sent again; None where nothing of it is left
-    out."""
-    if job.request.operation != "retrieve" or not candidate.provider.normalize:
-        return None
-    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
-    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
 
 
 def _query(job: Job, candidate: ResolvedTarget) -> str:
