@@ -29,7 +29,7 @@ from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.resolution import kept, resolve
+from ..upstream.upstream_request import kept, resolve
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
 from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
@@ -161,9 +161,8 @@ class Cache:
             message = None
         if message is None:
             raise Bypass
-        dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
         account = self.records.accounts.of(provider, candidate.key)
-        where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, dialect)
+        where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, provider.dialect_name)
         guards = " ".join(job.guards)  # what other guards have let pass is another answer
         parts = packed(FORMAT, scope, *where, candidate.model, guards, *_headers(job, candidate))
         mac = hmac.new(self.records.store.secret, parts + b"\0", "sha256")

@@ -26,8 +26,7 @@ from ..exchange.reply import Reply
 from ..pipeline import Inbound, answer_of, decide, job_of
 from ..providers.provider import Provider, is_pattern
 from ..routing.policy import names_of
-from ..routing.registry import Registry
-from ..routing.request import RoutingRequest
+from ..routing.request import Registry, RoutingRequest
 from ..settings import KIB
 from ..tasks import Task, Tasks, loop_token
 from ..threads import awaitable, beside

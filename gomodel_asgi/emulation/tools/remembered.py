@@ -14,15 +14,8 @@ from typing import Any
 
 import msgspec
 
-from ...dialects.hosted_items import (
+from ...dialects.hosted_items import HOSTED, RESPONSE, kind_of
 from ...dialects.values import object_in, objects, string_in
-    HOSTED,
-    RESPONSE,
-    kind_of,
-    mapping,
-    objects,
-    string,
-)
 from ...exchange.job import Job
 from ...history.references import response_of
 from ...settings import KIB
