@@ -10,7 +10,7 @@ gateway's own, and only the very end of the reply (a stream's terminal event, a 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -26,54 +26,22 @@ from ..routing.request import Target
 from ..stores.shared import available
 from ..tasks import Task, Tasks
 from ..threads import paced
-from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, short, windows
-from ..wire.sse import parse
+from ..wire.json_scan import Unreadable, counted, short
+from .continuation import Continuation
 from .ownership import HERE, NOT_OWN, Owner
 from .quota import Quotas
 from .records import Records
 from .references import only_named
+from .replies import NO_ITEMS, ResponseMembers, has_few, ids_in, listed_in, members_of, response_in
 from .turns import Turn
 
 # Seconds that the end of a reply waits for what is being written about it.
 LONGEST_WAIT = 2.0
 
-# Items of one reply that are remembered by id: each costs a write, and no answer has as many.
-MOST_ITEMS = 1000
-
 TOO_MANY = "the reply holds more items than are remembered: none of them can be named"
 
 # Seconds that one write may take in all, whatever the store.
 LONGEST_WRITE = 30.0
-
-
-NO_ITEMS = msgspec.Raw(b"[]")
-
-
-class ResponseMembers(msgspec.Struct):
-    """The members of a response object that are learned; the others are passed over."""
-
-    id: str = ""
-    status: str | None = None
-    output: msgspec.Raw = NO_ITEMS
-
-
-class Id(msgspec.Struct):
-    """An object, of which only the `id` is read."""
-
-    id: str | None = None
-
-
-_members = msgspec.json.Decoder(ResponseMembers).decode
-
-
-class Listed(msgspec.Struct):
-    """A page of a list, of which only the ids are read."""
-
-    data: list[Id] = []
-
-
-_ids = msgspec.json.Decoder(list[Id]).decode
-_listed = msgspec.json.Decoder(Listed).decode
 
 
 Wait = Callable[[], Awaitable[object]]
@@ -145,9 +113,9 @@ class Recorder:
             await wait()
 
     async def _names(self, job: Job, candidate: ResolvedTarget, body: bytes | None) -> None:
-        response = body if body is None or body.startswith(b"{") else last_response(body)
+        response = None if body is None else response_in(body)
         try:
-            output = _members(response).output if response is not None else NO_ITEMS
+            output = members_of(response).output if response is not None else NO_ITEMS
             if not await has_few(output, 1):
                 return job.warn([TOO_MANY])
             ids = only_named(output)
@@ -247,7 +215,7 @@ class Recording(msgspec.Struct):
 
     async def whole(self, body: bytes) -> None:
         """Learns from a body that came whole: a response, or the events of one."""
-        response = body if body.startswith(b"{") else last_response(body)
+        response = response_in(body)
         if response is not None:
             await self.ended(response)
 
@@ -257,7 +225,7 @@ class Recording(msgspec.Struct):
         if early is not None:
             await early()
         try:
-            members = _members(response)
+            members = members_of(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         if members.id and self.is_owned is None:
@@ -288,11 +256,12 @@ class Recording(msgspec.Struct):
         return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 
     async def _keep(self, members: ResponseMembers, response: bytes) -> None:
-        envelope, continuation = self.job.request.envelope, self.job.continuation
-        conversation = conversation_of(envelope.members.get("conversation"))
-        raw = bytes(envelope.members.get("input", b"[]"))
+        envelope, found = self.job.request.envelope, self.job.continuation
+        continuation = found if isinstance(found, Continuation) else None
+        named = envelope.members.get("conversation")
+        conversation = None if named is None else conversation_of(named)
         turn = Turn(
-            input=own_input(continuation, raw),
+            input=bytes(envelope.members.get("input", b"[]")) if continuation is None else continuation.own_input(),
             output=bytes(members.output),
             account=self.account,
             type=self.candidate.provider.type or self.candidate.provider.name,
@@ -302,7 +271,8 @@ class Recording(msgspec.Struct):
             remembered=b"" if self.remembered is None else self.remembered(),
             guards=self.job.guards,
         )
-        turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
+        before = None if continuation is None else continuation.lines
+        turn = await self.recorder.records.turns.linked(self.tenant, turn, before)
         if not await self.recorder.quotas.admit(self.tenant, members.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
             return
@@ -316,7 +286,7 @@ class Recording(msgspec.Struct):
     async def _place(self, members: ResponseMembers) -> None:
         if not await has_few(members.output, 1):
             return self.job.warn([TOO_MANY])
-        ids = [item.id for item in _ids(members.output) if item.id is not None]
+        ids = [item.id for item in ids_in(members.output) if item.id is not None]
         records, provider = self.recorder.records, self.candidate.provider
         if self.held:  # nobody but us ever looks them up
             await records.place(self.tenant, ids, members.id)
@@ -326,33 +296,6 @@ class Recording(msgspec.Struct):
             await records.place(self.tenant, ids, members.id)
 
 
-async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:
-    """Returns whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most
-    `MOST_ITEMS`."""
-    data = bytes(text)
-    if len(data) <= 2 * MOST_ITEMS or not may_exceed(data, b",", MOST_ITEMS - 1):
-        return True
-    return await paced(_counting(data, level)) < MOST_ITEMS
-
-
-def _counting(data: bytes, level: int) -> Generator[None, None, int]:
-    scan = Scan(len(data), (level,), MOST_ITEMS)
-    for window in windows(data):
-        scan.feed(window)
-        if scan.commas[level] >= MOST_ITEMS:
-            break
-        yield
-    return scan.commas[level]
-
-
-def listed_in(body: bytes) -> list[str]:
-    """The ids of the items in a list that an upstream gave."""
-    try:
-        return [item.id for item in _listed(body).data if item.id is not None]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return []
-
-
 def is_stored(job: Job, target: Target) -> bool:
     """Returns whether the response may be kept: neither the client nor the Target says `"store": false`."""
     if target.params is not None and "store" in target.params:
@@ -360,31 +303,8 @@ def is_stored(job: Job, target: Target) -> bool:
     return bytes(job.request.envelope.members.get("store", b"")) != b"false"
 
 
-def own_input(continuation: Any, raw: bytes) -> bytes:
-    """The request's input, with what it refers to put in."""
-    return raw if continuation is None else continuation.own_input()
-
-
 def conversation_of(raw: Any) -> str | None:
     """The id in the member `conversation`: a string, or an object with one."""
     value = None if raw is None else short(raw)
     found = value.get("id") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None
-
-
-END = b"\n\n"  # of an event
-
-
-def last_response(stream: bytes) -> bytes | None:
-    """The response object of the last lifecycle event of a whole *stream* of our own, read from its end, since it holds
-    what was said several times."""
-    end = len(stream)
-    while end > 0:
-        start = stream.rfind(END, 0, max(0, end - len(END))) + len(END)
-        start = start if start >= len(END) else 0
-        parsed = parse(stream[start:end])
-        end = start
-        if parsed is not None and b'"response"' in parsed.data:
-            found = msgspec.json.decode(parsed.data, type=dict[str, msgspec.Raw]).get("response")
-            return None if found is None else bytes(found)
-    return None
