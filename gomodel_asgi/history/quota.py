@@ -65,19 +65,22 @@ class Quotas:
         self.records = records
         self.entries = entries
         self.bytes = possible(records, bytes)
-        if self.entries is not None or self.bytes is not None:
+        self.unlimited = self.entries is None and self.bytes is None
+        if not self.unlimited:
             require_atomic(records.store, "A quota per tenant")
         self._queues: dict[tuple[object, str], Queue] = {}
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
         """Makes room for *turn*, which is about to be kept. Returns False where no room would be enough."""
+        if self.unlimited:
+            return True
         size = len(turn.input) + len(turn.output) + len(turn.response) + len(turn.remembered)
         return await self.admit_size(tenant, id, size + sum(map(len, turn.ancestors)))
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
         """Makes room for a record of *size* bytes, in place of what *id* had. Returns False where no room would be
         enough, and for an id that no request could name."""
-        if self.entries is None and self.bytes is None:
+        if self.unlimited:
             return True
         if self.entries == 0 or (self.bytes is not None and size > self.bytes) or not valid_id(id):
             return False
@@ -87,7 +90,7 @@ class Quotas:
     async def release(self, tenant: str | None, id: str) -> None:
         """Gives the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
         oldest."""
-        if self.entries is not None or self.bytes is not None:
+        if not self.unlimited:
             with suppress(StoreUnavailable):
                 await self._changed(tenant, id, None)
 

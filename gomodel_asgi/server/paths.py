@@ -109,6 +109,18 @@ def match(scope: Scope, prefix: str) -> Route | None:
     return route if route is not None and _is_spelled(raw, path) else None
 
 
+def route_of(scope: Scope) -> Route:
+    """Returns the route of a request in the host's own route, whatever its path: one that ends like one of ours asks
+    for that operation (a GET of `…/models` for the models), any other creates a response."""
+    path = route_path(scope)
+    at = path.rfind("/responses")
+    if at < 0 and scope["method"] == "GET":
+        at = path.rfind("/models")
+    if at < 0:
+        at = path.find("/conversations")
+    return CREATE if at < 0 else match({"type": "http", "path": path[at:]}, "") or CREATE
+
+
 def _named(parts: list[str]) -> Route | None:
     """The route of a path that names a response, or a conversation and perhaps an item: every second part is an id."""
     ids = parts[2::2]
