@@ -251,7 +251,8 @@ class GatewayState:
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
         owner, chain = continuation.owner, [provider_of(one, job) for one in target.chain()]
-        elsewhere = bool(owner.held or [one.name for one in chain] != [owner.provider] or continuation.references)
+        elsewhere = bool(owner.held or continuation.referrals.references)
+        elsewhere = elsewhere or [one.name for one in chain] != [owner.provider]
         elsewhere = elsewhere or not chain[0].keeps_state  # as guards ask it
         if elsewhere or (self.tools is not None and self.tools.wants(job, target)):
             await available(partial(self._read, job, continuation))
