@@ -1,4 +1,4 @@
-"""What a gateway is made of beside its own arguments: each part is imported where the host has asked for it."""
+"""What a gateway is made of beside its own arguments: each part is imported where the host uses it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def host_files(source: FileSource | None) -> HostFiles | None:
 
 
 def guarding(guards: Iterable[Guard], observers: Observers, tasks: Tasks) -> Guarding | None:
-    """What asks the host's *guards*; None where there are none.
+    """What runs the host's *guards*; None where there are none.
 
     :raises TypeError: something else than a guard is among them.
     :raises ValueError: two have one name.

@@ -71,28 +71,28 @@ def given(name: str, part: P | None) -> P:
 class Gateway:
     """Serves `{prefix}/responses` and below, and `{prefix}/models`, with *providers*, as *policy* decides.
 
-    *prefix* has no slash at its end; `""` is allowed. *tenant* tells from the ASGI scope whose request it is (default:
-    the authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
+    *prefix* has no slash at its end; `""` is allowed. *tenant* returns whose request an ASGI scope is (default: the
+    authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
     *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives
     what `{prefix}/models` lists for a request, once the policy has let it in: names, or mappings with an `id` and more
     members; by default what providers and policy name in full, and what upstreams list themselves, of providers that
-    have `discover`. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
-    *public* says that everybody may call, or that who calls has been let in before: without it, a gateway that has
-    keys and no policy warns in the log (`gomodel_asgi.gateway`) when it starts.
+    have `discover`. *tenant_required* answers 401 to callers without a tenant, before the policy runs.
+    *public*: everybody may call, or callers have been let in before; without it, a gateway that has keys and no policy
+    warns in the log (`gomodel_asgi.gateway`) when it starts.
     *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
     *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
     *quotas* bound what requests may use (see `gomodel_asgi.quotas`).
     *cache* answers the same request again from the store (see `gomodel_asgi.cache`).
-    *guards* are functions of the host's that see what is said, and may refuse or replace it (see
-    `gomodel_asgi.guards`), in the order in which they are asked.
+    *guards* are functions of the host's that see requests and replies, and may refuse or change them (see
+    `gomodel_asgi.guards`), in the order in which they run.
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
         with counters of this process alone beside a store that several share; a cache without a store; two guards of
         one name.
-    :raises TypeError: an argument is of another type than it says, *policy* is no function, or *tools* or *guards* hold
+    :raises TypeError: an argument is of another type, *policy* is no function, or *tools* or *guards* hold
         something else.
     """
 
@@ -166,7 +166,7 @@ class Gateway:
 
     @property
     def exposed(self) -> bool:
-        """Whether everybody may use a key of its providers, and nobody has said that this is meant."""
+        """Whether everybody may use a key of its providers, without `public=True`."""
         guarded = self.public or self.setup.tenant_required or not self.hinted
         providers = self.setup.registry.by_name.values()
         return not guarded and any(one.api_key is not None or one.carried for one in providers)
@@ -188,7 +188,7 @@ class Gateway:
         return awaitable(checked(policy))
 
     async def _first(self, request: RoutingRequest) -> Target:
-        """The policy where there is none, until it is asked for the first time: then it is `policies.hint`."""
+        """The policy where there is none, for the first request: later ones have `policies.hint`."""
         self.announce()
         if self.setup.ask == self._first:  # later requests pay nothing
             self.setup = replace(self.setup, ask=policies.hint)
@@ -233,7 +233,7 @@ class Gateway:
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
-        asks for that operation (a GET of `…/models` for the models), any other creates a response."""
+        is that operation's (a GET of `…/models` the models'), any other creates a response."""
         scope = request.scope
         handler = Handler(self, self.setup, self.trace(scope), route_of(scope), scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
@@ -282,7 +282,7 @@ class Gateway:
         return await explained(self.setup, await inbound_of(body, scope, self.setup.limits), tenant, self.state.places)
 
     async def _whose(self, scope: Scope | None, tenant: str | None) -> str | None:
-        """The *tenant* that the host names, else the one that it tells from the scope."""
+        """Returns the *tenant* that the host names, else that of *scope*."""
         return await tenant_of(scope, self.tenant) if tenant is None and scope is not None else tenant
 
     # Life...
@@ -332,14 +332,14 @@ class Gateway:
 
     @property
     def quotas(self) -> Enforcement:
-        """The quotas at work; `left` tells what is left of them.
+        """The quotas at work; `left` returns what is left of them.
 
         :raises RuntimeError: the gateway was given none.
         """
         return given("quotas", self._enforcement)
 
     async def _quotas_of(self, scope: Scope | None, tenant: str | None) -> tuple[str | None, tuple[Quota, ...]]:
-        """What the rules say of a request of *tenant*, or of whoever *scope* says."""
+        """Returns the tenant, and the quotas that the host's rules give a request of *tenant*, or of *scope*."""
         tenant = await self._whose(scope, tenant)
         job = job_of(self.setup, await inbound_of(b"{}", scope, self.setup.limits), tenant)
         return tenant, await answer_of(job, self.quotas.rules, tuple)
@@ -359,7 +359,7 @@ class Gateway:
 
     async def run_background(self, ticket: str, *, scope: Scope | None = None) -> bool:
         """Work on the background response that *ticket* names, in a worker of the host's task queue: whether there was
-        anything left to do. The policy is asked here, with *scope* (default: an empty one) and the ticket's tenant.
+        anything left to do. The policy runs here, with *scope* (default: an empty one) and the ticket's tenant.
 
         :raises ValueError: it is no ticket.
         :raises GatewayError: the policy refused, or the store does not answer; the response stays queued.

@@ -1,8 +1,8 @@
 """One HTTP request for one of our paths: opened, dispatched, answered, whatever happens.
 
-Two phases with one rule each. Before the status line, every failure becomes an error response; after it, a failure is
-told in band, or by breaking off the connection where that is no longer possible. What the host must know (its policy
-raised) is re-raised to it after the client has its answer.
+Two phases with one rule each. Before the status line every failure becomes an error response; after it a failure is an
+event in the stream, or breaks the connection off where that is no longer possible. What the host's own code raised is
+raised again once the client has its answer.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Handler(Struct, eq=False):
     async def _unopened(self, error: ClientDisconnected | GatewayError) -> Reply | None:
         """Returns the reply to a request that was refused before it was opened; None where its client has left."""
         if self.trace is not None:
-            with suppress(GatewayError):  # the host is told by each request that gets further
+            with suppress(GatewayError):  # which each request that gets further raises
                 self.trace.know(tenant=await tenant_of(self.scope, self.gateway.tenant))
         if isinstance(error, GatewayError):
             return failed(error)
@@ -215,7 +215,7 @@ class Handler(Struct, eq=False):
         return self.delivery.run(guard)
 
     async def _shut(self, send: Send) -> None:
-        """The watch was stopped because the host goes down: say so, in band or instead of an answer."""
+        """Ends the request in band, or answers 503, since the host goes down."""
         if self.delivery is not None:
             if self.delivery.started:
                 return await self.delivery.last_words()
@@ -280,14 +280,14 @@ async def inbound_of(body: bytes | str | Mapping[str, Any], scope: Scope | None,
 
 
 def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:
-    """Why a client did not get all: a server whose `send` fails has lost it too."""
+    """Returns why a client did not get all: a server whose `send` fails has lost it too."""
     if reason is None or reason == "shutdown":
         return "gone" if isinstance(error, Exception) else "cancelled"
     return reason
 
 
 def failed(error: GatewayError) -> Reply:
-    """The reply that tells of *error*."""
+    """Returns *error* as a reply."""
     headers: Headers = [(b"content-type", b"application/json"), *error.headers()]
     if error.should_retry is not None:
         headers = [header for header in headers if header[0] != b"x-should-retry"]
@@ -299,11 +299,11 @@ def failed(error: GatewayError) -> Reply:
     return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))
 
 
-# Replies as Starlette responses, for hosts that answer from their own routes.
+# Replies as Starlette responses, for the host's own routes...
 
 
 class ReplyResponse(Response):
-    """Sends a `Reply` that the host's code has asked for, streaming where it streams."""
+    """Sends a `Reply` to a request of the host's own code, streaming where it streams."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
@@ -339,7 +339,7 @@ class EndpointResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the reply.
 
-        :raises Exception: what the host's own code raised meanwhile, for the host's error handling.
+        :raises Exception: what the host's own code raised, for the host's error handling.
         """
         if self.reply is not None:
             self.reply.raw_headers = self.raw_headers
