@@ -216,7 +216,7 @@ class GatewayState:
             return
         match ROWS[request.operation].gives:
             case "response":
-                return await self.recorder.learn(job, reply)
+                return await self.recorder.record(job, reply)
             case "items":
                 return await self.recorder.listed(job, reply)
             case "conversation":

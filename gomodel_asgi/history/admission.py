@@ -3,9 +3,8 @@
     recall   the response or conversation of the path, `previous_response_id`, `conversation`: the policy may see them
     admit    every element of `input` and `items`, and every other id, once the policy has let the caller in
 
-Where a request may name something is said in the table of operations, and only there. Nothing is passed over because it
-cannot be read: what cannot be examined is refused. The verdict on what was found, for each upstream in turn, is
-`Continuation`'s.
+Where a request may name something stands in the table of operations, and only there. What cannot be examined is
+refused, never passed over. `Continuation` judges what was found, for each upstream in turn.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Admission:
     # Before the policy...
 
     def names(self, job: Job) -> bool:
-        """Returns whether the request names what the policy may see; asked for every request, so in order of cost."""
+        """Returns whether the request names what the policy may see. Runs for every request, so in order of cost."""
         if not self.records.keeps:
             return False
         row, envelope = ROWS[job.request.operation], job.request.envelope
@@ -95,7 +94,7 @@ class Admission:
     # After it...
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Finds what else the request mentions, for *target* to be asked.
+        """Finds what else the request mentions, before *target* sees it.
 
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
@@ -128,7 +127,7 @@ class Admission:
     # Compaction items...
 
     async def open_last(self, tenant: str | None, continuation: Continuation) -> None:
-        """Opens the last compaction item that does of what was said before.
+        """Opens the last compaction item of the conversation so far that opens.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -236,7 +235,7 @@ class Admission:
             return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
         both = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
         item = next((item for item in both if item.get("id") == item_id), None)
-        # What is kept here lies nowhere else, also where an upstream that keeps responses has said it.
+        # What is kept here lies nowhere else, also where the upstream that made it keeps responses.
         return None if item is None else Referred(item, "" if turn.response else turn.account, turn.type)
 
 

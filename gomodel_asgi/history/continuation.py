@@ -50,24 +50,24 @@ class Recalled(ABC):
 
     @abstractmethod
     def said_before(self) -> list[Line] | None:
-        """Returns what was said before, as far as it may concern a hosted tool; None where it is not known here."""
+        """Returns the conversation so far, as far as it may concern a hosted tool; None where it is not known here."""
         ...
 
     @abstractmethod
     def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
-        """Returns the same with what was said before as *change* gives it, and without those approvals that name one of
-        *answered*: no upstream has to know these."""
+        """Returns the same with the conversation so far as *change* gives it, and without the approvals that name one
+        of *answered*: no upstream has to know these."""
         ...
 
 
 class Continuation(Recalled):
     """What one request of the kind *row* continues.
 
-    *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
-    known here; *referrals* are the items that it refers to. *opened* are the items that compaction items of ours stand
-    for, by their content, None for one that does not open; *compacted* says that the request's own are among them.
-    *whole*, where it is set, is all that was said and is said now, in place of all that the request names. *files* says
-    that the host gives the bytes of files that were named before.
+    *named* are the responses and conversations that it names; *lines* are their items, None where they are not known
+    here; *referrals* are the items that it refers to. *opened* are the items that compaction items of ours stand for,
+    by their content, None for one that does not open; *compacted*: the request's own are among them. *whole*, where it
+    is set, is the whole conversation with the new input, in place of all that the request names. *files*: the host
+    gives the bytes of files that were named before.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Continuation(Recalled):
         self.named: list[Named] = []
         self.lines: list[Line] | None = None
         self.before = 0
-        """How many items of the last body were said before the client's own."""
+        """How many items of the last body come before the client's own."""
 
     def said_before(self) -> list[Line] | None:
         """See `Recalled`."""
@@ -137,7 +137,7 @@ class Continuation(Recalled):
         return None in map(self.referrals.item, self.referrals.required) or (self.asks and self.lines is None)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
-        """Returns the request for a native upstream, asked with a Target's own *key* (None: the provider's).
+        """Returns the request for a native upstream, with a Target's own *key* (None: the provider's).
 
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
@@ -184,7 +184,7 @@ class Continuation(Recalled):
         return self._opened(items)
 
     def earlier_json(self) -> bytes:
-        """Returns what was said before as JSON, as far as it has been read, and what compaction items stand for."""
+        """Returns the conversation so far as JSON, as far as it has been read, and what compaction items stand for."""
         if self.whole is not None:
             return b""
         items: list[Any] = [line.items for line in self.lines or ()]
@@ -207,15 +207,15 @@ class Continuation(Recalled):
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
         raw = bytes(self.original.members.get("input", b"null"))
-        stands = self.referrals.in_list("input")
+        stands = [one for one in self.referrals.references if one.member == "input" and one.kind == "item"]
         if not stands or not raw.startswith(b"["):
             return raw
         items = parsed(raw)
-        for index, reference in stands.items():
-            found = self.referrals.item(reference)
+        for one in stands:
+            found = self.referrals.item(one)
             if found is not None:
-                items[index] = found
-            elif strict and not is_item(items[index]):
+                items[one.index] = found
+            elif strict and not is_item(items[one.index]):
                 raise unknown_item()
         return encoded(items)
 
@@ -292,8 +292,8 @@ class Continuation(Recalled):
         return self.original.with_members(members)
 
     def _items(self, account: str, upstream: str | None, type: str, *, native: bool) -> list[Any]:
-        """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up.
-        *native*: it reads the items themselves.
+        """Returns the conversation with the new input, for *account* at *upstream*, or (None) for one that looks
+        nothing up. *native*: it reads the items themselves.
 
         :raises InvalidRequest: it is named in two ways, or not known here.
         """

@@ -7,7 +7,7 @@ several workers agree, and a response costs the same whatever is kept beside it:
            "leaf/<journal>/<n>"  what lies between, in records that are written once
            "place/<id>"          in which leaf *id* is
 
-What goes is deleted before the head says so: if the worker dies between the two, it is deleted again. What comes is in
+What goes is deleted before the head changes: if the worker dies between the two, it is deleted again. What comes is in
 the head before it is kept: if the worker dies between the two, too much is counted. What was deleted while the store
 was down, and what has expired, counts too. All of that ends when it is the oldest, so a tenant may have less than its
 quota for a while, and never more but for what its workers are about to keep at this moment.
@@ -58,7 +58,7 @@ LEAVES = Codec(Leaf)
 class Quotas:
     """The quotas of each tenant; None: unlimited.
 
-    :raises ValueError: one was given, and the store cannot tell workers apart.
+    :raises ValueError: one was given, and the store cannot exclude other workers.
     """
 
     def __init__(self, records: Records, entries: int | None, bytes: int | None) -> None:
@@ -266,7 +266,7 @@ def too_large() -> InvalidRequest:
 
 def possible(records: Records, bytes: int | None) -> int | None:
     """Returns the quota of *bytes*, None where there is none to be had or to be kept: a store that cannot hold more
-    needs none, and one that cannot tell workers apart does without the default, with a warning."""
+    needs none, and one that cannot exclude other workers does without the default, with a warning."""
     store, most = records.store, getattr(records.store, "max_bytes", None)
     if bytes is None or (isinstance(most, int) and bytes >= most):
         return None
@@ -278,7 +278,7 @@ def possible(records: Records, bytes: int | None) -> int | None:
 
 
 def place_in(head: Head, number: int) -> bytes:
-    """Returns what a place record says: a leaf of this journal."""
+    """Returns a place record: a leaf of this journal."""
     return f"{head.name}/{number}".encode()
 
 

@@ -1,6 +1,6 @@
-"""Learns from replies: whose an id is, and what was said.
+"""Records replies: whose an id is, and the response.
 
-A stream is never held up. Its owner is kept as soon as the first event has told the id; what was said is kept when the
+A stream is never held up. Its owner is kept as soon as the first event has shown the id; the response is kept when the
 terminal event has come, just before the client gets it, since the client may go on with the id in the next moment and
 on another worker. With a store in this process that takes microseconds. With any other, each write is a task of the
 gateway's own, and only the very end of the reply (a stream's terminal event, a body's last byte) waits for it, at most
@@ -48,24 +48,23 @@ Wait = Callable[[], Awaitable[object]]
 
 
 class Recorder:
-    """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
-    another upstream can go on with it."""
+    """Keeps replies in *records*, within *quotas*; writes that take time are *tasks*."""
 
     def __init__(self, records: Records, quotas: Quotas, tasks: Tasks) -> None:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
         self.keeps_all = False
-        """Whether what native upstreams say is kept in any case: where a later turn may have to be told here."""
+        """Whether the replies of native upstreams are kept in any case: a later turn may be put together here."""
 
-    async def learn(self, job: Job, reply: Reply) -> None:
-        """Attends to *reply*: what it tells is kept by the time the client has all of it."""
+    async def record(self, job: Job, reply: Reply) -> None:
+        """Attends to *reply*: its response is kept by the time the client has all of it."""
         candidate = reply.candidate
         if candidate is None:
             return
         store = job.request.envelope.members.get("store")
         if (store is not None or candidate.target.params is not None) and not is_stored(job, candidate.target):
-            return await self._learn_names(job, reply, candidate)
+            return await self._record_names(job, reply, candidate)
         held = not candidate.provider.keeps_state or reply.remembered is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or self.keeps_all or job.setup.registry.only is None
@@ -90,14 +89,16 @@ class Recorder:
 
     async def _ending(self, job: Job, recording: Recording, reply: Reply, early: Wait | None) -> None:
         assert reply.stream is not None
-        response = reply.stream.reader.final()
-        late = early
+        response, late = reply.stream.reader.final(), early
         if response is not None and reply.stream.reader.response_id is not None:
-            late = await self._now_or_behind(job, partial(recording.ended, response, early)) or early
+            work = partial(recording.ended, response, early)
+            if self.records.immediate:
+                return await self._tried(job, work)
+            late = await self._now_or_behind(job, work)
         if late is not None:
             await late()
 
-    async def _learn_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
+    async def _record_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
         """Records of a response that is not stored only the ids that its client can refer to by themselves."""
         if job.request.tenant is None or not candidate.provider.keeps_state:
             return
@@ -128,7 +129,7 @@ class Recorder:
                 job.warn([NOT_OWN])
 
     async def listed(self, job: Job, reply: Reply) -> None:
-        """Attends to a *reply* that lists items of what the path names: these may be asked for one by one."""
+        """Attends to a *reply* that lists items of what the path names: the client may then name each of them."""
         request, candidate = job.request, reply.candidate
         if request.tenant is None or candidate is None or request.response_id is None or reply.status >= 300:
             return
@@ -175,7 +176,7 @@ class Recorder:
 
 
 class Recording(msgspec.Struct):
-    """What one reply tells. *held* says that the upstream forgets it."""
+    """The record of one reply. *held*: the upstream forgets it."""
 
     recorder: Recorder
     job: Job
@@ -184,13 +185,13 @@ class Recording(msgspec.Struct):
     account: str
     held: bool
     is_kept: bool
-    """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+    """Whether input and output are kept: always where the upstream forgets, else where another could go on."""
     is_placed: bool
     """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
     remembered: Callable[[], bytes] | None = None
     """What later turns have to know of its hosted tools, where the host runs some."""
     is_owned: bool | None = None
-    """Whether the response is the tenant's own; None: the store has not said."""
+    """Whether the response is the tenant's own; None: not known yet."""
 
     async def own(self, id: str) -> None:
         """Keeps whose *id* is: this tenant's, unless another one's."""
@@ -214,14 +215,13 @@ class Recording(msgspec.Struct):
             self.job.warn([NOT_OWN])
 
     async def whole(self, body: bytes) -> None:
-        """Learns from a body that came whole: a response, or the events of one."""
+        """Records a body that came whole: a response, or the events of one."""
         response = response_in(body)
         if response is not None:
             await self.ended(response)
 
     async def ended(self, response: bytes, early: Wait | None = None) -> None:
-        """Learns from the response that ended a reply, once *early* has told whose it is. What is not the tenant's own
-        is not kept either."""
+        """Records the response that ended a reply, once *early* has found whose it is: only one's own is kept."""
         if early is not None:
             await early()
         try:
@@ -232,7 +232,8 @@ class Recording(msgspec.Struct):
             await self.own(members.id)
         if not self.is_owned or (self.recorder.records.tenancy.forgotten and await self._is_forgotten()):
             return
-        if await self._is_readable(members):
+        # With no more bytes than values are allowed it has no more values either.
+        if len(members.output) <= self.job.setup.limits.values or await self._is_readable(members):
             if self.is_kept:
                 await self._keep(members, response)
             if self.is_placed:
@@ -242,8 +243,7 @@ class Recording(msgspec.Struct):
         """Returns whether the output is no more than may be parsed, now or when it is continued elsewhere."""
         limit = self.job.setup.limits.values
         try:
-            if len(members.output) > limit:  # else it has no more of them
-                await paced(counted(bytes(members.output), depth=len(members.output), values=limit))
+            await paced(counted(bytes(members.output), depth=len(members.output), values=limit))
         except Unreadable:
             self.job.warn(["the response holds too much to be kept: only its id is"])
             return False
@@ -297,7 +297,7 @@ class Recording(msgspec.Struct):
 
 
 def is_stored(job: Job, target: Target) -> bool:
-    """Returns whether the response may be kept: neither the client nor the Target says `"store": false`."""
+    """Returns whether the response may be kept: neither the client nor the Target has `"store": false`."""
     if target.params is not None and "store" in target.params:
         return target.params["store"] is not False
     return bytes(job.request.envelope.members.get("store", b"")) != b"false"

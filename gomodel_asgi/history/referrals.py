@@ -69,10 +69,6 @@ class Referrals:
             self.warn(["reasoning without its content: left out, since it is not known to lie at this provider"])
         return gone
 
-    def in_list(self, member: str) -> dict[int, Reference]:
-        """Returns the elements of *member* that stand for other items, by their place."""
-        return {one.index: one for one in self.references if one.member == member and one.kind == "item"}
-
     def resolved(self, reference: Reference, item: Json, account: str, upstream: str | None) -> Json:
         """Returns *item*, or what it stands for; a reference stays one at the *account* that knows it. *upstream* is
         None for one that looks nothing up.

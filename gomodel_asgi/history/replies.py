@@ -17,7 +17,7 @@ NO_ITEMS = msgspec.Raw(b"[]")
 
 
 class ResponseMembers(msgspec.Struct):
-    """The members of a response object that are learned; the others are passed over."""
+    """The members of a response object that are read; the others are passed over."""
 
     id: str = ""
     status: str | None = None
@@ -75,7 +75,7 @@ END = b"\n\n"  # of an event
 
 def response_in(body: bytes) -> bytes | None:
     """Returns the response object in a reply that came whole: *body* itself, or that of its last lifecycle event.
-    Events are read from their end, since they hold what was said several times."""
+    Events are read from their end, since they hold the output several times."""
     if body.startswith(b"{"):
         return body
     end = len(body)

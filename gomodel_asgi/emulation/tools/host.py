@@ -128,7 +128,7 @@ class HostTools:
             if self.records.keeps:
                 guards, kept = job.setup.guards, loop.reply()
                 reply = await (kept if guards is None else guards.answered(job, kept))
-                await self.recorder.learn(job, reply)
+                await self.recorder.record(job, reply)
                 if reply.before_end is not None:
                     await reply.before_end()
 
