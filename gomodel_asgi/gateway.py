@@ -18,7 +18,7 @@ from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .exchange.job import Setup
 from .exchange.reply import Reply
-from .explanation import explained
+from .explanation import Explanation, explained
 from .logs import log
 from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
@@ -26,7 +26,9 @@ from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
-from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, Target, checked
+from .routing.policy import checked
+from .routing.request import AsyncPolicy, Policy, RoutingRequest
+from .routing.target import Target
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler, inbound_of
 from .server.models import Discovery, ModelsOf, list_models

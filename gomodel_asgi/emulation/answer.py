@@ -32,7 +32,7 @@ from ..history.records import (
 )
 from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.store import Store
 from ..seams.transport import Transport
 from ..settings import Limits
@@ -367,5 +367,6 @@ def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> 
     if not tools:
         return None
     from .tools.host import HostTools, toolbox_of
+    from .tools.loop import run
 
-    return HostTools(toolbox_of(tools, transport), recorder)
+    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(run, recorder))

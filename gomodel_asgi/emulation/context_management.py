@@ -17,9 +17,10 @@ from ..exchange.job import Job
 from ..history.admission import Admission
 from ..history.continuation import Continuation
 from ..observers.answer import read_usage
-from ..routing.request import Target
+from ..routing.target import Target
 from ..threads import beside, paced
-from ..upstream.upstream_request import refusing_depth, resolve
+from ..upstream.resolution import resolve
+from ..upstream.upstream_request import refusing_depth
 from ..wire.json_scan import run
 from ..wire.token_estimate import estimated
 from .compaction import Compactor

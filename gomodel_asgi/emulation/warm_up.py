@@ -7,9 +7,10 @@ import time
 
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import STREAM_TYPE, Reply
-from ..routing.request import Target
+from ..routing.target import Target
 from ..upstream.chain import guarded_exchange
-from ..upstream.upstream_request import call_of, outgoing_of, resolve
+from ..upstream.resolution import resolve
+from ..upstream.upstream_request import call_of, outgoing_of
 from ..wire.response import response_object, stream_of
 from ..wire.usage import usage
 

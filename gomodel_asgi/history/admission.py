@@ -21,7 +21,7 @@ from msgspec import structs
 from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
-from ..routing.request import Target
+from ..routing.target import Target
 from ..stores.shared import available
 from ..threads import paced
 from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in

@@ -3,7 +3,7 @@
 The policy runs first, with operation `"models"` and no model, since it decides who may call at all: what it refuses is
 refused here too. That it finds no model in the request is no refusal. Its Target is not used.
 
-Listed are, each once and in this order, what the providers name in full, what the policy does (`policies.names_of`),
+Listed are, each once and in this order, what the providers name in full, what the policy does (`names_of`),
 and what upstreams list themselves, of providers that have `discover`. A function of the host's replaces all of them.
 """
 
@@ -24,8 +24,8 @@ from ..errors import GatewayError, InvalidRequest, PolicyFailed, UnknownModel
 from ..exchange.job import Job, Setup
 from ..exchange.reply import Reply
 from ..pipeline import Inbound, answer_of, decide, job_of
-from ..policies import names_of
 from ..providers.provider import Provider, is_pattern
+from ..routing.policy import names_of
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..tasks import Task, Tasks, loop_token

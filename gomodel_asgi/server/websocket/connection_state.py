@@ -17,7 +17,7 @@ from ...history.connection_memory import Chunk, ConnectionContinuation, KeptResp
 from ...history.ownership import NOT_OWN
 from ...history.references import response_of
 from ...providers.provider import Provider
-from ...routing.request import Target
+from ...routing.target import Target
 from ...wire.websocket_frames import Create
 
 
