@@ -22,8 +22,9 @@ from ..exchange.job import Ask, Guards, Job
 from ..exchange.reply import NO_LABELS, Reply, json_reply, streamed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recorder import is_stored, last_response
+from ..history.recorder import is_stored
 from ..history.records import CACHED, CACHED_ID, Records
+from ..history.replies import response_in
 from ..history.tenancy import packed
 from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
@@ -257,9 +258,7 @@ class LookUp:
             reply.raw_headers.append((b"age", b"%d" % self.age))
         elif self.id is not None and self._is_the_targets(reply):
             if reply.stream is None:
-                body = reply.body or b""
-                response = body if body.startswith(b"{") else last_response(body)
-                await self._keep(reply, response)
+                await self._keep(reply, response_in(reply.body or b""))
             else:
                 reply.stream.before_end = partial(self._ending, reply, reply.stream.before_end)
 
