@@ -19,8 +19,8 @@ from ..gateway import Gateway
 from ..ledger import Ledger
 from ..server.paths import route_path
 from ..threads import call
-from . import live, pages
-from .pages import Asked, Page
+from . import books, live, pages
+from .page import Asked, Page
 from .recorder import Recorder
 from .rendering import rendered, row
 from .view import View
@@ -28,8 +28,8 @@ from .view import View
 Allow = Callable[[Request], "View | Awaitable[View | None] | None"]
 """Says what a request may see; None: nothing."""
 
-PATIENCE = 10.0
-"""Seconds that *allow* has."""
+ALLOW = 10.0
+"""Seconds that *allow* has to answer."""
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 HEADERS = [
     (b"cache-control", b"private, no-store, no-transform"),
@@ -48,7 +48,7 @@ EVENTS = b"text/event-stream; charset=utf-8"
 PAGES: dict[str, Callable[[Asked], Awaitable[Page | None]]] = {
     "/": pages.now,
     "/providers": pages.providers,
-    "/costs": pages.costs,
+    "/costs": books.costs,
     "/tools": pages.tools,
     "/explain": pages.explain,
 }
@@ -87,7 +87,7 @@ class Console:
         self._gateway = gateway
         self._allow = allow
         self._tabs = live.Tabs()
-        self._recorder = Recorder(self._tabs)
+        self._recorder = Recorder(self._tabs.aclose)
         gateway.observe(self._recorder)
         ledger = ledger_of(gateway)
         if ledger is not None:
@@ -101,27 +101,17 @@ class Console:
             return await _lifespan(receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1000})
-        visit = Visit(self._gateway, self._recorder, self._tabs, self._allow, scope, receive, send)
-        await visit.run()
+        await Visit(self, scope, receive, send).run()
 
 
 class Visit:
     """One request to the console."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        recorder: Recorder,
-        tabs: live.Tabs,
-        allow: Allow,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self.gateway = gateway
-        self.recorder = recorder
-        self.tabs = tabs
-        self.allow = allow
+    def __init__(self, console: Console, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gateway = console._gateway
+        self.recorder = console._recorder
+        self.tabs = console._tabs
+        self.allow = console._allow
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -154,7 +144,7 @@ class Visit:
 
         :raises TypeError: it has answered with something else.
         """
-        view = await within(PATIENCE, call(self.allow, self.request))
+        view = await within(ALLOW, call(self.allow, self.request))
         if view is not None and not isinstance(view, View):
             raise TypeError(f"allow: return a View or None, not a {type(view).__name__}.")
         return view
@@ -182,7 +172,9 @@ class Visit:
             return await self.respond(200, FILES[self.path], _file(self.path))
         query = self.request.query_params
         after = self.request.headers.get("last-event-id") or query.get("after", "")
-        asked = Asked(self.gateway, ledger_of(self.gateway), self.recorder, view, query, id, after)
+        host = self.gateway.state.tools
+        tools = [] if host is None else pages.configured(host.toolbox)
+        asked = Asked(self.gateway, tools, ledger_of(self.gateway), self.recorder, view, query, id, after)
         if self.path == "/events":
             return await self.events(asked)
         page = await (pages.request if is_request else PAGES[self.path])(asked)

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Send
 
 from ..tasks import loop_token
 from . import books, pages
-from .pages import Asked
+from .page import Asked
 from .recorder import Exchange
 from .rendering import rendered, row
 from .shown import Shown
@@ -109,8 +109,8 @@ class Tabs:
         if page in PARTS:
             parts = {page: rendered(f"live_{page}", page=PARTS[page](asked))}
         else:
-            told = [one.told for one in asked.recorder.latest(asked.view) if one.told is not None]
-            data = pages.now_live(asked, today, told)
+            ended = [one.shown for one in asked.recorder.latest(asked.view) if one.shown is not None]
+            data = pages.now_live(asked, today, ended)
             parts = {name: rendered(f"live_{name}", page=data) for name in ("figures", "under_way", "sums", "worker")}
         _keep(self.parts, (asked.view, page), (time, parts))
         return parts
@@ -220,12 +220,12 @@ class Feed:
         recorder = self.asked.recorder
         newest = recorder.serial
         latest = [one for one in recorder.latest(self.asked.view, self.after) if one.serial <= newest][:QUEUE]
-        told = await pages.told(self.asked, latest)
+        listed = await pages.listed(self.asked, latest)
         self.after = newest
         today = await self.tabs.today(self.asked)
         if self.page == "now":
             return self._rows(latest) + self._parts(self.tabs.rendered(self.asked, self.page, today))
-        exchanges = [event("exchange", one, f"{recorder.token}.{one['serial']}") for one in reversed(told)]
+        exchanges = [event("exchange", one, f"{recorder.token}.{one['serial']}") for one in reversed(listed)]
         figures = pages.figures(self.asked, recorder.running(self.asked.view), today)
         if self.sent.get("figures") != figures:
             self.sent["figures"] = figures
