@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,6 +24,7 @@ from .row import (
     Entry,
     Kept,
     Row,
+    Selection,
     aware,
     by_day,
     daily_of,
@@ -78,42 +79,23 @@ class DjangoLedger:
         return "<DjangoLedger>"
 
     async def write(self, entries: Sequence[Entry]) -> int:
-        """Adds *entries* in one transaction; see `Sink`. Returns how many rows were new.
-
-        :raises RowsRefused: one of them can never be written.
-        """
+        """Adds *entries* in one transaction; see `Sink.write`. Returns how many rows were new."""
         return await in_thread(_connected, _write, sorted(entries, key=lambda entry: entry.row.id))
 
     async def spent(self, tenant: str | None, since: datetime) -> Decimal:
         """Returns what *tenant* has cost *since*, in US dollars, from the roll-up and the rows of its first day."""
         return await in_thread(_connected, _spent, tenant, since)
 
-    async def sums(
-        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
-    ) -> list[Daily]:
-        """Returns the roll-up of these days; see `Sink`."""
-        return await in_thread(_connected, _sums, since, until, by, tenant)
+    async def sums(self, wanted: Selection) -> list[Daily]:
+        """Returns the sums that are *wanted*; see `Sink.sums`."""
+        return await in_thread(_connected, _sums, wanted)
 
-    async def costs(
-        self,
-        since: date,
-        until: date,
-        by: Sequence[str],
-        tenant: Sequence[str | None] | None,
-        most: int,
-        seconds: float,
-    ) -> Costs:
-        """Returns the first *most* sums of these days, and their total; see `Sink`.
-
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
-        return await in_thread(_connected, _costs, since, until, by, tenant, most, seconds)
+    async def costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
+        """Returns the first *most* sums, and the total of all; see `Sink.costs`."""
+        return await in_thread(_connected, _costs, wanted, most, seconds)
 
     async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
-        """Returns the row *id*, if it is there and of one of these tenants.
-
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
+        """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
         return await in_thread(_connected, _one, id, tenant, seconds)
 
     async def rows(
@@ -246,19 +228,20 @@ def _spent(tenant: str | None, since: datetime) -> Decimal:
     return (days or Decimal(0)) + (rest or Decimal(0))
 
 
-def _sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> list[Daily]:
-    days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
-    counts = _counts("sum_")
+def _days(wanted: Selection) -> Any:
+    return _read("Daily").filter(_of(wanted.tenants), day__gte=wanted.since, day__lt=wanted.until)
+
+
+def _sums(wanted: Selection) -> list[Daily]:
+    days, by, counts = _days(wanted), wanted.by, _counts()
     found = days.values(*by).annotate(**counts).order_by(*by) if by else [days.aggregate(**counts)]
     return [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
 
 
-def _costs(
-    since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None, most: int, seconds: float
-) -> Costs:
-    days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
+def _costs(wanted: Selection, most: int, seconds: float) -> Costs:
+    days, by = _days(wanted), wanted.by
     with _page_of("Daily", seconds):
-        found = list(_first_sums(days, by, most)) if by else [days.aggregate(**_counts("sum_"))]
+        found = list(_first_sums(days, by, most)) if by else [days.aggregate(**_counts())]
     rows = [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
     if not rows:
         return Costs(rows=[], total=daily_of({}), count=0)
@@ -289,12 +272,12 @@ def _first_sums(days: Any, by: Sequence[str], most: int) -> Any:
     totals = {f"total_{name}": Window(Whole(F(f"sum_{name}"))) for name in COUNTS}
     first = [F("day").desc()] if "day" in by else []
     rest = [F(name).asc(nulls_first=True) for name in by]
-    sums = days.values(*by).annotate(**_counts("sum_")).annotate(**totals, places=Window(Counted()))
+    sums = days.values(*by).annotate(**_counts()).annotate(**totals, places=Window(Counted()))
     return sums.order_by(*first, F("sum_cost").desc(), F("sum_requests").desc(), *rest)[:most]
 
 
-def _counts(prefix: str) -> dict[str, Any]:
-    return {f"{prefix}{name}": Sum(name) for name in COUNTS}
+def _counts() -> dict[str, Any]:
+    return {f"sum_{name}": Sum(name) for name in COUNTS}
 
 
 def _sum_of(row: dict[str, Any], by: Sequence[str]) -> Daily:

@@ -205,7 +205,8 @@ class Writer:
         """Gives *batch* to the sink; returns whether it took it."""
         try:
             with anyio.fail_after(WRITING):
-                rows = await self.sink.write(folded(batch))
+                # Of an id that is there twice the last counts: it closes an open row.
+                rows = await self.sink.write([*{entry.row.id: entry for entry in batch}.values()])
         except RowsRefused as error:
             return await self._parted(batch, result, error)
         except Exception as error:
@@ -310,11 +311,6 @@ class Writer:
             log("ledger_rows_left", rows=len(self.waiting))
 
 
-def folded(batch: Sequence[Entry]) -> list[Entry]:
-    """Returns *batch* with one entry for each id: the last, which closes an open one."""
-    return list({entry.row.id: entry for entry in batch}.values())
-
-
 # The writers of a process...
 
 
@@ -351,7 +347,7 @@ class Writers:
             raise RuntimeError(f"The ledger's {self.sink!r} runs on asyncio only; under trio use JsonLines.")
         writer = Writer(self.sink, self.spill, self.report)
         with self._lock:
-            for other in [other for other in self._held if other[0] != key[0] or is_closed(other[1])]:
+            for other in [other for other in self._held if other[0] != key[0] or _is_closed(other[1])]:
                 orphan = self._held.pop(other)
                 if other[0] == key[0]:
                     writer.waiting.extend(orphan.waiting)
@@ -360,6 +356,5 @@ class Writers:
         return writer
 
 
-def is_closed(loop: object) -> bool:
-    """Returns whether nothing runs on *loop* any more."""
+def _is_closed(loop: object) -> bool:
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()
