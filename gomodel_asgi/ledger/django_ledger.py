@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import asdict
 
 from ..extras import missing
 from .files import in_thread
@@ -25,6 +26,7 @@ from .row import (
     Kept,
     Row,
     Selection,
+    Tenants,
     aware,
     by_day,
     daily_of,
@@ -94,17 +96,15 @@ class DjangoLedger:
         """Returns the first *most* sums, and the total of all; see `Sink.costs`."""
         return await in_thread(_connected, _costs, wanted, most, seconds)
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
         """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
-        return await in_thread(_connected, _one, id, tenant, seconds)
+        return await in_thread(_connected, _one, id, tenants, seconds)
 
-    async def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    async def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id, a page at a time."""
         last = first_id(since)
         while True:
-            page = await in_thread(_connected, _page, since, until, tenant, last)
+            page = await in_thread(_connected, _page, since, until, tenants, last)
             for row in page:
                 yield row
             if len(page) < PAGE:
@@ -167,16 +167,20 @@ def _write(entries: Iterable[Entry]) -> int:
         raise ImproperlyConfigured(f"DjangoLedger: PostgreSQL or SQLite, not {connection.vendor}.")
     connection.ensure_connection()
     with refusing(), transaction.atomic(using=alias):
-        new = _insert(connection, "Exchange", [_values(entry.row) for entry in by_id.values()])
+        rows = [
+            asdict(row) | {"attempts": plain(row.attempts), "started": _local(row.started)}
+            for row in (entry.row for entry in by_id.values())
+        ]
+        new = _insert(connection, "Exchange", rows)
         written = [by_id[id if isinstance(id, UUID) else UUID(id)].row for (id,) in new]
-        _insert(connection, "Daily", [msgspec.structs.asdict(one) for one in by_day(written)])
-        kept = [_stored(entry.content) for entry in by_id.values() if entry.content is not None]
-        _insert(connection, "Content", kept)
+        _insert(connection, "Daily", [asdict(one) for one in by_day(written)])
+        contents = [entry.content for entry in by_id.values() if entry.content is not None]
+        _insert(connection, "Content", [asdict(one) | {"expires": _local(one.expires)} for one in contents])
     return len(written)
 
 
 def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Sequence[tuple[Any, ...]]:
-    """Inserts *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
+    """Inserts *rows* as the model's fields write them. The ORM knows no upsert that returns what was new."""
     if not rows:
         return ()
     meta = _model(name)._meta
@@ -188,14 +192,6 @@ def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Seque
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else ()
-
-
-def _values(row: Row) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(row), "attempts": plain(row.attempts), "started": _local(row.started)}
-
-
-def _stored(kept: Kept) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(kept), "expires": _local(kept.expires)}
 
 
 def _local(when: datetime) -> datetime:
@@ -210,7 +206,7 @@ def _in_utc(when: datetime) -> datetime:
 # Reading...
 
 
-def _of(tenants: Sequence[str | None] | None) -> Q:
+def _of(tenants: Tenants) -> Q:
     if tenants is None:
         return Q()
     named = Q(tenant__in=[tenant for tenant in tenants if tenant is not None])
@@ -284,9 +280,9 @@ def _sum_of(row: dict[str, Any], by: Sequence[str]) -> Daily:
     return daily_of({**{name: row[name] for name in by}, **{name: row[f"sum_{name}"] for name in COUNTS}})
 
 
-def _one(id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+def _one(id: UUID, tenants: Tenants, seconds: float) -> Row | None:
     with _page_of("Exchange", seconds):
-        values = _read("Exchange").filter(_of(tenant), id=id).values(*COLUMNS).first()
+        values = _read("Exchange").filter(_of(tenants), id=id).values(*COLUMNS).first()
     return None if values is None else _row(values)
 
 
@@ -301,8 +297,8 @@ def _page_of(name: str, seconds: float) -> Iterator[None]:
     with stopped(), transaction.atomic(using=alias):
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                limit = f"{max(1, round(seconds * 1000))}ms"
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
+                limit = [f"{max(1, round(seconds * 1000))}ms"]
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", limit)
             yield
             return
         connection.connection.set_progress_handler(Limit(seconds), STEPS)
@@ -312,9 +308,9 @@ def _page_of(name: str, seconds: float) -> Iterator[None]:
             connection.connection.set_progress_handler(None, STEPS)
 
 
-def _page(since: datetime, until: datetime, tenant: Sequence[str | None] | None, last: UUID) -> list[Row]:
+def _page(since: datetime, until: datetime, tenants: Tenants, last: UUID) -> list[Row]:
     of_time = {"id__lt": first_id(until, 1), "started__gte": _local(since), "started__lt": _local(until)}
-    found = _read("Exchange").filter(_of(tenant), id__gt=last, **of_time).order_by("id").values(*COLUMNS)[:PAGE]
+    found = _read("Exchange").filter(_of(tenants), id__gt=last, **of_time).order_by("id").values(*COLUMNS)[:PAGE]
     return [_row(values) for values in found]
 
 
@@ -328,8 +324,8 @@ def _content(id: UUID) -> Kept | None:
     if values is None:
         return None
     response = None if values["response"] is None else bytes(values["response"])
-    told = {"expires": _in_utc(values["expires"]), "request": bytes(values["request"]), "response": response}
-    return Kept(**{**values, **told})
+    read = {"expires": _in_utc(values["expires"]), "request": bytes(values["request"]), "response": response}
+    return Kept(**{**values, **read})
 
 
 # Deleting...
@@ -354,5 +350,4 @@ def _purge(before: datetime, batch: int, last: UUID) -> tuple[list[UUID], int]:
 def _forget(tenant: str | None) -> int:
     model = _model("Content")
     alias = router.db_for_write(model)
-    count: int = model.objects.using(alias).filter(_of([tenant]))._raw_delete(alias)
-    return count
+    return int(model.objects.using(alias).filter(_of([tenant]))._raw_delete(alias))

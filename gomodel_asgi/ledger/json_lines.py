@@ -25,6 +25,7 @@ from .row import (
     Kept,
     Row,
     Selection,
+    Tenants,
     by_day,
     daily_of,
     decode_row,
@@ -100,13 +101,13 @@ class JsonLines:
             rows.sort(key=lambda one: one.day or wanted.since, reverse=True)
         return Costs(rows=rows[:most], total=whole[0] if whole else daily_of({}), count=len(rows))
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
         """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
-        return await in_thread(self._row, id, tenant, Limit(seconds))
+        return await in_thread(self._row, id, tenants, Limit(seconds))
 
-    def _row(self, id: UUID, tenant: Sequence[str | None] | None, limit: Limit) -> Row | None:
+    def _row(self, id: UUID, tenants: Tenants, limit: Limit) -> Row | None:
         for row in self._read(None, None, limit, str(id).encode()):
-            if row.id == id and (tenant is None or row.tenant in tenant):
+            if row.id == id and (tenants is None or row.tenant in tenants):
                 return row
         return None
 
@@ -118,12 +119,10 @@ class JsonLines:
         tenants, rows = wanted.tenants, self._read(first, end, limit)
         return by_day(row for row in rows if tenants is None or row.tenant in tenants)
 
-    async def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    async def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id."""
         for row in await in_thread(self._in_order, since, until):
-            if tenant is None or row.tenant in tenant:
+            if tenants is None or row.tenant in tenants:
                 yield row
 
     def _in_order(self, since: datetime, until: datetime) -> list[Row]:

@@ -103,7 +103,7 @@ class Ledger:
             log("ledger_unpriced", how=to_install("prices"))
 
     def listen(self, listener: Callable[[Row], object]) -> None:
-        """Call *listener* with each row as it is booked. It must not raise."""
+        """Calls *listener* with each row as it is booked. It must not raise."""
         self.listeners = (*self.listeners, listener)
 
     def check(self) -> None:

@@ -16,6 +16,8 @@ from msgspec import Struct
 from ..observers.answer import TEXT, Usage, clean
 
 Kind = Literal["exchange", "settled"]
+Tenants = Sequence[str | None] | None
+"""Some tenants, None among them for requests without one; None in their place: all."""
 
 OPEN = "open"
 """The outcome of a row that was written before its exchange had ended."""
@@ -239,7 +241,7 @@ class Selection(Struct, frozen=True):
     since: date
     until: date
     by: Sequence[str]
-    tenants: Sequence[str | None] | None = None
+    tenants: Tenants = None
 
 
 class Costs(Struct, frozen=True, kw_only=True):

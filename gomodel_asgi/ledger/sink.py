@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
-from .row import Costs, Daily, Entry, Kept, Row, Selection
+from .row import Costs, Daily, Entry, Kept, Row, Selection, Tenants
 
 
 class RowsRefused(Exception):
@@ -123,16 +123,14 @@ class Sink(Protocol):
         """
         ...
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
         """The row *id*, if it is there and of one of these tenants.
 
         :raises TimeoutError: it was stopped after so many *seconds*.
         """
         ...
 
-    def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """The rows that started in this time, by id."""
         ...
 

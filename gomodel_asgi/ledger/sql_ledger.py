@@ -27,6 +27,7 @@ from .row import (
     Kept,
     Row,
     Selection,
+    Tenants,
     aware,
     by_day,
     daily_of,
@@ -150,10 +151,10 @@ class SqlLedger:
         whole = sum_of({name: found[0][f"total_{name}"] for name in COUNTS})
         return Costs(rows=rows, total=whole, count=found[0]["places"])
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
         """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
         async with self._page(seconds) as connection:
-            found = (await connection.execute(one_row(id, tenant))).mappings().first()
+            found = (await connection.execute(one_row(id, tenants))).mappings().first()
         return None if found is None else row_of(found)
 
     @asynccontextmanager
@@ -183,14 +184,11 @@ class SqlLedger:
                     raise
                 limit.set(math.inf)
 
-    async def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    async def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id, a page at a time."""
         of_time = exchanges.c.id < first_id(until, 1), exchanges.c.started >= since, exchanges.c.started < until
-        query = sql.select(exchanges).where(*of_time).order_by(exchanges.c.id).limit(PAGE)
-        if tenant is not None:
-            query = query.where(_one_of(exchanges.c.tenant, tenant))
+        query = sql.select(exchanges).where(*of_time, _one_of(exchanges.c.tenant, tenants))
+        query = query.order_by(exchanges.c.id).limit(PAGE)
         last = first_id(since)
         while True:
             async with self.engine.connect() as connection:
@@ -259,8 +257,7 @@ def summing(wanted: Selection) -> Any:
     places = [daily.c[name] for name in wanted.by]
     counts = [sql.func.sum(daily.c[name]).label(name) for name in COUNTS]
     of_days = daily.c.day >= wanted.since, daily.c.day < wanted.until
-    query = sql.select(*places, *counts).where(*of_days).group_by(*places)
-    return query if wanted.tenants is None else query.where(_one_of(daily.c.tenant, wanted.tenants))
+    return sql.select(*places, *counts).where(*of_days, _one_of(daily.c.tenant, wanted.tenants)).group_by(*places)
 
 
 def first_sums(wanted: Selection, most: int) -> Any:
@@ -273,13 +270,14 @@ def first_sums(wanted: Selection, most: int) -> Any:
     return query.order_by(*first, sums["cost"].desc(), sums["requests"].desc(), *rest).limit(most)
 
 
-def one_row(id: UUID, tenant: Sequence[str | None] | None) -> Any:
+def one_row(id: UUID, tenants: Tenants) -> Any:
     """Returns the query of one row, if it is of one of these tenants."""
-    query = sql.select(exchanges).where(exchanges.c.id == id)
-    return query if tenant is None else query.where(_one_of(exchanges.c.tenant, tenant))
+    return sql.select(exchanges).where(exchanges.c.id == id, _one_of(exchanges.c.tenant, tenants))
 
 
-def _one_of(column: Any, tenants: Sequence[str | None]) -> Any:
+def _one_of(column: Any, tenants: Tenants) -> Any:
+    if tenants is None:
+        return sql.true()
     named = [tenant for tenant in tenants if tenant is not None]
     found = column == named[0] if len(named) == 1 else column.in_(named)
     if None not in tenants:
