@@ -58,13 +58,8 @@ FILES = {
     "/static/icon.svg": b"image/svg+xml",
 }
 HERE = Path(__file__).parent
-NAMES = [
-    ("now", "", "Now"),
-    ("providers", "providers", "Providers"),
-    ("costs", "costs", "Costs"),
-    ("tools", "tools", "Tools"),
-    ("explain", "explain", "Explain"),
-]
+NAMES = [(path[1:] or "now", path[1:], (path[1:] or "now").capitalize()) for path in PAGES]
+"""What leads from page to page: each page's name, path and title."""
 LONGEST_ID = 512
 RETRY = [(b"retry-after", b"30")]
 NOTHING = "There is nothing here."
@@ -121,7 +116,7 @@ class Visit:
         """Leads from this page to the first one: relative, so that it holds below any path and behind any proxy."""
 
     async def run(self) -> None:
-        """Answer it.
+        """Answers it.
 
         :raises Exception: what *allow* raised.
         """
@@ -161,7 +156,7 @@ class Visit:
             return None
 
     async def answer(self, view: View) -> None:
-        """Answer one who may see *view*."""
+        """Answers one who may see *view*."""
         name, _, id = self.path[1:].partition("/")
         is_request = name == "requests" and 0 < len(id) <= LONGEST_ID
         if not is_request and self.path not in (*PAGES, *FILES, "/events"):
@@ -185,7 +180,7 @@ class Visit:
     # Answers...
 
     async def page(self, page: Page, view: View) -> None:
-        """Answer with *page* in the form that the client wants."""
+        """Answers with *page* in the form that the client wants."""
         if self.wants_json:
             return await self.respond(page.status, JSON, msgspec.json.encode({"page": page.name, **page.data}))
         values = {
@@ -205,7 +200,7 @@ class Visit:
     async def problem(
         self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = (), view: View | None = None
     ) -> None:
-        """Answer that there is nothing to see, and why."""
+        """Answers that there is nothing to see, and why."""
         if self.wants_json:
             body = msgspec.json.encode({"error": {"message": text}})
             return await self.respond(status, JSON, body, headers)
@@ -215,20 +210,17 @@ class Visit:
         await self.respond(status, HTML, self.html(page, view), headers)
 
     async def redirect(self) -> None:
-        """Lead to the same path with a slash behind it, where relative links hold."""
+        """Leads to the same path with a slash behind it, where relative links hold."""
         query = self.scope.get("query_string", b"")
         last = quote(self.scope["path"].rpartition("/")[2], safe="")
         where = f"./{last}/".encode() + (b"?" + query if query else b"")
         await self.respond(308, TEXT, b"", [(b"location", where)])
 
     async def events(self, asked: Asked) -> None:
-        """Answer with server-sent events."""
+        """Answers with server-sent events."""
         if self.gateway.in_flight.draining:
             return await self.problem(503, live.LEAVING, RETRY)
         headers = [(b"content-type", EVENTS), (b"x-accel-buffering", b"no"), *HEADERS]
-        headers = [
-            (b"cache-control", b"private, no-store, no-transform") if h[0] == b"cache-control" else h for h in headers
-        ]
         start: Message = {"type": "http.response.start", "status": 200, "headers": headers}
         if self.scope["method"] == "HEAD":
             await self.send(start)
@@ -238,7 +230,7 @@ class Visit:
         await live.stream(self.tabs, asked, self.ask_again, start, self.receive, self.send)
 
     async def respond(self, status: int, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Send an answer of one piece."""
+        """Sends an answer of one piece."""
         length = (b"content-length", b"%d" % len(body))
         whole = [(b"content-type", kind), length, *HEADERS, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": whole})

@@ -121,7 +121,7 @@ Value = TypeVar("Value")
 
 
 def _keep(known: dict[Key, Value], key: Key, value: Value) -> None:
-    """Keep *value* as the newest; of more than there are tabs, the oldest goes."""
+    """Keeps *value* as the newest; of more than there are tabs, the oldest goes."""
     known.pop(key, None)
     known[key] = value
     if len(known) > TABS:
@@ -133,7 +133,7 @@ Ask = Callable[[], Awaitable[View | None]]
 
 
 async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Receive, send: Send) -> None:
-    """Send *start* and then what happens, until the client leaves, may see nothing any more, or the gateway ends.
+    """Sends *start* and then what happens, until the client leaves, may see nothing any more, or the gateway ends.
 
     :raises Exception: what *ask* raised, once the stream has ended.
     """
@@ -150,7 +150,7 @@ async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Re
                     await send(start)
                     await _send_all(tabs, tab, asked, ask, send)
             except OSError:
-                pass  # how some servers tell that the client has left
+                pass  # how some servers report that the client has left
             except Exception as error:  # raised as it is, and not in a group
                 failure = error
             with anyio.move_on_after(TICK), suppress(OSError):
@@ -214,7 +214,7 @@ class Feed:
         self.after = serial if known else 0 if self.stranger else recorder.serial
 
     async def news(self) -> list[bytes]:
-        """Returns the events that tell what has changed since it was asked last."""
+        """Returns the events of what has changed since the last call."""
         if self.page in PARTS:
             return self._parts(self.tabs.rendered(self.asked, self.page, {}))
         recorder = self.asked.recorder

@@ -62,7 +62,7 @@ SALT = os.urandom(8)
 
 @lru_cache(maxsize=1)
 def token_of(process: int) -> str:
-    """Returns what tells the exchanges of this *process* from those of others, of one that was forked too."""
+    """Returns what identifies the exchanges of this *process*, apart from those of one that was forked too."""
     return hashlib.blake2b(SALT + str(process).encode(), digest_size=4).hexdigest()
 
 
@@ -91,7 +91,7 @@ class Attempt(Struct):
 
 
 class Exchange(Struct, eq=False):
-    """One exchange as the records tell it. *serial* numbers those that have ended, 0 while it is under way."""
+    """One exchange, put together from its records. *serial* numbers those that have ended, 0 while it is under way."""
 
     context: Context
     started: datetime

@@ -36,7 +36,7 @@ class Figures(Struct):
     """How many answers took how long, by the logarithm of their seconds: no more than 5 % from the truth."""
 
     def add(self, other: Figures) -> None:
-        """Count what *other* has counted, too."""
+        """Counts what *other* has counted, too."""
         self.requests += other.requests
         self.failed += other.failed
         self.tokens += other.tokens
