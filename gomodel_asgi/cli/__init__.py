@@ -17,9 +17,9 @@ from typing import Any
 import anyio
 
 from ..errors import GatewayError
+from ..explanation import Candidate, Explanation
 from ..gateway import Gateway
 from ..ledger.commands import add_arguments, carry_out
-from ..routing.request import Candidate, Explanation
 from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malformed, NoTerminal, Slow, Stall, Status
 from ..testing.provider import APIS, FakeProvider, Scripted
 from ..version import __version__

@@ -17,8 +17,9 @@ import anyio
 
 from ..exchange.job import Setup
 from ..gateway import EXPOSED, Gateway
-from ..policies import hint, name_of, targets_of
+from ..policies import hint
 from ..providers.provider import Provider, is_pattern
+from ..routing.policy import name_of, targets_of
 from ..threads import call, is_coroutine_function
 from .infrastructure import probes
 from .loading import of_django, write_json, write_pairs, write_table

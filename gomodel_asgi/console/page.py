@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from starlette.datastructures import QueryParams
 
 from ..exchange.job import Setup
+from ..explanation import Explanation
 from ..ledger import Ledger
 from ..resilience.health import GatewayHealth
-from ..routing.request import Explanation
 from ..server.drain import InFlight
 from . import shown
 from .recorder import Exchange, Recorder

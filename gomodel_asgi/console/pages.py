@@ -11,9 +11,9 @@ from anyio.lowlevel import checkpoint
 from msgspec.structs import asdict
 
 from ..errors import GatewayError
+from ..explanation import Explanation
 from ..ledger import ReadFailed
 from ..observers import ToolCalled
-from ..routing.request import Explanation
 from . import books, shown
 from .page import Asked, Page, worker
 from .recorder import Exchange

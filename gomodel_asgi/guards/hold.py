@@ -15,10 +15,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from ..wire.response import Json
+from ..wire.response import TERMINAL, Json
 from .places import IDENTIFIERS, Place, of_event, of_item, of_reply, replaced, spelled, strings
 
-TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 MEMBERS = {
     "response.output_text": "text",
     "response.refusal": "refusal",

@@ -21,9 +21,9 @@ from ..errors import (
 from ..exchange.reply import Broken, Stream, parsed
 from ..tasks import Task, Tasks
 from ..upstream.stream import detached
-from ..wire.response import DONE, Json, encode, error_event, frame, response_error, response_object
+from ..wire.response import DONE, TERMINAL, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
-from .hold import TERMINAL, Window
+from .hold import Window
 from .inspection import Inspection
 from .reader import GuardedReader
 

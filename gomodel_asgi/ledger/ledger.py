@@ -20,8 +20,8 @@ from ..errors import LedgerUnavailable
 from ..extras import to_install
 from ..logs import log
 from ..observers import Observers, Trace
-from ..observers.price import Price, cost_of, price_list as prices
-from ..observers.records import Charge, Context, LedgerWritten
+from ..observers.records import Context, LedgerWritten
+from ..observers.usage import Charge, Price, cost_of, price_list as prices
 from ..routing.request import RoutingRequest
 from ..settings import LITTLE
 from ..threads import beside

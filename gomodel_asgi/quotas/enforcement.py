@@ -18,7 +18,7 @@ from ..exchange.reply import Reply
 from ..history.records import Records
 from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..seams.store import Store, is_shared
 from .available import AvailableCounters

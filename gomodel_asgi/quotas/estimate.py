@@ -17,7 +17,7 @@ from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..observers import Charge, Usage
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..settings import LITTLE
 from ..threads import paced
 from ..wire.json_scan import parsed, run

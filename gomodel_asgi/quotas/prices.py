@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ..logs import log
 from ..observers import Charge, Usage
-from ..observers.price import Price, cost_of, price_list
+from ..observers.usage import Price, cost_of, price_list
 from ..providers.presets import PRESETS
 from ..providers.provider import Provider
 from ..settings import LITTLE

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..arguments import check_count, check_flags, check_function, check_functions, check_one_of, check_protocol, members
-from ..observers.price import Price
+from ..observers.usage import Price
 from ..seams.counters import Counters
 from .estimate import Weights
 from .memory import MemoryCounters
