@@ -16,8 +16,9 @@ from typing import TypeVar
 import anyio
 from anyio import getaddrinfo
 
-from ..errors import UpstreamTimeout, UpstreamUnreachable
+from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
 from ..seams.transport import UpstreamRequest
+from ..settings import CLOSED, CONNECT
 from .slots import Slots
 
 # Which addresses are public (IANA special-purpose registries, RFC 6890), and so may be reached by a tenant's URL.
@@ -89,7 +90,16 @@ async def addresses_of(request: UpstreamRequest) -> list[str]:
 def unconnected(message: str = "No connection to the upstream could be made in time.") -> UpstreamTimeout:
     """Returns the error of an upstream whose connection took longer than it may: nothing has been sent."""
     error = UpstreamTimeout(message)
-    error.kind, error.sent = "connect", False
+    error.kind, error.sent = CONNECT, False
+    return error
+
+
+def unanswered(
+    message: str = "The upstream closed the connection without a reply.",
+) -> UpstreamProtocolError:
+    """Returns the error of an upstream that closed a connection on which it was to answer."""
+    error = UpstreamProtocolError(message)
+    error.kind = CLOSED
     return error
 
 

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from ...errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTruncated
 from ...seams.transport import Listener
+from ..request import unanswered
 from .framing import ReplyReader
 
 # Origins that have lost keep-alive.
@@ -314,9 +315,7 @@ class Connection(asyncio.Protocol):
             return UpstreamTruncated("The upstream closed the connection before the end of its reply.")
         if self.uses > 1 and not self.heard:
             return UpstreamStale("The upstream closed an idle connection.")
-        error = UpstreamProtocolError("The upstream closed the connection without a reply.")
-        error.kind = "closed"
-        return error
+        return unanswered()
 
     def _wake(self) -> None:
         waiter, self.waiter = self.waiter, None
