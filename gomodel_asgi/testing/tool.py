@@ -25,6 +25,7 @@ from ..observers import Record, ToolCalled
 from ..providers.provider import Provider
 from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ..tools import McpTool, Tool
+from ..transport.websocket_socket import WholeReply
 from .model import Prompt
 from .plan import Answer, HeaderList, ToolCall
 from .policy import scope_of
@@ -283,26 +284,8 @@ class InProcess:
         seen = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
         plan = self.model.planned(seen)
         assert plan.head is not None
-        return Played(plan.head.status, list(plan.head.headers), [*plan.bodies])
+        return WholeReply(plan.head.status, list(plan.head.headers), b"".join(plan.bodies))
 
     async def aclose(self) -> None:
         """Closes what MCP servers have left open."""
         await self.others.aclose()
-
-
-class Played:
-    """A reply that is here already, in *pieces*. See `seams.transport.UpstreamReply`."""
-
-    resumable = True
-
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], pieces: list[bytes]) -> None:
-        self.status = status
-        self.headers = headers
-        self.pieces = iter(pieces)
-
-    async def read(self, timeout: float) -> bytes:
-        """Returns the next piece, empty at the end."""
-        return next(self.pieces, b"")
-
-    async def aclose(self) -> None:
-        """There is nothing to close."""
