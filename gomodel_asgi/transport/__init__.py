@@ -7,7 +7,7 @@
     websocket           the WebSockets to upstreams of one client's connection
     mcp_http            a client of httpx2 for the mcp SDK, which goes through any of these
 
-The transports, and the libraries below them, are imported when they are first asked for.
+The transports, and the libraries below them, are imported on first use.
 """
 
 from __future__ import annotations

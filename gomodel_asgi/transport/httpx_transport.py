@@ -124,7 +124,7 @@ def _body_of(library: ModuleType) -> Any:
 
 class HttpxTransport:
     """Makes requests through *transport*, an `httpx.AsyncBaseTransport` or `httpx2.AsyncBaseTransport`, as it is given:
-    how it pools, and what it keeps between requests, is its own affair.
+    how it pools, and what it keeps between requests, is up to it.
 
     Without one, httpx is used with a transport of its own for each request, closed with its reply: nothing is shared
     between tenants, and nothing can leak from one request into the next. *proxy* (a URL), *http2* and *verify* (False,
@@ -251,7 +251,7 @@ class HttpxTransport:
         )
 
     def _refuse(self, request: UpstreamRequest) -> None:
-        """Checks that the upstream may be asked.
+        """Checks that the upstream may be connected to.
 
         :raises UpstreamUnreachable: it may not.
         """
@@ -266,7 +266,7 @@ def _extensions(request: UpstreamRequest, by_proxy: bool) -> dict[str, Any]:
     timeouts = {"connect": request.timeouts.connect, "pool": request.timeouts.pool, "read": None, "write": None}
     extensions: dict[str, Any] = {"timeout": timeouts, "target": request.target}
     if by_proxy:
-        del extensions["target"]  # a proxy is asked for the whole URL
+        del extensions["target"]  # a proxy needs the whole URL in the request line
     if not request.allow_private:
         extensions["sni_hostname"] = request.host.rstrip(".")  # and that of the certificate: the URL has a number
     return extensions

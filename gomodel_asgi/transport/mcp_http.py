@@ -5,7 +5,7 @@ ones are put in, and taken out of what comes back, so that no log and no excepti
 httpx2 can hold them. Which addresses may be connected to is the Transport's rule (`allow_private`), as for upstreams.
 
 A request that fails gets a reply all the same: an exception would end the SDK's session, and all its other calls. What
-went wrong is left with the `Asking` of whoever asked, which the SDK carries along as the context of its tasks.
+went wrong is noted in the `Asking` of the caller, which the SDK carries along as the context of its tasks.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MOST_EVENTS = 1000
 MOST_REDIRECTS = 3
 """Redirects within one server that are followed."""
 UNASKED = 2.0
-"""Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
+"""Seconds for what the SDK sends by itself: that the session has begun, that a call is cancelled, that it is over."""
 
 OWN = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"cookie", b"user-agent"}
@@ -54,7 +54,7 @@ OWN = frozenset(
 """Headers of httpx2 that do not go out: the Transport has its own, and cookies are not kept."""
 SESSION = b"mcp-session-id"
 STAND_IN_SESSION = b"kept-elsewhere"
-"""What the SDK, which logs it, takes for the session's id: whoever knows that may speak in the session."""
+"""What the SDK, which logs it, takes for the session's id: the real one is a credential."""
 KEPT = (b"content-type", SESSION)
 """Headers of a reply that the SDK reads. None else passes: no cookie, no redirect, no content coding."""
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -71,8 +71,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Asking:
-    """One thing that is asked of a server, perhaps by several requests, before *deadline* (monotonic seconds).
-    *failure* is that of the last of them."""
+    """One operation on a server, perhaps of several requests, which ends by *deadline* (monotonic seconds). *failure*
+    is that of the last request."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -85,11 +85,11 @@ class Asking:
 
 
 asking: ContextVar[Asking | None] = ContextVar("gomodel_asgi_mcp_asking", default=None)
-"""What is being asked by the task that looks."""
+"""The operation of the running task."""
 
 
 def client_of(place: Place, transport: Transport) -> httpx2.AsyncClient:
-    """A client for one session with the server at *place*; whatever URL it is given, that is where it goes."""
+    """Returns a client for one session with the server at *place*, which is where it goes, whatever URL it is given."""
     return httpx2.AsyncClient(transport=Through(place, transport), trust_env=False)
 
 
@@ -101,7 +101,7 @@ class Broken(Exception):
 
 
 class Message(msgspec.Struct):
-    """What is asked for, as far as it matters here (JSON-RPC 2.0)."""
+    """The part of a JSON-RPC 2.0 message that matters here."""
 
     method: str | None = None
     id: int | str | None = None
@@ -135,7 +135,7 @@ class ErrorReply(msgspec.Struct):
 
 
 class Through(httpx2.AsyncBaseTransport):
-    """See above. *target* changes where the server redirects within itself, *session* is the id that it gave."""
+    """See the module. *target* changes where the server redirects within itself, *session* is the id that it gave."""
 
     def __init__(self, place: Place, transport: Transport) -> None:
         self.place = place
@@ -147,7 +147,7 @@ class Through(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `httpx2.AsyncBaseTransport`."""
         if request.method == "GET" and "last-event-id" not in request.headers:
-            return httpx2.Response(405)  # what a server says of itself is not listened to, and costs a connection
+            return httpx2.Response(405)  # a stream of what the server sends unrequested would cost a connection
         body = await request.aread()
         message = _decoded(body, Message) or Message()
         current = (asking.get() if message.expects_reply else None) or Asking(clock() + UNASKED)

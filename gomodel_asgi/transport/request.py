@@ -25,7 +25,7 @@ from .slots import Slots
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where an MCP server is, and what each request to it carries; see `UpstreamRequest`. *secrets* are taken out of
-    what it says."""
+    its replies."""
 
     scheme: str
     host: str

@@ -3,7 +3,7 @@
 Strategy: an upstream's WebSocket is made to look like a streaming HTTP reply, so that everything above it (attempts,
 breakers, deadlines, the stamp, the end that an upstream did not send) is the same for both. One socket per provider and
 credential carries all lanes; it is opened with the first create and again when it is found closed. What the upstream
-remembered on the old one is gone then, and it says so itself when an id is named that it no longer knows.
+remembered on the old one is gone then, and it refuses an id that it no longer knows by itself.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ async def connect(
 
 
 async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
-    """Returns a connection, with TLS where the scheme wants it.
+    """Returns a connection, with TLS for https.
 
-    :raises UpstreamUnreachable: none comes about.
+    :raises UpstreamUnreachable: none can be made.
     """
     try:
         if request.scheme != "https":
@@ -106,7 +106,7 @@ async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> By
 async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
     """Returns a connection without TLS.
 
-    :raises OSError: none comes about.
+    :raises OSError: none can be made.
     """
     if request.uds is not None:
         if not request.allow_private:
@@ -267,7 +267,7 @@ class Relay:
         return socket
 
     async def _make_room(self) -> None:
-        """Closes a socket that nobody uses, if there are as many as there may be.
+        """Closes an unused socket, if there are as many as there may be.
 
         :raises Overloaded: all are in use.
         """

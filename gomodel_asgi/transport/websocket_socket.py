@@ -120,10 +120,10 @@ class LaneReply:
         self.socket.drained.set()
         return events
 
-    # What the socket says...
+    # Called by the socket...
 
     def add(self, frame: bytes, type: str) -> None:
-        """A frame of this response."""
+        """Adds a frame of this response."""
         self.erred = self.erred or type == "error"
         self.frames.append(frame)
         self.size += len(frame)
@@ -155,7 +155,7 @@ def _error(frame: bytes) -> dict[str, Any] | None:
 
 
 PING = 20.0
-"""Seconds of silence after which the upstream is asked whether it is there; a second silence is its answer."""
+"""Seconds of silence after which the upstream gets a ping; after as many more the connection is taken for dead."""
 MOST_IDS = 256
 """Responses of a socket that can be steered: the latest ones."""
 CLOSING = 1.0
@@ -305,7 +305,7 @@ class Socket:
                 message, self.message = bytes(self.message), bytearray()
                 try:
                     check_utf8(message)
-                except Unreadable as error:  # RFC 6455, 8.1: such a connection is to be failed
+                except Unreadable as error:  # RFC 6455, 8.1: fail such a connection
                     raise UpstreamProtocolError("The upstream sent a frame that is no text.") from error
                 await self._message(message)
 
