@@ -19,10 +19,23 @@ import msgspec
 from ..errors import GatewayError, InvalidRequest
 from ..wire.event_writer import Emitter
 from ..wire.json_scan import parser
-from .hosted_items import NOTHING_SHOWN, ShownFunctions
 from .unsupported import REFUSED
 
 Json = dict[str, Any]
+Key = tuple[str, ...]
+"""What a function stands for: a family (`("web_search",)`), or `("mcp", label, name)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFunctions:
+    """What the model is shown in place of hosted tools: the *names* of functions, by what they stand for. *sees* says
+    that it can be shown images."""
+
+    names: Mapping[Key, str] = field(default_factory=dict)
+    sees: bool = False
+
+
+NOTHING_SHOWN = ShownFunctions()
 
 
 @dataclass(frozen=True, slots=True)

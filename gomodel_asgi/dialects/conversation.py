@@ -15,7 +15,7 @@ import msgspec
 
 from ..wire.json_scan import tree
 from .arrangement import Entry, ListedOutput, arrange
-from .base import Call
+from .base import NOTHING_SHOWN, Call, ShownFunctions
 from .content import (
     CONTENT,
     Json,
@@ -31,7 +31,7 @@ from .content import (
     read_image,
 )
 from .emulations import output_as_text
-from .hosted_items import NOTHING_SHOWN, ShownFunctions, replayed
+from .hosted_items import replayed
 from .tools import SEARCH, Tools, read_tools, searches_by_client
 from .unsupported import ITEMS_AS_TEXT, Unsupported, expect, malformed, optional_string, string
 

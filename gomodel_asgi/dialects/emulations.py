@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
-from .base import Call, payload_in
+from .base import NOTHING_SHOWN, Call, ShownFunctions, payload_in
 from .content import Audio, Content, File, Image, Json, Opaque, Text
 from .hosted_items import (
     ALL,
     FAMILY_OF,
     HOSTED_CALLS,
-    NOTHING_SHOWN,
     RESPONSE,
-    ShownFunctions,
     compact,
     kind_of,
     objects,

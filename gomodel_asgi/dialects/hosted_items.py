@@ -11,17 +11,16 @@ is left out, whatever it holds in its place: these are the client's own words.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from .base import NOTHING_SHOWN, Key, ShownFunctions
 from .content import NO_OUTPUT, digest
 
 Json = dict[str, Any]
-Key = tuple[str, ...]
-"""What a function stands for: a family (`("web_search",)`), or `("mcp", label, name)`."""
 
 FAMILIES = {
     "web_search_call": "web_search",
@@ -45,18 +44,6 @@ LONGEST_ID = 59
 """Characters of an item's id that make an id of a call: OpenAI takes 64 for that."""
 APPROVED = "The user approved this call, but what came of it was not recorded."
 NOT_APPROVED = "The user did not approve this call."
-
-
-@dataclass(frozen=True, slots=True)
-class ShownFunctions:
-    """What the model is shown in place of hosted tools: the *names* of functions, by what they stand for. *sees* says
-    that it can be shown images."""
-
-    names: Mapping[Key, str] = field(default_factory=dict)
-    sees: bool = False
-
-
-NOTHING_SHOWN = ShownFunctions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from ..settings import Limits
 from ..wire.json_body import span, span_in
 from ..wire.json_scan import short
 from ..wire.redaction import RedactingFramer, redactor_of
-from ..wire.response import DONE, error_event, frame, response_error, response_object
+from ..wire.response import DONE, TERMINAL, error_event, frame, response_error, response_object
 from ..wire.sse import BOM, Event, parse, split
 from .failure import reported_failure
-from .reader import MEANINGLESS, TERMINAL, UNREADABLE, failure_of, is_failure, members_and_type, number
+from .reader import MEANINGLESS, UNREADABLE, failure_of, is_failure, members_and_type, number
 
 DELTA = re.compile(rb'(?:event: ?[\w.]+\n)?data: ?\{"type": ?"response\.[\w.]+\.delta"(, ?"sequence_number":)?')
 NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage

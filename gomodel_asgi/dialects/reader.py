@@ -16,13 +16,12 @@ from ..settings import Limits
 from ..wire.event_writer import Emitter
 from ..wire.json_scan import FLAT, SHORT, Unreadable, check, short, tree
 from ..wire.redaction import redactor_of
-from ..wire.response import encode
+from ..wire.response import PREFIX, encode
 from ..wire.sse import Decoder, Event
 from .base import Continuing, Outgoing, Translator
 from .failure import reported_failure
 
 MEANINGLESS = frozenset({"response.created", "response.queued", "response.in_progress"})
-TERMINAL = {"response.completed": "completed", "response.failed": "failed", "response.incomplete": "incomplete"}
 
 
 class Reader(Protocol):
@@ -94,7 +93,6 @@ Members = dict[str, msgspec.Raw]
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 NULL = msgspec.Raw(b"null")
-PREFIX = "response."  # of this API's types, but for `error`
 NO_ERROR = (b"null", b"{}", b"[]", b'""', b"false")
 DIGITS = 18  # of a number that is one
 

@@ -23,7 +23,7 @@ from ..threads import beside
 from ..upstream.stream import Stream
 from ..wire.headers import named
 from ..wire.json_scan import parsed
-from ..wire.response import DONE, frame, response_error
+from ..wire.response import DONE, TERMINAL, frame, response_error
 from ..wire.sse import parse, split
 
 # Where a response in the background stands, and how its record is changed when it goes on or ends.
@@ -128,8 +128,6 @@ class Leases:
 
 
 EVENTS = "events"
-
-TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
 # Seconds between two looks for a segment that has not been written yet, and where nothing can have been written.
 LOOKS = 0.05

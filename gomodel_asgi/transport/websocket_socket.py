@@ -19,7 +19,8 @@ from ..errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, Upst
 from ..seams.transport import Headers
 from ..settings import Limits
 from ..wire.json_scan import Unreadable, check_utf8, short
-from ..wire.websocket_frames import TERMINAL, id_of, text_of
+from ..wire.response import TERMINAL
+from ..wire.websocket_frames import id_of, text_of
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol

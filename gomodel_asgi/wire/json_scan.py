@@ -18,19 +18,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ..settings import KIB, Limits
-
 T = TypeVar("T")
 
-WINDOW = 64 * KIB
+WINDOW = 64 * 1024
 """Bytes that are looked at in one step, at most."""
 SHARE = 64
 """A window is at most this part of its text, so that what is copied of it is little beside the text itself."""
 
-SLICE = 4 * KIB
+SLICE = 4 * 1024
 """Structural characters that are summed up at a time: each takes up to 24 bytes of memory meanwhile."""
 
-FLAT = KIB
+FLAT = 1024
 """Bytes of JSON that no code must be spared, nested as deeply as can be: a level takes two."""
 
 OTHER = bytes(set(range(256)) - set(b'"[]{},'))
@@ -272,9 +270,10 @@ def run(steps: Generator[None, None, T]) -> T:
 # Its length alone bounds nothing: a list takes three bytes as text, and thirty times as many as a value.
 
 
-SHORT = 64 * KIB
+SHORT = 64 * 1024
 """Bytes of a member of which something is to be known: an id, a type, a usage, an error."""
-DEFAULT = Limits()
+DEPTH, VALUES = 128, 1_000_000
+"""What a request may hold by default, which `Limits` says too: they stand above this module."""
 
 
 def parser(kind: Any = Any) -> Callable[[bytes | str | msgspec.Raw], Any]:
@@ -300,13 +299,13 @@ def number(text: str) -> float:
 parsed = parser()
 
 
-def tree(data: bytes | str, limits: Limits = DEFAULT) -> Any:
+def tree(data: bytes | str) -> Any:
     """Returns *data* parsed.
 
-    :raises Unreadable: it is no JSON, or more of it than *limits* allow.
+    :raises Unreadable: it is no JSON, or more of it than a request may hold.
     """
     if len(data) > FLAT:
-        check(data if isinstance(data, bytes) else data.encode(), depth=limits.depth, values=limits.values)
+        check(data if isinstance(data, bytes) else data.encode(), depth=DEPTH, values=VALUES)
     try:
         return parsed(data)
     except RecursionError:

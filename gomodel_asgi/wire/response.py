@@ -133,6 +133,10 @@ def _echoed_tool(tool: Any, public: Collection[str]) -> Any:
 # A finished response told again as the event stream that it could have been.
 
 
+PREFIX = "response."
+"""Begins the type of every event but `error`."""
+TERMINAL = {"response.completed": "completed", "response.failed": "failed", "response.incomplete": "incomplete"}
+"""The events that end a response, and the status that it then has."""
 TERMINAL_OF_STATUS = {"incomplete": "response.incomplete", "failed": "response.failed", "cancelled": "response.failed"}
 WHOLE_FIELDS = {
     "function_call": ("arguments", "response.function_call_arguments"),

@@ -18,15 +18,14 @@ from ..errors import GatewayError, InvalidRequest, type_of_status
 from ..settings import Limits
 from .json_body import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
 from .json_pieces import SMALL, Found, Members
-from .json_scan import Unreadable, check, check_utf8, counted, parsed, short
+from .json_scan import VALUES, Unreadable, check, check_utf8, counted, parsed, short
+from .response import TERMINAL
 from .sse import Decoder
 
 LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 OUR_MEMBERS = ("type", "stream_id", "generate", "stream", "stream_options", "background")
 """Members that mean something here, or nothing: how a socket delivers is not asked for in a frame."""
-TERMINAL = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
-VALUES = Limits().values
 UNKNOWN = {"type": "error", "message": "The upstream reported an error."}
 """What is said of an error of which nothing can be said."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.dialects.lenient import LenientReader
+from gomodel_asgi.dialects.lenient.reply import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTruncated
 from gomodel_asgi.settings import Limits

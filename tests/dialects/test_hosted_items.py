@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from openai.types.responses import ResponseInputItem
 from pydantic import BaseModel
 
-from gomodel_asgi.dialects.base import Call, Outgoing, built_in
-from gomodel_asgi.dialects.hosted_items import NOTHING_SHOWN, ShownFunctions, contents_of, replayed
+from gomodel_asgi.dialects.base import NOTHING_SHOWN, Call, Outgoing, ShownFunctions, built_in
+from gomodel_asgi.dialects.hosted_items import contents_of, replayed
 from gomodel_asgi.testing import anthropic_rules, chat_rules, gemini_rules
 from gomodel_asgi.testing.api import Settings
 

@@ -18,7 +18,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from openresponses_types import types as open_responses
 from pydantic import ValidationError
 
-from gomodel_asgi.dialects.lenient import LenientReader
+from gomodel_asgi.dialects.lenient.reply import LenientReader
 from gomodel_asgi.errors import UpstreamProtocolError, UpstreamTimeout
 from gomodel_asgi.settings import Limits
 

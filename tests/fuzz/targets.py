@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gomodel_asgi.dialects.base import Call, built_in
-from gomodel_asgi.dialects.lenient import LenientReader
+from gomodel_asgi.dialects.lenient.reply import LenientReader
 from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.dialects.reader import Reader, TranslatedReader
 from gomodel_asgi.errors import GatewayError, InvalidRequest, UpstreamProtocolError, UpstreamTruncated

@@ -11,8 +11,11 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from gomodel_asgi import Limits
 from gomodel_asgi.wire.json_scan import (
+    DEPTH,
     SLICE,
+    VALUES,
     WINDOW,
     Encoding,
     Scan,
@@ -183,6 +186,10 @@ def test_counting_takes_a_tenth_of_the_text_in_memory_and_no_window_is_large(kin
         assert tracemalloc.get_traced_memory()[1] < len(data) / 10
     finally:
         tracemalloc.stop()
+
+
+def test_json_inside_a_value_may_be_as_much_as_a_request_by_default() -> None:
+    assert (Limits().depth, Limits().values) == (DEPTH, VALUES)
 
 
 def test_an_encoding_is_checked_without_building_the_text() -> None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ...wire.event_writer import Emitter
-from ..reader import PREFIX, TERMINAL
+from ...wire.items import TEXT_OF_ITEM, Json
+from ...wire.response import PREFIX, TERMINAL
 from .parts import PartedSlot
 from .roster import Roster
-from .slot import Slot, TextPlace
-from .values import Json
+from .slot import CONTAINERS, Slot, TextPlace
 
 NAMELESS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 """Calls that are of no use without a name."""
@@ -35,13 +35,6 @@ TEXTS = {
     "response.reasoning": TextPlace("reasoning", "content", "reasoning_text"),  # Open Responses' name
     "response.reasoning_summary_text": TextPlace("reasoning", "summary", "summary_text"),
 }
-CALLS = {
-    "response.function_call_arguments": ("function_call", "arguments"),
-    "response.custom_tool_call_input": ("custom_tool_call", "input"),
-    "response.mcp_call_arguments": ("mcp_call", "arguments"),
-    "response.code_interpreter_call_code": ("code_interpreter_call", "code"),
-}
-"""What brings and ends the text of a call: its item, and the member that holds the text."""
 PROGRESS = re.compile(r"response\.(\w+_call|mcp_list_tools|compaction)\.(\w+)")
 """How a hosted tool's call gets on."""
 
@@ -95,7 +88,7 @@ class LenientItems:
 
     def __init__(self, emitter: Emitter) -> None:
         self.emitter = emitter
-        self.roster = Roster()
+        self.roster = Roster(dict.fromkeys(CONTAINERS, PartedSlot))
 
     # One method for each kind of event...
 
@@ -280,8 +273,9 @@ def _handlers() -> dict[str, tuple[Callable[[LenientItems, Json, Any], None], An
     }
     for stem, text in TEXTS.items():
         found |= {f"{stem}.delta": (of.text_delta, text), f"{stem}.done": (of.text_done, text)}
-    for stem, call in CALLS.items():
-        found |= {f"{stem}.delta": (of.call_delta, call), f"{stem}.done": (of.call_done, call)}
+    for type, call in TEXT_OF_ITEM.items():
+        place = (type, call.field)
+        found |= {call.delta: (of.call_delta, place), call.done: (of.call_done, place)}
     for stem, part in PARTS.items():
         found |= {f"{stem}.added": (of.part_added, part), f"{stem}.done": (of.part_done, part)}
     return found

@@ -11,9 +11,8 @@ from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from ...wire.items import LISTS, Part, Parted
-from .slot import CONTAINERS, Slot, TextPlace, remainder, text_of
-from .values import Json, filled, listed, parts_of, repaired_part
+from ...wire.items import LISTS, Json, Part, Parted
+from .slot import CONTAINERS, Slot, TextPlace, filled, listed, parts_of, remainder, repaired_part, text_of
 
 
 class PartedSlot(Slot):

@@ -8,21 +8,22 @@ the event is for an item that is open and of its type.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from .parts import PartedSlot
-from .slot import CONTAINERS, Slot, content_of
-from .values import Json, name_of
+from ...wire.items import Json
+from .slot import Slot, content_of, name_of
 
 MOST_SEARCHED = 256  # open items among which one is looked for by order; no upstream has as many
 
 
 class Roster:
-    """The items of one reply, in the order in which events first mentioned them."""
+    """The items of one reply, in the order in which events first mentioned them. *kinds* are the slots of item types
+    that have one of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Mapping[str, type[Slot]]) -> None:
+        self.kinds = kinds
         self.slots: list[Slot] = []
         self.open: OrderedDict[Slot, None] = OrderedDict()  # its first is found at once, however many have gone
         """Those that have not ended."""
@@ -40,8 +41,7 @@ class Roster:
 
     def add(self, type: str, number: Any, given: Json) -> Slot:
         """Adds an item, and returns its slot."""
-        kind = PartedSlot if type in CONTAINERS else Slot
-        slot = kind(type, number if isinstance(number, int) else None, given)
+        slot = self.kinds.get(type, Slot)(type, number if isinstance(number, int) else None, given)
         self.slots.append(slot)
         self.open[slot] = None
         if slot.number is not None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from ...wire.calls import CLIENT_CALLS, Call
 from ...wire.event_writer import Emitter
-from ...wire.items import TEXT_OF_ITEM, TEXT_OF_PART, Item
-from .values import Json, call_text, filled, name_of, parts_of
+from ...wire.items import LISTS, TEXT_OF_ITEM, TEXT_OF_PART, Item, Json
+from ...wire.response import encode
 
 CONTAINERS = {
     "message": {"content": "output_text"},
@@ -64,6 +64,52 @@ def text_of(part: Json) -> str:
     """Returns the text of a repaired part, "" where its type has none."""
     kind = TEXT_OF_PART.get(part.get("type", ""))
     return "" if kind is None else part[kind.field]
+
+
+def call_text(value: Any) -> str:
+    """Returns the text of a call, also where a server sends the arguments as an object."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return encode(value).decode()
+
+
+def parts_of(value: Any, default: str) -> list[Json]:
+    """Returns the parts in a member of an item, also of a bare string. *default* is the type of a part without one."""
+    if isinstance(value, str):
+        value = [{"text": value}] if value else []
+    return [repaired_part(part, default) for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+
+
+def repaired_part(part: Json, default: str) -> Json:
+    """Returns a content or summary part with all its members."""
+    type = part.get("type")
+    type = default if not isinstance(type, str) or type == "text" else type
+    if default != "output_text" and type == "output_text":  # vLLM announces the text of reasoning so
+        part, type = {name: part[name] for name in part if name not in LISTS}, default
+    if type not in TEXT_OF_PART:
+        return part
+    field = TEXT_OF_PART[type].field
+    text = part.get(field)
+    repaired = {**part, "type": type, field: text if isinstance(text, str) else ""}
+    if type == "output_text":
+        repaired |= {name: listed(part.get(name)) for name in LISTS}
+    return repaired
+
+
+def listed(value: Any) -> list[Any]:
+    """Returns a copy of *value* if it is a list, else an empty list."""
+    return list(value) if isinstance(value, list) else []
+
+
+def filled(value: Json) -> Json:
+    """Returns the members of *value* that are not empty."""
+    return {name: member for name, member in value.items() if member not in (None, "", [], {})}
+
+
+def name_of(given: Json, member: str) -> str:
+    """Returns the string *member* of *given*, "" where there is none."""
+    value = given.get(member)
+    return value if isinstance(value, str) else ""
 
 
 class Slot:

@@ -1,4 +1,4 @@
-"""Values of a response, repaired: the response object, its usage, its items and parts.
+"""The response as a whole, repaired: its object, its error, its usage.
 
 What is there and of the right type stays, unknown members too; what is missing is filled in as the emitter would have.
 """
@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from ...wire.event_writer import Emitter
-from ...wire.items import LISTS, TEXT_OF_PART
-from ...wire.response import DEFAULTS, Reason, encode, response_object
+from ...wire.response import DEFAULTS, TERMINAL, Reason, response_object
 from ...wire.usage import LARGEST, of_chat, usage
-from ..reader import TERMINAL
 
 Json = dict[str, Any]
 
@@ -157,53 +155,10 @@ def _object(raw: Json, name: str) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-# Items and parts...
-
-
-def call_text(value: Any) -> str:
-    """Returns the text of a call, also where a server sends the arguments as an object."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return encode(value).decode()
-
-
-def parts_of(value: Any, default: str) -> list[Json]:
-    """Returns the parts in a member of an item, also of a bare string. *default* is the type of a part without one."""
-    if isinstance(value, str):
-        value = [{"text": value}] if value else []
-    return [repaired_part(part, default) for part in value if isinstance(part, dict)] if isinstance(value, list) else []
-
-
-def repaired_part(part: Json, default: str) -> Json:
-    """Returns a content or summary part with all its members."""
-    type = part.get("type")
-    type = default if not isinstance(type, str) or type == "text" else type
-    if default != "output_text" and type == "output_text":  # vLLM announces the text of reasoning so
-        part, type = {name: part[name] for name in part if name not in LISTS}, default
-    if type not in TEXT_OF_PART:
-        return part
-    field = TEXT_OF_PART[type].field
-    text = part.get(field)
-    repaired = {**part, "type": type, field: text if isinstance(text, str) else ""}
-    if type == "output_text":
-        repaired |= {name: listed(part.get(name)) for name in LISTS}
-    return repaired
-
-
 def name_of(given: Json, member: str) -> str:
     """Returns the string *member* of *given*, "" where there is none."""
     value = given.get(member)
     return value if isinstance(value, str) else ""
-
-
-def listed(value: Any) -> list[Any]:
-    """Returns a copy of *value* if it is a list, else an empty list."""
-    return list(value) if isinstance(value, list) else []
-
-
-def filled(value: Json) -> Json:
-    """Returns the members of *value* that are not empty."""
-    return {name: member for name, member in value.items() if member not in (None, "", [], {})}
 
 
 # What the upstream says of a response as a whole: kept as it comes, and told in the words of the event writer.
