@@ -39,9 +39,9 @@ from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside, paced
+from ..upstream.call import refusing_depth
 from ..upstream.chain import guarded_exchange, lacks_operation
-from ..upstream.resolution import resolve
-from ..upstream.upstream_request import refusing_depth
+from ..upstream.upstream_request import resolve
 from ..wire.headers import FALLBACK
 from ..wire.json_body import Envelope
 from ..wire.json_scan import run
