@@ -112,18 +112,10 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        if status is not None:
-            self.status = status
-        if code is not None:
-            self.code = code
-        if param is not None:
-            self.param = param
-        if retry_after is not None:
-            self.retry_after = retry_after
-        if detail is not None:
-            self.detail = detail
-        if advice is not None:
-            self.advice = advice
+        given = {"status": status, "code": code, "param": param, "retry_after": retry_after, "detail": detail}
+        for name, value in (*given.items(), ("advice", advice)):
+            if value is not None:  # else the class's own counts
+                setattr(self, name, value)
 
     @property
     def payload(self) -> dict[str, object]:
@@ -256,8 +248,8 @@ class QuotaExceeded(RateLimited):
         headers = [*self.limit_headers]
         if self.quota is not None:
             headers.append((b"x-gomodel-quota", self.quota.encode("ascii")))
+        headers += super().headers()
         if self.retry_after is not None:
-            headers.append((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after))))
             headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(self.retry_after * 1000))))
         return headers
 
@@ -272,7 +264,6 @@ class ContentBlocked(RoutingError):
 class UnknownProvider(RoutingError):
     """The hint names no configured provider."""
 
-    status = 400
     code = "unknown_provider"
     param = "provider"
 
@@ -291,7 +282,6 @@ class UnknownModel(RoutingError):
 class ProviderConflict(RoutingError):
     """Two explicit hints disagree."""
 
-    status = 400
     code = "provider_conflict"
     param = "provider"
 

@@ -216,14 +216,10 @@ def _file_search(item: Json) -> Contents:
 
 
 def _code_interpreter(item: Json) -> Contents:
-    code = string_in(item, "code")
-    logs = [string_in(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in _outputs(item)]
+    code, outputs = string_in(item, "code"), objects(item.get("outputs"))
+    logs = [string_in(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in outputs]
     found = (*_found("Output", logs), *_end_of(item))
     return Contents("Code that was run", f"\n{code}" if code.strip() else "", {"code": code}, found)
-
-
-def _outputs(item: Json) -> list[Json]:
-    return objects(item.get("outputs"))
 
 
 def _image_generation(item: Json) -> Contents:

@@ -21,7 +21,7 @@ from ..routing.request import Target
 from ..threads import beside, paced
 from ..upstream.upstream_request import refusing_depth, resolve
 from ..wire.json_scan import run
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 from .compaction import Compactor
 
 Json = dict[str, Any]

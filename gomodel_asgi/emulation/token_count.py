@@ -1,6 +1,6 @@
 """How many tokens an input has: the upstream's own count where it counts, else an estimate that says it is one.
 
-The estimate (`wire.token_estimate`) is of what would be sent, in the upstream's own form. It answers with
+The estimate (`wire.usage`) is of what would be sent, in the upstream's own form. It answers with
 `"estimated": true`.
 """
 
@@ -15,7 +15,7 @@ from ..routing.request import Target
 from ..threads import paced
 from ..upstream.chain import Exchange
 from ..upstream.upstream_request import call_of, native, outgoing_of, resolve, retold
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 
 async def answer(job: Job, target: Target, provider: Provider) -> Reply:

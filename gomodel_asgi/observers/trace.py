@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..logs import log
 from ..operations import ANSWERED_HERE, BILLED
-from ..wire.token_estimate import BYTES_PER_TOKEN
+from ..wire.usage import BYTES_PER_TOKEN
 from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
 from .fanout import Observers
 from .records import (

@@ -21,7 +21,7 @@ from ..routing.request import Target
 from ..settings import LITTLE
 from ..threads import paced
 from ..wire.json_scan import parsed, run
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 CAP = "max_output_tokens"
 MOST_MEANT = 10**9

@@ -15,9 +15,9 @@ from ...wire.response import Reason
 from ...wire.usage import of_chat
 from ..base import Call
 from ..content import Json
-from ..failure import GARBLED, garbled
+from ..failure import GARBLED, failure_in, garbled
 from ..values import list_in, objects, string_in
-from .output import Output, error_of, failure_of, logprobs_of, status_error
+from .output import Output, error_of, logprobs_of, status_error
 
 INCOMPLETE: dict[str, Reason] = {
     "length": "max_output_tokens",
@@ -72,7 +72,7 @@ class ChatTranslator:
         doubtful = event == "error" or chunk.get("choices") is None or chunk.get("object") == "error"
         doubtful = doubtful or not REPORTING.isdisjoint(chunk)
         if doubtful and (failure := self.failure(event, chunk)) is not None:
-            self.emitter.fail(failure_of(failure))
+            self.emitter.fail(failure_in(failure))
         elif choices := chunk.get("choices"):
             self.choices(choices, chunk)
         elif choices is None and not self.call.stream and not self.chosen:
@@ -116,7 +116,7 @@ class ChatTranslator:
             if ended or not isinstance(choice, dict) or choice.get("index"):
                 continue
             if error := choice.get("error"):
-                self.emitter.fail(failure_of(error_of({"error": error}) or {}))
+                self.emitter.fail(failure_in(error_of({"error": error}) or {}))
                 continue
             delta, whole = choice.get("delta"), False
             if delta is None:
@@ -250,7 +250,7 @@ class ChatTranslator:
             self.emitter.fail(garbled(self.garbled))
             return
         if finish in FAILED:
-            self.emitter.fail(failure_of({"message": f"The upstream ended its answer with `{finish}`."}))
+            self.emitter.fail(failure_in({"message": f"The upstream ended its answer with `{finish}`."}))
             return
         if self.citations and self.output.message is not None and not self.output.message.closed:
             end = self.output.message.length()

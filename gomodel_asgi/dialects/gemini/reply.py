@@ -235,17 +235,8 @@ TIERS = {"standard": "default", "flex": "flex", "priority": "priority"}
 """Service tiers of `usageMetadata` as the Responses API calls them."""
 
 FILTERED = frozenset(
-    {
-        "SAFETY",
-        "RECITATION",
-        "BLOCKLIST",
-        "PROHIBITED_CONTENT",
-        "SPII",
-        "IMAGE_SAFETY",
-        "IMAGE_PROHIBITED_CONTENT",
-        "IMAGE_RECITATION",
-        "MODEL_ARMOR",
-    }
+    "SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT IMAGE_RECITATION"
+    " MODEL_ARMOR".split()
 )
 
 BROKEN = GARBLED - {"UNEXPECTED_TOOL_CALL"} | {"TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE"}

@@ -11,7 +11,7 @@ from gomodel_asgi.emulation.tools.families import FAMILY
 from gomodel_asgi.emulation.tools.plan import Shown, relaxed
 from gomodel_asgi.emulation.tools.source import Listed, normal_schema, plain
 from gomodel_asgi.errors import InvalidRequest
-from gomodel_asgi.wire.declared_tools import credentials_of, scrubbed
+from gomodel_asgi.wire.response import credentials_of, scrubbed
 
 WEB = Shown("web_search", Declared("tools[0]", "web_search", {}, {}), FAMILY["web_search"])
 CRM = Shown("lookup", Declared("tools[1]", "mcp", {"server_label": "crm"}, {}), FAMILY["mcp"], Listed("lookup", {}))
