@@ -91,7 +91,7 @@ class GatewayError(Exception):
     should_retry: bool | None = None
     """What the header `x-should-retry` says of repeating the request; None: the header is not sent."""
     cache: str | None = None
-    """What the cache had of the request, where it was asked: `hit` or `miss`."""
+    """What the cache had of the request, where it was looked up: `hit` or `miss`."""
     closes: bool = False
     """Whether the client's connection has to be closed, since the rest of the request may still come on it."""
     detail: str | None = None
@@ -179,7 +179,7 @@ class RequestTimeout(InvalidRequest):
 
 
 class ToolsUnlisted(InvalidRequest):
-    """A server of tools could not be asked what it has (OpenAI, "MCP and connectors": HTTP 424)."""
+    """A server of tools could not list them (OpenAI, "MCP and connectors": HTTP 424)."""
 
     status = 424
     code = "http_error"
@@ -395,7 +395,7 @@ class UpstreamStale(UpstreamError):
 
 
 class UpstreamProtocolError(UpstreamError):
-    """What came back is not a reply of the API that was asked, or is larger than `limits` allows."""
+    """What came back is not a reply of the upstream's API, or is larger than `limits` allows."""
 
     code = "upstream_protocol_error"
 

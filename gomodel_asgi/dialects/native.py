@@ -185,7 +185,7 @@ class NativeReader:
         if parsed is None:
             return event
         if done:
-            return self.close()  # clients stop reading here: a failure told behind it would not be seen
+            return self.close()  # clients stop reading here: a failure behind it would not be seen
         return self._lifecycle(event, parsed)
 
     def _lifecycle(self, event: bytes, parsed: Event) -> bytes:

@@ -159,7 +159,7 @@ class TranslatedReader:
         self.limits = limits
         self.decoder = Decoder(limit=limits.event)
         self.continuing = cast(Continuing, translator) if hasattr(translator, "again") else None
-        """The translator, if its upstream may want to be asked again before the answer ends."""
+        """The translator, if its upstream may want a further request before the answer ends."""
         self.again: Outgoing | None = None
         """The request that the upstream wants to be made, to go on with an answer that has not ended."""
         self.terminal: str | None = None

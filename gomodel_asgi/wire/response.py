@@ -138,7 +138,7 @@ def _echoed_tool(tool: Any, public: Collection[str]) -> Any:
     return {"description": None, "parameters": None, "strict": None, **tool}
 
 
-# A finished response told again as the event stream that it could have been.
+# A finished response as the event stream that it could have come in.
 
 
 PREFIX = "response."

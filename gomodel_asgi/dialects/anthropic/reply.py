@@ -73,7 +73,7 @@ class AnthropicTranslator:
         self.again: Outgoing | None = None
         self.round = 1
         self.container = ""
-        """The id of the container that the provider's tools have used, as far as it has been told."""
+        """The id of the container that the provider's tools have used, as far as it is known."""
         self.blocks_so_far: list[Json] = []
         """The blocks of all rounds, as they came."""
         self.spent: Json = {}

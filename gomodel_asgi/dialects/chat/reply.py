@@ -103,7 +103,7 @@ class ChatTranslator:
 
     def choices(self, choices: Any, chunk: Json) -> None:
         """Takes the piece of the answer, or all of it, that the *choices* of a chunk hold; only the first choice is
-        ever asked for.
+        ever requested.
 
         :raises ValueError: they are no list, or hold what no choice holds.
         """
@@ -172,7 +172,8 @@ class ChatTranslator:
         for annotation in list_in(delta, "annotations"):
             self.annotation(annotation)
         for tool in list_in(delta, "executed_tools"):
-            self.emitter.warn(f"the server ran a tool: {_list_type(tool)}")
+            kind = str(tool.get("type"))[:64] if isinstance(tool, dict) else "unknown"
+            self.emitter.warn(f"the server ran a tool: {kind}")
         if delta.get("audio"):
             self.emitter.warn("audio was left out")
 
@@ -281,10 +282,6 @@ def _garbled_alone(choice: Json) -> bool:
     if not _garbled_in(choice):
         return False
     return not isinstance(delta, dict) or not any(value for name, value in delta.items() if name != "role")
-
-
-def _list_type(value: Any) -> str:
-    return str(value.get("type"))[:64] if isinstance(value, dict) else "unknown"
 
 
 def _detail_text(detail: Json) -> str:
