@@ -5,11 +5,13 @@ from typing import Any
 
 from .errors import Denied, ProviderConflict, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .exchange.reply import Reply
+from .explanation import Explanation
 from .gateway import Gateway
 from .middleware import GoModelMiddleware
 from .observers import Observer
 from .providers import Provider
-from .routing.request import Explanation, Policy, RoutingRequest, Target
+from .routing.request import Policy, RoutingRequest
+from .routing.target import Target
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, NoStore, Store
 from .version import __version__

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from .errors import GatewayError
 from .exchange.job import Job, Setup, provider_of
 from .pipeline import Inbound, decide, job_of
 from .providers.provider import Provider
-from .routing.request import Candidate, Explanation, Target
+from .routing.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands. *tools*
+    says of each hosted tool that is declared (`web_search`, `mcp:crm`) where it would run: `here`, `upstream`, or
+    `nowhere`; empty where the gateway runs none."""
+
+    provider: str
+    model: str | None
+    url: str
+    dialect: str
+    why: str
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
+    is what the client would get instead, if the policy refuses. *guards* names those that would be asked about it, or
+    about its answer."""
+
+    model: str | None
+    hint: str | None
+    target: Target | None
+    candidates: tuple[Candidate, ...] = ()
+    error: GatewayError | None = None
+    guards: tuple[str, ...] = ()
+
 
 Places = Callable[[Job, Target], Sequence[Mapping[str, str]]]
 """Where the hosted tools that a request declares would run, for each Target of a chain."""

@@ -19,7 +19,7 @@ from .emulation.answer import GatewayState
 from .emulation.background import Background
 from .exchange.job import Setup
 from .exchange.reply import Reply
-from .explanation import explained
+from .explanation import Explanation, explained
 from .logs import log
 from .observers import STORE, Observer, Trace
 from .pipeline import Inbound, TenantOf, answer, answer_of, job_of, routed, tenant_of
@@ -27,12 +27,13 @@ from .providers.provider import Provider
 from .resilience.concurrency import Allowance, ConcurrencyLimits
 from .resilience.health import GatewayHealth, Health
 from .resilience.retry import RetryBudget
-from .routing.request import AsyncPolicy, Explanation, Policy, RoutingRequest, Target, checked
+from .routing.policy import checked
+from .routing.request import AsyncPolicy, Policy, RoutingRequest
+from .routing.target import Target
 from .server.body import opened
-from .server.discovery import Discovery
 from .server.drain import InFlight
 from .server.handler import EndpointResponse, Handler
-from .server.models import ModelsOf
+from .server.models import Discovery, ModelsOf, list_models
 from .server.paths import CREATE, Route, agreed, base_of, match, route_path, split_query
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
@@ -230,7 +231,7 @@ class Gateway:
     async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
         if match(scope, self.prefix) is CREATE:
             return await self.converse(scope, receive, send)
-        from .server.websocket.connection import nowhere, refuse
+        from .server.websocket.upgrade import nowhere, refuse
 
         await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 
@@ -239,6 +240,15 @@ class Gateway:
         from .server.websocket.connection import Connection
 
         await Connection(self, scope, receive, send).serve()
+
+    def list_models(
+        self, setup: Setup, inbound: Inbound, tenant: str | None, name: str | None
+    ) -> Coroutine[Any, Any, Reply]:
+        """Returns the list of models, or the one called *name*, for a request that runs on *setup*.
+
+        :raises GatewayError: it is refused, or there is no such model.
+        """
+        return list_models(setup, inbound, tenant, name, self.models, self.discovery)
 
     def serve(self, route: Route, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer a request whose path is *route*."""

@@ -36,7 +36,8 @@ from .observers import Trace
 from .operations import BILLED, BY_ID, SHOWING, Operation
 from .resilience.concurrency import Held
 from .routing.registry import identity, split_model
-from .routing.request import RoutingRequest, Target
+from .routing.request import RoutingRequest
+from .routing.target import Target
 from .wire.ambiguity import check_names
 from .wire.headers import cache_told
 from .wire.json_body import Envelope

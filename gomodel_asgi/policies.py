@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,12 +18,14 @@ from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated
 from .extras import missing
 from .operations import CONTINUING
 from .providers.provider import is_pattern
+from .routing.policy import aiming, ask_policy, checked, names_of, naming, naming_as, targets_of
 from .routing.registry import NAMES, as_text
-from .routing.request import AsyncPolicy, Policy, RoutingRequest, Target, checked
-from .threads import call
+from .routing.request import AsyncPolicy, Policy, RoutingRequest
+from .routing.target import Target
 
 if TYPE_CHECKING:
     from limits.aio.storage import Storage
+
 
 __all__ = [
     "authenticated",
@@ -38,89 +39,6 @@ __all__ = [
     "sticky",
     "weighted",
 ]
-
-
-async def ask_policy(policy: Policy, request: RoutingRequest) -> Target:
-    """Returns the answer of *policy*, which may be a plain function.
-
-    :raises RoutingError: and whatever else the policy raises.
-    """
-    target: Target = await call(policy, request)
-    return target
-
-
-# Which models a policy knows, for the list of models. It may say so with an attribute `models`: what is made here of
-# other policies says what these say.
-
-
-Names = Iterable[str] | Callable[[RoutingRequest], Iterable[str] | Awaitable[Iterable[str]]]
-
-
-async def names_of(policy: Policy, request: RoutingRequest) -> tuple[str, ...]:
-    """Returns the models that *policy* names in full: those in its attribute `models`, a list of names or a plain or
-    async function of the request that gives one. Patterns in it name none.
-
-    :raises TypeError: it gives something else.
-    """
-    given = _given(policy)
-    found: Any = await call(given, request) if callable(given) else given
-    names = () if isinstance(found, str) else tuple(found)
-    if isinstance(found, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError("A policy's `models` must give a list of names.")
-    return tuple(name for name in names if not is_pattern(name))
-
-
-def naming(policy: AsyncPolicy, models: Names) -> AsyncPolicy:
-    """Returns *policy* with *models* as what it names."""
-    policy.models = models  # type: ignore[attr-defined]
-    return policy
-
-
-def aiming(policy: AsyncPolicy, targets: Iterable[Target]) -> AsyncPolicy:
-    """Returns *policy* with *targets* as all that it may answer."""
-    policy.targets = tuple(targets)  # type: ignore[attr-defined]
-    return policy
-
-
-def naming_as(policy: AsyncPolicy, *inner: Policy) -> AsyncPolicy:
-    """Returns *policy*, which is made of *inner*, naming what they name."""
-    policy.made_of = inner  # type: ignore[attr-defined]
-
-    async def names(request: RoutingRequest) -> list[str]:
-        return [name for one in inner for name in await names_of(one, request)]
-
-    return naming(policy, names)
-
-
-def _given(policy: Any) -> Names:
-    """Returns the attribute `models`; a plain policy stands inside of what runs it in a thread."""
-    while (found := getattr(policy, "models", None)) is None and isinstance(policy, partial):
-        policy = _inside(policy)
-    return () if found is None else found
-
-
-def _inside(policy: partial[Any]) -> Any:
-    return policy.args[0] if policy.func is call else policy.func
-
-
-def targets_of(policy: Any) -> tuple[Target, ...]:
-    """Returns the Targets that are known without asking *policy*: those in its attribute `targets`, and what those have
-    that it is made of. Of a function that decides for itself none are known."""
-    while (found := getattr(policy, "targets", None)) is None and isinstance(policy, partial):
-        policy = _inside(policy)
-    own = found if isinstance(found, Iterable) else ()  # a host's own object may call something else so
-    inner = [target for one in getattr(policy, "made_of", ()) for target in targets_of(one)]
-    return (*(one for one in own if isinstance(one, Target)), *inner)
-
-
-def name_of(policy: Any) -> str:
-    """Returns what *policy* is called where it was written, what others are made of in brackets."""
-    while isinstance(policy, partial):
-        policy = _inside(policy)
-    name = getattr(policy, "__qualname__", type(policy).__qualname__).partition(".<locals>")[0]
-    inner = ", ".join(map(name_of, getattr(policy, "made_of", ())))
-    module = getattr(policy, "__module__", type(policy).__module__)
-    return f"{name}({inner})" if module == __name__ and name != "hint" else f"{module}.{name}"
 
 
 Key = Callable[[RoutingRequest], Hashable]
@@ -220,10 +138,7 @@ def fallback(*targets: Somewhere) -> AsyncPolicy:
 
     :raises ValueError: no target.
     """
-    if not targets:
-        raise ValueError("targets: give at least one.")
-    first, *others = [_target(target, "targets") for target in targets]
-    chain = replace(first, fallbacks=(*first.fallbacks, *others))
+    chain = _chain(_targets(targets))
 
     async def chained(request: RoutingRequest) -> Target:
         return chain
@@ -316,17 +231,14 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
 
     :raises ValueError: no target.
     """
-    if not targets:
-        raise ValueError("targets: give at least one.")
-    known = [_target(target, "targets") for target in targets]
+    known = _targets(targets)
 
     async def fastest(request: RoutingRequest) -> Target:
         def rank(target: Target) -> tuple[bool, float]:
             health = request.health(target.provider)
             return not health.available, health.first_event or 0.0
 
-        first, *others = sorted(known, key=rank)
-        return replace(first, fallbacks=(*first.fallbacks, *others))
+        return _chain(sorted(known, key=rank))
 
     return aiming(fastest, known)
 
@@ -379,19 +291,12 @@ def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[f
     except ImportError as error:
         raise missing("limits", "policies.limited needs limits") from error
     item = limits.parse(rate)
-    # The library's asynchronous memory knows asyncio alone; the other one waits for nobody either.
     limiter: Any
-    if storage is None:
-        from limits.storage import MemoryStorage
-        from limits.strategies import MovingWindowRateLimiter
-
-        limiter = MovingWindowRateLimiter(MemoryStorage())
+    if storage is None:  # the library's asynchronous memory knows asyncio alone; this one does not block either
+        limiter = limits.strategies.MovingWindowRateLimiter(limits.storage.MemoryStorage())
     else:
-        from limits.aio.storage import Storage as Known
-        from limits.aio.strategies import MovingWindowRateLimiter as Waiting
-
-        check_instance("storage", storage, Known, "a storage of limits.aio.storage")
-        limiter = Waiting(storage)
+        check_instance("storage", storage, limits.aio.storage.Storage, "a storage of limits.aio.storage")
+        limiter = limits.aio.strategies.MovingWindowRateLimiter(storage)
 
     async def hit(whose: str) -> float | None:
         has_room = limiter.hit(item, "gomodel", whose)
@@ -438,6 +343,22 @@ def _point(key: Hashable) -> float:
     """Returns *key* as a number in [0, 1): the same on every worker, unlike `hash`."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
+
+
+def _chain(targets: Iterable[Target]) -> Target:
+    """Returns the first of *targets*, with the others as its fallbacks."""
+    first, *others = targets
+    return replace(first, fallbacks=(*first.fallbacks, *others))
+
+
+def _targets(given: Iterable[Somewhere]) -> list[Target]:
+    """Returns what is *given* as Targets.
+
+    :raises ValueError: nothing is.
+    """
+    if not given:
+        raise ValueError("targets: give at least one.")
+    return [_target(one, "targets") for one in given]
 
 
 def _target(where: Somewhere, name: str) -> Target:

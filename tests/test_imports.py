@@ -50,7 +50,7 @@ BESIDE = {
     ("tasks", "deadline"),
     ("settings", "arguments"),
 }
-DEEPEST = 26
+DEEPEST = 20
 
 
 def name_of(path: Path) -> str:

@@ -20,21 +20,20 @@ from msgspec.structs import replace
 from ..errors import GatewayError, StoreUnavailable
 from ..exchange.job import Ask, Guards, Job
 from ..exchange.reply import NO_LABELS, Reply, json_reply, streamed
-from ..exchange.resolved_target import ResolvedTarget
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
 from ..history.recorder import is_stored, last_response
 from ..history.records import CACHED, CACHED_ID, Records
 from ..history.tenancy import packed
-from ..routing.request import Target
+from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.upstream_request import kept, resolve
+from ..upstream.resolution import kept, resolve
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
+from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
 from .key import message_of
-from .settings import ResponseCache
 
 FORMAT = b"cached answer 1"
 """The form of keys and entries: other forms do not find each other."""
@@ -76,10 +75,6 @@ class Cache:
     """
 
     def __init__(self, settings: ResponseCache, records: Records, quotas: Quotas, tasks: Tasks) -> None:
-        """See the class.
-
-        :raises ValueError: the gateway has no store.
-        """
         if not records.keeps:
             raise ValueError("cache: answers are kept in the gateway's store, and this one has none.")
         self.settings = settings

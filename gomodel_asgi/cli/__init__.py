@@ -17,14 +17,14 @@ from typing import Any
 import anyio
 
 from ..errors import GatewayError
+from ..explanation import Candidate, Explanation
 from ..gateway import Gateway
 from ..ledger.commands import add_arguments, carry_out
-from ..routing.request import Candidate, Explanation
 from ..testing.faults import Cut, Empty, ErrorInside, Fault, Garbage, Html, Malformed, NoTerminal, Slow, Stall, Status
 from ..testing.provider import APIS, FakeProvider, Scripted
 from ..version import __version__
 from . import check, loading
-from .hosts import load_gateway, load_ledger
+from .hosts import find_gateway, load_gateway, load_ledger
 from .loading import Unusable, load, write_json, write_pairs, write_table
 
 # `fake`: the fake provider on a port, with chosen faults.
@@ -104,6 +104,18 @@ def _fault(spelling: str) -> Fault:
 
 def _count(number: float | None, otherwise: int | None) -> int | None:
     return otherwise if number is None else int(number)
+
+
+# `check`: whether a gateway could serve.
+
+
+def run_check(given: Namespace) -> int:
+    """Checks a gateway; returns 0, or the status of the gravest finding.
+
+    :raises Unusable: there is none.
+    """
+    first, *others = find_gateway(given.gateway)
+    return check.run(first.gateway, first.path + first.gateway.prefix, len(others), as_json=given.json)
 
 
 # `explain`: where a request would go, and why.
@@ -262,7 +274,7 @@ def parser() -> ArgumentParser:
 def _check(command: ArgumentParser) -> None:
     command.description = "Imports a gateway; asks each of its providers for its models, with its key."
     command.add_argument("gateway", metavar="module:gateway", help=GATEWAY)
-    _finish(command, check.run)
+    _finish(command, run_check)
 
 
 def _explain(command: ArgumentParser) -> None:

@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ..gateway import Gateway
 from ..ledger import Ledger
-from .loading import Unusable, load
+from .loading import Unusable, load, of_django
 
 MOST = 10_000
 """Objects that are looked at: more than any app has, and an end for one that goes on for ever."""
@@ -150,12 +149,6 @@ def _of_django(handler: Any) -> Iterator[tuple[Any, str]]:
     """Django's own application: the gateway of its settings, where one of its URLs leads to the view."""
     if any(of_django("checks").views()):
         yield of_django("configuration").get_gateway(), ""
-
-
-def of_django(module: str) -> Any:
-    """Returns a *module* of what a Django project has of us. It is loaded by its name, as Django loads it: nothing here
-    may need Django."""
-    return import_module(f"gomodel_asgi.contrib.django.{module}")
 
 
 # What a command line names.

@@ -12,7 +12,6 @@ from functools import partial
 
 import anyio
 
-from ..gateway import Gateway
 from ..ledger import Ledger
 from ..seams.counters import Counters, Line, Window
 from ..seams.store import Store, is_immediate
@@ -23,16 +22,14 @@ KEY = "check"
 Reading = Callable[[], Awaitable[str | None]]
 
 
-def probes(gateway: Gateway) -> Iterator[tuple[str, str, Reading]]:
-    """Yields, for each of them, the name of the finding where it does not answer, what that is about, and what asks it:
-    that returns a message, or None."""
-    if not is_immediate(gateway.store):
-        yield "store_unreachable", "store", partial(_tried, gateway.store, partial(_read_store, gateway.store))
-    if gateway.setup.quotas is not None:
-        counters = gateway.quotas.quotas.counters
+def probes(store: Store, counters: Counters | None, ledger: Ledger | None) -> Iterator[tuple[str, str, Reading]]:
+    """Yields, for each of them, the name of the finding where it does not answer, what that is about, and what reads
+    it: that returns a message, or None."""
+    if not is_immediate(store):
+        yield "store_unreachable", "store", partial(_tried, store, partial(_read_store, store))
+    if counters is not None:
         yield "counters_unreachable", "quotas", partial(_tried, counters, partial(_read_counters, counters))
-    if gateway.setup.ledger is not None:
-        ledger = gateway.ledger
+    if ledger is not None:
         yield "ledger_unreachable", "ledger", partial(_tried, ledger.sink, partial(_read_ledger, ledger))
 
 

@@ -66,6 +66,12 @@ def load(spelling: str) -> Any:
     return found
 
 
+def of_django(module: str) -> Any:
+    """Returns a *module* of what a Django project has of us. It is loaded by its name, as Django loads it: nothing here
+    may need Django."""
+    return import_module(f"gomodel_asgi.contrib.django.{module}")
+
+
 # `providers`: what `from_env` finds, keys masked.
 
 

@@ -82,10 +82,6 @@ class Console:
     """
 
     def __init__(self, gateway: Gateway, *, allow: Allow) -> None:
-        """See the class.
-
-        :raises TypeError: *gateway* is none, or *allow* is no function.
-        """
         check_instance("gateway", gateway, Gateway, "a Gateway")
         check_function("allow", allow, "a function that takes a Request and returns a View, or None for a 404")
         self._gateway = gateway

@@ -16,6 +16,7 @@ import anyio
 import msgspec
 from starlette.types import Message, Receive, Send
 
+from ..server.disconnect import client_left
 from ..tasks import loop_token
 from . import books, pages
 from .pages import Asked
@@ -165,8 +166,8 @@ async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Re
 
 async def _left(receive: Receive, scope: anyio.CancelScope) -> None:
     with suppress(OSError):
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        if not await client_left(receive):
+            return  # it lasts for `LIFE`, or until a piece cannot be sent
     scope.cancel()
 
 

@@ -15,9 +15,9 @@ from starlette.datastructures import QueryParams
 from ..emulation.answer import GatewayState
 from ..errors import GatewayError
 from ..exchange.job import Setup
+from ..explanation import Explanation
 from ..ledger import Ledger
 from ..resilience.health import GatewayHealth
-from ..routing.request import Explanation
 from ..server.drain import InFlight
 from . import books, shown
 from .formats import duration

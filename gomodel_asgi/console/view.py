@@ -38,10 +38,6 @@ class View:
     ALL: ClassVar[All] = Everybody.ALL
 
     def __init__(self, tenants: Set[str | None] | All, *, detail: bool = False, explain: bool = False) -> None:
-        """See the class.
-
-        :raises TypeError: *tenants* is neither a set of names nor `View.ALL`, or a flag is neither True nor False.
-        """
         check_flags(detail=detail, explain=explain)
         if tenants is not Everybody.ALL:
             if not isinstance(tenants, Set) or not all(one is None or isinstance(one, str) for one in tenants):

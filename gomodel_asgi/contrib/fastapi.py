@@ -24,7 +24,7 @@ from ..gateway import Gateway
 from ..pipeline import refusal_of
 from ..server.handler import failed
 from ..server.paths import Route, base_of, match, route_path
-from ..server.websocket.connection import refuse
+from ..server.websocket.upgrade import refuse
 from ..wire.headers import Headers, request_id
 from .openapi import OPERATIONS, documentation
 

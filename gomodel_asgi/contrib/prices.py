@@ -11,7 +11,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from ..observers import Charge, Context, Cost, Ended, Observer, Observers, Record, Usage
-from ..observers.price import PRICED_AS, price, price_list, price_of
+from ..observers.usage import PRICED_AS, price, price_list, price_of
 from . import charges_of
 
 price_list()  # whoever lacks it learns so here, not at the first answer

@@ -21,7 +21,6 @@ from ..exchange.reply import Reply
 from ..history.admission import Admission
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recall import Recall
 from ..history.recorder import Recorder, conversation_of
 from ..history.records import (
     COLLECTIONS,
@@ -33,7 +32,7 @@ from ..history.records import (
 )
 from ..operations import BODY, BY_ID, CONVERSATIONS, ROWS
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.store import Store
 from ..seams.transport import Transport
 from ..stores.circuit_breaker import Guarded, guarded
@@ -41,7 +40,7 @@ from ..stores.shared import available
 from ..tasks import Tasks
 from ..upstream.chain import Exchange
 from ..wire.ambiguity import brings
-from . import token_count
+from . import token_count, warm_up
 from .background import Background
 from .compaction import Compactor
 from .context_management import managed
@@ -77,8 +76,7 @@ class GatewayState:
         self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records, self.quotas)
-        self.lookups = Recall(self.records)
-        self.admission = Admission(self.records, self.lookups, self.compactor.opened)
+        self.admission = Admission(self.records, self.compactor.opened)
         self.recorder = Recorder(self.records, self.quotas, self.tasks)
         self.stored = StoredResponses(self.records)
         self.background = Background(self.records, self.quotas, self.tasks, self._managed, self.reply_of, self._shown)
@@ -99,7 +97,7 @@ class GatewayState:
 
     def names(self, job: Job) -> bool:
         """Returns whether the request names anything that the policy may see."""
-        return self.lookups.names(job)
+        return self.admission.names(job)
 
     async def recall(self, job: Job) -> None:
         """Finds what the request names, and shows it to the policy as `request.previous`.
@@ -107,7 +105,7 @@ class GatewayState:
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
         """
-        await self.lookups.recall(job)
+        await self.admission.recall(job)
 
     # After it...
 
@@ -145,7 +143,7 @@ class GatewayState:
         if operation == "compact":
             return await self.compactor.answer(job, target, provider)
         if operation == "input_tokens":
-            job, target = await self.prepared(job, target)
+            job, target = await self._prepared(job, target)
             return await token_count.answer(job, target, provider)
         if envelope.flag("background") and self._works_here(job, target, provider):
             return await self.background.begin(job, target, provider)
@@ -178,7 +176,15 @@ class GatewayState:
 
         return places(job, target, Toolbox(job.setup.transport) if self.tools is None else self.tools.toolbox)
 
-    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
+    async def warmed(self, job: Job, target: Target) -> Reply:
+        """Returns the reply to a request that is to generate nothing.
+
+        :raises GatewayError: it cannot be sent as it is, or nothing answered.
+        :raises LookupError: the policy named an unknown provider.
+        """
+        return await warm_up.answer(*await self._prepared(job, target))
+
+    async def _prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
         """Returns *job* and *target* as they are asked where no tool of the host's may run, and no server of tools be
         asked.
 
@@ -223,7 +229,7 @@ class GatewayState:
 
     async def _managed(self, job: Job, target: Target) -> Job:
         """Returns *job* to send: with its context compacted, if it asks for that and the context is long enough."""
-        return await managed(job, target, self.lookups, self.compactor)
+        return await managed(job, target, self.admission, self.compactor)
 
     def _check_stateless(self, job: Job, keeps_state: bool) -> None:
         """Without a store, what names state means something only to upstreams that keep it.
@@ -361,5 +367,6 @@ def _host_tools(tools: list[Tool], transport: Transport, recorder: Recorder) -> 
     if not tools:
         return None
     from .tools.host import HostTools, toolbox_of
+    from .tools.loop import run
 
-    return HostTools(toolbox_of(tools, transport), recorder)
+    return HostTools(toolbox_of(tools, transport), recorder.records.store.secret, partial(run, recorder))

@@ -37,9 +37,9 @@ from ..history.records import Records, unknown_response
 from ..history.turns import Turn
 from ..providers.provider import Provider
 from ..resilience.concurrency import Allowance
-from ..routing.request import Target
+from ..routing.target import Target
 from ..tasks import Task, Tasks
-from ..upstream.upstream_request import longest, resolve
+from ..upstream.resolution import longest, resolve
 from ..wire.response import credentials_of, response_object
 from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, settle_orphaned
 from .event_log import EventLog, Leases, follow, is_unfinished, status_of, with_status

@@ -30,7 +30,7 @@ from ..history.records import Records
 from ..history.turns import Turn
 from ..observers import Trace
 from ..resilience.concurrency import Held
-from ..routing.request import Target
+from ..routing.target import Target
 from ..upstream.stream import followed
 from .event_log import MOST_SEGMENTS, EventLog, Leases, ended, finishes, is_unfinished, marked, status_of, with_status
 

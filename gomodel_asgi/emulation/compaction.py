@@ -31,7 +31,7 @@ from ..history.records import COMPACTIONS, Records, unsupported
 from ..history.tenancy import packed
 from ..observers import RoundTrace
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available

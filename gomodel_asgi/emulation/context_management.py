@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 
 from ..exchange.job import Job
+from ..history.admission import Admission
 from ..history.continuation import Continuation
-from ..history.recall import Recall
 from ..observers.answer import read_usage
-from ..routing.request import Target
+from ..routing.target import Target
 from ..threads import beside, paced
-from ..upstream.upstream_request import refusing_depth, resolve
+from ..upstream.resolution import resolve
+from ..upstream.upstream_request import refusing_depth
 from ..wire.json_scan import run
 from ..wire.usage import estimated
 from .compaction import Compactor
@@ -33,7 +34,7 @@ INSTRUCTING = ("system", "developer")
 encode = msgspec.json.encode
 
 
-async def managed(job: Job, target: Target, lookups: Recall, compactor: Compactor) -> Job:
+async def managed(job: Job, target: Target, admission: Admission, compactor: Compactor) -> Job:
     """*job* as *target* is to be asked: with its context compacted, if that is asked for and due.
 
     :raises GatewayError: the conversation could not be summed up, or the sum neither sealed nor kept.
@@ -49,7 +50,7 @@ async def managed(job: Job, target: Target, lookups: Recall, compactor: Compacto
     if compacts_from is not None and threshold >= compacts_from(candidate.model or ""):
         return job
     job = _asking(job, others)
-    continuation = copy(lookups.continuation_of(job))
+    continuation = copy(admission.continuation_of(job))
     with refusing_depth():
         body = continuation.body(candidate.provider, candidate.key)
     if job.setup.guards is not None:

@@ -21,8 +21,8 @@ from ..dialects.base import Call
 from ..dialects.files import PLAIN, Contents, Key, Named, named_in, put_in, sniffed, text_of
 from ..errors import GatewayError, InvalidRequest, PolicyFailed, PolicyTimeout
 from ..exchange.job import Job
-from ..exchange.resolved_target import ResolvedTarget
 from ..routing.request import RoutingRequest
+from ..routing.target import ResolvedTarget
 from ..threads import awaitable, beside
 from ..tools import File, FileReference, FileSource, ToolError
 

@@ -11,10 +11,11 @@ from ..exchange.job import Job
 from ..exchange.reply import Reply, json_reply
 from ..history.records import unsupported
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..threads import paced
 from ..upstream.chain import Exchange
-from ..upstream.upstream_request import call_of, native, outgoing_of, resolve, retold
+from ..upstream.resolution import resolve
+from ..upstream.upstream_request import call_of, native, outgoing_of, retold
 from ..wire.usage import estimated
 
 

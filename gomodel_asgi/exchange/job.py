@@ -10,23 +10,24 @@ from msgspec import Struct
 
 from ..dialects.base import NOTHING_SHOWN, Call, ShownFunctions
 from ..errors import InvalidRequest
-from ..observers import Observers, Trace
+from ..observers.fanout import Observers
+from ..observers.trace import Trace
 from ..providers.provider import Provider
 from ..resilience.concurrency import ConcurrencyLimits
 from ..resilience.health import Health, ProviderHealth
 from ..resilience.retry import RetryBudget
 from ..routing.registry import Registry
-from ..routing.request import AsyncPolicy, RoutingRequest, Target
+from ..routing.request import AsyncPolicy, RoutingRequest
+from ..routing.target import ResolvedTarget, Target
 from ..seams.transport import Headers, Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope
-from .resolved_target import ResolvedTarget
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
+    from ..routing.target import ResolvedTarget
     from .reply import Reply
-    from .resolved_target import ResolvedTarget
 
 
 Booked = Literal["exchange", "settled"]
@@ -130,12 +131,10 @@ class State(Protocol):
         """
         ...
 
-    async def prepared(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """*job* and *target* as they are asked where no tool of the host's may run, and no server of tools be asked:
-        to warm up, to count tokens.
+    async def warmed(self, job: Job, target: Target) -> Reply:
+        """The reply to a request that is to generate nothing: no tool of the host's runs, no server of tools is asked.
 
-        :raises InvalidRequest: a declaration or the `tool_choice` is malformed.
-        :raises StoreUnavailable: the store does not answer.
+        :raises GatewayError: it cannot be sent as it is, or nothing answered.
         :raises LookupError: the policy named an unknown provider.
         """
         ...

@@ -10,13 +10,13 @@ import msgspec
 
 from ..dialects.reader import Reader
 from ..errors import GatewayError, UpstreamProtocolError
+from ..routing.target import ResolvedTarget
 from ..settings import Limits
 from ..threads import paced
 from ..wire.headers import CACHE_CONTROL, CACHE_CONTROL_OF_STREAMS, VARY, Headers, named
 from ..wire.json_pieces import SMALL
 from ..wire.json_scan import counted, tree
 from ..wire.sse import Decoder
-from .resolved_target import ResolvedTarget
 
 if TYPE_CHECKING:
     from starlette.responses import Response

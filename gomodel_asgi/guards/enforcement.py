@@ -2,67 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
-from ..deadline import DeadlineExceeded, within
-from ..errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest, UpstreamRejected
+from ..errors import ContentBlocked, GuardUnavailable, InvalidRequest, UpstreamRejected
 from ..exchange.job import Continuation, Job
 from ..exchange.reply import Reply, parsed
-from ..observers import Guarded, Observers
-from ..operations import BODIED, SHOWING
+from ..observers import Observers
+from ..operations import BODIED
 from ..providers.provider import Provider
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..tasks import Tasks
-from ..threads import awaitable, beside, paced
+from ..threads import beside, paced
 from ..upstream.upstream_request import too_deep
 from ..wire.json_body import Envelope, encode
 from ..wire.json_pieces import SMALL
-from ..wire.json_scan import tree
 from ..wire.response import DONE
-from .guard import Block, Guard, Note, Replace, Stage, Texts, Verdict, labels_of
-from .hold import Scan, unlogged
-from .moderation import BLOCKED, MODERATION, Finding, Wish, member, wish_of
-from .places import Path, Place, of_kept, of_reply, of_request, of_tools, replaced, spelled
-from .stream import GuardedReader, GuardedStream, Whole, let_pass
+from .guard import Guard, Stage
+from .hold import unlogged
+from .inspection import Guarding, Inspection, copied
+from .moderation import MODERATION, Finding, wish_of
+from .places import Path, Place, of_request, of_tools, replaced
+from .reader import GuardedReader, Whole
+from .stream import GuardedStream
 
-Verb = Literal["passed", "blocked", "replaced", "noted", "failed"]
 STAGES: tuple[Stage, ...] = ("input", "output")
 MOST_KEPT = 256
-
-
-class Tally(Struct):
-    """What one guard has said at one stage of one exchange."""
-
-    replaced: int = 0
-    passed: int = 0
-    labels: tuple[str, ...] = ()
-    is_noted: bool = False
-
-
-class Guarding(Struct, eq=False):
-    """What the guards are to one request: those that are asked about it, and what they have said, for all that is asked
-    and answered for it."""
-
-    input: tuple[Guard, ...]
-    output: tuple[Guard, ...]
-    passed: dict[str, str] = {}
-    """What stands in place of each text that may go to a model."""
-    envelope: Envelope | None = None
-    """The request's own, once all of it has been let pass."""
-    wish: Wish | None = None
-    """What the request's own `moderation` member asks for, where a guard answers it."""
-    found: dict[str, Finding] = {}
-    """What that has found, by stage."""
-    refusal: Callable[[], GatewayError] | None = None
-    """Makes the error by which nothing more of it may pass: one that was raised would hold all that has to do with the
-    request, and be held by it."""
 
 
 class Enforcement:
@@ -171,7 +142,9 @@ class Enforcement:
         if base is None:
             own = job.request.envelope
             envelope = await self._sent(job, own, is_passed=own is found.envelope)
-            return job if envelope is own else _with_envelope(job, envelope)
+            if envelope is own:
+                return job
+            return structs.replace(job, request=structs.replace(job.request, envelope=envelope))
         try:
             if provider.native:
                 given = base.envelope(provider, key)
@@ -190,8 +163,7 @@ class Enforcement:
         upstream is asked."""
         found = self.attend(job)
         if found.wish is not None:
-            members = {name: raw for name, raw in envelope.members.items() if name != MODERATION}
-            envelope = envelope.with_members(members)
+            envelope = envelope.with_members({n: raw for n, raw in envelope.members.items() if n != MODERATION})
         if not found.input or is_passed:
             return envelope
         return await self._envelope(job, envelope) or envelope
@@ -227,14 +199,14 @@ class Enforcement:
         :raises ContentBlocked: a guard refuses them.
         :raises GuardUnavailable: one failed or took too long.
         """
-        asking = Asking(self, job, stage)
-        if not asking.guards:
+        inspection = Inspection(self.attend(job), self.observers, job, stage)
+        if not inspection.guards:
             return {}
         passed = self.attend(job).passed if stage == "input" else {}
         new = [(path, text) for path, text in places if text and text not in passed]
-        texts = await asking.whole(new)
+        texts = await inspection.whole(new)
         if new:
-            asking.tell()
+            inspection.report()
         for path, text in new:
             made = passed[text] = texts.get(path, text)
             passed.setdefault(made, made)
@@ -261,63 +233,63 @@ class Enforcement:
         try:
             reply = await answer
         except UpstreamRejected as error:
-            asking = Asking(self, job, "output")
-            raise await let_pass(error, asking) if asking.guards else error from error.__cause__
+            inspection = Inspection(self.attend(job), self.observers, job, "output")
+            raise await inspection.error(error) if inspection.guards else error from error.__cause__
         try:
-            asking = Asking(self, job, "output")
-            has_passed = all(guard.name in reply.guards for guard in asking.guards) and not asking.members()
+            inspection = Inspection(self.attend(job), self.observers, job, "output")
+            has_passed = all(guard.name in reply.guards for guard in inspection.guards) and not inspection.members()
             if reply.status >= 300 or has_passed:
                 return reply
             if reply.stream is not None:
-                return await self._stream(job, asking, reply)
-            return await self._whole(job, asking, reply)
+                return await self._stream(job, inspection, reply)
+            return await self._whole(job, inspection, reply)
         except BaseException:
             await reply.aclose()
             raise
 
-    async def _stream(self, job: Job, asking: Asking, reply: Reply) -> Reply:
+    async def _stream(self, job: Job, inspection: Inspection, reply: Reply) -> Reply:
         assert reply.stream is not None
         model = reply.model or ""
-        stream = GuardedStream(reply.stream, asking, model=model, limit=job.setup.limits.event)
+        stream = GuardedStream(reply.stream, inspection, model=model, limit=job.setup.limits.event)
         if job.trace is not None:
             job.trace.reads(stream.reader, job.trace.warnings)
         reply.stream = stream
-        if asking.hold is None:
+        if inspection.hold is None:
             await stream.held_for(job.setup.timeouts.gate, self.tasks)
         return reply
 
-    async def _whole(self, job: Job, asking: Asking, reply: Reply) -> Reply:
+    async def _whole(self, job: Job, inspection: Inspection, reply: Reply) -> Reply:
         body = reply.body or b""
         if not body:
             return reply
         if not body.lstrip().startswith(b"{"):
-            return await self._events(job, asking, reply, body)
+            return await self._events(job, inspection, reply, body)
         value = await parsed(body)
         if not isinstance(value, dict):
             return reply
-        places: list[Place] = await beside(len(body), lambda: [*asking.places(value)])
+        places: list[Place] = await beside(len(body), lambda: [*inspection.places(value)])
         try:
-            texts = await asking.whole(places)
+            texts = await inspection.whole(places)
         except (ContentBlocked, GuardUnavailable):
-            _told(job, encode({**value, "output": []}))
+            _disclose(job, encode({**value, "output": []}))
             raise
-        asking.tell()
-        members = asking.members()
+        inspection.report()
+        members = inspection.members()
         if places or members:
             value |= members
             reply.body = await beside(len(body), lambda: bytes(encode(unlogged(replaced(value, texts)))))
-            _told(job, reply.body)
+            _disclose(job, reply.body)
         return reply
 
-    async def _events(self, job: Job, asking: Asking, reply: Reply, body: bytes) -> Reply:
+    async def _events(self, job: Job, inspection: Inspection, reply: Reply, body: bytes) -> Reply:
         """A stream that has come whole."""
         if body == DONE:
             return reply  # the client has had the rest
         model = reply.model or ""
-        stream = GuardedStream(Whole(body, model), asking, model=model, limit=len(body))
+        stream = GuardedStream(Whole(body, model), inspection, model=model, limit=len(body))
         reply.body = await stream.whole()
         if job.trace is not None and stream.reader.terminal is not None:
-            _told(job, stream.final())
+            _disclose(job, stream.final())
         return reply
 
 
@@ -353,205 +325,6 @@ class Passed:
         return self.base.in_own_terms(error)
 
 
-class Asking:
-    """Asks those guards of *enforcement* that look at *stage* of the request of *job*."""
-
-    def __init__(self, enforcement: Enforcement, job: Job, stage: Stage) -> None:
-        self.enforcement = enforcement
-        self.job = job
-        self.stage = stage
-        self.guarding = enforcement.attend(job)
-        self.guards: tuple[Guard, ...] = getattr(self.guarding, stage)
-        self.functions = {guard.name: awaitable(getattr(guard, stage)) for guard in self.guards}
-        self.request = copied(job) if self.guards else job.request
-        shows = job.request.operation in SHOWING
-        self.places: Callable[[dict[str, Any]], Iterable[Place]] = of_kept if shows else of_reply
-        holds = [guard.hold for guard in self.guards]
-        self.hold = None if "all" in holds else max((hold for hold in holds if hold != "all"), default=0)
-        self.tallies: dict[str, Tally] = {guard.name: Tally() for guard in self.guards}
-
-    @property
-    def refusal(self) -> GatewayError | None:
-        """Why nothing more may pass, whatever guard has said so of whatever was asked for the request."""
-        return None if self.guarding.refusal is None else self.guarding.refusal()
-
-    def members(self) -> dict[str, Any]:
-        """The members of the answer's that a guard gives."""
-        wish = self.guarding.wish
-        if wish is None or self.stage != "output" or not self.job.request.envelope.has(MODERATION):
-            return {}
-        return {MODERATION: member(wish, self.guarding.found)}
-
-    async def whole(self, places: list[Place]) -> Mapping[Any, str]:
-        """Ask about all texts at once. Returns those that others take the place of, by path.
-
-        :raises ContentBlocked: a guard refuses them.
-        :raises GuardUnavailable: one failed or took too long.
-        """
-        places = [(path, text) for path, text in places if text]
-        if not places:
-            return {}
-        paths = tuple(spelled(path) for path, _ in places)
-        texts = await self.looked(tuple(text for _, text in places), paths, final=True)
-        return {path: new for (path, old), new in zip(places, texts, strict=True) if new != old}
-
-    async def one(self, scan: Scan) -> str:
-        """Ask about one text of a stream. Returns what takes its place.
-
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
-        """
-        return (await self.looked((scan.text,), (scan.path,), final=scan.final))[0]
-
-    async def looked(self, texts: tuple[str, ...], paths: tuple[str, ...], *, final: bool) -> tuple[str, ...]:
-        """Returns what takes the place of *texts*, at *paths*.
-
-        :raises ContentBlocked: a guard blocks them.
-        :raises GuardUnavailable: a guard failed, and nothing may pass without it.
-        """
-        for guard in self.guards:
-            verdict = await self._verdict(guard, Texts(self.stage, self.request, texts, paths, final))
-            tally = self.tallies[guard.name]
-            if isinstance(verdict, Block):
-                self._notify(guard.name, "blocked", len(texts))
-                raise self._refused(partial(ContentBlocked, verdict.message))
-            if isinstance(verdict, Replace):
-                tally.replaced += sum(new != old for new, old in zip(verdict.texts, texts, strict=True))
-                texts = tuple(verdict.texts)
-            elif isinstance(verdict, Note):
-                tally.is_noted, tally.labels = True, labels_of(dict.fromkeys((*tally.labels, *verdict.labels)))
-                if guard.name == MODERATION:
-                    self._found(tally.labels, len(texts))
-            tally.passed += len(texts)
-        return texts
-
-    def _found(self, labels: tuple[str, ...], count: int) -> None:
-        """The guard that answers the request's own `moderation` member has noted *labels*.
-
-        :raises ContentBlocked: the request asks for what is flagged to be blocked.
-        """
-        found, wish = self.guarding.found.get(self.stage), self.guarding.wish
-        if found is None or wish is None:
-            return
-        found.labels = labels_of(dict.fromkeys((*found.labels, *labels)))
-        if found.labels and self.stage in wish.blocks:
-            self._notify(MODERATION, "blocked", count, found.labels)
-            raise self._refused(partial(ContentBlocked, BLOCKED))
-
-    async def _verdict(self, guard: Guard, texts: Texts) -> Verdict:
-        """Returns what *guard* says of *texts*.
-
-        :raises GuardUnavailable: it failed or took too long, and nothing may pass without it.
-        """
-        try:
-            verdict = _checked(await within(guard.timeout, self.functions[guard.name](texts)), texts)
-        except (Exception, DeadlineExceeded) as error:
-            name = "TimeoutError" if isinstance(error, DeadlineExceeded) else type(error).__name__
-            self._notify(guard.name, "failed", len(texts.texts), error=name)
-            self.job.warn([f"the guard {guard.name}: {name}"])
-            if guard.on_error == "pass":
-                if guard.name == MODERATION and self.stage in self.guarding.found:
-                    self.guarding.found[self.stage].error = GuardUnavailable.code
-                return None
-        else:
-            return verdict
-        # Raised out here: what the guard raised may quote what it was given.
-        raise self._refused(partial(GuardUnavailable, detail=f"the guard {guard.name}"))
-
-    def _refused(self, make: Callable[[], GatewayError]) -> GatewayError:
-        self.guarding.refusal = make
-        return make()
-
-    def tell(self) -> None:
-        """Tell observers, once, what was found in all that has passed."""
-        tallies, self.tallies = self.tallies, {}
-        for name, tally in tallies.items():
-            if tally.replaced:
-                self._notify(name, "replaced", tally.replaced, tally.labels)
-            elif tally.is_noted:
-                self._notify(name, "noted", tally.passed, tally.labels)
-            else:
-                self._notify(name, "passed", tally.passed)
-
-    def _notify(
-        self, name: str, verdict: Verb, count: int, labels: tuple[str, ...] = (), error: str | None = None
-    ) -> None:
-        if (trace := self.job.trace) is not None:
-            self.enforcement.observers.notify(
-                Guarded(
-                    trace.context, guard=name, stage=self.stage, verdict=verdict, count=count, noted=labels, error=error
-                )
-            )
-
-
-def _with_envelope(job: Job, envelope: Envelope) -> Job:
-    return structs.replace(job, request=structs.replace(job.request, envelope=envelope))
-
-
-def copied(job: Job) -> RoutingRequest:
-    """The request of *job* for a function of the host's: whatever it does to it, what is sent stays as it is."""
-    envelope = job.request.envelope
-    return structs.replace(
-        job.request, envelope=structs.replace(envelope, members=envelope.members.copy(), parsed=None)
-    )
-
-
-def _checked(verdict: Any, given: Texts) -> Verdict:
-    """Returns what a guard has said of *given*, its labels cut as they are told.
-
-    :raises TypeError: it is none of what a guard may return.
-    :raises ValueError: it replaces another number of texts, or says what no JSON can.
-    """
-    if verdict is None:
-        return None
-    if isinstance(verdict, Block):
-        if not isinstance(verdict.message, str):
-            raise TypeError("The message of a Block is a str.")
-        return Block(_written(verdict.message))
-    if isinstance(verdict, Note):
-        if not isinstance(verdict.labels, list | tuple | set | frozenset):
-            raise TypeError("The labels of a Note are a tuple.")
-        return Note(tuple(map(_written, labels_of(verdict.labels))))
-    if not isinstance(verdict, Replace):
-        raise TypeError("A guard returns None, Block, Replace or Note.")
-    return _replacing(verdict.texts, given)
-
-
-def _replacing(texts: Any, given: Texts) -> Replace:
-    """Returns what is to take the place of *given*.
-
-    :raises TypeError: it is no tuple.
-    :raises ValueError: it is of another number, or holds what no JSON can, or no object where arguments were one.
-    """
-    if not isinstance(texts, list | tuple):
-        raise TypeError("The texts of a Replace are a tuple.")
-    if len(texts) != len(given.texts) or not all(isinstance(text, str) for text in texts):
-        raise ValueError("The texts of a Replace are as many as were given.")
-    for path, old, new in zip(given.paths, given.texts, texts, strict=True):
-        if new != old and "arguments" in path and _is_object(old) and not _is_object(new):
-            raise ValueError("What takes the place of arguments is a JSON object, as they are.")
-    return Replace(tuple(map(_written, texts)))
-
-
-def _written(text: str) -> str:
-    """Returns *text* as it can be sent: a str, and not what others derive from it.
-
-    :raises UnicodeEncodeError: it has half a surrogate pair in it.
-    """
-    if not text.isascii():
-        text.encode()
-    return str.__str__(text)
-
-
-def _is_object(text: str) -> bool:
-    if not text.lstrip().startswith("{"):
-        return False
-    try:
-        return isinstance(tree(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
 def _members(envelope: Envelope, body: Mapping[str, Any], texts: Mapping[Any, str]) -> dict[str, msgspec.Raw]:
     """The members of *envelope* that are not to be sent as they came: those with *texts* in them, and those that say
     more than was looked at. Of two members of one name that is the last, and some upstreams read the first."""
@@ -566,8 +339,8 @@ def _members(envelope: Envelope, body: Mapping[str, Any], texts: Mapping[Any, st
     return found
 
 
-def _told(job: Job, body: bytes) -> None:
-    """Observers, and the ledger among them, know of the answer what may be known."""
+def _disclose(job: Job, body: bytes) -> None:
+    """Gives observers, and the ledger among them, *body* in place of what the upstream has answered."""
     trace = job.trace
     if trace is None:
         return

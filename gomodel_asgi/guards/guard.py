@@ -1,14 +1,16 @@
-"""What a host gives a gateway, what its functions get, and what they may say."""
+"""What a host gives a gateway, what its functions get, and what they may return."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
 
+from ..arguments import check_count, check_functions, check_one_of, check_seconds, check_string
 from ..routing.request import RoutingRequest
+from ..wire.json_scan import tree
 
 Stage = Literal["input", "output"]
 OnError = Literal["block", "pass"]
@@ -71,8 +73,8 @@ class Guard:
     plain function of the `RoutingRequest` that must not block. *timeout* is in seconds. *on_error* says what comes of
     a guard that fails or takes longer: `"block"`, or `"pass"` for one that only notes.
 
-    :raises ValueError: one of these is none of those that can be, or there is neither *input* nor *output*.
-    :raises TypeError: *input*, *output* or *when* is no function.
+    :raises ValueError: an argument has a value that it cannot have, or there is neither *input* nor *output*.
+    :raises TypeError: an argument is of the wrong type.
     """
 
     def __init__(
@@ -86,24 +88,16 @@ class Guard:
         timeout: float = 5,
         on_error: OnError = "block",
     ) -> None:
-        """See the class.
-
-        :raises TypeError: *input*, *output* or *when* is no function.
-        :raises ValueError: a member has a value that it cannot have, or there is no function at all.
-        """
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+        check_string("name", name)
+        if not NAME.fullmatch(name):
             raise ValueError("name: use 1 to 64 letters, digits, '.', '_' or '-'.")
-        for what, function in (("input", input), ("output", output), ("when", when)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{what}: give a function, not {type(function).__name__}.")
+        check_functions(input=input, output=output, when=when)
         if input is None and output is None:
             raise ValueError("give a function for the input, the output, or both.")
-        if hold != "all" and (isinstance(hold, bool) or not isinstance(hold, int) or hold < 0):
-            raise ValueError("hold: give a number of characters, 0 or more, or 'all'.")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-            raise ValueError("timeout: give seconds above zero.")
-        if on_error not in ("block", "pass"):
-            raise ValueError("on_error: use 'block' or 'pass'.")
+        if hold != "all":
+            check_count("hold", hold)
+        check_seconds("timeout", timeout, above_zero=True)
+        check_one_of("on_error", on_error, get_args(OnError))
         self.name = name
         self.input = input
         self.output = output
@@ -119,3 +113,59 @@ class Guard:
 def labels_of(labels: Iterable[object]) -> tuple[str, ...]:
     """Returns as many of *labels* as are told, cut to their length."""
     return tuple(str(label)[:LONGEST_LABEL] for label in list(labels)[:MOST_LABELS])
+
+
+def checked(verdict: Any, given: Texts) -> Verdict:
+    """Returns what a guard has said of *given*, its labels cut as they are told.
+
+    :raises TypeError: it is none of what a guard may return.
+    :raises ValueError: it replaces another number of texts, or says what no JSON can.
+    """
+    if verdict is None:
+        return None
+    if isinstance(verdict, Block):
+        if not isinstance(verdict.message, str):
+            raise TypeError("The message of a Block is a str.")
+        return Block(_written(verdict.message))
+    if isinstance(verdict, Note):
+        if not isinstance(verdict.labels, list | tuple | set | frozenset):
+            raise TypeError("The labels of a Note are a tuple.")
+        return Note(tuple(map(_written, labels_of(verdict.labels))))
+    if not isinstance(verdict, Replace):
+        raise TypeError("A guard returns None, Block, Replace or Note.")
+    return _replacing(verdict.texts, given)
+
+
+def _replacing(texts: Any, given: Texts) -> Replace:
+    """Returns what is to take the place of *given*.
+
+    :raises TypeError: it is no tuple.
+    :raises ValueError: it is of another number, or holds what no JSON can, or no object where arguments were one.
+    """
+    if not isinstance(texts, list | tuple):
+        raise TypeError("The texts of a Replace are a tuple.")
+    if len(texts) != len(given.texts) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("The texts of a Replace are as many as were given.")
+    for path, old, new in zip(given.paths, given.texts, texts, strict=True):
+        if new != old and "arguments" in path and _is_object(old) and not _is_object(new):
+            raise ValueError("What takes the place of arguments is a JSON object, as they are.")
+    return Replace(tuple(map(_written, texts)))
+
+
+def _written(text: str) -> str:
+    """Returns *text* as it can be sent: a str, and not what others derive from it.
+
+    :raises UnicodeEncodeError: it has half a surrogate pair in it.
+    """
+    if not text.isascii():
+        text.encode()
+    return str.__str__(text)
+
+
+def _is_object(text: str) -> bool:
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(tree(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -74,8 +74,8 @@ class Channel(Struct):
     length: int = 0
     raw: list[str] = field(default_factory=list)
     sent: list[str] = field(default_factory=list)
-    patience: int = 0
-    """So much has to be held before it is looked at again: what changes near its end is waited for."""
+    next_scan: int = 0
+    """Characters that have to be held before it is looked at again: what changes near its end may still grow."""
     is_done: bool = False
 
     @property
@@ -171,7 +171,7 @@ class Window:
         channel = self.channels.setdefault(key_of(prefix, event), Channel(prefix, event))
         channel.last, hold = event, self.hold
         channel.add(event["delta"])
-        if hold is None or channel.length <= max(hold, channel.patience):
+        if hold is None or channel.length <= max(hold, channel.next_scan):
             return []
         held = channel.whole()
         new = yield Scan(held, channel.path, final=False)
@@ -180,7 +180,7 @@ class Window:
 
     def _leaving(self, channel: Channel, new: str, hold: int) -> str:
         """What of the held text, in whose place *new* is to stand, can leave."""
-        held, channel.patience = channel.held, 0
+        held, channel.next_scan = channel.held, 0
         keep = len(held) - hold
         if new.endswith(held[keep:]):
             channel.keep(held[keep:])
@@ -188,7 +188,7 @@ class Window:
         # What was found may still grow, and may begin before what it has changed: both by less than is held.
         safe = max(0, min(len(commonprefix([held, new])), keep) - hold)
         channel.keep(held[safe:])
-        channel.patience = 2 * channel.length
+        channel.next_scan = 2 * channel.length
         return held[:safe]
 
     def _done(self, prefix: str, member: str, event: Json) -> Steps:

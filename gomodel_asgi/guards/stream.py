@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
 
 import anyio
 
-from ..dialects.native import NativeReader
 from ..dialects.reader import Reader
 from ..errors import (
     ContentBlocked,
@@ -18,137 +16,26 @@ from ..errors import (
     GuardUnavailable,
     ServerShutdown,
     UpstreamProtocolError,
-    UpstreamRejected,
     UpstreamTruncated,
 )
 from ..exchange.reply import Broken, Stream, parsed
-from ..observers.step import CODE
-from ..settings import Limits
 from ..tasks import Task, Tasks
 from ..upstream.stream import detached
 from ..wire.response import DONE, TERMINAL, Json, encode, error_event, frame, response_error, response_object
 from ..wire.sse import Decoder, Event
-from .hold import Scan, Steps, Window
-from .places import Place, replaced, spelled, strings
-
-
-class Asked(Protocol):
-    """What the stream needs of the guards."""
-
-    hold: int | None
-    places: Callable[[Json], Iterable[Place]]
-    """Where in a response there are texts to be looked at."""
-
-    @property
-    def refusal(self) -> GatewayError | None:
-        """Why nothing more may pass."""
-        ...
-
-    async def one(self, scan: Scan) -> str:
-        """What takes the place of one text.
-
-        :raises ContentBlocked: a guard refuses it.
-        :raises GuardUnavailable: one failed or took too long.
-        """
-        ...
-
-    def members(self) -> Json:
-        """Members that the response gets at its end."""
-        ...
-
-    def tell(self) -> None:
-        """All has been looked at."""
-        ...
-
-
-class GuardedReader:
-    """What is known of a guarded reply: of its content only what has passed, of its usage what *reader* knows."""
-
-    meaningful = True
-    begun = True
-    inside = False
-    waiting = 0
-
-    def __init__(self, reader: Any, response: bytes | None = None) -> None:
-        self.reader = reader
-        self.response = response
-        self.ended: str | None = None
-        self.error: GatewayError | None = None
-
-    @property
-    def terminal(self) -> str | None:
-        """How the response ended, once the client can have its end."""
-        return self.ended if self.response is None else self.ended or self.reader.terminal
-
-    @property
-    def failure(self) -> GatewayError | None:
-        """What has failed: the upstream, or a guard."""
-        found: GatewayError | None = self.error or self.reader.failure
-        return found
-
-    @property
-    def response_id(self) -> str | None:
-        """The response's id."""
-        found: str | None = self.reader.response_id
-        return found
-
-    def final(self) -> bytes | None:
-        """The response object that has ended the reply."""
-        return self.response
-
-    def usage(self) -> Any:
-        """The upstream's usage object."""
-        return self.reader.usage()
-
-    def feed(self, data: bytes) -> bytes:
-        """Nothing is fed here."""
-        raise NotImplementedError
-
-    def close(self) -> bytes:
-        """Nothing is left to send."""
-        return b""
-
-    def fail(self, error: GatewayError) -> bytes:
-        """The stream ends itself."""
-        return b""
-
-
-class Whole:
-    """The *events* of a stream that has come whole; see `Stream`."""
-
-    def __init__(self, events: bytes, model: str) -> None:
-        self.events = events
-        self.reader: Reader = NativeReader(name=None, model=model, limits=Limits())
-        self.ended = False
-        self.before_end: Callable[[], Awaitable[object]] | None = None
-
-    async def next(self) -> bytes:
-        """See `Stream.next`."""
-        events, self.events = self.events, b""
-        return self.reader.feed(events) if events else b""
-
-    def final(self) -> bytes:
-        """See `Stream.final`."""
-        return self.reader.final() or b""
-
-    async def interrupt(self, error: GatewayError) -> bytes:
-        """See `Stream.interrupt`."""
-        self.ended = True
-        return b""
-
-    async def aclose(self) -> None:
-        """See `Stream.aclose`."""
-        self.ended = True
+from .hold import Window
+from .inspection import Inspection
+from .reader import GuardedReader
 
 
 class GuardedStream:
-    """*stream* behind the guards of *asked*. An event is of at most *limit* bytes."""
+    """*stream* behind the guards of *inspection*. An event is of at most *limit* bytes."""
 
-    def __init__(self, stream: Stream, asked: Asked, *, model: str, limit: int) -> None:
+    def __init__(self, stream: Stream, inspection: Inspection, *, model: str, limit: int) -> None:
         self.stream = stream
-        self.asked = asked
+        self.inspection = inspection
         self.model = model
-        self.window = Window(asked.hold, asked.places)
+        self.window = Window(inspection.hold, inspection.places)
         self.decoder = Decoder(limit=limit)
         self.known = GuardedReader(stream.reader)
         self.reader: Reader = self.known
@@ -229,7 +116,7 @@ class GuardedStream:
                 return self._taken(self.opening)
             if self.reading is not None:
                 await self._joined()
-            elif self.ended or (self.held and self.asked.hold is not None):
+            elif self.ended or (self.held and self.inspection.hold is not None):
                 return await self._last() if self.ended else self._taken(self.held)
             else:
                 await self._advance()
@@ -287,7 +174,7 @@ class GuardedStream:
             return
         value = await parsed(response)
         try:
-            passed = await run(self.window.value(value, [*self.asked.places(value)]), self.asked)
+            passed = await self.inspection.run(self.window.value(value, [*self.inspection.places(value)]))
         except (ContentBlocked, GuardUnavailable):
             return
         self.known.response, self.known.ended = encode(passed), str(value.get("status"))
@@ -331,28 +218,24 @@ class GuardedStream:
             raise UpstreamProtocolError("The upstream sent an event that is no object.")
         if not isinstance(value.get("type"), str):
             value["type"] = event.name
-        for one in await self._run(self.window.event(value)):
+        for one in await self.inspection.run(self.window.event(value)):
             if one["type"] in TERMINAL:
                 self._complete(one)
             # Whoever waits for the whole verdict can have what every response begins with.
             is_opening = one["type"] in OPENING and not self.held
             (self.opening if is_opening else self.held).append(frame(one))
         if value["type"] in TERMINAL:
-            if self.is_strict and (refusal := self.asked.refusal) is not None:
+            if self.is_strict and (refusal := self.inspection.refusal) is not None:
                 try:
                     raise refusal
                 finally:
                     refusal = None  # whose traceback holds this frame
-            self.asked.tell()
+            self.inspection.report()
             self._end(value["type"].partition(".")[2])
-
-    async def _run(self, steps: Steps) -> list[Json]:
-        events: list[Json] = await run(steps, self.asked)
-        return events
 
     def _complete(self, event: Json) -> None:
         """*event* ends the response: it has what is said of all of it."""
-        members = self.asked.members()
+        members = self.inspection.members()
         if members:
             self.window.response = event["response"] = {**self.window.response, **members}
 
@@ -370,7 +253,7 @@ class GuardedStream:
 
     async def _blocked(self) -> None:
         """A guard refuses what has come: the response ends where it stands."""
-        if self.asked.hold is None:
+        if self.inspection.hold is None:
             self._forget_held()
         self._begin()
         events = self.window.blocked()
@@ -382,7 +265,7 @@ class GuardedStream:
     async def _failed(self, error: GatewayError) -> None:
         """The response ends as failed, with nothing of what is held."""
         window = self.window
-        if self.asked.hold is None:
+        if self.inspection.hold is None:
             self._forget_held()
         self._begin()
         self.known.error = detached(error)
@@ -445,43 +328,3 @@ class GuardedStream:
 FAREWELL = 5.0
 """Seconds that reading which is broken off may take to end."""
 OPENING = frozenset({"response.created", "response.queued", "response.in_progress"})
-
-
-async def run(steps: Generator[Scan, str, Any], asked: Asked) -> Any:
-    """What *steps* return, each of whose texts the guards look at.
-
-    :raises ContentBlocked: a guard refuses one.
-    :raises GuardUnavailable: one failed or took too long.
-    """
-    try:
-        scan = next(steps)
-        while True:
-            scan = steps.send(await asked.one(scan))
-    except StopIteration as end:
-        return end.value
-    finally:
-        steps.close()
-
-
-async def let_pass(error: GatewayError, asked: Asked) -> GatewayError:
-    """*error* as the client may read it: what an upstream says itself may quote what its model has said. A refusal in
-    its place, where a guard refuses it."""
-    if not isinstance(error, UpstreamRejected):
-        return error
-    try:
-        for name in ("message", "type", "code", "param"):
-            text = getattr(error, name)
-            if text and (name == "message" or not CODE.fullmatch(text)):
-                setattr(error, name, await asked.one(Scan(text, f"error.{name}", final=True)))
-        error.args = (error.message,)
-        if error.raw is not None:
-            value = await parsed(error.raw)
-            texts = {}
-            for path, text in strings(value, ()):
-                texts[path] = await asked.one(Scan(text, spelled(path), final=True))
-            error.raw = encode(replaced(value, texts))
-    except (ContentBlocked, GuardUnavailable) as refusal:
-        return refusal
-    except UpstreamProtocolError:
-        error.raw = None
-    return error

@@ -1,31 +1,35 @@
-"""Admits what a request brings, once its policy has let the caller in, and before an upstream sees anything of it:
-every element of `input` and `items`, and every other id, is found in the store and held against the caller's tenant.
+"""Finds what a request names and brings in the store, and holds it against the caller's tenant.
 
-Nothing is passed over because it cannot be read: what cannot be examined is refused. The verdict on what was found, for
-each upstream in turn, is `Continuation`'s.
+    recall   the response or conversation of the path, `previous_response_id`, `conversation`: the policy may see them
+    admit    every element of `input` and `items`, and every other id, once the policy has let the caller in
+
+Where a request may name something is said in the table of operations, and only there. Nothing is passed over because it
+cannot be read: what cannot be examined is refused. The verdict on what was found, for each upstream in turn, is
+`Continuation`'s.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote_plus
 
+from msgspec import structs
+
 from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..operations import ROWS, Row
-from ..routing.request import Target
+from ..routing.target import Target
 from ..stores.shared import available
 from ..threads import paced
-from ..wire.ambiguity import brings
+from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
 from .compaction_item import is_ours, items_in
-from .continuation import Continuation, Referred
+from .continuation import PATH, Continuation, Named, Referred
 from .mentions import MOST_REFERENCES, Mentions, lists_of, marked, mentions_of
 from .ownership import HERE
-from .recall import Recall
 from .records import Records, unknown_item
 from .references import response_of
 from .turns import items_of
@@ -41,14 +45,53 @@ Open = Callable[[str | None, str], Awaitable[bytes | None]]
 
 
 class Admission:
-    """Finds what requests mention, in *records*. *open* opens compaction items."""
+    """Finds what requests name, in *records*. *open* opens compaction items."""
 
-    def __init__(self, records: Records, recall: Recall, open: Open) -> None:
+    def __init__(self, records: Records, open: Open) -> None:
         self.records = records
-        self.recall = recall
         self.open = open
         self.has_tenants = False
         """Whether any caller may have a tenant, as far as is known here."""
+
+    # Before the policy...
+
+    def names(self, job: Job) -> bool:
+        """Returns whether the request names what the policy may see; asked for every request, so in order of cost."""
+        if not self.records.keeps:
+            return False
+        row, envelope = ROWS[job.request.operation], job.request.envelope
+        if row.path_names is not None:
+            return True
+        return envelope.names_state and row.body is not None and any(map(envelope.has, row.body.members))
+
+    async def recall(self, job: Job) -> None:
+        """Finds what the request names, and shows it to the policy as `request.previous`.
+
+        :raises InvalidRequest: a member that names something can be read in two ways.
+        :raises StoreUnavailable: the store does not answer.
+        """
+        request, continuation = job.request, self._continuation(job)
+        envelope, row = request.envelope, continuation.row
+        named = [(PATH, request.response_id)] if row.path_names is not None else []
+        for member in row.body.members if row.body is not None else ():
+            if envelope.has(member):
+                raw = envelope.members[member]
+                named.append((member, text_in(member_of(raw, member, "id") if first(raw) == OBJECT else raw)))
+        await available(partial(self._name, request.tenant, continuation, named))
+        job.continuation = continuation
+        job.request = structs.replace(request, previous=continuation.owner)
+
+    def continuation_of(self, job: Job) -> Continuation:
+        """Returns what is known of the request's past."""
+        return job.continuation if isinstance(job.continuation, Continuation) else self._continuation(job)
+
+    def _continuation(self, job: Job) -> Continuation:
+        request = job.request
+        row, trusted = ROWS[request.operation], request.tenant is None
+        accounts, files = self.records.accounts, job.files is not None
+        return Continuation(request.envelope, row, accounts, warn=job.warn, trusted=trusted, files=files)
+
+    # After it...
 
     async def admit(self, job: Job, target: Target) -> None:
         """Finds what else the request mentions, for *target* to be asked.
@@ -68,10 +111,11 @@ class Admission:
                 mentions = await paced(looking)
             contents = marked(lists)
             if contents:
-                await available(partial(self._open_own, job, self._of(job), contents))
+                job.continuation = continuation = self.continuation_of(job)
+                await available(partial(self._open_own, job, continuation, contents))
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.trusted):
-            continuation = self._of(job)
+            job.continuation = continuation = self.continuation_of(job)
             upstreams = self._upstreams(job, target)
             await available(partial(self._find, job, continuation, mentions, items, upstreams))
 
@@ -79,11 +123,6 @@ class Admission:
         """Where *target* and its fallbacks lead, those that could look an id up."""
         providers = [provider_of(one, job) for one in target.chain()]
         return {self.records.accounts.upstream(provider) for provider in providers if provider.keeps_state}
-
-    def _of(self, job: Job) -> Continuation:
-        """Returns what is known of the request's past, from here on."""
-        job.continuation = found = self.recall.continuation_of(job)
-        return found
 
     # Compaction items...
 
@@ -123,6 +162,17 @@ class Admission:
 
     # In the store...
 
+    async def _name(
+        self, tenant: str | None, continuation: Continuation, named: Iterable[tuple[str, str | None]]
+    ) -> None:
+        """Looks up whose the ids are that stand in these places.
+
+        :raises StoreUnavailable: the store does not answer.
+        """
+        for place, id in named:
+            owner = None if id is None else await self.records.owners.find(tenant, id)
+            continuation.named.append(Named(place, id, owner))
+
     async def _find(
         self, job: Job, continuation: Continuation, mentions: Mentions, items: list[str], upstreams: set[str]
     ) -> None:
@@ -138,7 +188,7 @@ class Admission:
         contents = [item["encrypted_content"] for item in items_referred if is_ours(item)]
         if contents:
             await self._open_own(job, continuation, contents)
-        await self.recall.name(tenant, continuation, mentions.others)
+        await self._name(tenant, continuation, mentions.others)
         if continuation.trusted:
             await self._find_foreign(continuation, [*mentions.below, *items], upstreams)
         elif continuation.owner is not None and not continuation.owner.held:

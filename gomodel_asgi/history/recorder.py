@@ -21,8 +21,7 @@ from ..deadline import clock
 from ..errors import InvalidRequest, StoreUnavailable
 from ..exchange.job import Job
 from ..exchange.reply import Reply
-from ..exchange.resolved_target import ResolvedTarget
-from ..routing.request import Target
+from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Task, Tasks
 from ..threads import paced

@@ -14,7 +14,8 @@ from starlette.types import Scope
 
 from ..observers import Ended, Trace
 from ..observers.answer import UNREADABLE, Answer
-from ..observers.records import Charge, Completed, Context, Disconnected
+from ..observers.records import Completed, Context, Disconnected
+from ..observers.usage import Charge
 from ..operations import ROWS
 from ..routing.registry import identity
 from ..wire.json_body import Envelope

@@ -67,12 +67,6 @@ class Content:
     def __init__(
         self, keep: Keep, *, key: bytes | None, life: timedelta = timedelta(days=30), size: int = SIZE
     ) -> None:
-        """See the class.
-
-        :raises TypeError: *keep* is no function.
-        :raises ValueError: *key* has another length.
-        :raises ImportError: there is a key, and the extra `encryption` is not installed.
-        """
         check_function("keep", keep, "a function of the request")
         if key is not None:
             check_instance("key", key, bytes, f"{KEY_BYTES} bytes, or None")

@@ -71,10 +71,6 @@ class DjangoLedger:
     needs_asyncio = False
 
     def __init__(self) -> None:
-        """Checks that its tables are the host's.
-
-        :raises ImproperlyConfigured: the app is not installed.
-        """
         if apps.apps_ready and not apps.is_installed(APP):
             raise ImproperlyConfigured(f"DjangoLedger: put {APP!r} into INSTALLED_APPS.")
 

@@ -20,8 +20,8 @@ from ..errors import LedgerUnavailable
 from ..extras import to_install
 from ..logs import log
 from ..observers import Observers, Trace
-from ..observers.price import Price, cost_of, price_list as prices
-from ..observers.records import Charge, Context, LedgerWritten
+from ..observers.records import Context, LedgerWritten
+from ..observers.usage import Charge, Price, cost_of, price_list as prices
 from ..routing.request import RoutingRequest
 from ..settings import LITTLE
 from ..threads import beside
@@ -72,10 +72,6 @@ class Ledger:
         on_full: Literal["drop", "refuse"] = "drop",
         price: Price | None = None,
     ) -> None:
-        """See the class.
-
-        :raises ValueError: *on_full* is unknown, or *spill* lies in no directory.
-        """
         check_protocol("sink", sink, Sink, "a sink, such as JsonLines(...), SqlLedger(...) or DjangoLedger()")
         if content is not None and not isinstance(content, Content):
             check_function("content", content, "a function of the request, or Content(...)")

@@ -13,7 +13,8 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from ..observers.answer import TEXT, Usage, clean
+from ..observers.records import TEXT, clean
+from ..observers.usage import Usage
 
 Kind = Literal["exchange", "settled"]
 

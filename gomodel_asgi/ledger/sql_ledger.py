@@ -73,11 +73,6 @@ class SqlLedger:
     needs_asyncio = True
 
     def __init__(self, engine: AsyncEngine) -> None:
-        """See the class.
-
-        :raises TypeError: *engine* is no `AsyncEngine`.
-        :raises ValueError: its database is neither PostgreSQL nor SQLite.
-        """
         from sqlalchemy.ext.asyncio import AsyncEngine
 
         wanted = "an AsyncEngine (sqlalchemy.ext.asyncio.create_async_engine)"

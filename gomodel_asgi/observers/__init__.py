@@ -5,7 +5,6 @@ once and never reaches the request. For sinks that wait there is `AsyncObserver`
 `LoggingObserver`.
 """
 
-from .answer import Usage
 from .fanout import AsyncObserver, Observer, Observers
 from .logging import LoggingObserver
 from .records import (
@@ -15,10 +14,8 @@ from .records import (
     AttemptStarted,
     BreakerChanged,
     CacheChecked,
-    Charge,
     Completed,
     Context,
-    Cost,
     CredentialRefused,
     Disconnected,
     Ended,
@@ -33,8 +30,8 @@ from .records import (
     ToolCalled,
     Warned,
 )
-from .round_trace import RoundTrace
-from .trace import Trace
+from .trace import RoundTrace, Trace
+from .usage import Charge, Cost, Usage
 
 __all__ = [
     "NO_EXCHANGE",

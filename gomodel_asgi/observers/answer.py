@@ -7,40 +7,19 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from ..errors import GatewayError
 from ..settings import KIB, MIB
 from ..wire.json_scan import WINDOW, run, short
 from ..wire.usage import BASE64, BYTES_PER_TOKEN, LONGEST_PREFIX, MEDIA, estimated, of_anthropic, of_chat, of_gemini
+from .records import clean
+from .usage import Usage
 
 # Token counts in one form, whatever API they come from.
 #
 # The rules are those of the dialects: input includes cached and cache-written tokens, output includes reasoning, so
 # that nothing is counted twice and `total` is a plain sum.
-
-
-class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens of one answer.
-
-    *input_tokens* include *cached_tokens* (read from a cache) and *cache_write_tokens* (written to one; of these
-    *cache_write_1h_tokens* for an hour); *output_tokens* include *reasoning_tokens*.
-    *estimated*: guessed from sizes, not reported.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    reasoning_tokens: int = 0
-    estimated: bool = False
-
-    @property
-    def total_tokens(self) -> int:
-        """Input and output together: neither counts what the other does."""
-        return self.input_tokens + self.output_tokens
 
 
 def read_usage(raw: Any) -> Usage | None:
@@ -119,9 +98,6 @@ def _details(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _count(raw: Mapping[str, Any], name: str) -> int:
     value = raw.get(name)
     return max(0, int(value)) if isinstance(value, int | float) and value == value and abs(value) < 2**53 else 0
-
-
-TEXT = 256  # characters of any text that somebody else chose
 
 
 class Source(Protocol):
@@ -223,14 +199,6 @@ def of_body(body: bytes) -> Answer:
         service_tier=clean(short(found.service_tier)),
         conversation=clean(conversation.get("id") if isinstance(conversation, dict) else conversation),
     )
-
-
-def clean(text: object, limit: int = TEXT) -> str | None:
-    """Returns *text* for a record: at most *limit* characters, printable, on one line; None where it is no text."""
-    if not isinstance(text, str):
-        return None
-    text = text[:limit]
-    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 # What went by, counted without being parsed.

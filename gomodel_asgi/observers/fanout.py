@@ -13,8 +13,7 @@ from anyio.lowlevel import RunVar
 
 from ..arguments import check_count, check_function, check_seconds
 from ..logs import log
-from .answer import clean
-from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State
+from .records import NO_EXCHANGE, BreakerChanged, KeepAliveLost, Record, State, clean
 
 
 class Observer(Protocol):

@@ -14,16 +14,24 @@ a part of the request. They are structs of msgspec, a tenth of the cost of datac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, Self
 from uuid import UUID
 
 from msgspec import Struct
 
-from .answer import Usage
+from .usage import Charge, Cost, Usage
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+TEXT = 256  # characters of any text that somebody else chose
+
+
+def clean(text: object, limit: int = TEXT) -> str | None:
+    """Returns *text* for a record: at most *limit* characters, printable, on one line; None where it is no text."""
+    if not isinstance(text, str):
+        return None
+    text = text[:limit]
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 class Context(Struct, frozen=True):
@@ -181,34 +189,6 @@ class ToolCalled(Record, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     detail: str | None = None
-
-
-class Cost(Struct, frozen=True, kw_only=True):
-    """What an answer cost, in US dollars; every part None where no price is known (see `contrib.prices`).
-
-    *model* is the price list's name of the model. *estimated* as the usage is. *parts* are the costs of each charge, in
-    the order of these, where there are several.
-    """
-
-    total: Decimal | None = None
-    input: Decimal | None = None
-    output: Decimal | None = None
-    model: str | None = None
-    estimated: bool = False
-    parts: tuple[Cost, ...] = ()
-
-
-class Charge(Struct, frozen=True):
-    """What one attempt has used, by its *number*, and of whom: of the model that was asked for (*target_model*), or
-    that the upstream says it used (*served_model*), in the tier that it says it used."""
-
-    number: int
-    provider: str
-    provider_type: str | None
-    target_model: str | None
-    served_model: str | None
-    service_tier: str | None
-    usage: Usage
 
 
 class Ended(Record, frozen=True, kw_only=True):

@@ -7,16 +7,30 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from ..errors import GatewayError, UpstreamError, type_of_status
+from msgspec.structs import replace
+
+from ..errors import (
+    GatewayError,
+    UpstreamAuthError,
+    UpstreamError,
+    UpstreamRedirect,
+    UpstreamRejected,
+    type_of_status,
+)
 from ..operations import BILLED
 from ..wire.redaction import REDACTED, SHORTEST, redacted as without_secrets
-from .answer import Answer, Usage, clean
+from ..wire.usage import BYTES_PER_TOKEN
+from .answer import Answer, Measure, Source, estimate
 from .fanout import Observers
-from .records import AttemptEnded, Cause, Charge, Context
+from .records import AttemptEnded, Cause, Context, clean
+from .usage import COUNTS, Charge, Usage
 
 DETAIL = 2048
 CODE = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
 """What a code, a type or a parameter of an error is; anything else is what somebody says."""
+
+UNBILLED = (UpstreamRejected, UpstreamAuthError, UpstreamRedirect)
+"""Answers by which an upstream says that it has not worked: they cost what they report, or nothing."""
 
 clock = time.monotonic
 
@@ -31,21 +45,19 @@ class Exchanging(Protocol):
 
 
 class Reading(Protocol):
-    """What an attempt needs of whatever reads its answer: that trace, or the one of a round of tools."""
+    """What an attempt needs of the trace that reads its answer: its exchange's, or that of a round of tools."""
 
     is_round: bool
+    source: Source | None
+    body: bytes | None
+    measure: Measure
+    spent: Usage | None
 
     def answer(self) -> Answer:
-        """What is known of the answer by now."""
-        ...
+        """Returns what is known of the answer by now."""
 
     def flush_warnings(self) -> None:
-        """Notify of the warnings that have been noted so far."""
-        ...
-
-    def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
-        """What *step* has used by its *answer*."""
-        ...
+        """Notifies of the warnings that have been noted so far."""
 
 
 class Step:
@@ -122,8 +134,31 @@ class Step:
         self.is_settled = True
         answer = self.read.answer() if answer is None else answer
         self.served_model, self.service_tier = answer.model, answer.service_tier
-        self.usage = self.read.used(self, answer, error)
+        self.usage = self._used(answer, error)
         self.asked = b""
+
+    def _used(self, answer: Answer, error: BaseException | None) -> Usage | None:
+        """Returns what the upstream reported, or a guess, no less than that, where the answer broke off before it could
+        or has ended without. *error* is what the exchange, or the attempt, has failed with."""
+        usage, read = answer.usage, self.read
+        if usage is not None and read.spent is not None and answer.status is not None and read.source is not None:
+            usage = _difference(usage, read.spent)
+        if not self.sent or (not answer.text and self._has_reported(answer, error)):
+            return usage
+        guess = estimate(self.asked, self.sent, max(read.measure.text, answer.text))
+        if usage is None:
+            return guess
+        return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)
+
+    def _has_reported(self, answer: Answer, error: BaseException | None) -> bool:
+        """Returns whether the upstream has reported all that was used."""
+        read = self.read
+        if isinstance(error, UNBILLED):  # also in a stream, of which text has gone by that nobody may have counted
+            reported = 0 if answer.usage is None else answer.usage.output_tokens
+            return reported * BYTES_PER_TOKEN >= read.measure.text
+        if read.source is not None:
+            return read.source.terminal in ("completed", "incomplete")
+        return read.body is not None and (self.has_answered or answer.usage is not None)
 
     def charge(self, usage: Usage) -> Charge:
         """Returns *usage*, its own, with where it was used."""
@@ -149,6 +184,11 @@ class Step:
             **facts,
         )
         self.trace.observers.notify(record)
+
+
+def _difference(one: Usage, other: Usage) -> Usage:
+    counts = {name: max(0, getattr(one, name) - getattr(other, name)) for name in COUNTS}
+    return replace(one, **counts)
 
 
 def code_of(error: GatewayError) -> str:

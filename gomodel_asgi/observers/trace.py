@@ -16,24 +16,16 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from ..errors import (
-    GatewayError,
-    UpstreamAuthError,
-    UpstreamError,
-    UpstreamRedirect,
-    UpstreamRejected,
-)
+from ..errors import GatewayError, UpstreamError
 from ..logs import log
 from ..operations import ANSWERED_HERE, BILLED
-from ..wire.usage import BYTES_PER_TOKEN
-from .answer import Answer, Measure, Source, Usage, clean, estimate, of_body, of_source
+from .answer import Answer, Measure, Source, of_body, of_source
 from .fanout import Observers
 from .records import (
     FIRST,
     AttemptStarted,
     CacheChecked,
     Cause,
-    Charge,
     Completed,
     Context,
     CredentialRefused,
@@ -43,13 +35,11 @@ from .records import (
     PolicyDecided,
     RequestStarted,
     Warned,
+    clean,
 )
 from .step import DETAIL, Step, clock, code_of, redacted
+from .usage import Charge, Usage, total
 
-UNBILLED = (UpstreamRejected, UpstreamAuthError, UpstreamRedirect)
-"""Answers by which an upstream says that it has not worked: they cost what they report, or nothing."""
-
-COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
 SHOWN = 8
 """Digits of a credential's fingerprint that observers are told."""
 Reason = Literal["gone", "stalled", "cancelled"]
@@ -90,6 +80,11 @@ class Trace:
         self.error: GatewayError | None = None
         self.over = False
 
+    @property
+    def exchange(self) -> Trace:
+        """The trace of the whole exchange: this one."""
+        return self
+
     def know(self, **facts: Any) -> None:
         """Puts *facts* into the context of the records to come."""
         self.context = replace(self.context, **facts)
@@ -124,33 +119,17 @@ class Trace:
         self.know(provider=provider, provider_type=type, target_model=clean(model))
 
     def attempt(
-        self,
-        provider: str,
-        type: str,
-        model: str | None,
-        secrets: Iterable[str],
-        cause: Cause = FIRST,
+        self, provider: str, type: str, model: str | None, secrets: Iterable[str], cause: Cause = FIRST
     ) -> Step:
         """Begins an attempt at a provider and returns its step. What it says is recorded with *secrets* redacted."""
-        return self.begun(self, provider, type, model, tuple(secrets), cause)
-
-    def begun(
-        self,
-        read: Trace,
-        provider: str,
-        type: str,
-        model: str | None,
-        secrets: tuple[str, ...],
-        cause: Cause,
-    ) -> Step:
-        """Begins an attempt of this exchange whose answer *read* reads."""
-        if read.step is not None:
-            read.step.settle(None, None)  # while its answer is still known
-        read.source = read.body = None
-        read.warnings = []
+        if self.step is not None:
+            self.step.settle(None, None)  # while its answer is still known
+        self.source = self.body = None
+        self.warnings = []
         self.know(provider=provider, provider_type=type, target_model=clean(model), served_model=None)
-        read.step = step = Step(self, read, provider, type, clean(model), secrets, cause)
-        self.attempts.append(step)
+        exchange = self.exchange
+        self.step = step = Step(exchange, self, provider, type, clean(model), tuple(secrets), cause)
+        exchange.attempts.append(step)
         started = AttemptStarted(
             self.context, number=step.number, kind=cause.kind, reason=cause.reason, source=cause.source
         )
@@ -285,29 +264,6 @@ class Trace:
         is_unseen = self.is_guarded and isinstance(error, UpstreamError)  # guards have seen its message alone
         return redacted(error, secrets, quotes=not is_unseen)
 
-    def used(self, step: Step, answer: Answer, error: BaseException | None) -> Usage | None:
-        """Returns what *step* has used by its *answer*: what the upstream reported, or a guess, no less than that,
-        where the answer broke off before it could or has ended without. *error* is what the exchange, or the attempt,
-        has failed with."""
-        usage = answer.usage
-        if usage is not None and self.spent is not None and answer.status is not None and self.source is not None:
-            usage = _difference(usage, self.spent)
-        if not step.sent or (not answer.text and self._has_reported(step, answer, error)):
-            return usage
-        guess = estimate(step.asked, step.sent, max(self.measure.text, answer.text))
-        if usage is None:
-            return guess
-        return replace(usage, output_tokens=max(usage.output_tokens, guess.output_tokens), estimated=True)
-
-    def _has_reported(self, step: Step, answer: Answer, error: BaseException | None) -> bool:
-        """Whether the upstream has reported all that *step* has used."""
-        if isinstance(error, UNBILLED):  # also in a stream, of which text has gone by that nobody may have counted
-            reported = 0 if answer.usage is None else answer.usage.output_tokens
-            return reported * BYTES_PER_TOKEN >= self.measure.text
-        if self.source is not None:
-            return self.source.terminal in ("completed", "incomplete")
-        return self.body is not None and (step.has_answered or answer.usage is not None)
-
     def timing(self) -> bytes:
         """Returns the value of a `Server-Timing` header: policy, each attempt, the first event, in milliseconds."""
         parts = [] if self.policy is None else [f"policy;dur={self.policy * 1000:.2f}"]
@@ -319,15 +275,46 @@ class Trace:
         return ", ".join(parts).encode("ascii", "replace")
 
 
-def total(charges: Iterable[Charge]) -> Usage | None:
-    """Returns the sum of *charges*; None where there is none."""
-    found = [charge.usage for charge in charges]
-    if len(found) < 2:
-        return found[0] if found else None
-    counts = {name: sum(getattr(usage, name) for usage in found) for name in COUNTS}
-    return Usage(**counts, estimated=any(usage.estimated for usage in found))
+class RoundTrace(Trace):
+    """Traces one round of *exchange*: its attempts and warnings are reported as the exchange's own, its answer and its
+    bytes are not. *first* says that it is the exchange's first round. An attempt that has answered is reported when the
+    round is over, with what it has used."""
 
+    is_round = True
 
-def _difference(one: Usage, other: Usage) -> Usage:
-    counts = {name: max(0, getattr(one, name) - getattr(other, name)) for name in COUNTS}
-    return replace(one, **counts)
+    def __init__(self, exchange: Trace, *, first: bool) -> None:
+        super().__init__(exchange.observers)
+        self.context = exchange.context
+        self._exchange = exchange
+        self.is_first = first
+
+    @property
+    def exchange(self) -> Trace:
+        """The trace of the whole exchange."""
+        return self._exchange
+
+    def know(self, **facts: Any) -> None:
+        """Puts *facts* into the context of the exchange."""
+        self._exchange.know(**facts)
+        self.context = self._exchange.context
+
+    def first_event(self) -> None:
+        """Reports the exchange's first event, if this is its first round."""
+        if self.is_first:
+            self._exchange.first_event()
+
+    def warn(self, message: str) -> None:
+        """Reports a warning of the exchange."""
+        self._exchange.warn(message)
+
+    def end(self, status: int | None, reason: Reason | None = None) -> None:
+        """Does nothing: the exchange goes on."""
+
+    def round_over(self) -> None:
+        """Settles and reports the attempt that has answered: nothing more of this round will come."""
+        self.flush_warnings()
+        step = self.step
+        if step is not None and step.has_answered:
+            self.failed(None if self.source is None else self.source.failure)
+            step.settle(None, self.error)
+            step.notify(detail=None, usage=step.usage)

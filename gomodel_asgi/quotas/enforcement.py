@@ -21,7 +21,7 @@ from ..logs import log
 from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
 from ..providers.presets import PRESETS
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
 from ..seams.store import Store, is_shared
 from .available import AvailableCounters
@@ -64,10 +64,6 @@ class Enforcement:
         providers: Iterable[Provider],
         quotas_of: QuotasOf,
     ) -> None:
-        """See the class.
-
-        :raises ValueError: the counters are this process's own, and several processes may share the store.
-        """
         counters = quotas.counters
         if not counters.shared and is_shared(store) and not getattr(counters, "per_process", False):
             raise ValueError(

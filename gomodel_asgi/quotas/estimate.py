@@ -17,7 +17,7 @@ from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..observers import Charge, Usage
 from ..providers.provider import Provider
-from ..routing.request import Target
+from ..routing.target import Target
 from ..settings import LITTLE
 from ..threads import paced
 from ..wire.json_scan import parsed, run
@@ -133,10 +133,6 @@ class Weights:
     """
 
     def __init__(self, given: Mapping[str, float | str | Decimal] | None) -> None:
-        """Takes weights by kind of token; None: each token counts as one.
-
-        :raises ValueError: a kind is unknown, or a weight is no number, or below 0.
-        """
         self.of: dict[str, Fraction] | None = None
         if given is None:
             return

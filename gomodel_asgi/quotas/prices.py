@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from ..observers import Charge, Usage
-from ..observers.price import Price, cost_of, price_list
+from ..observers.usage import Price, cost_of, price_list
 from ..settings import LITTLE
 from ..threads import beside
 from .estimate import Estimate

@@ -48,11 +48,6 @@ class Quota:
     shared: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the members.
-
-        :raises TypeError: one is of a wrong type.
-        :raises ValueError: one has a value that it cannot have, or the quota counts nothing.
-        """
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError("name: give 1 to 64 letters, digits and '_', '.', ':', '-'.")
         if self.per not in PERS:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..arguments import check_flags, check_protocol, members
-from ..observers.price import Price
+from ..arguments import check_count, check_flags, check_function, check_functions, check_one_of, check_protocol, members
+from ..observers.usage import Price
 from ..seams.counters import Counters
 from .estimate import Weights
 from .memory import MemoryCounters
@@ -66,26 +66,18 @@ class Quotas:
         shadow: bool = False,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        """See the class.
-
-        :raises TypeError: a member is of a wrong type.
-        :raises ValueError: a member has a value that it cannot have.
-        """
-        _check_function("rules", rules)
-        for name, function in (("price", price), ("clock", clock)):
-            if function is not None:
-                _check_function(name, function)
+        check_function("rules", rules)
+        check_functions(price=price, clock=clock)
         self.counters: Counters = MemoryCounters() if counters is None else counters
         wanted = "MemoryCounters(), RedisCounters(...) or PostgresCounters(...)"
         check_protocol("counters", self.counters, Counters, wanted)
         check_flags(headers=headers, shadow=shadow)
-        if isinstance(expected_output, bool) or not isinstance(expected_output, int) or expected_output < 0:
-            raise ValueError("expected_output: give a number of tokens, 0 or more.")
-        _check_one_of("week_starts", week_starts, WEEKDAYS)
-        _check_one_of("reserve", reserve, get_args(Reserve))
-        _check_one_of("on_unknown", on_unknown, get_args(OnUnknown))
+        check_count("expected_output", expected_output)
+        check_one_of("week_starts", week_starts, WEEKDAYS)
+        check_one_of("reserve", reserve, get_args(Reserve))
+        check_one_of("on_unknown", on_unknown, get_args(OnUnknown))
         if on_unavailable is not None:
-            _check_one_of("on_unavailable", on_unavailable, get_args(OnUnavailable))
+            check_one_of("on_unavailable", on_unavailable, get_args(OnUnavailable))
         self.rules = asking(rules)
         self.zone = _zone(zone)
         self.week_starts: Weekday = week_starts
@@ -101,24 +93,6 @@ class Quotas:
 
     def __repr__(self) -> str:
         return f"<Quotas {type(self.counters).__name__}{' shadow' if self.shadow else ''}>"
-
-
-def _check_function(name: str, value: object) -> None:
-    """Checks a function of the host's.
-
-    :raises TypeError: it cannot be called.
-    """
-    if not callable(value):
-        raise TypeError(f"{name}: give a function, not {type(value).__name__}.")
-
-
-def _check_one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Checks a choice.
-
-    :raises ValueError: *value* is none of those *known*.
-    """
-    if value not in known:
-        raise ValueError(f"{name}: give one of {', '.join(known)}, not {value!r}.")
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -1,147 +1,26 @@
-"""What a policy sees and what it answers.
-
-`RoutingRequest` is a read-only view of one request: the body is parsed only if the policy touches it, and everything
-of the host (user, state, app) is there. `Target` is the answer, and it is final: only what it names is contacted.
-"""
+"""What a policy sees: a read-only view of one request, whose body is parsed only if the policy touches it."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
 from starlette.datastructures import Headers, State
 from starlette.types import Scope
 
-from ..arguments import check_instance, listed, members, refusal, texts
-from ..errors import GatewayError, InvalidRequest, UnknownModel, UnknownProvider
+from ..errors import InvalidRequest, UnknownModel, UnknownProvider
 from ..operations import ROWS, Operation
-from ..providers.provider import ApiKey, Provider, check_key, check_times
+from ..providers.provider import Provider
 from ..resilience.health import ProviderHealth
-from ..settings import Retries, Timeouts
 from ..wire.json_body import Envelope
 from ..wire.read_only import read_only
 from .registry import Registry
+from .target import Target
 
 if TYPE_CHECKING:
     from ..schema import ResponsesRequest
-
-
-RESERVED_PARAMS = ("model", "stream", "background")
-NONE: tuple[()] = ()
-"""The default of what a Target has several of, known by its identity: a Target is made for each request."""
-DECLARATIONS = "declarations, such as {'type': 'mcp', 'server_label': 'crm'}"
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """The members of a Target that are given by name."""
-
-    model: str | None = None
-    api_key: ApiKey | None = None
-    headers: Mapping[str, str] | None = None
-    params: Mapping[str, Any] | None = None
-    tools: Iterable[Mapping[str, Any]] = NONE
-    fallbacks: Iterable[Target] = NONE
-    timeouts: Timeouts | None = None
-    retries: Retries | None = None
-    labels: Mapping[str, str] | None = None
-
-    def __repr__(self) -> str:
-        return f"Options(model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
-
-
-class Target(Options, frozen=True):
-    """Where a request goes: the policy's final answer.
-
-    *provider* is a configured name or a `Provider` built for this request; *model* None sends the client's model.
-    *api_key* replaces the provider's own and is used for this Target alone. *headers* go out over the provider's.
-    *params* sets top-level members of the body, None removing one. *tools* are declarations of hosted tools that are
-    added to the client's, where the gateway runs them; it is not told of them. *fallbacks* are tried in order when this
-    one fails before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given
-    are inherited. *labels* go to observers and metrics. Mappings are copied: nothing changes a Target once it is made.
-
-    :raises ValueError: *params* names `model`, `stream` or `background`, *tools* holds something else, or *api_key* is
-        empty.
-    :raises TypeError: a member is of another type; the message names it, and never holds a key.
-    """
-
-    provider: str | Provider
-
-    def __post_init__(self) -> None:
-        """Checks the members, and makes them read-only.
-
-        :raises TypeError: the provider or the model is of a wrong type.
-        """
-        if type(self.provider) is not str and not isinstance(self.provider, Provider):
-            raise refusal("provider", "a name or a Provider", self.provider)
-        if self.model is not None and not isinstance(self.model, str):
-            raise refusal("model", "a name", self.model)
-        if self.api_key is not None:
-            check_key(self.api_key)
-        if self.fallbacks is not NONE:
-            self._check_fallbacks(self.fallbacks)
-        if self.tools is not NONE:
-            self._check_tools(self.tools)
-        if self.timeouts is not None or self.retries is not None:
-            check_times(self.timeouts, self.retries)
-        if self.params is not None:
-            force_setattr(self, "params", read_only(self._checked_params(self.params)))
-        if self.headers is not None:
-            force_setattr(self, "headers", read_only(texts("headers", self.headers)))
-        if self.labels is not None:
-            force_setattr(self, "labels", read_only(texts("labels", self.labels)))
-
-    def _check_fallbacks(self, fallbacks: Any) -> None:
-        """Keeps the *fallbacks* as a tuple.
-
-        :raises TypeError: they are not a list of Targets.
-        """
-        wanted = "a list of Targets, such as [Target('b')]"
-        chain = listed("fallbacks", fallbacks, wanted)
-        for one in chain:
-            check_instance("fallbacks", one, Target, wanted)
-        force_setattr(self, "fallbacks", chain)
-
-    def _check_tools(self, tools: Any) -> None:
-        """Keeps the *tools* as a tuple.
-
-        :raises ValueError: one is no declaration.
-        """
-        force_setattr(self, "tools", listed("tools", tools, f"a list of {DECLARATIONS}"))
-        for tool in self.tools:
-            if not isinstance(tool, Mapping) or not isinstance(tool.get("type"), str):
-                raise ValueError(f"tools: give {DECLARATIONS}.")
-
-    def _checked_params(self, params: Any) -> dict[str, Any]:
-        """Returns a copy of the *params*.
-
-        :raises ValueError: one is reserved for the gateway.
-        """
-        found = members("params", params)
-        for name in RESERVED_PARAMS:
-            if name in found:
-                raise ValueError(f"params: '{name}' cannot be set here; the model is a member of Target.")
-        return found
-
-    def __repr__(self) -> str:
-        return f"Target({self.provider!r}, model={self.model!r}, fallbacks={self.fallbacks!r}, labels={self.labels!r})"
-
-    def chain(self) -> list[Target]:
-        """This Target and its fallbacks, theirs included, in the order in which they are tried."""
-        return [self, *(one for fallback in self.fallbacks for one in fallback.chain())]
-
-
-def checked(policy: Any, name: str = "policy") -> Any:
-    """Returns *policy*, which was given as the argument *name*.
-
-    :raises TypeError: it is no function, or a class.
-    """
-    if isinstance(policy, type) or not callable(policy):
-        raise refusal(name, "a function that takes a RoutingRequest and returns a Target", policy)
-    return policy
 
 
 Policy = Callable[["RoutingRequest"], "Target | Awaitable[Target]"]
@@ -370,34 +249,3 @@ def _path(location: tuple[int | str, ...], value: Any) -> str:
         elif isinstance(value, Mapping) and (part in value or number == len(location) - 1):
             path, value = f"{path}.{part}" if path else str(part), value.get(part)
     return path
-
-
-# What a policy would do with a request, told without sending anything.
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One upstream that a request could reach: where, with which model, and *why* it stands where it stands. *tools*
-    says of each hosted tool that is declared (`web_search`, `mcp:crm`) where it would run: `here`, `upstream`, or
-    `nowhere`; empty where the gateway runs none."""
-
-    provider: str
-    model: str | None
-    url: str
-    dialect: str
-    why: str
-    tools: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What the policy would do with a request. *candidates* stand in the order in which they would be asked; *error*
-    is what the client would get instead, if the policy refuses. *guards* names those that would be asked about it, or
-    about its answer."""
-
-    model: str | None
-    hint: str | None
-    target: Target | None
-    candidates: tuple[Candidate, ...] = ()
-    error: GatewayError | None = None
-    guards: tuple[str, ...] = ()

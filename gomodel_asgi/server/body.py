@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from types import CoroutineType
 
+import anyio.lowlevel
 from starlette.types import Message, Receive, Scope
 
 from ..deadline import DeadlineExceeded, clock, within
@@ -85,9 +86,13 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], limit: int
             raise too_large(limit)
         if not message.get("more_body", False):
             return b"".join((*pieces, piece)) if pieces else bytes(piece)
-        pieces.append(piece)
         pace = pace or Pace(seconds, clock())
         pace.came(len(piece), clock())
+        if piece:
+            pieces.append(piece)
+        elif not pace.left(clock()):
+            raise RequestTimeout
+        await anyio.lowlevel.checkpoint()  # pieces that a middleware has at hand, however many, must not keep the loop
 
 
 async def _received(coming: Awaitable[Message]) -> Message:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
+import anyio.lowlevel
 from starlette.types import Receive
 
 from ..deadline import on_trio
@@ -124,9 +125,22 @@ def watch(receive: Receive | None, goes_on: GoesOn | None = None, among: set[Wat
     return made
 
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def client_left(receive: Receive) -> bool:
+    """Waits until the client has left. Returns False, at once, where *receive* cannot tell.
+
+    A host's middleware that has read the body often gives it again to each call, without ever waiting. A body ends
+    once: whoever ends it twice says nothing of the client, and waiting for more would keep the event loop for good.
+    """
+    ended = False
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return True
+        if not message.get("more_body", False):
+            if ended:
+                return False
+            ended = True
+        await anyio.lowlevel.checkpoint()  # a `receive` that never waits must not keep the loop either
 
 
 class AsyncioWatch:
@@ -199,8 +213,8 @@ class AsyncioWatch:
 
     async def _listen(self) -> None:
         assert self.receive is not None
-        await _gone(self.receive)
-        if not self.answered and (self.goes_on is None or not self.goes_on()):
+        left = await client_left(self.receive)
+        if left and not self.answered and (self.goes_on is None or not self.goes_on()):
             self.stop("gone")
 
     async def _reap(self) -> None:
@@ -292,6 +306,6 @@ class TrioWatch:
 
     async def _listen(self) -> None:
         assert self.receive is not None
-        await _gone(self.receive)
-        if not self.answered and (self.goes_on is None or not self.goes_on()):
+        left = await client_left(self.receive)
+        if left and not self.answered and (self.goes_on is None or not self.goes_on()):
             self.stop("gone")

@@ -32,9 +32,7 @@ from ..wire.json_pieces import SMALL
 from .body import STARLETTE_LIMIT, ClientDisconnected, check_content_type, limit_of, opened, read_body
 from .delivery import Delivery
 from .disconnect import Reason, Watch, watch
-from .discovery import Discovery
 from .drain import Absence, InFlight
-from .models import ModelsOf, list_models
 from .paths import Route, agreed, check_id, split_query
 
 
@@ -44,8 +42,6 @@ class Served(Protocol):
     setup: Setup
     tenant: TenantOf | None
     store: Store
-    models: ModelsOf | None
-    discovery: Discovery
     expose_timing: bool
     in_flight: InFlight
     abandoned: Allowance
@@ -53,6 +49,13 @@ class Served(Protocol):
 
     def trace(self, scope: Scope | None = None) -> Trace | None:
         """A trace for one exchange, whose request has this *scope*, where anybody wants to know of it."""
+        ...
+
+    async def list_models(self, setup: Setup, inbound: Inbound, tenant: str | None, name: str | None) -> Reply:
+        """Returns the list of models, or the one called *name*.
+
+        :raises GatewayError: it is refused, or there is no such model.
+        """
         ...
 
 
@@ -200,8 +203,7 @@ class Handler(Struct, eq=False):
             if self.absence is not None:
                 self.absence.identify(tenant)
             if inbound.operation == "models":
-                gateway, name = self.gateway, self.route.model
-                return await list_models(self.setup, inbound, tenant, gateway.models, gateway.discovery, name)
+                return await self.gateway.list_models(self.setup, inbound, tenant, self.route.model)
             return await answer(self.setup, inbound, tenant)
         except GatewayError as error:
             if isinstance(error, PolicyFailed):

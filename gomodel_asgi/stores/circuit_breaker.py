@@ -165,10 +165,7 @@ class Guarded:
         return f"<Guarded {self._store!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Returns the record, None where there is none.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.get`."""
         return await self.circuit.ask(self._store.get, collection, key)
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
@@ -179,36 +176,21 @@ class Guarded:
         return await self.circuit.ask(at_once, collection, keys)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keeps *value*, in place of what was there.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.put`."""
         await self.circuit.ask(self._store.put, collection, key, value, ttl=ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Keeps *value* where nothing is. Returns its version, None where something is.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.add`."""
         return await self.circuit.ask(self._store.add, collection, key, value, ttl=ttl)
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.swap`."""
         return await self.circuit.ask(self._store.swap, collection, key, expected, value, ttl=ttl)
 
     async def delete(self, collection: str, key: str) -> bool:
-        """Removes the record. Returns whether there was one.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.delete`."""
         return await self.circuit.ask(self._store.delete, collection, key)
 
     async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
@@ -220,16 +202,13 @@ class Guarded:
             await self.delete(collection, key)
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """Gives the keys that begin with *prefix*, in any order.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.scan`."""
         async with aclosing(self._store.scan(collection, prefix)) as keys:
             while (key := await self.circuit.ask(anext, keys, None)) is not None:
                 yield key
 
     async def aclose(self) -> None:
-        """Closes what the running event loop has open. The store stays usable."""
+        """See `Store.aclose`."""
         await self._store.aclose()
 
 

@@ -44,10 +44,6 @@ class Encrypted:
     """Whether what is kept cannot be read by who can read the engine."""
 
     def __init__(self, store: Store, key: bytes) -> None:
-        """See the class.
-
-        :raises ValueError: *key* has another length.
-        """
         check_protocol("store", store, Store, "a store, such as RedisStore(...)")
         check_instance("key", key, bytes, f"{KEY_BYTES} bytes")
         if len(key) != KEY_BYTES:
@@ -67,10 +63,7 @@ class Encrypted:
         return f"<Encrypted {self._store!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Returns the record, None where there is none.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.get`."""
         return self._opened_record(collection, key, await self._store.get(collection, key))
 
     async def get_many(self, collection: str, keys: Sequence[str]) -> list[Record | None]:
@@ -79,19 +72,11 @@ class Encrypted:
         return [self._opened_record(collection, key, record) for key, record in zip(keys, records, strict=True)]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keeps *value*, in place of what was there.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.put`."""
         await self._store.put(collection, key, self._sealed(collection, key, value), ttl=ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Keeps *value* where nothing is. Returns its version, None where something is.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.add`."""
         return await self._store.add(collection, key, self._sealed(collection, key, value), ttl=ttl)
 
     async def add_with(
@@ -125,18 +110,11 @@ class Encrypted:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.swap`."""
         return await self._store.swap(collection, key, expected, self._sealed(collection, key, value), ttl=ttl)
 
     async def delete(self, collection: str, key: str) -> bool:
-        """Removes the record. Returns whether there was one.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.delete`."""
         return await self._store.delete(collection, key)
 
     async def delete_many(self, collection: str, keys: Sequence[str]) -> None:
@@ -144,14 +122,11 @@ class Encrypted:
         await delete_many(self._store, collection, keys)
 
     def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """Gives the keys that begin with *prefix*, in any order.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.scan`."""
         return self._store.scan(collection, prefix)
 
     async def aclose(self) -> None:
-        """Closes what the running event loop has open. The store stays usable."""
+        """See `Store.aclose`."""
         await self._store.aclose()
 
     # One value...

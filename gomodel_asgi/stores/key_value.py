@@ -46,10 +46,6 @@ class KeyValueStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
-        """See the class.
-
-        :raises TypeError: *store* is no store of py-key-value.
-        """
         if not isinstance(store, AsyncKeyValueProtocol):
             raise refusal("store", "a store of py-key-value-aio", store)
         check_store(namespace=namespace, ttl=ttl, timeout=timeout)
@@ -64,10 +60,7 @@ class KeyValueStore:
         return f"<KeyValueStore of {type(self._store).__name__} namespace={self._namespace!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Returns the record, None where there is none.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.get`."""
         async with answering(self._timeout, Exception):
             held = await self._store.get(key, collection=self._name(collection))
         return unpacked(held)
@@ -79,11 +72,7 @@ class KeyValueStore:
         return [unpacked(one) for one in held]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keeps *value*, in place of what was there.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.put`."""
         seconds = lifetime(ttl, self._ttl)
         held = {"version": new_version(), "value": base64.b64encode(value).decode("ascii")}
         async with answering(self._timeout, Exception):
@@ -108,11 +97,8 @@ class KeyValueStore:
         raise NotImplementedError(self.limitation)
 
     async def delete(self, collection: str, key: str) -> bool:
+        """See `Store.delete`."""
         # What has expired counts as deleted with some engines, so look before.
-        """Removes the record. Returns whether there was one.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
         there = await self.get(collection, key) is not None
         async with answering(self._timeout, Exception):
             return await self._store.delete(key, collection=self._name(collection)) and there
@@ -123,10 +109,9 @@ class KeyValueStore:
             await self._store.delete_many(keys, collection=self._name(collection))
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """Gives the keys that begin with *prefix*, in any order.
+        """See `Store.scan`.
 
         :raises NotImplementedError: the engine does not enumerate its keys.
-        :raises StoreUnavailable: the store does not answer.
         """
         if not isinstance(self._store, AsyncEnumerateKeysProtocol):
             raise NotImplementedError(f"{type(self._store).__name__} does not enumerate its keys.")

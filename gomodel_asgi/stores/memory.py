@@ -29,7 +29,7 @@ from ..arguments import check_count, check_function, check_seconds
 from ..errors import StoreUnavailable
 from ..seams.store import THIRTY_DAYS, Local, Packable, Record, lifetime
 from ..settings import MIB
-from .shares import Share, Shares
+from .shares import Shares
 
 Place = tuple[str, str]
 
@@ -59,7 +59,10 @@ class MemoryStore:
     """Keeps at most *max_entries* records of at most *max_bytes* together, keys and overhead counted, for *ttl* seconds
     where a write says nothing else. When it is full the largest of the tenants' shares gives way, its least recently
     used record first; a write raises `StoreUnavailable` where only smaller ones could. All is lost with the process,
-    and no other process sees it. *clock* gives seconds that never go back."""
+    and no other process sees it. *clock* gives seconds that never go back.
+
+    :raises ValueError: a bound is less than 1.
+    """
 
     atomic = True
     enumerable = True
@@ -76,10 +79,6 @@ class MemoryStore:
         ttl: float = THIRTY_DAYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """See the class.
-
-        :raises ValueError: a bound is less than 1.
-        """
         check_count("max_entries", max_entries, at_least=1)
         check_count("max_bytes", max_bytes, at_least=1)
         check_seconds("ttl", ttl)
@@ -92,17 +91,16 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._versions = count(1)
         """Of all records alike, so that none has the version of one that was there before."""
-        self._shares: Shares[Place, Entry] = Shares(max_bytes // max_entries)
+        self._shares: Shares[Place, Entry] = Shares(max_bytes // max_entries, small=int(max_bytes * SMALL))
         self._counted: dict[Place, str] = {}
         """Whose a record is where its key does not say so."""
         self._lasting: OrderedDict[Place, Entry] = OrderedDict()
         self.lasting: Collection[object] = self._lasting
-        self._small = int(max_bytes * SMALL)
         self._bytes = 0
         self._entries = 0
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Returns the record, None where there is none."""
+        """See `Store.get`."""
         with self._lock:
             entry = self._used((collection, key))
         if entry is None:
@@ -111,21 +109,13 @@ class MemoryStore:
         return Record(value if isinstance(value, bytes) else value.packed(), entry.version)
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keeps *value*, in place of what was there.
-
-        :raises StoreUnavailable: there is no room for it.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.put`."""
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         with self._lock:
             self._keep((collection, key), value, len(value), life, ttl == math.inf)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Keeps *value* where nothing is. Returns its version, None where something is.
-
-        :raises StoreUnavailable: there is no room for it.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.add`."""
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
@@ -134,11 +124,7 @@ class MemoryStore:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
-
-        :raises StoreUnavailable: there is no room for it.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.swap`."""
         life = self.ttl if ttl is None else lifetime(ttl, self.ttl)
         place = (collection, key)
         with self._lock:
@@ -148,7 +134,7 @@ class MemoryStore:
             return self._keep(place, value, len(value), life, ttl == math.inf)
 
     async def delete(self, collection: str, key: str) -> bool:
-        """Removes the record. Returns whether there was one."""
+        """See `Store.delete`."""
         place = (collection, key)
         with self._lock:
             there = self._used(place) is not None
@@ -156,7 +142,7 @@ class MemoryStore:
             return there
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """Gives the keys that begin with *prefix*, in any order."""
+        """See `Store.scan`."""
         with self._lock:
             places = [*self._lasting, *(place for share in self._shares.by_owner.values() for place in share.entries)]
         for start in range(0, len(places), PAGE):
@@ -319,43 +305,25 @@ class MemoryStore:
             self._entries -= 1
         return entry
 
-    # Who gives way...
-
     def _make_room(self, owner: str | None, size: int) -> None:
-        """Room for one more record of *size* bytes, of *owner* or (None) to last for ever.
+        """Makes room for one more record of *size* bytes, of *owner* or (None) to last for ever.
 
         :raises StoreUnavailable: it could only be had from those who have less.
         """
+        shares = self._shares
         while True:
-            mine = None if owner is None else self._shares.by_owner.get(owner)
-            more = SHARE_OVERHEAD if mine is None and owner is not None and self._shares.by_owner else 0
+            mine = None if owner is None else shares.by_owner.get(owner)
+            more = SHARE_OVERHEAD if mine is None and owner is not None and shares.by_owner else 0
             if self._bytes + more + size <= self.max_bytes and self._entries < self._max_entries:
                 return
-            share = self._giving_way(mine, size if owner is not None else 0)
+            held, entries = (0, 0) if mine is None else (mine.bytes, len(mine.entries))
+            fits = self._bytes - held + size <= self.max_bytes and self._entries - entries < self._max_entries
+            try:
+                share = shares.giving_way(mine, 0 if owner is None else size, fits=fits)
+            except LookupError:
+                message = "The store is full, and all others have less of it: raise MemoryStore(max_bytes=...)."
+                raise StoreUnavailable(message) from None
             self._drop(next(iter(self._lasting if share is None else share.entries)))
-
-    def _giving_way(self, mine: Share[Place, Entry] | None, size: int) -> Share[Place, Entry] | None:
-        """The share that gives way to a record of *size* bytes (0: one that lasts for ever) in *mine*; None where there
-        is nothing but records that last for ever.
-
-        :raises StoreUnavailable: all others have less.
-        """
-        shares, largest = self._shares, self._shares.largest_but(mine)
-        if largest is None:
-            return mine
-        bytes, entries = (0, 0) if mine is None else (mine.bytes, len(mine.entries))
-        own = shares.weight(bytes + size, entries + 1) if size else 0
-        if largest.weight >= own and largest.weight > self._small:
-            return largest
-        if own <= self._small:
-            return shares.idlest_but(mine)
-        # Mine is the largest. Before it is emptied for a record that would not fit after all, rather nothing happens.
-        without = self._bytes - bytes + size > self.max_bytes or self._entries - entries >= self._max_entries
-        if mine is None or (without and largest.weight <= shares.weight(size, 1)):
-            raise StoreUnavailable(
-                "The store is full, and all others have less of it: raise MemoryStore(max_bytes=...)."
-            )
-        return mine
 
     def _entry(self, place: Place) -> Entry | None:
         share = self._shares.by_owner.get(self._owner_of(place))

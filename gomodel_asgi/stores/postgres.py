@@ -137,10 +137,7 @@ class PostgresStore:
         return f"<PostgresStore table={self._table!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Returns the record, None where there is none.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.get`."""
         row = await self._row("get", collection, key)
         return None if row is None else Record(row["value"], row["version"])
 
@@ -152,19 +149,11 @@ class PostgresStore:
         return [found.get(key) for key in keys]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keeps *value*, in place of what was there.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.put`."""
         await self._write("put", collection, key, value, ttl)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Keeps *value* where nothing is. Returns its version, None where something is.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.add`."""
         return await self._write("add", collection, key, value, ttl)
 
     async def add_with(
@@ -177,18 +166,11 @@ class PostgresStore:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.swap`."""
         return await self._write("swap", collection, key, value, ttl, expected)
 
     async def delete(self, collection: str, key: str) -> bool:
-        """Removes the record. Returns whether there was one.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.delete`."""
         row = await self._row("delete", collection, key)
         return bool(row and row[0])
 
@@ -198,10 +180,7 @@ class PostgresStore:
             await connection.execute(self._statements["delete_many"], collection, keys)
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """Gives the keys that begin with *prefix*, in any order.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.scan`."""
         last = ""
         while True:
             async with self._connection() as connection:
@@ -213,7 +192,7 @@ class PostgresStore:
             last = rows[-1]["key"]
 
     async def aclose(self) -> None:
-        """Closes what the running event loop has open. The store stays usable."""
+        """See `Store.aclose`."""
         database = self._databases.take()
         if database is not None and self._ours:
             await database.aclose()

@@ -69,10 +69,6 @@ class RedisStore:
         ttl: float = THIRTY_DAYS,
         timeout: float = 5.0,
     ) -> None:
-        """See the class.
-
-        :raises ValueError: the client would turn bytes into text.
-        """
         check_client(redis)
         check_store(namespace=namespace, ttl=ttl, timeout=timeout)
         self.secret = secret_of(secret)
@@ -89,10 +85,7 @@ class RedisStore:
         return f"<RedisStore namespace={self._namespace!r}>"
 
     async def get(self, collection: str, key: str) -> Record | None:
-        """Returns the record, None where there is none.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.get`."""
         async with answering(self._timeout, RedisError):
             held: Any = await self._clients.get().get(self._name(collection, key))
         return unpacked(held)
@@ -106,21 +99,13 @@ class RedisStore:
         return [unpacked(one) for one in held]
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
-        """Keeps *value*, in place of what was there.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.put`."""
         life = milliseconds(lifetime(ttl, self._ttl))
         async with answering(self._timeout, RedisError):
             await self._clients.get().set(self._name(collection, key), packed(new_version(), value), px=life)
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Keeps *value* where nothing is. Returns its version, None where something is.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.add`."""
         return await self._replace(self._name(collection, key), b"", value, lifetime(ttl, self._ttl))
 
     async def add_with(
@@ -134,18 +119,11 @@ class RedisStore:
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
-        """Replaces the record of the version *expected*. Returns the new version, None where it has another one.
-
-        :raises StoreUnavailable: the store does not answer.
-        :raises ValueError: *ttl* is not positive.
-        """
+        """See `Store.swap`."""
         return await self._replace(self._name(collection, key), packed(expected, b""), value, lifetime(ttl, self._ttl))
 
     async def delete(self, collection: str, key: str) -> bool:
-        """Removes the record. Returns whether there was one.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.delete`."""
         async with answering(self._timeout, RedisError):
             return bool(await self._clients.get().delete(self._name(collection, key)))
 
@@ -156,10 +134,7 @@ class RedisStore:
                 await self._clients.get().delete(*[self._name(collection, key) for key in keys])
 
     async def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
-        """Gives the keys that begin with *prefix*, in any order.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
+        """See `Store.scan`."""
         start = self._name(collection, "")
         pattern = literally(start + prefix) + "*"
         cursor = 0
@@ -171,7 +146,7 @@ class RedisStore:
                 return
 
     async def aclose(self) -> None:
-        """Closes what the running event loop has open. The store stays usable."""
+        """See `Store.aclose`."""
         client = self._clients.take()
         if client is not None and self._ours:
             with suppress(StoreUnavailable):

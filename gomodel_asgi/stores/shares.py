@@ -31,10 +31,12 @@ class Share(Generic[K, V]):
 
 class Shares(Generic[K, V]):
     """The shares of all owners. An entry counts for its bytes, but for *least* where it has fewer: as much of them as
-    it takes up of the number of entries that there may be."""
+    it takes up of the number of entries that there may be. A share of *small* or less gives way to none that is
+    larger."""
 
-    def __init__(self, least: int) -> None:
+    def __init__(self, least: int, small: int = 0) -> None:
         self.least = least
+        self.small = small
         self.by_owner: OrderedDict[str, Share[K, V]] = OrderedDict()
         """In the order of last use; `move_to_end` says that an owner is not idle."""
         self._heap: list[Share[K, V]] = []
@@ -68,6 +70,26 @@ class Shares(Generic[K, V]):
                 break
             heap[at], larger.at, at = larger, at, below
         heap[at], share.at = share, at
+
+    def giving_way(self, mine: Share[K, V] | None, size: int, *, fits: bool) -> Share[K, V] | None:
+        """Returns the share that gives way to an entry of *size* bytes (0: one of no owner's) in *mine*; None where
+        there is no share. *fits*: the entry would find room in place of all of *mine*.
+
+        :raises LookupError: all others have less.
+        """
+        largest = self.largest_but(mine)
+        if largest is None:
+            return mine
+        bytes, entries = (0, 0) if mine is None else (mine.bytes, len(mine.entries))
+        own = self.weight(bytes + size, entries + 1) if size else 0
+        if largest.weight >= own and largest.weight > self.small:
+            return largest
+        if own <= self.small:
+            return self.idlest_but(mine)
+        # Mine is the largest. It is not emptied for an entry that would not fit after all.
+        if mine is None or (not fits and largest.weight <= self.weight(size, 1)):
+            raise LookupError(mine)
+        return mine
 
     def largest_but(self, share: Share[K, V] | None) -> Share[K, V] | None:
         """Returns the largest share of all others."""

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 from .anthropic_limits import hides_thinking, triggers
 from .anthropic_rules import blocks_of, check, signature_of
-from .api import JSON, Api, Refused, Settings, json_reply, object_of, page_asked, path_pattern, require_method
+from .api import Api, Refused, invalid, object_of, page_asked, path_pattern, require_method
 from .model import Message, Model, Prompt, Speech, Tool, as_function, count, objects, pieces, speech_of
-from .plan import Answer, Headers, Plan, Unplayable, chunked, unary
+from .plan import STREAM, Answer, Plan, Unplayable, chunked, either, json_reply
 from .received import ReceivedRequest
-from .wire import Failure
+from .wire import AnthropicWire, Json
 
 # What the model says, as a message and as its events (Anthropic, API reference, "Messages" and "Streaming").
 
 
-Json = dict[str, Any]
-
-STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 REASONS: Mapping[str, str] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
 UNCACHED = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
 
@@ -30,15 +26,14 @@ UNCACHED = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
 def message(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool) -> Plan:
     """Returns the reply, as events or whole; *suffix* goes into its ids."""
     writer = Writer(prompt, answer, suffix)
-    many = chunked(200, STREAM, tuple(map(event, writer.events())))
     try:
         value = writer.whole()
     except Unplayable:  # arguments that are no object can be streamed all the same
         if not stream:
             raise
-        return many
-    one = unary(200, JSON, json.dumps(value).encode())
-    return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+        return chunked(200, STREAM, map(AnthropicWire.event, writer.events()))
+    events = chunked(200, STREAM, map(AnthropicWire.event, writer.events()), value)
+    return either(json_reply(value), events, stream=stream)
 
 
 class Writer:
@@ -77,9 +72,7 @@ class Writer:
     def ending(self) -> Json:
         """The members that say why the answer ends."""
         incomplete = self.speech.incomplete
-        reason = (
-            REASONS.get(incomplete, incomplete) if incomplete else ("tool_use" if self.speech.calls else "end_turn")
-        )
+        reason = REASONS.get(incomplete, incomplete) if incomplete else "tool_use" if self.speech.calls else "end_turn"
         reason = "refusal" if self.speech.refusal else reason
         details = {"type": "refusal", "category": None, "explanation": "".join(self.speech.refusal) or None}
         stopped = details if reason == "refusal" else None
@@ -250,75 +243,6 @@ def schema_of(config: Any) -> Mapping[str, Any] | None:
     return form["schema"] if isinstance(form, Mapping) else None
 
 
-# Errors and streams of the Messages API (Anthropic, API reference, "Errors" and "Streaming messages").
-
-
-TYPES: Mapping[int, str] = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
-PADDING = 16
-
-
-def event(value: Mapping[str, Any]) -> bytes:
-    """Returns *value* as an event named by its type, with spaces after the JSON as Anthropic sends them."""
-    data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return b"event: %s\ndata: %s%s\n\n" % (value["type"].encode(), data, b" " * (len(data) % PADDING))
-
-
-@dataclass(frozen=True, slots=True)
-class AnthropicWire:
-    """Errors say their type and the request; inside a stream they are an `error` event."""
-
-    request_id: str = ""
-
-    endless = (
-        b"event: content_block_delta\n"
-        b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"',
-        b'"}}\n\n',
-    )
-    terminal = b"event: message_delta", b"event: message_stop"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """See `Wire.headers`."""
-        return {"request-id": self.request_id}
-
-    def error(self, failure: Failure) -> Json:
-        """See `Wire.error`."""
-        usual = TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else "invalid_request_error")
-        error = {"type": failure.type or usual, "message": failure.message}
-        return {"type": "error", "error": error, "request_id": self.request_id}
-
-    def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
-        """See `Wire.error_inside`.
-
-        :raises ValueError: the Messages API has no error of this *form*.
-        """
-        value = self.error(failure)
-        if form == "body":
-            return {"error": value["error"]}
-        if form is not None:
-            raise ValueError(f"the Messages API has no error of the form '{form}'")
-        return value
-
-    def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
-        """See `Wire.error_event`."""
-        return event(value) if form is None else b"data: %s\n\n" % json.dumps(value).encode()
-
-    def ends(self, event: bytes) -> bool:
-        """See `Wire.ends`."""
-        return event.startswith(self.terminal)
-
-
 # The operations.
 
 
@@ -330,10 +254,6 @@ VERSION = re.compile(r"vertex-\d{4}-\d{2}-\d{2}")
 
 class AnthropicApi(Api):
     """The Messages API. It remembers nothing."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> AnthropicWire:
         """See `Api.wire`."""
@@ -360,7 +280,7 @@ class AnthropicApi(Api):
         """
         require_method("POST", request)
         if request.header("anthropic-version") is None:
-            raise Refused(400, "anthropic-version: header is required")
+            raise invalid("anthropic-version: header is required")
         body = object_of(request)
         return self._answer(request, body, model, counts=counts, stream=body.get("stream") is True)
 
@@ -372,11 +292,11 @@ class AnthropicApi(Api):
         require_method("POST", request)
         body = object_of(request)
         if not VERSION.fullmatch(str(body.pop("anthropic_version", None))):
-            raise Refused(400, "anthropic_version: Field required")
+            raise invalid("anthropic_version: Field required")
         counts = name == "count-tokens"
         if not counts:
             if "model" in body:
-                raise Refused(400, "model: Extra inputs are not permitted")
+                raise invalid("model: Extra inputs are not permitted")
             body["model"] = name
         return self._answer(request, body, model, counts=counts, stream=verb == "streamRawPredict")
 
@@ -420,6 +340,6 @@ class AnthropicApi(Api):
         size, query = page_asked(request, "limit", 20, 1000)
         names, after = self.settings.listed, query.get("after_id")
         if after is not None and after not in names:
-            raise Refused(400, f"after_id: there is no model {after}.")
+            raise invalid(f"after_id: there is no model {after}.")
         start = 0 if after is None else names.index(after) + 1
         return names[start : start + size], start + size < len(names)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .api import Refused
+from .api import Problems, invalid
 from .model import objects
 
 Json = Mapping[str, Any]
@@ -21,39 +21,32 @@ EFFORTS = ("low", "medium", "high", "xhigh", "max")
 LONGEST_USER = 256
 
 
-def invalid(message: str) -> Refused:
-    """Returns the refusal of an invalid request."""
-    return Refused(400, message)
-
-
-def check_settings(body: Json) -> None:
-    """:raises Refused: a setting cannot be kept."""
-    check_sampling(body)
-    thinking = body.get("thinking")
-    if thinking is not None:
-        check_thinking(body, thinking)
-    config = body.get("output_config") or {}
+def of_settings(body: Json) -> Problems:
+    """Yields the settings that cannot be kept."""
+    yield from of_sampling(body)
+    yield from of_thinking(body)
+    model, config = body["model"], body.get("output_config") or {}
     if config.get("effort") not in (None, *EFFORTS):
-        raise invalid(f"output_config.effort: Input should be one of {', '.join(EFFORTS)}")
+        yield invalid(f"output_config.effort: Input should be one of {', '.join(EFFORTS)}")
     form = config.get("format")
     if form is not None:
         if form.get("type") != "json_schema" or not isinstance(form.get("schema"), Mapping):
-            raise invalid("output_config.format: Input should be a JSON schema")
-        check_schema(form["schema"], "output_config.format.schema")
-    if triggers(body) and not compacts(body["model"]):
-        raise invalid("context_management.edits.0: compact_20260112 is not supported by this model")
+            yield invalid("output_config.format: Input should be a JSON schema")
+        yield from of_schema(form["schema"], "output_config.format.schema")
+    if triggers(body) and version_of(model) < (4, 6):
+        yield invalid("context_management.edits.0: compact_20260112 is not supported by this model")
     for at, trigger in enumerate(triggers(body)):
         if trigger < LEAST_TRIGGER:
             path = f"context_management.edits.{at}.compact_20260112"
-            raise invalid(f"{path}: trigger.value must be at least {LEAST_TRIGGER}")
-    if body["messages"][-1]["role"] == "assistant" and not prefills(body["model"]):
-        raise invalid(
+            yield invalid(f"{path}: trigger.value must be at least {LEAST_TRIGGER}")
+    if body["messages"][-1]["role"] == "assistant" and version_of(model) >= (4, 6):
+        yield invalid(
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
     if any(not str(text).strip() for text in body.get("stop_sequences") or []):
-        raise invalid("stop_sequences: each stop sequence must contain non-whitespace")
+        yield invalid("stop_sequences: each stop sequence must contain non-whitespace")
     if len(str((body.get("metadata") or {}).get("user_id") or "")) > LONGEST_USER:
-        raise invalid(f"metadata.user_id: String should have at most {LONGEST_USER} characters")
+        yield invalid(f"metadata.user_id: String should have at most {LONGEST_USER} characters")
 
 
 def triggers(body: Json) -> list[int]:
@@ -63,63 +56,54 @@ def triggers(body: Json) -> list[int]:
     return [(edit.get("trigger") or {}).get("value", USUAL_TRIGGER) for edit in compactions]
 
 
-def check_sampling(body: Json) -> None:
-    """Checks temperature, top_p and top_k.
-
-    :raises Refused: the model does not take one, or not together, or it is out of range.
-    """
+def of_sampling(body: Json) -> Problems:
+    """Yields temperature, top_p and top_k that the model does not take, or not together, or that are out of range."""
     given = [name for name in ("temperature", "top_p", "top_k") if body.get(name) is not None]
-    if given and not samples(body["model"]):
-        raise invalid(f"`{given[0]}` is deprecated for this model.")
-    if {"temperature", "top_p"} <= set(given) and one_sampler(body["model"]):
-        raise invalid("`temperature` and `top_p` cannot both be specified for this model. Please use only one.")
+    version = version_of(body["model"])
+    if given and version >= (4, 7):
+        yield invalid(f"`{given[0]}` is deprecated for this model.")
+    if {"temperature", "top_p"} <= set(given) and version >= (4, 1):
+        yield invalid("`temperature` and `top_p` cannot both be specified for this model. Please use only one.")
     for name in ("temperature", "top_p"):
         if name in given and not 0 <= body[name] <= 1:
-            raise invalid(f"{name}: range: 0..1")
+            yield invalid(f"{name}: range: 0..1")
 
 
-def check_thinking(body: Json, thinking: Json) -> None:
-    """Checks `thinking`, and the settings that it excludes.
-
-    :raises Refused: the model cannot think so, or another setting forbids it.
-    """
-    kind = thinking.get("type")
+def of_thinking(body: Json) -> Problems:
+    """Yields ways of thinking that the model does not know, and the settings that thinking excludes."""
+    thinking: Any = body.get("thinking")
+    kind = "disabled" if thinking is None else thinking.get("type")
     if kind not in ("enabled", "adaptive", "disabled"):
-        raise invalid(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+        yield invalid(f"thinking: Input tag '{kind}' found using 'type' does not match any of the expected tags")
     if kind == "disabled":
         return
-    if kind == "adaptive" and not adapts(body["model"]):
-        raise invalid("adaptive thinking is not supported on this model")
+    if kind == "adaptive" and (0, 0) < version_of(body["model"]) < (4, 6):  # other makers' models may do as they like
+        yield invalid("adaptive thinking is not supported on this model")
     if kind == "enabled":
-        check_budget(body, thinking)
-    choice = (body.get("tool_choice") or {}).get("type")
-    if choice in ("any", "tool"):
-        raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+        yield from of_budget(body, thinking.get("budget_tokens"))
+    if (body.get("tool_choice") or {}).get("type") in ("any", "tool"):
+        yield invalid("Thinking may not be enabled when tool_choice forces tool use.")
     if body.get("temperature") not in (None, 1):
-        raise invalid("`temperature` may only be set to 1 when thinking is enabled or in adaptive mode.")
+        yield invalid("`temperature` may only be set to 1 when thinking is enabled or in adaptive mode.")
     if body.get("top_p") is not None and body["top_p"] < 0.95:
-        raise invalid("`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled.")
+        yield invalid("`top_p` must be greater than or equal to 0.95 or unset when thinking is enabled.")
     if body.get("top_k") is not None:
-        raise invalid("`top_k` must be unset when thinking is enabled.")
+        yield invalid("`top_k` must be unset when thinking is enabled.")
 
 
-def check_budget(body: Json, thinking: Json) -> None:
-    """Checks the budget of thinking, in tokens.
-
-    :raises Refused: the model takes none, or it is missing, too small, or above `max_tokens`.
-    """
-    budget = thinking.get("budget_tokens")
-    if not takes_budget(body["model"]):
-        raise invalid(
+def of_budget(body: Json, budget: Any) -> Problems:
+    """Yields a budget of thinking (tokens) that the model does not take, or of a wrong size."""
+    if version_of(body["model"]) >= (4, 7):
+        yield invalid(
             '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive" and'
             ' "output_config.effort" to control thinking behavior.'
         )
     if not isinstance(budget, int):
-        raise invalid("thinking.enabled.budget_tokens: Field required")
+        yield invalid("thinking.enabled.budget_tokens: Field required")
     if budget < LEAST_BUDGET:
-        raise invalid(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {LEAST_BUDGET}")
+        yield invalid(f"thinking.enabled.budget_tokens: Input should be greater than or equal to {LEAST_BUDGET}")
     if "max_tokens" in body and body["max_tokens"] <= budget:
-        raise invalid("`max_tokens` must be greater than `thinking.budget_tokens`.")
+        yield invalid("`max_tokens` must be greater than `thinking.budget_tokens`.")
 
 
 # What each model takes, by the version in its name.
@@ -134,44 +118,9 @@ def version_of(model: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
 
 
-def samples(model: str) -> bool:
-    """Returns whether temperature, top_p and top_k may be set."""
-    return version_of(model) < (4, 7)
-
-
-def one_sampler(model: str) -> bool:
-    """Returns whether temperature and top_p exclude each other."""
-    return version_of(model) >= (4, 1)
-
-
-def prefills(model: str) -> bool:
-    """Returns whether the last message may be the beginning of the answer."""
-    return version_of(model) < (4, 6)
-
-
-def takes_budget(model: str) -> bool:
-    """Returns whether thinking may be given a budget of tokens."""
-    return version_of(model) < (4, 7)
-
-
-def adapts(model: str) -> bool:
-    """Returns whether thinking may be adaptive; models of other makers may do as they like."""
-    return version_of(model) >= (4, 6) or version_of(model) == (0, 0)
-
-
-def compacts(model: str) -> bool:
-    """Returns whether a long context can be compacted, and gone on from."""
-    return version_of(model) >= (4, 6)
-
-
 def hides_thinking(model: str) -> bool:
     """Returns whether thinking comes without its text unless the request wants it summarized."""
     return version_of(model) >= (4, 7)
-
-
-def takes_system_messages(model: str) -> bool:
-    """Returns whether instructions may stand among the messages."""
-    return "opus" in model and version_of(model) >= (4, 8)
 
 
 # Which JSON Schemas a model can be held to, and how many.
@@ -188,45 +137,44 @@ HOLDERS = ("$defs", "definitions")
 BEYOND_REGULAR = re.compile(r"\(\?(=|!|<=|<!)|\\[bB\d]")
 
 
-def check_schemas(strict: Sequence[Any], form: Any) -> None:
-    """:raises Refused: together the *strict* functions' schemas and the *form* of the answer, if any, are too much."""
+def of_schemas(strict: Sequence[Any], form: Any) -> Problems:
+    """Yields in what the *strict* functions' schemas and the *form* of the answer, if any, are too much together."""
     if len(strict) > MOST_STRICT:
-        raise Refused(400, f"Too many strict tools ({len(strict)}). The maximum number supported is {MOST_STRICT}.")
+        yield invalid(f"Too many strict tools ({len(strict)}). The maximum number supported is {MOST_STRICT}.")
     parts = [part for schema in (*strict, form) for part in parts_of(schema)]
     optional = sum(name not in (part.get("required") or ()) for part in parts for name, _ in named(part, "properties"))
     if optional > MOST_OPTIONAL:
         message = f"Schemas contains too many optional parameters ({optional}) (limit: {MOST_OPTIONAL})."
-        raise Refused(400, message)
+        yield invalid(message)
     unions = sum("anyOf" in part or isinstance(part.get("type"), list) for part in parts)
     if unions > MOST_UNIONS:
         message = f"Schemas contains too many parameters with union types ({unions}) (limit: {MOST_UNIONS})."
-        raise Refused(400, message)
+        yield invalid(message)
 
 
-def check_schema(schema: Any, where: str) -> None:
-    """:raises Refused: an object is open to other members, something is bounded that cannot be, a definition is a part
-    of itself, or a pattern is no regular language."""
-    check_references(schema, where)
+def of_schema(schema: Any, where: str) -> Problems:
+    """Yields objects that are open to other members, bounds that cannot be kept, definitions that are a part of
+    themselves, and patterns that are no regular language."""
+    yield from circular(schema, where)
     for each in parts_of(schema):
         if BEYOND_REGULAR.search(str(each.get("pattern", ""))):
-            raise Refused(400, f"{where}: The pattern {each['pattern']!r} is not supported")
+            yield invalid(f"{where}: The pattern {each['pattern']!r} is not supported")
         kind = each.get("type")
         if kind == "object" and each.get("additionalProperties") is not False:
             problem = "'additionalProperties' must be explicitly set to false"
             if "additionalProperties" in each:
                 problem = "'additionalProperties: true' is not supported. Please set 'additionalProperties' to false"
-            raise Refused(400, f"{where}: For 'object' type, {problem}")
+            yield invalid(f"{where}: For 'object' type, {problem}")
         found = sorted(name for name in UNSUPPORTED.get(str(kind), ()) if name in each)
         if found:
-            raise Refused(400, f"{where}: For '{kind}' type, properties {', '.join(found)} are not supported")
+            yield invalid(f"{where}: For '{kind}' type, properties {', '.join(found)} are not supported")
 
 
-def check_references(schema: Any, where: str) -> None:
-    """:raises Refused: following the references in *schema* does not come to an end."""
+def circular(schema: Any, where: str) -> Problems:
+    """Yields references in *schema* that do not come to an end when they are followed."""
     definitions = {f"#/{holder}/{name}": each for holder in HOLDERS for name, each in named(schema, holder)}
-    for part in parts_of(schema):
-        if part.get("$ref") == "#":
-            raise Refused(400, f"{where}: Circular reference detected in schema definitions")
+    if any(part.get("$ref") == "#" for part in parts_of(schema)):
+        yield invalid(f"{where}: Circular reference detected in schema definitions")
     reached = {place: {part.get("$ref") for part in parts_of(each)} for place, each in definitions.items()}
     for place in definitions:
         seen, ahead = set[Any](), set[Any]((place,))
@@ -234,7 +182,7 @@ def check_references(schema: Any, where: str) -> None:
             ahead = {target for each in ahead for target in reached.get(each, ())} - seen
             seen |= ahead
         if place in seen:
-            raise Refused(400, f"{where}: Circular reference detected in schema definitions: {place} -> {place}")
+            yield invalid(f"{where}: Circular reference detected in schema definitions: {place} -> {place}")
 
 
 def named(schema: Any, holder: str) -> list[tuple[str, Any]]:

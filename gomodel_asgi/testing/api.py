@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
 from .model import EPOCH, Model
-from .plan import Headers, Plan, unary
+from .plan import Plan
 from .received import ReceivedRequest
 from .wire import Failure, Wire
 
@@ -52,6 +51,8 @@ class Api(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.made = 0
+        """Answers of the model so far, which number each other."""
 
     @abstractmethod
     def wire(self, request: ReceivedRequest, request_id: str) -> Wire:
@@ -140,9 +141,6 @@ def check_model(settings: Settings, name: object) -> None:
     raise Refused(404, message, type="invalid_request_error", code="model_not_found")
 
 
-JSON: Headers = ((b"content-type", b"application/json"),)
-
-
 class Refused(Exception):
     """The request is answered with an error, in the form of the API that refuses it."""
 
@@ -153,6 +151,30 @@ class Refused(Exception):
         self.failure = Failure(status=status, message=message, type=type, code=code, param=param)
 
 
-def json_reply(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
-    """Returns the reply with status 200 and *value* as JSON."""
-    return unary(200, headers, json.dumps(value).encode(), value)
+# Rules are functions that yield what is wrong with a request, in the order in which the API looks for it.
+
+
+Problems = Iterator[Refused]
+
+
+def refuse(problems: Problems) -> None:
+    """:raises Refused: there is a problem: the first one."""
+    for problem in problems:
+        raise problem
+
+
+def invalid(message: str, param: str | None = None, code: str | None = None) -> Refused:
+    """Returns the refusal of an invalid request."""
+    return Refused(400, message, code=code, param=param)
+
+
+def missing(path: str, param: str | None = None) -> Refused:
+    """Returns the refusal of a request without the member *path*, as the OpenAI APIs word it."""
+    return invalid(f"Missing required parameter: '{path}'.", param or path, "missing_required_parameter")
+
+
+def unknown(value: Mapping[str, Any], known: Container[str], path: str = "") -> Problems:
+    """Yields the members of *value* that are not *known*, as the OpenAI APIs word it."""
+    for name in value:
+        if name not in known:
+            yield invalid(f"Unknown parameter: '{path}{name}'.", path + name, "unknown_parameter")

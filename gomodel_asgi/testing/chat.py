@@ -2,72 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from .api import (
-    JSON,
-    Api,
-    Settings,
-    check_model,
-    json_reply,
-    no_such_path,
-    object_of,
-    openai_models,
-    path_pattern,
-    require_method,
-)
+from .api import Api, check_model, no_such_path, object_of, openai_models, path_pattern, require_method
 from .chat_rules import check, kind_of, tools_of
-from .model import EPOCH, Message, Model, Prompt, Role, Speech, Tool, as_function, objects, pieces, speech_of
-from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
+from .model import EPOCH, Message, Model, Prompt, Role, Speech, Tool, as_function, objects, pieces, speech_of, text_of
+from .plan import STREAM, Answer, Plan, ToolCall, chunked, either, json_reply
 from .received import ReceivedRequest
-from .wire import Failure, data_of, openai_error, unnamed
-
-# Errors and streams of the Chat Completions API.
-
-
-@dataclass(frozen=True, slots=True)
-class ChatWire:
-    """Errors are OpenAI's; inside a stream they are an event without a name, or (Groq) one that is called `error`."""
-
-    request_id: str = ""
-
-    endless = (
-        b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"finish_reason":null,"delta":{"content":"',
-        b'"}}]}\n\n',
-    )
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """See `Wire.headers`."""
-        return {"x-request-id": self.request_id}
-
-    def error(self, failure: Failure) -> Json:
-        """See `Wire.error`."""
-        return openai_error(failure)
-
-    def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
-        """See `Wire.error_inside`.
-
-        :raises ValueError: the chat API has no error of this *form*.
-        """
-        if form not in (None, "body", "event"):
-            raise ValueError(f"the chat API has no error of the form '{form}'")
-        return openai_error(failure)
-
-    def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
-        """See `Wire.error_event`."""
-        return (b"event: error\n" if form == "event" else b"") + unnamed(value)
-
-    def ends(self, event: bytes) -> bool:
-        """See `Wire.ends`."""
-        chunk = data_of(event)
-        if not isinstance(chunk, Mapping) or "choices" not in chunk:
-            return False
-        return not chunk["choices"] or chunk["choices"][0].get("finish_reason") is not None
-
+from .wire import ChatWire, Json
 
 # Messages of the chat API as a prompt.
 
@@ -92,14 +35,6 @@ def prompt_of(body: Mapping[str, Any]) -> Prompt:
         max_output_tokens=limit if isinstance(limit, int) else None,
         body=body,
     )
-
-
-def text_of(content: Any) -> str:
-    """Returns the text in a message's content: itself, or its text parts joined."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return " ".join(str(part["text"]) for part in parts if part.get("type") == "text")
 
 
 def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
@@ -177,9 +112,6 @@ def thinks(body: Mapping[str, Any]) -> bool:
 # What the model says, as a chat completion and as its chunks (OpenAI, API reference, "Chat completions").
 
 
-Json = dict[str, Any]
-
-STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 DONE = b"data: [DONE]\n\n"
 REASONS: Mapping[str, str] = {"max_output_tokens": "length"}
 
@@ -188,10 +120,8 @@ def completion(prompt: Prompt, answer: Answer, made: int, suffix: str) -> Plan:
     """Returns the reply in the form that the request asks for; *made* numbers it, *suffix* goes into its ids."""
     writer = Writer(prompt, answer, made, suffix)
     value = writer.whole()
-    one = unary(200, JSON, json.dumps(value).encode(), value)
-    many = chunked(200, STREAM, (*map(unnamed, writer.chunks()), DONE), value)
-    chosen, other = (many, one) if prompt.body.get("stream") is True else (one, many)
-    return Plan(chosen.steps, value, other)
+    events = chunked(200, STREAM, (*map(ChatWire.event, writer.chunks()), DONE), value)
+    return either(json_reply(value), events, stream=prompt.body.get("stream") is True)
 
 
 class Writer:
@@ -310,10 +240,6 @@ MODELS = path_pattern("/models(?:/(?P<id>.+))?")
 
 class ChatApi(Api):
     """Chat Completions. It remembers nothing."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.made = 0
 
     def wire(self, request: ReceivedRequest, request_id: str) -> ChatWire:
         """See `Api.wire`."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from .api import Refused, json_reply
+from .api import Refused, invalid, missing
 from .model import EPOCH
-from .plan import Plan
+from .plan import Plan, json_reply
+from .wire import Json
 
 # Lists as the Responses API has them: items with ids, and pages of them.
 
@@ -47,16 +48,14 @@ def page(items: Sequence[Json], query: bytes) -> Plan:
     ordered = items[:: 1 if parameters.get("order") == "asc" else -1]
     limit = whole_number(parameters.get("limit", "20"))
     if not 1 <= limit <= 100:
-        raise Refused(400, "'limit' must be between 1 and 100.", param="limit")
+        raise invalid("'limit' must be between 1 and 100.", "limit")
     ids = [item["id"] for item in ordered]
     if "after" in parameters and parameters["after"] not in ids:
-        raise Refused(400, "'after' names no item of this list.", param="after")
+        raise invalid("'after' names no item of this list.", "after")
     start = len(ids) - ids[::-1].index(parameters["after"]) if "after" in parameters else 0
     found = ordered[start : start + limit]
     return listed(found, has_more=start + len(found) < len(ordered))
 
-
-Json = dict[str, Any]
 
 MOST = 10_000
 """Conversations and responses that are remembered at a time; the oldest make room."""
@@ -139,10 +138,10 @@ class Conversations:
             return None
         id = named.get("id") if isinstance(named, dict) else named
         if not isinstance(id, str):
-            raise Refused(400, "Invalid type for 'conversation'.", code="invalid_type", param="conversation")
+            raise invalid("Invalid type for 'conversation'.", "conversation", "invalid_type")
         if body.get("previous_response_id") is not None:
             message = "'conversation' and 'previous_response_id' exclude each other."
-            raise Refused(400, message, code="mutually_exclusive_parameters", param="conversation")
+            raise invalid(message, "conversation", "mutually_exclusive_parameters")
         return self.find(id)
 
     def answer(self, method: str, id: str, body: Mapping[str, Any]) -> Plan | None:
@@ -156,8 +155,7 @@ class Conversations:
             return json_reply({"id": id, "object": "conversation.deleted", "deleted": True})
         if method == "POST":
             if "metadata" not in body:
-                message = "Missing required parameter: 'metadata'."
-                raise Refused(400, message, code="missing_required_parameter", param="metadata")
+                raise missing("metadata")
             conversation.metadata = given_metadata(body)
         return conversation.shown() if method in ("GET", "POST") else None
 
@@ -200,9 +198,9 @@ def given_items(body: Mapping[str, Any], *, least: int) -> Sequence[Json]:
     if items is None and least == 0:
         return []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Refused(400, "Invalid type for 'items'.", code="invalid_type", param="items")
+        raise invalid("Invalid type for 'items'.", "items", "invalid_type")
     if not least <= len(items) <= MOST_ADDED:
-        raise Refused(400, f"'items' must hold {least} to {MOST_ADDED} items.", code="invalid_value", param="items")
+        raise invalid(f"'items' must hold {least} to {MOST_ADDED} items.", "items", "invalid_value")
     return items
 
 
@@ -215,9 +213,9 @@ def given_metadata(body: Mapping[str, Any]) -> Json:
     if metadata is None:
         return {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise Refused(400, "Invalid type for 'metadata'.", code="invalid_type", param="metadata")
+        raise invalid("Invalid type for 'metadata'.", "metadata", "invalid_type")
     if len(metadata) > MOST_METADATA:
-        raise Refused(400, f"'metadata' has at most {MOST_METADATA} keys.", code="invalid_value", param="metadata")
+        raise invalid(f"'metadata' has at most {MOST_METADATA} keys.", "metadata", "invalid_value")
     return metadata
 
 

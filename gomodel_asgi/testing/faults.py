@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from .plan import Body, Close, End, Fill, Head, HeaderList, Headers, Hold, Pause, Plan, Raw, Step, encoded, unary
+from .plan import JSON, Body, Close, End, Fill, Head, HeaderList, Headers, Hold, Pause, Plan, Raw, Step, encoded, unary
 from .wire import Failure
 
 
@@ -77,9 +77,8 @@ class ContentType:
 
         :raises ValueError: the reply has no headers.
         """
-        head = _head(plan)
-        others = tuple((name, value) for name, value in head.headers if name != b"content-type")
-        return plan.with_head(replace(head, headers=((b"content-type", self.content_type.encode()), *others)))
+        others = tuple(header for header in _head(plan).headers if header[0] != b"content-type")
+        return plan.with_headers(((b"content-type", self.content_type.encode()), *others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +121,7 @@ class ExtraHeaders:
 
         :raises ValueError: the reply has no headers.
         """
-        head = _head(plan)
-        return plan.with_head(replace(head, headers=head.headers + encoded(self.headers)))
+        return plan.with_headers(_head(plan).headers + encoded(self.headers))
 
 
 def SetCookie(cookie: str = "__cf_bm=scripted; path=/; HttpOnly; Secure") -> ExtraHeaders:
@@ -164,9 +162,6 @@ def _head(plan: Plan) -> Head:
 # The reply is an error: by its status, or behind a status of 200.
 
 
-JSON: Headers = ((b"content-type", b"application/json"),)
-
-
 @dataclass(frozen=True, slots=True)
 class Status:
     """An error status, in the form of the API that answers, or with *body* unchanged.
@@ -190,13 +185,10 @@ class Status:
         headers: Headers = ((b"content-type", self.content_type.encode()), *encoded(self.headers))
         if self.retry_after is not None:
             headers += ((b"retry-after", str(self.retry_after).encode("latin-1")),)
-        body = json.dumps(plan.wire.error(self._failure)).encode() if self.body is None else self.body
-        return plan.instead(unary(self.status, headers, body))
-
-    @property
-    def _failure(self) -> Failure:
         kind = {"type": self.type, "code": self.code, "param": self.param}
-        return Failure(status=self.status, message=self.message, retry_after=self.retry_after, **kind)
+        failure = Failure(status=self.status, message=self.message, retry_after=self.retry_after, **kind)
+        body = json.dumps(plan.wire.error(failure)).encode() if self.body is None else self.body
+        return plan.instead(unary(self.status, headers, body))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,10 +338,11 @@ class Slow:
 
     def apply(self, plan: Plan) -> Plan:
         """See `Fault.apply`."""
-        return replace(plan, steps=tuple(piece for step in plan.steps for piece in self._pieces(step)))
-
-    def _pieces(self, step: Step) -> tuple[Step, ...]:
-        if not isinstance(step, Body):
-            return (step,)
-        pieces = [step.data[at : at + self.size] for at in range(0, len(step.data), self.size)]
-        return tuple(part for piece in pieces for part in (Pause(self.pause), Body(piece)))
+        steps: list[Step] = []
+        for step in plan.steps:
+            if isinstance(step, Body):
+                for at in range(0, len(step.data), self.size):
+                    steps += Pause(self.pause), Body(step.data[at : at + self.size])
+            else:
+                steps.append(step)
+        return replace(plan, steps=tuple(steps))

@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from .api import Api, Refused, Settings, json_reply, object_of, page_asked, path_pattern, require_method
+from .api import Api, Refused, invalid, object_of, page_asked, path_pattern, require_method
+from .gemini_prompt import normal, prompt_of, signature_of, signs
 from .gemini_rules import check
-from .gemini_wire import GeminiWire, event, normal, prompt_of, signature_of, signs
 from .model import Model, Prompt, Speech, as_function, count, speech_of
-from .plan import Answer, Headers, Plan, chunked, unary
+from .plan import Answer, Headers, Plan, chunked, either, json_reply
 from .received import ReceivedRequest
+from .wire import GeminiWire, Json
 
 # What the model says, as a GenerateContentResponse and as a stream of them (Gemini API, "Generating content").
 
-
-Json = dict[str, Any]
 
 JSON: Headers = ((b"content-type", b"application/json; charset=UTF-8"),)
 EVENTS: Headers = ((b"content-type", b"text/event-stream"),)
@@ -29,9 +28,9 @@ def generated(prompt: Prompt, answer: Answer, suffix: str, *, stream: bool, sse:
     """Returns the reply, as a stream or whole; *suffix* goes into its ids. A stream without *sse* is one JSON list."""
     writer = Writer(prompt, answer, suffix)
     value, chunks = writer.whole(), list(writer.chunks())
-    one = unary(200, JSON, json.dumps(value).encode(), value)
-    many = chunked(200, EVENTS, tuple(map(event, chunks)), value) if sse else chunked(200, JSON, tuple(as_list(chunks)))
-    return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+    events = chunked(200, EVENTS, map(GeminiWire.event, chunks), value)
+    many = events if sse else chunked(200, JSON, as_list(chunks), value)
+    return either(json_reply(value, JSON), many, stream=stream)
 
 
 def as_list(chunks: list[Json]) -> Iterator[bytes]:
@@ -163,10 +162,6 @@ class GeminiApi(Api):
 
     root = "/v1beta"
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.made = 0
-
     def wire(self, request: ReceivedRequest, request_id: str) -> GeminiWire:
         """See `Api.wire`."""
         return GeminiWire(unquote(request.path).endswith(":" + STREAM))
@@ -247,7 +242,7 @@ class GeminiApi(Api):
         names, token = self.settings.listed, query.get("pageToken", "after-0")
         start = token.removeprefix("after-")
         if start == token or not start.isascii() or not start.isdigit():
-            raise Refused(400, "Page token is invalid.")
+            raise invalid("Page token is invalid.")
         end = int(start) + size
         more = {"nextPageToken": f"after-{end}"} if end < len(names) else {}
         return {"models": [described(name) for name in names[int(start) : end]], **more}
@@ -270,5 +265,5 @@ def counted(body: Mapping[str, Any]) -> Mapping[str, Any]:
     if whole is None:
         return body
     if body.get("contents"):
-        raise Refused(400, "contents and generate_content_request are mutually exclusive.")
+        raise invalid("contents and generate_content_request are mutually exclusive.")
     return {name: member for name, member in whole.items() if name != "model"}

@@ -133,6 +133,14 @@ def objects(holder: Any, name: str) -> list[Mapping[str, Any]]:
     return [each for each in listed(holder, name) if isinstance(each, Mapping)]
 
 
+def text_of(content: Any) -> str:
+    """Returns the text in the content of a message of the OpenAI APIs: itself, or its text parts joined."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    return " ".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
+
+
 def count(prompt: Prompt) -> int:
     """Returns how long a prompt is, in words."""
     texts = [prompt.instructions, *(message.text for message in prompt.messages)]

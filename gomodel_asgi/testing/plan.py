@@ -10,7 +10,7 @@ decided while playing, so the same script always gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from .wire import ResponsesWire, Wire
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
+JSON: Headers = ((b"content-type", b"application/json"),)
+STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -149,9 +151,11 @@ class Plan:
         """Returns *other* as a plan of the same API, to stand in place of this one."""
         return replace(other, wire=self.wire)
 
-    def with_head(self, head: Head) -> Plan:
-        """Returns the plan with another status or other headers."""
-        return replace(self, steps=tuple(head if isinstance(step, Head) else step for step in self.steps))
+    def with_headers(self, headers: Headers) -> Plan:
+        """Returns the plan with these *headers* in its head, if it has one."""
+        return replace(
+            self, steps=tuple(replace(step, headers=headers) if isinstance(step, Head) else step for step in self.steps)
+        )
 
 
 def unary(status: int, headers: Headers, body: bytes, response: Mapping[str, Any] | None = None) -> Plan:
@@ -159,11 +163,20 @@ def unary(status: int, headers: Headers, body: bytes, response: Mapping[str, Any
     return Plan((Head(status, headers, len(body)), *((Body(body),) if body else ()), End()), response)
 
 
-def chunked(
-    status: int, headers: Headers, pieces: tuple[bytes, ...], response: Mapping[str, Any] | None = None
-) -> Plan:
+def json_reply(value: Mapping[str, Any], headers: Headers = JSON) -> Plan:
+    """Returns the reply with status 200 and *value* as JSON."""
+    return unary(200, headers, json.dumps(value).encode(), value)
+
+
+def chunked(status: int, headers: Headers, pieces: Iterable[bytes], response: Mapping[str, Any] | None = None) -> Plan:
     """Returns a reply in pieces, whose length is not declared."""
     return Plan((Head(status, headers), *map(Body, pieces), End()), response)
+
+
+def either(whole: Plan, streamed: Plan, *, stream: bool) -> Plan:
+    """Returns the one of both forms of an answer that was requested, which knows the other one."""
+    chosen, other = (streamed, whole) if stream else (whole, streamed)
+    return replace(chosen, swapped=other)
 
 
 # What a test can have a fake provider say: an `Answer` of its model, or a `Reply` byte for byte.
@@ -245,7 +258,7 @@ class Reply:
             return Plan((Raw(self.raw),))
         headers = ((b"content-type", self.content_type.encode("latin-1")), *encoded(self.headers))
         if self.chunks is not None:
-            return chunked(self.status, headers, tuple(self.chunks))
+            return chunked(self.status, headers, self.chunks)
         if self.content_type.startswith("text/event-stream"):
             return chunked(self.status, headers, events_of(self.data()))
         return unary(self.status, headers, self.data())

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from . import FakeProvider
     from .policy import Decision
+    from .provider import FakeProvider
     from .tool import Ran
 
 
 @pytest.fixture
 def run_policy() -> Callable[..., Decision]:
     """`gomodel_asgi.testing.run_policy`: asks a policy where a request would go, without HTTP."""
-    from . import run_policy
+    from .policy import run_policy
 
     return run_policy
 
@@ -27,7 +27,7 @@ def run_policy() -> Callable[..., Decision]:
 @pytest.fixture
 def run_tool() -> Callable[..., Ran]:
     """`gomodel_asgi.testing.run_tool`: runs a hosted tool without a model."""
-    from . import run_tool
+    from .tool import run_tool
 
     return run_tool
 
@@ -38,7 +38,7 @@ def fake_provider(request: pytest.FixtureRequest) -> Iterator[FakeProvider]:
 
     `@pytest.mark.parametrize("fake_provider", ["chat", "anthropic"], indirect=True)` chooses its dialects.
     """
-    from . import FakeProvider
+    from .provider import FakeProvider
 
     with FakeProvider(dialect=getattr(request, "param", "responses")).run_in_thread() as provider:
         yield provider

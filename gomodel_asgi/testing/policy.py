@@ -15,7 +15,8 @@ from ..operations import Operation
 from ..providers.provider import Provider
 from ..resilience.health import Health
 from ..routing.registry import Registry, split_model
-from ..routing.request import Policy, PreviousResponse, RoutingRequest, Target
+from ..routing.request import Policy, PreviousResponse, RoutingRequest
+from ..routing.target import Target
 from ..server.paths import agreed, split_query
 from ..settings import Timeouts
 from ..threads import call

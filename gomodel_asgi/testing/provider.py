@@ -28,10 +28,10 @@ from typing import Literal, Self
 import anyio
 from starlette.types import Receive, Scope, Send
 
-from .api import JSON, Api, Refused, Settings
+from .api import Api, Refused, Settings
 from .faults import Fault
 from .model import Model, Prompt, check_shown, default_answer
-from .plan import Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
+from .plan import JSON, Answer, Body, Pause, Plan, Reply, Unplayable, encoded, unary
 from .received import ReceivedRequest, Signal
 from .server import Server, received, send_plan
 from .wire import Failure, Wire
@@ -333,12 +333,10 @@ def failed(wire: Wire, failure: Failure) -> Plan:
 
 def _identified(plan: Plan, wire: Wire) -> Plan:
     """Returns *plan* with the headers that every reply of the API has."""
-    head = plan.head
-    if head is None:
-        return plan
-    names = {name for name, _ in head.headers}
+    headers = () if plan.head is None else plan.head.headers
+    names = {name for name, _ in headers}
     missing = tuple(header for header in encoded(wire.headers) if header[0] not in names)
-    return plan.with_head(replace(head, headers=(*head.headers, *missing))) if missing else plan
+    return plan.with_headers((*headers, *missing)) if missing else plan
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

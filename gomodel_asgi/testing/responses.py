@@ -12,24 +12,24 @@ from ..wire.event_writer import Emitter
 from ..wire.response import Reason
 from ..wire.usage import usage
 from .api import (
-    JSON,
     Api,
     Refused,
     Settings,
     check_model,
-    json_reply,
+    invalid,
     no_such_path,
     object_of,
     openai_models,
     path_pattern,
+    refuse,
     require_method,
 )
 from .conversations import Conversation, Conversations, items_of, page, query_of, remember, whole_number
 from .model import EPOCH, Model, Prompt, as_function, count, objects, pieces, speech_of
-from .plan import Answer, Headers, Plan, ToolCall, chunked, unary
+from .plan import STREAM, Answer, Plan, ToolCall, chunked, either, json_reply
 from .received import ReceivedRequest
-from .responses_rules import check_request, check_strictly, check_types, opaque_content, prompt_of
-from .wire import ResponsesWire
+from .responses_rules import at_openai, check_request, check_types, opaque_content, prompt_of
+from .wire import Json, ResponsesWire
 
 # What the model says, through the package's own grammar of events.
 
@@ -88,11 +88,6 @@ def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> 
 # Stored responses, and everything that can be asked about them later.
 
 
-Json = dict[str, Any]
-
-STREAM: Headers = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
-
-
 @dataclass
 class Stored:
     """One response, with what it was given. *upcoming* are the states that a background response has yet to reach:
@@ -138,7 +133,7 @@ class Lifecycle:
         own = items_of(body.get("input"), f"msg_{self.name}{self.made:08x}i")
         items = self._history(body, conversation) + own
         if strict:
-            check_strictly(body, items)
+            refuse(at_openai(body, items))
         stored = self._respond(id, body, items, model)
         if body.get("store") is not False:
             remember(self.stored, id, stored)
@@ -179,7 +174,7 @@ class Lifecycle:
         if "starting_after" in parameters:
             after = whole_number(parameters["starting_after"])
             if after < 0:
-                raise Refused(400, "'starting_after' must be a sequence number.", param="starting_after")
+                raise invalid("'starting_after' must be a sequence number.", "starting_after")
         return chunked(200, STREAM, stored.events[after + 1 :], stored.response)
 
     def delete(self, id: str) -> Plan:
@@ -195,7 +190,7 @@ class Lifecycle:
         """
         stored = self._find(id)
         if not stored.response.get("background"):
-            raise Refused(400, "Only responses created with 'background: true' can be cancelled.")
+            raise invalid("Only responses created with 'background: true' can be cancelled.")
         if stored.upcoming:
             stored.upcoming.clear()
             stored.response = {**stored.response, "status": "cancelled"}
@@ -228,7 +223,7 @@ class Lifecycle:
             return []
         if previous not in self.stored:
             message = f"Previous response with id '{previous}' not found."
-            raise Refused(400, message, code="previous_response_not_found", param="previous_response_id")
+            raise invalid(message, "previous_response_id", "previous_response_not_found")
         stored = self.stored[previous]
         return [*stored.input, *stored.output]
 
@@ -250,9 +245,7 @@ class Lifecycle:
 
     def _delivered(self, stored: Stored, stream: bool) -> Plan:
         value = stored.advance()
-        one = unary(200, JSON, json.dumps(value).encode(), value)
-        many = chunked(200, STREAM, stored.events, value)
-        return Plan(many.steps, value, one) if stream else Plan(one.steps, value, many)
+        return either(json_reply(value), chunked(200, STREAM, stored.events, value), stream=stream)
 
 
 # The operations.

@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .api import Refused
-from .model import Message, Prompt, Role, Tool, objects
+from .api import Problems, invalid, missing, unknown
+from .model import Message, Prompt, Role, Tool, objects, text_of
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "input": (str, list),
@@ -29,18 +29,21 @@ MEMBERS = frozenset(
     " store stream stream_options temperature text tool_choice tools top_logprobs top_p truncation user".split()
 )
 """Those of the SDK, and `client_metadata`, which Codex sends."""
-CALLS = {"function_call_output": "function_call", "custom_tool_call_output": "custom_tool_call"}
-NAMES = {"function_call": "function call", "custom_tool_call": "custom tool call"}
+CALLS = {
+    "function_call": ("function_call_output", "function call"),
+    "custom_tool_call": ("custom_tool_call_output", "custom tool call"),
+}
+"""Type of a call → that of its output, and how messages call it."""
 
 
 def check_types(body: Mapping[str, Any]) -> None:
     """Checks the types of the members.
 
-    :raises Refused: one has.
+    :raises Refused: one is wrong.
     """
     for name, type in TYPES.items():
         if body.get(name) is not None and not isinstance(body[name], type):
-            raise Refused(400, f"Invalid type for '{name}'.", code="invalid_type", param=name)
+            raise invalid(f"Invalid type for '{name}'.", name, "invalid_type")
 
 
 def check_request(body: Mapping[str, Any]) -> None:
@@ -50,31 +53,21 @@ def check_request(body: Mapping[str, Any]) -> None:
     """
     check_types(body)
     if body.get("model") is None:
-        raise Refused(400, "Missing required parameter: 'model'.", code="missing_required_parameter", param="model")
+        raise missing("model")
 
 
-def check_strictly(body: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> None:
-    """Checks what OpenAI checks: no unknown members, no calls without an output, no outputs without a call.
-
-    *items* are all that was said, history included.
-
-    :raises Refused: the request has some of these.
-    """
-    for name in body:
-        if name not in MEMBERS:
-            raise Refused(400, f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
+def at_openai(body: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> Problems:
+    """Yields what only OpenAI refuses: unknown members, calls without an output, outputs without a call. *items* are
+    all that was said, history included."""
+    yield from unknown(body, MEMBERS)
     items = list(items)
-    for given, wanted in CALLS.items():
-        called = {item.get("call_id") for item in items if item.get("type") == wanted}
-        answered = {item.get("call_id") for item in items if item.get("type") == given}
+    for call, (output, name) in CALLS.items():
+        called = {item.get("call_id") for item in items if item.get("type") == call}
+        answered = {item.get("call_id") for item in items if item.get("type") == output}
         for id in sorted(map(str, answered - called)):
-            raise _unpaired(f"No tool call found for {NAMES[wanted]} output with call_id {id}.")
+            yield invalid(f"No tool call found for {name} output with call_id {id}.", "input")
         for id in sorted(map(str, called - answered)):
-            raise _unpaired(f"No tool output found for {NAMES[wanted]} {id}.")
-
-
-def _unpaired(message: str) -> Refused:
-    return Refused(400, message, param="input")
+            yield invalid(f"No tool output found for {name} {id}.", "input")
 
 
 # Items of the Responses API as a prompt.
@@ -105,14 +98,6 @@ def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Pr
 
 
 # What was said...
-
-
-def text_of(content: Any) -> str:
-    """Returns the text in a message's content: itself, or its text parts joined."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return " ".join(part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def message_of(item: Mapping[str, Any]) -> Message:

@@ -16,9 +16,8 @@ import anyio
 from starlette.datastructures import State
 from starlette.types import Scope
 
-from ..emulation.tools.citations import LINK, MARK
+from ..emulation.tools.citations import LINK, MARK, SANDBOX
 from ..emulation.tools.declarations import Toolbox
-from ..emulation.tools.families import SANDBOX
 from ..emulation.tools.functions import FunctionSource
 from ..errors import GatewayError, ToolsUnlisted
 from ..gateway import Gateway

@@ -1,4 +1,4 @@
-"""What a request needs before anything is sent: the addresses it may be sent to, and its head.
+"""What a request needs before anything is sent: the addresses it may be sent to, the race between them, and its head.
 
 A name is looked up for each connection anew, and what was judged is what is dialled, as a number: no later answer of
 the resolver (DNS rebinding), and no race between addresses, leads to one that was not judged.
@@ -7,13 +7,18 @@ the resolver (DNS rebinding), and no race between addresses, leads to one that w
 from __future__ import annotations
 
 import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import zip_longest
+from typing import TypeVar
 
+import anyio
 from anyio import getaddrinfo
 
 from ..errors import UpstreamTimeout, UpstreamUnreachable
 from ..seams.transport import UpstreamRequest
+from .slots import Slots
 
 # Which addresses are public (IANA special-purpose registries, RFC 6890), and so may be reached by a tenant's URL.
 
@@ -107,6 +112,57 @@ async def _looked_up(host: str, port: int) -> list[str]:
         families.setdefault(family, []).append(str(address[0]))
     by_turns = zip_longest(*families.values())
     return list(dict.fromkeys(address for turn in by_turns for address in turn if address is not None))
+
+
+STAGGER = 0.25
+"""Seconds before the next address is tried beside the last one (RFC 8305, 5: "Connection Attempt Delay")."""
+
+Connection = TypeVar("Connection")
+
+
+async def race(
+    addresses: Iterable[str],
+    dial: Callable[[str], Awaitable[Connection]],
+    slots: Slots,
+    drop: Callable[[Connection], Awaitable[None]],
+) -> Connection:
+    """Returns a connection to the first of *addresses* that answers (RFC 8305). The first one has a slot; others begin
+    beside it only where there is one to spare. Those that are too late are cancelled, or closed by *drop*.
+
+    :raises OSError: none of them answers; the last one's error, whatever it is.
+    """
+    untried, running, made = deque(addresses), 0, list[Connection]()
+    failure: Exception = OSError("The name has no address.")
+    ended = anyio.Event()
+
+    async def attempt(address: str) -> None:
+        nonlocal running, failure
+        try:
+            made.append(await dial(address))
+            tasks.cancel_scope.cancel()
+        except Exception as error:
+            failure = error
+        finally:
+            running -= 1
+            if running:
+                slots.give()
+            ended.set()
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            while untried:
+                if not running or slots.spare():
+                    running += 1
+                    tasks.start_soon(attempt, untried.popleft())
+                ended = anyio.Event()
+                with anyio.move_on_after(STAGGER):
+                    await ended.wait()
+        if not made:
+            raise failure
+        return made.pop(0)
+    finally:
+        for connection in made:  # all but the first, or all where we are cancelled
+            await drop(connection)
 
 
 # The head of a request as it goes on the wire (RFC 9112, 3 and 5), and how large that of a reply may be.

@@ -26,7 +26,7 @@ from ..threads import paced
 from ..wire.json_body import encode
 from ..wire.json_pieces import read_object
 from ..wire.websocket_frames import Steer
-from .request import addresses_of, unconnected, unreachable
+from .request import addresses_of, race, unconnected, unreachable
 from .slots import ConnectionLimit, Slots
 from .websocket_socket import Socket, Unclaimed, WholeReply
 
@@ -41,8 +41,6 @@ NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
 """Headers of a request that belong to one request, and not to a connection for many."""
 REFUSAL = 64 * 1024
 """Bytes of the body of a refused upgrade that are read as its error."""
-STAGGER = 0.25
-"""Seconds before the next address of a name is tried beside the last one."""
 
 # The library logs whole headers, keys among them.
 SILENT = logging.getLogger("gomodel_asgi.server.websocket.protocol")
@@ -113,48 +111,11 @@ async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
         if not request.allow_private:
             raise OSError("A Unix socket is not a public address.")
         return await anyio.connect_unix(request.uds)
-    return await _first(await addresses_of(request), request.port, slots)
 
+    async def dial(address: str) -> ByteStream:
+        return await anyio.connect_tcp(address, request.port)
 
-async def _first(addresses: list[str], port: int, slots: Slots) -> ByteStream:
-    """Returns a connection to the first of *addresses* that answers; each gets a start of `STAGGER` over the next (RFC
-    8305), which begins beside it where there is a slot to spare.
-
-    :raises OSError: none does.
-    """
-    streams: list[ByteStream] = []
-    errors: list[OSError] = []
-
-    running: set[str] = set()
-
-    async def attempt(address: str, over: anyio.Event) -> None:
-        try:
-            streams.append(await anyio.connect_tcp(address, port))
-            tasks.cancel_scope.cancel()
-        except OSError as error:
-            errors.append(error)
-        finally:
-            running.discard(address)
-            if running:
-                slots.give()
-            over.set()
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            for address in addresses:
-                while running and not slots.spare():  # noqa: ASYNC110  nothing signals that one is to spare
-                    await anyio.sleep(STAGGER)
-                over = anyio.Event()
-                running.add(address)
-                tasks.start_soon(attempt, address, over)
-                with anyio.move_on_after(STAGGER):
-                    await over.wait()
-        if not streams:
-            raise errors[0] if errors else OSError("The name has no address.")
-        return streams.pop(0)
-    finally:
-        for stream in streams:  # all but the first, or all where we are cancelled
-            await anyio.aclose_forcefully(stream)
+    return await race(await addresses_of(request), dial, slots, anyio.aclose_forcefully)
 
 
 @lru_cache(maxsize=1)

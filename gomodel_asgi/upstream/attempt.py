@@ -18,101 +18,28 @@ from msgspec.structs import replace
 from ..deadline import clock
 from ..dialects.base import Call, Outgoing
 from ..dialects.emulations import single_call
-from ..dialects.failure import completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..dialects.native import NativeReader
 from ..dialects.reader import Reader, TranslatedReader
 from ..errors import (
     GatewayError,
-    UpstreamAuthError,
     UpstreamError,
     UpstreamProtocolError,
-    UpstreamRedirect,
-    UpstreamRejected,
     UpstreamStale,
     UpstreamTimeout,
 )
 from ..exchange.job import Job, nothing_shown
-from ..exchange.resolved_target import ResolvedTarget
 from ..resilience.circuit_breaker import Permit
 from ..resilience.retry import retry_after
+from ..routing.target import ResolvedTarget
 from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
-from ..wire.headers import for_client
-from ..wire.redaction import redacted
 from . import unary
+from .content_encoding import decoded
 from .stream import Rounds, fed
-from .unary import decoded
 from .upstream_request import call_of, native, outgoing_of, retold, translated
 
-# Reads an upstream's status and content type: an answer, or which failure.
-
-
-ANSWERS = frozenset({200, 201, 202})
-BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
-"""Statuses that say "not now, not here": a fallback is tried, and what is passed on is not to be retried again."""
-AUTH = frozenset({401, 402, 403})
-
-
-def media_type(content_type: bytes) -> bytes:
-    """A content type without its parameters, lower-case."""
-    return content_type.partition(b";")[0].strip().lower()
-
-
-def refusal(status: int) -> GatewayError | None:
-    """What a status means that is neither an answer nor an error with a body worth reading."""
-    if status in ANSWERS or status >= 400:
-        return None
-    if 300 <= status < 400 and status != 304:
-        return UpstreamRedirect("The upstream answered with a redirect, which is not followed; correct the base URL.")
-    return UpstreamProtocolError(f"The upstream answered with the status {status}, which is no answer.")
-
-
-def rejection(
-    candidate: ResolvedTarget, status: int, headers: Headers, body: bytes, *, limits: bool = True
-) -> GatewayError:
-    """Returns the error of a reply with status 400 or above; for *limits* see `for_client`."""
-    secrets = candidate.redactor.secrets
-    error = _read(candidate, status, redacted(secrets, body))
-    if isinstance(error, UpstreamAuthError):
-        return error
-    if isinstance(error, UpstreamRejected):
-        error.kind = error.status
-        error.passed = tuple(for_client(headers, partial(redacted, secrets), limits=limits))
-    return error
-
-
-def _read(candidate: ResolvedTarget, status: int, body: bytes) -> GatewayError:
-    if status in AUTH:
-        return refused_credentials(body[:2048].decode("utf-8", "replace"), status)
-    own = candidate.dialect.error(status, body) if candidate.dialect is not None else None
-    if own is not None:
-        if isinstance(own, UpstreamRejected):
-            own.status = status  # what the body calls itself counts only behind a status that says success
-        return own
-    if not is_openai_shaped(body):
-        return _wrapped(status, body)
-    error = reported_failure(body, status)
-    if isinstance(error, UpstreamRejected):
-        error.status = status
-        error.raw = completed_shape(body)
-    return error
-
-
-def _wrapped(status: int, body: bytes) -> GatewayError:
-    error = reported_failure(body, status)
-    if isinstance(error, UpstreamAuthError):
-        return error
-    message = error.message if error.message and not body.lstrip().startswith(b"<") else None
-    return UpstreamRejected(message or f"The upstream answered with the status {status}.", status=status)
-
-
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
-JSON_TYPE = b"application/json"
-JSON_TYPES = (JSON_TYPE, b"text/json", b"")
-EVENT_STREAM = b"text/event-stream"
-PLAIN_TYPES = (JSON_TYPE, EVENT_STREAM)
-"""Content types that need no reading, as nearly all have no parameters."""
 
 
 class Answer(Struct, frozen=True):
@@ -174,13 +101,21 @@ class Attempt(Struct):
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
             upstream = await transport.open(replace(request, deadline=self._left(), fresh=True))
         try:
-            upstream, streams = self._judged(upstream)
-            if upstream.status >= 400:
+            status, fields = upstream.status, dict(upstream.headers)
+            if status not in unary.ANSWERS:
+                unary.check_status(status)
+            if b"content-encoding" in fields:
+                encoding = fields[b"content-encoding"].strip().lower()
+                upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
+            kind = fields.get(b"content-type", b"")
+            if kind not in unary.PLAIN_TYPES:
+                kind = unary.kind_of(status, kind)
+            if status >= 400:
                 raise await self._rejection(upstream)
         except BaseException:
             await upstream.aclose()
             raise
-        return upstream, streams
+        return upstream, kind == unary.EVENT_STREAM
 
     async def _next_round(self, outgoing: Outgoing, streams: bool) -> UpstreamReply:
         """The reply to a request that goes on with an answer, within a deadline of its own.
@@ -205,31 +140,13 @@ class Attempt(Struct):
         self.unsupported = outgoing.unsupported
         return translated(self.candidate, self.job, outgoing, self.deadline - clock())
 
-    def _judged(self, upstream: UpstreamReply) -> tuple[UpstreamReply, bool]:
-        """*upstream* with its coding undone, and whether it is a stream.
-
-        :raises GatewayError: it is no answer, and no error worth reading.
-        """
-        status, fields = upstream.status, dict(upstream.headers)
-        if status not in ANSWERS and (refused := refusal(status)) is not None:
-            raise refused
-        if b"content-encoding" in fields:
-            encoding = fields[b"content-encoding"].strip().lower()
-            upstream = decoded(upstream, encoding, self.job.setup.limits.reply)
-        kind = fields.get(b"content-type", b"")
-        if kind not in PLAIN_TYPES:
-            kind = media_type(kind)
-        if status < 400 and kind != EVENT_STREAM and kind not in JSON_TYPES and not kind.endswith(b"+json"):
-            raise UpstreamProtocolError(f"The upstream answered with {_printable(kind)} instead of JSON or events.")
-        return upstream, kind == EVENT_STREAM
-
     async def _rejection(self, upstream: UpstreamReply) -> GatewayError:
         try:
             body = await self._body(upstream, ERROR_BODY, cut=True)
         except UpstreamError:
             body = b""  # the status has come, and says enough
         shows = self.job.setup.quotas is None
-        error = rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
+        error = unary.rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
         header_seconds = retry_after(upstream.headers)
         if header_seconds is not None:  # else what the body asks for counts (Gemini's RetryInfo)
             error.retry_after = header_seconds
@@ -423,7 +340,3 @@ class Attempt(Struct):
 
 def _late() -> UpstreamTimeout:
     return UpstreamTimeout("The upstream did not answer in time.")
-
-
-def _printable(kind: bytes) -> str:
-    return "".join(char if char.isprintable() else "?" for char in kind[:80].decode("latin-1"))

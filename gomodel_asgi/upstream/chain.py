@@ -18,19 +18,19 @@ from ..deadline import clock
 from ..errors import GatewayError, InvalidRequest, Overloaded, UpstreamAuthError, UpstreamError, UpstreamRejected
 from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE, NO_LABELS, STREAM_HEADERS, STREAM_TYPE, Reply
-from ..exchange.resolved_target import ResolvedTarget
 from ..observers.records import FIRST, Cause
 from ..observers.step import code_of
 from ..operations import ROWS
 from ..resilience.circuit_breaker import Permit
 from ..resilience.concurrency import Held
 from ..resilience.retry import backoff
-from ..routing.request import Target
+from ..routing.target import ResolvedTarget, Target
 from ..settings import AUTH, MALFORMED
-from ..wire.headers import FALLBACK, UNSUPPORTED, Headers, fallback, for_client, named, unsupported
-from .attempt import BUSY, Answer, Attempt
+from ..wire.headers import FALLBACK, UNSUPPORTED, fallback, for_client, named, unsupported
+from .attempt import Answer, Attempt
+from .resolution import kept, resolve
 from .stream import Stream, TracedStream, detached
-from .upstream_request import kept, resolve
+from .unary import BUSY
 
 
 class Exchange(Struct):
@@ -211,21 +211,32 @@ class Exchange(Struct):
 
     def _reply(self, attempt: Attempt, answer: Answer, permit: Permit, held: Held) -> Reply:
         job, candidate = self.job, attempt.candidate
+        setup, provider = job.setup, candidate.provider
         held, self.place = held + self.place, ()
-        job.setup.health.first_event(candidate.provider.name, clock() - job.started)
+        setup.health.first_event(provider.name, clock() - job.started)
         if job.trace is not None:
             job.trace.first_event()
         stream = None
         if answer.upstream is None:
             permit.leave(False)
             if held:
-                job.setup.concurrency.leave(held)
+                setup.concurrency.leave(held)
         else:
-            stream = self._stream(candidate, answer, Settlement(job.setup, permit, held))
+            stream = self._stream(candidate, answer, Settlement(setup, permit, held))
+        streaming = stream is not None or (job.stream and job.request.operation == "create")
+        headers = [STREAM_TYPE if streaming else JSON_TYPE]
+        headers += for_client(answer.headers, candidate.redactor.of, limits=setup.quotas is None)
+        headers += named(provider.name, (candidate.model or "")[:257], self.attempts)
+        if self.fallback is not None:
+            headers.append((FALLBACK, fallback(self.fallback)))
+        if attempt.unsupported:
+            headers.append((UNSUPPORTED, unsupported(attempt.unsupported)))
+        if streaming:
+            headers += STREAM_HEADERS
         return Reply(
             status=answer.status,
-            raw_headers=self._headers(attempt, answer),
-            provider=candidate.provider.name,
+            raw_headers=headers,
+            provider=provider.name,
             model=candidate.model,
             attempts=self.attempts,
             labels=candidate.target.labels or NO_LABELS,
@@ -247,21 +258,6 @@ class Exchange(Struct):
             until=job.started + candidate.timeouts.total,
             on_end=settlement.stream_ended,
         )
-
-    def _headers(self, attempt: Attempt, answer: Answer) -> Headers:
-        candidate = attempt.candidate
-        streaming = answer.upstream is not None or (self.job.stream and self.job.request.operation == "create")
-        shows = self.job.setup.quotas is None
-        passed = for_client(answer.headers, candidate.redactor.of, limits=shows)
-        headers = [STREAM_TYPE if streaming else JSON_TYPE, *passed]
-        headers += named(candidate.provider.name, (candidate.model or "")[:257], self.attempts)
-        if self.fallback is not None:
-            headers.append((FALLBACK, fallback(self.fallback)))
-        if attempt.unsupported:
-            headers.append((UNSUPPORTED, unsupported(attempt.unsupported)))
-        if streaming:
-            headers += STREAM_HEADERS
-        return headers
 
 
 async def guarded_exchange(job: Job, target: Target) -> Reply:

@@ -12,14 +12,17 @@ from msgspec.structs import replace
 from ..dialects.model_list import PATH, Form, ListedModel, Page, form_of
 from ..errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTimeout
 from ..exchange.job import Setup
+from ..exchange.reply import JSON_TYPE
+from ..observers.records import clean
 from ..providers.provider import Credential, Provider
 from ..seams.transport import UpstreamReply, UpstreamRequest
 from ..settings import MIB
 from ..threads import beside
 from ..wire.json_scan import parsed
 from ..wire.redaction import Redactor, redactor_of
-from .unary import decoded, examine
-from .upstream_request import ACCEPT_JSON, AGENT, JSON
+from .content_encoding import decoded
+from .unary import examine
+from .upstream_request import ACCEPT_JSON, AGENT
 
 DEADLINE = 10.0  # seconds for all of one provider's list
 LARGEST = 4 * MIB  # bytes of that list; OpenRouter's, the longest known, has about one million
@@ -94,8 +97,7 @@ def _said(headers: Mapping[bytes, bytes], body: bytes, redactor: Redactor) -> st
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip() or b"no content type"
     words = b" ".join(redactor.of(body[:BEGINNING]).split())[:SHOWN]
     parts = [kind, b"to " + where if where else b"", b"'%s'" % words if words else b"empty"]
-    text = b", ".join(part for part in parts if part).decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return clean(b", ".join(part for part in parts if part).decode("utf-8", "replace"), BEGINNING) or ""
 
 
 async def _fetch(request: UpstreamRequest, setup: Setup, room: int) -> tuple[int, Mapping[bytes, bytes], bytes]:
@@ -148,7 +150,7 @@ def _request(
     scheme, host, port, uds = provider.origin
     query = "&".join(part for part in (query, provider.fixed_query) if part)
     target = provider.base_path + path + (f"?{query}" if query else "")
-    kind = [] if body is None else [JSON]
+    kind = [] if body is None else [JSON_TYPE]
     return UpstreamRequest(
         method=b"GET" if body is None else b"POST",
         scheme=scheme,

@@ -16,7 +16,7 @@ from ..dialects.base import Outgoing
 from ..dialects.reader import Reader, TranslatedReader
 from ..errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from ..exchange.reply import Broken, Reply
-from ..observers import Trace
+from ..observers.trace import Trace
 from ..seams.transport import Headers, UpstreamReply
 from ..settings import MIB
 from ..threads import beside

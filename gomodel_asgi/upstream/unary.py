@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import partial
 
 import msgspec
-from anyio.lowlevel import checkpoint
 
-from ..deadline import clock
-from ..dialects.failure import reported_failure
+from ..dialects.failure import AUTH, completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..dialects.lenient.reply import LenientReader
 from ..dialects.reader import Reader
-from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamTruncated
+from ..errors import (
+    GatewayError,
+    UpstreamAuthError,
+    UpstreamProtocolError,
+    UpstreamRedirect,
+    UpstreamRejected,
+    UpstreamTruncated,
+)
 from ..exchange.job import Job
-from ..exchange.resolved_target import ResolvedTarget
+from ..observers.records import clean
 from ..operations import CONTINUING
-from ..seams.transport import UpstreamReply
+from ..routing.target import ResolvedTarget
+from ..seams.transport import Headers
 from ..settings import Limits
 from ..threads import beside, paced
+from ..wire.headers import for_client
 from ..wire.json_body import with_member
 from ..wire.json_pieces import SMALL, read_object
 from ..wire.json_scan import Unreadable, check, check_utf8, counted, parsed
@@ -155,97 +161,63 @@ def final(reader: Reader) -> bytes:
     return response
 
 
-# Undoes a content encoding that the upstream applied although identity was asked for, within bounds.
+# What a status and the body behind it mean: an answer, or which failure.
 
 
-GZIP_OR_ZLIB = 47  # window bits of zlib's automatic header detection
-STEP = 64 * 1024  # bytes decoded at a time, and got by it, so that a bomb is noticed before it is unpacked
+ANSWERS = frozenset({200, 201, 202})
+BUSY = frozenset({408, 429, 500, 502, 503, 504, 529})
+"""Statuses that say "not now, not here": a fallback is tried, and what is passed on is not to be retried again."""
+EVENT_STREAM = b"text/event-stream"
+PLAIN_TYPES = (b"application/json", EVENT_STREAM)
+"""Content types that need no reading, as nearly all have no parameters."""
 
 
-def decoded(reply: UpstreamReply, encoding: bytes, limit: int) -> UpstreamReply:
-    """*reply* with its body decoded, at most *limit* bytes of it.
+def check_status(status: int) -> None:
+    """Refuses a status that is neither an answer nor an error with a body worth reading.
 
-    :raises UpstreamProtocolError: an encoding that is not gzip or deflate.
+    :raises UpstreamRedirect: it is a redirect.
+    :raises UpstreamProtocolError: it is anything else that is none.
     """
-    if encoding in (b"", b"identity"):
-        return reply
-    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
-        raise UpstreamProtocolError("The upstream encoded its reply in a way that was not asked for.")
-    return Inflated(reply, limit)
+    if 300 <= status < 400 and status != 304:
+        raise UpstreamRedirect("The upstream answered with a redirect, which is not followed; correct the base URL.")
+    if status not in ANSWERS and status < 400:
+        raise UpstreamProtocolError(f"The upstream answered with the status {status}, which is no answer.")
 
 
-class Inflated:
-    """A reply whose body is decompressed while it is read.
+def kind_of(status: int, content_type: bytes) -> bytes:
+    """Returns *content_type* without its parameters, lower-case.
 
-    *limit* bounds what goes in as well as what comes out, and one `read` all that it takes to get a byte out of it: a
-    stream can be made of empty blocks, or of empty members (RFC 1952, 2.2: a file is a series of them). Between two
-    steps of what has been read others have their turn: a reply a thousand times as long as what was sent is many.
+    :raises UpstreamProtocolError: an answer of this *status* cannot be of that type.
     """
+    kind = content_type.partition(b";")[0].strip().lower()
+    if status < 400 and kind not in (*PLAIN_TYPES, b"text/json", b"") and not kind.endswith(b"+json"):
+        shown = clean(kind.decode("latin-1"), 80)
+        raise UpstreamProtocolError(f"The upstream answered with {shown} instead of JSON or events.")
+    return kind
 
-    def __init__(self, reply: UpstreamReply, limit: int) -> None:
-        self.reply = reply
-        self.status = reply.status
-        self.headers = reply.headers
-        self.resumable = reply.resumable
-        self.left = self.input_left = limit
-        self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
-        self.input = b""
-        self.at = 0
 
-    async def read(self, timeout: float) -> bytes:
-        """See `UpstreamReply`: the next bytes without their content encoding."""
-        deadline = clock() + timeout
-        while True:
-            if self.at < len(self.input):
-                await checkpoint()
-            else:
-                await self._more(deadline)
-                if not self.input:
-                    self._check_end()
-                    return b""
-            if data := self._step():
-                return data
+def rejection(
+    candidate: ResolvedTarget, status: int, headers: Headers, body: bytes, *, limits: bool = True
+) -> GatewayError:
+    """Returns the error of a reply with status 400 or above; for *limits* see `for_client`."""
+    secrets = candidate.redactor.secrets
+    error = _read(candidate, status, redacted(secrets, body))
+    if isinstance(error, UpstreamRejected):
+        error.kind = error.status
+        error.passed = tuple(for_client(headers, partial(redacted, secrets), limits=limits))
+    return error
 
-    async def aclose(self) -> None:
-        """Closes the encoded reply."""
-        await self.reply.aclose()
 
-    async def _more(self, deadline: float) -> None:
-        """Reads more of the encoded body.
-
-        :raises UpstreamTimeout: nothing came by *deadline*, on the clock.
-        :raises UpstreamProtocolError: it is larger than the limit.
-        """
-        left = deadline - clock()
-        if left <= 0:
-            raise UpstreamTimeout("The upstream sent nothing for too long.")
-        self.input, self.at = await self.reply.read(left), 0
-        self.input_left -= len(self.input)
-        if self.input_left < 0:
-            raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")
-
-    def _step(self) -> bytes:
-        """Returns some more of the decoded body.
-
-        :raises UpstreamProtocolError: it is damaged, or larger than the limit.
-        """
-        if self.inflate.eof:  # what follows is another member: one that has ended would pile it up, unread
-            self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
-        given = self.input[self.at : self.at + STEP]
-        try:
-            data = self.inflate.decompress(given, STEP)
-        except zlib.error:
-            raise UpstreamProtocolError("The upstream's compressed reply is damaged.") from None
-        self.at += len(given) - len(self.inflate.unused_data if self.inflate.eof else self.inflate.unconsumed_tail)
-        self.left -= len(data)
-        if self.left < 0:
-            raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")
-        return data
-
-    def _check_end(self) -> None:
-        """Checks that the body is whole.
-
-        :raises UpstreamProtocolError: it is cut off.
-        """
-        if not self.inflate.eof:
-            raise UpstreamProtocolError("The upstream's compressed reply is cut off.")
+def _read(candidate: ResolvedTarget, status: int, body: bytes) -> GatewayError:
+    if status in AUTH:
+        return refused_credentials(body[:2048].decode("utf-8", "replace"), status)
+    own = None if candidate.dialect is None else candidate.dialect.error(status, body)
+    error = reported_failure(body, status) if own is None else own
+    if own is None and not is_openai_shaped(body) and not isinstance(error, UpstreamAuthError):
+        message = "" if body.lstrip().startswith(b"<") else error.message
+        return UpstreamRejected(message or f"The upstream answered with the status {status}.", status=status)
+    if isinstance(error, UpstreamRejected):
+        error.status = status  # what the body calls itself counts only behind a status that says success
+        if own is None:
+            error.raw = completed_shape(body)
+    return error

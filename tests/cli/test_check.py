@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gomodel_asgi import Gateway, Provider, Target, policies
 from gomodel_asgi.cli import infrastructure, main
 from gomodel_asgi.cli.check import STATUSES
-from gomodel_asgi.cli.listed import lists
+from gomodel_asgi.cli.probe import lists
 from gomodel_asgi.ledger import JsonLines, Ledger, SqlLedger
 from gomodel_asgi.quotas import PostgresCounters, Quota, Quotas, RedisCounters
 from gomodel_asgi.stores import Encrypted, PostgresStore, RedisStore

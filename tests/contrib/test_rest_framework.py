@@ -35,7 +35,7 @@ from rest_framework.authtoken.models import Token  # noqa: E402
 from gomodel_asgi.contrib.django import DjangoAuth, get_gateway  # noqa: E402
 from gomodel_asgi.contrib.django.auth import whole_request_of  # noqa: E402
 from gomodel_asgi.contrib.django.checks import check_settings  # noqa: E402
-from gomodel_asgi.contrib.django.configuration import authentication  # noqa: E402
+from gomodel_asgi.contrib.django.tokens import authentication  # noqa: E402
 
 QUESTION = {"model": "m", "input": "Hello"}
 HOST = django_host.__name__

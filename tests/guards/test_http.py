@@ -12,7 +12,7 @@ import pytest
 
 from gomodel_asgi import Gateway, MemoryStore, Timeouts
 from gomodel_asgi.errors import ContentBlocked
-from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement
+from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement, inspection
 from gomodel_asgi.observers import Ended, Guarded
 from gomodel_asgi.testing import Answer, FakeProvider, Status, ToolCall
 
@@ -378,7 +378,7 @@ async def test_a_request_without_guards_is_parsed_by_none(
         asked.append("looked")
         return ()
 
-    monkeypatch.setattr(enforcement.Asking, "looked", look)
+    monkeypatch.setattr(inspection.Inspection, "looked", look)
     monkeypatch.setattr(enforcement, "parsed", lambda data: asked.append("parsed"))
     guard = Guard("never", input=mask, output=mask, when=lambda request: False)
     provider.script(Answer(text=SAID), Answer(text=SAID))

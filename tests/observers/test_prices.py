@@ -22,8 +22,7 @@ from gomodel_asgi.observers import (
     RequestStarted,
     Usage,
 )
-from gomodel_asgi.observers.price import cost_of as charge_cost, price_list
-from gomodel_asgi.observers.trace import total
+from gomodel_asgi.observers.usage import cost_of as charge_cost, price_list, total
 from gomodel_asgi.testing import FakeProvider
 
 from ..support.driving import ask
@@ -196,7 +195,7 @@ def test_without_one_the_price_list_says_what_an_attempt_cost() -> None:
 
 
 def test_the_price_list_is_loaded_when_the_first_price_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "import sys, gomodel_asgi.observers.price; sys.exit('genai_prices' in sys.modules)"
+    script = "import sys, gomodel_asgi.observers.usage; sys.exit('genai_prices' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=60).returncode == 0
 
     monkeypatch.setitem(sys.modules, "genai_prices", None)

@@ -62,7 +62,7 @@ def test_one_unknown_price_makes_the_sum_unknown() -> None:
 def test_without_the_extra_the_host_is_told_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from gomodel_asgi.observers.price import price_list
+    from gomodel_asgi.observers.usage import price_list
 
     price_list.cache_clear()
     monkeypatch.setitem(sys.modules, "genai_prices", None)

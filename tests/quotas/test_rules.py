@@ -219,7 +219,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "weights ": ({"weights": {"cached": -1}}, ValueError),
     "weights  ": ({"weights": {"cached": "much"}}, ValueError),
     "expected_output": ({"expected_output": -1}, ValueError),
-    "expected_output ": ({"expected_output": 1.5}, ValueError),
+    "expected_output ": ({"expected_output": 1.5}, TypeError),
     "reserve": ({"reserve": "best"}, ValueError),
     "price": ({"price": 1}, TypeError),
     "on_unknown": ({"on_unknown": "guess"}, ValueError),

@@ -11,6 +11,7 @@ import pytest
 from gomodel_asgi import Provider, RoutingRequest, Target, Unauthenticated, UnknownModel, UnknownProvider, policies
 from gomodel_asgi.errors import RoutingError
 from gomodel_asgi.operations import Operation
+from gomodel_asgi.routing.policy import names_of
 from gomodel_asgi.testing import run_policy
 
 PROVIDERS = [Provider(name, f"http://{name}/v1") for name in ("a", "b", "c")]
@@ -145,4 +146,4 @@ def test_what_names_something_goes_where_it_lies_whatever_new_responses_do(opera
 
 async def test_a_policy_for_models_names_what_the_policy_in_it_names() -> None:
     policy = policies.for_models(policies.model_map({"fast": "a", "gpt-*": "a"}))
-    assert await policies.names_of(policy, cast(Any, None)) == ("fast",)
+    assert await names_of(policy, cast(Any, None)) == ("fast",)

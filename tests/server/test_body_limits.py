@@ -22,7 +22,7 @@ from gomodel_asgi.server.body import opened
 from gomodel_asgi.settings import LITTLE
 from gomodel_asgi.testing import FakeProvider, Reply
 from gomodel_asgi.threads import beside, paced
-from gomodel_asgi.upstream.unary import STEP, decoded
+from gomodel_asgi.upstream.content_encoding import STEP, decoded
 from gomodel_asgi.wire.event_writer import Emitter
 from gomodel_asgi.wire.json_scan import WINDOW
 

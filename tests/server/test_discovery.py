@@ -15,8 +15,8 @@ from starlette.authentication import SimpleUser
 from gomodel_asgi import Gateway, Limits, Provider, RoutingRequest, Target
 from gomodel_asgi.errors import GatewayError, UpstreamStale
 from gomodel_asgi.observers import Record, Warned
-from gomodel_asgi.server import discovery
-from gomodel_asgi.server.discovery import KnownList
+from gomodel_asgi.server import models
+from gomodel_asgi.server.models import KnownList
 from gomodel_asgi.testing import Cut, FakeProvider, Reply, Slow, Stall, Status
 from gomodel_asgi.testing.provider import Dialect
 from gomodel_asgi.transport import DefaultTransport, UpstreamReply, UpstreamRequest
@@ -36,7 +36,7 @@ AUTH = {"anthropic": "x-api-key", "gemini": "x-goog-api-key"}
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits waits until what it waits for has come, on however slow a machine."""
-    monkeypatch.setattr(discovery, "FIRST_WAIT", TIMEOUT)
+    monkeypatch.setattr(models, "FIRST_WAIT", TIMEOUT)
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ async def test_an_upstream_that_is_not_there_or_a_key_that_cannot_be_had_is_warn
 async def test_the_first_caller_waits_for_a_while_and_gets_the_list_without_it(
     stalled: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(models, "FIRST_WAIT", 0.01)
     told: list[Record] = []
     async with Gateway(providers=[listing(stalled, models=["mine", "*"])], observers=[told.append]) as gateway:
         for _ in range(3):
@@ -453,7 +453,7 @@ async def test_a_reload_keeps_the_list_of_an_equal_provider_and_forgets_the_othe
 async def test_what_a_provider_that_a_reload_took_away_answers_later_is_not_listed(
     stalled: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(models, "FIRST_WAIT", 0.0)
     async with Gateway(providers=[listing(stalled)]) as gateway:
         assert await names(gateway) == []
         (taken,) = gateway.discovery.lists.values()
@@ -468,15 +468,15 @@ async def test_what_a_provider_that_a_reload_took_away_answers_later_is_not_list
 async def test_closing_ends_what_is_asked_for_and_the_gateway_can_be_used_again(
     stalled: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(discovery, "FAREWELL", 10 * TIMEOUT)
+    monkeypatch.setattr(models, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(models, "FAREWELL", 10 * TIMEOUT)
     gateway = Gateway(providers=[listing(stalled)])
     assert await names(gateway) == []
     with anyio.fail_after(TIMEOUT):
         await stalled.received()
         await gateway.aclose()
     assert not any(one.reading for one in gateway.discovery.lists.values())
-    monkeypatch.setattr(discovery, "FIRST_WAIT", TIMEOUT)
+    monkeypatch.setattr(models, "FIRST_WAIT", TIMEOUT)
     assert await names(gateway) == ["fake-model"]
     await gateway.aclose()
 
@@ -500,12 +500,12 @@ def test_a_loop_that_ended_in_the_middle_does_not_keep_others_from_asking(
     gateway = Gateway(providers=[listing(stalled)])
 
     async def leave() -> None:
-        monkeypatch.setattr(discovery, "FIRST_WAIT", 0.0)
+        monkeypatch.setattr(models, "FIRST_WAIT", 0.0)
         await names(gateway)
         await stalled.received()
 
     async def listed() -> list[str]:
-        monkeypatch.setattr(discovery, "FIRST_WAIT", TIMEOUT)
+        monkeypatch.setattr(models, "FIRST_WAIT", TIMEOUT)
         found = await names(gateway)
         await gateway.aclose()
         return found

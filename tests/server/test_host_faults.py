@@ -12,7 +12,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gomodel_asgi import (
     Denied,
@@ -602,3 +602,69 @@ async def test_a_gzip_middleware_outside_leaves_a_stream_alone(lab: Lab) -> None
     assert answer.events()[-1]["type"] == "response.completed"
     assert answer.headers["cache-control"] == "private, no-store, no-transform"
     assert answer.headers["x-accel-buffering"] == "no"
+
+
+MOST_CALLS = 100_000
+"""Of a `receive` that never waits: whoever calls it as often as that keeps the event loop."""
+
+
+class Replayed:
+    """What a middleware gives us for `receive` that has read the body itself: *then* for ever, without waiting."""
+
+    def __init__(self, body: bytes, then: Message) -> None:
+        self.messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        self.then = then
+        self.calls = 0
+
+    async def __call__(self) -> Message:
+        self.calls += 1
+        assert self.calls < MOST_CALLS
+        return self.messages.pop() if self.messages else self.then
+
+
+@pytest.mark.parametrize("body", [UNARY, STREAM], ids=["unary", "stream"])
+@pytest.mark.parametrize("more", [False, True], ids=["the body again", "pieces without end"])
+async def test_a_middleware_that_replays_the_body_and_never_waits_does_not_keep_the_event_loop(
+    lab: Lab, body: Any, more: bool
+) -> None:
+    gateway = lab.make()
+    lab.bad.fail_next(Stall())
+    raw = encoded(body)
+    receive = Replayed(raw, {"type": "http.request", "body": b"" if more else raw, "more_body": more})
+    caller = Caller(scope_of())
+
+    async def asks() -> None:
+        await gateway(caller.scope, receive, caller.send)
+
+    with anyio.fail_after(TIMEOUT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(asks)
+            await until(lambda: receive.calls >= 3)  # one for the body, the others listen for a disconnect
+            await lab.release(lambda: caller.complete)
+
+    assert caller.status == 200
+    assert more or receive.calls == 3
+
+
+async def test_a_body_of_empty_pieces_without_end_is_a_408_and_others_go_on(lab: Lab) -> None:
+    gateway = lab.make(timeouts=Timeouts(body=0.1))
+    receive = Replayed(b"", {"type": "http.request", "body": b"", "more_body": True})
+    receive.messages.clear()
+    caller = Caller(scope_of())
+    turns = 0
+
+    async with anyio.create_task_group() as tasks:
+
+        async def takes_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        tasks.start_soon(takes_turns)
+        with anyio.fail_after(TIMEOUT):
+            await gateway(caller.scope, receive, caller.send)
+        tasks.cancel_scope.cancel()
+
+    assert caller.status == 408
+    assert turns >= receive.calls // 2

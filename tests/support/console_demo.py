@@ -24,10 +24,8 @@ from gomodel_asgi.observers.records import (
     AttemptEnded,
     AttemptStarted,
     BreakerChanged,
-    Charge,
     Completed,
     Context,
-    Cost,
     Disconnected,
     Ended,
     FirstEvent,
@@ -35,6 +33,7 @@ from gomodel_asgi.observers.records import (
     Record,
     RequestStarted,
 )
+from gomodel_asgi.observers.usage import Charge, Cost
 
 from .console_site import Site
 

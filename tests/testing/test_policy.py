@@ -15,7 +15,8 @@ from starlette.datastructures import State
 from gomodel_asgi import policies
 from gomodel_asgi.errors import InvalidRequest, ProviderConflict, Unauthenticated, UnknownProvider
 from gomodel_asgi.providers.provider import Provider
-from gomodel_asgi.routing.request import RoutingRequest, Target
+from gomodel_asgi.routing.request import RoutingRequest
+from gomodel_asgi.routing.target import Target
 from gomodel_asgi.testing import run_policy
 
 ROOT = Path(__file__).parents[2]

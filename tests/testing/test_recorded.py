@@ -13,7 +13,7 @@ import pytest
 
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 from gomodel_asgi.testing.anthropic_rules import signature_of as anthropic_signature
-from gomodel_asgi.testing.gemini_wire import signature_of as gemini_signature
+from gomodel_asgi.testing.gemini_prompt import signature_of as gemini_signature
 from gomodel_asgi.testing.provider import Dialect
 from gomodel_asgi.wire.sse import Decoder
 

@@ -9,13 +9,14 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
 import trustme
 
 from gomodel_asgi.errors import UpstreamUnreachable
 from gomodel_asgi.settings import Limits
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, UpstreamRequest
-from gomodel_asgi.transport.request import MOST_ADDRESSES, addresses_of
+from gomodel_asgi.transport.request import MOST_ADDRESSES, addresses_of, race
 from gomodel_asgi.transport.slots import ConnectionLimit
 from gomodel_asgi.transport.websocket import connect
 
@@ -239,3 +240,27 @@ async def test_the_families_take_turns(names: Names) -> None:
     names.answers = [["2606:4700::1", "2606:4700::2", "8.8.8.8", "2606:4700::1"]]
 
     assert await addresses_of(tenants(80)) == ["2606:4700::1", "8.8.8.8", "2606:4700::2"]
+
+
+@pytest.mark.parametrize("kind", [Kind("http11", ASYNCIO), Kind("httpx", TRIO)], indirect=True, ids=["asyncio", "trio"])
+async def test_of_two_connections_made_in_one_moment_one_is_closed_and_its_slot_given_back(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gomodel_asgi.transport.request.STAGGER", 0.001)
+    limit, go_on, dropped = ConnectionLimit(2), anyio.Event(), list[str]()
+    assert limit.here().take()
+
+    async def dial(address: str) -> str:
+        if address == "b":
+            go_on.set()
+        else:
+            await go_on.wait()
+        return address
+
+    async def drop(connection: str) -> None:
+        dropped.append(connection)
+
+    assert await race(["a", "b"], dial, limit.here(), drop) == "b"
+
+    assert dropped == ["a"]
+    assert limit.open == 1

@@ -15,9 +15,9 @@ from gomodel_asgi.errors import Overloaded, UpstreamError, UpstreamStale, Upstre
 from gomodel_asgi.settings import Timeouts
 from gomodel_asgi.transport import Http11Transport
 from gomodel_asgi.transport.http11 import pool as pools_module
-from gomodel_asgi.transport.http11.client import race
 from gomodel_asgi.transport.http11.connection import Connection
 from gomodel_asgi.transport.http11.pool import Pools
+from gomodel_asgi.transport.request import race
 from gomodel_asgi.transport.slots import ConnectionLimit
 
 from ..support.requests import fetch, post, rest, until
@@ -290,13 +290,16 @@ async def test_the_next_address_is_tried_when_one_fails_or_hangs(transport: Http
             raise OSError("refused")
         return (await loop.create_connection(lambda: Connection(loop, pool), address, port))[1]
 
+    async def close(connection: Connection) -> None:
+        connection.abort()
+
     for bad in ("hangs", "fails"):
-        connection = await race([bad, "127.0.0.1"], dial, slots)
+        connection = await race([bad, "127.0.0.1"], dial, slots, close)
         connection.abort()
     await given_up.wait()
 
     with pytest.raises(OSError, match="refused"):
-        await race(["fails", "fails"], dial, slots)
+        await race(["fails", "fails"], dial, slots, close)
 
 
 async def test_a_unix_socket_is_an_upstream(transport: Http11Transport, serve: Serve, tmp_path: Path) -> None:

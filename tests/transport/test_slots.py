@@ -16,7 +16,7 @@ import pytest
 from gomodel_asgi.errors import Overloaded
 from gomodel_asgi.settings import Timeouts
 from gomodel_asgi.transport import Http11Transport, HttpxTransport, slots as slots_module
-from gomodel_asgi.transport.http11.client import race
+from gomodel_asgi.transport.request import race
 from gomodel_asgi.transport.slots import ConnectionLimit, Slots, half_of_descriptors, of_process
 
 from ..support.requests import fetch, post, rest, until
@@ -234,7 +234,7 @@ async def test_a_second_address_is_tried_beside_the_first_only_with_a_slot_to_sp
         await go_on.wait()
         raise OSError(address)
 
-    racing = asyncio.ensure_future(race(["a", "b", "c", "d"], dial, slots))
+    racing = asyncio.ensure_future(race(["a", "b", "c", "d"], dial, slots, anyio.aclose_forcefully))
     await until(lambda: len(begun) == 2)
     assert limit.open == 2
     go_on.set()

@@ -246,7 +246,7 @@ TREES = {
     "history/references.py": "an item whose bytes and values `Mentions` bounds",
     "history/compaction_item.py": "what we have sealed or kept ourselves",
     "emulation/stored.py": "our own response",
-    "emulation/tools/memory.py": "what is kept has been looked at when it came",
+    "emulation/tools/remembered.py": "what is kept has been looked at when it came",
     "extras.py": "pip's own file about the installed package",
     "console/pages.py": "the form's body, of so many characters, and labels that the ledger keeps",
     "cache/key.py": "a client's body, counted and of a depth",
@@ -254,9 +254,7 @@ TREES = {
     "quotas/estimate.py": "a short member of a client's body, which was counted",
     "emulation/event_log.py": "our own response",
     "emulation/tools/rewriter.py": "its reader has looked at it",
-    "server/websocket/connection_history.py": (
-        "a client's input, and output of a connection, which `Frames` has looked at"
-    ),
+    "history/connection_memory.py": ("a client's input, and output of a connection, which `Frames` has looked at"),
 }
 """Where JSON becomes values of any kind, and what bounds them there."""
 

@@ -25,8 +25,7 @@ from ...errors import GatewayFault
 from ...gateway import Gateway
 from ...server.paths import match
 from ...threads import in_thread
-from .configuration import authentication
-from .tokens import Refused, made, token_user
+from .tokens import Refused, authentication, made, token_user
 
 # Runs a project's plain functions where Django expects them: in a thread of asgiref's, with fresh connections.
 #

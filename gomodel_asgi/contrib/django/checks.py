@@ -12,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
-from .configuration import authentication, build
+from .configuration import build
+from .tokens import authentication
 
 SESSIONS = "django.contrib.sessions"
 

@@ -25,15 +25,13 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
 from ... import providers as presets
-from ...arguments import listed
 from ...gateway import EXPOSED, Gateway
 from ...providers.presets import variables
 from ...providers.provider import Provider
 from ...settings import Limits, Retries, Timeouts
-from .tokens import made
+from .tokens import authentication, imported
 
 VALUES: dict[str, type[Any]] = {"TIMEOUTS": Timeouts, "LIMITS": Limits, "RETRIES": Retries}
 FUNCTIONS = ("POLICY", "TENANT", "MODELS", "FILES")
@@ -115,26 +113,12 @@ def _of_environment() -> list[Provider]:
     return found
 
 
-def authentication() -> list[Any]:
-    """Returns the REST framework authentication classes under `AUTHENTICATION`, made ready.
-
-    :raises ImproperlyConfigured: one cannot be imported, or is none.
-    """
-    given = getattr(settings, "GOMODEL", None) or {}
-    paths = given.get("AUTHENTICATION", ())
-    try:
-        paths = listed("GOMODEL['AUTHENTICATION']", paths, "a list of dotted paths")
-    except TypeError as error:
-        raise ImproperlyConfigured(str(error)) from None
-    return [made(_imported("AUTHENTICATION", path), "GOMODEL['AUTHENTICATION']") for path in paths]
-
-
 def _ready_made(path: Any) -> Gateway:
     """Returns the gateway that the host has made itself.
 
     :raises ImproperlyConfigured: it is none, or exposed to everybody.
     """
-    gateway = _imported("GATEWAY", path)
+    gateway = imported("GATEWAY", path)
     if not isinstance(gateway, Gateway):
         raise ImproperlyConfigured("GOMODEL['GATEWAY']: this is not a Gateway.")
     if gateway.exposed:
@@ -151,9 +135,9 @@ def _value(key: str, value: Any) -> Any:
         if not isinstance(value, PLAIN[key]):
             raise ImproperlyConfigured(f"GOMODEL[{key!r}]: give a {PLAIN[key].__name__}.")
         return value
-    found = _imported(key, value)
+    found = imported(key, value)
     if key in LISTS and isinstance(found, list | tuple):
-        found = [_imported(key, one) for one in found]
+        found = [imported(key, one) for one in found]
     if key in VALUES and isinstance(found, Mapping):
         return _settled(key, found)
     if key in VALUES and not isinstance(found, VALUES[key]):
@@ -195,16 +179,3 @@ def _nearest(name: Any, known: Iterable[str]) -> str:
     upper = {one.upper(): one for one in known}
     found = get_close_matches(str(name).upper(), upper, 1)
     return f" Did you mean {upper[found[0]]!r}?" if found else ""
-
-
-def _imported(key: str, value: Any) -> Any:
-    """Returns what a dotted path names; anything else as it is.
-
-    :raises ImproperlyConfigured: it cannot be imported.
-    """
-    if not isinstance(value, str):
-        return value
-    try:
-        return import_string(value)
-    except ImportError as error:
-        raise ImproperlyConfigured(f"GOMODEL[{key!r}]: {error}") from error

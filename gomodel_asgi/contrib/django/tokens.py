@@ -1,4 +1,5 @@
-"""Authentication classes of Django REST framework, and its tokens as API clients send them."""
+"""The authentication classes of Django REST framework that `GOMODEL["AUTHENTICATION"]` names, and its tokens as API
+clients send them."""
 
 from __future__ import annotations
 
@@ -8,15 +9,16 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, QueryDict
+from django.utils.module_loading import import_string
 
+from ...arguments import listed
 from ...errors import Denied, GatewayError, RateLimited, RoutingError, Unauthenticated
 
 TOKENS = "rest_framework.authtoken"
 """The app whose table holds the tokens."""
-
-
 NOT_ACCEPTED = "The credential was not accepted."
 
 
@@ -34,6 +36,33 @@ class Refused(Exception):
         found = {name.decode(): value.decode() for name, value in self.error.headers()}
         challenge = {"www-authenticate": self.challenge} if self.challenge else {}
         return {"content-type": "application/json"} | found | challenge
+
+
+def authentication() -> list[Any]:
+    """Returns the REST framework authentication classes under `AUTHENTICATION`, made ready.
+
+    :raises ImproperlyConfigured: one cannot be imported, or is none.
+    """
+    given = getattr(settings, "GOMODEL", None) or {}
+    paths = given.get("AUTHENTICATION", ())
+    try:
+        paths = listed("GOMODEL['AUTHENTICATION']", paths, "a list of dotted paths")
+    except TypeError as error:
+        raise ImproperlyConfigured(str(error)) from None
+    return [made(imported("AUTHENTICATION", path), "GOMODEL['AUTHENTICATION']") for path in paths]
+
+
+def imported(key: str, value: Any) -> Any:
+    """Returns what a dotted path names; anything else as it is.
+
+    :raises ImproperlyConfigured: it cannot be imported.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return import_string(value)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"GOMODEL[{key!r}]: {error}") from error
 
 
 def made(given: Any, setting: str) -> Any:

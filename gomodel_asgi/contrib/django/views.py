@@ -30,8 +30,8 @@ from ...server.body import too_large
 from ...server.handler import failed
 from ...threads import in_thread
 from .auth import UNKNOWN, in_django_thread
-from .configuration import authentication, get_gateway
-from .tokens import Refused, token_user
+from .configuration import get_gateway
+from .tokens import Refused, authentication, token_user
 
 try:  # new in Django 5.1
     from django.contrib.auth.middleware import LoginRequiredMiddleware

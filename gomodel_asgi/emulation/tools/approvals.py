@@ -17,12 +17,10 @@ from ...dialects.hosted_items import RESPONSE, kind_of
 from ...dialects.values import string_in
 from ...errors import InvalidRequest
 from ...history.tenancy import packed
-from .calls import run_calls
-from .memory import Remembered, pair_of
-from .plan import Shown
+from .remembered import Remembered
+from .replay import pair_of
 from .rounds import HostedCall, Round
-from .servers import emit_lists
-from .source import Json
+from .seams import Json, Shown
 from .work import Work
 
 MAC_DIGITS = 32
@@ -116,8 +114,8 @@ def _speaks(item: Any) -> bool:
 # What the client has approved is called first, without asking the model; what needs its word is requested.
 
 
-async def resume(work: Work) -> list[Json]:
-    """Calls what the client has approved: the calls and their outputs, for the model.
+async def take_approved(work: Work) -> list[tuple[Approval, Shown]]:
+    """Returns what the client has approved and may be called now, each with its function; each counts once.
 
     :raises InvalidRequest: an approval answers nothing that waits for one here.
     """
@@ -128,10 +126,11 @@ async def resume(work: Work) -> list[Json]:
         if not await work.job.setup.state.take_approval(tenant, one.id):
             raise unknown()
         work.known[one.id] = one.requested if shown is None else structs.replace(one.requested, name=shown.name)
-    approved = [(one, shown) for one, shown in found if one.approve and shown is not None]
-    if not approved:
-        return []
-    await emit_lists(work, work.plans[0].upstream)
+    return [(one, shown) for one, shown in found if one.approve and shown is not None]
+
+
+def begin_approved(work: Work, approved: Sequence[tuple[Approval, Shown]]) -> Round:
+    """Returns the round before the first, whose calls are those *approved*."""
     round = Round(-1)
     for one, shown in approved:
         call = HostedCall(f"call_{one.id}", shown.name, shown, approved=one.id)
@@ -139,8 +138,12 @@ async def resume(work: Work) -> list[Json]:
         work.call_limits.take()
         work.rewriter.begun(call, shown)
         call.write(one.requested.arguments)
-    outputs = await run_calls(work, round)
-    return [*(pair_of(call.call_id, Remembered(call.name, call.arguments))[0] for call in round.calls), *outputs]
+    return round
+
+
+def call_of(call: HostedCall) -> Json:
+    """Returns *call* as an item of the model's."""
+    return pair_of(call.call_id, Remembered(call.name, call.arguments))[0]
 
 
 def _function(work: Work, one: Approval) -> Shown | None:

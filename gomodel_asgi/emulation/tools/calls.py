@@ -12,17 +12,17 @@ import anyio
 from ...deadline import clock
 from ...errors import ContentBlocked, GatewayError, GuardUnavailable, InvalidRequest
 from ...observers import ToolCalled
-from ...observers.answer import clean
+from ...observers.records import clean
 from ...threads import call as called
 from ...tools import Call, ToolError
 from ...wire.json_scan import tree
-from .call_limits import BROKEN, bounded, cut
-from .families import FAILED, CallInput, CallResult
-from .memory import Remembered, output_of
-from .passing import pass_arguments, passed
-from .plan import Shown
+from .call_limits import BROKEN, cut
+from .families import FAILED, data_url
+from .remembered import Remembered
+from .replay import output_of
+from .results import bounded, pass_arguments, passed
 from .rounds import HostedCall, Round
-from .source import Json, Outcome, data_url, mended, sound, unreachable
+from .seams import CallInput, CallResult, Json, Outcome, Shown, sound, unreachable
 from .work import Work
 
 LATE = "The tool took too long."
@@ -152,12 +152,12 @@ class Running:
         )
         if shown.listed is not None:
             return await work.sessions.held[shown.label].call_tool(shown.listed.name, self.given, host_call)
-        return await called(work.toolbox.hosts[shown.declared.family].function, host_call)
+        return await called(work.toolbox.hosts[shown.family.name].function, host_call)
 
     def _wanted(self) -> int:
         """How many images that are not finished the client wants to see."""
-        wanted = self.shown.declared.shown.get("partial_images")
-        is_image = self.shown.declared.family == "image_generation"
+        wanted = self.shown.tool.get("partial_images")
+        is_image = self.shown.family.name == "image_generation"
         return wanted if is_image and isinstance(wanted, int) else 0
 
     async def _partial(self, data: bytes) -> None:
@@ -233,7 +233,7 @@ def _output(work: Work, call: HostedCall, number: int) -> Json:
     urls = [data_url(one) for one in images]
     if call.id is not None:
         # An image that was drawn is in the item itself.
-        drawn = call.shown is not None and call.shown.declared.family == "image_generation"
+        drawn = call.shown is not None and call.shown.family.name == "image_generation"
         kept = () if drawn else work.call_limits.images_to_keep(urls)
         work.remembered[call.id] = Remembered(
             call.name, call.arguments, text, max(number, 0), call.call_id, images=kept
@@ -256,7 +256,7 @@ def _observe(
         return
     record = ToolCalled(
         trace.context,
-        tool=shown.declared.family,
+        tool=shown.family.name,
         label=clean(shown.label) or None,
         name=clean(shown.called) or "",
         seconds=seconds,
@@ -275,3 +275,24 @@ def _object(text: str) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def mended(arguments: Json, schema: Json) -> Json:
+    """*arguments* with those members that *schema* says are objects or lists, and that a model has written as text of
+    such (Gemini does), as what they are."""
+    properties = schema.get("properties")
+    return {
+        name: _mended(value, properties.get(name)) if isinstance(value, str) and isinstance(properties, dict) else value
+        for name, value in arguments.items()
+    }
+
+
+def _mended(text: str, schema: Any) -> Any:
+    kind = {"object": dict, "array": list}.get(str(schema.get("type"))) if isinstance(schema, dict) else None
+    if kind is None:
+        return text
+    try:
+        value = tree(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, kind) else text

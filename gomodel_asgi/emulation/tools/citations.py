@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from ...tools import Page, Passage
-from .families import SANDBOX
-from .source import Json, sound
+
+Json = dict[str, Any]
 
 LINK = re.compile(r"\[[^\[\]\n]{0,500}\]\(((?:https?://|sandbox:)[^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)\)")
 """A markdown link; the address may hold one pair of parentheses, as Wikipedia's do."""
+SANDBOX = "sandbox:/mnt/data/"
+"""Where the files stand that a code interpreter has written."""
 MARK = re.compile(r"【(\d{1,6})†[^】]{0,200}】")
 MARKS = "【"
 LONGEST_MARK = 220
@@ -97,7 +100,7 @@ class Citer:
             yield from self._linked(text[at : match.start()])
             passage = self.found.passages[number - 1]
             citation = {"type": "file_citation", "file_id": passage.file_id, "filename": passage.filename}
-            yield sound({**citation, "index": self.length})
+            yield {**citation, "index": self.length}
             at = match.end()
         yield from self._linked(text[at:])
 
@@ -144,5 +147,4 @@ class Citer:
         if text[first - 1 : first] == "(" and text[last : last + 1] == ")" and first:
             first, last = first - 1, last + 1
         place = {"start_index": start + first, "end_index": start + last}
-        cited: Json = sound({"type": "url_citation", **place, "title": page.title, "url": page.url})
-        return cited
+        return {"type": "url_citation", **place, "title": page.title, "url": page.url}

@@ -15,7 +15,7 @@ from ...errors import InvalidRequest
 from ...seams.transport import Transport
 from ...tools import FAMILIES, Approval, HostTool, Server
 from ...wire.response import credentials_of, scrubbed
-from .source import Json, Listed, Source
+from .seams import Json, Listed, Source
 
 # What the host has configured, looked up by family and label.
 

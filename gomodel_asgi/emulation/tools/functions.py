@@ -17,7 +17,7 @@ import pydantic
 
 from ...threads import call as called, is_coroutine_function
 from ...tools import Call, Function, Image, ToolError
-from .source import Json, Listed, Opening, Outcome, Session, Visit, failed
+from .seams import Json, Listed, Opening, Outcome, Session, Visit, failed
 
 LOOSE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -84,17 +84,17 @@ class FunctionSource:
 
 
 class FunctionSession:
-    """See `source.Session`."""
+    """See `seams.Session`."""
 
     def __init__(self, plain: dict[str, Plain]) -> None:
         self.plain = plain
 
     async def list_tools(self) -> Sequence[Listed]:
-        """See `source.Session`."""
+        """See `seams.Session`."""
         return [one.listed for one in self.plain.values()]
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
-        """See `source.Session`. A `ToolError` of the host's is an outcome: its text is meant for the model."""
+        """See `seams.Session`. A `ToolError` of the host's is an outcome: its text is meant for the model."""
         plain = self.plain[name]
         try:
             given = plain.read(arguments) | dict.fromkeys(plain.injected, call)

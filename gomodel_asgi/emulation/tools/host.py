@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-import anyio
 from msgspec import structs
 
 from ...dialects.base import NOTHING_SHOWN as NOTHING, ShownFunctions
-from ...errors import ContentBlocked, GuardUnavailable
 from ...exchange.job import Job
 from ...exchange.reply import Reply
-from ...history.continuation import Recalled
-from ...history.recorder import Recorder
-from ...history.turns import Line
-from ...routing.request import Target
+from ...routing.target import Target
 from ...seams.transport import Transport
 from ...tools import HostTool, McpTool, Server, Tool
 from ...upstream.chain import Exchange
 from .declarations import Toolbox
 from .functions import FunctionSource
-from .loop import Loop
-from .memory import Remembered, Replay, answers_in, has_loose, readable, remembered_of, replayed
-from .passing import passed_list
-from .plan import Plan, hosted
+from .plan import Candidate, Plan, hosted
+from .remembered import remembered_of
 from .remote import client_named, source_of
+from .replay import continuing, has_loose, see
 from .request import (
-    Candidate,
     Places,
     are_ours,
     candidates_of,
@@ -42,8 +32,9 @@ from .request import (
     referred_to,
     said_before,
 )
-from .source import Json
-from .work import FAREWELL, Work
+from .results import passed_list
+from .seams import Json
+from .work import Work
 
 
 def toolbox_of(tools: Iterable[Tool], transport: Transport) -> Toolbox:
@@ -85,13 +76,13 @@ def _add_servers(toolbox: Toolbox, servers: Mapping[str, Server]) -> None:
 
 
 class HostTools:
-    """Answers requests that declare tools which the host runs, or continue what such tools have said."""
+    """Answers requests that declare tools which the host runs, or continue what such tools have said. *secret* signs
+    what comes back from a client or a store; *run* works on a response, round by round (`loop.run`)."""
 
-    def __init__(self, toolbox: Toolbox, recorder: Recorder) -> None:
+    def __init__(self, toolbox: Toolbox, secret: bytes, run: Callable[[Work], Awaitable[Reply]]) -> None:
         self.toolbox = toolbox
-        self.recorder = recorder
-        self.records = recorder.records
-        self.secret = self.records.store.secret or os.urandom(32)
+        self.secret = secret or os.urandom(32)
+        self.run = run
 
     async def answer(self, job: Job, target: Target) -> Reply:
         """The reply of *target*, or of one of its fallbacks, in as many rounds as the model asks for.
@@ -110,27 +101,8 @@ class HostTools:
         known = await remembered_of(job, mentioned)
         if not wants:
             return await Exchange(continuing(job, known, own, before, see(chain)), target).run()
-        work = Work(self.toolbox, job, target, chain, labels_of(chain, self.toolbox), known, own, before, self.secret)
-        again = partial(_again, work)
-        loop = Loop(work, again)
-        if job.stream:
-            return await loop.streamed(self.recorder.tasks)
-        try:
-            return await loop.whole()
-        except BaseException:
-            if work.cancel():
-                await self._keep(job, loop)
-            raise
-
-    async def _keep(self, job: Job, loop: Loop) -> None:
-        """Keeps a response whose client has left, as far as it had come."""
-        with anyio.move_on_after(FAREWELL, shield=True), suppress(ContentBlocked, GuardUnavailable):
-            if self.records.keeps:
-                guards, kept = job.setup.guards, loop.reply()
-                reply = await (kept if guards is None else guards.answered(job, kept))
-                await self.recorder.learn(job, reply)
-                if reply.before_end is not None:
-                    await reply.before_end()
+        labels = labels_of(chain, self.toolbox)
+        return await self.run(Work(self.toolbox, job, target, chain, labels, known, own, before, self.secret))
 
     async def replayed(self, job: Job, *, sees: bool = False) -> Job:
         """*job* with what the model had of hosted tools in place of their items, images too if it *sees* them.
@@ -211,43 +183,3 @@ def places(job: Job, target: Target, toolbox: Toolbox) -> list[Places]:
     chain = candidates_of(job, target, toolbox)
     lists = lists_known(chain, toolbox)
     return [places_of(one, job, lists, toolbox) for one in chain]
-
-
-def _again(work: Work) -> Job:
-    """The request of *work* as its rounds ask it."""
-    envelope = work.job.request.envelope
-    # Each Target of the chain gets tools of its own; what the client's say of a container binds nobody.
-    members = {name: raw for name, raw in envelope.members.items() if name != "tools"}
-    request = structs.replace(work.job.request, envelope=envelope.with_members(members))
-    job = structs.replace(work.job, request=request)
-    return continuing(job, work.known, work.own, work.before, see(work.chain))
-
-
-def continuing(
-    job: Job,
-    known: Mapping[str, Remembered],
-    own: Sequence[Any],
-    before: Sequence[Json],
-    sees: bool,
-) -> Job:
-    """*job* with the items of our tools as the model had them, as far as they are *known*, by id; *sees* says that it
-    is to have images too."""
-    answers = answers_in([*before, *own])
-    base = job.continuation
-    if isinstance(base, Recalled):
-        base = base.changed(partial(_changed, known=known, answers=answers, sees=sees), known)
-    twice = frozenset(str(item.get("id")) for item in before)
-    transform = partial(replayed, known=known, answers=answers, twice=twice, sees=sees)
-    return structs.replace(job, continuation=Replay(job.request.envelope, base, transform))
-
-
-def see(chain: Sequence[Candidate]) -> bool:
-    """Returns whether images in outputs can be given to each Target of *chain*: who of it answers is not known
-    before."""
-    return all(one.upstream.sees for one in chain)
-
-
-def _changed(line: Line, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool) -> Line:
-    items = replayed(line.items, known, answers, sees=sees)
-    is_ours = any(item.get("id") in known for item in line.items)
-    return Line(readable(items) if is_ours else items, line.account, line.type)

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from ...settings import KIB, MIB
 from ...tools import Image
 from ...wire.json_scan import tree
-from .source import MOST_TOOLS, Json, Listed, Outcome, Unlisted, failed, plain
+from .seams import MOST_TOOLS, Json, Listed, Outcome, Unlisted, failed, plain
 
 MOST_NAME = 128
 """Characters (the protocol's own bound, revision 2025-11-25)."""

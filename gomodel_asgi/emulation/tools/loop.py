@@ -7,14 +7,12 @@ what it has written. A unary request is worked on by whoever asked. Both are the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
-from msgspec import structs
 
 from ...deadline import clock
-from ...dialects.base import ShownFunctions
 from ...errors import (
     ContentBlocked,
     GatewayError,
@@ -23,25 +21,24 @@ from ...errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from ...exchange.job import Job, provider_of
+from ...exchange.job import provider_of
 from ...exchange.reply import JSON_TYPE, STREAM_HEADERS, STREAM_TYPE, Reply, parsed
-from ...exchange.resolved_target import ResolvedTarget
+from ...history.recorder import Recorder
 from ...observers import RoundTrace
-from ...routing.request import Target
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
+from ...upstream.resolution import resolve
 from ...upstream.stream import detached, fed
-from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
-from .approvals import request_approval, resume
+from .approvals import begin_approved, call_of, request_approval, take_approved
 from .calls import run_calls
-from .memory import Replay, encode
-from .plan import Plan
-from .request import Candidate
+from .remembered import encode
+from .replay import Replay
+from .round_chain import RoundChain
 from .rounds import Round
+from .seams import Json
 from .servers import emit_lists, open_servers
-from .source import Json
-from .work import Work, whole_number
+from .work import FAREWELL, Work
 
 LEAST = 16
 """Tokens below which an upstream is not asked for more (OpenAI: `max_output_tokens` is at least 16)."""
@@ -50,24 +47,40 @@ ANEW = frozenset({b"cache-control", b"vary", UNSUPPORTED})
 """Headers of the first round's reply that the response has its own of."""
 
 
-class Loop:
-    """The walk of one response. *continuing* gives the request with what items of our tools stand for."""
+async def run(recorder: Recorder, work: Work) -> Reply:
+    """Works on a response: its reply, or its stream once the first round has begun to answer. What came of one whose
+    client leaves is kept by *recorder*.
 
-    def __init__(
-        self,
-        work: Work,
-        continuing: Callable[[], Job],
-    ) -> None:
+    :raises GatewayError: it failed before the client had anything of it.
+    """
+    loop = Loop(work)
+    if work.job.stream:
+        return await loop.streamed(recorder.tasks)
+    try:
+        return await loop.whole()
+    except BaseException:
+        if work.cancel() and recorder.records.keeps:
+            await _keep(recorder, loop)
+        raise
+
+
+async def _keep(recorder: Recorder, loop: Loop) -> None:
+    """Keeps a response whose client has left, as far as it had come."""
+    with anyio.move_on_after(FAREWELL, shield=True), suppress(ContentBlocked, GuardUnavailable):
+        job, kept = loop.work.job, loop.reply()
+        guards = job.setup.guards
+        reply = await (kept if guards is None else guards.answered(job, kept))
+        await recorder.learn(job, reply)
+        if reply.before_end is not None:
+            await reply.before_end()
+
+
+class Loop:
+    """The walk of one response."""
+
+    def __init__(self, work: Work) -> None:
         self.work = work
-        self.continuing = continuing
-        self.round_job: Job = work.job
-        """The request as the rounds ask it."""
-        self.targets: list[Target] = []
-        """The chain as the round under way has it."""
-        self.skipped = 0
-        """How many Targets of the whole chain stand before those."""
-        self.answerer: ResolvedTarget | None = None
-        self.first: Reply | None = None
+        self.chain = RoundChain(work)
         self.error: GatewayError | None = None
         """Why nothing came of it, where the client has nothing of it yet."""
         self.fault: Exception | None = None
@@ -161,8 +174,8 @@ class Loop:
 
     async def reply(self) -> Reply:
         """Returns what there is of it. Whose it is, is known also where no upstream has answered yet."""
-        candidate = self.answerer or await resolve(self.work.target, self.work.job)
-        work, first = self.work, self.first
+        work, first = self.work, self.chain.first
+        candidate = self.chain.answerer or await resolve(work.target, work.job)
         provider = provider_of(work.target, work.job).name
         model = work.target.model or work.job.request.model
         made = Reply(
@@ -185,12 +198,13 @@ class Loop:
 
     def _headers(self, provider: str, model: str | None) -> Headers:
         left_out = [path for plan in self.work.plans[:1] for path in plan.left_out]
-        if self.first is None:
+        first = self.chain.first
+        if first is None:
             kind = [STREAM_TYPE, *STREAM_HEADERS] if self.work.outlet is not None else [JSON_TYPE]
             headers = [*kind, *named(provider, (model or "")[:257], 0)]
         else:
-            headers = [one for one in self.first.raw_headers if one[0] not in ANEW]
-            named_there = dict(self.first.raw_headers).get(UNSUPPORTED, b"").decode("ascii")
+            headers = [one for one in first.raw_headers if one[0] not in ANEW]
+            named_there = dict(first.raw_headers).get(UNSUPPORTED, b"").decode("ascii")
             left_out += [path.strip() for path in named_there.split(",") if path.strip()]
         if left_out:
             headers.append((UNSUPPORTED, unsupported(tuple(dict.fromkeys(left_out)))))
@@ -201,12 +215,20 @@ class Loop:
     async def _walked(self) -> None:
         async with self.work.sessions:
             await open_servers(self.work)
-            pairs = await resume(self.work)
-            self.round_job = self.continuing()
-            replay = self.round_job.continuation
-            assert isinstance(replay, Replay)
+            pairs = await self._resumed()
+            replay = self.chain.replay()
             replay.round_items += pairs
             await self._rounds(replay, resumed=bool(pairs))
+
+    async def _resumed(self) -> list[Json]:
+        """Calls what the client has approved, without asking the model: the calls and their outputs."""
+        work, approved = self.work, await take_approved(self.work)
+        if not approved:
+            return []
+        await emit_lists(work, work.plans[0].upstream)
+        round = begin_approved(work, approved)
+        outputs = await run_calls(work, round)
+        return [*(call_of(call) for call in round.calls), *outputs]
 
     async def _rounds(self, replay: Replay, resumed: bool) -> None:
         """Asks the upstream and runs the tools it calls, round by round.
@@ -217,7 +239,7 @@ class Loop:
         most = work.job.setup.limits.tool_rounds
         while True:
             last = number >= most or (number > 0 and work.call_limits.spent)
-            left = self._left()
+            left = self.chain.tokens_left()
             if left is not None and left < LEAST and number:
                 return await self._end("max_output_tokens", early=True)
             round = await self._round(number, last=last, left=left, listed=resumed)
@@ -250,8 +272,8 @@ class Loop:
 
     async def _round(self, number: int, *, last: bool, left: int | None, listed: bool) -> Round:
         work = self.work
-        trace = None if work.job.trace is None else RoundTrace(work.job.trace, first=self.first is None)
-        job, target = self._asking(number, trace), self._target(number, last=last, left=left)
+        trace = None if work.job.trace is None else RoundTrace(work.job.trace, first=self.chain.first is None)
+        job, target = self.chain.job(number, trace), self.chain.target(number, last=last, left=left)
         try:
             return await self._answer(await Exchange(job, target).run(), last=last, listed=listed)
         finally:
@@ -265,9 +287,10 @@ class Loop:
         """
         work = self.work
         try:
-            is_first = self.first is None
-            plan = self._answered(reply)
-            work.rewriter.begin(plan, last=last, alone=work.body.get("parallel_tool_calls") is False)
+            is_first = self.chain.first is None
+            plan = self.chain.answered(reply)
+            alone, native = work.body.get("parallel_tool_calls") is False, plan.upstream.native
+            work.rewriter.begin(plan.shown, plan.functions, native=native, last=last, alone=alone)
             if is_first and not listed:
                 await emit_lists(work, plan.upstream)
             if reply.stream is not None:
@@ -284,61 +307,3 @@ class Loop:
     async def _read(self, reply: Reply) -> None:
         while data := await reply.next():
             await self.work.give(await fed(self.work.reader, data))
-
-    def _asking(self, number: int, trace: RoundTrace | None) -> Job:
-        """The request of a round: under an id of its own, so that a native reply is read as any other is."""
-        id = f"{self.work.id}r{number:02x}"
-        started = clock() if number else self.work.job.started
-        round_job = structs.replace(self.round_job, response_id=id, trace=trace, started=started, shown=self._shown_to)
-        round_job.leading, round_job.spent = (), None
-        if number:  # tools may have run for longer than a key is good for
-            round_job.resolved = None
-        return round_job
-
-    def _shown_to(self, target: Target) -> ShownFunctions:
-        """What *target*, one of the round under way, is shown in place of hosted tools."""
-        return self.work.plans[self._place_of(target)].functions_shown
-
-    def _place_of(self, target: Target | None) -> int:
-        """Where *target*, one of the round under way, stands in the whole chain."""
-        return self.skipped + next(at for at, one in enumerate(self.targets) if one is target)
-
-    def _target(self, number: int, *, last: bool, left: int | None) -> Target:
-        """The chain as a round has it: behind the first the one that has answered, and those behind it only where
-        nothing that was said is bound to its model."""
-        chain = self.work.chain
-        self.targets = [
-            structs.replace(one.target, params=_params(one, plan, number, last, left), tools=(), fallbacks=())
-            for one, plan in zip(chain, self.work.plans, strict=True)
-        ]
-        if self.answerer is not None:
-            at = next(at for at, one in enumerate(chain) if one.target is self.answerer.target)
-            replay = self.round_job.continuation
-            bound = isinstance(replay, Replay) and any(item.get("encrypted_content") for item in replay.round_items)
-            self.targets = self.targets[at : at + 1] if bound else self.targets[at:]
-            self.skipped = at
-        self.targets[0] = structs.replace(self.targets[0], fallbacks=tuple(self.targets[1:]))
-        return self.targets[0]
-
-    def _answered(self, reply: Reply) -> Plan:
-        """The plan by which *reply* was asked for; who gave it serves the rounds to come."""
-        candidate, work = reply.candidate, self.work
-        assert candidate is not None
-        at = self._place_of(candidate.target)
-        if self.first is None:
-            self.first = reply
-            if work.job.setup.stamp:
-                work.emitter.response["provider"] = reply.provider
-        self.answerer = structs.replace(candidate, target=work.chain[at].target)
-        return work.plans[at]
-
-    def _left(self) -> int | None:
-        """Output tokens that the response may yet have; None: as many as the upstream gives."""
-        most = whole_number(self.work.body.get("max_output_tokens"))
-        used = (self.work.rewriter.usage or {}).get("output_tokens")
-        return None if most is None else most - (used if isinstance(used, int) else 0)
-
-
-def _params(one: Candidate, plan: Plan, number: int, last: bool, left: int | None) -> Json:
-    params = {**(one.target.params or {}), **plan.params(number, last=last)}
-    return params | {"max_output_tokens": left} if number and left is not None else params

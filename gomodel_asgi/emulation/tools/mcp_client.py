@@ -25,8 +25,8 @@ from ...settings import KIB
 from ...tools import Call
 from ...version import __version__
 from .listing import Found, outcome_of, shown_or_none
+from .seams import Json, Listed, Outcome, Session, Unlisted, Visit, plain, refused, unreachable
 from .sessions import LATE, apart
-from .source import Json, Listed, Outcome, Session, Unlisted, Visit, plain, refused, unreachable
 
 try:
     import mcp_types
@@ -110,7 +110,7 @@ async def here(work: Work) -> Any:
 
 
 class McpSession:
-    """See `source.Session`. Calls are made by *run*."""
+    """See `seams.Session`. Calls are made by *run*."""
 
     def __init__(self, client: Client, run: Run, visit: Visit) -> None:
         self.client = client
@@ -118,7 +118,7 @@ class McpSession:
         self.visit = visit
 
     async def list_tools(self) -> Sequence[Listed]:
-        """See `source.Session`: all pages of the server's list.
+        """See `seams.Session`: all pages of the server's list.
 
         :raises Unlisted: the server cannot be listed.
         """
@@ -132,7 +132,7 @@ class McpSession:
                 raise unlisted(error, current, self.visit) from None
 
     async def call_tool(self, name: str, arguments: Json, call: Call) -> Outcome:
-        """See `source.Session`. A failure of the server is an outcome with an `error`."""
+        """See `seams.Session`. A failure of the server is an outcome with an `error`."""
         params = mcp_types.CallToolRequestParams(name=name, arguments=arguments)
         request = mcp_types.CallToolRequest(params=params)
         with answers_by(call.deadline) as current:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...dialects.base import Key, ShownFunctions
+from ...dialects.base import ShownFunctions
 from ...dialects.tools import family_of, flatten_name
 from ...dialects.values import expect, string
 from ...errors import InvalidRequest
+from ...routing.target import Target
 from ...tools import HostTool
 from .declarations import Declared, Toolbox
-from .families import FAMILY, Family
-from .source import Json, Listed
+from .families import FAMILY
+from .seams import Json, Listed, Shown
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 PREFIX = "hosted"
@@ -48,40 +49,13 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One function that the model is shown for a tool that runs here."""
+class Candidate:
+    """One Target of the chain: its *body* as the upstream would get it, its *declared* tools and its *upstream*."""
 
-    name: str
-    declared: Declared = field(repr=False)
-    family: Family
-    listed: Listed | None = None
-    approval: bool = False
-    """Whether a call waits for the client's word."""
-    forced: bool = False
-    """Whether it is the host that demands it."""
-
-    @property
-    def label(self) -> str:
-        """Returns the label of the server that the tool is of; "" for a tool of the host's."""
-        return self.declared.label
-
-    @property
-    def called(self) -> str:
-        """The name that the client knows: the server's own, or the family's."""
-        return self.listed.name if self.listed is not None else self.declared.family
-
-    @property
-    def key(self) -> Key:
-        """What the function stands for."""
-        return ("mcp", self.label, self.called) if self.listed is not None else (self.declared.family,)
-
-    def tool(self) -> Json:
-        """The declaration of the function."""
-        description, parameters = self.family.function(self.declared.shown, self.listed)
-        return {
-            "type": "function", "name": self.name, "description": description, "parameters": parameters,
-            "strict": False,
-        }  # fmt: skip
+    target: Target
+    body: Mapping[str, Any] = field(repr=False)
+    declared: Sequence[Declared] = field(repr=False)
+    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +163,7 @@ def plan(
     stays = [value for index, value in enumerate(values) if f"tools[{index}]" not in gone]
     stays += [one.value for one in declared if one.added and one.path not in gone and one.path in own]
     shown = _named(_shown(running, lists, toolbox), functions)
-    tools = (*stays, *(one.tool() for one in shown))
+    tools = (*stays, *(one.declaration() for one in shown))
     choice = _choice(body.get("tool_choice"), shown, declared)
     families = {one.family for one in running}
     include = [value for value in _strings(body.get("include")) if family_of_include(value) not in families]
@@ -232,7 +206,7 @@ def _shown(declared: Sequence[Declared], lists: Mapping[str, Sequence[Listed]], 
     for one in declared:
         family = FAMILY[one.family]
         if one.family != "mcp":
-            found.append(Shown(one.family, one, family))
+            found.append(Shown(one.family, family, one.path, one.shown))
             continue
         server = toolbox.servers.get(one.label)
         for listed in lists.get(one.label, ()):
@@ -240,7 +214,7 @@ def _shown(declared: Sequence[Declared], lists: Mapping[str, Sequence[Listed]], 
             waived = server is not None and "never" in (server.approval, listed.approval)
             approval = demanded or (not waived and one.approval_of(listed) == "always")
             if not (one.added and demanded):  # the client could not answer: it does not know of the server
-                found.append(Shown(listed.name, one, family, listed, approval, demanded))
+                found.append(Shown(listed.name, family, one.path, one.shown, one.label, listed, approval, demanded))
     return found
 
 
@@ -255,7 +229,7 @@ def _named(shown: Sequence[Shown], functions: frozenset[str]) -> list[Shown]:
             name = flatten_name(one.name, one.label or PREFIX)
         while name in functions or any(name == other.name for other in named):
             name = flatten_name(f"{name}.", one.label or PREFIX)
-        named.append(Shown(name, one.declared, one.family, one.listed, one.approval, one.forced))
+        named.append(replace(one, name=name))
     return named
 
 
@@ -320,16 +294,16 @@ def _chosen(value: Json, path: str, shown: Sequence[Shown], declared: Sequence[D
     if family not in FAMILY:
         return None
     label, name = value.get("server_label"), value.get("name")
-    meant = [one for one in declared if one.family == family and (label is None or one.label == label)]
+    meant = {one.path for one in declared if one.family == family and (label is None or one.label == label)}
     if not meant:
         what = f"{family}:{label}" if label else str(value["type"])
         message = f"Tool choice '{what[:64]}' not found in 'tools' parameter."
         raise InvalidRequest(message, code="invalid_value", param="tool_choice")
-    names = [one.name for one in shown if one.declared in meant and name in (None, one.called)]
-    if name is not None and not names and any(one.declared in meant for one in shown):
+    names = [one.name for one in shown if one.path in meant and name in (None, one.called)]
+    if name is not None and not names and any(one.path in meant for one in shown):
         message = f"Tool choice '{str(name)[:64]}' not found in 'tools' parameter."
         raise InvalidRequest(message, code="invalid_value", param="tool_choice")
-    runs = any(one.declared in meant for one in shown)
+    runs = any(one.path in meant for one in shown)
     return names if runs else None
 
 

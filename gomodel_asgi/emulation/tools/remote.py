@@ -29,8 +29,8 @@ from ...threads import call as called
 from ...tools import Remote, Server
 from ...wire.headers import NEVER_FORWARDED
 from ...wire.redaction import carried
+from .seams import Json, Opening, Session, Source, Unlisted, Visit
 from .sessions import Owned
-from .source import Json, Opening, Session, Source, Unlisted, Visit
 
 MOST_URL = 2 * KIB
 """Characters of a client's URL."""
@@ -100,14 +100,14 @@ async def _sdk() -> ModuleType:
 
 
 class InProcess:
-    """A server of the SDK in this process; see `source.Source`."""
+    """A server of the SDK in this process; see `seams.Source`."""
 
     def __init__(self, server: Any) -> None:
         self.server = server
         self.id = secrets.token_hex(16)
 
     async def admit(self, visit: Visit) -> Opening:
-        """See `source.Source`."""
+        """See `seams.Source`."""
         return owned(self._connect, visit)
 
     def place(self, visit: Visit) -> str | None:
@@ -122,7 +122,7 @@ class InProcess:
 
 
 class Mapped:
-    """A server at a URL of the host's; see `source.Source`. The host's headers go there and nowhere else; what a client
+    """A server at a URL of the host's; see `seams.Source`. The host's headers go there and nowhere else; what a client
     says of the server is not looked at.
 
     :raises ValueError: the URL or a header cannot be used.
@@ -136,11 +136,11 @@ class Mapped:
             checked(self.headers)
 
     async def admit(self, visit: Visit) -> Opening:
-        """See `source.Source`."""
+        """See `seams.Source`."""
         return owned(self._connect, visit)
 
     def place(self, visit: Visit) -> str | None:
-        """See `source.Source`: the host's URL, whatever the client named."""
+        """See `seams.Source`: the host's URL, whatever the client named."""
         return self.url.geturl()
 
     @asynccontextmanager
@@ -169,7 +169,7 @@ class Mapped:
 
 
 class ClientNamed:
-    """A server that only the client names; see `source.Source`. *remote* is asked whether it may be asked.
+    """A server that only the client names; see `seams.Source`. *remote* is asked whether it may be asked.
 
     What *remote* does not admit is 403, and not the 424 of a server that could not be listed: it is the host's verdict,
     which stands before anything was sent, and holds for a stream before it begins. Clients repeat neither (openai
@@ -181,7 +181,7 @@ class ClientNamed:
         self.transport = transport
 
     async def admit(self, visit: Visit) -> Opening:
-        """See `source.Source`: where the client says, if the host's function lets it.
+        """See `seams.Source`: where the client says, if the host's function lets it.
 
         :raises Unlisted: the URL, the authorization or the headers are malformed.
         :raises Denied: the host does not allow this server.
@@ -196,7 +196,7 @@ class ClientNamed:
         return owned(partial(self._connect, url, headers), visit)
 
     def place(self, visit: Visit) -> str | None:
-        """See `source.Source`: the client's URL."""
+        """See `seams.Source`: the client's URL."""
         return visit.url
 
     @asynccontextmanager

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ...dialects.base import Call, carries
@@ -18,13 +17,13 @@ from ...history.continuation import Continuation, Recalled
 from ...history.turns import Line
 from ...operations import BODY
 from ...providers.provider import Provider
-from ...routing.request import Target
-from ...upstream.upstream_request import dialect_of
+from ...routing.target import Target
+from ...upstream.resolution import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
-from .plan import Plan, Upstream, hosted, is_asked, plan
+from .plan import Candidate, Plan, Upstream, hosted, is_asked, plan
 from .remote import read_place
-from .source import Json, Listed
+from .seams import Json, Listed
 
 Places = dict[str, str]
 BROUGHT = re.compile(rb"_call|mcp_|item_reference|\\u00")
@@ -36,16 +35,6 @@ MEMBERS = (
 """What of a request the loop looks at."""
 SEEING = ("anthropic", "gemini", "responses")
 """Dialects whose models mostly see images in the outputs of functions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One Target of the chain: its *body* as the upstream would get it, its *declared* tools and its *upstream*."""
-
-    target: Target
-    body: Mapping[str, Any] = field(repr=False)
-    declared: Sequence[Declared] = field(repr=False)
-    upstream: Upstream
 
 
 def candidates_of(job: Job, target: Target, toolbox: Toolbox) -> list[Candidate]:
@@ -234,28 +223,3 @@ def own_items(job: Job) -> list[Any]:
 def are_ours(items: Iterable[Any]) -> bool:
     """Returns whether one of *items* may be of a hosted tool."""
     return any(kind_of(item) in HOSTED for item in items)
-
-
-def last_container(items: Sequence[Any]) -> str | None:
-    """The container in which code was run last."""
-    for item in reversed(items):
-        if isinstance(item, dict) and item.get("type") == "code_interpreter_call":
-            container = item.get("container_id")
-            return container if isinstance(container, str) else None
-    return None
-
-
-class Containers:
-    """Where code runs: in the client's own container, in the conversation's *last*, or in a new one."""
-
-    def __init__(self, last: str | None) -> None:
-        self.last = last
-
-    def of(self, declared: Declared) -> str:
-        """The id of the container for the calls of one declaration; the same for all of them."""
-        given = declared.value.get("container")
-        if isinstance(given, str):
-            return given
-        if self.last is None:
-            self.last = "cntr_" + secrets.token_hex(24)
-        return self.last

@@ -12,6 +12,7 @@ is then emitted as far as it has come. The calls themselves do not wait for each
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...dialects.failure import reported_failure
@@ -22,11 +23,8 @@ from ...wire.json_scan import parsed
 from ...wire.response import added, encode
 from .call_limits import ALONE, LIMIT, UNKNOWN, CallLimits
 from .citations import Found
-from .families import Begun, CallInput, CallResult
-from .plan import Plan, Shown
-from .request import Containers
 from .rounds import PLACED, HostedCall, Round, Slot
-from .source import Json
+from .seams import Begun, CallInput, CallResult, Json, Shown
 
 ADDED, DONE = "response.output_item.added", "response.output_item.done"
 COMMENTARY = "commentary"
@@ -47,15 +45,17 @@ CLIENT_CALLS = frozenset({"function_call", "custom_tool_call"})
 
 
 class Rewriter:
-    """Reads the rounds of one response and drives *emitter*; see `Translator`. Calls of a code interpreter run in one
-    of *containers*."""
+    """Reads the rounds of one response and drives *emitter*; see `Translator`. *container_of* gives the id of the
+    container in which calls of a code interpreter run, by its declaration."""
 
-    def __init__(self, emitter: Emitter, call_limits: CallLimits, containers: Containers) -> None:
+    def __init__(self, emitter: Emitter, call_limits: CallLimits, container_of: Callable[[Json], str]) -> None:
         self.emitter = emitter
         self.call_limits = call_limits
-        self.containers = containers
+        self.container_of = container_of
         self.found = Found()
-        self.plan: Plan | None = None
+        self.shown: Mapping[str, Shown] = {}
+        self.functions: frozenset[str] | None = None
+        self.native = False
         self.round = Round(-1)
         self.last = False
         self.slots: dict[int, Slot] = {}
@@ -76,9 +76,14 @@ class Rewriter:
         self.places: set[int] = set()
         """The places in the round of such reasoning."""
 
-    def begin(self, plan: Plan, *, last: bool, alone: bool) -> None:
-        """The next round begins. *last*: no tool may be called any more; *alone*: one call at a time."""
-        self.plan, self.last, self.alone = plan, last, alone
+    def begin(
+        self, shown: Mapping[str, Shown], functions: frozenset[str] | None, *, native: bool, last: bool, alone: bool
+    ) -> None:
+        """The next round begins, of a model that is *shown* these functions of ours, by name, beside those *functions*
+        of the client's (None: any), at an upstream that is *native* or not. *last*: no tool may be called any more;
+        *alone*: one call at a time."""
+        self.shown, self.functions, self.native = shown, functions, native
+        self.last, self.alone = last, alone
         self.round = Round(self.round.number + 1)
         self.slots, self.held, self.places = {}, set(), set()
 
@@ -148,12 +153,10 @@ class Rewriter:
     def _added(self, event: Json) -> None:
         index, item = event["output_index"], event["item"]
         slot = self.slots[index] = Slot(self.found)
-        assert self.plan is not None
         if item["type"] == "function_call" and not item.get("namespace"):
             name = item["name"]
-            functions = self.plan.functions
-            if name in self.plan.shown or (functions is not None and name not in functions):
-                slot.call = self._called(item, self.plan.shown.get(name))
+            if name in self.shown or (self.functions is not None and name not in self.functions):
+                slot.call = self._called(item, self.shown.get(name))
                 return
         if item["type"] in CLIENT_CALLS:
             self.round.client_calls += 1
@@ -170,8 +173,7 @@ class Rewriter:
             return self.behind.append((ADDED, event))
         self._end_message()
         visible = dict(item)
-        assert self.plan is not None
-        if not self.plan.upstream.native:
+        if not self.native:
             visible.pop("id", None)  # it names the round; items are named after the response
         slot.item = self.emitter.open(visible)
 
@@ -194,8 +196,8 @@ class Rewriter:
 
     def begun(self, call: HostedCall, shown: Shown) -> HostedCall:
         """*call* is going to be run: its item is announced as soon as it is its turn."""
-        container = self.containers.of(shown.declared) if shown.declared.family == "code_interpreter" else None
-        call.begin(Begun(shown.declared.shown, shown.label, shown.called, container, call.approved))
+        container = self.container_of(shown.tool) if shown.family.name == "code_interpreter" else None
+        call.begin(Begun(shown.tool, shown.label, shown.called, container, call.approved))
         self._in_turn(call)
         return call
 

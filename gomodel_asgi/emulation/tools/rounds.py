@@ -11,9 +11,7 @@ from ...wire.calls import Call as WrittenCall, StringMember
 from ...wire.event_writer import Emitter
 from ...wire.items import Item, Part, Parted
 from .citations import Citer, Found
-from .families import Begun, CallResult
-from .plan import Shown
-from .source import Json
+from .seams import Begun, CallResult, Json, Shown, sound
 
 
 @dataclass(slots=True, eq=False)
@@ -229,4 +227,4 @@ class Slot:
                 part.text(one, logprobs)
                 logprobs = None
             else:
-                part.annotate(one)
+                part.annotate(sound(one))

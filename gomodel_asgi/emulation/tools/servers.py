@@ -9,12 +9,12 @@ from ...errors import ToolsUnlisted
 from ...exchange.job import provider_of
 from ...history.tenancy import packed
 from ...tools import Call
-from .memory import kept_list, known_list
-from .passing import passed_list
 from .plan import Upstream, is_asked
+from .remembered import kept_list, known_list
 from .request import is_said_elsewhere, labels_of, plan_of
+from .results import passed_list
+from .seams import Json, Listed, Visit
 from .sessions import Held
-from .source import Json, Listed, Visit
 from .work import Work
 
 

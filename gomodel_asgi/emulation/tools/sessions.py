@@ -18,7 +18,7 @@ from ...errors import GatewayError
 from ...logs import log
 from ...tasks import Task, start
 from ...tools import Call
-from .source import MOST_TOOLS, Json, Listed, Opening, Outcome, Session, Source, Unlisted, Visit, unreachable
+from .seams import MOST_TOOLS, Json, Listed, Opening, Outcome, Session, Source, Unlisted, Visit, unreachable
 
 CLOSING = 2.0
 """Seconds in which a session may say goodbye. A server that has gone may let that hang."""

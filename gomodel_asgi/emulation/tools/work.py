@@ -14,21 +14,20 @@ from ...dialects.reader import Reader, TranslatedReader
 from ...errors import GatewayError
 from ...exchange.job import Job, provider_of
 from ...observers import Trace
-from ...observers.answer import clean
-from ...routing.request import Target
+from ...observers.records import clean
+from ...routing.target import Target
 from ...tasks import Task
-from ...upstream.upstream_request import longest
+from ...upstream.resolution import longest
 from ...wire.event_writer import Emitter
 from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO
 from .call_limits import CallLimits
 from .declarations import Declared, Toolbox
-from .memory import Remembered
-from .plan import Plan
-from .request import Candidate, Containers, last_container
+from .plan import Candidate, Plan
+from .remembered import Remembered
 from .rewriter import Rewriter
+from .seams import Json, Listed
 from .sessions import Sessions
-from .source import Json, Listed
 
 # The stream of a response that takes several rounds: written by the task of the loop, read by whoever asked.
 #
@@ -198,7 +197,7 @@ class Work:
         """Whether a tool has been called: from then on a failure is reported in the response."""
         self.emitter = self._emitter()
         self.call_limits = CallLimits(job.setup.limits, whole_number(self.body.get("max_tool_calls")))
-        self.rewriter = Rewriter(self.emitter, self.call_limits, Containers(last_container([*before, *own])))
+        self.rewriter = Rewriter(self.emitter, self.call_limits, Containers(last_container([*before, *own])).of)
         self.reader = TranslatedReader(self.rewriter, self.emitter, job.setup.limits, self.secrets)
         self.outlet = Outlet(self.reader, job.setup.limits.buffer, job.trace, self.cancel) if job.stream else None
         self.begun = anyio.Event()
@@ -252,3 +251,28 @@ class Work:
 def whole_number(value: Any) -> int | None:
     """*value*, if it is an integer."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def last_container(items: Sequence[Any]) -> str | None:
+    """The container in which code was run last."""
+    for item in reversed(items):
+        if isinstance(item, dict) and item.get("type") == "code_interpreter_call":
+            container = item.get("container_id")
+            return container if isinstance(container, str) else None
+    return None
+
+
+class Containers:
+    """Where code runs: in the client's own container, in the conversation's *last*, or in a new one."""
+
+    def __init__(self, last: str | None) -> None:
+        self.last = last
+
+    def of(self, tool: Json) -> str:
+        """Returns the id of the container for the calls of *tool*, a declaration; the same for all of them."""
+        given = tool.get("container")
+        if isinstance(given, str):
+            return given
+        if self.last is None:
+            self.last = "cntr_" + secrets.token_hex(24)
+        return self.last

@@ -10,34 +10,30 @@ connection close it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Literal
-from urllib.parse import urlsplit
 
 import anyio
-from msgspec import Struct
 from msgspec.structs import replace
 from starlette.types import Receive, Scope, Send
 
 from ...errors import (
     ContentBlocked,
-    Denied,
     GatewayError,
     GuardUnavailable,
     InvalidRequest,
     PolicyFailed,
-    RoutingError,
     ServerShutdown,
 )
 from ...exchange.job import Guards
+from ...history.connection_memory import Memory
 from ...history.mentions import check_steer
 from ...operations import BODY
-from ...pipeline import Inbound, decide, job_of, tenant_of
+from ...pipeline import Inbound, job_of
 from ...stores import NoStore
 from ...threads import paced
 from ...transport.websocket import Relay
 from ...wire.ambiguity import FRAME, check_names
-from ...wire.headers import read, request_id
+from ...wire.headers import request_id
 from ...wire.json_body import Envelope, encode, opening
 from ...wire.json_pieces import Members
 from ...wire.websocket_frames import (
@@ -52,92 +48,9 @@ from ...wire.websocket_frames import (
     type_of,
 )
 from ..body import limit_of
-from ..handler import Served, failed
-from ..paths import agreed, split_query
-from .connection_history import Memory
-from .turn import ClientGone, Lanes, Outbox, Session, Turn
-
-# Before the upgrade: who asks, whether the policy lets them in, and how they are refused.
-#
-# A browser opens a WebSocket to any origin, with the cookies that it has for it, and asks nobody. So a page of
-# another origin is refused before the policy is asked (RFC 6455, 10.2), as a body without a JSON content type is over
-# HTTP.
-
-
-RESPONSE = "websocket.http.response"
-"""The ASGI extension by which a server can send a whole HTTP answer instead of the upgrade; without it, a bare 403."""
-
-
-class Admission(Struct):
-    """An upgrade that was let in: what every create on it inherits."""
-
-    session: Session
-    tenant: str | None
-    headers: Mapping[bytes, bytes]
-    query: str
-    hints: list[str]
-
-
-async def admitted(gateway: Served, scope: Scope) -> Admission:
-    """Returns what every create on the connection inherits, once the policy has let the upgrade in.
-
-    :raises GatewayError: it is refused; `PolicyFailed` has the host's own exception as its cause.
-    """
-    headers = read(scope["headers"])
-    session = Session(request_id(headers.get(b"x-request-id")))
-    gateway.in_flight.check_open()
-    check_origin(headers)
-    query, hints = split_query(scope.get("query_string", b""))
-    tenant = None
-    if gateway.tenant is not None or "user" in scope:
-        tenant = await tenant_of(scope, gateway.tenant)
-    hint = agreed(None, scope["headers"], hints)
-    # The key of one request cannot be that of all: an upstream would answer each with the first one's response.
-    headers.pop(b"idempotency-key", None)
-    inbound = Inbound("connect", Envelope.empty(), hint, scope, session.id, headers, query, connection=session)
-    await _let_in(gateway, inbound, tenant)
-    return Admission(session, tenant, headers, query, hints)
-
-
-async def _let_in(gateway: Served, inbound: Inbound, tenant: str | None) -> None:
-    """Asks the policy. No model is known yet, so a policy that only misses one has refused nobody."""
-    try:
-        await decide(job_of(gateway.setup, inbound, tenant))
-    except (InvalidRequest, RoutingError) as error:
-        if error.param != "model":
-            raise
-
-
-def check_origin(headers: Mapping[bytes, bytes]) -> None:
-    """Refuses a page of another origin (RFC 6455, 10.2). Programs send no `Origin`. A proxy in front may pass the host
-    in `X-Forwarded-Host`, which a page cannot set.
-
-    :raises Denied: 403.
-    """
-    origin = headers.get(b"origin")
-    if origin is None:
-        return
-    host = urlsplit(origin.decode("latin-1")).netloc.lower().encode("latin-1")
-    if not host or host not in (headers.get(b"host", b"").lower(), headers.get(b"x-forwarded-host", b"").lower()):
-        raise Denied("A page of another origin may not open a connection here.", code="origin_not_allowed")
-
-
-def nowhere(base: str) -> InvalidRequest:
-    """Returns the error for an upgrade at a path that has no WebSocket; *base* is what precedes the one that has."""
-    message = f"There is no WebSocket at this path: it is at {base}/responses."
-    return InvalidRequest(message, status=404, code="not_found")
-
-
-async def refuse(error: GatewayError, scope: Scope, send: Send) -> None:
-    """Answers an upgrade with *error*: as an HTTP response where the server can send one, else as its bare refusal."""
-    if RESPONSE not in (scope.get("extensions") or {}):
-        return await send({"type": "websocket.close", "code": 1008, "reason": ""})
-    reply = failed(error)
-    body = reply.body or b""
-    headers = [*reply.raw_headers, (b"content-length", b"%d" % len(body))]
-    await send({"type": RESPONSE + ".start", "status": error.status, "headers": headers})
-    await send({"type": RESPONSE + ".body", "body": body, "more_body": False})
-
+from ..handler import Served
+from .turn import ClientGone, Lanes, Outbox, Turn
+from .upgrade import Admission, admitted, refuse
 
 Ending = Literal["gone", "stalled", "old", "idle", "drained", "shutdown"]
 

@@ -14,13 +14,14 @@ from starlette.types import Message, Scope, Send
 
 from ...errors import GatewayError, GatewayFault, InvalidRequest, PolicyFailed, UpstreamTruncated
 from ...exchange.reply import Broken, Reply
+from ...history.connection_memory import Memory
 from ...pipeline import Inbound, answer
 from ...transport.websocket import Relay
 from ...wire.headers import request_id
 from ...wire.websocket_frames import Create, Frames, error_frame
 from ..handler import Served
 from ..paths import agreed
-from .connection_history import ConnectionState, Memory
+from .connection_state import ConnectionState
 
 # Which response is worked on when: each lane first in, first out; lanes side by side, up to a limit.
 #

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
 import certifi
@@ -14,16 +12,12 @@ import certifi
 from ...arguments import check_count, check_instance, check_seconds
 from ...errors import UpstreamTimeout, UpstreamTruncated
 from ...seams.transport import Headers, Listener, UpstreamRequest
-from ..request import addresses_of, unconnected, unreachable
-from ..slots import ConnectionLimit, Slots, of_process
+from ..request import addresses_of, race, unconnected, unreachable
+from ..slots import ConnectionLimit, of_process
 from .connection import Connection, Key, Suspects
 from .pool import Pool, Pools
 
-# From a name to a connection: addresses, the race between them (RFC 8305), TLS.
-
-
-STAGGER = 0.25
-"""Seconds before the next address is tried beside the last one (RFC 8305, 5: "Connection Attempt Delay")."""
+# From a name to a connection: addresses, TLS.
 
 
 def default_context() -> ssl.SSLContext:
@@ -72,43 +66,11 @@ async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
     addresses = await addresses_of(request)
     if len(addresses) == 1:
         return await dial(addresses[0])
-    return await race(addresses, dial, pool.pools.slots)
+    return await race(addresses, dial, pool.pools.slots, _drop)
 
 
-async def race(addresses: list[str], dial: Callable[[str], Awaitable[Connection]], slots: Slots) -> Connection:
-    """Returns a connection to the first of *addresses* that answers (RFC 8305); the others are cancelled. The first one
-    has a slot; others begin beside it only where there is one to spare.
-
-    :raises OSError: none of them answers; the last one's error.
-    """
-    untried = deque(addresses)
-    running: set[asyncio.Future[Connection]] = set()
-    error: BaseException = OSError("The name has no address.")
-    try:
-        while untried or running:
-            if untried and (not running or slots.spare()):
-                begun = asyncio.ensure_future(dial(untried.popleft()))
-                if running:
-                    begun.add_done_callback(lambda _: slots.give())
-                running.add(begun)
-            wait = STAGGER if untried else None
-            done, running = await asyncio.wait(running, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            winners = [attempt for attempt in done if attempt.exception() is None]
-            if winners:
-                running.update(winners[1:])
-                return winners[0].result()
-            error = next((attempt.exception() or error for attempt in done), error)
-        raise error
-    finally:
-        for attempt in running:
-            attempt.add_done_callback(_give_up)
-            attempt.cancel()
-
-
-def _give_up(attempt: asyncio.Future[Connection]) -> None:
-    # One that got through all the same, in the moment of being cancelled.
-    if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().abort()
+async def _drop(connection: Connection) -> None:
+    connection.abort()
 
 
 async def _start_tls(connection: Connection, context: ssl.SSLContext, host: str) -> None:

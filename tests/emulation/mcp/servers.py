@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gomodel_asgi import tools
 from gomodel_asgi.deadline import clock
 from gomodel_asgi.emulation.tools.remote import source_of
-from gomodel_asgi.emulation.tools.source import Session, Source, Visit
+from gomodel_asgi.emulation.tools.seams import Session, Source, Visit
 from gomodel_asgi.providers import Provider
 from gomodel_asgi.routing.registry import Registry
 from gomodel_asgi.routing.request import RoutingRequest

@@ -12,7 +12,7 @@ import pytest
 
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
-from gomodel_asgi.emulation.tools.source import Outcome, Unlisted
+from gomodel_asgi.emulation.tools.seams import Outcome, Unlisted
 from gomodel_asgi.errors import Denied
 from gomodel_asgi.transport import DefaultTransport, Transport
 from tests.support.scripted_upstream import Upstream

@@ -12,7 +12,7 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 
 from gomodel_asgi.emulation.tools.mcp_client import MOST_PAGES
-from gomodel_asgi.emulation.tools.source import MOST_TOOLS, Json, Listed, Outcome, Unlisted
+from gomodel_asgi.emulation.tools.seams import MOST_TOOLS, Json, Listed, Outcome, Unlisted
 from gomodel_asgi.transport import DefaultTransport
 from gomodel_asgi.transport.mcp_http import MOST_REPLY
 from tests.support.scripted_upstream import Upstream

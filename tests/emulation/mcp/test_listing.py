@@ -8,7 +8,7 @@ import pytest
 
 from gomodel_asgi.emulation.tools.families import Mcp
 from gomodel_asgi.emulation.tools.listing import DEEPEST, MOST_NAME, MOST_NODES, MOST_SCHEMA, Unfit, mended
-from gomodel_asgi.emulation.tools.source import MOST_DESCRIBED, Listed, plain
+from gomodel_asgi.emulation.tools.seams import MOST_DESCRIBED, Listed, plain
 
 from .servers import OBJECT, tool
 

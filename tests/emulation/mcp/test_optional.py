@@ -10,7 +10,7 @@ import pytest
 
 from gomodel_asgi import tools
 from gomodel_asgi.emulation.tools.remote import client_named, source_of
-from gomodel_asgi.emulation.tools.source import Source
+from gomodel_asgi.emulation.tools.seams import Source
 from gomodel_asgi.extras import to_install
 from gomodel_asgi.transport import DefaultTransport
 

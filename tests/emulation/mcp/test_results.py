@@ -9,7 +9,7 @@ import mcp_types as types
 import pytest
 
 from gomodel_asgi.emulation.tools.listing import NOTHING_SAID, outcome_of
-from gomodel_asgi.emulation.tools.source import Outcome, failed
+from gomodel_asgi.emulation.tools.seams import Outcome, failed
 
 from .servers import PIXEL, text_of
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from mcp.server.mcpserver import MCPServer
 
-from gomodel_asgi.emulation.tools.source import Outcome, Session, Unlisted
+from gomodel_asgi.emulation.tools.seams import Outcome, Session, Unlisted
 from gomodel_asgi.seams.transport import Transport
 from gomodel_asgi.transport import DefaultTransport
 from tests.support.serving import Served

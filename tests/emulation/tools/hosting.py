@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from gomodel_asgi import Gateway, Provider, tools
-from gomodel_asgi.emulation.tools.source import Listed, Opening, Visit
+from gomodel_asgi.emulation.tools.seams import Listed, Opening, Visit
 from gomodel_asgi.testing import Answer, FakeProvider, ToolCall
 
 Json = dict[str, Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gomodel_asgi import Limits, tools
-from gomodel_asgi.emulation.tools.call_limits import SHORTEST, TOO_LARGE, bounded, cut
-from gomodel_asgi.emulation.tools.source import Outcome, failed
+from gomodel_asgi.emulation.tools.call_limits import cut
+from gomodel_asgi.emulation.tools.results import SHORTEST, TOO_LARGE, bounded
+from gomodel_asgi.emulation.tools.seams import Outcome, failed
 from gomodel_asgi.settings import KIB
 
 LIMITS = Limits(tool_result=4 * KIB, event=4 * KIB)

@@ -6,15 +6,15 @@ import pytest
 
 from gomodel_asgi import Limits
 from gomodel_asgi.emulation.tools.call_limits import DOWN, EMPTY, REPEATED, CallLimits, cut
-from gomodel_asgi.emulation.tools.declarations import Declared, Filter, read_declarations
-from gomodel_asgi.emulation.tools.families import FAMILY
-from gomodel_asgi.emulation.tools.plan import Shown, relaxed
-from gomodel_asgi.emulation.tools.source import Listed, normal_schema, plain
+from gomodel_asgi.emulation.tools.declarations import Filter, read_declarations
+from gomodel_asgi.emulation.tools.families import FAMILY, normal_schema
+from gomodel_asgi.emulation.tools.plan import relaxed
+from gomodel_asgi.emulation.tools.seams import Listed, Shown, plain
 from gomodel_asgi.errors import InvalidRequest
 from gomodel_asgi.wire.response import credentials_of, scrubbed
 
-WEB = Shown("web_search", Declared("tools[0]", "web_search", {}, {}), FAMILY["web_search"])
-CRM = Shown("lookup", Declared("tools[1]", "mcp", {"server_label": "crm"}, {}), FAMILY["mcp"], Listed("lookup", {}))
+WEB = Shown("web_search", FAMILY["web_search"], "tools[0]", {})
+CRM = Shown("lookup", FAMILY["mcp"], "tools[1]", {}, "crm", Listed("lookup", {}))
 
 
 def test_as_many_calls_are_taken_as_the_client_allows() -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from gomodel_asgi import Limits, MemoryStore, NoStore, Provider, Target, Timeouts, tools
-from gomodel_asgi.emulation.tools.source import Unlisted
+from gomodel_asgi.emulation.tools.seams import Unlisted
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.testing import Answer, Status
 from tests.support.driving import Caller, ask, encoded, scope_of

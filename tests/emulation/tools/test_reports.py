@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gomodel_asgi import tools
-from gomodel_asgi.emulation.tools.source import Unlisted
+from gomodel_asgi.emulation.tools.seams import Unlisted
 from gomodel_asgi.testing import Answer, Reply
 
 from ...support.driving import ask

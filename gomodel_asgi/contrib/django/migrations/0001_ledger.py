@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import migrations, models
 
-import gomodel_asgi.contrib.django.fields
+import gomodel_asgi.contrib.django.models
 
 
 def add_brin(apps: Any, schema_editor: Any) -> None:
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ("cache_write_tokens", models.BigIntegerField()),
                 ("output_tokens", models.BigIntegerField()),
                 ("reasoning_tokens", models.BigIntegerField()),
-                ("cost", gomodel_asgi.contrib.django.fields.DollarField()),
+                ("cost", gomodel_asgi.contrib.django.models.DollarField()),
             ],
             options={
                 "db_table": "gomodel_daily",
@@ -102,7 +102,7 @@ class Migration(migrations.Migration):
                 ("output_tokens", models.BigIntegerField()),
                 ("reasoning_tokens", models.BigIntegerField()),
                 ("estimated", models.BooleanField()),
-                ("cost", gomodel_asgi.contrib.django.fields.DollarField(null=True)),
+                ("cost", gomodel_asgi.contrib.django.models.DollarField(null=True)),
                 ("price_list", models.TextField(null=True)),
                 ("tier", models.TextField(null=True)),
                 ("cached", models.BooleanField()),

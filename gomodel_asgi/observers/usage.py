@@ -1,11 +1,11 @@
-"""What usage costs, by the price list that comes with `genai-prices`. No network call is ever made.
+"""What upstreams have used, and what that costs by the price list of `genai-prices`. No network call is ever made.
 
 The library is imported when the first price is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
@@ -13,9 +13,75 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from msgspec import Struct
+
 from ..extras import missing
-from .answer import Usage
-from .records import Charge, Cost
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens of one answer.
+
+    *input_tokens* include *cached_tokens* (read from a cache) and *cache_write_tokens* (written to one; of these
+    *cache_write_1h_tokens* for an hour); *output_tokens* include *reasoning_tokens*.
+    *estimated*: guessed from sizes, not reported.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together: neither counts what the other does."""
+        return self.input_tokens + self.output_tokens
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """What an answer cost, in US dollars; every part None where no price is known (see `contrib.prices`).
+
+    *model* is the price list's name of the model. *estimated* as the usage is. *parts* are the costs of each charge, in
+    the order of these, where there are several.
+    """
+
+    total: Decimal | None = None
+    input: Decimal | None = None
+    output: Decimal | None = None
+    model: str | None = None
+    estimated: bool = False
+    parts: tuple[Cost, ...] = ()
+
+
+class Charge(Struct, frozen=True):
+    """What one attempt has used, by its *number*, and of whom: of the model that was asked for (*target_model*), or
+    that the upstream says it used (*served_model*), in the tier that it says it used."""
+
+    number: int
+    provider: str
+    provider_type: str | None
+    target_model: str | None
+    served_model: str | None
+    service_tier: str | None
+    usage: Usage
+
+
+COUNTS = tuple(name for name in Usage.__struct_fields__ if name != "estimated")
+
+
+def total(charges: Iterable[Charge]) -> Usage | None:
+    """Returns the sum of *charges*; None where there is none."""
+    found = [charge.usage for charge in charges]
+    if len(found) < 2:
+        return found[0] if found else None
+    counts = {name: sum(getattr(usage, name) for usage in found) for name in COUNTS}
+    return Usage(**counts, estimated=any(usage.estimated for usage in found))
+
+
+# Prices...
+
 
 PRICED_AS: Mapping[str, str] = MappingProxyType({"gemini": "google", "xai": "x-ai", "bedrock": "aws"})
 """Our provider types under the price list's names, where these differ."""

@@ -1,4 +1,4 @@
-"""Errors and streams of the Gemini API (Google AIP-193; Gemini API, "Streaming")."""
+"""A request to the Gemini API as a prompt: which model, the spelling of members, contents, signatures."""
 
 from __future__ import annotations
 
@@ -6,93 +6,9 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .model import Message, Prompt, Tool, listed, objects
-from .wire import Failure, Json, data_of
-
-STATUSES: Mapping[int, str] = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    409: "ABORTED",
-    429: "RESOURCE_EXHAUSTED",
-    499: "CANCELLED",
-    500: "INTERNAL",
-    501: "UNIMPLEMENTED",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-
-
-def event(value: Mapping[str, Any]) -> bytes:
-    """Returns *value* as an event, with the line ends that Google sends."""
-    return b"data: %s\r\n\r\n" % json.dumps(value, ensure_ascii=False).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class GeminiWire:
-    """Errors say the HTTP status as a number and by its gRPC name. *listed*: the reply to a request for a stream is a
-    list, errors included; of those that come before the stream, `alt=sse` changes nothing."""
-
-    listed: bool = False
-
-    endless = (
-        b'data: {"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": "',
-        b'"}]}}]}\r\n\r\n',
-    )
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """See `Wire.headers`."""
-        return {}
-
-    def error(self, failure: Failure) -> Any:
-        """See `Wire.error`."""
-        return [self._error(failure)] if self.listed else self._error(failure)
-
-    def _error(self, failure: Failure) -> Json:
-        status = failure.type or STATUSES.get(failure.status, "UNKNOWN")
-        error: Json = {"code": failure.status, "message": failure.message, "status": status}
-        details = list(details_of(failure))
-        return {"error": {**error, "details": details} if details else error}
-
-    def error_inside(self, failure: Failure, form: str | None, number: int, response: Mapping[str, Any] | None) -> Json:
-        """See `Wire.error_inside`.
-
-        :raises ValueError: the Gemini API has no error of this *form*.
-        """
-        if form not in (None, "body"):
-            raise ValueError(f"the Gemini API has no error of the form '{form}'")
-        return self._error(failure)
-
-    def error_event(self, value: Mapping[str, Any], form: str | None) -> bytes:
-        """See `Wire.error_event`."""
-        return event(value)
-
-    def ends(self, event: bytes) -> bool:
-        """See `Wire.ends`."""
-        chunk = data_of(event)
-        candidates = chunk.get("candidates") if isinstance(chunk, Mapping) else None
-        return candidates is not None and any(candidate.get("finishReason") for candidate in candidates)
-
-
-def details_of(failure: Failure) -> list[Json]:
-    """Returns what else the error says: its reason, the field, when to try again."""
-    details: list[Json] = []
-    if failure.code is not None:
-        about = {"reason": failure.code, "domain": "googleapis.com"}
-        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", **about})
-    if failure.param is not None:
-        violations = [{"field": failure.param, "description": failure.message}]
-        details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations})
-    if isinstance(failure.retry_after, int | float):
-        delay = f"{failure.retry_after:g}s"
-        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay})
-    return details
-
 
 # What the models of Gemini do, by the version in their name (Gemini API, models and thinking).
 
@@ -111,16 +27,6 @@ def signs(model: str) -> bool:
     """Returns whether the model signs its calls, and wants the signatures back; such a model gives its calls ids
     too."""
     return version_of(model) >= (3, 0)
-
-
-def combines(model: str) -> bool:
-    """Returns whether functions may stand beside the provider's own tools, and beside a schema of the answer."""
-    return version_of(model) >= (3, 0)
-
-
-def always_thinks(model: str) -> bool:
-    """Returns whether thinking cannot be turned off."""
-    return version_of(model) >= (2, 5) and "-pro" in model
 
 
 # The spelling of members: the API takes `functionCall` and `function_call` alike (proto3 JSON).
@@ -238,9 +144,10 @@ def thinks(config: Object) -> bool:
     return bool(config.get("thinkingBudget") or config.get("thinkingLevel") or config.get("includeThoughts"))
 
 
+# Thought signatures.
+
+
 OWN = b"fake thought: "
-
-
 STAND_INS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 """What may be sent for a signature that there never was (Gemini API, "Thought signatures")."""
 

@@ -1,4 +1,6 @@
-"""What the loop asks of an MCP server, wherever that is: to be opened, to list its tools, to call one.
+"""What the loop asks of an MCP server, wherever that is, and of a kind of tool.
+
+A server (`Source`) is opened, lists its tools, and calls one:
 
     opening = await source.admit(visit)
     session = await stack.enter_async_context(opening(deadline))
@@ -7,22 +9,21 @@
 
 There is one session for each response and server. It may be entered in one task and left in another; a source whose
 SDK binds what it opens to a task gives that one of its own (`sessions.Owned`). Calls may be made from any task, several
-at a time, and each may be cancelled.
+at a time, and each may be cancelled. A kind of tool (`Family`) is values in, values out.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from ...dialects.base import Key
 from ...settings import KIB
-from ...tools import Approval, Call, File, Image
-from ...wire.json_scan import tree
+from ...tools import Approval, Call, Image, Page, Passage
 
 Json = dict[str, Any]
 
@@ -133,6 +134,135 @@ def unreachable(code: int, message: str) -> Json:
     return {"type": "http_error", "code": code, "message": message}
 
 
+# What it asks of a kind of tool...
+
+
+Status = Literal["completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is known of a call when its item is announced: the client's *tool*, and for a code interpreter where it
+    runs."""
+
+    tool: Mapping[str, Any]
+    label: str
+    name: str
+    container_id: str | None
+    approval: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """How a call ended: *members* are those of its item, *text* what the model reads, *images* what it may see.
+    *sources*, *passages* and *files* are what its text may cite from now on."""
+
+    status: Status
+    text: str
+    members: Json = field(default_factory=dict)
+    images: tuple[Image, ...] = ()
+    sources: tuple[Page, ...] = ()
+    passages: tuple[Passage, ...] = ()
+    files: tuple[tuple[str, str, str], ...] = ()
+    """Container, file id and name of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallInput:
+    """A call that has ended: its *arguments*, what the client wants to be *included*, and how many *passages* the
+    response has had."""
+
+    begun: Begun
+    arguments: Json
+    included: frozenset[str] = frozenset()
+    passages: int = 0
+
+
+class Family(Protocol):
+    """One kind of tool."""
+
+    @property
+    def name(self) -> str:
+        """Returns the name of the family: a key of `KINDS`."""
+        ...
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The events before the result: the first behind the item's announcement, the others when the call begins."""
+        ...
+
+    @property
+    def text(self) -> str | None:
+        """Returns the name of the argument that the client sees as it is written; "" for all, None for none."""
+        ...
+
+    @property
+    def has_failed_event(self) -> bool:
+        """Whether a failure has an event of its own."""
+        ...
+
+    def function(self, tool: Mapping[str, Any], listed: Listed | None) -> tuple[str, Json]:
+        """The description and the parameters of the function that a model is shown."""
+        ...
+
+    def read(self, arguments: Json) -> Json:
+        """What the host's function is given of the *arguments*.
+
+        :raises InvalidRequest: something is missing or of another type; its message is for the model.
+        """
+        ...
+
+    def begun(self, call: Begun) -> Json:
+        """Returns the item as it is announced."""
+        ...
+
+    def completed(self, call_input: CallInput, returned: Any) -> CallResult:
+        """Returns the result of the call: *returned* is what the host's function gave.
+
+        :raises TypeError: it is none that this kind of tool gives.
+        """
+        ...
+
+    def failed(self, call_input: CallInput, text: str) -> CallResult:
+        """Returns the result of a call that failed; *text* says of that what model and client may know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One function that the model is shown for a tool that runs here. *path* is that of the tool's declaration, *tool*
+    the declaration without its credentials; *label* is that of its server, "" for a tool of the host's."""
+
+    name: str
+    family: Family
+    path: str
+    tool: Json = field(repr=False)
+    label: str = ""
+    listed: Listed | None = None
+    approval: bool = False
+    """Whether a call waits for the client's word."""
+    forced: bool = False
+    """Whether it is the host that demands it."""
+
+    @property
+    def called(self) -> str:
+        """The name that the client knows: the server's own, or the family's."""
+        return self.listed.name if self.listed is not None else self.family.name
+
+    @property
+    def key(self) -> Key:
+        """What the function stands for."""
+        return ("mcp", self.label, self.called) if self.listed is not None else (self.family.name,)
+
+    def declaration(self) -> Json:
+        """Returns the declaration of the function."""
+        description, parameters = self.family.function(self.tool, self.listed)
+        return {
+            "type": "function", "name": self.name, "description": description, "parameters": parameters,
+            "strict": False,
+        }  # fmt: skip
+
+
 # Values of hosts and servers, as a model and a client may have them.
 
 
@@ -157,36 +287,6 @@ def _seen(char: str) -> str:
     return " " if category == "Zs" else "" if category in HIDDEN else char
 
 
-def normal_schema(schema: Any) -> Json:
-    """*schema* as the schema of an object, which every upstream takes."""
-    if not isinstance(schema, dict):
-        return {"type": "object", "properties": {}}
-    kept = {name: value for name, value in schema.items() if name != "$schema"}
-    properties = kept.get("properties")
-    return kept | {"type": "object", "properties": properties if isinstance(properties, dict) else {}}
-
-
-def mended(arguments: Json, schema: Json) -> Json:
-    """*arguments* with those members that *schema* says are objects or lists, and that a model has written as text of
-    such (Gemini does), as what they are."""
-    properties = schema.get("properties")
-    return {
-        name: _mended(value, properties.get(name)) if isinstance(value, str) and isinstance(properties, dict) else value
-        for name, value in arguments.items()
-    }
-
-
-def _mended(text: str, schema: Any) -> Any:
-    kind = {"object": dict, "array": list}.get(str(schema.get("type"))) if isinstance(schema, dict) else None
-    if kind is None:
-        return text
-    try:
-        value = tree(text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, kind) else text
-
-
 def sound(value: Any) -> Any:
     """*value* as JSON can hold it: half a surrogate pair, which a host's function may have in a text, is none."""
     if isinstance(value, str):
@@ -194,40 +294,3 @@ def sound(value: Any) -> Any:
     if isinstance(value, dict):
         return {sound(name): sound(member) for name, member in value.items()}
     return [sound(member) for member in value] if isinstance(value, list) else value
-
-
-def data_url(image: Image) -> str:
-    """*image* as a `data:` URL."""
-    kind = "svg+xml" if image.format == "svg" else image.format
-    return f"data:image/{kind};base64,{base64_of(image.data)}"
-
-
-def base64_of(data: bytes) -> str:
-    """*data* in base64, as text."""
-    return b64encode(data).decode("ascii")
-
-
-def file_id(file: File) -> str:
-    """The id of *file*; one that has none gets one of its name."""
-    return file.file_id or f"cfile_{file.filename}"
-
-
-def image_error(text: str) -> Json:
-    """The `error` of an image that was not drawn (openai 3.54.0, `ImageGenerationCall.error`)."""
-    return {
-        "type": "image_generation_error", "code": "image_generation_failed", "message": text, "param": None,
-        "moderation_details": None,
-    }  # fmt: skip
-
-
-def all_of(result: Any, kind: Callable[..., Any], name: str) -> tuple[Any, ...]:
-    """*result* as those that the host's function was to give.
-
-    :raises TypeError: it is something else.
-    """
-    if not isinstance(result, Sequence) or isinstance(result, str | bytes):
-        raise TypeError(f"a list of {name} or text was expected, not {type(result).__name__}")
-    for one in result:
-        if not isinstance(one, kind):  # type: ignore[arg-type]
-            raise TypeError(f"a list of {name} was expected, with a {type(one).__name__} in it")
-    return tuple(result)

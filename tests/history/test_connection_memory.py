@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from gomodel_asgi.server.websocket.connection_history import LONGEST, Chunk, KeptResponse, Memory
+from gomodel_asgi.history.connection_memory import LONGEST, Chunk, KeptResponse, Memory
 
 
 def chunk(size: int) -> Chunk:

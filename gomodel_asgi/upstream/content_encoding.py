@@ -1,0 +1,103 @@
+"""Undoes a content encoding that the upstream applied although identity was asked for, within bounds."""
+
+from __future__ import annotations
+
+import zlib
+
+from anyio.lowlevel import checkpoint
+
+from ..deadline import clock
+from ..errors import UpstreamProtocolError, UpstreamTimeout
+from ..seams.transport import UpstreamReply
+
+GZIP_OR_ZLIB = 47  # window bits of zlib's automatic header detection
+STEP = 64 * 1024  # bytes decoded at a time, and got by it, so that a bomb is noticed before it is unpacked
+
+
+def decoded(reply: UpstreamReply, encoding: bytes, limit: int) -> UpstreamReply:
+    """*reply* with its body decoded, at most *limit* bytes of it.
+
+    :raises UpstreamProtocolError: an encoding that is not gzip or deflate.
+    """
+    if encoding in (b"", b"identity"):
+        return reply
+    if encoding not in (b"gzip", b"x-gzip", b"deflate"):
+        raise UpstreamProtocolError("The upstream encoded its reply in a way that was not asked for.")
+    return Inflated(reply, limit)
+
+
+class Inflated:
+    """A reply whose body is decompressed while it is read.
+
+    *limit* bounds what goes in as well as what comes out, and one `read` all that it takes to get a byte out of it: a
+    stream can be made of empty blocks, or of empty members (RFC 1952, 2.2: a file is a series of them). Between two
+    steps of what has been read others have their turn: a reply a thousand times as long as what was sent is many.
+    """
+
+    def __init__(self, reply: UpstreamReply, limit: int) -> None:
+        self.reply = reply
+        self.status = reply.status
+        self.headers = reply.headers
+        self.resumable = reply.resumable
+        self.left = self.input_left = limit
+        self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
+        self.input = b""
+        self.at = 0
+
+    async def read(self, timeout: float) -> bytes:
+        """See `UpstreamReply`: the next bytes without their content encoding."""
+        deadline = clock() + timeout
+        while True:
+            if self.at < len(self.input):
+                await checkpoint()
+            else:
+                await self._more(deadline)
+                if not self.input:
+                    self._check_end()
+                    return b""
+            if data := self._step():
+                return data
+
+    async def aclose(self) -> None:
+        """Closes the encoded reply."""
+        await self.reply.aclose()
+
+    async def _more(self, deadline: float) -> None:
+        """Reads more of the encoded body.
+
+        :raises UpstreamTimeout: nothing came by *deadline*, on the clock.
+        :raises UpstreamProtocolError: it is larger than the limit.
+        """
+        left = deadline - clock()
+        if left <= 0:
+            raise UpstreamTimeout("The upstream sent nothing for too long.")
+        self.input, self.at = await self.reply.read(left), 0
+        self.input_left -= len(self.input)
+        if self.input_left < 0:
+            raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")
+
+    def _step(self) -> bytes:
+        """Returns some more of the decoded body.
+
+        :raises UpstreamProtocolError: it is damaged, or larger than the limit.
+        """
+        if self.inflate.eof:  # what follows is another member: one that has ended would pile it up, unread
+            self.inflate = zlib.decompressobj(GZIP_OR_ZLIB)
+        given = self.input[self.at : self.at + STEP]
+        try:
+            data = self.inflate.decompress(given, STEP)
+        except zlib.error:
+            raise UpstreamProtocolError("The upstream's compressed reply is damaged.") from None
+        self.at += len(given) - len(self.inflate.unused_data if self.inflate.eof else self.inflate.unconsumed_tail)
+        self.left -= len(data)
+        if self.left < 0:
+            raise UpstreamProtocolError("The upstream's compressed reply is larger than the limit.")
+        return data
+
+    def _check_end(self) -> None:
+        """Checks that the body is whole.
+
+        :raises UpstreamProtocolError: it is cut off.
+        """
+        if not self.inflate.eof:
+            raise UpstreamProtocolError("The upstream's compressed reply is cut off.")
