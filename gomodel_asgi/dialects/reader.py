@@ -165,9 +165,7 @@ class TranslatedReader:
         self.terminal: str | None = None
         """How the response ended, in the events that were taken; None while it has not."""
         self.failure: GatewayError | None = None
-        """The failure that the upstream reported inside its reply."""
         self.meaningful = False
-        """Whether something has come that the client would miss."""
         self.response_id: str | None = emitter.response["id"]
         """The id that the response has from its beginning."""
         self.begun = False
