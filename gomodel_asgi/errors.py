@@ -112,10 +112,8 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        given = {"status": status, "code": code, "param": param, "retry_after": retry_after, "detail": detail}
-        for name, value in (*given.items(), ("advice", advice)):
-            if value is not None:  # else the class's own counts
-                setattr(self, name, value)
+        given = dict(status=status, code=code, param=param, retry_after=retry_after, detail=detail, advice=advice)
+        vars(self).update({name: value for name, value in given.items() if value is not None})  # else the class's own
 
     @property
     def payload(self) -> dict[str, object]:
