@@ -45,7 +45,7 @@ from ..upstream.upstream_request import resolve
 from ..wire.headers import FALLBACK
 from ..wire.json_body import Envelope
 from ..wire.json_scan import run
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM

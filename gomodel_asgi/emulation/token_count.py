@@ -1,6 +1,6 @@
 """How many tokens an input has: the upstream's own count where it counts, else an estimate that says it is one.
 
-The estimate (`wire.token_estimate`) is of what would be sent, in the upstream's own form. It answers with
+The estimate (`wire.usage`) is of what would be sent, in the upstream's own form. It answers with
 `"estimated": true`.
 """
 
@@ -16,7 +16,7 @@ from ..threads import paced
 from ..upstream.call import call_of, outgoing_of
 from ..upstream.chain import Exchange, lacks_operation
 from ..upstream.upstream_request import native, resolve, retold
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 
 async def answer(job: Job, target: Target, provider: Provider) -> Reply:

@@ -20,7 +20,7 @@ from ..routing.target import Target
 from ..settings import LITTLE
 from ..threads import paced
 from ..wire.json_scan import parsed, run
-from ..wire.token_estimate import estimated
+from ..wire.usage import estimated
 
 CAP = "max_output_tokens"
 MOST_MEANT = 10**9
