@@ -92,11 +92,6 @@ class Provider:
     discover: float | None = None
 
     def __post_init__(self) -> None:
-        """Completes and checks the members.
-
-        :raises TypeError: one is of a wrong type.
-        :raises ValueError: one has a value that it cannot have.
-        """
         self._check_types()
         for name in ("models", "forward_headers"):
             object.__setattr__(self, name, strings(name, getattr(self, name)))

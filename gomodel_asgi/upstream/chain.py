@@ -89,20 +89,14 @@ class Exchange(Struct):
                 pause = self._pause(candidate, error, tries)
                 if pause is None and not (others and self._falls_back(candidate, error)):
                     raise self._passed(error) from error.__cause__
-                self._note(candidate, error, retries=pause is not None)
+                reason = code_of(error)
                 detached(error)  # the reader whose failure it is still has it
             if pause is not None:
+                self.cause = Cause("retry", reason)
                 await anyio.sleep(pause)
             else:
+                self.cause, self.fallback = Cause("fallback", reason, candidate.provider.name), reason
                 candidate, tries = await resolve(others.pop(0), job), 0
-
-    def _note(self, candidate: ResolvedTarget, error: GatewayError, *, retries: bool) -> None:
-        """*error* of *candidate* is why the next attempt is made."""
-        reason = code_of(error)
-        if retries:
-            self.cause = Cause("retry", reason)
-        else:
-            self.cause, self.fallback = Cause("fallback", reason, candidate.provider.name), reason
 
     def _fallbacks(self) -> list[Target]:
         others = self.target.chain()[1:]
