@@ -231,6 +231,10 @@ class Provider:
         """Credentials beside the key, in its headers and query."""
         return carried(self.headers, self.query, dict(parse_qsl(self.url.query)))
 
+    def secrets_with(self, credential: Credential, *others: str) -> tuple[str, ...]:
+        """Returns what the upstream could quote and nobody may see: the key, the *others*, and what is `carried`."""
+        return (*((credential.key,) if credential.key else ()), *others, *self.carried)
+
     # What it is paid with...
 
     async def credential(self, own: ApiKey | None = None) -> Credential:
