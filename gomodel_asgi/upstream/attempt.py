@@ -101,7 +101,7 @@ class Attempt(Struct):
         """
         transport = self.job.setup.transport
         if self.job.trace is not None:
-            self.job.trace.asks(self.job.request.envelope.raw, len(request.body or b""))
+            self.job.trace.sends(self.job.request.envelope.raw, len(request.body or b""))
         try:
             upstream = await transport.open(request)
         except UpstreamStale:  # an idle connection that turns out to be closed costs a silent second try
@@ -292,7 +292,7 @@ class Attempt(Struct):
         return Answer(upstream.status, upstream.headers, body=unary.final(reader))
 
     def _tell(self, reader: Reader) -> None:
-        """A probe of the breaker is decided by its first event: a stream may go on for as long as it likes."""
+        """Decides a probe of the breaker by its first event: a stream may go on for as long as it likes."""
         if reader.begun and reader.failure is None:
             self.permit.began()
 
