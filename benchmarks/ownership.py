@@ -45,7 +45,7 @@ async def one_round(gateway: Gateway, tenant: str | None, start: int, native: bo
         jobs.append((job, reply))
     begun = time.process_time()
     for job, reply in jobs:
-        await state.recorder.learn(job, reply)
+        await state.recorder.record(job, reply)
     return (time.process_time() - begun) / REQUESTS * 1e6
 
 

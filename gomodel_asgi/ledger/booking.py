@@ -173,7 +173,7 @@ class Booking:
             return None
         try:
             return name_of(identity(user))
-        except Exception:  # the host's own code; the tenant's look-up tells it
+        except Exception:  # the host's own code; the tenant's look-up reports it
             return None
 
     def _content(self, trace: Trace, row: Row) -> Kept | None:

@@ -10,7 +10,6 @@ import msgspec
 
 from ..dialects.failure import AUTH, completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..dialects.lenient.reply import LenientReader
-from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..errors import (
     GatewayError,
@@ -27,6 +26,7 @@ from ..routing.target import ResolvedTarget
 from ..settings import Limits
 from ..threads import beside, paced
 from ..wire.headers import Headers, for_client
+from ..wire.json_body import with_member
 from ..wire.json_pieces import SMALL, read_object
 from ..wire.json_scan import check_utf8, parsed
 from ..wire.redaction import redacted
@@ -83,7 +83,7 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     if is_response:
         id = bytes(found.id)
         seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
-        body = stamp(body, candidate.provider.name) if job.setup.stamp else body
+        body = with_member(body, "provider", candidate.provider.name) if job.setup.stamp else body
     return await as_stream(body, job.setup.limits) if streams else body, seen
 
 

@@ -70,7 +70,7 @@ async def _keep(recorder: Recorder, loop: Loop) -> None:
         job, kept = loop.work.job, loop.reply()
         guards = job.setup.guards
         reply = await (kept if guards is None else guards.answered(job, kept))
-        await recorder.learn(job, reply)
+        await recorder.record(job, reply)
         if reply.before_end is not None:
             await reply.before_end()
 

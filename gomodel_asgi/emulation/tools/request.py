@@ -207,7 +207,7 @@ def referred_to(job: Job) -> list[Json]:
     continuation = job.continuation
     if not isinstance(continuation, Continuation):
         return []
-    return [one.item for one in continuation.referred.values() if one.item is not None]
+    return [one.item for one in continuation.referrals.known.values() if one.item is not None]
 
 
 def own_items(job: Job) -> list[Any]:
