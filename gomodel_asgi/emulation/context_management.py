@@ -19,7 +19,7 @@ from ..history.continuation import Continuation
 from ..observers.answer import read_usage
 from ..routing.target import Target
 from ..threads import beside, paced
-from ..upstream.call import refusing_depth
+from ..upstream.bodies import refusing_depth
 from ..upstream.upstream_request import resolve
 from ..wire.json_scan import run
 from ..wire.token_estimate import estimated

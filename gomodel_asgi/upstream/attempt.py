@@ -35,8 +35,8 @@ from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
 from . import unary
+from .bodies import decoded, examine
 from .call import call_of, outgoing_of
-from .reply_body import decoded, examine
 from .stream import Rounds, fed
 from .upstream_request import native, retold, translated
 

@@ -21,7 +21,7 @@ from ..settings import MIB
 from ..threads import beside
 from ..wire.json_scan import parsed
 from ..wire.redaction import Redactor, redactor_of
-from .reply_body import decoded, examine
+from .bodies import decoded, examine
 from .upstream_request import ACCEPT_JSON, AGENT, request_to
 
 DEADLINE = 10.0  # seconds for all of one provider's list

@@ -31,8 +31,7 @@ from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
 from ..wire.json_scan import parsed
 from ..wire.redaction import carried, redactor_of
-from .call import refusing_depth
-from .unary import starting_after
+from .bodies import refusing_depth
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
@@ -213,7 +212,7 @@ async def retold(request: UpstreamRequest, candidate: ResolvedTarget, job: Job) 
 
 def _query(job: Job, candidate: ResolvedTarget) -> str:
     """Returns the client's raw query. A rewritten stream has numbers of its own, so all of it is requested."""
-    if starting_after(job, candidate) is None:
+    if job.starting_after(candidate.provider) is None:
         return job.query
     parts = job.query.split("&")
     return "&".join(part for part in parts if unquote_plus(part.partition("=")[0]) != "starting_after")
