@@ -39,7 +39,7 @@ from ..seams.store import Store
 from ..settings import LITTLE
 from ..stores.shared import PUBLIC_SECRET, SHORTEST_SECRET, available
 from ..threads import beside, paced
-from ..upstream.call import refusing_depth
+from ..upstream.bodies import refusing_depth
 from ..upstream.chain import guarded_exchange, lacks_operation
 from ..upstream.upstream_request import resolve
 from ..wire.headers import FALLBACK
