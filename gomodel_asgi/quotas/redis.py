@@ -22,7 +22,7 @@ from typing import Any
 from ..arguments import check_seconds, check_string
 from ..errors import QuotaUnavailable
 from ..seams.counters import PARTS, REPEATS, Figures, Line, Reserved, require_distinct
-from ..stores.redis_client import NoScriptError, Redis, RedisCluster, RedisError, check_client, client_of
+from ..stores.redis import NoScriptError, Redis, RedisCluster, RedisError, check_client, client_of
 from ..stores.shared import PerLoop, answering
 from .shared import open_for, quota_unavailable, require_countable
 
