@@ -16,7 +16,7 @@ from gomodel_asgi import Gateway, Provider, Target
 from gomodel_asgi.exchange.job import Job
 from gomodel_asgi.exchange.reply import Reply
 from gomodel_asgi.pipeline import Inbound, job_of
-from gomodel_asgi.upstream.resolution import resolve
+from gomodel_asgi.upstream.upstream_request import resolve
 from gomodel_asgi.wire.json_body import Envelope
 
 ROUNDS = 9

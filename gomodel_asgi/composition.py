@@ -20,7 +20,7 @@ from .history.records import Records
 from .observers import Observer, Observers
 from .providers.presets import variables
 from .providers.provider import Provider
-from .routing.registry import Registry
+from .routing.request import Registry
 from .seams.store import Store
 from .seams.transport import Transport
 from .settings import Limits, Retries, Timeouts

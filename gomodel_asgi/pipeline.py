@@ -35,8 +35,7 @@ from .exchange.reply import Reply
 from .observers import Trace
 from .operations import BILLED, BY_ID, SHOWING, Operation
 from .resilience.concurrency import Held
-from .routing.registry import identity, split_model
-from .routing.request import RoutingRequest
+from .routing.request import RoutingRequest, identity, split_model
 from .routing.target import Target
 from .wire.ambiguity import check_names
 from .wire.headers import cache_told

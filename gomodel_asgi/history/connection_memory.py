@@ -20,7 +20,8 @@ from ..dialects.hosted_items import may_hold
 from ..errors import InvalidRequest
 from ..exchange.job import Continuation
 from ..operations import BODY
-from ..providers.provider import Provider, fingerprint
+from ..providers.credential import fingerprint
+from ..providers.provider import Provider
 from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
 from .continuation import Recalled

@@ -27,8 +27,8 @@ import msgspec
 from msgspec import Raw
 
 from ..settings import KIB, MIB
-from ..wire.ambiguity import ARRAY, OBJECT, QUOTE, Item, Name, Shape, first, read_items, text_in
-from ..wire.json_pieces import Members
+from ..wire.ambiguity import ARRAY, OBJECT, QUOTE, Item, Shape, first, read_items, text_in
+from ..wire.json_pieces import Members, Name
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")

@@ -16,9 +16,8 @@ from ...exchange.job import Job, provider_of
 from ...history.continuation import Continuation, Recalled
 from ...history.turns import Line
 from ...operations import BODY
-from ...providers.provider import Provider
+from ...providers.provider import Provider, dialect_of
 from ...routing.target import Target
-from ...upstream.resolution import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Candidate, Plan, Upstream, hosted, is_asked, plan
