@@ -22,14 +22,15 @@ from ..exchange.job import Ask, Guards, Job
 from ..exchange.reply import NO_LABELS, Reply, json_reply, streamed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recorder import is_stored, last_response
+from ..history.recorder import is_stored
 from ..history.records import CACHED, CACHED_ID, Records
+from ..history.replies import response_in
 from ..history.tenancy import packed
 from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.resolution import kept, resolve
+from ..upstream.upstream_request import kept, resolve
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
 from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
@@ -161,9 +162,8 @@ class Cache:
             message = None
         if message is None:
             raise Bypass
-        dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
         account = self.records.accounts.of(provider, candidate.key)
-        where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, dialect)
+        where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, provider.dialect_name)
         guards = " ".join(job.guards)  # what other guards have let pass is another answer
         parts = packed(FORMAT, scope, *where, candidate.model, guards, *_headers(job, candidate))
         mac = hmac.new(self.records.store.secret, parts + b"\0", "sha256")
@@ -258,9 +258,7 @@ class LookUp:
             reply.raw_headers.append((b"age", b"%d" % self.age))
         elif self.id is not None and self._is_the_targets(reply):
             if reply.stream is None:
-                body = reply.body or b""
-                response = body if body.startswith(b"{") else last_response(body)
-                await self._keep(reply, response)
+                await self._keep(reply, response_in(reply.body or b""))
             else:
                 reply.stream.before_end = partial(self._ending, reply, reply.stream.before_end)
 

@@ -20,7 +20,7 @@ from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..tasks import Tasks
 from ..threads import beside, paced
-from ..upstream.upstream_request import too_deep
+from ..upstream.call import too_deep
 from ..wire.json_body import Envelope, encode
 from ..wire.json_pieces import SMALL
 from ..wire.response import DONE

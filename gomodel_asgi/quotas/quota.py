@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from ..arguments import check_flags
-from ..routing.registry import as_text
+from ..routing.request import as_text
 from .windows import PERS, Per
 
 Unit = Literal["requests", "tokens", "money"]
