@@ -91,11 +91,13 @@ async def tables(url: str) -> AsyncIterator[AsyncEngine]:
     engine = create_async_engine(url)
     try:
         async with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                await connection.exec_driver_sql("BEGIN")  # or each statement waits for the disk, several times
             await connection.run_sync(metadata.drop_all)
             await connection.run_sync(metadata.create_all)
         yield engine
     finally:
-        await engine.dispose()  # a connection of aiosqlite that stays open keeps its thread, and that the process
+        await engine.dispose()
 
 
 async def rows(rounds: int, name: str, sink: Sink) -> None:

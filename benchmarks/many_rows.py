@@ -162,7 +162,7 @@ async def filled(url: str, rows: int) -> AsyncIterator[tuple[AsyncEngine, UUID]]
         await _beside(engine, "ANALYZE")
         yield engine, id
     finally:
-        await engine.dispose()  # a connection of aiosqlite that stays open keeps its thread, and that the process
+        await engine.dispose()
 
 
 async def _beside(engine: AsyncEngine, statement: str) -> None:

@@ -68,12 +68,16 @@ class Upstream:
 
 
 class Instant:
-    """A transport without a network."""
+    """A transport without a network, whose replies are *unary* and *stream*."""
+
+    def __init__(self, unary: bytes = UNARY, stream: list[bytes] = STREAM) -> None:
+        self.unary = unary
+        self.stream = stream
 
     async def open(self, request: UpstreamRequest) -> Upstream:
         if b'"stream":true' in (request.body or b""):
-            return Upstream(STREAM, b"text/event-stream")
-        return Upstream([UNARY], b"application/json")
+            return Upstream(self.stream, b"text/event-stream")
+        return Upstream([self.unary], b"application/json")
 
     async def aclose(self) -> None:
         pass

@@ -31,10 +31,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from gomodel_asgi import Gateway, Provider, Target
-from gomodel_asgi.transport import UpstreamRequest
 
 from . import serving
-from .observers import SCOPE, Upstream
+from .observers import SCOPE, Instant
 
 EVENTS = 100
 CARD = re.compile(r"\b(?:\d[ -]?){12,18}\d\b")
@@ -80,18 +79,6 @@ def _written(number: int, event: dict[str, Any]) -> bytes:
 ALL = list(_events())
 STREAM = [_written(number, event) for number, event in enumerate(ALL)]
 UNARY = json.dumps(ALL[-1]["response"]).encode()
-
-
-class Instant:
-    """A transport without a network."""
-
-    async def open(self, request: UpstreamRequest) -> Upstream:
-        if b'"stream":true' in (request.body or b""):
-            return Upstream(STREAM, b"text/event-stream")
-        return Upstream([UNARY], b"application/json")
-
-    async def aclose(self) -> None:
-        pass
 
 
 # What is switched on...
@@ -177,7 +164,7 @@ MISSES = ("cache, a miss and its entry", "all of it, and a miss")
 def gateway_of(name: str) -> Gateway:
     """The gateway that has switched on what *name* says."""
     provider = Provider("openai", "http://127.0.0.1:9/v1", api_key="k")
-    gateway = Gateway(providers=[provider], policy=route, transport=Instant(), **FEATURES[name]())
+    gateway = Gateway(providers=[provider], policy=route, transport=Instant(UNARY, STREAM), **FEATURES[name]())
     if name in WATCHED:
         from gomodel_asgi.console import Console
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +18,7 @@ from .support.gateways import make
 from .support.serving import Served, serve_with_uvicorn
 from .support.stage import Stage, staged
 
+TESTS = Path(__file__).parent
 FORMATTER = logging.Formatter()
 HEADS = {
     "httpx": "HTTP Request: ",  # of the tests' own clients: the gateway has transports and no client
@@ -31,8 +35,50 @@ settings.load_profile("untimed")  # a busy machine is no fault: no test asks how
 __all__ = ["make", "open_atomic", "open_store", "postgres_server", "redis_server", "store", "workers"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test is called alike in every process, or two processes cannot share them: no name holds an address."""
+LONG = (
+    "test_docs.py",  # a process for each page, and the site
+    "console/test_browser.py",
+    "ledger/test_adding_up.py",
+    "typing/test_public_api.py",  # two type checkers, which read the whole package
+    "test_examples.py",
+    "contrib/test_fuzzed.py",
+    "ledger/test_databases.py",
+    "quotas/test_workers.py",
+    "quotas/test_counters_processes.py",
+    "quotas/test_counters_machine.py",
+    "test_wheel.py",
+)
+"""Files that take long and have few tests. They are run first, so that no process is left with one at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # processes that share the files take them in our order
+    gone = [name for name in LONG if not (TESTS / name).exists()]
+    if gone:
+        raise pytest.UsageError(f"LONG in {__file__} names files that are gone: {gone}.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is collected stays until the end, so that the garbage collector need not look at it, neither while it is
+    made nor later: of millions of objects each look takes a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where processes share the files, the long ones come first, then those with the most tests.
+
+    A test is called alike in every process, or two processes cannot share them: no name holds an address.
+    """
+    if hasattr(config, "workerinput"):
+        counts = Counter(item.path for item in items)
+        rank = {TESTS / name: place for place, name in enumerate(LONG)}
+        items.sort(key=lambda item: (rank.get(item.path, len(LONG)), -counts[item.path], item.path))
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:
         raise pytest.UsageError(f"Give ids to the parameters of {unstable[0]}: its name differs in each process.")

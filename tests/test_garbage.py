@@ -60,12 +60,10 @@ def anyio_backend(kind: tuple[str, str]) -> str:
 @pytest.fixture(autouse=True)
 def no_collector() -> Iterator[None]:
     gc.collect()
-    gc.freeze()  # what earlier tests have left is not looked at: of millions of objects each look takes a second
+    gc.freeze()  # what earlier tests have left is not looked at
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
-    gc.collect()
 
 
 FAKE = (

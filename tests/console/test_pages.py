@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gomodel_asgi import Denied, Provider, RoutingRequest, Target, tools
 from gomodel_asgi.console import View
-from gomodel_asgi.ledger import JsonLines, Ledger, SqlLedger, metadata
+from gomodel_asgi.ledger import JsonLines, Ledger, SqlLedger
 from gomodel_asgi.observers import BreakerChanged, Context, ToolCalled, Usage
 from gomodel_asgi.testing import FakeProvider, Status
 
 from ..support.console import HTML, JSON, data, look, send, tenant_of, viewed
 from ..support.gateways import Make
-from ..support.ledgers import entries, row
+from ..support.ledgers import entries, row, sqlite_engine
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncGenerator[AsyncEngine, None]:
-    made = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite3'}")
-    async with made.begin() as connection:
-        await connection.run_sync(metadata.create_all)
+    made = sqlite_engine(tmp_path / "ledger.sqlite3")
     yield made
     await made.dispose()
 

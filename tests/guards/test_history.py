@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gomodel_asgi import Gateway, MemoryStore, Provider
-from gomodel_asgi.guards import Block, Guard, Replace, Texts
+from gomodel_asgi.guards import Guard, Texts
 from gomodel_asgi.observers import Guarded
 from gomodel_asgi.testing import Answer, FakeProvider
 
 from ..support.driving import JSON, ask
+from ..support.guarding import MASKED, SAID, SECRET, mask, refuse
 from ..support.lab import ONCE
 from ..support.seen import Seen, kept, native
-
-SECRET = "sk-1234567890"
-SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
-MASKED = SAID.replace(SECRET, "[key]")
-PATTERN = re.compile(r"sk-\d+")
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
-
-
-async def refuse(given: Texts) -> Block | None:
-    return Block("No keys here.") if any(PATTERN.search(text) for text in given.texts) else None
-
-
-@pytest.fixture(params=["responses", "chat"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def provider(dialect: Any) -> Iterator[FakeProvider]:
-    with FakeProvider(dialect=dialect).run_in_thread() as running:
-        yield running
 
 
 def upstream(provider: FakeProvider, dialect: Any) -> Provider:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from gomodel_asgi.guards.hold import Window
 from gomodel_asgi.wire.response import stream_of
 from gomodel_asgi.wire.sse import parse, split
 
-SECRET = "sk-1234567890"
-SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
-PATTERN = re.compile(r"sk-\d+")
+from ..support.guarding import PATTERN, SAID, SECRET
 
 
 def run(steps: Any, mask: str = "[key]", asked: list[str] | None = None) -> list[dict[str, Any]]:

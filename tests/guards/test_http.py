@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -12,31 +10,16 @@ import pytest
 
 from gomodel_asgi import Gateway, MemoryStore, Timeouts
 from gomodel_asgi.errors import ContentBlocked
-from gomodel_asgi.guards import Block, Guard, Note, Replace, Texts, enforcement, inspection
+from gomodel_asgi.guards import Block, Guard, Note, Texts, enforcement, inspection
 from gomodel_asgi.observers import Ended, Guarded
 from gomodel_asgi.testing import Answer, FakeProvider, Status, ToolCall
 
 from ..support.driving import Caller, ask, encoded, scope_of
+from ..support.guarding import MASKED, SAID, SECRET, broken, mask, refuse
 from ..support.lab import ONCE, until
 from ..support.seen import Seen, kept, native, texts
 
-SECRET = "sk-1234567890"
-SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
-MASKED = SAID.replace(SECRET, "[key]")
-PATTERN = re.compile(r"sk-\d+")
 HELLO = {"model": "m", "input": "Hello"}
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
-
-
-async def refuse(given: Texts) -> Block | None:
-    return Block("No keys here.") if any(PATTERN.search(text) for text in given.texts) else None
-
-
-def broken(given: Texts) -> None:
-    raise RuntimeError(given.texts[0])
 
 
 async def endless(given: Texts) -> None:
@@ -52,14 +35,6 @@ def gateway_of(provider: FakeProvider, *guards: Guard, observers: Any = (), **op
 @pytest.fixture(params=["responses", "chat", "anthropic", "gemini"])
 def dialect(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def provider(request: pytest.FixtureRequest) -> Iterator[FakeProvider]:
-    """An upstream of the test's dialect, if it has one."""
-    kind: Any = request.getfixturevalue("dialect") if "dialect" in request.fixturenames else "responses"
-    with FakeProvider(dialect=kind).run_in_thread() as running:
-        yield running
 
 
 def sent(provider: FakeProvider) -> str:

@@ -9,23 +9,13 @@ from pathlib import Path
 import pytest
 
 from gomodel_asgi import Gateway
-from gomodel_asgi.guards import Block, Guard, Replace, Texts
+from gomodel_asgi.guards import Guard
 from gomodel_asgi.ledger import Content, JsonLines, Ledger
 from gomodel_asgi.testing import Answer, FakeProvider
 
 from ..support.driving import ask
+from ..support.guarding import SECRET, mask, refuse
 from ..support.seen import native
-
-SECRET = "sk-1234567890"
-PATTERN = re.compile(r"sk-\d+")
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
-
-
-def refuse(given: Texts) -> Block | None:
-    return Block() if PATTERN.search("".join(given.texts)) else None
 
 
 def everything(folder: Path) -> str:

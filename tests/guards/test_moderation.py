@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,17 +30,6 @@ def flag(given: Texts) -> Note | None:
 
 def broken(given: Texts) -> None:
     raise RuntimeError("away")
-
-
-@pytest.fixture(params=["responses", "chat"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def provider(dialect: Any) -> Iterator[FakeProvider]:
-    with FakeProvider(dialect=dialect).run_in_thread() as running:
-        yield running
 
 
 def gateway_of(provider: FakeProvider, dialect: Any, *guards: Guard, **options: Any) -> Gateway:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from gomodel_asgi.guards import Block, Guard, Replace, Texts
+from gomodel_asgi.guards import Guard
 from gomodel_asgi.testing import Answer, Scripted, Stall
 
+from ..support.guarding import PATTERN, mask, refuse
 from ..support.stage import Stage
 
-PATTERN = re.compile(r"sk-\d+")
 TEXT = "Nothing to see here, and nothing to hold back either. " * 20 + "The key is sk-1234567890."
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
-
-
-def refuse(given: Texts) -> Block | None:
-    return Block("No keys here.") if PATTERN.search("".join(given.texts)) else None
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import TypeAdapter
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from gomodel_asgi import Gateway, Provider
 from gomodel_asgi.cache import ResponseCache
@@ -41,6 +40,7 @@ from ..support.driving import Caller, ask
 from ..support.engines import open_atomic, postgres_server, redis_server
 from ..support.filling import every, members_of
 from ..support.lab import ONCE
+from ..support.ledgers import sqlite_engine
 from ..support.seen import Seen, texts
 
 __all__ = ["open_atomic", "postgres_server", "redis_server"]
@@ -431,14 +431,12 @@ class Witness:
         tracers = TracerProvider(shutdown_on_exit=False)
         tracers.add_span_processor(SimpleSpanProcessor(self.spans))
         self.observers: list[Any] = [self.seen, OpenTelemetryObserver(tracers), LoggingObserver()]
-        self.engine = create_async_engine(f"sqlite+aiosqlite:///{folder / 'ledger.sqlite3'}")
+        self.engine = sqlite_engine(folder / "ledger.sqlite3")
 
     async def ledger(self) -> Ledger:
         content = Content(lambda request: True, key=None)
         if self.kind == "json":
             return Ledger(JsonLines(self.folder / "ledger.jsonl"), content=content)
-        async with self.engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
         return Ledger(SqlLedger(self.engine), content=content)
 
     async def all(self, store: Store, log: str) -> dict[str, str]:

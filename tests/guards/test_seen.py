@@ -17,14 +17,9 @@ from gomodel_asgi.observers import Guarded, LoggingObserver
 from gomodel_asgi.testing import FakeProvider, Reply
 
 from ..support.driving import ask
+from ..support.guarding import SECRET, mask
 from ..support.lab import ONCE
 from ..support.seen import Seen, native, texts
-
-SECRET = "sk-1234567890"
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(text.replace(SECRET, "[key]") for text in given.texts))
 
 
 def label(given: Texts) -> Note:

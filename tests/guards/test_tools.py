@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,38 +11,23 @@ import anyio
 import pytest
 
 from gomodel_asgi import MemoryStore, tools
-from gomodel_asgi.guards import Block, Guard, Replace, Texts
+from gomodel_asgi.guards import Guard, Replace, Texts
 from gomodel_asgi.observers import Guarded, ToolCalled
 from gomodel_asgi.testing import Answer
 
 from ..emulation.tools.hosting import CODE, CRM, FILES, IMAGE, WEB, House, call, calls, fake_of, item_of
 from ..support.driving import Caller, ask, encoded, scope_of
+from ..support.guarding import SECRET, mask, refuse
 from ..support.lab import until
 from ..support.seen import Seen, kept, texts
 
 Json = dict[str, Any]
 Make = Callable[..., House]
 
-SECRET = "sk-1234567890"
-PATTERN = re.compile(r"sk-\d+")
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
-
-
-async def refuse(given: Texts) -> Block | None:
-    return Block("No keys here.") if any(PATTERN.search(text) for text in given.texts) else None
-
 
 async def broken(given: Texts) -> None:
     if any("tool" in path or "lookup" in path or "web_search" in path for path in given.paths):
         raise RuntimeError(given.texts[0])
-
-
-@pytest.fixture(params=["chat", "responses"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

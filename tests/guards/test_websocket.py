@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
 import pytest
 
 from gomodel_asgi import Gateway, Provider
-from gomodel_asgi.guards import Block, Guard, Replace, Texts
+from gomodel_asgi.guards import Block, Guard, Texts
 from gomodel_asgi.observers import Guarded
 from gomodel_asgi.testing import Answer, FakeProvider
 
+from ..support.guarding import MASKED, SAID, SECRET, broken, mask, refuse
 from ..support.lab import ONCE, until
 from ..support.seen import Seen, native, texts
 from ..support.websocket_client import ENDS, connected
 from ..support.websocket_upstream import running
-
-SECRET = "sk-1234567890"
-SAID = f"Take {SECRET} and leave; say nothing of it to anybody at all."
-MASKED = SAID.replace(SECRET, "[key]")
-PATTERN = re.compile(r"sk-\d+")
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
-
-
-async def refuse(given: Texts) -> Block | None:
-    return Block("No keys here.") if any(PATTERN.search(text) for text in given.texts) else None
-
-
-def broken(given: Texts) -> None:
-    raise RuntimeError(given.texts[0])
-
-
-@pytest.fixture(params=["responses", "chat"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def provider(dialect: Any) -> Iterator[FakeProvider]:
-    with FakeProvider(dialect=dialect).run_in_thread() as running:
-        yield running
 
 
 def gateway_of(provider: FakeProvider, dialect: Any, *guards: Guard, **options: Any) -> Gateway:

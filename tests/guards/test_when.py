@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from gomodel_asgi import Gateway, MemoryStore
-from gomodel_asgi.guards import Guard, Replace, Texts
+from gomodel_asgi.guards import Guard
 from gomodel_asgi.observers import Guarded
 from gomodel_asgi.routing.request import RoutingRequest
 from gomodel_asgi.testing import Answer, FakeProvider
 
 from ..support.driving import ask
+from ..support.guarding import SECRET, mask
 from ..support.lab import ONCE
 from ..support.seen import Seen, native
 
-SECRET = "sk-1234567890"
-PATTERN = re.compile(r"sk-\d+")
 GUARDED = {"instructions": "Guard."}
-
-
-def mask(given: Texts) -> Replace:
-    return Replace(tuple(PATTERN.sub("[key]", text) for text in given.texts))
 
 
 def is_guarded(request: RoutingRequest) -> bool:

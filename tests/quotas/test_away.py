@@ -90,6 +90,7 @@ async def test_request_rates_go_on_in_this_process_at_the_same_figures(provider:
     async with gateway_of(provider, minute(counters=Remote(counters)), seen) as gateway:
         counters.answers = False
         assert [(await ask(gateway, HELLO)).status for _ in range(3)] == [200, 200, 429]
+        counters.answers = True  # or closing would wait for them
     assert [one.outcome for one in seen.of(QuotaChecked)] == ["unavailable", "unavailable", "refused"]
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
-from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -20,9 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gomodel_asgi import Gateway, GoModelMiddleware, Provider, RateLimited, RoutingRequest, Target
 from gomodel_asgi.console import Console, View
-from gomodel_asgi.ledger import Ledger, SqlLedger, metadata
+from gomodel_asgi.ledger import Ledger, SqlLedger
 from gomodel_asgi.testing import FakeProvider
 
+from .ledgers import sqlite_engine
 from .serving import serve_with_uvicorn
 
 ALL = "*"
@@ -64,7 +64,7 @@ class Site:
     def __init__(self, provider: FakeProvider, directory: Path, where: str) -> None:
         self.provider = provider
         self.where = where
-        self.engine = create_async_engine(f"sqlite+aiosqlite:///{directory / 'ledger.sqlite3'}")
+        self.engine = sqlite_engine(directory / "ledger.sqlite3")
         self.ledger = Ledger(SqlLedger(self.engine), price=lambda *used: Decimal("0.0125"))
         broken = Provider("broken", provider.origin + "/broken/v1", api_key="sk-canary-house-key")
         fake = Provider("fake", provider.base_url, api_key="sk-canary-house-key")
@@ -82,10 +82,8 @@ class Site:
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """The host's: it makes the tables, and closes what it has opened."""
+        """The host's: it closes what it has opened."""
         self.loop = asyncio.get_running_loop()
-        async with self.engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
         self.ready.set()
         yield
         await self.gateway.aclose()

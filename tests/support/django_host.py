@@ -30,7 +30,11 @@ def set_up() -> None:
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         DATABASES={
-            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(_directory.name) / "db.sqlite3")}
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": str(Path(_directory.name) / "db.sqlite3"),
+                "OPTIONS": {"init_command": "PRAGMA synchronous=OFF"},  # no test takes its power away
+            }
         },
         MIDDLEWARE=MIDDLEWARE,
         INSTALLED_APPS=[

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -92,11 +94,35 @@ async def postgres(ledger_database: str) -> AsyncGenerator[AsyncEngine, None]:
     await engine.dispose()
 
 
+@cache
+def empty_tables() -> bytes:
+    """The file of a SQLite database with the ledger's tables. To make them waits for the disk dozens of times."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "ledger.sqlite3"
+        engine = sql.create_engine(f"sqlite:///{path}")
+        metadata.create_all(engine)
+        engine.dispose()
+        return path.read_bytes()
+
+
+def sqlite_engine(path: Path) -> AsyncEngine:
+    """An engine for a new SQLite database at *path*, with the ledger's tables. It does not wait for the disk: no test
+    takes its power away."""
+    path.write_bytes(empty_tables())
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+
+    @sql.event.listens_for(engine.sync_engine, "connect")
+    def hurry(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous=OFF")
+        cursor.close()
+
+    return engine
+
+
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncGenerator[AsyncEngine, None]:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'ledger.sqlite3'}")
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
+    engine = sqlite_engine(tmp_path / "ledger.sqlite3")
     yield engine
     await engine.dispose()
 
@@ -147,6 +173,7 @@ def django_database(postgres_server: PostgresServer) -> str:
         "NAME": "postgres",
         "USER": "state",
         "HOST": str(postgres_server.directory),
+        "OPTIONS": {},
     }
     call_command("migrate", "gomodel", database="ledger", verbosity=0)
     connections.close_all()

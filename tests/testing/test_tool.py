@@ -7,13 +7,13 @@ import functools
 from typing import Any
 
 import pytest
+from mcp.server import Server
+from mcp_types import ListToolsResult
 from starlette.authentication import SimpleUser
 
 from gomodel_asgi import Gateway, Limits, Provider, Timeouts, tools
-from gomodel_asgi.emulation.tools import host
 from gomodel_asgi.errors import InvalidRequest, ToolsUnlisted
 from gomodel_asgi.testing import ToolResult, run_tool
-from tests.emulation.tools.hosting import Broken
 
 UPSTREAM = Provider("main", "http://127.0.0.1:9/v1")
 
@@ -194,11 +194,14 @@ def test_a_malformed_declaration_is_refused_as_a_clients_is() -> None:
         run_tool(CRM, "lookup", {"order": "7"}, declaration={"require_approval": "maybe"})
 
 
-def test_a_server_that_cannot_be_listed_raises_what_a_client_would_get(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "FunctionSource", lambda *_: Broken(RuntimeError("sk-canary")))
-    gateway = gateway_with(tools.mcp({"crm": [lookup]}))
-    with pytest.raises(ToolsUnlisted, match="Error retrieving tool list from MCP server: 'crm'"):
+def test_a_server_that_cannot_be_listed_raises_what_a_client_would_get() -> None:
+    async def fail(context: Any, params: Any) -> ListToolsResult:
+        raise RuntimeError("what nobody is told")
+
+    gateway = gateway_with(tools.mcp({"crm": Server("crm", on_list_tools=fail)}))
+    with pytest.raises(ToolsUnlisted, match="Error retrieving tool list from MCP server: 'crm'") as caught:
         run_tool(gateway, "crm.lookup", {"order": "7"})
+    assert "nobody is told" not in repr(caught.value)
 
 
 @pytest.mark.anyio
