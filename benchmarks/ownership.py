@@ -16,7 +16,7 @@ from gomodel_asgi import Gateway, Provider, Target
 from gomodel_asgi.exchange.job import Job
 from gomodel_asgi.exchange.reply import Reply
 from gomodel_asgi.pipeline import Inbound, job_of
-from gomodel_asgi.upstream.resolution import resolve
+from gomodel_asgi.upstream.upstream_request import resolve
 from gomodel_asgi.wire.json_body import Envelope
 
 ROUNDS = 9
@@ -45,7 +45,7 @@ async def one_round(gateway: Gateway, tenant: str | None, start: int, native: bo
         jobs.append((job, reply))
     begun = time.process_time()
     for job, reply in jobs:
-        await state.recorder.learn(job, reply)
+        await state.recorder.record(job, reply)
     return (time.process_time() - begun) / REQUESTS * 1e6
 
 

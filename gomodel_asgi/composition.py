@@ -1,9 +1,9 @@
-"""What a gateway is made of beside its own arguments: each part is imported where the host has asked for it."""
+"""What a gateway is made of beside its own arguments: each part is imported where the host uses it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .arguments import (
     check_flags,
@@ -20,7 +20,7 @@ from .history.records import Records
 from .observers import Observer, Observers
 from .providers.presets import variables
 from .providers.provider import Provider
-from .routing.registry import Registry
+from .routing.request import Registry
 from .seams.store import Store
 from .seams.transport import Transport
 from .settings import Limits, Retries, Timeouts
@@ -41,31 +41,20 @@ if TYPE_CHECKING:
     QuotasOf = Callable[[Scope | None, str | None], Awaitable[tuple[str | None, tuple[Quota, ...]]]]
 
 
-def check(
-    *,
-    prefix: object,
-    timeouts: object,
-    limits: object,
-    retries: object,
-    store: object,
-    transport: object,
-    tools: object,
-    ledger: object,
-    flags: Mapping[str, object],
-    functions: Mapping[str, object],
-) -> None:
-    """Refuses what a gateway cannot be made of. What is made of an argument here (providers, policy, observers, quotas,
-    cache, guards) checks it itself.
+def check(arguments: Mapping[str, Any]) -> None:
+    """Refuses what a gateway cannot be made of, among its *arguments* by name. What is made of an argument here
+    (providers, policy, observers, quotas, cache, guards) checks it itself.
 
     :raises ValueError: a malformed prefix.
     :raises TypeError: one of them is of another type than it must be.
     """
+    prefix, store, transport, ledger = (arguments[name] for name in ("prefix", "store", "transport", "ledger"))
     check_string("prefix", prefix, "a path, such as '/v1', or ''")
-    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):  # type: ignore[attr-defined]
+    if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ValueError("prefix: begin with a slash and end without one, or give ''.")
-    check_instance("timeouts", timeouts, Timeouts, "Timeouts(...)")
-    check_instance("limits", limits, Limits, "Limits(...)")
-    check_instance("retries", retries, Retries, "Retries(...)")
+    for kind in (Timeouts, Limits, Retries):
+        name = kind.__name__.lower()
+        check_instance(name, arguments[name], kind, f"{kind.__name__}(...)")
     if store is not None:
         check_protocol("store", store, Store, "a store, such as MemoryStore() or RedisStore(...)")
     if transport is not None:
@@ -74,9 +63,9 @@ def check(
         from .ledger import Ledger
 
         check_instance("ledger", ledger, Ledger, "gomodel_asgi.ledger.Ledger(...)")
-    listed("tools", tools, "a list of tools, such as [tools.web_search(search)]")
-    check_flags(**flags)
-    check_functions(**functions)
+    listed("tools", arguments["tools"], "a list of tools, such as [tools.web_search(search)]")
+    check_flags(**{name: arguments[name] for name in ("stamp", "expose_timing", "tenant_required", "public")})
+    check_functions(**{name: arguments[name] for name in ("tenant", "models", "files")})
 
 
 def observing(observers: Iterable[Observer]) -> Observers:
@@ -122,7 +111,7 @@ def host_files(source: FileSource | None) -> HostFiles | None:
 
 
 def guarding(guards: Iterable[Guard], observers: Observers, tasks: Tasks) -> Guarding | None:
-    """What asks the host's *guards*; None where there are none.
+    """What runs the host's *guards*; None where there are none.
 
     :raises TypeError: something else than a guard is among them.
     :raises ValueError: two have one name.

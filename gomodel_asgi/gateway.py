@@ -6,9 +6,8 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,18 +29,16 @@ from .resilience.retry import RetryBudget
 from .routing.policy import checked
 from .routing.request import AsyncPolicy, Policy, RoutingRequest
 from .routing.target import Target
-from .server.body import opened
 from .server.drain import InFlight
-from .server.handler import EndpointResponse, Handler
+from .server.handler import EndpointResponse, Handler, inbound_of
 from .server.models import Discovery, ModelsOf, list_models
-from .server.paths import CREATE, Route, agreed, base_of, match, route_path, split_query
+from .server.paths import CREATE, Route, base_of, match, route_of
 from .settings import Limits, Retries, Timeouts
 from .stores import MemoryStore, Store
 from .threads import awaitable
 from .transport import DefaultTransport, Transport, attach
 from .transport.slots import ConnectionLimit, of_process
 from .upstream.stream import followed
-from .wire.headers import read, request_id
 
 if TYPE_CHECKING:
     from .cache import ResponseCache
@@ -60,34 +57,48 @@ EXPOSED = (
     " or public=True where everybody may, or where those who call have been let in before."
 )
 
+P = TypeVar("P")
+
+
+def given(name: str, part: P | None) -> P:
+    """Returns *part* of a gateway, which its argument *name* gives.
+
+    :raises RuntimeError: the gateway was given none.
+    """
+    if part is None:
+        raise RuntimeError(f"This gateway has no {name}: give Gateway({name}=...).")
+    return part
+
 
 class Gateway:
     """Serves `{prefix}/responses` and below, and `{prefix}/models`, with *providers*, as *policy* decides.
 
-    *prefix* has no slash at its end; `""` is allowed. *tenant* tells from the ASGI scope whose request it is (default:
-    the authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
+    *prefix* has no slash at its end; `""` is allowed. *tenant* returns whose request an ASGI scope is (default: the
+    authenticated user's id); a plain function runs on the loop and must not block. *store* keeps what must be
     remembered of responses. *transport* reaches the upstreams; by default the fast one on asyncio, httpx on trio.
     *stamp* puts `"provider"` into response objects. *expose_timing* adds `Server-Timing` to replies. *models* gives
     what `{prefix}/models` lists for a request, once the policy has let it in: names, or mappings with an `id` and more
     members; by default what providers and policy name in full, and what upstreams list themselves, of providers that
-    have `discover`. *tenant_required* answers 401 to whom has no tenant, before the policy is asked.
-    *public* says that everybody may call, or that who calls has been let in before: without it, a gateway that has
-    keys and no policy warns in the log (`gomodel_asgi.gateway`) when it starts.
+    have `discover`. *tenant_required* answers 401 to callers without a tenant, before the policy runs.
+    *public*: everybody may call, or callers have been let in before; without it, a gateway that has keys and no policy
+    warns in the log (`gomodel_asgi.gateway`) when it starts.
     *tools* are hosted tools that the host's own functions run (see `gomodel_asgi.tools`). *files* gives the bytes of
     files that a request names by id or URL, for upstreams that cannot read them: a plain or async function of a
     `tools.FileReference` and the `RoutingRequest`, which returns bytes, a `tools.File`, or None where there is none.
     *ledger* keeps a row of every exchange (see `gomodel_asgi.ledger`).
     *quotas* bound what requests may use (see `gomodel_asgi.quotas`).
     *cache* answers the same request again from the store (see `gomodel_asgi.cache`).
-    *guards* are functions of the host's that see what is said, and may refuse or replace it (see
-    `gomodel_asgi.guards`), in the order in which they are asked.
+    *guards* are functions of the host's that see requests and replies, and may refuse or change them (see
+    `gomodel_asgi.guards`), in the order in which they run.
 
     :raises ValueError: no provider, two of one name, a malformed prefix, or two tools of one kind or label; quotas
         with counters of this process alone beside a store that several share; a cache without a store; two guards of
         one name.
-    :raises TypeError: an argument is of another type than it says, *policy* is no function, or *tools* or *guards* hold
+    :raises TypeError: an argument is of another type, *policy* is no function, or *tools* or *guards* hold
         something else.
     """
+
+    _announced = False
 
     def __init__(
         self,
@@ -114,72 +125,41 @@ class Gateway:
         cache: ResponseCache | None = None,
         guards: Iterable[Guard] = (),
     ) -> None:
-        check(
-            prefix=prefix, timeouts=timeouts, limits=limits, retries=retries, store=store, transport=transport,
-            tools=tools, ledger=ledger,
-            functions={"tenant": tenant, "models": models, "files": files},
-            flags={
-                "stamp": stamp, "expose_timing": expose_timing, "tenant_required": tenant_required, "public": public,
-            },
-        )  # fmt: skip
+        check(locals())
         self.prefix = prefix
         self.public = public
         self.tenant = tenant
         self.store: Store = MemoryStore() if store is None else store
         self.expose_timing = expose_timing
         self.models = models
-        self._ledger = ledger
         self.in_flight = InFlight()
-        self._announced = False
-        self.abandoned = Allowance()
-        """What clients have left running."""
+        self.abandoned = Allowance()  # what clients have left running
+        self._ledger = ledger
         transport = DefaultTransport() if transport is None else transport
-        self.state = GatewayState(
-            self.store,
-            transport=transport,
-            tenant_entries=limits.tenant_entries,
-            tenant_bytes=limits.tenant_bytes,
-            tools=tools,
-        )
-        self.state.admission.has_tenants = tenant is not None
+        self.state = state = GatewayState(self.store, limits=limits, transport=transport, tools=tools)
+        state.admission.has_tenants = tenant is not None
         fan_out, registry = observing(observers), registered(providers)
-        self._enforcement = enforcing(
-            quotas, self.store, self.state.records, total=timeouts.total, observers=fan_out,
+        self._enforcement = state.background.spending = enforcing(
+            quotas, self.store, state.records, total=timeouts.total, observers=fan_out,
             providers=registry.by_name.values(), quotas_of=self._quotas_of,
         )  # fmt: skip
-        self.state.background.spending = self._enforcement
-        self._cache = caching(cache, self.state.records, self.state.quotas, self.state.tasks)
-        guarded = guarding(guards, fan_out, self.state.tasks)
-        if guarded is not None and guarded.divides:
-            self.state.recorder.keeps_all = True
+        self._cache = caching(cache, state.records, state.quotas, state.tasks)
+        guarded = guarding(guards, fan_out, state.tasks)
+        state.recorder.keeps_all |= guarded is not None and guarded.divides
         self.setup = Setup(
-            registry=registry,
-            ask=self._asking(policy),
-            transport=transport,
-            timeouts=timeouts,
-            limits=limits,
-            retries=retries,
-            stamp=stamp,
-            observers=fan_out,
-            health=Health(on_change=fan_out.breaker_changed),
-            budget=RetryBudget(),
-            concurrency=ConcurrencyLimits(limits),
-            state=self.state,
-            tenant_required=tenant_required,
-            files=host_files(files),
-            ledger=ledger,
-            quotas=self._enforcement,
-            guards=guarded,
-            cache=self._cache,
+            registry=registry, ask=self._asking(policy), transport=transport, timeouts=timeouts, limits=limits,
+            retries=retries, stamp=stamp, observers=fan_out, health=Health(on_change=fan_out.breaker_changed),
+            budget=RetryBudget(), concurrency=ConcurrencyLimits(limits), state=state, tenant_required=tenant_required,
+            files=host_files(files), ledger=ledger, quotas=self._enforcement, guards=guarded, cache=self._cache,
             observed=bool(fan_out) or expose_timing or ledger is not None or quotas is not None,
-        )
-        self.discovery = Discovery(self.setup.registry.by_name.values())
+        )  # fmt: skip
         if ledger is not None:
             ledger.attach(fan_out, None if quotas is None else quotas.price)
+        self.discovery = Discovery(registry.by_name.values())
         self.connections = of_process() if limits.connections is None else ConnectionLimit(limits.connections)
-        attach(self.setup.transport, self.connections, self.setup.observers)
-        if self.state.circuit is not None:
-            self.state.circuit.on_change = partial(fan_out.breaker_changed, STORE, None)
+        attach(transport, self.connections, fan_out)
+        if state.circuit is not None:
+            state.circuit.on_change = partial(fan_out.breaker_changed, STORE, None)
 
     def __repr__(self) -> str:
         return f"<Gateway prefix={self.prefix!r} providers={list(self.setup.registry.by_name)}>"
@@ -188,7 +168,7 @@ class Gateway:
 
     @property
     def exposed(self) -> bool:
-        """Whether everybody may use a key of its providers, and nobody has said that this is meant."""
+        """Whether everybody may use a key of its providers, without `public=True`."""
         guarded = self.public or self.setup.tenant_required or not self.hinted
         providers = self.setup.registry.by_name.values()
         return not guarded and any(one.api_key is not None or one.carried for one in providers)
@@ -210,7 +190,7 @@ class Gateway:
         return awaitable(checked(policy))
 
     async def _first(self, request: RoutingRequest) -> Target:
-        """The policy where there is none, until it is asked for the first time: then it is `policies.hint`."""
+        """The policy where there is none, for the first request: later ones have `policies.hint`."""
         self.announce()
         if self.setup.ask == self._first:  # later requests pay nothing
             self.setup = replace(self.setup, ask=policies.hint)
@@ -222,18 +202,16 @@ class Gateway:
         """The gateway as an ASGI app, for mounting: foreign paths get a 404 in OpenAI's form."""
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
+        route = match(scope, self.prefix)
         if scope["type"] == "websocket":
-            return await self._upgraded(scope, receive, send)
-        route = match(scope, self.prefix) or Route({}, base=base_of(scope, self.prefix))
+            if route is CREATE:
+                return await self.converse(scope, receive, send)
+            from .server.websocket.upgrade import nowhere, refuse
+
+            return await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
+        route = route or Route({}, base=base_of(scope, self.prefix))
         trace = self.trace(scope) if self.setup.observed else None
         await Handler(self, self.setup, trace, route, scope, receive).serve(send)
-
-    async def _upgraded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if match(scope, self.prefix) is CREATE:
-            return await self.converse(scope, receive, send)
-        from .server.websocket.upgrade import nowhere, refuse
-
-        await refuse(nowhere(base_of(scope, self.prefix)), scope, send)
 
     async def converse(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a WebSocket connection whose path is that of the responses."""
@@ -257,22 +235,10 @@ class Gateway:
 
     async def endpoint(self, request: Request) -> Response:
         """Answer *request* from inside the host's own route, whatever its path: a path that ends like one of ours
-        asks for that operation (a GET of `…/models` for the models), any other creates a response."""
-        route = self.route_of(request)
-        handler = Handler(self, self.setup, self.trace(request.scope), route, request.scope, request.receive)
+        is that operation's (a GET of `…/models` the models'), any other creates a response."""
+        scope = request.scope
+        handler = Handler(self, self.setup, self.trace(scope), route_of(scope), scope, request.receive)
         return EndpointResponse(handler, await handler.prepared())
-
-    def route_of(self, request: Request) -> Route:
-        """Returns the route of a Starlette request, whatever path the gateway is mounted below."""
-        path = route_path(request.scope)
-        at = path.rfind("/responses")
-        if at < 0 and request.method == "GET":
-            at = path.rfind("/models")
-        if at < 0:
-            at = path.find("/conversations")
-        if at < 0:
-            return CREATE
-        return match({"type": "http", "path": path[at:]}, "") or CREATE
 
     # From the host's own code...
 
@@ -287,9 +253,8 @@ class Gateway:
         """
         self.in_flight.check_open()
         trace = self.trace(scope)
-        if trace is None:
-            return await self._respond(body, scope, tenant, None)
-        return await followed(self._respond(body, scope, tenant, trace), trace)
+        answering = self._respond(body, scope, tenant, trace)
+        return await (answering if trace is None else followed(answering, trace))
 
     async def _respond(
         self, body: bytes | str | Mapping[str, Any], scope: Scope | None, tenant: str | None, trace: Trace | None
@@ -297,7 +262,7 @@ class Gateway:
         tenant = await self._whose(scope, tenant)
         if trace is not None:
             trace.know(operation="create", tenant=tenant)
-        inbound = await self._inbound(body, scope)
+        inbound = await inbound_of(body, scope, self.setup.limits)
         if trace is not None:
             inbound.trace = trace
             trace.know(request_id=inbound.request_id)
@@ -316,21 +281,11 @@ class Gateway:
         :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
         """
         tenant = await self._whose(scope, tenant)
-        return await explained(self.setup, await self._inbound(body, scope), tenant, self.state.places)
+        return await explained(self.setup, await inbound_of(body, scope, self.setup.limits), tenant, self.state.places)
 
     async def _whose(self, scope: Scope | None, tenant: str | None) -> str | None:
-        """The *tenant* that the host names, else the one that it tells from the scope."""
+        """Returns the *tenant* that the host names, else that of *scope*."""
         return await tenant_of(scope, self.tenant) if tenant is None and scope is not None else tenant
-
-    async def _inbound(self, body: bytes | str | Mapping[str, Any], scope: Scope | None) -> Inbound:
-        raw = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        envelope = await opened(raw, self.setup.limits)
-        headers = {} if scope is None else read(scope.get("headers", ()))
-        scope = {"type": "http", "headers": [], "state": {}} if scope is None else scope
-        id = request_id(headers.get(b"x-request-id"))
-        _, hints = split_query(scope.get("query_string", b""))
-        hint = agreed(envelope.hint, scope.get("headers", ()), hints)
-        return Inbound("create", envelope, hint, scope, id, headers)
 
     # Life...
 
@@ -375,24 +330,20 @@ class Gateway:
 
         :raises RuntimeError: the gateway was given none.
         """
-        if self._cache is None:
-            raise RuntimeError("This gateway has no cache: give Gateway(cache=...).")
-        return self._cache
+        return given("cache", self._cache)
 
     @property
     def quotas(self) -> Enforcement:
-        """The quotas at work; `left` tells what is left of them.
+        """The quotas at work; `left` returns what is left of them.
 
         :raises RuntimeError: the gateway was given none.
         """
-        if self._enforcement is None:
-            raise RuntimeError("This gateway has no quotas: give Gateway(quotas=...).")
-        return self._enforcement
+        return given("quotas", self._enforcement)
 
     async def _quotas_of(self, scope: Scope | None, tenant: str | None) -> tuple[str | None, tuple[Quota, ...]]:
-        """What the rules say of a request of *tenant*, or of whoever *scope* says."""
+        """Returns the tenant, and the quotas that the host's rules give a request of *tenant*, or of *scope*."""
         tenant = await self._whose(scope, tenant)
-        job = job_of(self.setup, await self._inbound(b"{}", scope), tenant)
+        job = job_of(self.setup, await inbound_of(b"{}", scope, self.setup.limits), tenant)
         return tenant, await answer_of(job, self.quotas.rules, tuple)
 
     @property
@@ -401,9 +352,7 @@ class Gateway:
 
         :raises RuntimeError: the gateway was given none.
         """
-        if self._ledger is None:
-            raise RuntimeError("This gateway has no ledger: give Gateway(ledger=...).")
-        return self._ledger
+        return given("ledger", self._ledger)
 
     @property
     def background(self) -> Background:
@@ -412,7 +361,7 @@ class Gateway:
 
     async def run_background(self, ticket: str, *, scope: Scope | None = None) -> bool:
         """Work on the background response that *ticket* names, in a worker of the host's task queue: whether there was
-        anything left to do. The policy is asked here, with *scope* (default: an empty one) and the ticket's tenant.
+        anything left to do. The policy runs here, with *scope* (default: an empty one) and the ticket's tenant.
 
         :raises ValueError: it is no ticket.
         :raises GatewayError: the policy refused, or the store does not answer; the response stays queued.
@@ -421,7 +370,7 @@ class Gateway:
         if found is None:
             return False
         tenant, id, body = found
-        job = job_of(self.setup, await self._inbound(body, scope), tenant)
+        job = job_of(self.setup, await inbound_of(body, scope, self.setup.limits), tenant)
         await self.state.work(job, await routed(job), id)
         return True
 

@@ -210,9 +210,7 @@ LINES: dict[str, Line] = {
         " lost; requests of the second before the crash may be missing.",
     ),
     "ledger_row_refused": Line(
-        "ledger",
-        ERROR,
-        "The ledger's %(sink)s refuses the row %(row)s (%(reason)s). %(where)s Others are written.",
+        "ledger", ERROR, "The ledger's %(sink)s refuses the row %(row)s (%(reason)s). %(where)s Others are written."
     ),
     "ledger_dropping": Line(
         "ledger",

@@ -178,8 +178,8 @@ BY_ID = frozenset(row.operation for row in TABLE if row.path_names == "response"
 CONVERSATIONS = frozenset(row.operation for row in TABLE if row.path.startswith("/conversations"))
 CONTINUING = frozenset(row.operation for row in TABLE if row.continues)
 SHOWING = BY_ID | CONVERSATIONS
-"""What shows what is kept."""
+"""Those that show what is kept."""
 BODIED = frozenset(row.operation for row in TABLE if row.body is not None)
 BILLED = frozenset(row.operation for row in TABLE if row.billed)
 ANSWERED_HERE = frozenset(row.operation for row in TABLE if not row.upstream)
-"""Those for which no upstream is asked: whom the policy names says nothing."""
+"""Those that go to no upstream: the policy's Target is not used."""

@@ -1,16 +1,16 @@
 """The life of a request, from the moment that it has been opened to the reply that a client gets.
 
-    job_of    what it asks for
+    job_of    the request as policy and upstreams see it
     recall    the response or conversation that it names: one look-up each, for the policy to see
-    decide    the host's policy; its answer is final, and nothing dear happens before it
+    decide    the host's policy; its answer is final, and nothing expensive happens before it
     admit     all else that it brings and names, each checked against its tenant
     reserve   what it may use, in all of the host's quotas or in none; where its trace ends, what it has used is booked
-    guarded   the request as the host's guards have let it pass; `asked` gives the reply as they have
+    guarded   the request as the host's guards have let it pass; `reply_of` gives the reply so
     emulated  what the upstream lacks: stored responses, conversations, background work, compaction, token counts
     adapted   the request as the upstream is to get it: with its context compacted, if that is due
     look_up   the same answer again, from the cache, where the host has one and lets it answer
-    asked     one Target in, one Reply out, with the hosted tools that the host runs
-    record    whose the answer is, and what was said; the end of a stream waits for it, never its beginning
+    reply_of  one Target in, one Reply out, with the hosted tools that the host runs
+    record    whose the answer is, and the answer; the end of a stream waits for it, never its beginning
 
 Every entry point goes through `answer`: HTTP, WebSocket, `respond()`, the router and the host's own routes. `explain()`
 and the workers of background responses go through its first steps, `routed`.
@@ -35,8 +35,7 @@ from .exchange.reply import Reply
 from .observers import Trace
 from .operations import BILLED, BY_ID, SHOWING, Operation
 from .resilience.concurrency import Held
-from .routing.registry import identity, split_model
-from .routing.request import RoutingRequest
+from .routing.request import RoutingRequest, identity, split_model
 from .routing.target import Target
 from .wire.ambiguity import check_names
 from .wire.headers import cache_told
@@ -69,7 +68,7 @@ class Inbound(Struct):
 async def answer(setup: Setup, inbound: Inbound, tenant: str | None) -> Reply:
     """Routes and answers the request.
 
-    :raises GatewayError: with a defined answer; `PolicyFailed` carries what the host must be told as its cause.
+    :raises GatewayError: with a defined answer; `PolicyFailed` has the host's own exception as its cause.
     """
     job = job_of(setup, inbound, tenant)
     if job.trace is not None:
@@ -129,7 +128,7 @@ async def _answered(job: Job) -> Reply:
 
 
 async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
-    """Reserves what the request may use, before anything is asked for it.
+    """Reserves what the request may use, before any upstream is asked.
 
     :raises GatewayError: there is no room, or the host's rules or price refused, failed or took too long.
     """
@@ -151,7 +150,7 @@ async def reserve(job: Job, target: Target, quotas: Quotas) -> None:
 
 
 async def guarded(job: Job, target: Target, guards: Guards) -> Job:
-    """*job* with what the host's guards put in place of what it says: from here on nobody sees anything else of it.
+    """Returns *job* as the host's guards let it pass: from here on nobody sees anything else of it.
 
     :raises GatewayError: a guard refuses it, or cannot say.
     """
@@ -160,7 +159,7 @@ async def guarded(job: Job, target: Target, guards: Guards) -> Job:
         return job
     again = job.continuation is not None
     job = replace(job, request=replace(job.request, envelope=envelope), continuation=None)
-    if again:  # what was said before is put before what is said now
+    if again:  # the conversation so far is put before the new input
         if job.setup.state.names(job):
             await job.setup.state.recall(job)
         await job.setup.state.admit(job, target)
@@ -233,7 +232,7 @@ def job_of(setup: Setup, inbound: Inbound, tenant: str | None) -> Job:
 
 
 async def decide(job: Job) -> Target:
-    """Asks the policy.
+    """Runs the policy.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
@@ -255,8 +254,8 @@ async def decide(job: Job) -> Target:
 async def answer_of(
     job: Job, function: Callable[[RoutingRequest], Coroutine[Any, Any, Any]], kind: type[Any] = object
 ) -> Any:
-    """What the host's *function*, which must give a *kind*, says of the request. It gets a copy, and nothing but its
-    answer is read back.
+    """Returns the *kind* that the host's *function* answers for the request. It gets a copy, and nothing but its answer
+    is read back.
 
     :raises GatewayError: it refused, failed, or took too long.
     """
@@ -280,7 +279,7 @@ async def answer_of(
 
 
 def refusal_of(error: HTTPException) -> RoutingError:
-    """What the host's own code said with an exception of Starlette's, as an answer of ours."""
+    """Returns an exception of Starlette's, which the host's own code raised, as an error of ours."""
     retry_after = (error.headers or {}).get("retry-after") or (error.headers or {}).get("Retry-After")
     seconds = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
     return RoutingError(str(error.detail), status=error.status_code, retry_after=seconds)
@@ -291,7 +290,7 @@ def _name(target: Target) -> str:
 
 
 async def tenant_of(scope: Scope, given: TenantOf | None) -> str | None:
-    """Whose request this is: what the host's callable says, by default the authenticated user's id.
+    """Returns whose request this is: the answer of the host's callable, by default the authenticated user's id.
 
     :raises PolicyFailed: the callable failed, or the user has no id; the cause goes to the host. Such a user is never
         taken for nobody.

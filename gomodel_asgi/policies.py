@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
-import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from msgspec.structs import replace
 
-from .arguments import check_function, check_instance, check_string, listed, members, refusal
-from .errors import QuotaUnavailable, RateLimited, RoutingError, Unauthenticated, UnknownModel, UnknownProvider
-from .extras import missing
+from .arguments import check_function, listed, members, refusal
+from .errors import RoutingError, Unauthenticated, UnknownModel, UnknownProvider
 from .operations import CONTINUING
 from .providers.provider import is_pattern
 from .routing.policy import aiming, ask_policy, checked, names_of, naming, naming_as, targets_of
-from .routing.registry import NAMES, as_text
-from .routing.request import AsyncPolicy, Policy, RoutingRequest
+from .routing.rate_limit import RateLimit
+from .routing.request import NAMES, AsyncPolicy, Policy, RoutingRequest, as_text
 from .routing.target import Target
 
 if TYPE_CHECKING:
@@ -67,7 +63,7 @@ def authenticated(policy: Policy) -> AsyncPolicy:
 
 
 def for_models(policy: Policy) -> AsyncPolicy:
-    """Returns *policy* for what a model is asked for: creating a response, compacting, counting tokens. All other
+    """Returns *policy* for what goes to a model: creating a response, compacting, counting tokens. All other
     operations bring no model, and go where what they name lies, or to the default: `request.default()`.
 
     Everybody passes with these others: put `authenticated` around it.
@@ -180,7 +176,7 @@ def per_tenant(resolver: Callable[[str | None], Any] | Mapping[str, Any]) -> Asy
 
 
 def first_of(*policies: Policy) -> AsyncPolicy:
-    """Returns a policy that asks several in turn: `UnknownModel` and `UnknownProvider` pass the request on to the next.
+    """Returns a policy of several: `UnknownModel` and `UnknownProvider` pass the request on to the next one.
 
     :raises ValueError: no policy.
     """
@@ -243,9 +239,6 @@ def lowest_latency(*targets: Somewhere) -> AsyncPolicy:
     return aiming(fastest, known)
 
 
-STORAGE_SECONDS = 0.25  # that a storage of limits may take before it counts as away
-
-
 def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Storage | None = None) -> AsyncPolicy:
     """Returns *policy*, asked at most at *rate* (`"60/minute"`, as the library `limits` writes it) for each key; other
     requests are refused. For policies that are dear: what requests may use, `gomodel_asgi.quotas` bound behind them.
@@ -260,53 +253,15 @@ def limited(policy: Policy, rate: str, *, key: Key | None = None, storage: Stora
     :raises QuotaUnavailable: by the policy, when *storage* does not answer.
     """
     checked(policy)
-    check_string("rate", rate, "a rate, such as '60/minute'")
     if key is not None:
         check_function("key", key)
-    hit = _counting(rate, storage)
+    rate_limit = RateLimit(rate, storage)
 
     async def bounded(request: RoutingRequest) -> Target:
-        whose = hashlib.blake2b(repr((request.tenant, (key or caller)(request))).encode(), digest_size=16).hexdigest()
-        try:
-            with anyio.fail_after(STORAGE_SECONDS):
-                seconds = await hit(whose)
-        except Exception as error:
-            message = "The gateway cannot check your rate limit right now; try again later."
-            raise QuotaUnavailable(message, detail=type(error).__name__) from error
-        if seconds is not None:
-            again = math.ceil(max(1.0, seconds))
-            raise RateLimited(f"Rate limit reached: {rate}. Please try again in {again}s.", retry_after=again)
+        await rate_limit.hit((request.tenant, (key or caller)(request)))
         return await ask_policy(policy, request)
 
     return naming_as(bounded, policy)
-
-
-def _counting(rate: str, storage: Storage | None) -> Callable[[str], Awaitable[float | None]]:
-    """What counts a request of a key, and gives in how many seconds there is room for it; None: now.
-
-    :raises ImportError: the extra `limits` is not installed.
-    """
-    try:
-        import limits
-    except ImportError as error:
-        raise missing("limits", "policies.limited needs limits") from error
-    item = limits.parse(rate)
-    limiter: Any
-    if storage is None:  # the library's asynchronous memory knows asyncio alone; this one does not block either
-        limiter = limits.strategies.MovingWindowRateLimiter(limits.storage.MemoryStorage())
-    else:
-        check_instance("storage", storage, limits.aio.storage.Storage, "a storage of limits.aio.storage")
-        limiter = limits.aio.strategies.MovingWindowRateLimiter(storage)
-
-    async def hit(whose: str) -> float | None:
-        has_room = limiter.hit(item, "gomodel", whose)
-        if await has_room if inspect.isawaitable(has_room) else has_room:
-            return None
-        stats = limiter.get_window_stats(item, "gomodel", whose)
-        until: float = (await stats if inspect.isawaitable(stats) else stats).reset_time
-        return until - time.time()
-
-    return hit
 
 
 def caller(request: RoutingRequest) -> Hashable:

@@ -14,7 +14,7 @@ import pytest
 from gomodel_asgi import Denied, Gateway, Limits, Provider, RoutingRequest, Target, Timeouts
 from gomodel_asgi.errors import GatewayError
 from gomodel_asgi.observers import AttemptStarted, Record
-from gomodel_asgi.resilience.circuit_breaker import MINIMUM
+from gomodel_asgi.resilience.circuit import MINIMUM
 from gomodel_asgi.testing import (
     Answer,
     Cut,

@@ -19,7 +19,7 @@ ScopeOf = Callable[[RoutingRequest], str | None | Awaitable[str | None]]
 class ResponseCache:
     """Answers are kept in the gateway's store for *ttl* seconds, and given again to requests that say the same.
 
-    *when* tells of each request whether it may be answered from the cache, and its answer kept there; *scope* divides a
+    *when* decides which requests may be answered from the cache, and their answers kept there; *scope* divides a
     tenant's entries further, by user for example. Both may be plain functions, which run in a worker thread, or
     coroutine functions, and have `timeouts.policy` to answer; where one fails, the request bypasses the cache. With
     *scope* requests are cached too whose Target brought a key of its own. An answer of more than *size* bytes is not

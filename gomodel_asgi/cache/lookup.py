@@ -22,14 +22,15 @@ from ..exchange.job import Ask, Guards, Job
 from ..exchange.reply import NO_LABELS, Reply, json_reply, streamed
 from ..history.continuation import Continuation
 from ..history.quota import Quotas
-from ..history.recorder import is_stored, last_response
+from ..history.recorder import is_stored
 from ..history.records import CACHED, CACHED_ID, Records
+from ..history.replies import response_in
 from ..history.tenancy import packed
 from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Tasks
 from ..threads import awaitable, beside
-from ..upstream.resolution import kept, resolve
+from ..upstream.upstream_request import kept, resolve
 from ..wire.headers import CACHE, FALLBACK, UNSUPPORTED, header
 from . import ResponseCache
 from .entry import ENTRIES, Entry, is_final, replayed
@@ -88,7 +89,7 @@ class Cache:
         return f"<Cache ttl={self.settings.ttl}>"
 
     async def forget(self, tenant: str | None) -> int:
-        """Forget the answers that are kept for *tenant*, on every worker at once; what the store can enumerate is
+        """Forgets the answers that are kept for *tenant*, on every worker at once; what the store can enumerate is
         deleted: how many answers.
 
         :raises StoreUnavailable: the store does not answer. Call it again.
@@ -113,7 +114,7 @@ class Cache:
             job.warn([f"the cache: {error.detail or error.message}"])
         except GatewayError as error:
             job.warn([f"the cache: {type(error.__cause__ or error).__name__}; the request bypasses it"])
-        except LookupError:  # the policy named an unknown provider, which whoever asks it will tell
+        except LookupError:  # the policy named an unknown provider, which whoever sends it will report
             pass
         if kept is not None:
             await found.hit(*kept)
@@ -148,7 +149,7 @@ class Cache:
         return None
 
     async def _id(self, job: Job, candidate: ResolvedTarget, scope: str) -> str:
-        """What tells the request from all others of its tenant.
+        """Returns what identifies the request among all of its tenant.
 
         :raises Bypass: its answer depends on more than what it says.
         """
@@ -161,9 +162,8 @@ class Cache:
             message = None
         if message is None:
             raise Bypass
-        dialect = provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
         account = self.records.accounts.of(provider, candidate.key)
-        where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, dialect)
+        where = (provider.name, provider.type, provider.base_url, provider.fixed_query, account, provider.dialect_name)
         guards = " ".join(job.guards)  # what other guards have let pass is another answer
         parts = packed(FORMAT, scope, *where, candidate.model, guards, *_headers(job, candidate))
         mac = hmac.new(self.records.store.secret, parts + b"\0", "sha256")
@@ -171,7 +171,7 @@ class Cache:
         return CACHED_ID + mac.hexdigest()
 
     async def keep(self, job: Job, id: str, entry: Entry) -> None:
-        """Keep *entry* for requests to come, if it is an answer that may be given again; beside everything else where
+        """Keeps *entry* for requests to come, if it is an answer that may be given again; beside everything else where
         that takes time."""
         if len(entry.response) > self.settings.size:
             return
@@ -258,9 +258,7 @@ class LookUp:
             reply.raw_headers.append((b"age", b"%d" % self.age))
         elif self.id is not None and self._is_the_targets(reply):
             if reply.stream is None:
-                body = reply.body or b""
-                response = body if body.startswith(b"{") else last_response(body)
-                await self._keep(reply, response)
+                await self._keep(reply, response_in(reply.body or b""))
             else:
                 reply.stream.before_end = partial(self._ending, reply, reply.stream.before_end)
 

@@ -44,7 +44,7 @@ class Search:
     waiting: deque[tuple[Any, str]] = field(default_factory=deque)
 
     def add(self, value: Any, path: str) -> None:
-        """Look at *value* later, whose requests come below *path*."""
+        """Looks at *value* later, whose requests come below *path*."""
         if id(value) not in self.seen and not isinstance(value, str | bytes | int | float | ModuleType | None):
             self.seen.add(id(value))
             self.waiting.append((value, path))

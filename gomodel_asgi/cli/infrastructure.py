@@ -34,8 +34,8 @@ def probes(store: Store, counters: Counters | None, ledger: Ledger | None) -> It
 
 
 async def _tried(engine: object, read: Callable[[], Awaitable[None]]) -> str | None:
-    """Returns why *read* failed, None where it did not. Of what it raised its type alone is told, and what the system
-    says of its connection: an engine's message may quote addresses, users and statements."""
+    """Returns why *read* failed, None where it did not: the type of what it raised, and the system's error of its
+    connection. An engine's message may quote addresses, users and statements."""
     until = anyio.current_time() + SECONDS
     while True:
         try:

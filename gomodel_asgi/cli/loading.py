@@ -10,7 +10,6 @@ from typing import Any
 
 from ..providers import from_env
 from ..providers.provider import Provider
-from ..upstream.listed_models import dialect_of
 
 # Writes what a command has found: a table for people, JSON for programs.
 
@@ -103,7 +102,7 @@ def _row(provider: Provider) -> dict[str, Any]:
     return {
         "name": provider.name,
         "type": provider.type,
-        "dialect": dialect_of(provider),
+        "dialect": provider.dialect_name,
         "base_url": provider.address,
         "key": masked(key),
         "models": list(provider.models),

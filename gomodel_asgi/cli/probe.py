@@ -14,8 +14,9 @@ import anyio
 from ..dialects.model_list import PATH
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamRedirect, UpstreamTimeout, UpstreamUnreachable
 from ..exchange.job import Setup
-from ..providers.provider import Credential, Provider
-from ..upstream.listed_models import ModelsAnswer, dialect_of, listed_models, refusal_of
+from ..providers.credential import Credential
+from ..providers.provider import Provider
+from ..upstream.listed_models import ModelsAnswer, listed_models, refusal_of
 from .loading import masked
 
 REFUSED = (401, 402, 403)
@@ -137,7 +138,7 @@ async def judged(
 
 async def _without_list(provider: Provider, credential: Credential, setup: Setup, asked: str) -> tuple[str, str, str]:
     """Tells an API that has no list from a server that is no API."""
-    path = CREATES.get(dialect_of(provider))
+    path = CREATES.get(provider.dialect_name)
     if path is None:
         return "it lists none", "", ""
     answer = await refusal_of(provider, credential, setup, path)
@@ -152,7 +153,7 @@ async def _without_list(provider: Provider, credential: Credential, setup: Setup
 
 async def _of_refused_key(provider: Provider, credential: Credential, setup: Setup) -> tuple[str, str]:
     """Returns the finding, with its message, where the key is refused that the list did not ask for; "" for none."""
-    path = CREATES.get(dialect_of(provider))
+    path = CREATES.get(provider.dialect_name)
     if path is None:
         return "", ""
     answer = await refusal_of(provider, credential, setup, path)

@@ -19,8 +19,8 @@ from ..gateway import Gateway
 from ..ledger import Ledger
 from ..server.paths import route_path
 from ..threads import call
-from . import live, pages
-from .pages import Asked, Page
+from . import books, live, pages
+from .page import Asked, Page
 from .recorder import Recorder
 from .rendering import rendered, row
 from .view import View
@@ -28,8 +28,8 @@ from .view import View
 Allow = Callable[[Request], "View | Awaitable[View | None] | None"]
 """Says what a request may see; None: nothing."""
 
-PATIENCE = 10.0
-"""Seconds that *allow* has."""
+ALLOW = 10.0
+"""Seconds that *allow* has to answer."""
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 HEADERS = [
     (b"cache-control", b"private, no-store, no-transform"),
@@ -48,7 +48,7 @@ EVENTS = b"text/event-stream; charset=utf-8"
 PAGES: dict[str, Callable[[Asked], Awaitable[Page | None]]] = {
     "/": pages.now,
     "/providers": pages.providers,
-    "/costs": pages.costs,
+    "/costs": books.costs,
     "/tools": pages.tools,
     "/explain": pages.explain,
 }
@@ -58,13 +58,8 @@ FILES = {
     "/static/icon.svg": b"image/svg+xml",
 }
 HERE = Path(__file__).parent
-NAMES = [
-    ("now", "", "Now"),
-    ("providers", "providers", "Providers"),
-    ("costs", "costs", "Costs"),
-    ("tools", "tools", "Tools"),
-    ("explain", "explain", "Explain"),
-]
+NAMES = [(path[1:] or "now", path[1:], (path[1:] or "now").capitalize()) for path in PAGES]
+"""What leads from page to page: each page's name, path and title."""
 LONGEST_ID = 512
 RETRY = [(b"retry-after", b"30")]
 NOTHING = "There is nothing here."
@@ -87,7 +82,7 @@ class Console:
         self._gateway = gateway
         self._allow = allow
         self._tabs = live.Tabs()
-        self._recorder = Recorder(self._tabs)
+        self._recorder = Recorder(self._tabs.aclose)
         gateway.observe(self._recorder)
         ledger = ledger_of(gateway)
         if ledger is not None:
@@ -101,27 +96,17 @@ class Console:
             return await _lifespan(receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1000})
-        visit = Visit(self._gateway, self._recorder, self._tabs, self._allow, scope, receive, send)
-        await visit.run()
+        await Visit(self, scope, receive, send).run()
 
 
 class Visit:
     """One request to the console."""
 
-    def __init__(
-        self,
-        gateway: Gateway,
-        recorder: Recorder,
-        tabs: live.Tabs,
-        allow: Allow,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self.gateway = gateway
-        self.recorder = recorder
-        self.tabs = tabs
-        self.allow = allow
+    def __init__(self, console: Console, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gateway = console._gateway
+        self.recorder = console._recorder
+        self.tabs = console._tabs
+        self.allow = console._allow
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -131,7 +116,7 @@ class Visit:
         """Leads from this page to the first one: relative, so that it holds below any path and behind any proxy."""
 
     async def run(self) -> None:
-        """Answer it.
+        """Answers it.
 
         :raises Exception: what *allow* raised.
         """
@@ -154,7 +139,7 @@ class Visit:
 
         :raises TypeError: it has answered with something else.
         """
-        view = await within(PATIENCE, call(self.allow, self.request))
+        view = await within(ALLOW, call(self.allow, self.request))
         if view is not None and not isinstance(view, View):
             raise TypeError(f"allow: return a View or None, not a {type(view).__name__}.")
         return view
@@ -171,7 +156,7 @@ class Visit:
             return None
 
     async def answer(self, view: View) -> None:
-        """Answer one who may see *view*."""
+        """Answers one who may see *view*."""
         name, _, id = self.path[1:].partition("/")
         is_request = name == "requests" and 0 < len(id) <= LONGEST_ID
         if not is_request and self.path not in (*PAGES, *FILES, "/events"):
@@ -182,7 +167,9 @@ class Visit:
             return await self.respond(200, FILES[self.path], _file(self.path))
         query = self.request.query_params
         after = self.request.headers.get("last-event-id") or query.get("after", "")
-        asked = Asked(self.gateway, ledger_of(self.gateway), self.recorder, view, query, id, after)
+        host = self.gateway.state.tools
+        tools = [] if host is None else pages.configured(host.toolbox)
+        asked = Asked(self.gateway, tools, ledger_of(self.gateway), self.recorder, view, query, id, after)
         if self.path == "/events":
             return await self.events(asked)
         page = await (pages.request if is_request else PAGES[self.path])(asked)
@@ -193,7 +180,7 @@ class Visit:
     # Answers...
 
     async def page(self, page: Page, view: View) -> None:
-        """Answer with *page* in the form that the client wants."""
+        """Answers with *page* in the form that the client wants."""
         if self.wants_json:
             return await self.respond(page.status, JSON, msgspec.json.encode({"page": page.name, **page.data}))
         values = {
@@ -213,7 +200,7 @@ class Visit:
     async def problem(
         self, status: int, text: str, headers: Iterable[tuple[bytes, bytes]] = (), view: View | None = None
     ) -> None:
-        """Answer that there is nothing to see, and why."""
+        """Answers that there is nothing to see, and why."""
         if self.wants_json:
             body = msgspec.json.encode({"error": {"message": text}})
             return await self.respond(status, JSON, body, headers)
@@ -223,20 +210,17 @@ class Visit:
         await self.respond(status, HTML, self.html(page, view), headers)
 
     async def redirect(self) -> None:
-        """Lead to the same path with a slash behind it, where relative links hold."""
+        """Leads to the same path with a slash behind it, where relative links hold."""
         query = self.scope.get("query_string", b"")
         last = quote(self.scope["path"].rpartition("/")[2], safe="")
         where = f"./{last}/".encode() + (b"?" + query if query else b"")
         await self.respond(308, TEXT, b"", [(b"location", where)])
 
     async def events(self, asked: Asked) -> None:
-        """Answer with server-sent events."""
+        """Answers with server-sent events."""
         if self.gateway.in_flight.draining:
             return await self.problem(503, live.LEAVING, RETRY)
         headers = [(b"content-type", EVENTS), (b"x-accel-buffering", b"no"), *HEADERS]
-        headers = [
-            (b"cache-control", b"private, no-store, no-transform") if h[0] == b"cache-control" else h for h in headers
-        ]
         start: Message = {"type": "http.response.start", "status": 200, "headers": headers}
         if self.scope["method"] == "HEAD":
             await self.send(start)
@@ -246,7 +230,7 @@ class Visit:
         await live.stream(self.tabs, asked, self.ask_again, start, self.receive, self.send)
 
     async def respond(self, status: int, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Send an answer of one piece."""
+        """Sends an answer of one piece."""
         length = (b"content-length", b"%d" % len(body))
         whole = [(b"content-type", kind), length, *HEADERS, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": whole})

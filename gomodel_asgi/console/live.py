@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Send
 from ..server.disconnect import client_left
 from ..tasks import loop_token
 from . import books, pages
-from .pages import Asked
+from .page import Asked
 from .recorder import Exchange
 from .rendering import rendered, row
 from .shown import Shown
@@ -110,8 +110,8 @@ class Tabs:
         if page in PARTS:
             parts = {page: rendered(f"live_{page}", page=PARTS[page](asked))}
         else:
-            told = [one.told for one in asked.recorder.latest(asked.view) if one.told is not None]
-            data = pages.now_live(asked, today, told)
+            ended = [one.shown for one in asked.recorder.latest(asked.view) if one.shown is not None]
+            data = pages.now_live(asked, today, ended)
             parts = {name: rendered(f"live_{name}", page=data) for name in ("figures", "under_way", "sums", "worker")}
         _keep(self.parts, (asked.view, page), (time, parts))
         return parts
@@ -122,7 +122,7 @@ Value = TypeVar("Value")
 
 
 def _keep(known: dict[Key, Value], key: Key, value: Value) -> None:
-    """Keep *value* as the newest; of more than there are tabs, the oldest goes."""
+    """Keeps *value* as the newest; of more than there are tabs, the oldest goes."""
     known.pop(key, None)
     known[key] = value
     if len(known) > TABS:
@@ -134,7 +134,7 @@ Ask = Callable[[], Awaitable[View | None]]
 
 
 async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Receive, send: Send) -> None:
-    """Send *start* and then what happens, until the client leaves, may see nothing any more, or the gateway ends.
+    """Sends *start* and then what happens, until the client leaves, may see nothing any more, or the gateway ends.
 
     :raises Exception: what *ask* raised, once the stream has ended.
     """
@@ -151,7 +151,7 @@ async def stream(tabs: Tabs, asked: Asked, ask: Ask, start: Message, receive: Re
                     await send(start)
                     await _send_all(tabs, tab, asked, ask, send)
             except OSError:
-                pass  # how some servers tell that the client has left
+                pass  # how some servers report that the client has left
             except Exception as error:  # raised as it is, and not in a group
                 failure = error
             with anyio.move_on_after(TICK), suppress(OSError):
@@ -215,18 +215,18 @@ class Feed:
         self.after = serial if known else 0 if self.stranger else recorder.serial
 
     async def news(self) -> list[bytes]:
-        """Returns the events that tell what has changed since it was asked last."""
+        """Returns the events of what has changed since the last call."""
         if self.page in PARTS:
             return self._parts(self.tabs.rendered(self.asked, self.page, {}))
         recorder = self.asked.recorder
         newest = recorder.serial
         latest = [one for one in recorder.latest(self.asked.view, self.after) if one.serial <= newest][:QUEUE]
-        told = await pages.told(self.asked, latest)
+        listed = await pages.listed(self.asked, latest)
         self.after = newest
         today = await self.tabs.today(self.asked)
         if self.page == "now":
             return self._rows(latest) + self._parts(self.tabs.rendered(self.asked, self.page, today))
-        exchanges = [event("exchange", one, f"{recorder.token}.{one['serial']}") for one in reversed(told)]
+        exchanges = [event("exchange", one, f"{recorder.token}.{one['serial']}") for one in reversed(listed)]
         figures = pages.figures(self.asked, recorder.running(self.asked.view), today)
         if self.sent.get("figures") != figures:
             self.sent["figures"] = figures

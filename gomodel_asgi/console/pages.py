@@ -2,88 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from anyio.lowlevel import checkpoint
-from starlette.datastructures import QueryParams
+from msgspec.structs import asdict
 
-from ..emulation.answer import GatewayState
 from ..errors import GatewayError
-from ..exchange.job import Setup
 from ..explanation import Explanation
-from ..ledger import Ledger
-from ..resilience.health import GatewayHealth
-from ..server.drain import InFlight
+from ..ledger import ReadFailed
+from ..observers import ToolCalled
 from . import books, shown
-from .formats import duration
-from .recorder import Exchange, Recorder
-from .rendering import row
-from .series import MINUTE, RECENT, Figures
+from .page import Asked, Page, worker
+from .recorder import Exchange
+from .rendering import duration, row
+from .series import MINUTE, RECENT, Figures, ToolTally
 from .shown import Shown
-from .view import View
 
 BATCH = 50
 """Exchanges that are made ready to be shown before others have their turn."""
-
-
-class Watched(Protocol):
-    """What the pages ask of the gateway that they show."""
-
-    setup: Setup
-    state: GatewayState
-    in_flight: InFlight
-
-    def health(self) -> GatewayHealth:
-        """How its providers are doing."""
-        ...
-
-    async def explain(self, body: Mapping[str, Any], *, tenant: str | None = None) -> Explanation:
-        """What its policy would do with *body*.
-
-        :raises GatewayError: the body is malformed.
-        :raises LookupError: the policy named an unknown provider, or added a tool that nobody here runs.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request for a page: of which gateway, by whom, and for what."""
-
-    gateway: Watched
-    ledger: Ledger | None
-    recorder: Recorder
-    view: View
-    query: QueryParams
-    id: str = ""
-    after: str = ""
-    """What a stream has shown already: the id of its last event."""
-
-
-@dataclass(slots=True)
-class Page:
-    """What is answered: *data* is the same for people and for programs; *name* is the template's too."""
-
-    name: str
-    title: str
-    data: Shown
-    status: int = 200
-    exchanges: Sequence[Exchange] = field(default=())
-    """Those that `data["exchanges"]` shows."""
-
-
-def worker(asked: Asked) -> Shown:
-    """Returns which process this is, since it shows no other's requests."""
-    return {
-        "pid": os.getpid(),
-        "since": shown.stamp(asked.recorder.since),
-        "draining": asked.gateway.in_flight.draining,
-    }
 
 
 # Now...
@@ -93,7 +32,7 @@ async def now(asked: Asked) -> Page:
     """Returns what goes on: figures, what is under way, and the last exchanges of this process."""
     recorder = asked.recorder
     latest = recorder.latest(asked.view)
-    data = now_live(asked, await books.today(asked.ledger, asked.view), await told(asked, latest))
+    data = now_live(asked, await books.today(asked.ledger, asked.view), await listed(asked, latest))
     return Page("now", "Now", data, exchanges=latest)
 
 
@@ -117,11 +56,11 @@ MOST_RUNNING = 50
 MOST_NAMES = 10
 
 
-async def told(asked: Asked, exchanges: Sequence[Exchange]) -> list[Shown]:
+async def listed(asked: Asked, exchanges: Sequence[Exchange]) -> list[Shown]:
     """Returns what is shown of *exchanges* in a table, with pauses in which others have their turn."""
     recorder, found, new = asked.recorder, [], 0
     for one in exchanges:
-        if one.told is None:
+        if one.shown is None:
             new += 1
             if new % BATCH == 0:
                 await checkpoint()
@@ -184,12 +123,12 @@ def providers_live(asked: Asked) -> Shown:
     """Returns the same. Figures and models are everybody's, and shown to none but who sees everybody."""
     gateway, whole = asked.gateway, asked.view.is_whole
     health = gateway.health()
-    listed = gateway.setup.registry.by_name
+    known = gateway.setup.registry.by_name
     rows = [
         {
             "name": name,
-            "type": listed[name].type if name in listed else None,
-            "url": listed[name].address if whole and name in listed else None,
+            "type": known[name].type if name in known else None,
+            "url": known[name].address if whole and name in known else None,
             "available": one.available,
             "state": one.state,
             "mood": BREAKER_MOODS[one.state],
@@ -198,6 +137,7 @@ def providers_live(asked: Asked) -> Shown:
         for name, one in health.items()
     ]
     breakers = sorted(health.breakers, key=lambda one: (one.state == "closed", -one.requests))
+    events = tuple(asked.recorder.events)
     return {
         "worker": worker(asked),
         "whole": whole,
@@ -205,7 +145,7 @@ def providers_live(asked: Asked) -> Shown:
         "providers": rows,
         "breakers": [_breaker(one) for one in breakers[:MOST_BREAKERS]] if whole else [],
         "breakers_count": len(breakers) if whole else 0,
-        "events": [_event(one) for one in reversed(tuple(asked.recorder.events))] if whole else [],
+        "events": [asdict(one) | {"at": shown.stamp(one.at)} for one in reversed(events)] if whole else [],
     }
 
 
@@ -229,100 +169,6 @@ def _breaker(one: Any) -> Shown:
     return known | _counted(one)
 
 
-def _event(one: Any) -> Shown:
-    return {"at": shown.stamp(one.at), "kind": one.kind, "text": one.text, "provider": one.provider, "model": one.model}
-
-
-# Costs...
-
-
-PLACES = {"day": "Day", "tenant": "Tenant", "provider": "Provider", "model": "Model", "label": "Label"}
-MOST_ROWS = 200
-LONGEST = 366
-DAYS = 30
-
-
-async def costs(asked: Asked) -> Page:
-    """Returns what was spent by day, tenant, provider, model or label: one query of the roll-up."""
-    query, today = asked.query, datetime.now(UTC).date()
-    by = query.get("by", "day")
-    month = today - timedelta(days=DAYS - 1)
-    first, last = _day(query.get("since"), month), _day(query.get("until"), today)
-    tenant = query.get("tenant") or None
-    data: Shown = {
-        "worker": worker(asked),
-        "by": by,
-        "places": PLACES,
-        "since": (first or month).isoformat(),
-        "until": (last or today).isoformat(),
-        "tenant": tenant,
-        "tenants": _few(asked.view),
-        "note": None,
-        "total": None,
-        "rows": [],
-        "count": 0,
-    }
-    page = Page("costs", "Costs", data)
-    if by not in PLACES or first is None or last is None or not 0 <= (last - first).days < LONGEST:
-        data["note"] = (
-            f"Give by as one of {', '.join(PLACES)}, and since and until as days (2026-11-29), at most a year."
-        )
-        page.status = 400
-        return page
-    tenants = asked.view.named if tenant is None else [one for one in (tenant,) if asked.view.shows(one)]
-    try:
-        place = ("labels",) if by == "label" else (by,)
-        found = await books.costs(asked.ledger, first, last + timedelta(days=1), place, tenants, MOST_ROWS)
-    except books.Unread as error:
-        data["note"] = str(error)
-        return page
-    data["total"] = _sum(found.total, None)
-    data["rows"] = [_sum(one, by) for one in found.rows]
-    data["count"] = found.count
-    return page
-
-
-def _day(text: str | None, default: date) -> date | None:
-    """The day that *text* names, None where it names none."""
-    if not text:
-        return default
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return day if day < date.max else None  # there is a day behind it
-
-
-def _few(view: View) -> list[str] | None:
-    """The tenants to choose from; None where they are too many to list, or not known here."""
-    named = view.named
-    if named is None or len(named) > MOST_ROWS:
-        return None
-    return sorted(name for name in named if name is not None)
-
-
-def _sum(one: Any, by: str | None) -> Shown:
-    name = None
-    if by == "label":
-        labels = json.loads(one.labels) if one.labels else {}
-        name = ", ".join(f"{key}={value}" for key, value in labels.items()) or None
-    elif by is not None:
-        value = getattr(one, by)
-        name = value.isoformat() if isinstance(value, date) else value
-    return {
-        "name": name,
-        "requests": one.requests,
-        "failed": one.failed,
-        "unpriced": one.unpriced,
-        "input_tokens": one.input_tokens,
-        "cached_tokens": one.cached_tokens,
-        "cache_write_tokens": one.cache_write_tokens,
-        "output_tokens": one.output_tokens,
-        "reasoning_tokens": one.reasoning_tokens,
-        "cost": shown.money(one.cost),
-    }
-
-
 # One request...
 
 
@@ -334,7 +180,7 @@ async def request(asked: Asked) -> Page | None:
         return Page("request", "Request", _remembered(asked, seen))
     try:
         row = await books.row(asked.ledger, asked.view, asked.id)
-    except books.Unread as error:
+    except ReadFailed as error:
         return Page("problem", "Request", {"worker": worker(asked), "note": str(error)}, status=503)
     if row is None:
         return None
@@ -373,18 +219,10 @@ def _remembered(asked: Asked, seen: Exchange) -> Shown:
     }
 
 
-def _called(one: Any, detail: bool) -> Shown:
-    return {
-        "tool": one.tool,
-        "label": one.label,
-        "name": one.name,
-        "outcome": one.outcome,
-        "mood": "good" if one.outcome == "completed" else "bad",
-        "seconds": round(one.seconds, 6),
-        "bytes_in": one.bytes_in,
-        "bytes_out": one.bytes_out,
-        "detail": one.detail if detail else None,
-    }
+def _called(one: ToolCalled, detail: bool) -> Shown:
+    facts = {name: getattr(one, name) for name in ("tool", "label", "name", "outcome", "bytes_in", "bytes_out")}
+    mood = "good" if one.outcome == "completed" else "bad"
+    return facts | {"mood": mood, "seconds": round(one.seconds, 6), "detail": one.detail if detail else None}
 
 
 # Explain...
@@ -401,7 +239,13 @@ async def explain(asked: Asked) -> Page | None:
         return None
     tenant = query.get("tenant") or None
     given = {name: query.get(name, "") for name in ("tenant", "model", "provider", "body")}
-    data: Shown = {"worker": worker(asked), "given": given, "tenants": _few(view), "note": None, "result": None}
+    data: Shown = {
+        "worker": worker(asked),
+        "given": given,
+        "tenants": view.choices(books.MOST_ROWS),
+        "note": None,
+        "result": None,
+    }
     page = Page("explain", "Explain", data)
     if not query:
         return page
@@ -443,7 +287,7 @@ def _explained(found: Explanation) -> Shown:
         "model": found.model,
         "hint": found.hint,
         "labels": {} if target is None or not target.labels else {str(k): str(v) for k, v in target.labels.items()},
-        "candidates": [asdict(one) | {"tools": dict(one.tools)} for one in found.candidates],
+        "candidates": [dataclasses.asdict(one) | {"tools": dict(one.tools)} for one in found.candidates],
         "error": None
         if error is None
         else {"status": error.status, "code": error.code or error.type, "message": error.message},
@@ -461,42 +305,23 @@ async def tools(asked: Asked) -> Page:
 def tools_live(asked: Asked) -> Shown:
     """Returns the same."""
     series = asked.recorder.series(asked.view)
-    host = asked.gateway.state.tools
     tallies = sorted(series.tools.values(), key=lambda one: (-one.calls, one.tool, one.label or "", one.name))
     return {
         "worker": worker(asked),
-        "configured": [] if host is None else _configured(host.toolbox),
-        "calls": [
-            {
-                "tool": one.tool,
-                "label": one.label,
-                "name": one.name,
-                "calls": one.calls,
-                "failed": one.failed,
-                "timeout": one.timeout,
-                "refused": one.refused,
-                "mean": round(one.seconds / one.calls, 6),
-                "slowest": round(one.slowest, 6),
-                "bytes_in": one.bytes_in,
-                "bytes_out": one.bytes_out,
-                "mood": "bad"
-                if one.failed + one.timeout == one.calls
-                else "warn"
-                if one.failed + one.timeout
-                else "good",
-            }
-            for one in tallies
-            if one.calls
-        ],
+        "configured": asked.tools,
+        "calls": [_tallied(one) for one in tallies if one.calls],
     }
 
 
-def _mood(failed: int, calls: int) -> str:
-    return "good" if not failed else "bad" if failed == calls else "warn"
+def _tallied(one: ToolTally) -> Shown:
+    facts, broken = asdict(one), one.failed + one.timeout
+    mean = facts.pop("seconds") / one.calls
+    mood = "good" if not broken else "bad" if broken == one.calls else "warn"
+    return facts | {"mean": round(mean, 6), "slowest": round(one.slowest, 6), "mood": mood}
 
 
-def _configured(toolbox: Any) -> list[Shown]:
-    """The tools that the host runs, without functions, URLs and headers."""
+def configured(toolbox: Any) -> list[Shown]:
+    """Returns the tools that the host runs, without functions, URLs and headers."""
     hosts: list[Shown] = [{"tool": family, "label": None, "runs": "a function"} for family in toolbox.hosts]
     servers: list[Shown] = [
         {"tool": "mcp", "label": label, "runs": _kind(server.source)} for label, server in toolbox.servers.items()

@@ -9,10 +9,10 @@ import hashlib
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -40,7 +40,6 @@ from ..observers import (
     ToolCalled,
     Warned,
 )
-from ..operations import BILLED
 from .series import Series
 from .view import View
 
@@ -63,7 +62,7 @@ SALT = os.urandom(8)
 
 @lru_cache(maxsize=1)
 def token_of(process: int) -> str:
-    """Returns what tells the exchanges of this *process* from those of others, of one that was forked too."""
+    """Returns what identifies the exchanges of this *process*, apart from those of one that was forked too."""
     return hashlib.blake2b(SALT + str(process).encode(), digest_size=4).hexdigest()
 
 
@@ -92,7 +91,7 @@ class Attempt(Struct):
 
 
 class Exchange(Struct, eq=False):
-    """One exchange as the records tell it. *serial* numbers those that have ended, 0 while it is under way."""
+    """One exchange, put together from its records. *serial* numbers those that have ended, 0 while it is under way."""
 
     context: Context
     started: datetime
@@ -107,24 +106,19 @@ class Exchange(Struct, eq=False):
     row: Row | None = None
     """What the ledger has booked of it."""
     serial: int = 0
-    told: dict[str, Any] | None = None
+    shown: dict[str, Any] | None = None
     """What is shown of it in a table, once it has ended."""
     html: str | None = None
 
 
-class Closing(Protocol):
-    """What ends with the gateway."""
-
-    async def aclose(self) -> None:
-        """End what belongs to the running event loop."""
-        ...
-
-
 class Recorder:
-    """Remembers the records that it is called with. *clock* gives seconds."""
+    """Remembers the records that it is called with. *on_close* is called where the gateway is closed, *clock* gives
+    seconds."""
 
-    def __init__(self, closing: Closing | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.closing = closing
+    def __init__(
+        self, on_close: Callable[[], Awaitable[None]] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.on_close = on_close
         self.clock = clock
         self.since = _now()
         self.exchanges: deque[Exchange] = deque(maxlen=KEPT)
@@ -160,8 +154,8 @@ class Recorder:
 
     async def aclose(self) -> None:
         """The gateway is closed on this event loop."""
-        if self.closing is not None:
-            await self.closing.aclose()
+        if self.on_close is not None:
+            await self.on_close()
 
     # What is taken out...
 
@@ -208,9 +202,10 @@ class Recorder:
         if found is None:
             found = self.parts[tenants] = Series()
             for exchange in reversed(self.latest(view)):
-                self._count(found, exchange)
+                if exchange.ended is not None:
+                    found.ended(exchange.began, exchange.ended)
                 for call in exchange.tools:
-                    _tally(found, call)
+                    found.called(call)
         found.looked_at = now
         self.parts.move_to_end(tenants)
         while len(self.parts) > MOST_VIEWS or next(iter(self.parts.values())).looked_at < now - UNSEEN:
@@ -226,7 +221,7 @@ class Recorder:
             self.booked.popitem(last=False)
 
     def _open(self, context: Context) -> Exchange:
-        """The exchange of *context*, which has just begun, or of which only the end is told."""
+        """The exchange of *context*, which has just begun, or of which only the end is recorded."""
         return Exchange(context, _now(), self.clock())
 
     def _known(self, record: Record) -> Exchange | None:
@@ -266,10 +261,8 @@ class Recorder:
         found = self._known(record)
         if found is not None and len(found.tools) < MOST_PARTS:
             found.tools.append(record)
-        _tally(self.whole, record)
-        for tenants, series in tuple(self.parts.items()):
-            if record.tenant in tenants:
-                _tally(series, record)
+        for series in self._counting(record):
+            series.called(record)
 
     def _warned(self, record: Warned) -> None:
         if record.context.exchange:
@@ -305,24 +298,15 @@ class Recorder:
         exchange.ended = replace(record, raw_usage=None)
         if record.context.row is not None:
             exchange.row = self.booked.pop(record.context.row, None)
-        self._count(self.whole, exchange)
-        for tenants, series in tuple(self.parts.items()):
-            if record.tenant in tenants:
-                self._count(series, exchange)
+        for series in self._counting(record):
+            series.ended(exchange.began, record)
         self.serial += 1
         exchange.serial = self.serial
         self.exchanges.append(exchange)
 
-    def _count(self, series: Series, exchange: Exchange) -> None:
-        record = exchange.ended
-        assert record is not None
-        billed = record.operation in BILLED and record.error is None
-        series.add(
-            exchange.began + record.seconds,
-            failed=record.error is not None,
-            tokens=0 if record.usage is None else record.usage.total_tokens,
-            seconds=record.seconds if billed else None,
-        )
+    def _counting(self, record: Record) -> list[Series]:
+        """Returns the figures that *record* counts in."""
+        return [self.whole, *(one for tenants, one in tuple(self.parts.items()) if record.tenant in tenants)]
 
     # What belongs to no exchange...
 
@@ -343,18 +327,6 @@ class Recorder:
 
     def _happened(self, record: Record, kind: str, text: str) -> None:
         self.events.append(Event(_now(), kind, text, record.provider, record.target_model))
-
-
-def _tally(series: Series, record: ToolCalled) -> None:
-    tally = series.tool(record.tool, record.label, record.name)
-    tally.calls += 1
-    tally.failed += record.outcome == "failed"
-    tally.timeout += record.outcome == "timeout"
-    tally.refused += record.outcome == "refused"
-    tally.seconds += record.seconds
-    tally.slowest = max(tally.slowest, record.seconds)
-    tally.bytes_in += record.bytes_in
-    tally.bytes_out += record.bytes_out
 
 
 def _now() -> datetime:

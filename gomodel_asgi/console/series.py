@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, field
 
+from ..observers import Ended, ToolCalled
+from ..operations import BILLED
+
 STEP = 10.0
 """Seconds that one count is of."""
 STEPS = 180
@@ -33,7 +36,7 @@ class Figures(Struct):
     """How many answers took how long, by the logarithm of their seconds: no more than 5 % from the truth."""
 
     def add(self, other: Figures) -> None:
-        """Count what *other* has counted, too."""
+        """Counts what *other* has counted, too."""
         self.requests += other.requests
         self.failed += other.failed
         self.tokens += other.tokens
@@ -84,6 +87,28 @@ class Series:
         figures.tokens += tokens
         if seconds is not None:
             figures.seconds[math.ceil(math.log(max(seconds, SHORTEST)) / GROWTH)] += 1
+
+    def ended(self, began: float, record: Ended) -> None:
+        """The exchange that *began* at this time has ended."""
+        billed = record.operation in BILLED and record.error is None
+        self.add(
+            began + record.seconds,
+            failed=record.error is not None,
+            tokens=0 if record.usage is None else record.usage.total_tokens,
+            seconds=record.seconds if billed else None,
+        )
+
+    def called(self, record: ToolCalled) -> None:
+        """A hosted tool was called."""
+        tally = self.tool(record.tool, record.label, record.name)
+        tally.calls += 1
+        tally.failed += record.outcome == "failed"
+        tally.timeout += record.outcome == "timeout"
+        tally.refused += record.outcome == "refused"
+        tally.seconds += record.seconds
+        tally.slowest = max(tally.slowest, record.seconds)
+        tally.bytes_in += record.bytes_in
+        tally.bytes_out += record.bytes_out
 
     def over(self, now: float, steps: int) -> Figures:
         """Returns the figures of the last so many *steps* together, the running one with them."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from ..ledger.row import Attempt as Written, Row, name_of
+from ..ledger.row import TOKENS, Row, name_of
 from ..observers import Completed, Disconnected, Ended, Usage
 from .recorder import Exchange
 
@@ -30,29 +30,27 @@ def mood(outcome: str) -> str:
 
 def exchange(id: str, seen: Exchange, now: float) -> Shown:
     """Returns what is shown of *seen* in a table; kept with it once it has ended."""
-    if seen.told is not None:
-        return seen.told
+    if seen.shown is not None:
+        return seen.shown
     context, ended = seen.context, seen.ended
     shown = {
         "id": id,
         "serial": seen.serial,
         "started": stamp(seen.started),
         "tenant": name_of(context.tenant),
-        "operation": context.operation,
-        "stream": context.stream,
-        "model": context.model,
-        "target_model": context.target_model,
-        "served_model": context.served_model,
+        **{name: getattr(context, name) for name in ASKED},
         "other_model": other(context.model, context.target_model, context.served_model),
-        "provider": context.provider,
         "labels": {name_of(str(name)) or "": name_of(str(value)) or "" for name, value in context.labels.items()},
-        "request_id": context.request_id,
         "attempts": len(seen.attempts) if ended is None else ended.attempts,
     }
     if ended is None:
         return shown | _unended(seen, now)
-    seen.told = shown | _ended(ended, seen.row)
-    return seen.told
+    seen.shown = shown | _ended(ended, seen.row)
+    return seen.shown
+
+
+ASKED = ("operation", "stream", "model", "target_model", "served_model", "provider", "request_id")
+ENDED = ("status", "error", "cached", "response_id")
 
 
 def other(asked: str | None, target: str | None, served: str | None) -> str | None:
@@ -64,17 +62,12 @@ def other(asked: str | None, target: str | None, served: str | None) -> str | No
 
 
 def _unended(seen: Exchange, now: float) -> Shown:
-    return {
+    return dict.fromkeys((*ENDED, "usage", "cost")) | {
         "outcome": RUNNING,
         "mood": mood(RUNNING),
-        "status": None,
-        "error": None,
         "seconds": round(max(0.0, now - seen.began), 3),
         "first_event": seen.first_event,
-        "usage": None,
-        "cost": None,
         "cached": False,
-        "response_id": None,
     }
 
 
@@ -82,17 +75,13 @@ def _ended(ended: Ended, row: Row | None) -> Shown:
     outcome = ended.outcome if isinstance(ended, Completed) else "failed"
     if isinstance(ended, Disconnected):
         outcome = ended.reason
-    return {
+    return {name: getattr(ended, name) for name in ENDED} | {
         "outcome": outcome,
         "mood": mood(outcome),
-        "status": ended.status,
-        "error": ended.error,
         "seconds": round(ended.seconds, 6),
         "first_event": None if ended.first_event is None else round(ended.first_event, 6),
         "usage": usage(ended.usage),
         "cost": money(_cost(ended, row)),
-        "cached": ended.cached,
-        "response_id": ended.response_id,
     }
 
 
@@ -104,40 +93,29 @@ def _cost(ended: Ended, row: Row | None) -> Decimal | None:
 
 def row(found: Row) -> Shown:
     """Returns what is shown of a row of the ledger."""
-    counts = Usage(
-        input_tokens=found.input_tokens,
-        output_tokens=found.output_tokens,
-        cached_tokens=found.cached_tokens,
-        cache_write_tokens=found.cache_write_tokens,
-        reasoning_tokens=found.reasoning_tokens,
-        estimated=found.estimated,
-    )
-    return {
+    counts = Usage(**{name: getattr(found, name) for name in TOKENS}, estimated=found.estimated)
+    return {name: getattr(found, name) for name in SAME} | {
         "id": str(found.id),
         "serial": 0,
         "started": stamp(found.started),
-        "tenant": found.tenant,
-        "operation": found.operation,
-        "stream": found.stream,
         "model": found.model_asked,
         "target_model": found.model_target,
         "served_model": found.model_served,
         "other_model": other(found.model_asked, found.model_target, found.model_served),
-        "provider": found.provider,
         "labels": dict(found.labels),
-        "request_id": found.request_id,
         "attempts": len(found.attempts),
-        "outcome": found.outcome,
         "mood": mood(found.outcome),
-        "status": found.status,
         "error": found.error_code,
-        "seconds": found.seconds,
-        "first_event": found.first_event,
         "usage": usage(counts) if any(one.usage is not None for one in found.attempts) else None,
         "cost": money(found.cost),
-        "cached": found.cached,
-        "response_id": found.response_id,
     }
+
+
+SAME = (
+    "tenant", "operation", "stream", "provider", "request_id", "outcome", "status", "seconds", "first_event", "cached",
+    "response_id",
+)  # fmt: skip
+"""The columns that are shown under their own names."""
 
 
 # One exchange in full...
@@ -145,13 +123,13 @@ def row(found: Row) -> Shown:
 
 def attempts_seen(seen: Exchange, *, detail: bool) -> list[Shown]:
     """Returns what is shown of the attempts of an exchange; in the upstreams' own words only with *detail*."""
-    shown: list[Shown] = []
     used = {} if seen.ended is None else {charge.number: charge.usage for charge in seen.ended.charges}
     costs = {} if seen.row is None else {number: one.cost for number, one in enumerate(seen.row.attempts, start=1)}
+    shown: list[Shown] = []
     for attempt in seen.attempts:
         started, ended = attempt.started, attempt.ended
-        outcome = RUNNING if ended is None else "failed" if ended.error is not None else "answered"
-        facts: Shown = {
+        outcome = RUNNING if ended is None else _outcome(ended.error)
+        shown.append({
             "number": started.number,
             "provider": started.provider,
             "model": started.target_model,
@@ -165,37 +143,33 @@ def attempts_seen(seen: Exchange, *, detail: bool) -> list[Shown]:
             "outcome": outcome,
             "mood": mood(outcome),
             "detail": ended.detail if detail and ended is not None else None,
-        }
-        shown.append(facts)
+        })  # fmt: skip
     return shown
 
 
 def attempts_written(found: Row) -> list[Shown]:
     """Returns what is shown of the attempts that a row of the ledger names."""
     shown: list[Shown] = []
-    before: Written | None = None
+    reason = source = None
     for number, attempt in enumerate(found.attempts, start=1):
-        reason = None if before is None else before.code
-        outcome = "failed" if attempt.code is not None else "answered"
-        shown.append(
-            {
-                "number": number,
-                "provider": attempt.provider,
-                "model": attempt.model,
-                "kind": attempt.kind,
-                "why": why(attempt.kind, reason, None if before is None else before.provider, number),
-                "status": attempt.status,
-                "error": attempt.code,
-                "seconds": attempt.seconds,
-                "usage": usage(attempt.usage),
-                "cost": money(attempt.cost),
-                "outcome": outcome,
-                "mood": mood(outcome),
-                "detail": None,
-            }
-        )
-        before = attempt
+        outcome = _outcome(attempt.code)
+        shown.append({
+            "number": number,
+            **{name: getattr(attempt, name) for name in ("provider", "model", "kind", "status", "seconds")},
+            "why": why(attempt.kind, reason, source, number),
+            "error": attempt.code,
+            "usage": usage(attempt.usage),
+            "cost": money(attempt.cost),
+            "outcome": outcome,
+            "mood": mood(outcome),
+            "detail": None,
+        })  # fmt: skip
+        reason, source = attempt.code, attempt.provider
     return shown
+
+
+def _outcome(error: str | None) -> str:
+    return "answered" if error is None else "failed"
 
 
 def why(kind: str, reason: str | None, source: str | None, number: int) -> str:
@@ -215,14 +189,8 @@ def usage(found: Usage | None) -> Shown | None:
     """Returns the tokens of *found* by kind."""
     if found is None:
         return None
-    return {
-        "input": found.input_tokens,
-        "cached": found.cached_tokens,
-        "cache_write": found.cache_write_tokens,
-        "output": found.output_tokens,
-        "reasoning": found.reasoning_tokens,
-        "estimated": found.estimated,
-    }
+    kinds = ("input", "cached", "cache_write", "output", "reasoning")
+    return {kind: getattr(found, f"{kind}_tokens") for kind in kinds} | {"estimated": found.estimated}
 
 
 def money(cost: Decimal | None) -> str | None:

@@ -60,3 +60,10 @@ class View:
     def shows(self, tenant: str | None) -> bool:
         """Whether the requests of *tenant* may be seen."""
         return self.tenants is Everybody.ALL or tenant in self.tenants
+
+    def choices(self, most: int) -> list[str] | None:
+        """Returns the tenants to choose from; None where they are more than *most*, or not known here."""
+        named = self.named
+        if named is None or len(named) > most:
+            return None
+        return sorted(name for name in named if name is not None)

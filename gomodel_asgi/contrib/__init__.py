@@ -28,7 +28,7 @@ class Bounded:
 
 
 def charges_of(record: Ended) -> tuple[Charge, ...]:
-    """What each attempt of the exchange has used; of a record made by hand that tells only the sum, that."""
+    """Returns what each attempt of the exchange has used; of a record made by hand that has only the sum, that."""
     context, usage = record.context, record.usage
     if record.charges or usage is None or context.provider is None:
         return record.charges

@@ -9,6 +9,7 @@ and `prometheus_client`'s own exposition: `start_http_server(9090)`, or `make_as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -69,10 +70,7 @@ class PrometheusObserver:
         self.values = values
         self.bounds: dict[str, Bounded] = {}
         self.open: set[int] = set()
-        self._requests(registry)
-        self._upstreams(registry)
-        self._resilience(registry)
-        self._accounts(registry)
+        self._make(registry)
         self.handlers: dict[type[Record], Callable[[Any], None]] = {
             RequestStarted: self._started,
             PolicyDecided: self._decided,
@@ -92,88 +90,49 @@ class PrometheusObserver:
             LedgerWritten: self._ledger,
         }
 
-    def _requests(self, registry: CollectorRegistry) -> None:
-        names = ("operation", "provider", "model", *self.labels)
-        self.requests = Counter(
-            "gomodel_requests", "Requests that have ended.", (*names, "status", "outcome", "error"), registry=registry
-        )
-        self.seconds = Histogram(
-            "gomodel_request_seconds", "From a request to the end of its answer.", names[:3], buckets=SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        self.tokens = Counter(
-            "gomodel_tokens", "Tokens that upstreams reported.", (*names[1:], "type", "estimated"), registry=registry
-        )
-        self.cost = Counter("gomodel_cost_usd", "Cost, where `Priced` knows it.", names[1:], registry=registry)
-        self.unpriced = Counter(
-            "gomodel_cost_unknown", "Attempts that used tokens and whose cost `Priced` does not know.",
-            ("provider", "model"), registry=registry,
-        )  # fmt: skip
-        self.bytes = Counter("gomodel_sent_bytes", "Bytes given to clients.", ("provider",), registry=registry)
-        self.in_flight = Gauge("gomodel_requests_in_flight", "Requests in flight.", registry=registry)
-
-    def _upstreams(self, registry: CollectorRegistry) -> None:
-        self.policy = Histogram(
-            "gomodel_policy_seconds", "Time that the policy took.", ("error",), buckets=SECONDS, registry=registry
-        )
-        self.attempts = Histogram(
-            "gomodel_attempt_seconds", "From an attempt to its first event or its failure.", ("provider", "error"),
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self.first_event = Histogram(
-            "gomodel_first_event_seconds", "From a request to its first event.", ("provider", "model"),
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self.tools = Histogram(
-            "gomodel_tool_seconds", "Calls of hosted tools that the host runs.", ("tool", "name", "outcome"),
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self.warnings = Counter("gomodel_warnings", "Things left out or gone wrong.", ("provider",), registry=registry)
-        self.keepalive_lost = Counter(
-            "gomodel_keepalive_lost", "Upstreams that sent bytes after a complete reply.", ("origin",),
-            registry=registry,
-        )  # fmt: skip
-
-    def _resilience(self, registry: CollectorRegistry) -> None:
-        self.tried = Counter(
-            "gomodel_attempts", "Attempts at upstreams that have begun to answer or failed.",
-            ("provider", "kind", "error"), registry=registry,
-        )  # fmt: skip
-        self.fallbacks = Counter(
-            "gomodel_fallbacks", "Attempts at one provider instead of another, by the failure that led there.",
-            ("source", "target", "reason"), registry=registry,
-        )  # fmt: skip
-        self.transitions = Counter(
-            "gomodel_breaker_transitions", "Changes of circuit breakers.", ("provider", "model", "to"),
-            registry=registry,
-        )  # fmt: skip
-        self.credentials = Counter(
-            "gomodel_credential_refusals", "Requests whose upstream refused the provider's own credential.",
-            ("provider",), registry=registry,
-        )  # fmt: skip
-
-    def _accounts(self, registry: CollectorRegistry) -> None:
-        self.quota_refusals = Counter(
-            "gomodel_quota_refusals", "Requests that a quota refused.", ("quota", "unit"), registry=registry
-        )
-        self.guards = Counter(
-            "gomodel_guard_verdicts", "What guards said.", ("guard", "stage", "verdict"), registry=registry
-        )
-        self.quota_errors = Counter(
-            "gomodel_quota_errors", "Checks of quotas whose counters did not answer.", registry=registry
-        )
-        self.quota_held = Gauge(
-            "gomodel_quota_held", "What requests under way held of a quota when one was last checked, in its unit.",
-            ("quota", "unit"), registry=registry,
-        )  # fmt: skip
-        self.ledger_rows = Counter(
-            "gomodel_ledger_rows", "Rows of the ledger, by what became of them.", ("result",), registry=registry
-        )
+    def _make(self, registry: CollectorRegistry) -> None:
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, buckets=SECONDS, registry=registry)
+        names, provider = ("operation", "provider", "model", *self.labels), ("provider",)
+        # Requests...
+        self.requests = counter("gomodel_requests", "Requests that have ended.", (*names, "status", "outcome", "error"))
+        self.seconds = histogram("gomodel_request_seconds", "From a request to the end of its answer.", names[:3])
+        self.tokens = counter("gomodel_tokens", "Tokens that upstreams reported.", (*names[1:], "type", "estimated"))
+        self.cost = counter("gomodel_cost_usd", "Cost, where `Priced` knows it.", names[1:])
+        unpriced = "Attempts that used tokens and whose cost `Priced` does not know."
+        self.unpriced = counter("gomodel_cost_unknown", unpriced, names[1:3])
+        self.bytes = counter("gomodel_sent_bytes", "Bytes given to clients.", provider)
+        self.in_flight = gauge("gomodel_requests_in_flight", "Requests in flight.")
+        # Upstreams...
+        self.policy = histogram("gomodel_policy_seconds", "Time that the policy took.", ("error",))
+        attempts = "From an attempt to its first event or its failure."
+        self.attempts = histogram("gomodel_attempt_seconds", attempts, ("provider", "error"))
+        self.first_event = histogram("gomodel_first_event_seconds", "From a request to its first event.", names[1:3])
+        tools = "Calls of hosted tools that the host runs."
+        self.tools = histogram("gomodel_tool_seconds", tools, ("tool", "name", "outcome"))
+        self.warnings = counter("gomodel_warnings", "Things left out or gone wrong.", provider)
+        keepalive_lost = "Upstreams that sent bytes after a complete reply."
+        self.keepalive_lost = counter("gomodel_keepalive_lost", keepalive_lost, ("origin",))
+        # Resilience...
+        tried = "Attempts at upstreams that have begun to answer or failed."
+        self.tried = counter("gomodel_attempts", tried, ("provider", "kind", "error"))
+        fallbacks = "Attempts at one provider instead of another, by the failure that led there."
+        self.fallbacks = counter("gomodel_fallbacks", fallbacks, ("source", "target", "reason"))
+        transitions = "Changes of circuit breakers."
+        self.transitions = counter("gomodel_breaker_transitions", transitions, ("provider", "model", "to"))
+        credentials = "Requests whose upstream refused the provider's own credential."
+        self.credentials = counter("gomodel_credential_refusals", credentials, provider)
+        # Quotas, guards, ledger and cache...
+        self.quota_refusals = counter("gomodel_quota_refusals", "Requests that a quota refused.", ("quota", "unit"))
+        self.guards = counter("gomodel_guard_verdicts", "What guards said.", ("guard", "stage", "verdict"))
+        self.quota_errors = counter("gomodel_quota_errors", "Checks of quotas whose counters did not answer.")
+        held = "What requests under way held of a quota when one was last checked, in its unit."
+        self.quota_held = gauge("gomodel_quota_held", held, ("quota", "unit"))
+        self.ledger_rows = counter("gomodel_ledger_rows", "Rows of the ledger, by what became of them.", ("result",))
+        lookups = "New responses, by what the cache had of them."
+        self.cache_lookups = counter("gomodel_cache_lookups", lookups, ("result",))
         for result in ("written", "spilled", "replayed", "dropped"):
             self.ledger_rows.labels(result)  # a count that begins at 0 is seen to rise
-        self.cache_lookups = Counter(
-            "gomodel_cache_lookups", "New responses, by what the cache had of them.", ("result",), registry=registry
-        )
         for result in ("hit", "miss", "bypass"):
             self.cache_lookups.labels(result)
 
@@ -266,17 +225,9 @@ class PrometheusObserver:
             self.cost.labels(*names, *more).inc(float(cost.total))
 
     def _used(self, charge: Charge, names: tuple[str, ...]) -> None:
-        usage = charge.usage
-        counts = {
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cached": usage.cached_tokens,
-            "cache_write": usage.cache_write_tokens,
-            "reasoning": usage.reasoning_tokens,
-        }
-        estimated = "true" if usage.estimated else "false"
-        for kind, count in counts.items():
-            if count:
+        estimated = "true" if charge.usage.estimated else "false"
+        for kind in ("input", "output", "cached", "cache_write", "reasoning"):
+            if count := getattr(charge.usage, f"{kind}_tokens"):
                 self.tokens.labels(*names, kind, estimated).inc(count)
 
     def _bound(self, name: str, value: str | None) -> str:
@@ -301,7 +252,7 @@ LOOKS = 10
 class GatewayCollector(Collector):
     """What is looked at when *registry* is scraped: `gomodel_breaker_state`, 1 for the state of each provider and model
     and 0 for the others, and `gomodel_observer_dropped_total`. Of several credentials the worst state counts. At most
-    *values* distinct models of each provider are told, all others are `other`. It costs requests nothing. One for each
+    *values* distinct models of each provider are named, all others are `other`. It costs requests nothing. One for each
     registry.
     """
 

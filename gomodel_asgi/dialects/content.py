@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from .unsupported import expect, malformed, optional_string, string
+from .values import expect, malformed, optional_string, string
 
 # The conversation that every translating dialect renders: turns, and what they are made of.
 #

@@ -33,7 +33,8 @@ from .content import (
 from .emulations import output_as_text
 from .hosted_items import replayed
 from .tools import SEARCH, Tools, read_tools, searches_by_client
-from .unsupported import ITEMS_AS_TEXT, Unsupported, expect, malformed, optional_string, string
+from .unsupported import ITEMS_AS_TEXT, Unsupported
+from .values import expect, list_in, malformed, optional_string, string
 
 MESSAGE_ROLES = frozenset(get_args(Role)) - {"tool"}
 TOOL_CARRIERS = ("additional_tools", "tool_search_output")
@@ -79,11 +80,10 @@ def _carried_tools(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
     """`Conversation.tools` of a body that is known to be well-formed."""
     found: list[tuple[str, Json]] = []
     for name in ITEM_MEMBERS:
-        items = body.get(name)
-        for index, item in enumerate(items if isinstance(items, list) else ()):
+        for index, item in enumerate(list_in(body, name)):
             if isinstance(item, dict) and item.get("type") in TOOL_CARRIERS:
                 path = f"{name}[{index}].tools"
-                tools = _list(item.get("tools"))
+                tools = list_in(item, "tools")
                 if item["type"] == "tool_search_output":
                     tools = [tool for tool in tools if _is_carried(tool)]
                 found += [(f"{path}[{at}]", tool) for at, tool in enumerate(tools)]
@@ -92,10 +92,6 @@ def _carried_tools(body: Mapping[str, Any]) -> list[tuple[str, Json]]:
 
 def _is_carried(tool: Any) -> bool:
     return isinstance(tool, dict) and tool.get("type") in ("function", "custom", "namespace")
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 class _Reader:
@@ -209,7 +205,7 @@ class _Reader:
 
     def searched(self, item: Json, path: str) -> None:
         # A search may have failed, or found what only its provider has: neither is a reason to refuse the conversation.
-        found = [tool for tool in _list(item.get("tools")) if _is_carried(tool)]
+        found = [tool for tool in list_in(item, "tools") if _is_carried(tool)]
         item = {**item, "tools": found}
         self.carrier(item, path)
         call_id = self.search_id(item)

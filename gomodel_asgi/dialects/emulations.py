@@ -8,21 +8,10 @@ from typing import Any, Literal
 
 from .base import NOTHING_SHOWN, Call, ShownFunctions, payload_in
 from .content import Audio, Content, File, Image, Json, Opaque, Text
-from .hosted_items import (
-    ALL,
-    FAMILY_OF,
-    HOSTED_CALLS,
-    RESPONSE,
-    compact,
-    kind_of,
-    objects,
-    replayed,
-    string,
-    strings,
-    words,
-)
+from .hosted_items import ALL, FAMILY_OF, HOSTED_CALLS, RESPONSE, compact, kind_of, replayed, words
 from .members import Choice
 from .unsupported import FOREIGN_COMPACTION, ITEMS_AS_TEXT, MEDIA_OF_TOOLS, UNKNOWN_ITEM, Unsupported
+from .values import objects, string_in, strings
 
 JSON_ONLY = "Answer with one JSON object and nothing else: no words before or after it, and no code fence around it."
 
@@ -202,7 +191,7 @@ def _action(label: str) -> Callable[[Json], str]:
     def words(item: Json) -> str:
         action = item.get("action") or item.get("actions") or item.get("operation")
         command = action.get("command") or action.get("commands") if isinstance(action, dict) else None
-        lines = strings(command) if isinstance(command, list) else []
+        lines = strings(command)
         return _labelled(label, " ".join(lines) or compact(action)) if action else ""
 
     return words
@@ -210,13 +199,13 @@ def _action(label: str) -> Callable[[Json], str]:
 
 def _text_of(label: str, member: str) -> Callable[[Json], str]:
     """An item that tells all in one member."""
-    return lambda item: _labelled(label, f"\n{string(item, member)}" if string(item, member).strip() else "")
+    return lambda item: _labelled(label, f"\n{string_in(item, member)}" if string_in(item, member).strip() else "")
 
 
 def _compaction(part: Opaque, unsupported: Unsupported) -> Text:
     """The summary, if it was made through this gateway; else only that there was one."""
     blocks = objects((payload_in(part.value.get("encrypted_content")) or {}).get("blocks"))
-    texts = (string(block, "content") for block in blocks if block.get("type") == "compaction")
+    texts = (string_in(block, "content") for block in blocks if block.get("type") == "compaction")
     if summary := "\n".join(filter(None, texts)):
         return Text(part.path, f"[The conversation so far, in compact form:\n{summary}]")
     unsupported.leave_out(FOREIGN_COMPACTION, part.path)
@@ -245,10 +234,10 @@ def output_as_text(item: Json) -> str:
     """Returns the output of such a call, or an approval, as the user's text."""
     if item.get("type") == "mcp_approval_response":
         verdict = "allowed" if item.get("approve") is True else "refused"
-        return f"[The call was {verdict}{_found('Reason', filter(None, [string(item, 'reason')]))}]"
+        return f"[The call was {verdict}{_found('Reason', filter(None, [string_in(item, 'reason')]))}]"
     output = item.get("output")
     if isinstance(output, list):
-        streams = [[string(part, name) for name in ("stdout", "stderr", "text")] for part in objects(output)]
+        streams = [[string_in(part, name) for name in ("stdout", "stderr", "text")] for part in objects(output)]
         output = "\n".join(text for texts in streams for text in texts if text)
     return f"[Output of {item['type'].removesuffix('_output')}:]\n{output if isinstance(output, str) else ''}".strip()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .content import MEDIA_TYPES
+from .values import list_in
 
 Json = dict[str, Any]
 Key = tuple[str | None, str | None]
@@ -88,8 +89,7 @@ class Contents:
 
 def named_in(body: Mapping[str, Any]) -> Iterator[Named]:
     """The files that messages and outputs of tools in the `input` of *body* name, in their order."""
-    items = body.get("input")
-    for at, item in enumerate(items if isinstance(items, list) else ()):
+    for at, item in enumerate(list_in(body, "input")):
         for member in LISTS if isinstance(item, dict) else ():
             value, path = item.get(member), f"input[{at}].{member}"
             if isinstance(value, list):

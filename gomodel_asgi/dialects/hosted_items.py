@@ -19,6 +19,7 @@ import msgspec
 
 from .base import NOTHING_SHOWN, Key, ShownFunctions
 from .content import NO_OUTPUT, digest
+from .values import object_in, objects, string_in, strings
 
 Json = dict[str, Any]
 
@@ -85,7 +86,7 @@ def words(item: Json) -> str:
 def key_of(item: Json) -> Key:
     """What a function must stand for to be called in place of *item*."""
     family = FAMILIES.get(item["type"])
-    return (family,) if family else ("mcp", string(item, "server_label"), string(item, "name"))
+    return (family,) if family else ("mcp", string_in(item, "server_label"), string_in(item, "name"))
 
 
 # A conversation with calls of functions in place of such items...
@@ -111,19 +112,19 @@ def replayed(
         yield from enumerate(items)
         return
     verdicts, called = _approvals(items)
-    requests = {string(item, "id") for item in items if kind_of(item) == REQUEST and is_rendered(item)} - {""}
+    requests = {string_in(item, "id") for item in items if kind_of(item) == REQUEST and is_rendered(item)} - {""}
     results: list[tuple[int, Json]] = []
     for index, item in enumerate(items):
         kind = kind_of(item)
         if kind not in BESIDE:
             yield from results
             results.clear()
-        if kind == RESPONSE and string(item, "approval_request_id") in requests:
+        if kind == RESPONSE and string_in(item, "approval_request_id") in requests:
             continue
         if kind == REQUEST and is_rendered(item):
-            if string(item, "id") in called:
+            if string_in(item, "id") in called:
                 continue  # the call tells all of it
-            item = {**item, "verdict": verdict_on(verdicts.get(string(item, "id")))}
+            item = {**item, "verdict": verdict_on(verdicts.get(string_in(item, "id")))}
         name = shown.names.get(key_of(item)) if kind in HOSTED_CALLS else None
         if name is None:
             yield index, item
@@ -147,9 +148,9 @@ def _approvals(items: Sequence[Any]) -> tuple[dict[str, Json], set[str]]:
     for item in items:
         match kind_of(item):
             case "mcp_approval_response":
-                answers.setdefault(string(item, "approval_request_id"), item)
+                answers.setdefault(string_in(item, "approval_request_id"), item)
             case "mcp_call":
-                called.add(string(item, "approval_request_id"))
+                called.add(string_in(item, "approval_request_id"))
     return answers, called - {""}
 
 
@@ -158,14 +159,14 @@ def verdict_on(answer: Json | None) -> str:
     since every call needs a result."""
     if answer is not None and answer.get("approve") is True:
         return APPROVED
-    return "\n".join([NOT_APPROVED, *_found("Reason", [string(answer or {}, "reason")])])
+    return "\n".join([NOT_APPROVED, *_found("Reason", [string_in(answer or {}, "reason")])])
 
 
 def _pair(item: Json, name: str, sees: bool) -> tuple[Json, Json]:
     """*item* as a call of the function *name*, and its result."""
     found = contents_of(item)
     arguments = found.arguments if isinstance(found.arguments, str) else compact(found.arguments)
-    id = string(item, "id")
+    id = string_in(item, "id")
     if not id or len(id) > LONGEST_ID:
         id = f"{item['type']}_{digest(id or compact(item), 24)}"
     call = {"type": "function_call", "call_id": f"call_{id}", "name": name, "arguments": arguments}
@@ -178,8 +179,8 @@ def _pair(item: Json, name: str, sees: bool) -> tuple[Json, Json]:
 
 def picture_of(item: Json) -> tuple[str, str] | None:
     """Media type and base64 data of the image that *item* holds, None where it holds none that a model takes."""
-    format = string(item, "output_format") or "png"
-    data = string(item, "result") if item["type"] == "image_generation_call" else ""
+    format = string_in(item, "output_format") or "png"
+    data = string_in(item, "result") if item["type"] == "image_generation_call" else ""
     if not data or format == "svg" or len(data) % 4 or not BASE64.fullmatch(data):
         return None
     return f"image/{format}", data
@@ -189,8 +190,8 @@ def picture_of(item: Json) -> tuple[str, str] | None:
 
 
 def _web_search(item: Json) -> Contents:
-    action = mapping(item, "action")
-    kind, url, pattern = action.get("type"), string(action, "url"), string(action, "pattern")
+    action = object_in(item, "action")
+    kind, url, pattern = action.get("type"), string_in(action, "url"), string_in(action, "pattern")
     results = [_result(each, "title", "url") for each in objects(item.get("results"))]
     found = (*_found("Results", results), *_end_of(item))
     if kind == "open_page":
@@ -202,7 +203,7 @@ def _web_search(item: Json) -> Contents:
     others = {name: value for name, value in action.items() if name not in ("type", "query", "queries", "sources")}
     if not question and any(value not in (None, "", [], {}) for value in others.values()):
         question = compact(others)
-    sources = [string(source, "url") or string(source, "name") for source in objects(action.get("sources"))]
+    sources = [string_in(source, "url") or string_in(source, "name") for source in objects(action.get("sources"))]
     return Contents("Web search", question, {"query": question}, (*_found("Sources", sources), *found))
 
 
@@ -215,8 +216,8 @@ def _file_search(item: Json) -> Contents:
 
 
 def _code_interpreter(item: Json) -> Contents:
-    code = string(item, "code")
-    logs = [string(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in _outputs(item)]
+    code = string_in(item, "code")
+    logs = [string_in(each, "logs") or ("an image" if each.get("type") == "image" else "") for each in _outputs(item)]
     found = (*_found("Output", logs), *_end_of(item))
     return Contents("Code that was run", f"\n{code}" if code.strip() else "", {"code": code}, found)
 
@@ -226,11 +227,11 @@ def _outputs(item: Json) -> list[Json]:
 
 
 def _image_generation(item: Json) -> Contents:
-    prompt, error = string(item, "revised_prompt"), mapping(item, "error")
+    prompt, error = string_in(item, "revised_prompt"), object_in(item, "error")
     if item.get("status") == "failed" or error:
-        end = _labelled("Failed", string(error, "message") or string(error, "code"))
+        end = _labelled("Failed", string_in(error, "message") or string_in(error, "code"))
         return Contents("An image was to be generated", prompt, {"prompt": prompt}, end=end)
-    if string(item, "status") in UNFINISHED and not string(item, "result"):
+    if string_in(item, "status") in UNFINISHED and not string_in(item, "result"):
         return Contents("An image was to be generated", prompt, {"prompt": prompt}, end="Not finished")
     return Contents(
         "", "An image was generated", {"prompt": prompt}, ("The user sees it.", *_found("Prompt", [prompt]))
@@ -238,7 +239,7 @@ def _image_generation(item: Json) -> Contents:
 
 
 def _mcp_call(item: Json) -> Contents:
-    error, output = item.get("error"), string(item, "output")
+    error, output = item.get("error"), string_in(item, "output")
     found = _found("Result", [output])
     if error or item.get("status") == "failed":
         return Contents("", _called(item), _arguments(item), found, _labelled("Failed", _error(error)))
@@ -246,7 +247,7 @@ def _mcp_call(item: Json) -> Contents:
 
 
 def _approval_request(item: Json) -> Contents:
-    found = tuple(filter(None, [string(item, "verdict")]))
+    found = tuple(filter(None, [string_in(item, "verdict")]))
     return Contents("", f"Asked to be allowed to call {_named(item)}", _arguments(item), found)
 
 
@@ -265,34 +266,34 @@ def _called(item: Json) -> str:
 
 
 def _named(item: Json) -> str:
-    return f"{string(item, 'name')} of the MCP server {string(item, 'server_label')} with {_arguments(item)}"
+    return f"{string_in(item, 'name')} of the MCP server {string_in(item, 'server_label')} with {_arguments(item)}"
 
 
 def _arguments(item: Json) -> str:
     given = item.get("arguments")
-    return compact(given) if isinstance(given, dict) else string(item, "arguments") or "{}"
+    return compact(given) if isinstance(given, dict) else string_in(item, "arguments") or "{}"
 
 
 def _error(error: Any) -> str:
     """The text of an `error` in any of its forms: a string, as it once was, what the server said, or a message."""
     if not isinstance(error, dict):
         return error if isinstance(error, str) else ""
-    joined = "\n".join(string(part, "text") or compact(part) for part in objects(error.get("content")))
-    message, code = joined or string(error, "message"), error.get("code")
+    joined = "\n".join(string_in(part, "text") or compact(part) for part in objects(error.get("content")))
+    message, code = joined or string_in(error, "message"), error.get("code")
     if not message:
         return compact(error) if error else ""
     return f"{message} ({code})" if isinstance(code, int) else message
 
 
 def _end_of(item: Json) -> tuple[str, ...]:
-    status = string(item, "status")
+    status = string_in(item, "status")
     return ("Failed",) if status == "failed" else ("Not finished",) if status in UNFINISHED else ()
 
 
 def _result(result: Json, *names: str) -> str:
     """One thing that was found: its text behind its *names*."""
-    named = " ".join(filter(None, (string(result, name) for name in names)))
-    text = string(result, "text") or string(result, "snippet")
+    named = " ".join(filter(None, (string_in(result, name) for name in names)))
+    text = string_in(result, "text") or string_in(result, "snippet")
     return f"{named}: {text}" if named and text else named or text
 
 
@@ -306,28 +307,6 @@ def _labelled(label: str, text: str) -> str:
 def _found(label: str, texts: Iterable[str]) -> tuple[str, ...]:
     joined = "\n".join(filter(None, texts))
     return (f"{label}:\n{joined}",) if joined else ()
-
-
-def string(item: Json, name: str) -> str:
-    """The string *name* of *item*, empty where there is none."""
-    value = item.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def strings(value: Any) -> list[str]:
-    """The strings in a list, none where *value* is something else."""
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
-def mapping(item: Json, name: str) -> Json:
-    """The object *name* of *item*, empty where there is none."""
-    value = item.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def objects(value: Any) -> list[Json]:
-    """The objects in a list, none where *value* is something else."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def compact(value: Any) -> str:

@@ -13,19 +13,8 @@ from typing import Any, Literal
 
 from .content import Json
 from .tools import SEARCH, FunctionTool, HostedTool, Tools, family_of
-from .unsupported import (
-    INCLUDE,
-    OBFUSCATION,
-    OF_MEMBER,
-    REASONING_CONTEXT,
-    REASONING_MODE,
-    UNKNOWN_MEMBER,
-    Unsupported,
-    expect,
-    malformed,
-    optional_string,
-    string,
-)
+from .unsupported import INCLUDE, OBFUSCATION, OF_MEMBER, REASONING_CONTEXT, REASONING_MODE, UNKNOWN_MEMBER, Unsupported
+from .values import expect, malformed, mapping, optional_string, string
 
 STATE = frozenset(
     {"store", "previous_response_id", "conversation", "background", "background_options", "generate", "stream_id"}
@@ -51,11 +40,6 @@ INCLUDED = frozenset(
     {"reasoning.encrypted_content", "message.input_image.image_url", "computer_call_output.output.image_url"}
 )
 """Values of `include` that every translated response and its stored input hold unasked."""
-
-
-def present(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of *body* that are not null."""
-    return {name: value for name, value in body.items() if value is not None}
 
 
 def carried_members(body: Mapping[str, Any], carried: Collection[str], unsupported: Unsupported) -> dict[str, Any]:
@@ -103,54 +87,6 @@ def reasoning_of(members: Mapping[str, Any], unsupported: Unsupported) -> Mappin
     if "context" in reasoning:
         unsupported.leave_out(REASONING_CONTEXT, "reasoning.context")
     return reasoning
-
-
-def number(members: Mapping[str, Any], name: str) -> float | int | None:
-    """Returns the member *name* as a number, None where it is absent.
-
-    :raises InvalidRequest: it is something else.
-    """
-    value = members.get(name)
-    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-        return value
-    raise malformed(name, "must be a number")
-
-
-def integer(members: Mapping[str, Any], name: str) -> int | None:
-    """Returns the member *name* as an integer, None where it is absent; `1024.0` is one.
-
-    :raises InvalidRequest: it is something else.
-    """
-    value = number(members, name)
-    if value is None or isinstance(value, int):
-        return value
-    if value.is_integer():
-        return int(value)
-    raise malformed(name, "must be an integer")
-
-
-def boolean(members: Mapping[str, Any], name: str) -> bool | None:
-    """Returns the member *name* as a boolean, None where it is absent.
-
-    :raises InvalidRequest: it is something else.
-    """
-    value = members.get(name)
-    if value is None or isinstance(value, bool):
-        return value
-    raise malformed(name, "must be a boolean")
-
-
-def mapping(members: Mapping[str, Any], name: str, path: str = "") -> Mapping[str, Any]:
-    """Returns the object *name* without its nulls, empty where it is absent. *path* is that of *members*.
-
-    :raises InvalidRequest: it is something else.
-    """
-    value = members.get(name)
-    if value is None:
-        return {}
-    if isinstance(value, Mapping):
-        return present(value)
-    raise malformed(f"{path}.{name}" if path else name, "must be an object")
 
 
 # `tool_choice` in all its forms, as one neutral value that fits the tools which are really offered.

@@ -22,13 +22,13 @@ import msgspec
 
 from ..errors import GatewayError, UpstreamTruncated
 from ..settings import Limits
-from ..wire.json_body import span, span_in
-from ..wire.json_scan import short
+from ..wire.json_body import span_in, with_member
+from ..wire.json_scan import UNREADABLE, short
 from ..wire.redaction import RedactingFramer, redactor_of
 from ..wire.response import DONE, TERMINAL, error_event, frame, response_error, response_object
 from ..wire.sse import BOM, Event, parse, split
 from .failure import reported_failure
-from .reader import MEANINGLESS, UNREADABLE, failure_of, is_failure, members_and_type, number
+from .reader import MEANINGLESS, failure_of, is_failure, members_and_type, number
 
 DELTA = re.compile(rb'(?:event: ?[\w.]+\n)?data: ?\{"type": ?"response\.[\w.]+\.delta"(, ?"sequence_number":)?')
 NO_DELTA: tuple[bytes, ...] = ()  # what no bytes begin with, not even garbage
@@ -49,21 +49,6 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
 
 
-def stamp(response: bytes, name: str) -> bytes:
-    """Returns *response* (a JSON object) with `"provider":"<name>"` first, or in place of its own `provider`."""
-    value = encode(name)
-    # Where the word does not stand at all there is no member of that name, and no need to look for its place.
-    place = span(response, "provider") if b'"provider"' in response else None
-    if place is not None:
-        start, end = place
-        return response[:start] + value + response[end:]
-    if response.startswith(b'{"'):  # as nearly every one begins: no need to look further
-        return b'{"provider":%s,%s' % (value, response[1:])
-    head, _, rest = response.partition(b"{")
-    comma = b"" if rest.lstrip().startswith(b"}") else b","
-    return b'%s{"provider":%s%s%s' % (head, value, comma, rest)
-
-
 def is_lifecycle(head: bytes) -> bool:
     """Returns whether an event that begins like this carries a response. Such events are parsed, so they wait until
     they are whole.
@@ -79,14 +64,7 @@ class NativeReader:
     spell any text, and each has gone before the next comes. Nor are letters or digits of it that were escaped.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str | None,
-        model: str | None,
-        limits: Limits,
-        secrets: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, *, name: str | None, model: str | None, limits: Limits, secrets: tuple[str, ...] = ()) -> None:
         self.redactor = redactor_of(secrets)
         self.name = name
         self.model = model or ""
@@ -233,7 +211,7 @@ class NativeReader:
             self.failure = self.failure or reported_failure(response)
         place = span_in(data, members, "response")
         if self.name is not None and place is not None and data in event:
-            response = stamp(response, self.name)
+            response = with_member(response, "provider", self.name)
             event = event.replace(data, data[: place[0]] + response + data[place[1] :], 1)
         self._keep(response)
         return event

@@ -14,7 +14,7 @@ import msgspec
 from ..errors import GatewayError, UpstreamProtocolError, UpstreamTruncated
 from ..settings import Limits
 from ..wire.event_writer import Emitter
-from ..wire.json_scan import FLAT, SHORT, Unreadable, check, short, tree
+from ..wire.json_scan import FLAT, SHORT, UNREADABLE, Unreadable, check, short, tree
 from ..wire.redaction import redactor_of
 from ..wire.response import PREFIX, encode
 from ..wire.sse import Decoder, Event
@@ -91,7 +91,6 @@ class Reader(Protocol):
 
 Members = dict[str, msgspec.Raw]
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 NULL = msgspec.Raw(b"null")
 NO_ERROR = (b"null", b"{}", b"[]", b'""', b"false")
 DIGITS = 18  # of a number that is one
@@ -254,15 +253,17 @@ class TranslatedReader:
 
         :raises UpstreamProtocolError: an event is not part of the upstream's API.
         """
-        emitter = self.emitter
+        emitter, redactor = self.emitter, self.redactor
         for event in events:
             if emitter.terminal is not None:
                 break
             data = event.data
             if len(data) > FLAT and not checked:
                 self._check(data)
+            if redactor.needle in data or b"\\" in data:  # else it holds no secret in any spelling
+                data = redactor.whole(data)
             try:
-                self.translator.feed(event.name, self.redactor.whole(data))
+                self.translator.feed(event.name, data)
             except FOREIGN as error:
                 raise UpstreamProtocolError("The upstream sent what is not part of its API.") from error
         if self.continuing is not None:

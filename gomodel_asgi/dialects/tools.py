@@ -17,19 +17,8 @@ from typing import Any
 from ..wire.calls import AnyCall
 from ..wire.event_writer import Emitter
 from .content import Json, ToolKind
-from .unsupported import (
-    CACHED_SEARCH,
-    HOSTED_TOOL,
-    MCP_SERVER,
-    PROGRAMS,
-    TOOL_SEARCH,
-    Feature,
-    Unsupported,
-    expect,
-    malformed,
-    optional_string,
-    string,
-)
+from .unsupported import CACHED_SEARCH, HOSTED_TOOL, MCP_SERVER, PROGRAMS, TOOL_SEARCH, Feature, Unsupported
+from .values import expect, malformed, optional_string, string
 
 MAX_NAME = 64
 """Characters of a tool's name: what OpenAI, Anthropic and Gemini take alike."""

@@ -4,8 +4,6 @@ Each row of `TABLE` is in one of four classes. What is *without effect* is left 
 is left out and named to the client. An *emulation* is brought about by other means. A *promise* is refused, since an
 answer without it would be a wrong one. `unsupported="reject"` refuses all but the first class, `"drop"` leaves all of
 them out. docs/providers.md shows the same table, and a test holds the two equal.
-
-Also the two ways to say that a request is malformed, so that every dialect words them alike and names the same paths.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ Json = dict[str, Any]
 Policy = Literal["auto", "reject", "drop"]
 Kind = Literal["without effect", "preference", "emulation", "promise"]
 
-NAMES_OF_TYPES: dict[type, str] = {str: "a string", dict: "an object", list: "an array", int: "an integer"}
 REFUSED = "unsupported_parameter"
 """The code of a refusal of what a target cannot carry."""
 LEAVE_OUT = "Leave it out, or choose a provider that does."
@@ -70,10 +67,7 @@ NOTHING_ASKED = Feature(
     "asks for what every upstream does anyway",
 )
 CALL_LIMIT = Feature(
-    "`max_tool_calls` without hosted tools",
-    "without effect",
-    "counts calls of hosted tools only",
-    ("max_tool_calls",),
+    "`max_tool_calls` without hosted tools", "without effect", "counts calls of hosted tools only", ("max_tool_calls",)
 )
 NEAREST_EFFORT = Feature(
     "`reasoning.effort` that the model has under another name or not at all",
@@ -81,19 +75,13 @@ NEAREST_EFFORT = Feature(
     "the nearest effort is asked for; where a forced tool or the open tool turn forbids thinking, none",
 )
 NO_THOUGHTS = Feature(
-    "`reasoning.summary` of a model that does not think",
-    "without effect",
-    "there is nothing to sum up",
+    "`reasoning.summary` of a model that does not think", "without effect", "there is nothing to sum up"
 )
 REASONING_CONTEXT = Feature(
-    "`reasoning.context`",
-    "without effect",
-    "an upstream decides by itself what it reads again of its own reasoning",
+    "`reasoning.context`", "without effect", "an upstream decides by itself what it reads again of its own reasoning"
 )
 FOREIGN_REASONING = Feature(
-    "`reasoning` items of another provider",
-    "without effect",
-    "only who made them can read them",
+    "`reasoning` items of another provider", "without effect", "only who made them can read them"
 )
 ITEMS_AS_TEXT = Feature(
     "calls of hosted tools in `input`, and tools that were listed or searched for",
@@ -108,10 +96,7 @@ FOREIGN_COMPACTION = Feature(
 
 VERBOSITY = Feature("`text.verbosity`", "preference", "how long an answer is, not what it says")
 SERVICE_TIER = Feature(
-    "`service_tier` other than the default",
-    "preference",
-    "how fast and at what price, not what",
-    ("service_tier",),
+    "`service_tier` other than the default", "preference", "how fast and at what price, not what", ("service_tier",)
 )
 REASONING_MODE = Feature("`reasoning.mode`", "preference", "how hard to try")
 REASONING = Feature(
@@ -126,9 +111,7 @@ SAMPLING = Feature(
     ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed"),
 )
 INCLUDE = Feature(
-    "`include` values that ask for more than the upstream gives",
-    "preference",
-    "the answer is whole without",
+    "`include` values that ask for more than the upstream gives", "preference", "the answer is whole without"
 )
 CACHED_SEARCH = Feature(
     "`web_search` with `external_web_access: false`",
@@ -146,14 +129,10 @@ CONTAINER_SETTINGS = Feature(
     "the upstream's own container is small, and has no network",
 )
 STRICT = Feature(
-    "`strict` of a function",
-    "preference",
-    "arguments mostly follow their schema without: clients send it by default",
+    "`strict` of a function", "preference", "arguments mostly follow their schema without: clients send it by default"
 )
 PROGRAMS = Feature(
-    "`programmatic_tool_calling`",
-    "preference",
-    "saves round trips: the model calls the same functions one by one",
+    "`programmatic_tool_calling`", "preference", "saves round trips: the model calls the same functions one by one"
 )
 UNBOUND_CALLS = Feature(
     "`max_tool_calls` beside hosted tools that the upstream cannot hold to it",
@@ -167,9 +146,7 @@ OPENAI_ONLY = Feature(
     ("access_programs", "image", "personality"),
 )
 CONTEXT_EDITS = Feature(
-    "`context_management` other than compaction",
-    "preference",
-    "how a long context is kept short, not what is answered",
+    "`context_management` other than compaction", "preference", "how a long context is kept short, not what is answered"
 )
 
 JSON_OBJECT = Feature(
@@ -246,12 +223,7 @@ STOP = Feature(
     "the client counts on what is not said, or on several answers",
     ("stop", "logit_bias", "n"),
 )
-LOGPROBS = Feature(
-    "`top_logprobs` above 0",
-    "promise",
-    "the client reads them",
-    ("top_logprobs",),
-)
+LOGPROBS = Feature("`top_logprobs` above 0", "promise", "the client reads them", ("top_logprobs",))
 MODERATION = Feature(
     "`moderation`",
     "promise",
@@ -277,11 +249,7 @@ STORED_MEDIA = Feature(
     "an answer would be about something that the model has not seen",
     way_out="Send its bytes, or have the gateway read it: `Gateway(files=...)`.",
 )
-UNKNOWN_MEMBER = Feature(
-    "every other member",
-    "promise",
-    "a client must not believe in a setting that nobody saw",
-)
+UNKNOWN_MEMBER = Feature("every other member", "promise", "a client must not believe in a setting that nobody saw")
 
 TABLE: tuple[Feature, ...] = tuple(value for value in tuple(globals().values()) if isinstance(value, Feature))
 """All rows, class by class."""
@@ -328,35 +296,3 @@ class Unsupported:
             return True
         self.leave_out(feature, path, what)
         return False
-
-
-def malformed(path: str, problem: str) -> InvalidRequest:
-    """Returns the error for the value at *path*; *problem* completes the sentence "`path` ..."."""
-    return InvalidRequest(f"`{path}` {problem}.", code="invalid_value", param=path)
-
-
-def expect(value: Any, kind: type, path: str) -> Any:
-    """Returns *value* if it is of this JSON type (`str`, `dict`, `list`, `int`).
-
-    :raises InvalidRequest: it is not; *param* is *path*.
-    """
-    if isinstance(value, kind) and not isinstance(value, bool):
-        return value
-    raise malformed(path, "is required" if value is None else f"must be {NAMES_OF_TYPES[kind]}")
-
-
-def string(item: Mapping[str, Any], name: str, path: str) -> str:
-    """Returns the string *name* of the object at *path*.
-
-    :raises InvalidRequest: it is missing, or no string.
-    """
-    value: str = expect(item.get(name), str, f"{path}.{name}")
-    return value
-
-
-def optional_string(item: Mapping[str, Any], name: str, path: str) -> str | None:
-    """Returns the string *name* of the object at *path*, None where it is absent or null.
-
-    :raises InvalidRequest: it is no string.
-    """
-    return None if item.get(name) is None else string(item, name, path)

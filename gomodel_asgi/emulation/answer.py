@@ -35,6 +35,7 @@ from ..providers.provider import Provider
 from ..routing.target import Target
 from ..seams.store import Store
 from ..seams.transport import Transport
+from ..settings import Limits
 from ..stores.circuit_breaker import Guarded, guarded
 from ..stores.shared import available
 from ..tasks import Tasks
@@ -56,15 +57,13 @@ FAREWELL = 5.0
 
 
 class GatewayState:
-    """The state of one gateway in *store*. *tenant_entries* and *tenant_bytes* are the quotas of each tenant;
-    *transport* reaches MCP servers."""
+    """The state of one gateway in *store*. *limits* has the quotas of each tenant; *transport* reaches MCP servers."""
 
     def __init__(
         self,
         store: Store,
         *,
-        tenant_entries: int | None = None,
-        tenant_bytes: int | None = None,
+        limits: Limits,
         transport: Transport,
         tools: Iterable[Tool] = (),
     ) -> None:
@@ -73,7 +72,7 @@ class GatewayState:
         self.circuit = behind.circuit if isinstance(behind, Guarded) else None
         """That of the store, where it could hang."""
         self.records = Records(behind)
-        self.quotas = Quotas(self.records, tenant_entries, tenant_bytes)
+        self.quotas = Quotas(self.records, limits.tenant_entries, limits.tenant_bytes)
         self.conversations = Conversations(self.records, self.quotas)
         self.compactor = Compactor(self.records, self.quotas)
         self.admission = Admission(self.records, self.compactor.opened)
@@ -217,7 +216,7 @@ class GatewayState:
             return
         match ROWS[request.operation].gives:
             case "response":
-                return await self.recorder.learn(job, reply)
+                return await self.recorder.record(job, reply)
             case "items":
                 return await self.recorder.listed(job, reply)
             case "conversation":
@@ -252,7 +251,8 @@ class GatewayState:
         if not isinstance(continuation, Continuation) or continuation.owner is None or not continuation.row.continues:
             return
         owner, chain = continuation.owner, [provider_of(one, job) for one in target.chain()]
-        elsewhere = bool(owner.held or [one.name for one in chain] != [owner.provider] or continuation.references)
+        elsewhere = bool(owner.held or continuation.referrals.references)
+        elsewhere = elsewhere or [one.name for one in chain] != [owner.provider]
         elsewhere = elsewhere or not chain[0].keeps_state  # as guards ask it
         if elsewhere or (self.tools is not None and self.tools.wants(job, target)):
             await available(partial(self._read, job, continuation))

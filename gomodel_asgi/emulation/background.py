@@ -39,7 +39,7 @@ from ..providers.provider import Provider
 from ..resilience.concurrency import Allowance
 from ..routing.target import Target
 from ..tasks import Task, Tasks
-from ..upstream.resolution import longest, resolve
+from ..upstream.upstream_request import longest, resolve
 from ..wire.declared_tools import credentials_of
 from ..wire.response import response_object
 from .background_worker import FAREWELL, Ask, Prepare, Worker, cut_short, settle_orphaned

@@ -25,8 +25,8 @@ from ..exchange.job import Job, Quotas as Spending
 from ..exchange.reply import Reply
 from ..history.continuation import Continuation
 from ..history.quota import Quotas, too_large
-from ..history.recorder import last_response
 from ..history.records import Records
+from ..history.replies import response_in
 from ..history.turns import Turn
 from ..observers import Trace
 from ..resilience.concurrency import Held
@@ -216,8 +216,7 @@ class Worker:
         raise UpstreamTimeout("The response took longer than allowed.")
 
     async def _finished(self, response: bytes | None, remembered: bytes) -> None:
-        if response is not None and not response.startswith(b"{"):
-            response = last_response(response)  # events that came in one piece
+        response = None if response is None else response_in(response)
         assert self.turn is not None
         if response is None:
             return await self._failed(GatewayFault("The upstream gave no response."))

@@ -19,8 +19,8 @@ from ..history.continuation import Continuation
 from ..observers.answer import read_usage
 from ..routing.target import Target
 from ..threads import beside, paced
-from ..upstream.resolution import resolve
-from ..upstream.upstream_request import refusing_depth
+from ..upstream.call import refusing_depth
+from ..upstream.upstream_request import resolve
 from ..wire.json_scan import run
 from ..wire.token_estimate import estimated
 from .compaction import Compactor

@@ -13,9 +13,9 @@ from ..history.records import unsupported
 from ..providers.provider import Provider
 from ..routing.target import Target
 from ..threads import paced
+from ..upstream.call import call_of, outgoing_of
 from ..upstream.chain import Exchange
-from ..upstream.resolution import resolve
-from ..upstream.upstream_request import call_of, native, outgoing_of, retold
+from ..upstream.upstream_request import native, resolve, retold
 from ..wire.token_estimate import estimated
 
 

@@ -8,9 +8,9 @@ import time
 from ..exchange.job import Job, provider_of
 from ..exchange.reply import STREAM_TYPE, Reply
 from ..routing.target import Target
+from ..upstream.call import call_of, outgoing_of
 from ..upstream.chain import guarded_exchange
-from ..upstream.resolution import resolve
-from ..upstream.upstream_request import call_of, outgoing_of
+from ..upstream.upstream_request import resolve
 from ..wire.response import response_object, stream_of
 from ..wire.usage import usage
 

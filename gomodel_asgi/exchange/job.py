@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
+from starlette.types import Scope
 
 from ..dialects.base import NOTHING_SHOWN, Call, ShownFunctions
 from ..errors import InvalidRequest
@@ -16,19 +17,12 @@ from ..providers.provider import Provider
 from ..resilience.concurrency import ConcurrencyLimits
 from ..resilience.health import Health, ProviderHealth
 from ..resilience.retry import RetryBudget
-from ..routing.registry import Registry
-from ..routing.request import AsyncPolicy, RoutingRequest
+from ..routing.request import AsyncPolicy, Registry, RoutingRequest
 from ..routing.target import ResolvedTarget, Target
 from ..seams.transport import Headers, Transport
 from ..settings import Limits, Retries, Timeouts
 from ..wire.json_body import Envelope
-
-if TYPE_CHECKING:
-    from starlette.types import Scope
-
-    from ..routing.target import ResolvedTarget
-    from .reply import Reply
-
+from .reply import Reply
 
 Booked = Literal["exchange", "settled"]
 """What the ledger books: an exchange, or what has been used behind one, in the background."""
@@ -82,91 +76,50 @@ class Setup:
 
 
 class State(Protocol):
-    """What the pipeline asks of what was said before, and gives what is said now, in this order."""
+    """What was said before, read for the pipeline in this order, and what is said now, given to it.
+
+    What is awaited raises GatewayError where it cannot be read or kept, or is not this caller's, and LookupError for a
+    *target* whose provider is unknown.
+    """
 
     def is_plain(self, job: Job) -> bool:
         """Returns whether the request is a new response's, to what it brings itself, and brings nothing that could name
-        or stand for anything else: then of all the others only `record` has anything to do. Asked for every request."""
-        ...
+        or stand for anything else: then only `record` has anything to do. Called for every request."""
 
     def names(self, job: Job) -> bool:
-        """Returns whether the request names what the policy may see; asked for every request, so told without a
-        wait."""
-        ...
+        """Returns whether the request names what the policy may see. Called for every request: it does not wait."""
 
     async def recall(self, job: Job) -> None:
-        """Reads what the request names of earlier ones, for the policy to see.
-
-        :raises GatewayError: it cannot be read.
-        """
-        ...
+        """Reads what the request names of earlier ones, for the policy to see."""
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Looks at what else the request brings and names, once the policy has let the caller in.
-
-        :raises GatewayError: it cannot be read, or is not this caller's.
-        """
-        ...
+        """Checks what else the request brings and names, once the policy has let the caller in."""
 
     async def emulated(self, job: Job, target: Target) -> Reply | None:
-        """The reply to what *target* lacks; None where it is to be asked.
-
-        :raises GatewayError: there is none, and it is not to be asked either.
-        :raises LookupError: the policy named an unknown provider.
-        """
-        ...
+        """Returns the reply to what *target* lacks; None where an upstream gives it."""
 
     async def adapted(self, job: Job, target: Target) -> tuple[Job, Target]:
-        """The request as it is to be asked, and of whom.
-
-        :raises GatewayError: it cannot be brought into that form.
-        """
-        ...
+        """Returns the request as it is to be sent, and where."""
 
     def reply_of(self, job: Job, target: Target) -> Awaitable[Reply]:
-        """The reply of *target*, or of one of its fallbacks, in as many rounds as it takes.
-
-        :raises GatewayError: nothing answered.
-        :raises LookupError: the policy named an unknown provider.
-        """
-        ...
+        """Returns the reply of *target*, or of one of its fallbacks, in as many rounds as it takes."""
 
     async def warmed(self, job: Job, target: Target) -> Reply:
-        """The reply to a request that is to generate nothing: no tool of the host's runs, no server of tools is asked.
-
-        :raises GatewayError: it cannot be sent as it is, or nothing answered.
-        :raises LookupError: the policy named an unknown provider.
-        """
-        ...
+        """Returns the reply to a request that is to generate nothing: no tool runs, and no server of tools is
+        called."""
 
     async def record(self, job: Job, target: Target, reply: Reply) -> None:
-        """Attends to what an upstream has said: what *reply* tells is kept by the time the client has all of it.
-
-        :raises StoreUnavailable: the store does not answer, and the reply would mean nothing without it.
-        """
-        ...
+        """Sees to it that what *reply* says is kept by the time the client has all of it."""
 
     async def is_anothers(self, job: Job, provider: Provider, id: str) -> bool:
-        """Returns whether the *id* that *provider* gave is known to be another tenant's.
-
-        :raises GatewayError: the store does not answer.
-        """
-        ...
+        """Returns whether the *id* that *provider* gave is known to be another tenant's."""
 
     async def remembered(self, tenant: str | None, response_id: str) -> bytes:
-        """What is remembered of the hosted tools of a response of *tenant*'s, as `emulation.tools` has written it;
-        empty where nothing is.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
-        ...
+        """Returns what is remembered of the hosted tools of a response of *tenant*'s, as `emulation.tools` has written
+        it; empty where nothing is."""
 
     async def take_approval(self, tenant: str | None, id: str) -> bool:
-        """Takes the client's word on the request *id*, which counts once. Returns whether it counts.
-
-        :raises StoreUnavailable: the store does not answer.
-        """
-        ...
+        """Takes the client's word on the request *id*, which counts once. Returns whether it counts."""
 
 
 class Continuation(Protocol):
@@ -175,69 +128,55 @@ class Continuation(Protocol):
     @property
     def bound(self) -> bool:
         """Whether only the upstream that holds the state can be asked."""
-        ...
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
-        """The request as this native upstream has to get it.
+        """Returns the request as this native upstream has to get it.
 
         :raises InvalidRequest: it names what does not lie there.
         """
-        ...
 
     def body(self, provider: Provider, key: str | None) -> Mapping[str, Any]:
-        """The request as an upstream that keeps nothing has to get it, for its dialect.
+        """Returns the request as an upstream that keeps nothing has to get it, for its dialect.
 
         :raises InvalidRequest: it names what is not known here.
         """
-        ...
 
     def earlier_json(self) -> bytes:
-        """What was said before, as JSON, as far as it is known here: what the request's own bytes do not show."""
-        ...
+        """Returns what was said before, as JSON, as far as it is known here: what the request's own bytes do not
+        show."""
 
     def in_own_terms(self, error: InvalidRequest) -> InvalidRequest:
-        """*error* about such a body, with its path counted from where the client's own input begins."""
-        ...
+        """Returns *error* about such a body, with its path counted from where the client's own input begins."""
 
 
 class Files(Protocol):
-    """The files of the host's that one request names."""
+    """The host's files that one request names. Both raise GatewayError where these are not to be had."""
 
     async def put_in(self, call: Call, candidate: ResolvedTarget, job: Job) -> Call:
-        """*call* with the bytes of those that *candidate* cannot read.
-
-        :raises GatewayError: they are not to be had.
-        """
-        ...
+        """Returns *call* with the bytes of those that *candidate* cannot read."""
 
     async def put_into(self, items: list[Any], job: Job) -> list[Any]:
-        """*items* of an input with the bytes of those that they name by id.
-
-        :raises GatewayError: they are not to be had.
-        """
-        ...
+        """Returns the *items* of an input with the bytes of those that they name by id."""
 
 
 class HostFiles(Protocol):
-    """The files of the host's."""
+    """The host's files."""
 
     def of_request(self) -> Files:
-        """What one request has read of them."""
-        ...
+        """Returns what one request reads of them."""
 
 
 class Ledger(Protocol):
-    """What is asked of the ledger, where there is one."""
+    """The ledger, where there is one."""
 
     def begin(self, trace: Trace, scope: Scope | None, kind: Booked) -> None:
-        """An exchange begins, and will be booked when its *trace* ends.
+        """Begins an exchange, which is booked when its *trace* ends.
 
         :raises RuntimeError: the ledger does not run on this event loop.
         """
-        ...
 
     async def admit(self, trace: Trace, request: RoutingRequest) -> None:
-        """The policy has let *request* in, and an upstream is about to be asked.
+        """Notes that the policy has let *request* in, and that an upstream is about to be asked.
 
         :raises LedgerUnavailable: it could not be written down, and must be.
         """
@@ -248,30 +187,25 @@ class Hold(Protocol):
 
     @property
     def headers(self) -> Headers:
-        """What the client is told of them."""
-        ...
+        """What the client learns of them."""
 
     def packed(self) -> bytes:
-        """What another process needs to settle it; empty where there is nothing to settle."""
-        ...
+        """Returns what another process needs to settle it; empty where there is nothing to settle."""
 
     def hand_over(self) -> None:
-        """Whoever has it `packed` settles it from now on."""
-        ...
+        """Leaves it to whoever has it `packed` to settle it."""
 
 
 class Quotas(Protocol):
-    """What the pipeline and the work in the background ask of the quotas, where there are any."""
+    """The quotas, where there are any, for the pipeline and for work in the background."""
 
     @property
     def rules(self) -> Callable[[RoutingRequest], Coroutine[Any, Any, tuple[Any, ...]]]:
-        """The host's: which quotas a request counts in."""
-        ...
+        """The host's function: which quotas a request counts in."""
 
     @property
     def shadow(self) -> bool:
         """Whether nothing is refused."""
-        ...
 
     async def reserve(self, job: Job, target: Target, quotas: tuple[Any, ...]) -> None:
         """Reserves what *job* may use in all of *quotas*, or refuses it. What it holds is settled when its trace ends.
@@ -279,23 +213,18 @@ class Quotas(Protocol):
         :raises GatewayError: there is no room, or the counters do not answer.
         :raises LookupError: no price is known for it, or the policy named an unknown provider.
         """
-        ...
 
     async def taken(self, job: Job, reply: Reply) -> None:
-        """An upstream has taken *job* to work on it in the background."""
-        ...
+        """Notes that an upstream has taken *job* to work on it in the background."""
 
     def looks(self, job: Job) -> None:
-        """*job* may show how such work has ended."""
-        ...
+        """Notes that *job* may show how such work has ended."""
 
     def resume(self, packed: bytes, trace: Trace) -> None:
-        """The exchange of *trace* works on what another one has reserved (`Hold.packed`), and settles it."""
-        ...
+        """Lets the exchange of *trace* work on, and settle, what another one has reserved (`Hold.packed`)."""
 
     def orphaned(self, packed: bytes, *, begun: bool) -> None:
-        """Nobody works any more on what has been reserved; *begun* says that somebody had begun to."""
-        ...
+        """Settles what nobody works on any more; *begun*: somebody had begun to."""
 
 
 class LookUp(Protocol):
@@ -306,102 +235,71 @@ class LookUp(Protocol):
     result: Literal["hit", "miss", "bypass"]
 
     async def answered(self, reply: Reply) -> None:
-        """*reply* goes to the client: it says where it is from, and is kept for others if it may be."""
-        ...
+        """Marks the *reply* that goes to the client with where it is from, and keeps it for others if that may be."""
 
 
 class Cache(Protocol):
-    """What the pipeline asks of the cache, where there is one."""
+    """The cache, where there is one."""
 
     async def look_up(self, job: Job, target: Target, ask: Ask) -> LookUp | None:
-        """What it has of *job*, None where that is no matter of the cache. *ask* asks a function of the host's about
-        the request. Where anything of the cache's own fails, an upstream is asked.
+        """Returns what it has of *job*, None where that is no matter of the cache. *ask* calls a function of the
+        host's. Where anything of the cache's own fails, an upstream is asked.
 
         :raises GatewayError: a guard does not let pass what it has, or cannot say.
         """
-        ...
 
 
 Ask = Callable[[Callable[[RoutingRequest], Coroutine[Any, Any, Any]]], Awaitable[Any]]
-"""Asks a function of the host's about a request.
-
-:raises GatewayError: it refused, failed, or took too long.
-"""
+"""Calls a function of the host's with a request; raises GatewayError where it refused, failed, or took too long."""
+Stage = Literal["input", "output"]
+"""What guards look at: what goes to a model, or what comes from it."""
+Path = tuple[str | int, ...]
 
 
 class Guards(Protocol):
-    """What is asked of the host's guards, where there are any."""
+    """The host's guards, where there are any.
+
+    What is awaited raises GatewayError where a guard refuses, or cannot say.
+    """
 
     def attend(self, job: Job) -> object:
-        """Find out, once, which of them are asked about *job*.
+        """Finds out, once, which of them look at *job*.
 
         :raises InvalidRequest: what one of them is to answer is malformed.
         """
-        ...
 
-    def looks(self, job: Job, stage: Literal["input", "output"]) -> bool:
-        """Whether any of them is asked about what *job* says (`input`), or is answered (`output`)."""
-        ...
+    def looks(self, job: Job, stage: Stage) -> bool:
+        """Returns whether any of them looks at the *stage* of *job*."""
 
     def insist(self, job: Job, names: Iterable[str]) -> None:
-        """Have those of *names* look at what *job* is answered, whatever they say of it now."""
-        ...
+        """Has those of *names* look at what *job* is answered, whatever they say of it now."""
 
     def answering(self, job: Job) -> tuple[str, ...]:
-        """The names of those that look at what *job* is answered."""
-        ...
+        """Returns the names of those that look at what *job* is answered."""
 
     def asked(self, job: Job) -> tuple[str, ...]:
-        """The names of those that are asked about *job*, or about what it is answered, in their order."""
-        ...
+        """Returns the names of those that look at *job*, or at what it is answered, in their order."""
 
     def forgetful(self, job: Job, provider: Provider) -> Provider:
-        """*provider* as *job* asks it: as one that keeps nothing, where the reply is looked at."""
-        ...
+        """Returns *provider* as *job* uses it: as one that keeps nothing, where the reply is looked at."""
 
     async def requested(self, job: Job) -> Envelope | None:
-        """The request as it is to be sent; None where nothing in it was replaced.
-
-        :raises GatewayError: a guard refuses it, or cannot say.
-        """
-        ...
+        """Returns the request as it is to be sent; None where nothing in it was replaced."""
 
     async def sending(self, job: Job, provider: Provider, key: str | None) -> Job:
-        """*job* as *provider* may get it, with what it continues.
-
-        :raises GatewayError: a guard refuses that, or cannot say.
-        """
-        ...
+        """Returns *job* as *provider* may get it, with what it continues."""
 
     async def let_pass(self, job: Job, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """*body*, a request's, with what it is that a model may read of it.
+        """Returns a request's *body* with what a model may read of it."""
 
-        :raises GatewayError: a guard refuses it, or cannot say.
-        """
-        ...
+    async def looked(self, job: Job, stage: Stage, places: Sequence[tuple[Path, str]]) -> Mapping[Any, str]:
+        """Returns, by path, what takes the place of the texts at *places* (a path, and what stands there)."""
 
-    async def looked(
-        self, job: Job, stage: Literal["input", "output"], places: Sequence[tuple[tuple[str | int, ...], str]]
-    ) -> Mapping[Any, str]:
-        """Which of the texts at *places* (a path, and what stands there) others take the place of, by path.
-
-        :raises GatewayError: a guard refuses them, or cannot say.
-        """
-        ...
-
-    async def passed(self, job: Job, stage: Literal["input", "output"], value: Any, path: tuple[str | int, ...]) -> Any:
-        """*value*, of JSON, which stands at *path*, with what others take the place of; itself where nothing is.
-
-        :raises GatewayError: a guard refuses it, or cannot say.
-        """
-        ...
+    async def passed(self, job: Job, stage: Stage, value: Any, path: Path) -> Any:
+        """Returns *value*, of JSON, which stands at *path*, with what was replaced; itself where nothing was."""
 
     async def answered(self, job: Job, answer: Awaitable[Reply]) -> Reply:
-        """The reply that *answer* gives, with nothing in it that the guards have not let pass.
-
-        :raises GatewayError: there is none, or none that may be given.
-        """
-        ...
+        """Returns the reply that *answer* gives, with nothing in it that the guards have not let pass."""
 
 
 def nothing_shown(target: Target) -> ShownFunctions:
@@ -445,7 +343,7 @@ class Job(Struct):
         return f"<Job {self.request_id} {self.request!r}>"
 
     def warn(self, messages: Iterable[str]) -> None:
-        """Tells observers of what was left out or went wrong without failing the request."""
+        """Notifies of what was left out or went wrong without failing the request."""
         if self.trace is not None:
             for message in messages:
                 self.trace.warn(message)
@@ -480,9 +378,9 @@ BOUND_MARKS = (b'"item_reference"', FILE_MARK, b'"encrypted_content"', b'"contai
 
 
 def provider_of(target: Target, job: Job) -> Provider:
-    """The Target's provider, as it is asked.
+    """Returns the Target's provider, as it is used for *job*.
 
-    :raises LookupError: the policy named one that is not configured: a programming error, told to the host.
+    :raises LookupError: the policy named one that is not configured: a programming error of the host's.
     """
     provider: Provider | None
     if isinstance(target.provider, Provider):

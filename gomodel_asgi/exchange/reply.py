@@ -39,26 +39,22 @@ class Stream(Protocol):
 
         :raises Broken: the upstream died inside an event that was already given in part.
         """
-        ...
 
     def final(self) -> bytes:
         """The response object that ended the stream.
 
         :raises GatewayError: none did.
         """
-        ...
 
     async def interrupt(self, error: GatewayError) -> bytes:
         """Ends the stream from our side: the failure in band, the upstream released."""
-        ...
 
     async def aclose(self) -> None:
         """Releases the upstream, whatever state it is in. Never raises."""
-        ...
 
 
 class Broken(Exception):
-    """The upstream died inside an event that the client has in part: only breaking off the connection tells it."""
+    """The upstream died inside an event that the client has in part: its connection has to be broken off."""
 
 
 class Reply(msgspec.Struct, kw_only=True, eq=False):
@@ -110,7 +106,7 @@ class Reply(msgspec.Struct, kw_only=True, eq=False):
 
     async def next(self) -> bytes:
         """The next whole events of a stream, or the whole body; `b""` at the end. Never raises for the upstream's
-        failures, which are told in band."""
+        failures, which are reported in band."""
         if self.stream is not None:
             return await self.stream.next()
         if self.before_end is not None:
@@ -192,7 +188,7 @@ async def parsed(data: bytes) -> Any:
 
 
 class Failed(Reply, kw_only=True, eq=False):
-    """A reply that tells of a failure; *error* is what failed, detached."""
+    """A reply that reports a failure; *error* is what failed, detached."""
 
     provider: str = ""
     model: str | None = None

@@ -20,7 +20,7 @@ from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..tasks import Tasks
 from ..threads import beside, paced
-from ..upstream.upstream_request import too_deep
+from ..upstream.call import too_deep
 from ..wire.json_body import Envelope, encode
 from ..wire.json_pieces import SMALL
 from ..wire.response import DONE
@@ -50,7 +50,7 @@ class Enforcement:
         self.kept: dict[int, tuple[Provider, Provider]] = {}
 
     def attend(self, job: Job) -> Guarding:
-        """Find out, once, which guards are asked about *job*.
+        """Finds out, once, which guards are asked about *job*.
 
         :raises InvalidRequest: its `moderation`, which one of them answers, is malformed.
         """
@@ -78,11 +78,11 @@ class Enforcement:
             return True
 
     def insist(self, job: Job, names: Iterable[str]) -> None:
-        """Have those of *names* look at what *job* is answered, whatever they say of it now: they have been told of
+        """Has those of *names* look at the reply to *job*, whatever their `when` returns now: they have seen a part of
         it before."""
         found = self.attend(job)
-        told = {guard.name for guard in found.output} | {*names}
-        found.output = tuple(guard for guard in self.guards if guard.output is not None and guard.name in told)
+        looking = {guard.name for guard in found.output} | {*names}
+        found.output = tuple(guard for guard in self.guards if guard.output is not None and guard.name in looking)
 
     def looks(self, job: Job, stage: Stage) -> bool:
         """Whether any guard is asked about what *job* says (`input`), or is answered (`output`)."""
@@ -188,13 +188,13 @@ class Enforcement:
         return envelope.with_members({**envelope.members, **made}) if made else None
 
     async def _passed(self, job: Job, body: Mapping[str, Any], size: int) -> Mapping[Any, str]:
-        """Ask about the texts of *body* that have not been looked at; those that others take the place of, by path."""
+        """Asks about the texts of *body* that have not been looked at; those that others take the place of, by path."""
         places: list[Place] = await beside(size, lambda: [*of_request(body)])
         return await self.looked(job, "input", places)
 
     async def looked(self, job: Job, stage: Stage, places: Sequence[Place]) -> Mapping[Any, str]:
-        """Ask about the texts at *places*, but for those that may go to a model already. Returns those that others take
-        the place of, by path.
+        """Asks about the texts at *places*, but for those that may go to a model already. Returns what replaces those
+        that have to be replaced, by path.
 
         :raises ContentBlocked: a guard refuses them.
         :raises GuardUnavailable: one failed or took too long.

@@ -53,7 +53,7 @@ class Replace(Struct, frozen=True):
 
 
 class Note(Struct, frozen=True):
-    """Nothing changes; observers are told the *labels* (at most 20, of at most 64 characters)."""
+    """Nothing changes; observers get the *labels* (at most 20, of at most 64 characters)."""
 
     labels: tuple[str, ...]
 
@@ -111,12 +111,12 @@ class Guard:
 
 
 def labels_of(labels: Iterable[object]) -> tuple[str, ...]:
-    """Returns as many of *labels* as are told, cut to their length."""
+    """Returns as many of *labels* as are reported, cut to their length."""
     return tuple(str(label)[:LONGEST_LABEL] for label in list(labels)[:MOST_LABELS])
 
 
 def checked(verdict: Any, given: Texts) -> Verdict:
-    """Returns what a guard has said of *given*, its labels cut as they are told.
+    """Returns the verdict of a guard on *given*, its labels cut as they are reported.
 
     :raises TypeError: it is none of what a guard may return.
     :raises ValueError: it replaces another number of texts, or says what no JSON can.

@@ -300,7 +300,7 @@ def written(channel: Channel, text: str) -> Json:
 
 
 def key_of(prefix: str, event: Json) -> Key:
-    """What tells a channel from any other."""
+    """Returns what identifies a channel."""
     places = tuple(sorted((name, value) for name, value in event.items() if name.endswith("_index")))
     return (prefix, places) if places else (prefix, event.get("item_id"))
 

@@ -84,7 +84,7 @@ class Inspection:
         return {MODERATION: member(wish, self.guarding.found)}
 
     async def whole(self, places: list[Place]) -> Mapping[Any, str]:
-        """Ask about all texts at once. Returns those that others take the place of, by path.
+        """Asks about all texts at once. Returns those that others take the place of, by path.
 
         :raises ContentBlocked: a guard refuses them.
         :raises GuardUnavailable: one failed or took too long.
@@ -97,7 +97,7 @@ class Inspection:
         return {path: new for (path, old), new in zip(places, texts, strict=True) if new != old}
 
     async def one(self, scan: Scan) -> str:
-        """Ask about one text of a stream. Returns what takes its place.
+        """Asks about one text of a stream. Returns what takes its place.
 
         :raises ContentBlocked: a guard refuses it.
         :raises GuardUnavailable: one failed or took too long.

@@ -58,7 +58,7 @@ class GuardedStream:
         self.on_over: Callable[[], None] | None = None
 
     async def held_for(self, seconds: float, tasks: Tasks) -> None:
-        """Read on until the verdict is there, at most so long: what is being read then is read on meanwhile, while the
+        """Reads on until the verdict is there, at most so long: what is being read then is read on meanwhile, while the
         client has what every response begins with, and heartbeats.
 
         :raises ContentBlocked: a guard refuses the reply.
@@ -122,7 +122,7 @@ class GuardedStream:
                 await self._advance()
 
     async def _joined(self) -> None:
-        """Wait until there is something to be given, or nobody but the client reads on."""
+        """Waits until there is something to be given, or nobody but the client reads on."""
         if self.is_reading:
             self.stirred = anyio.Event()
             await self.stirred.wait()
@@ -271,9 +271,9 @@ class GuardedStream:
         self.known.error = detached(error)
         output = [window.done[index] for index in sorted(window.done, key=lambda index: index or 0)]
         window.response = {**window.response, "status": "failed", "output": output, "error": response_error(error)}
-        told = window.numbered(error_event(error, 0))
+        failure = window.numbered(error_event(error, 0))
         last = window.numbered({"type": "response.failed", "response": window.response})
-        self.held += [frame(told), frame(last)]
+        self.held += [frame(failure), frame(last)]
         self._end("failed")
         await self.stream.interrupt(error)
         await self.stream.aclose()

@@ -1,1 +1,1 @@
-"""What was said before, and whose it is. Knows stores, never the network."""
+"""Stored responses and conversations, and whose they are. Knows stores, never the network."""

@@ -3,9 +3,8 @@
     recall   the response or conversation of the path, `previous_response_id`, `conversation`: the policy may see them
     admit    every element of `input` and `items`, and every other id, once the policy has let the caller in
 
-Where a request may name something is said in the table of operations, and only there. Nothing is passed over because it
-cannot be read: what cannot be examined is refused. The verdict on what was found, for each upstream in turn, is
-`Continuation`'s.
+Where a request may name something stands in the table of operations, and only there. What cannot be examined is
+refused, never passed over. `Continuation` judges what was found, for each upstream in turn.
 """
 
 from __future__ import annotations
@@ -27,11 +26,12 @@ from ..stores.shared import available
 from ..threads import paced
 from ..wire.ambiguity import OBJECT, brings, first, member_of, text_in
 from .compaction_item import is_ours, items_in
-from .continuation import PATH, Continuation, Named, Referred
+from .continuation import PATH, Continuation, Named
 from .mentions import MOST_REFERENCES, Mentions, lists_of, marked, mentions_of
 from .ownership import HERE
 from .records import Records, unknown_item
 from .references import response_of
+from .referrals import Referred
 from .turns import items_of
 
 Json = dict[str, Any]
@@ -56,7 +56,7 @@ class Admission:
     # Before the policy...
 
     def names(self, job: Job) -> bool:
-        """Returns whether the request names what the policy may see; asked for every request, so in order of cost."""
+        """Returns whether the request names what the policy may see. Runs for every request, so in order of cost."""
         if not self.records.keeps:
             return False
         row, envelope = ROWS[job.request.operation], job.request.envelope
@@ -94,7 +94,7 @@ class Admission:
     # After it...
 
     async def admit(self, job: Job, target: Target) -> None:
-        """Finds what else the request mentions, for *target* to be asked.
+        """Finds what else the request mentions, before *target* sees it.
 
         :raises InvalidRequest: it cannot be examined, can be read in two ways, or is not this caller's.
         :raises StoreUnavailable: the store does not answer.
@@ -114,7 +114,7 @@ class Admission:
                 job.continuation = continuation = self.continuation_of(job)
                 await available(partial(self._open_own, job, continuation, contents))
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
-        if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.trusted):
+        if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.referrals.trusted):
             job.continuation = continuation = self.continuation_of(job)
             upstreams = self._upstreams(job, target)
             await available(partial(self._find, job, continuation, mentions, items, upstreams))
@@ -127,7 +127,7 @@ class Admission:
     # Compaction items...
 
     async def open_last(self, tenant: str | None, continuation: Continuation) -> None:
-        """Opens the last compaction item that does of what was said before.
+        """Opens the last compaction item of the conversation so far that opens.
 
         :raises StoreUnavailable: the store does not answer.
         """
@@ -176,20 +176,20 @@ class Admission:
     async def _find(
         self, job: Job, continuation: Continuation, mentions: Mentions, items: list[str], upstreams: set[str]
     ) -> None:
-        tenant = job.request.tenant
-        continuation.references = mentions.references
+        tenant, referrals = job.request.tenant, continuation.referrals
+        referrals.references = mentions.references
         for one in mentions.references:
             # Without tenants reasoning goes on as it is, whoever issued it.
-            if one.id not in continuation.referred and not (continuation.trusted and one.kind == "reasoning"):
+            if one.id not in referrals.known and not (referrals.trusted and one.kind == "reasoning"):
                 found = await self._referred(tenant, one.id, upstreams)
                 if found is not None:
-                    continuation.referred[one.id] = found
-        items_referred = [found.item for found in continuation.referred.values() if found.item is not None]
+                    referrals.known[one.id] = found
+        items_referred = [found.item for found in referrals.known.values() if found.item is not None]
         contents = [item["encrypted_content"] for item in items_referred if is_ours(item)]
         if contents:
             await self._open_own(job, continuation, contents)
         await self._name(tenant, continuation, mentions.others)
-        if continuation.trusted:
+        if referrals.trusted:
             await self._find_foreign(continuation, [*mentions.below, *items], upstreams)
         elif continuation.owner is not None and not continuation.owner.held:
             await self._check_listed(tenant, job.request.response_id or "", items, upstreams)
@@ -210,11 +210,12 @@ class Admission:
 
         :raises InvalidRequest: one of *strangers* is (404).
         """
+        referrals = continuation.referrals
         ids = {one.id for one in continuation.named if one.owner is None and one.id is not None}
-        ids |= {one.id for one in continuation.references if one.id not in continuation.referred} | {*strangers}
+        ids |= {one.id for one in referrals.references if one.id not in referrals.known} | {*strangers}
         for upstream in upstreams if ids else ():
-            continuation.foreign[upstream] = {id for id in ids if await self._is_a_tenants(upstream, id)}
-            if not continuation.foreign[upstream].isdisjoint(strangers):
+            referrals.foreign[upstream] = {id for id in ids if await self._is_a_tenants(upstream, id)}
+            if not referrals.foreign[upstream].isdisjoint(strangers):
                 raise unknown_item()
 
     async def _is_a_tenants(self, upstream: str, id: str) -> bool:
@@ -234,7 +235,7 @@ class Admission:
             return None if owner is None else Referred(None, owner.credential, owner.type or owner.provider)
         both = [*items_of(turn.input, response_id), *items_of(turn.output, response_id)]
         item = next((item for item in both if item.get("id") == item_id), None)
-        # What is kept here lies nowhere else, also where an upstream that keeps responses has said it.
+        # What is kept here lies nowhere else, also where the upstream that made it keeps responses.
         return None if item is None else Referred(item, "" if turn.response else turn.account, turn.type)
 
 

@@ -20,7 +20,8 @@ from ..dialects.hosted_items import may_hold
 from ..errors import InvalidRequest
 from ..exchange.job import Continuation
 from ..operations import BODY
-from ..providers.provider import Provider, fingerprint
+from ..providers.credential import fingerprint
+from ..providers.provider import Provider
 from ..wire.json_body import Envelope
 from ..wire.json_scan import parsed
 from .continuation import Recalled
@@ -115,8 +116,8 @@ def account_of(provider: Provider, key: str | None) -> str:
 class ConnectionContinuation(Recalled):
     """A continuation of what the connection itself remembers; see `exchange.job.Continuation`.
 
-    *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing. *files*
-    says that the host gives the bytes of files.
+    *own* is the continuation of what the request's own input names elsewhere, or None where it names nothing. *files*:
+    the host gives the bytes of files.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class ConnectionContinuation(Recalled):
         self.warn = warn
         self.files = files
         self.lines: list[Line] | None = None
-        """What was said before, where that is not as the chunks have it."""
+        """The conversation so far, where it is not as the chunks have it."""
 
     def said_before(self) -> list[Line] | None:
         """See `Recalled`: read only where a hosted tool may have a part in it, since reading takes long."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from copy import copy
 from typing import Any, Self
 
@@ -26,22 +26,14 @@ from .compaction_item import is_ours
 from .ownership import Accounts, Owner
 from .portable import carried, since_compaction
 from .records import exclusive, unknown_conversation, unknown_item, unknown_previous, unknown_response, unopened
-from .references import Reference, without
+from .references import without
+from .referrals import Referrals, Warn, is_item
 from .turns import Line, encoded
 
 Json = dict[str, Any]
-Warn = Callable[[Iterable[str]], None]
 
 PLACE = re.compile(r"input\[(\d+)\](.*)", re.DOTALL)
 PATH = "path"
-
-
-class Referred(msgspec.Struct, frozen=True):
-    """A stored item that an `item_reference` names. *item* is None where only the upstream account has its content."""
-
-    item: Json | None
-    account: str
-    type: str
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -58,26 +50,24 @@ class Recalled(ABC):
 
     @abstractmethod
     def said_before(self) -> list[Line] | None:
-        """Returns what was said before, as far as it may concern a hosted tool; None where it is not known here."""
+        """Returns the conversation so far, as far as it may concern a hosted tool; None where it is not known here."""
         ...
 
     @abstractmethod
     def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
-        """Returns the same with what was said before as *change* gives it, and without those approvals that name one of
-        *answered*: no upstream has to know these."""
+        """Returns the same with the conversation so far as *change* gives it, and without the approvals that name one
+        of *answered*: no upstream has to know these."""
         ...
 
 
 class Continuation(Recalled):
     """What one request of the kind *row* continues.
 
-    *named* are the responses and conversations that it names; *lines* is what was said in them, None where that is not
-    known here. *references* are the items that it refers to, *referred* those of them that are known, by id. *trusted*
-    says that ids without a record may go to native upstreams, since the caller has no tenant; but for those in
-    *foreign*, by upstream, which are a tenant's. *opened* are the items that compaction items of ours stand for, by
-    their content, None for one that does not open; *compacted* says that the request's own are among them. *whole*,
-    where it is set, is all that was said and is said now, in place of all that the request names. *files* says that the
-    host gives the bytes of files that were named before.
+    *named* are the responses and conversations that it names; *lines* are their items, None where they are not known
+    here; *referrals* are the items that it refers to. *opened* are the items that compaction items of ours stand for,
+    by their content, None for one that does not open; *compacted*: the request's own are among them. *whole*, where it
+    is set, is the whole conversation with the new input, in place of all that the request names. *files*: the host
+    gives the bytes of files that were named before.
     """
 
     def __init__(
@@ -94,18 +84,15 @@ class Continuation(Recalled):
         self.row = row
         self.accounts = accounts
         self.warn = warn
-        self.trusted = trusted
+        self.referrals = Referrals(trusted=trusted, warn=warn)
         self.files = files
         self.opened: dict[str, list[Json] | None] = {}
         self.compacted = False
         self.whole: list[Json] | None = None
         self.named: list[Named] = []
         self.lines: list[Line] | None = None
-        self.references: list[Reference] = []
-        self.referred: dict[str, Referred] = {}
-        self.foreign: dict[str, set[str]] = {}
         self.before = 0
-        """How many items of the last body were said before the client's own."""
+        """How many items of the last body come before the client's own."""
 
     def said_before(self) -> list[Line] | None:
         """See `Recalled`."""
@@ -115,7 +102,7 @@ class Continuation(Recalled):
         """See `Recalled`."""
         made = copy(self)
         made.lines = None if self.lines is None else [change(line) for line in self.lines]
-        made.references = [one for one in self.references if one.kind != "approval" or one.id not in answered]
+        made.referrals = self.referrals.without_approvals(answered)
         return made
 
     @property
@@ -136,7 +123,7 @@ class Continuation(Recalled):
     @property
     def holds_all(self) -> bool:
         """Returns whether the request can be sent as it came: it refers to nothing but itself."""
-        return not (self.named or self.references or self.opened or self.compacted) and self.whole is None
+        return not (self.named or self.referrals.references or self.opened or self.compacted) and self.whole is None
 
     @property
     def bound(self) -> bool:
@@ -146,11 +133,11 @@ class Continuation(Recalled):
         if self.row.path_names is not None or any(one.place not in self._members for one in self.named):
             return True
         if not self.row.continues:
-            return bool(self._required)
-        return not all(map(self._is_portable, self._required)) or (self.asks and self.lines is None)
+            return bool(self.referrals.required)
+        return None in map(self.referrals.item, self.referrals.required) or (self.asks and self.lines is None)
 
     def envelope(self, provider: Provider, key: str | None) -> Envelope:
-        """Returns the request for a native upstream, asked with a Target's own *key* (None: the provider's).
+        """Returns the request for a native upstream, with a Target's own *key* (None: the provider's).
 
         :raises InvalidRequest: it names state that does not lie there and cannot be carried there.
         """
@@ -187,15 +174,17 @@ class Continuation(Recalled):
         if not isinstance(items, list):
             return items
         items = [*items]
-        for one in self._required:
-            if one.member == "items" and not self._is_portable(one) and not self.trusted:
-                raise unknown_item()
-            if one.member == "items" and self._is_portable(one):
-                items[one.index] = self.referred[one.id].item
+        for one in self.referrals.required:
+            if one.member == "items":
+                found = self.referrals.item(one)
+                if found is not None:
+                    items[one.index] = found
+                elif not self.referrals.trusted:
+                    raise unknown_item()
         return self._opened(items)
 
     def earlier_json(self) -> bytes:
-        """Returns what was said before as JSON, as far as it has been read, and what compaction items stand for."""
+        """Returns the conversation so far as JSON, as far as it has been read, and what compaction items stand for."""
         if self.whole is not None:
             return b""
         items: list[Any] = [line.items for line in self.lines or ()]
@@ -218,15 +207,15 @@ class Continuation(Recalled):
         :raises InvalidRequest: *strict*, and nothing is known here of what it refers to.
         """
         raw = bytes(self.original.members.get("input", b"null"))
-        stands = self._references_in("input")
+        stands = [one for one in self.referrals.references if one.member == "input" and one.kind == "item"]
         if not stands or not raw.startswith(b"["):
             return raw
         items = parsed(raw)
-        for index, reference in stands.items():
-            found = self.referred.get(reference.id)
-            if found is not None and found.item is not None:
-                items[index] = found.item
-            elif strict and not is_item(items[index]):
+        for one in stands:
+            found = self.referrals.item(one)
+            if found is not None:
+                items[one.index] = found
+            elif strict and not is_item(items[one.index]):
                 raise unknown_item()
         return encoded(items)
 
@@ -245,38 +234,9 @@ class Continuation(Recalled):
         for one in self.named:
             if one.owner is not None:
                 here = here and not one.owner.held and one.owner.credential == account
-            elif not self._may_pass(one.id, upstream):
+            elif not self.referrals.may_pass(one.id, upstream):
                 raise self._unknown(one)
-        return here and all(self._lies_at(one, account, upstream) for one in self._required)
-
-    def _may_pass(self, id: str | None, upstream: str) -> bool:
-        """Returns whether *id*, of which nothing is known, may go to *upstream*."""
-        return self.trusted and id is not None and id not in self.foreign.get(upstream, ())
-
-    def _lies_at(self, reference: Reference, account: str, upstream: str) -> bool:
-        found = self.referred.get(reference.id)
-        return self._may_pass(reference.id, upstream) if found is None else found.account == account
-
-    def _is_portable(self, reference: Reference) -> bool:
-        found = self.referred.get(reference.id)
-        return reference.kind == "item" and found is not None and found.item is not None
-
-    @property
-    def _required(self) -> list[Reference]:
-        """What is referred to and may not be left out."""
-        return [one for one in self.references if one.kind != "reasoning"]
-
-    def _references_in(self, member: str) -> dict[int, Reference]:
-        """The elements of *member* that stand for other items, by their place."""
-        return {one.index: one for one in self.references if one.member == member and one.kind == "item"}
-
-    def _left_out(self, member: str, account: str, upstream: str) -> list[int]:
-        """The places of reasoning that *account* would look up, and that it has not issued for this tenant."""
-        soft = [one for one in self.references if one.member == member and one.kind == "reasoning"]
-        gone = [one.index for one in soft if not self._lies_at(one, account, upstream)]
-        if gone:
-            self.warn(["reasoning without its content: left out, since it is not known to lie at this provider"])
-        return gone
+        return here and all(self.referrals.lies_at(one, account, upstream) for one in self.referrals.required)
 
     def _elsewhere(self, account: str, upstream: str) -> InvalidRequest:
         """The answer to what lies at another account, and cannot be carried to this one."""
@@ -297,7 +257,7 @@ class Continuation(Recalled):
         members = self.original.members
         for member in self.row.body.items if self.row.body is not None else ():
             if member in members and memoryview(members[member])[0] == ARRAY:
-                gone = self._left_out(member, account, upstream)
+                gone = self.referrals.left_out(member, account, upstream)
                 if self.compacted:
                     items = self._opened(self._shortened(self.original.body[member], gone))
                     members = {**members, member: Raw(encoded(items))}
@@ -307,7 +267,7 @@ class Continuation(Recalled):
 
     def _whole(self, account: str, type: str) -> Envelope:
         """Returns the request for an upstream of the same API that keeps nothing: what it names is in its input."""
-        if not self.row.continues or not (self.asks or self.references or self.compacted or self.whole):
+        if not self.row.continues or not (self.asks or self.referrals.references or self.compacted or self.whole):
             return self.original
         members = {name: value for name, value in self.original.members.items() if name not in self._members}
         if self.whole is not None:
@@ -324,16 +284,16 @@ class Continuation(Recalled):
         for one in self.named:
             if one.place not in self._members and (one.owner is None or one.owner.credential != account):
                 raise self._unknown(one)
-        for reference in self._required:
-            if reference.member != "input" and not self._lies_at(reference, account, upstream):
+        for reference in self.referrals.required:
+            if reference.member != "input" and not self.referrals.lies_at(reference, account, upstream):
                 raise unknown_item()
         members = {name: value for name, value in self.original.members.items() if name not in self._members}
         members["input"] = Raw(encoded(self._items(account, upstream, type, native=True)))
         return self.original.with_members(members)
 
     def _items(self, account: str, upstream: str | None, type: str, *, native: bool) -> list[Any]:
-        """What was said and what is said now, for *account* at *upstream*, or (None) for one that looks nothing up.
-        *native*: it reads the items themselves.
+        """Returns the conversation with the new input, for *account* at *upstream*, or (None) for one that looks
+        nothing up. *native*: it reads the items themselves.
 
         :raises InvalidRequest: it is named in two ways, or not known here.
         """
@@ -361,26 +321,11 @@ class Continuation(Recalled):
         if not isinstance(own, list):
             raise InvalidRequest("'input' must be a string or an array of items.", param="input", code="invalid_type")
         own = [*own]
-        for one in self._required:
+        for one in self.referrals.required:
             if one.member == "input":
-                own[one.index] = self._resolved(one, own[one.index], account, upstream)
-        gone = [] if upstream is None else self._left_out("input", account, upstream)
+                own[one.index] = self.referrals.resolved(one, own[one.index], account, upstream)
+        gone = [] if upstream is None else self.referrals.left_out("input", account, upstream)
         return self._opened(self._shortened(own, gone))
-
-    def _resolved(self, one: Reference, item: Json, account: str, upstream: str | None) -> Json:
-        """*item*, or what it stands for; a reference stays one at the *account* that knows it.
-
-        :raises InvalidRequest: it is known neither here nor there (404).
-        """
-        found = self.referred.get(one.id)
-        if found is not None and upstream is not None and account == found.account:
-            return item
-        if self._is_portable(one):
-            return found.item  # type: ignore[union-attr, return-value]
-        if upstream is None or (found is None and self._may_pass(one.id, upstream)):
-            if one.kind == "approval" or is_item(item):
-                return item  # nobody looks it up: the upstream's dialect says what becomes of it
-        raise unknown_item()
 
     def _shortened(self, items: list[Any], gone: list[int]) -> list[Any]:
         return parsed(without(encoded(items), gone)) if gone else items
@@ -401,8 +346,3 @@ class Continuation(Recalled):
         if items is None:
             raise unopened()
         return [*items]
-
-
-def is_item(item: Json) -> bool:
-    """Returns whether *item* is one of its own, if an empty one."""
-    return item.get("type") not in (None, "item_reference")

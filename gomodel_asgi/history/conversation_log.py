@@ -1,11 +1,11 @@
-"""What was said in the conversations that are kept here: logs that grow at their end.
+"""The conversations that are kept here: logs that grow at their end.
 
     conversations  "<id>"      the head: what it is about, how many segments there are and of how many bytes
                    "<id>/<n>"  the segment n: what one request has added
 
 A segment is *added* under the next number, which only one worker can do, and then counted in the head by a
 compare-and-swap. Who finds a number taken counts that segment first: so nothing is lost or counted twice, and where a
-worker dies between the two steps, the next one that adds anything finishes its work. Until then nobody is told of that
+worker dies between the two steps, the next one that adds anything finishes its work. Until then nobody sees that
 segment. So a turn costs its own bytes and a head, however long the conversation is.
 
 A conversation that is to be deleted is marked so in its head, then its segments go, then the head. So nobody reads a
@@ -56,7 +56,7 @@ class Conversation(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """*items* is a list as JSON. *account* and *type* are those of the provider that has said or taken them: they
+    """*items* is a list as JSON. *account* and *type* are those of the provider that has made or taken them: they
     can be sent there again as they are. "" where no response had to do with them."""
 
     items: bytes
@@ -98,7 +98,7 @@ class ConversationLog:
         return (await self._head(await self._tenancy.keyed(tenant), id))[1]
 
     async def lines(self, tenant: str | None, id: str) -> list[Line] | None:
-        """Returns what was said in the conversation, in order; None where it is not held here."""
+        """Returns the items of the conversation, in order; None where it is not held here."""
         key = await self._tenancy.keyed(tenant)
         _, head = await self._head(key, id)
         segments = None if head is None else _decoded(await self._segments(key, id, head))

@@ -6,7 +6,7 @@ The head is the one record that every change replaces: it has the totals and bot
 a record each, which are written once. What is kept anew (a conversation that has grown) moves to the end; where it was
 in a leaf, the head notes the place as *gone* until the leaf is loaded or mended.
 
-What the head says counts: leaves are only ever made to agree with it, so that a crash between two writes leaves nothing
+The head counts: leaves are only ever made to agree with it, so that a crash between two writes leaves nothing
 wrong but perhaps a record that nobody reads.
 """
 

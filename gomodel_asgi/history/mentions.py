@@ -70,7 +70,7 @@ def _marked(item: Item) -> str | None:
     if "encrypted_content" not in shape.at or "type" not in shape.at:
         return None
     values = [*members.values()]
-    raw = values[shape.at["encrypted_content"]]  # megabytes, of which the first few bytes tell
+    raw = values[shape.at["encrypted_content"]]  # megabytes, of which the first few bytes suffice
     content = text_in(raw) if begins_marked(raw) else None
     return content if content is not None and is_marked(text_in(values[shape.at["type"]]), content) else None
 
@@ -81,7 +81,7 @@ def mentions_of(
     """What the body *raw*, with *lists*, mentions; much is looked through in steps. *strict*: this caller has a tenant;
     *tenants*: some may have one.
 
-    :raises InvalidRequest: there is too much of it, or something stands where nobody could tell what it is.
+    :raises InvalidRequest: there is too much of it, or something stands where nobody can identify it.
     """
     found: list[Reference] = []
     for name, items in lists.items():
@@ -103,8 +103,8 @@ def mentions_of(
 
 
 def check_steer(body: Body, members: Members, raw: bytes) -> Generator[None, None, None]:
-    """Refuses a steer that names anything but the response that it steers: it brings what the user says, and no more
-    (API reference, `response.steer`). It goes on as it came, past all that could resolve a name.
+    """Refuses a steer that names anything but the response that it steers: it has the user's input, and no more (API
+    reference, `response.steer`). It goes on as it came, past all that could resolve a name.
 
     :raises InvalidRequest: it names something, or cannot be examined.
     """

@@ -14,7 +14,7 @@ from .tenancy import TAG_BYTES, Codec, Tenancy, valid_id
 #
 #     claims / MAC(secret, upstream, id)  →  a tag of the tenant's
 #
-# An upstream's word does not make an id somebody's own: some let the client choose it (vLLM takes a response's id
+# An upstream's answer does not make an id somebody's own: some let the client choose it (vLLM takes a response's id
 # from the `request_id` of the body), and whoever is given another tenant's id as its own could read what lies under
 # it. So an id is claimed in the same step in which its record is kept, and a record is not kept without the claim. A
 # claim is found without knowing whose it is, and outlives the forgetting of its tenant, until its time is over.
@@ -26,7 +26,7 @@ HERE = "here"
 """The upstream of what is kept in the store itself."""
 
 NOT_OWN = "an id that the upstream gave is another tenant's, or none at all: it stays unknown"
-"""What observers are told."""
+"""A warning for observers."""
 
 # Tries to claim what expires at that moment.
 ATTEMPTS = 3
@@ -45,37 +45,36 @@ class Claims:
         self._add_for = getattr(store, "add_for", None)
 
     async def keep(
-        self,
-        tenant: str | None,
-        upstream: str,
-        id: str,
-        record: Place | None = None,
-        *,
-        note: str = "",
-        ttl: float | None = None,
+        self, tenant: str | None, upstream: str, id: str, record: Place | None = None, *, note: str = ""
     ) -> bool:
         """Claims *id* for *tenant*, with a *note* for it to read, then keeps *record*: in one step and trip where the
         store can. False, and nothing kept, where another tenant holds the id. Without a tenant nothing is claimed."""
         store, place, local = self._store, self._tenancy.claim(upstream, id), self._tenancy.local
         if tenant is None:
             free = (await store.get(CLAIMS, place) if local is None else local.find(CLAIMS, place)) is None
-            return free and (record is None or await self._put(record, ttl))
+            if free and record is not None:
+                await store.put(*record)
+            return free
         tag = self._tenancy.tag(tenant)
         value = tag + note.encode("utf-8", "surrogatepass") if note else tag
         for _ in range(ATTEMPTS):
             if store.atomic:
                 if record is not None and self._add_with is not None:
-                    if await self._add_with(CLAIMS, place, value, record, ttl=ttl) is not None:
+                    if await self._add_with(CLAIMS, place, value, record) is not None:
                         return True
-                elif await self._add(tenant, place, value, ttl) is not None:
-                    return record is None or await self._put(record, ttl)
+                elif await self._add(tenant, place, value) is not None:
+                    break
             held = await store.get(CLAIMS, place)
             if held is not None and held.value[:TAG_BYTES] != tag:
                 return False
             if held is not None or not store.atomic:
-                await store.put(CLAIMS, place, value, ttl=ttl)  # it has to live as long as the record
-                return record is None or await self._put(record, ttl)
-        return False
+                await store.put(CLAIMS, place, value)  # it has to live as long as the record
+                break
+        else:
+            return False
+        if record is not None:
+            await store.put(*record)
+        return True
 
     async def note(self, tenant: str, upstream: str, id: str) -> str | None:
         """The note on a claim of *tenant*'s; None where it has none on *id*."""
@@ -89,17 +88,13 @@ class Claims:
         held = await self._store.get(CLAIMS, self._tenancy.claim(upstream, id))
         return held is not None and (tenant is None or held.value[:TAG_BYTES] != self._tenancy.tag(tenant))
 
-    async def _add(self, tenant: str, place: str, value: bytes, ttl: float | None) -> int | None:
+    async def _add(self, tenant: str, place: str, value: bytes) -> int | None:
         """Adds a claim; it takes up room of its tenant's, and not of what all others keep."""
         if self._add_for is None:
-            return await self._store.add(CLAIMS, place, value, ttl=ttl)
+            return await self._store.add(CLAIMS, place, value)
         owner = (await self._tenancy.prefix(tenant)).rstrip(".")
-        version: int | None = await self._add_for(owner, CLAIMS, place, value, ttl=ttl)
+        version: int | None = await self._add_for(owner, CLAIMS, place, value)
         return version
-
-    async def _put(self, record: Place, ttl: float | None) -> bool:
-        await self._store.put(*record, ttl=ttl)
-        return True
 
 
 OWNERS = "owners"
@@ -108,10 +103,10 @@ OWNERS = "owners"
 class Owner(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The upstream that holds a response, as it was when it answered.
 
-    *provider* is the Provider's name, *model* the one that was asked upstream, *credential* a fingerprint
+    *provider* is the Provider's name, *model* the upstream's, *credential* a fingerprint
     (`Tenancy.fingerprint`) of the account that the response lies in, never a key, *created_at* seconds of Unix time.
-    *type* and *conversation* are the Provider's type and the conversation's id, None where unknown. *held* says that
-    the response lies in the store and not at the upstream, which keeps none. *upstream* is where its id means
+    *type* and *conversation* are the Provider's type and the conversation's id, None where unknown. *held*: the
+    response lies in the store and not at the upstream, which keeps none. *upstream* is where its id means
     something (`Accounts.upstream`, or `HERE`), "" where that is unknown.
     """
 
@@ -129,7 +124,7 @@ class Owner(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return CODEC.encode(self)
 
 
-# Bytes of memory that an owner takes beside its model, whose name may be a client's word: all else is the provider's.
+# Bytes of memory that an owner takes beside its model, whose name may be a client's: all else is the provider's.
 SIZE = 200
 
 
@@ -137,15 +132,12 @@ CODEC = Codec(Owner)
 
 
 class Ownership:
-    """Remembers owners in *store* for *ttl* seconds (None: the store's default), each tenant's apart from the others'.
+    """Remembers owners in *store*, each tenant's apart from the others'. Every method raises `StoreUnavailable` where
+    the store does."""
 
-    Every method raises `StoreUnavailable` where the store does.
-    """
-
-    def __init__(self, store: Store, *, tenancy: Tenancy | None = None, ttl: float | None = None) -> None:
+    def __init__(self, store: Store, tenancy: Tenancy | None = None) -> None:
         self._store = store
         self._tenancy = tenancy or Tenancy(store)
-        self._ttl = ttl
         self._evicts: bool = getattr(store, "evicts", False)
         self.claims = Claims(store, self._tenancy)
 
@@ -157,14 +149,14 @@ class Ownership:
         key, local = await self._tenancy.key(tenant, response_id), self._tenancy.local
         if local is not None:
             upstream = owner.upstream
-            if upstream and not await self.claims.keep(tenant, upstream, response_id, ttl=self._ttl):
+            if upstream and not await self.claims.keep(tenant, upstream, response_id):
                 return False
-            local.keep(OWNERS, key, owner, SIZE + sys.getsizeof(owner.model), ttl=self._ttl)
+            local.keep(OWNERS, key, owner, SIZE + sys.getsizeof(owner.model))
             return True
         record = (OWNERS, key, owner.packed())
         if owner.upstream:
-            return await self.claims.keep(tenant, owner.upstream, response_id, record, ttl=self._ttl)
-        await self._store.put(*record, ttl=self._ttl)
+            return await self.claims.keep(tenant, owner.upstream, response_id, record)
+        await self._store.put(*record)
         return True
 
     async def find(self, tenant: str | None, response_id: str) -> Owner | None:
@@ -177,7 +169,7 @@ class Ownership:
             owner = CODEC.decode(await self._store.get(OWNERS, key))
         if owner is None or tenant is None or not owner.upstream or not self._evicts:
             return owner
-        # What is asked for is used, and the claim with it, lest it be dropped first and another tenant claim the id.
+        # The claim is used with its owner, so that it is not dropped first and another tenant claims the id.
         return None if await self.claims.note(tenant, owner.upstream, response_id) is None else owner
 
     async def forget(self, tenant: str | None, response_id: str) -> bool:
@@ -218,7 +210,7 @@ class Accounts:
         return found
 
     def upstream(self, provider: Provider) -> str:
-        """Where *provider* is, by whatever name and with whatever key it is asked: an id is one upstream's."""
+        """Where *provider* is, whatever its name and key: an id is one upstream's."""
         place = (NOBODY, provider.base_url, None)
         found = self._known.get(place)
         return self._keep(place, NOBODY, *map(str, provider.origin), provider.base_path) if found is None else found

@@ -1,9 +1,9 @@
 """What of a conversation another upstream can be given.
 
-A native one gets messages, calls of the client's own functions and their results; and as text what other tools were
-asked and gave, and that there was a compaction, since it might refuse such items of another's. What only its issuer can
+A native one gets messages, calls of the client's own functions and their results; as text the calls and results of
+other tools, and that there was a compaction, since it might refuse such items of another's. What only its issuer can
 read is left out, and named: encrypted reasoning, ids of files; the ids of items stay behind too, since it would resolve
-them. A translated one gets all items but for such files: its dialect tells the model in words what it has no item for.
+them. A translated one gets all items but for such files: its dialect puts into words what it has no item for.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 CARRIED = frozenset({"message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"})
 CONTENT = ("content", "output")
 LEFT_OUT = frozenset({"reasoning", "tool_search_call", "tool_search_output", "item_reference"})
-"""Types that tell a model nothing which it could use: thoughts of another, and tools that the request offers anew."""
+"""Types of no use to another model: thoughts of another, and tools that the request offers anew."""
 
 
 def since_compaction(lines: Iterable[Line], expand: Callable[[Json], list[Json]], left: set[str]) -> list[Line]:
@@ -77,7 +77,7 @@ def portable(items: Iterable[Json], native: bool, left: set[str], files: bool = 
 
 
 def _as_text(item: Json) -> Json | None:
-    """A message that tells of *item*, None where there is nothing to tell."""
+    """Returns *item* as a message, None where there is nothing in it for a model."""
     kind = item.get("type")
     if not isinstance(kind, str) or kind in LEFT_OUT:
         return None

@@ -7,7 +7,7 @@ several workers agree, and a response costs the same whatever is kept beside it:
            "leaf/<journal>/<n>"  what lies between, in records that are written once
            "place/<id>"          in which leaf *id* is
 
-What goes is deleted before the head says so: if the worker dies between the two, it is deleted again. What comes is in
+What goes is deleted before the head changes: if the worker dies between the two, it is deleted again. What comes is in
 the head before it is kept: if the worker dies between the two, too much is counted. What was deleted while the store
 was down, and what has expired, counts too. All of that ends when it is the oldest, so a tenant may have less than its
 quota for a while, and never more but for what its workers are about to keep at this moment.
@@ -58,26 +58,29 @@ LEAVES = Codec(Leaf)
 class Quotas:
     """The quotas of each tenant; None: unlimited.
 
-    :raises ValueError: one was given, and the store cannot tell workers apart.
+    :raises ValueError: one was given, and the store cannot exclude other workers.
     """
 
     def __init__(self, records: Records, entries: int | None, bytes: int | None) -> None:
         self.records = records
         self.entries = entries
         self.bytes = possible(records, bytes)
-        if self.entries is not None or self.bytes is not None:
+        self.unlimited = self.entries is None and self.bytes is None
+        if not self.unlimited:
             require_atomic(records.store, "A quota per tenant")
         self._queues: dict[tuple[object, str], Queue] = {}
 
     async def admit(self, tenant: str | None, id: str, turn: Turn) -> bool:
         """Makes room for *turn*, which is about to be kept. Returns False where no room would be enough."""
+        if self.unlimited:
+            return True
         size = len(turn.input) + len(turn.output) + len(turn.response) + len(turn.remembered)
         return await self.admit_size(tenant, id, size + sum(map(len, turn.ancestors)))
 
     async def admit_size(self, tenant: str | None, id: str, size: int) -> bool:
         """Makes room for a record of *size* bytes, in place of what *id* had. Returns False where no room would be
         enough, and for an id that no request could name."""
-        if self.entries is None and self.bytes is None:
+        if self.unlimited:
             return True
         if self.entries == 0 or (self.bytes is not None and size > self.bytes) or not valid_id(id):
             return False
@@ -87,7 +90,7 @@ class Quotas:
     async def release(self, tenant: str | None, id: str) -> None:
         """Gives the room back that *id* had: it has been deleted. Where the store fails, it counts until it is the
         oldest."""
-        if self.entries is not None or self.bytes is not None:
+        if not self.unlimited:
             with suppress(StoreUnavailable):
                 await self._changed(tenant, id, None)
 
@@ -263,7 +266,7 @@ def too_large() -> InvalidRequest:
 
 def possible(records: Records, bytes: int | None) -> int | None:
     """Returns the quota of *bytes*, None where there is none to be had or to be kept: a store that cannot hold more
-    needs none, and one that cannot tell workers apart does without the default, with a warning."""
+    needs none, and one that cannot exclude other workers does without the default, with a warning."""
     store, most = records.store, getattr(records.store, "max_bytes", None)
     if bytes is None or (isinstance(most, int) and bytes >= most):
         return None
@@ -275,7 +278,7 @@ def possible(records: Records, bytes: int | None) -> int | None:
 
 
 def place_in(head: Head, number: int) -> bytes:
-    """Returns what a place record says: a leaf of this journal."""
+    """Returns a place record: a leaf of this journal."""
     return f"{head.name}/{number}".encode()
 
 

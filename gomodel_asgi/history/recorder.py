@@ -1,6 +1,6 @@
-"""Learns from replies: whose an id is, and what was said.
+"""Records replies: whose an id is, and the response.
 
-A stream is never held up. Its owner is kept as soon as the first event has told the id; what was said is kept when the
+A stream is never held up. Its owner is kept as soon as the first event has shown the id; the response is kept when the
 terminal event has come, just before the client gets it, since the client may go on with the id in the next moment and
 on another worker. With a store in this process that takes microseconds. With any other, each write is a task of the
 gateway's own, and only the very end of the reply (a stream's terminal event, a body's last byte) waits for it, at most
@@ -10,7 +10,7 @@ gateway's own, and only the very end of the reply (a stream's terminal event, a 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -25,19 +25,17 @@ from ..routing.target import ResolvedTarget, Target
 from ..stores.shared import available
 from ..tasks import Task, Tasks
 from ..threads import paced
-from ..wire.json_scan import Scan, Unreadable, counted, may_exceed, short, windows
-from ..wire.sse import parse
+from ..wire.json_scan import Unreadable, counted, short
+from .continuation import Continuation
 from .ownership import HERE, NOT_OWN, Owner
 from .quota import Quotas
 from .records import Records
 from .references import only_named
+from .replies import NO_ITEMS, ResponseMembers, has_few, ids_in, listed_in, members_of, response_in
 from .turns import Turn
 
 # Seconds that the end of a reply waits for what is being written about it.
 LONGEST_WAIT = 2.0
-
-# Items of one reply that are remembered by id: each costs a write, and no answer has as many.
-MOST_ITEMS = 1000
 
 TOO_MANY = "the reply holds more items than are remembered: none of them can be named"
 
@@ -45,58 +43,27 @@ TOO_MANY = "the reply holds more items than are remembered: none of them can be 
 LONGEST_WRITE = 30.0
 
 
-NO_ITEMS = msgspec.Raw(b"[]")
-
-
-class ResponseMembers(msgspec.Struct):
-    """The members of a response object that are learned; the others are passed over."""
-
-    id: str = ""
-    status: str | None = None
-    output: msgspec.Raw = NO_ITEMS
-
-
-class Id(msgspec.Struct):
-    """An object, of which only the `id` is read."""
-
-    id: str | None = None
-
-
-_members = msgspec.json.Decoder(ResponseMembers).decode
-
-
-class Listed(msgspec.Struct):
-    """A page of a list, of which only the ids are read."""
-
-    data: list[Id] = []
-
-
-_ids = msgspec.json.Decoder(list[Id]).decode
-_listed = msgspec.json.Decoder(Listed).decode
-
-
 Wait = Callable[[], Awaitable[object]]
 
 
 class Recorder:
-    """Keeps what replies tell, in *records*. *replays* says whether what native upstreams say is kept too, so that
-    another upstream can go on with it."""
+    """Keeps replies in *records*, within *quotas*; writes that take time are *tasks*."""
 
     def __init__(self, records: Records, quotas: Quotas, tasks: Tasks) -> None:
         self.records = records
         self.quotas = quotas
         self.tasks = tasks
         self.keeps_all = False
-        """Whether what native upstreams say is kept in any case: where a later turn may have to be told here."""
+        """Whether the replies of native upstreams are kept in any case: a later turn may be put together here."""
 
-    async def learn(self, job: Job, reply: Reply) -> None:
-        """Attends to *reply*: what it tells is kept by the time the client has all of it."""
+    async def record(self, job: Job, reply: Reply) -> None:
+        """Attends to *reply*: its response is kept by the time the client has all of it."""
         candidate = reply.candidate
         if candidate is None:
             return
         store = job.request.envelope.members.get("store")
         if (store is not None or candidate.target.params is not None) and not is_stored(job, candidate.target):
-            return await self._learn_names(job, reply, candidate)
+            return await self._record_names(job, reply, candidate)
         held = not candidate.provider.keeps_state or reply.remembered is not None
         account = self.records.accounts.of(candidate.provider, candidate.key)
         kept = held or self.keeps_all or job.setup.registry.only is None
@@ -121,14 +88,16 @@ class Recorder:
 
     async def _ending(self, job: Job, recording: Recording, reply: Reply, early: Wait | None) -> None:
         assert reply.stream is not None
-        response = reply.stream.reader.final()
-        late = early
+        response, late = reply.stream.reader.final(), early
         if response is not None and reply.stream.reader.response_id is not None:
-            late = await self._now_or_behind(job, partial(recording.ended, response, early)) or early
+            work = partial(recording.ended, response, early)
+            if self.records.immediate:
+                return await self._tried(job, work)
+            late = await self._now_or_behind(job, work)
         if late is not None:
             await late()
 
-    async def _learn_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
+    async def _record_names(self, job: Job, reply: Reply, candidate: ResolvedTarget) -> None:
         """Records of a response that is not stored only the ids that its client can refer to by themselves."""
         if job.request.tenant is None or not candidate.provider.keeps_state:
             return
@@ -144,9 +113,9 @@ class Recorder:
             await wait()
 
     async def _names(self, job: Job, candidate: ResolvedTarget, body: bytes | None) -> None:
-        response = body if body is None or body.startswith(b"{") else last_response(body)
+        response = None if body is None else response_in(body)
         try:
-            output = _members(response).output if response is not None else NO_ITEMS
+            output = members_of(response).output if response is not None else NO_ITEMS
             if not await has_few(output, 1):
                 return job.warn([TOO_MANY])
             ids = only_named(output)
@@ -159,7 +128,7 @@ class Recorder:
                 job.warn([NOT_OWN])
 
     async def listed(self, job: Job, reply: Reply) -> None:
-        """Attends to a *reply* that lists items of what the path names: these may be asked for one by one."""
+        """Attends to a *reply* that lists items of what the path names: the client may then name each of them."""
         request, candidate = job.request, reply.candidate
         if request.tenant is None or candidate is None or request.response_id is None or reply.status >= 300:
             return
@@ -206,7 +175,7 @@ class Recorder:
 
 
 class Recording(msgspec.Struct):
-    """What one reply tells. *held* says that the upstream forgets it."""
+    """The record of one reply. *held*: the upstream forgets it."""
 
     recorder: Recorder
     job: Job
@@ -215,13 +184,13 @@ class Recording(msgspec.Struct):
     account: str
     held: bool
     is_kept: bool
-    """Whether what is said is kept: always where the upstream forgets, else where another could go on with it."""
+    """Whether input and output are kept: always where the upstream forgets, else where another could go on."""
     is_placed: bool
     """Whether items are remembered by id: where nobody else may refer to them, or another upstream could."""
     remembered: Callable[[], bytes] | None = None
     """What later turns have to know of its hosted tools, where the host runs some."""
     is_owned: bool | None = None
-    """Whether the response is the tenant's own; None: the store has not said."""
+    """Whether the response is the tenant's own; None: not known yet."""
 
     async def own(self, id: str) -> None:
         """Keeps whose *id* is: this tenant's, unless another one's."""
@@ -245,25 +214,25 @@ class Recording(msgspec.Struct):
             self.job.warn([NOT_OWN])
 
     async def whole(self, body: bytes) -> None:
-        """Learns from a body that came whole: a response, or the events of one."""
-        response = body if body.startswith(b"{") else last_response(body)
+        """Records a body that came whole: a response, or the events of one."""
+        response = response_in(body)
         if response is not None:
             await self.ended(response)
 
     async def ended(self, response: bytes, early: Wait | None = None) -> None:
-        """Learns from the response that ended a reply, once *early* has told whose it is. What is not the tenant's own
-        is not kept either."""
+        """Records the response that ended a reply, once *early* has found whose it is: only one's own is kept."""
         if early is not None:
             await early()
         try:
-            members = _members(response)
+            members = members_of(response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         if members.id and self.is_owned is None:
             await self.own(members.id)
         if not self.is_owned or (self.recorder.records.tenancy.forgotten and await self._is_forgotten()):
             return
-        if await self._is_readable(members):
+        # With no more bytes than values are allowed it has no more values either.
+        if len(members.output) <= self.job.setup.limits.values or await self._is_readable(members):
             if self.is_kept:
                 await self._keep(members, response)
             if self.is_placed:
@@ -273,8 +242,7 @@ class Recording(msgspec.Struct):
         """Returns whether the output is no more than may be parsed, now or when it is continued elsewhere."""
         limit = self.job.setup.limits.values
         try:
-            if len(members.output) > limit:  # else it has no more of them
-                await paced(counted(bytes(members.output), depth=len(members.output), values=limit))
+            await paced(counted(bytes(members.output), depth=len(members.output), values=limit))
         except Unreadable:
             self.job.warn(["the response holds too much to be kept: only its id is"])
             return False
@@ -287,11 +255,12 @@ class Recording(msgspec.Struct):
         return generation > 0 and generation > time.time_ns() - int((clock() - self.job.started) * 1e9)
 
     async def _keep(self, members: ResponseMembers, response: bytes) -> None:
-        envelope, continuation = self.job.request.envelope, self.job.continuation
-        conversation = conversation_of(envelope.members.get("conversation"))
-        raw = bytes(envelope.members.get("input", b"[]"))
+        envelope, found = self.job.request.envelope, self.job.continuation
+        continuation = found if isinstance(found, Continuation) else None
+        named = envelope.members.get("conversation")
+        conversation = None if named is None else conversation_of(named)
         turn = Turn(
-            input=own_input(continuation, raw),
+            input=bytes(envelope.members.get("input", b"[]")) if continuation is None else continuation.own_input(),
             output=bytes(members.output),
             account=self.account,
             type=self.candidate.provider.type or self.candidate.provider.name,
@@ -301,7 +270,8 @@ class Recording(msgspec.Struct):
             remembered=b"" if self.remembered is None else self.remembered(),
             guards=self.job.guards,
         )
-        turn = await self.recorder.records.turns.linked(self.tenant, turn, getattr(continuation, "lines", None))
+        before = None if continuation is None else continuation.lines
+        turn = await self.recorder.records.turns.linked(self.tenant, turn, before)
         if not await self.recorder.quotas.admit(self.tenant, members.id, turn):
             self.job.warn(["the store: the response is larger than a tenant's quota, and was not kept"])
             return
@@ -315,7 +285,7 @@ class Recording(msgspec.Struct):
     async def _place(self, members: ResponseMembers) -> None:
         if not await has_few(members.output, 1):
             return self.job.warn([TOO_MANY])
-        ids = [item.id for item in _ids(members.output) if item.id is not None]
+        ids = [item.id for item in ids_in(members.output) if item.id is not None]
         records, provider = self.recorder.records, self.candidate.provider
         if self.held:  # nobody but us ever looks them up
             await records.place(self.tenant, ids, members.id)
@@ -325,43 +295,11 @@ class Recording(msgspec.Struct):
             await records.place(self.tenant, ids, members.id)
 
 
-async def has_few(text: bytes | msgspec.Raw, level: int) -> bool:
-    """Returns whether the list in JSON *text* that is its value (*level* 1), or a member's (2), has at most
-    `MOST_ITEMS`."""
-    data = bytes(text)
-    if len(data) <= 2 * MOST_ITEMS or not may_exceed(data, b",", MOST_ITEMS - 1):
-        return True
-    return await paced(_counting(data, level)) < MOST_ITEMS
-
-
-def _counting(data: bytes, level: int) -> Generator[None, None, int]:
-    scan = Scan(len(data), (level,), MOST_ITEMS)
-    for window in windows(data):
-        scan.feed(window)
-        if scan.commas[level] >= MOST_ITEMS:
-            break
-        yield
-    return scan.commas[level]
-
-
-def listed_in(body: bytes) -> list[str]:
-    """The ids of the items in a list that an upstream gave."""
-    try:
-        return [item.id for item in _listed(body).data if item.id is not None]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return []
-
-
 def is_stored(job: Job, target: Target) -> bool:
-    """Returns whether the response may be kept: neither the client nor the Target says `"store": false`."""
+    """Returns whether the response may be kept: neither the client nor the Target has `"store": false`."""
     if target.params is not None and "store" in target.params:
         return target.params["store"] is not False
     return bytes(job.request.envelope.members.get("store", b"")) != b"false"
-
-
-def own_input(continuation: Any, raw: bytes) -> bytes:
-    """The request's input, with what it refers to put in."""
-    return raw if continuation is None else continuation.own_input()
 
 
 def conversation_of(raw: Any) -> str | None:
@@ -369,21 +307,3 @@ def conversation_of(raw: Any) -> str | None:
     value = None if raw is None else short(raw)
     found = value.get("id") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None
-
-
-END = b"\n\n"  # of an event
-
-
-def last_response(stream: bytes) -> bytes | None:
-    """The response object of the last lifecycle event of a whole *stream* of our own, read from its end, since it holds
-    what was said several times."""
-    end = len(stream)
-    while end > 0:
-        start = stream.rfind(END, 0, max(0, end - len(END))) + len(END)
-        start = start if start >= len(END) else 0
-        parsed = parse(stream[start:end])
-        end = start
-        if parsed is not None and b'"response"' in parsed.data:
-            found = msgspec.json.decode(parsed.data, type=dict[str, msgspec.Raw]).get("response")
-            return None if found is None else bytes(found)
-    return None

@@ -46,7 +46,7 @@ class Records:
         """Whether a call ends within the step in which it is made, so that it needs no task of its own."""
         self.tenancy = Tenancy(store)
         self.accounts = Accounts(self.tenancy)
-        self.owners = Ownership(store, tenancy=self.tenancy)
+        self.owners = Ownership(store, self.tenancy)
         self.claims = self.owners.claims
         self.turns = Turns(store, self.tenancy)
         self.cached = Tenancy(store, b"cache")
@@ -80,7 +80,7 @@ class Records:
             await self.store.put(ITEMS, key, LISTED)
 
     async def is_listed(self, tenant: str | None, container: str, item_id: str) -> bool:
-        """Returns whether *tenant* was told that an item is one of that response or conversation."""
+        """Returns whether *tenant* has seen the item in a list of that response or conversation."""
         key = await self.tenancy.key(tenant, f"{container}/{item_id}")
         return await self.store.get(ITEMS, key) is not None
 
@@ -159,7 +159,7 @@ def unopened() -> InvalidRequest:
 
 
 def exclusive() -> InvalidRequest:
-    """Returns the answer to a request that names what was said before in two ways."""
+    """Returns the answer to a request that names what it continues in two ways."""
     return InvalidRequest(
         "Give either 'previous_response_id' or 'conversation'.",
         code="mutually_exclusive_parameters",

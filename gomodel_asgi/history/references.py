@@ -7,12 +7,12 @@ An upstream looks up what an item names by its id and does not bring along:
     {"type": "reasoning", "id": …, "summary": […]}      without `encrypted_content`: its text is looked up
     {"type": "mcp_approval_response", "approval_request_id": …}                       names another item
 
-Which members are an item's content is said in one table. Of a type that is not in it nobody knows: there only an object
-or a list is taken for content, since an upstream passes over a member that it does not know.
+One table has the members that are an item's content. Of a type that is not in it only an object or a list counts as
+content, since an upstream passes over a member that it does not know.
 
 Reasoning that nobody here may have looked up is left out, not refused: clients send the items of their whole history,
-and one without its reasoning is as good. What was said after it loses its id with it, since OpenAI refuses an item that
-it knows to have followed reasoning ("was provided without its required 'reasoning' item"). It refuses reasoning with
+and one without its reasoning is as good. The items after it lose their ids with it, since OpenAI refuses an item that
+followed reasoning ("was provided without its required 'reasoning' item"). It refuses reasoning with
 `content` too, which other upstreams read it from: in neither case is anything looked up.
 """
 
@@ -27,8 +27,8 @@ import msgspec
 from msgspec import Raw
 
 from ..settings import KIB, MIB
-from ..wire.ambiguity import ARRAY, OBJECT, QUOTE, Item, Name, Shape, first, read_items, text_in
-from ..wire.json_pieces import Members
+from ..wire.ambiguity import ARRAY, OBJECT, QUOTE, Item, Shape, first, read_items, text_in
+from ..wire.json_pieces import Members, Name
 
 # An id of an item that we made: the response's own random part, then the item's place.
 OURS = re.compile(r"[a-z_]{2,40}_([0-9a-f]{48})i?[0-9a-f]{2,}")
@@ -64,7 +64,7 @@ PLAIN = {b'"%s"' % type.encode(): names[0] for type, names in CONTENT.items() if
 }
 """One of them, by the type as it is mostly written."""
 
-# Members that tell which item it is, and not what is in it.
+# Members that identify an item, and are not its content.
 ABOUT = frozenset({"id", "type", "status", "role", "phase"})
 TOLD = frozenset({*ABOUT, *(name for names in CONTENT.values() for name in names)})
 
@@ -193,7 +193,7 @@ def response_of(item_id: str) -> str | None:
 
 
 def _is_clients(item: bytes) -> bool:
-    """Returns whether *item* is the client's own word, and so begins something new."""
+    """Returns whether *item* is the client's own, and so begins something new."""
     if item[0] != OBJECT:
         return True
     members = _members(item)
@@ -258,9 +258,10 @@ def _is_whole(type: str | None, members: Members) -> bool:
     if type == "mcp_approval_response":
         return "approve" in members
     if names is None:
-        return any(_is_tree(value) and holds(value) for name, value in members.items() if name not in ABOUT)
-    if type == "message" and _is_list(members.get("content")) and text_in(members.get("role")) != "assistant":
-        return True
+        return any(first(value) != QUOTE and holds(value) for name, value in members.items() if name not in ABOUT)
+    content = members.get("content")
+    if type == "message" and content is not None and first(content) == ARRAY:
+        return text_in(members.get("role")) != "assistant" or _has(members, names)
     return _has(members, names)
 
 
@@ -289,14 +290,6 @@ def holds(value: Raw) -> bool:
     if view[0] == QUOTE:
         return len(view) > 2
     return view[0] in (ARRAY, OBJECT) and EMPTY.fullmatch(view) is None
-
-
-def _is_tree(value: Raw) -> bool:
-    return first(value) != QUOTE
-
-
-def _is_list(value: Raw | None) -> bool:
-    return value is not None and first(value) == ARRAY
 
 
 def _is_null(value: Raw) -> bool:

@@ -4,8 +4,8 @@
     key   = hex(tag) "." hex(BLAKE2b-256(subkey, id))
 
 A foreign id and an unknown one therefore take the same way to the same answer: a key under which nothing lies. There
-is no comparison of owners that could be forgotten. The tag tells a tenant's records from the others', so that they can
-be counted and deleted, and says nothing of who it is; nor does a key reveal the id that it was made of.
+is no comparison of owners that could be forgotten. The tag marks the records of one tenant, so that they can be counted
+and deleted, and does not reveal who it is; nor does a key reveal the id that it was made of.
 
 A *generation* is a number per tenant that `forget` raises. What was written under an older one cannot be found any
 more, at once and on every worker, whether or not the store can enumerate and delete it.
@@ -42,7 +42,7 @@ REMEMBERED = 4096
 TAG_BYTES = 16
 """Bytes of a hash that stand for a tenant: 128 bits, so that no two tenants share one by chance."""
 
-# That some tenant may have been forgotten, where the store does not tell.
+# That some tenant may have been forgotten, where the store cannot know.
 NOT_TOLD = (None,)
 
 # Characters of a key that is not hashed.
@@ -68,12 +68,12 @@ class Tenancy:
         self._scope = lru_cache(REMEMBERED)(self._scope_of)
         self._place = lru_cache(REMEMBERED)(self._place_of)
         self.tag = lru_cache(REMEMBERED)(self._tag_of)
-        """What tells a tenant from the others in all its generations: 16 bytes that tell nothing else."""
+        """The mark of a tenant in all its generations: 16 bytes that reveal nothing else."""
         self._claim = mac_of(hmac.digest(self._secret, packed(b"claim"), "sha256"))
 
     async def key(self, tenant: str | None, id: str) -> str:
         """The key of *tenant*'s record *id*, 97 characters of ASCII."""
-        generation = await self.generation(tenant) if self.forgotten else 0  # asked for each request: nearly always 0
+        generation = await self.generation(tenant) if self.forgotten else 0  # for each request: nearly always 0
         tag, mac = self._scope(tenant, generation)
         return tag + mac(id.encode("utf-8", "surrogatepass"))
 
@@ -103,7 +103,11 @@ class Tenancy:
         tag, _ = self._scope(tenant, await self._raise_generation(tenant))
         if not self._store.enumerable:
             return 0
-        return sum([await self._delete_all(collection, tag) for collection in collections])
+        deleted = 0
+        for collection in collections:
+            async with aclosing(self._store.scan(collection, tag)) as keys:
+                deleted += sum([await self._store.delete(collection, key) async for key in keys])
+        return deleted
 
     def claim(self, upstream: str, id: str) -> str:
         """Returns where it is stored who owns *id* at *upstream* (which has no colon)."""
@@ -113,8 +117,8 @@ class Tenancy:
         return self._claim(place.encode("utf-8", "surrogatepass"))
 
     def fingerprint(self, *parts: str) -> str:
-        """A credential boundary as 32 characters that tell nothing of *parts* (provider, origin, API key), the same in
-        all processes that share the store."""
+        """Returns a credential boundary as 32 characters that reveal nothing of *parts* (provider, origin, API key):
+        the same ones in all processes that share the store."""
         return hmac.digest(self._secret, packed(b"credential", *parts), "sha256").hex()[:32]
 
     # Generations...
@@ -127,7 +131,7 @@ class Tenancy:
         for _ in range(ATTEMPTS):
             held = await self._store.get(GENERATIONS, self._place(tenant))
             generation = generation_in(held)
-            # By the clock and not by one, lest the count begins again where a record was lost or damaged.
+            # By the clock and not by one, so that the count never begins again where a record was lost or damaged.
             if await self._replace(self._place(tenant), held, max(generation + 1, time.time_ns())):
                 return generation
         raise StoreUnavailable("The tenant is being forgotten by others at this moment; try again.")
@@ -141,10 +145,6 @@ class Tenancy:
             return True
         has_none = held is None or not held.version
         return has_none and await self._store.add(GENERATIONS, place, value, ttl=math.inf) is not None
-
-    async def _delete_all(self, collection: str, tag: str) -> int:
-        async with aclosing(self._store.scan(collection, tag)) as keys:
-            return sum([await self._store.delete(collection, key) async for key in keys])
 
     # Hashes...
 

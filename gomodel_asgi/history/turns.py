@@ -1,8 +1,8 @@
-"""What was said in one response: its input and its output, linked to the response that it continued.
+"""The turns of conversations: a response's input and output, linked to the response that it continued.
 
 A turn holds only its own input, so a conversation of n turns costs n and not n². The links are ids: where one of them
-has been deleted or has expired, what came after it cannot be replayed either, since nobody knows any more what it was
-said to.
+has been deleted or has expired, what came after it cannot be replayed either, since nobody knows any more what it
+answered.
 
 So that a long thread is read in few round trips, a turn also names some of those before it: those of its own ten, then
 one of each ten of its own hundred, then one of each hundred. With them turn 437 leads to all others in four steps:
@@ -10,7 +10,7 @@ one of each ten of its own hundred, then one of each hundred. With them turn 437
     437 ──► 436 … 430, 420, 410, 400, 300, 200, 100, 0      430 ──► 429 … 420      400 ──► 399 … 390, 380 … 300
                                                             300 ──► 299 … 290, 280 … 200        380 ──► 379 … 370
 
-That is some 15 ids in a turn, and says no more than the links do: what is read early is still followed link by link.
+That is some 15 ids in a turn, and no more than the links give: what is read early is still followed link by link.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Turns:
         return await self._store.get(TURNS, await self._tenancy.key(tenant, id)) if valid_id(id) else None
 
     async def linked(self, tenant: str | None, turn: Turn, before: Sequence[Line] | None = None) -> Turn:
-        """Returns *turn* with the names of those before it. *before* is all that was said before, where that has been
-        read (`history` of the response that it continues)."""
+        """Returns *turn* with the names of those before it. *before* is the conversation so far, where it has been read
+        (`history` of the response that it continues)."""
         if turn.previous is None:
             return turn
         if before:
@@ -145,7 +145,7 @@ class Turns:
         return msgspec.structs.replace(turn, depth=depth, ancestors=ancestors)
 
     async def history(self, tenant: str | None, id: str) -> list[Line] | None:
-        """Returns all that was said up to and with the response *id*, in order; None where a part of it is missing, or
+        """Returns the conversation up to and with the response *id*, in order; None where a part of it is missing, or
         it is longer than `LONGEST`."""
         return await paced(_lines(await self._thread(tenant, id), id))
 
@@ -173,14 +173,14 @@ class Turns:
 
 
 def _lines(turns: dict[str, Turn], id: str) -> Generator[None, None, list[Line] | None]:
-    """Returns what the thread of *turns* that ends with the response *id* tells, None where a part of it is missing."""
+    """Returns the thread of *turns* that ends with the response *id*, None where a part of it is missing."""
     lines: list[Line] = []
     following: str | None = id
     size = 0
     while following is not None:
         turn = turns.pop(following, None)
         if turn is None or turn.conversation is not None or turn.depth >= LONGEST:
-            return None  # what was said in a conversation goes on there: it alone knows what came before
+            return None  # a conversation goes on where it is kept: it alone knows what came before
         both = [*items_of(turn.input, following), *items_of(turn.output, following)]
         lines.append(Line(both, turn.account, turn.type, following))
         following = turn.previous

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .content import Content
 from .ledger import Ledger
-from .row import Attempt, Costs, Daily, Row, first_id
+from .row import Attempt, Costs, Daily, Row, Selection, first_id
 from .sink import ReadFailed, RowsRefused, Sink
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "ReadFailed",
     "Row",
     "RowsRefused",
+    "Selection",
     "Sink",
     "SqlLedger",
     "first_id",

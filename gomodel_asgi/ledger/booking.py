@@ -17,7 +17,7 @@ from ..observers.answer import UNREADABLE, Answer
 from ..observers.records import Completed, Context, Disconnected
 from ..observers.usage import Charge
 from ..operations import ROWS
-from ..routing.registry import identity
+from ..routing.request import identity
 from ..wire.json_body import Envelope
 from .content import Content
 from .row import Attempt, Entry, Kept, Kind, Row, at_time, name_of, new_id, now, settled_id, tokens, total
@@ -173,7 +173,7 @@ class Booking:
             return None
         try:
             return name_of(identity(user))
-        except Exception:  # the host's own code; the tenant's look-up tells it
+        except Exception:  # the host's own code; the tenant's look-up reports it
             return None
 
     def _content(self, trace: Trace, row: Row) -> Kept | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import asdict
 
 from ..extras import missing
 from .files import in_thread
@@ -24,6 +25,8 @@ from .row import (
     Entry,
     Kept,
     Row,
+    Selection,
+    Tenants,
     aware,
     by_day,
     daily_of,
@@ -78,51 +81,30 @@ class DjangoLedger:
         return "<DjangoLedger>"
 
     async def write(self, entries: Sequence[Entry]) -> int:
-        """Adds *entries* in one transaction; see `Sink`. Returns how many rows were new.
-
-        :raises RowsRefused: one of them can never be written.
-        """
+        """Adds *entries* in one transaction; see `Sink.write`. Returns how many rows were new."""
         return await in_thread(_connected, _write, sorted(entries, key=lambda entry: entry.row.id))
 
     async def spent(self, tenant: str | None, since: datetime) -> Decimal:
         """Returns what *tenant* has cost *since*, in US dollars, from the roll-up and the rows of its first day."""
         return await in_thread(_connected, _spent, tenant, since)
 
-    async def sums(
-        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
-    ) -> list[Daily]:
-        """Returns the roll-up of these days; see `Sink`."""
-        return await in_thread(_connected, _sums, since, until, by, tenant)
+    async def sums(self, wanted: Selection) -> list[Daily]:
+        """Returns the sums that are *wanted*; see `Sink.sums`."""
+        return await in_thread(_connected, _sums, wanted)
 
-    async def costs(
-        self,
-        since: date,
-        until: date,
-        by: Sequence[str],
-        tenant: Sequence[str | None] | None,
-        most: int,
-        seconds: float,
-    ) -> Costs:
-        """Returns the first *most* sums of these days, and their total; see `Sink`.
+    async def costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
+        """Returns the first *most* sums, and the total of all; see `Sink.costs`."""
+        return await in_thread(_connected, _costs, wanted, most, seconds)
 
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
-        return await in_thread(_connected, _costs, since, until, by, tenant, most, seconds)
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
+        """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
+        return await in_thread(_connected, _one, id, tenants, seconds)
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
-        """Returns the row *id*, if it is there and of one of these tenants.
-
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
-        return await in_thread(_connected, _one, id, tenant, seconds)
-
-    async def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    async def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id, a page at a time."""
         last = first_id(since)
         while True:
-            page = await in_thread(_connected, _page, since, until, tenant, last)
+            page = await in_thread(_connected, _page, since, until, tenants, last)
             for row in page:
                 yield row
             if len(page) < PAGE:
@@ -185,16 +167,20 @@ def _write(entries: Iterable[Entry]) -> int:
         raise ImproperlyConfigured(f"DjangoLedger: PostgreSQL or SQLite, not {connection.vendor}.")
     connection.ensure_connection()
     with refusing(), transaction.atomic(using=alias):
-        new = _insert(connection, "Exchange", [_values(entry.row) for entry in by_id.values()])
+        rows = [
+            asdict(row) | {"attempts": plain(row.attempts), "started": _local(row.started)}
+            for row in (entry.row for entry in by_id.values())
+        ]
+        new = _insert(connection, "Exchange", rows)
         written = [by_id[id if isinstance(id, UUID) else UUID(id)].row for (id,) in new]
-        _insert(connection, "Daily", [msgspec.structs.asdict(one) for one in by_day(written)])
-        kept = [_stored(entry.content) for entry in by_id.values() if entry.content is not None]
-        _insert(connection, "Content", kept)
+        _insert(connection, "Daily", [asdict(one) for one in by_day(written)])
+        contents = [entry.content for entry in by_id.values() if entry.content is not None]
+        _insert(connection, "Content", [asdict(one) | {"expires": _local(one.expires)} for one in contents])
     return len(written)
 
 
 def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Sequence[tuple[Any, ...]]:
-    """Inserts *rows* as the model's fields write them. The ORM knows no upsert that tells what was new."""
+    """Inserts *rows* as the model's fields write them. The ORM knows no upsert that returns what was new."""
     if not rows:
         return ()
     meta = _model(name)._meta
@@ -206,14 +192,6 @@ def _insert(connection: Any, name: str, rows: Sequence[dict[str, Any]]) -> Seque
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else ()
-
-
-def _values(row: Row) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(row), "attempts": plain(row.attempts), "started": _local(row.started)}
-
-
-def _stored(kept: Kept) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(kept), "expires": _local(kept.expires)}
 
 
 def _local(when: datetime) -> datetime:
@@ -228,7 +206,7 @@ def _in_utc(when: datetime) -> datetime:
 # Reading...
 
 
-def _of(tenants: Sequence[str | None] | None) -> Q:
+def _of(tenants: Tenants) -> Q:
     if tenants is None:
         return Q()
     named = Q(tenant__in=[tenant for tenant in tenants if tenant is not None])
@@ -246,19 +224,20 @@ def _spent(tenant: str | None, since: datetime) -> Decimal:
     return (days or Decimal(0)) + (rest or Decimal(0))
 
 
-def _sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> list[Daily]:
-    days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
-    counts = _counts("sum_")
+def _days(wanted: Selection) -> Any:
+    return _read("Daily").filter(_of(wanted.tenants), day__gte=wanted.since, day__lt=wanted.until)
+
+
+def _sums(wanted: Selection) -> list[Daily]:
+    days, by, counts = _days(wanted), wanted.by, _counts()
     found = days.values(*by).annotate(**counts).order_by(*by) if by else [days.aggregate(**counts)]
     return [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
 
 
-def _costs(
-    since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None, most: int, seconds: float
-) -> Costs:
-    days = _read("Daily").filter(_of(tenant), day__gte=since, day__lt=until)
+def _costs(wanted: Selection, most: int, seconds: float) -> Costs:
+    days, by = _days(wanted), wanted.by
     with _page_of("Daily", seconds):
-        found = list(_first_sums(days, by, most)) if by else [days.aggregate(**_counts("sum_"))]
+        found = list(_first_sums(days, by, most)) if by else [days.aggregate(**_counts())]
     rows = [_sum_of(row, by) for row in found if row["sum_requests"] is not None]
     if not rows:
         return Costs(rows=[], total=daily_of({}), count=0)
@@ -289,21 +268,21 @@ def _first_sums(days: Any, by: Sequence[str], most: int) -> Any:
     totals = {f"total_{name}": Window(Whole(F(f"sum_{name}"))) for name in COUNTS}
     first = [F("day").desc()] if "day" in by else []
     rest = [F(name).asc(nulls_first=True) for name in by]
-    sums = days.values(*by).annotate(**_counts("sum_")).annotate(**totals, places=Window(Counted()))
+    sums = days.values(*by).annotate(**_counts()).annotate(**totals, places=Window(Counted()))
     return sums.order_by(*first, F("sum_cost").desc(), F("sum_requests").desc(), *rest)[:most]
 
 
-def _counts(prefix: str) -> dict[str, Any]:
-    return {f"{prefix}{name}": Sum(name) for name in COUNTS}
+def _counts() -> dict[str, Any]:
+    return {f"sum_{name}": Sum(name) for name in COUNTS}
 
 
 def _sum_of(row: dict[str, Any], by: Sequence[str]) -> Daily:
     return daily_of({**{name: row[name] for name in by}, **{name: row[f"sum_{name}"] for name in COUNTS}})
 
 
-def _one(id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+def _one(id: UUID, tenants: Tenants, seconds: float) -> Row | None:
     with _page_of("Exchange", seconds):
-        values = _read("Exchange").filter(_of(tenant), id=id).values(*COLUMNS).first()
+        values = _read("Exchange").filter(_of(tenants), id=id).values(*COLUMNS).first()
     return None if values is None else _row(values)
 
 
@@ -318,8 +297,8 @@ def _page_of(name: str, seconds: float) -> Iterator[None]:
     with stopped(), transaction.atomic(using=alias):
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                limit = f"{max(1, round(seconds * 1000))}ms"
-                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
+                limit = [f"{max(1, round(seconds * 1000))}ms"]
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", limit)
             yield
             return
         connection.connection.set_progress_handler(Limit(seconds), STEPS)
@@ -329,9 +308,9 @@ def _page_of(name: str, seconds: float) -> Iterator[None]:
             connection.connection.set_progress_handler(None, STEPS)
 
 
-def _page(since: datetime, until: datetime, tenant: Sequence[str | None] | None, last: UUID) -> list[Row]:
+def _page(since: datetime, until: datetime, tenants: Tenants, last: UUID) -> list[Row]:
     of_time = {"id__lt": first_id(until, 1), "started__gte": _local(since), "started__lt": _local(until)}
-    found = _read("Exchange").filter(_of(tenant), id__gt=last, **of_time).order_by("id").values(*COLUMNS)[:PAGE]
+    found = _read("Exchange").filter(_of(tenants), id__gt=last, **of_time).order_by("id").values(*COLUMNS)[:PAGE]
     return [_row(values) for values in found]
 
 
@@ -345,8 +324,8 @@ def _content(id: UUID) -> Kept | None:
     if values is None:
         return None
     response = None if values["response"] is None else bytes(values["response"])
-    told = {"expires": _in_utc(values["expires"]), "request": bytes(values["request"]), "response": response}
-    return Kept(**{**values, **told})
+    read = {"expires": _in_utc(values["expires"]), "request": bytes(values["request"]), "response": response}
+    return Kept(**{**values, **read})
 
 
 # Deleting...
@@ -371,5 +350,4 @@ def _purge(before: datetime, batch: int, last: UUID) -> tuple[list[UUID], int]:
 def _forget(tenant: str | None) -> int:
     model = _model("Content")
     alias = router.db_for_write(model)
-    count: int = model.objects.using(alias).filter(_of([tenant]))._raw_delete(alias)
-    return count
+    return int(model.objects.using(alias).filter(_of([tenant]))._raw_delete(alias))

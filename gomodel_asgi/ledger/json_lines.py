@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,10 @@ from .row import (
     Entry,
     Kept,
     Row,
+    Selection,
+    Tenants,
     by_day,
     daily_of,
-    day_of,
     decode_row,
     encode,
     now,
@@ -84,68 +85,44 @@ class JsonLines:
         rows = (row for row in self._read(since, None) if row.tenant == tenant)
         return total(row.cost for row in rows if row.cost is not None) or Decimal(0)
 
-    async def sums(
-        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
-    ) -> list[Daily]:
-        """Returns the roll-up of these days; see `Sink`."""
-        return await in_thread(self._sums, since, until, by, tenant)
+    async def sums(self, wanted: Selection) -> list[Daily]:
+        """Returns the sums that are *wanted*; see `Sink.sums`."""
+        return await in_thread(self._sums, wanted)
 
-    async def costs(
-        self,
-        since: date,
-        until: date,
-        by: Sequence[str],
-        tenant: Sequence[str | None] | None,
-        most: int,
-        seconds: float,
-    ) -> Costs:
-        """Returns the first *most* sums of these days, and their total; see `Sink`.
+    async def costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
+        """Returns the first *most* sums, and the total of all; see `Sink.costs`."""
+        return await in_thread(self._costs, wanted, most, seconds)
 
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
-        return await in_thread(self._costs, since, until, by, tenant, most, seconds)
-
-    def _costs(
-        self,
-        since: date,
-        until: date,
-        by: Sequence[str],
-        tenant: Sequence[str | None] | None,
-        most: int,
-        seconds: float,
-    ) -> Costs:
-        first, end = (datetime.combine(day, datetime.min.time(), UTC) for day in (since, until))
-        days = by_day(row for row in self._read(first, end, Limit(seconds)) if tenant is None or row.tenant in tenant)
-        rows = summed(days, by)
-        whole = summed(days, ())
+    def _costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
+        days, by = self._days(wanted, Limit(seconds)), wanted.by
+        rows, whole = summed(days, by), summed(days, ())
         rows.sort(key=lambda one: (one.cost, one.requests), reverse=True)
         if "day" in by:
-            rows.sort(key=lambda one: one.day or since, reverse=True)
+            rows.sort(key=lambda one: one.day or wanted.since, reverse=True)
         return Costs(rows=rows[:most], total=whole[0] if whole else daily_of({}), count=len(rows))
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
-        """Returns the row *id*, if it is there and of one of these tenants.
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
+        """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
+        return await in_thread(self._row, id, tenants, Limit(seconds))
 
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
-        return await in_thread(self._row, id, tenant, Limit(seconds))
-
-    def _row(self, id: UUID, tenant: Sequence[str | None] | None, limit: Limit) -> Row | None:
+    def _row(self, id: UUID, tenants: Tenants, limit: Limit) -> Row | None:
         for row in self._read(None, None, limit, str(id).encode()):
-            if row.id == id and (tenant is None or row.tenant in tenant):
+            if row.id == id and (tenants is None or row.tenant in tenants):
                 return row
         return None
 
-    def _sums(self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> list[Daily]:
-        rows = (row for row in self._read(None, None) if since <= day_of(row) < until)
-        return summed(by_day(row for row in rows if tenant is None or row.tenant in tenant), by)
+    def _sums(self, wanted: Selection) -> list[Daily]:
+        return summed(self._days(wanted), wanted.by)
 
-    async def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    def _days(self, wanted: Selection, limit: Limit | None = None) -> list[Daily]:
+        first, end = (datetime.combine(day, datetime.min.time(), UTC) for day in (wanted.since, wanted.until))
+        tenants, rows = wanted.tenants, self._read(first, end, limit)
+        return by_day(row for row in rows if tenants is None or row.tenant in tenants)
+
+    async def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id."""
         for row in await in_thread(self._in_order, since, until):
-            if tenant is None or row.tenant in tenant:
+            if tenants is None or row.tenant in tenants:
                 yield row
 
     def _in_order(self, since: datetime, until: datetime) -> list[Row]:
@@ -219,7 +196,7 @@ class JsonLines:
 
 
 def summed(daily: Sequence[Daily], by: Sequence[str]) -> list[Daily]:
-    """Returns *daily* summed by the places *by*."""
+    """Returns *daily* summed by the places *by*, in their order; what has no name comes first."""
     found: dict[tuple[object, ...], Daily] = {}
     for one in daily:
         place = tuple(getattr(one, name) if name in by else None for name in PLACE)
@@ -227,12 +204,7 @@ def summed(daily: Sequence[Daily], by: Sequence[str]) -> list[Daily]:
             found[place] = daily_of(dict(zip(PLACE, place, strict=True)))
         for name in COUNTS:
             setattr(found[place], name, getattr(found[place], name) + getattr(one, name))
-    return in_order(list(found.values()), by)
-
-
-def in_order(sums: list[Daily], by: Sequence[str]) -> list[Daily]:
-    """Returns *sums* in the order of the places *by*; what has no name comes first."""
-    return sorted(sums, key=lambda one: [str(getattr(one, name) or "") for name in by])
+    return sorted(found.values(), key=lambda one: [str(getattr(one, name) or "") for name in by])
 
 
 def lines(path: Path) -> Iterator[bytes]:

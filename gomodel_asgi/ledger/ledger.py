@@ -27,7 +27,7 @@ from ..settings import LITTLE
 from ..threads import beside
 from .booking import Booking, booking_of, spends
 from .content import Content, Keep
-from .row import PLACE, Costs, Daily, Entry, Kind, Row, aware, name_of, rounded
+from .row import PLACE, Costs, Daily, Entry, Kind, Row, Selection, aware, name_of, rounded
 from .sink import ReadFailed, Sink
 from .spill import Spill
 from .writer import Result, Writer, Writers
@@ -38,8 +38,6 @@ KEEPING = 10.0
 """Seconds that the host's function has to say whether to keep what is said."""
 FLUSH = 10.0
 """Seconds in which a gateway that closes brings its rows to the sink, before they go into the spill."""
-
-
 PAGE = 2.0
 """Seconds that what a page shows may take."""
 QUERY = 0.75
@@ -105,7 +103,7 @@ class Ledger:
             log("ledger_unpriced", how=to_install("prices"))
 
     def listen(self, listener: Callable[[Row], object]) -> None:
-        """Call *listener* with each row as it is booked. It must not raise."""
+        """Calls *listener* with each row as it is booked. It must not raise."""
         self.listeners = (*self.listeners, listener)
 
     def check(self) -> None:
@@ -151,7 +149,7 @@ class Ledger:
         try:
             life = await within(KEEPING, content.life_of(request))
         except (Exception, DeadlineExceeded) as error:
-            log("ledger_content_failed", request_id=id, error=_name(error))
+            log("ledger_content_failed", request_id=id, error=type(error).__name__)
             return
         if life is not None:
             booking.keep(request.envelope, life)
@@ -190,7 +188,7 @@ class Ledger:
         except Exception as error:
             if not self._has_failed:
                 self._has_failed = True
-                log("ledger_price_failed", error=_name(error))
+                log("ledger_price_failed", error=type(error).__name__)
             return None
 
     def price_list(self) -> str | None:
@@ -224,7 +222,7 @@ class Ledger:
 
         :raises ValueError: *by* names something else.
         """
-        return await self.sink.sums(since, until, _places(by), _names(tenants))
+        return await self.sink.sums(_selection(since, until, by, tenants))
 
     def rows(
         self, since: datetime, until: datetime, *, tenants: Sequence[str | None] | None = None
@@ -234,8 +232,6 @@ class Ledger:
         :raises ValueError: a time has no zone.
         """
         return self.sink.rows(aware(since), aware(until), _names(tenants))
-
-    # What a page shows of it, in a bounded time...
 
     async def costs(
         self,
@@ -255,7 +251,7 @@ class Ledger:
         """
         if most < 1:
             raise ValueError("most: at least 1.")
-        return await _read(seconds, self.sink.costs(since, until, _places(by), _names(tenants), most, QUERY * seconds))
+        return await _read(seconds, self.sink.costs(_selection(since, until, by, tenants), most, QUERY * seconds))
 
     async def row(
         self, id: UUID, *, tenants: Collection[str | None] | None = None, seconds: float = PAGE
@@ -314,17 +310,17 @@ async def _read(seconds: float, reading: Coroutine[Any, Any, T]) -> T:
     except (DeadlineExceeded, TimeoutError) as error:
         raise ReadFailed(f"The ledger did not answer within {seconds:g} s.") from error
     except Exception as error:
-        raise ReadFailed(f"The ledger cannot be read now ({_name(error)}).") from error
+        raise ReadFailed(f"The ledger cannot be read now ({type(error).__name__}).") from error
 
 
-def _places(by: Sequence[str]) -> Sequence[str]:
-    """Returns *by*.
+def _selection(since: date, until: date, by: Sequence[str], tenants: Collection[str | None] | None) -> Selection:
+    """Returns the sums that are wanted.
 
-    :raises ValueError: one is no place of the roll-up.
+    :raises ValueError: *by* names no place of the roll-up.
     """
     if not set(by) <= set(PLACE):
         raise ValueError(f"by: some of {', '.join(PLACE)}.")
-    return by
+    return Selection(since, until, by, _names(tenants))
 
 
 def _names(tenants: Collection[str | None] | None) -> list[str | None] | None:
@@ -352,7 +348,3 @@ def price_list() -> str | None:
         return version("genai-prices")
     except PackageNotFoundError:
         return None
-
-
-def _name(error: BaseException) -> str:
-    return type(error).__name__

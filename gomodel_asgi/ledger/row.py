@@ -17,6 +17,8 @@ from ..observers.records import TEXT, clean
 from ..observers.usage import Usage
 
 Kind = Literal["exchange", "settled"]
+Tenants = Sequence[str | None] | None
+"""Some tenants, None among them for requests without one; None in their place: all."""
 
 OPEN = "open"
 """The outcome of a row that was written before its exchange had ended."""
@@ -233,6 +235,16 @@ class Daily(Struct, kw_only=True):
     cost: Decimal = Decimal(0)
 
 
+class Selection(Struct, frozen=True):
+    """Sums of the roll-up over the days (UTC) from *since* to the one before *until*, one for each combination of *by*
+    (some of `PLACE`, in their order; the others are None in it). *tenants*: of these only."""
+
+    since: date
+    until: date
+    by: Sequence[str]
+    tenants: Tenants = None
+
+
 class Costs(Struct, frozen=True, kw_only=True):
     """Sums for a page: *rows*, the first of all *count*, and the *total* over all of them, those too that are left
     out."""
@@ -240,11 +252,6 @@ class Costs(Struct, frozen=True, kw_only=True):
     rows: list[Daily]
     total: Daily
     count: int
-
-
-def day_of(row: Row) -> date:
-    """Returns the day, in UTC, that *row* counts in."""
-    return row.started.astimezone(UTC).date()
 
 
 def daily_of(values: dict[str, Any]) -> Daily:
@@ -267,7 +274,7 @@ def by_day(rows: Iterable[Row]) -> list[Daily]:
 
 
 def _add(found: dict[str, Daily], row: Row) -> None:
-    day, labels = day_of(row), text_of(row.labels)
+    day, labels = row.started.astimezone(UTC).date(), text_of(row.labels)
 
     def place(provider: str | None, model: str | None) -> Daily:
         key = digest(day.isoformat(), row.tenant, provider, model, labels).hex()

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
 
-from .row import Costs, Daily, Entry, Kept, Row
+from .row import Costs, Daily, Entry, Kept, Row, Selection, Tenants
 
 
 class RowsRefused(Exception):
@@ -111,39 +111,26 @@ class Sink(Protocol):
         """What *tenant* has cost *since*, in US dollars; rows of unknown cost are not in it."""
         ...
 
-    async def sums(
-        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
-    ) -> list[Daily]:
-        """The roll-up from the day *since* to the day before *until*, summed *by* some of its places, in their order;
-        the others are None. *tenant*: of these tenants only."""
+    async def sums(self, wanted: Selection) -> list[Daily]:
+        """The sums that are *wanted*, in the order of what they are by."""
         ...
 
-    async def costs(
-        self,
-        since: date,
-        until: date,
-        by: Sequence[str],
-        tenant: Sequence[str | None] | None,
-        most: int,
-        seconds: float,
-    ) -> Costs:
-        """The roll-up as `sums` has it, but only the first *most* of its rows, in one query: by day the youngest, then
-        those that cost most.
+    async def costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
+        """The first *most* of the sums that are *wanted*, in one query: by day the youngest, then those that cost
+        most.
 
         :raises TimeoutError: it was stopped after so many *seconds*.
         """
         ...
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
         """The row *id*, if it is there and of one of these tenants.
 
         :raises TimeoutError: it was stopped after so many *seconds*.
         """
         ...
 
-    def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """The rows that started in this time, by id."""
         ...
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -26,6 +26,8 @@ from .row import (
     Entry,
     Kept,
     Row,
+    Selection,
+    Tenants,
     aware,
     by_day,
     daily_of,
@@ -105,10 +107,7 @@ class SqlLedger:
         return insert.on_conflict_do_update(index_elements=["key"], set_=new)
 
     async def write(self, entries: Sequence[Entry]) -> int:
-        """Adds *entries* in one transaction; see `Sink`. Returns how many rows were new.
-
-        :raises RowsRefused: one of them can never be written.
-        """
+        """Adds *entries* in one transaction; see `Sink.write`. Returns how many rows were new."""
         if not entries:
             return 0
         by_id = {entry.row.id: entry for entry in sorted(entries, key=lambda entry: entry.row.id)}
@@ -135,43 +134,27 @@ class SqlLedger:
             first = None if rows is None else (await connection.execute(rows)).scalar()
         return (whole or Decimal(0)) + (first or Decimal(0))
 
-    async def sums(
-        self, since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None = None
-    ) -> list[Daily]:
-        """Returns the roll-up of these days; see `Sink`."""
+    async def sums(self, wanted: Selection) -> list[Daily]:
+        """Returns the sums that are *wanted*; see `Sink.sums`."""
         async with self.engine.connect() as connection:
-            query = summing(since, until, by, tenant).order_by(*(daily.c[name] for name in by))
+            query = summing(wanted).order_by(*(daily.c[name] for name in wanted.by))
             found = (await connection.execute(query)).mappings().all()
         return [sum_of(row) for row in found if row["requests"] is not None]
 
-    async def costs(
-        self,
-        since: date,
-        until: date,
-        by: Sequence[str],
-        tenant: Sequence[str | None] | None,
-        most: int,
-        seconds: float,
-    ) -> Costs:
-        """Returns the first *most* sums of these days, and their total; see `Sink`.
-
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
+    async def costs(self, wanted: Selection, most: int, seconds: float) -> Costs:
+        """Returns the first *most* sums, and the total of all; see `Sink.costs`."""
         async with self._page(seconds) as connection:
-            found = (await connection.execute(first_sums(since, until, by, tenant, most))).mappings().all()
+            found = (await connection.execute(first_sums(wanted, most))).mappings().all()
         rows = [sum_of(row) for row in found if row["requests"] is not None]
         if not rows:
             return Costs(rows=[], total=daily_of({}), count=0)
         whole = sum_of({name: found[0][f"total_{name}"] for name in COUNTS})
         return Costs(rows=rows, total=whole, count=found[0]["places"])
 
-    async def row(self, id: UUID, tenant: Sequence[str | None] | None, seconds: float) -> Row | None:
-        """Returns the row *id*, if it is there and of one of these tenants.
-
-        :raises TimeoutError: it was stopped after so many *seconds*.
-        """
+    async def row(self, id: UUID, tenants: Tenants, seconds: float) -> Row | None:
+        """Returns the row *id*, if it is there and of one of these tenants; see `Sink.row`."""
         async with self._page(seconds) as connection:
-            found = (await connection.execute(one_row(id, tenant))).mappings().first()
+            found = (await connection.execute(one_row(id, tenants))).mappings().first()
         return None if found is None else row_of(found)
 
     @asynccontextmanager
@@ -201,14 +184,11 @@ class SqlLedger:
                     raise
                 limit.set(math.inf)
 
-    async def rows(
-        self, since: datetime, until: datetime, tenant: Sequence[str | None] | None = None
-    ) -> AsyncGenerator[Row, None]:
+    async def rows(self, since: datetime, until: datetime, tenants: Tenants = None) -> AsyncGenerator[Row, None]:
         """Gives the rows that started in this time, by id, a page at a time."""
         of_time = exchanges.c.id < first_id(until, 1), exchanges.c.started >= since, exchanges.c.started < until
-        query = sql.select(exchanges).where(*of_time).order_by(exchanges.c.id).limit(PAGE)
-        if tenant is not None:
-            query = query.where(_one_of(exchanges.c.tenant, tenant))
+        query = sql.select(exchanges).where(*of_time, _one_of(exchanges.c.tenant, tenants))
+        query = query.order_by(exchanges.c.id).limit(PAGE)
         last = first_id(since)
         while True:
             async with self.engine.connect() as connection:
@@ -272,31 +252,32 @@ def spending(tenant: str | None, since: datetime) -> tuple[Any, Any]:
     return days, sql.select(sql.func.sum(exchanges.c.cost)).where(_one_of(exchanges.c.tenant, (tenant,)), *of_day)
 
 
-def summing(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None) -> Any:
-    """Returns the query of the roll-up's sums over these days."""
-    places = [daily.c[name] for name in by]
+def summing(wanted: Selection) -> Any:
+    """Returns the query of the sums that are *wanted*."""
+    places = [daily.c[name] for name in wanted.by]
     counts = [sql.func.sum(daily.c[name]).label(name) for name in COUNTS]
-    query = sql.select(*places, *counts).where(daily.c.day >= since, daily.c.day < until).group_by(*places)
-    return query if tenant is None else query.where(_one_of(daily.c.tenant, tenant))
+    of_days = daily.c.day >= wanted.since, daily.c.day < wanted.until
+    return sql.select(*places, *counts).where(*of_days, _one_of(daily.c.tenant, wanted.tenants)).group_by(*places)
 
 
-def first_sums(since: date, until: date, by: Sequence[str], tenant: Sequence[str | None] | None, most: int) -> Any:
+def first_sums(wanted: Selection, most: int) -> Any:
     """Returns the query of the first *most* of these sums, each with the total over all of them."""
     sums = {name: sql.func.sum(daily.c[name]) for name in COUNTS}
     totals = [sql.func.sum(one).over().label(f"total_{name}") for name, one in sums.items()]
-    query = summing(since, until, by, tenant).add_columns(*totals, sql.func.count().over().label("places"))
-    first = [daily.c.day.desc()] if "day" in by else []
-    rest = [daily.c[name].nulls_first() for name in by]
+    query = summing(wanted).add_columns(*totals, sql.func.count().over().label("places"))
+    first = [daily.c.day.desc()] if "day" in wanted.by else []
+    rest = [daily.c[name].nulls_first() for name in wanted.by]
     return query.order_by(*first, sums["cost"].desc(), sums["requests"].desc(), *rest).limit(most)
 
 
-def one_row(id: UUID, tenant: Sequence[str | None] | None) -> Any:
+def one_row(id: UUID, tenants: Tenants) -> Any:
     """Returns the query of one row, if it is of one of these tenants."""
-    query = sql.select(exchanges).where(exchanges.c.id == id)
-    return query if tenant is None else query.where(_one_of(exchanges.c.tenant, tenant))
+    return sql.select(exchanges).where(exchanges.c.id == id, _one_of(exchanges.c.tenant, tenants))
 
 
-def _one_of(column: Any, tenants: Sequence[str | None]) -> Any:
+def _one_of(column: Any, tenants: Tenants) -> Any:
+    if tenants is None:
+        return sql.true()
     named = [tenant for tenant in tenants if tenant is not None]
     found = column == named[0] if len(named) == 1 else column.in_(named)
     if None not in tenants:

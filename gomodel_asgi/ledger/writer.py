@@ -35,6 +35,7 @@ EVERY = 1.0
 """Seconds that a row waits for others at most, and between two attempts at a sink that failed."""
 QUEUE = 10_000
 """Rows that wait; what comes beyond is dropped."""
+IN_MEMORY = f"They wait in memory, at most {QUEUE}; what comes beyond is dropped. Ledger(spill=...) would keep it."
 WRITING = 10.0
 """Seconds that the sink has for a batch."""
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -156,7 +157,8 @@ class Writer:
 
     async def _due(self) -> bool:
         """Waits until there is something to do; False at the end."""
-        await self._until(lambda: self.closing or bool(self.waiting), self._seconds_to_replay())
+        replay = None if self.spill is None else max(0.0, (self.retry_at if self.away else self.looks_at) - clock())
+        await self._until(lambda: self.closing or bool(self.waiting), replay)
         if self.waiting:
             await self._until(self._is_wanted, EVERY)
             await self._until(lambda: self.closing, self.rests_until - clock())
@@ -165,11 +167,6 @@ class Writer:
     def _is_wanted(self) -> bool:
         """Returns whether what waits has to go before its time."""
         return self.closing or self.urgent > self.gone or len(self.waiting) >= BATCH
-
-    def _seconds_to_replay(self) -> float | None:
-        if self.spill is None:
-            return None
-        return max(0.0, (self.retry_at if self.away else self.looks_at) - clock())
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None) -> None:
         """Waits at most so long until *condition* holds; what changes it sets `wake`."""
@@ -205,7 +202,8 @@ class Writer:
         """Gives *batch* to the sink; returns whether it took it."""
         try:
             with anyio.fail_after(WRITING):
-                rows = await self.sink.write(folded(batch))
+                # Of an id that is there twice the last counts: it closes an open row.
+                rows = await self.sink.write([*{entry.row.id: entry for entry in batch}.values()])
         except RowsRefused as error:
             return await self._parted(batch, result, error)
         except Exception as error:
@@ -233,7 +231,8 @@ class Writer:
         if self.away:
             log("ledger_still_unavailable", sink=sink, error=name, failures=self.away + 1)
         else:
-            log("ledger_unavailable", sink=sink, error=name, where=self._refuge())
+            where = IN_MEMORY if self.spill is None else f"Rows are kept in {self.spill.path} until it does."
+            log("ledger_unavailable", sink=sink, error=name, where=where)
         self.retry_at = clock() + PAUSES[min(self.away, len(PAUSES) - 1)]
         self.away += 1
         if self.spill is None:
@@ -241,25 +240,12 @@ class Writer:
 
     # The spill...
 
-    def _refuge(self) -> str:
-        """Returns where rows go while the sink takes none."""
-        if self.spill is not None:
-            return f"Rows are kept in {self.spill.path} until it does."
-        return f"They wait in memory, at most {QUEUE}; what comes beyond is dropped. Ledger(spill=...) would keep it."
-
     async def _set_aside(self, entry: Entry) -> str:
-        """Keep *entry*, which the sink refuses, for somebody to look at; returns where."""
+        """Keeps *entry*, which the sink refuses, for somebody to look at; returns where."""
         if self.spill is not None:
             with suppress(OSError, ValueError):
                 return f"It lies in {await self.spill.set_aside(entry)}."
         return "It is lost."
-
-    def _cannot_spill(self, spill: Spill, error: Exception) -> None:
-        """Say so, at most once in `REMINDS` seconds."""
-        if clock() >= self.reminds_at:
-            self.reminds_at = clock() + REMINDS
-            waiting = len(self.waiting)
-            log("ledger_spill_failed", path=str(spill.path), error=type(error).__name__, waiting=waiting)
 
     async def _next_spilled(self, spill: Spill) -> bool:
         """Puts the next batch into the spill; returns whether it lies there."""
@@ -267,7 +253,10 @@ class Writer:
         try:
             await spill.put(batch)
         except Exception as error:
-            self._cannot_spill(spill, error)
+            if clock() >= self.reminds_at:
+                self.reminds_at = clock() + REMINDS
+                waiting = len(self.waiting)
+                log("ledger_spill_failed", path=str(spill.path), error=type(error).__name__, waiting=waiting)
             self.rests_until = clock() + EVERY
             return False
         self.report(len(batch), "spilled")
@@ -283,7 +272,7 @@ class Writer:
                         return
                 finally:
                     claim.release()
-            self.away = 0  # nothing is left to ask it with; the next batch tells
+            self.away = 0  # nothing is left to try it with; the next batch does
         except Exception as error:
             log("ledger_spill_unreadable", path=str(spill.path), error=type(error).__name__)
         self.looks_at = clock() + LOOKS
@@ -308,11 +297,6 @@ class Writer:
                 pass
         if self.waiting:
             log("ledger_rows_left", rows=len(self.waiting))
-
-
-def folded(batch: Sequence[Entry]) -> list[Entry]:
-    """Returns *batch* with one entry for each id: the last, which closes an open one."""
-    return list({entry.row.id: entry for entry in batch}.values())
 
 
 # The writers of a process...
@@ -351,7 +335,7 @@ class Writers:
             raise RuntimeError(f"The ledger's {self.sink!r} runs on asyncio only; under trio use JsonLines.")
         writer = Writer(self.sink, self.spill, self.report)
         with self._lock:
-            for other in [other for other in self._held if other[0] != key[0] or is_closed(other[1])]:
+            for other in [other for other in self._held if other[0] != key[0] or _is_closed(other[1])]:
                 orphan = self._held.pop(other)
                 if other[0] == key[0]:
                     writer.waiting.extend(orphan.waiting)
@@ -360,6 +344,5 @@ class Writers:
         return writer
 
 
-def is_closed(loop: object) -> bool:
-    """Returns whether nothing runs on *loop* any more."""
+def _is_closed(loop: object) -> bool:
     return isinstance(loop, asyncio.AbstractEventLoop) and loop.is_closed()

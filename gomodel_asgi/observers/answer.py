@@ -17,10 +17,8 @@ from ..wire.usage import of_anthropic, of_chat, of_gemini
 from .records import clean
 from .usage import Usage
 
-# Token counts in one form, whatever API they come from.
-#
-# The rules are those of the dialects: input includes cached and cache-written tokens, output includes reasoning, so
-# that nothing is counted twice and `total` is a plain sum.
+# Token counts in one form, whatever API they come from, by the rules of the dialects: input includes cached and
+# cache-written tokens, output includes reasoning, so that nothing is counted twice and `total` is a plain sum.
 
 
 def read_usage(raw: Any) -> Usage | None:
@@ -51,13 +49,13 @@ def estimate(body: bytes, sent: int, text: int) -> Usage:
     *text* bytes answered as the output. Four bytes are a token, a piece of media is `MEDIA`.
     """
     size = run(estimated(body)) if len(body) <= WINDOW else _of_large(body)
-    more = max(0, sent - len(body))  # of what was said before, where the upstream does not keep it
+    more = max(0, sent - len(body))  # of the earlier conversation, where the upstream does not keep it
     read, given = size + -(-more // BYTES_PER_TOKEN), -(-text // BYTES_PER_TOKEN)
     return Usage(input_tokens=read, output_tokens=given, estimated=True)
 
 
 STRIDE = 4 * KIB
-"""Bytes of text in a large body at which it is looked whether they are media; of less it is not asked there."""
+"""Bytes of a string in a large body from which it may be media; shorter strings count as text."""
 
 
 def _of_large(body: bytes) -> int:
@@ -107,25 +105,20 @@ class Source(Protocol):
     @property
     def response_id(self) -> str | None:
         """The id of the response, or None before it is known."""
-        ...
 
     @property
     def terminal(self) -> str | None:
         """How the response ended (`"completed"`, `"incomplete"`, …), or None before it has."""
-        ...
 
     @property
     def failure(self) -> GatewayError | None:
         """The failure that ended the reply, or None."""
-        ...
 
     def final(self) -> bytes | None:
         """Returns the last response object as JSON, or None where there is none."""
-        ...
 
     def usage(self) -> Any:
         """Returns the usage as the upstream wrote it, or None where it wrote none."""
-        ...
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -208,7 +201,7 @@ def of_body(body: bytes) -> Answer:
 DELTA = re.compile(rb'"delta":\s?"([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
 DONE = b"[DONE]\n\n"
 LONG = MIB
-"""Bytes of a piece whose text is not looked for: what stands behind the first mark of a delta counts as text."""
+"""Bytes of a piece that is not searched for text: what stands behind the first mark of a delta counts as text."""
 
 
 class Measure:
@@ -226,7 +219,7 @@ class Measure:
         self.text = 0
 
     def add(self, events: bytes) -> None:
-        """Whole events went by (or a part of one that is too large to be held)."""
+        """Counts whole events (or a part of one that is too large to be held)."""
         self.bytes += len(events)
         if b"\r" in events:  # a bare or paired CR is a line's end too, and cannot stand inside JSON
             events = events.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

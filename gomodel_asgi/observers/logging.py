@@ -29,13 +29,13 @@ from .records import (
 HOUR = 3600.0
 MINUTE = 60.0
 REMINDS = 5 * MINUTE
-"""Seconds after which it is said again that something goes on."""
+"""Seconds after which a line says again that something goes on."""
 MOST_REMEMBERED = 1000
-"""Of each kind of thing that goes on: how many it is remembered of since when they do."""
+"""Things of each kind that go on of which the beginning is remembered."""
 
 
 class Repeats:
-    """How often each of many things has happened since it was last said; those unsaid for longest are forgotten."""
+    """How often each of many things has happened since it was last logged; the least recent are forgotten."""
 
     def __init__(self, every: float) -> None:
         self.every = every
@@ -45,8 +45,8 @@ class Repeats:
         return len(self.known)
 
     def count(self, key: object, now: float) -> dict[str, Any] | None:
-        """Returns how often *key* has happened since it was last said, as figures of a line, if it is to be said now:
-        the first time, and then at most once in `every` seconds."""
+        """Returns how often *key* has happened since it was last logged, as figures of a line, if it is to be logged
+        now: the first time, and then at most once in `every` seconds."""
         said, count = self.known.get(key, (None, 0))
         if said is not None and now - said < self.every:
             self.known[key] = said, count + 1
@@ -71,8 +71,8 @@ class LoggingObserver:
 
     At INFO where the client got what it asked for, at WARNING where the exchange failed. What whoever is on call has to
     know gets lines of its own (`gomodel_asgi.logs`): breakers that open and close, fallbacks, refused keys, counters of
-    quotas that do not answer, guards that fail, upstreams that lose keep-alive. What goes on is said when it begins,
-    then with a count: a refused key once an hour, a guard once a minute, others once in five minutes.
+    quotas that do not answer, guards that fail, upstreams that lose keep-alive. What goes on gets a line when it
+    begins, then one with a count: a refused key once an hour, a guard once a minute, others once in five minutes.
 
     Every figure stands in the log record's `extra` too, under the names of `fields`, with the key of the line as
     `event`. A handler that writes to something slow blocks the event loop: put a `logging.handlers.QueueHandler` in
@@ -87,7 +87,7 @@ class LoggingObserver:
         self.clock = clock
         self.refused, self.fallbacks, self.failing = Repeats(HOUR), Repeats(REMINDS), Repeats(MINUTE)
         self.first_refused: OrderedDict[Any, str] = OrderedDict()
-        """The request at which a credential was refused first since that was last said."""
+        """The request at which a credential was refused first since that was last logged."""
         self.away: OrderedDict[Any, float] = OrderedDict()
         """Quotas whose counters do not answer, and since when."""
         self.outages: OrderedDict[Any, Outage] = OrderedDict()
@@ -153,7 +153,7 @@ class LoggingObserver:
             self._say_of(key, "breaker_still_open", "store_unavailable", **figures)
 
     def _say_of(self, key: tuple[str | None, str | None], event: str, of_store: str, **figures: Any) -> None:
-        """Says *event* of the provider and model *key*, or *of_store* of the store, which is none."""
+        """Logs *event* of the provider and model *key*, or *of_store* of the store, which is none."""
         self._say(of_store if key[0] == STORE else event, provider=key[0], target_model=key[1], **figures)
 
     def _credential(self, record: CredentialRefused) -> None:

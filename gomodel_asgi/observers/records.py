@@ -40,8 +40,8 @@ class Context(Struct, frozen=True):
     *exchange* numbers the exchanges of this process: unlike *request_id*, which callers may choose, it never repeats.
     0: the record belongs to none.
     *model* is what the client asked for, *target_model* what the upstream was asked for, *served_model* what the
-    upstream says it used. *provider* and *provider_type* name the upstream asked last; before the first one is asked,
-    the one that the policy named; at the end, nobody if none was asked. *labels* are the Target's.
+    upstream says it used. *provider* and *provider_type* name the upstream of the last attempt; before the first
+    attempt, the one that the policy named; at the end, nobody if there was none. *labels* are the Target's.
     *row* is the id that the exchange's row in the ledger has, None where there is no ledger.
     Text that others chose is cut to 256 characters and holds no control characters.
     """
@@ -96,7 +96,7 @@ class Record(Struct, frozen=True):
 
     @property
     def target_model(self) -> str | None:
-        """The context's `target_model`: the one that the upstream is asked for."""
+        """The context's `target_model`: the one that is requested from the upstream."""
         return self.context.target_model
 
     @property
@@ -127,12 +127,12 @@ class PolicyDecided(Record, frozen=True, kw_only=True):
 
 
 Kind = Literal["first", "retry", "fallback"]
-"""Why an upstream is asked: it is the Target, or the same one again, or the next one."""
+"""Why an attempt is made: at the Target, at the same upstream again, or at the next one."""
 
 
 class Cause(Struct, frozen=True):
     """What leads to an attempt: *reason* is the code of the error that led to a retry or a fallback, *source* the
-    provider that another one is asked instead of."""
+    provider that a fallback replaces."""
 
     kind: Kind = "first"
     reason: str | None = None
@@ -178,7 +178,7 @@ class FirstEvent(Record, frozen=True, kw_only=True):
 class ToolCalled(Record, frozen=True, kw_only=True):
     """A model has called a hosted tool that the host runs. *tool* is its kind (`web_search`, …, `mcp`), *label* the MCP
     server's, *name* the tool's own. *outcome* is `completed`, `failed`, `timeout`, or `refused` where it was not run.
-    *bytes_in* are those of the arguments, *bytes_out* of what the model is told. *detail* is what an exception of the
+    *bytes_in* are those of the arguments, *bytes_out* of the result. *detail* is what an exception of the
     host's own function said."""
 
     tool: str
@@ -257,7 +257,7 @@ STORE = "(store)"
 
 class BreakerChanged(Record, frozen=True, kw_only=True):
     """A circuit breaker of the context's provider and model has opened for everybody, is being tried (`half-open`), or
-    has closed: there may be others of the same names, one for each credential, which is not told. That of the state
+    has closed: there may be others of the same names, one for each credential, which is not shown. That of the state
     store stands under `STORE`. It belongs to no exchange."""
 
     was: State

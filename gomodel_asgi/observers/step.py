@@ -1,4 +1,4 @@
-"""One attempt of an exchange: what it asked, how it ended, what it has used."""
+"""One attempt of an exchange: what it sent, how it ended, what it has used."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Reading(Protocol):
 
 
 class Step:
-    """One attempt of *trace*, whose answer *read* reads: what it asked, how it ended, what it has used."""
+    """One attempt of the exchange of *trace*, whose answer *read* reads."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Step:
             self.notify(detail=None)
 
     def failed(self, error: BaseException) -> None:
-        """It has not: *error* says why."""
+        """The attempt has failed with *error*."""
         self.seconds = clock() - self.started
         if isinstance(error, Exception) and not (isinstance(error, UpstreamError) and error.sent):
             self.sent -= self.latest  # the upstream cannot have seen the request
@@ -128,7 +128,7 @@ class Step:
         self.notify(detail=None if is_unseen else redacted(error, self.secrets), usage=self.usage)
 
     def settle(self, answer: Answer | None, error: BaseException | None) -> None:
-        """Keep, once, what it has used by its *answer* (None: as far as that is known by now)."""
+        """Keeps, once, what it has used by its *answer* (None: as far as that is known by now)."""
         if self.is_settled or self.trace.context.operation not in BILLED:
             return
         self.is_settled = True
@@ -173,7 +173,7 @@ class Step:
         )
 
     def notify(self, **facts: Any) -> None:
-        """Make the record of its end."""
+        """Notifies of its end."""
         record = AttemptEnded(
             self.trace.context,
             number=self.number,
@@ -198,8 +198,8 @@ def code_of(error: GatewayError) -> str:
 
 
 def redacted(error: GatewayError, secrets: Iterable[str], *, quotes: bool = True) -> str | None:
-    """Returns the detail of *error* for the operator, without any key that an upstream may have quoted back; its
-    message where it is not to quote."""
+    """Returns the detail of *error* for the operator, or its message where it is not to quote, without any key that an
+    upstream may have quoted back."""
     known = [secret for secret in secrets if len(secret) >= SHORTEST]
     said = (error.detail if quotes else None) or error.message
     text = without_secrets(known, said.encode("utf-8", "replace")).decode("utf-8", "replace")

@@ -41,7 +41,7 @@ from .step import DETAIL, Step, clock, code_of, redacted
 from .usage import Charge, Usage, total
 
 SHOWN = 8
-"""Digits of a credential's fingerprint that observers are told."""
+"""Digits of a credential's fingerprint that observers get."""
 Reason = Literal["gone", "stalled", "cancelled"]
 
 _numbers = count(1)
@@ -67,7 +67,7 @@ class Trace:
         self.ending: list[Callable[[Trace, Ended], None]] = []
         """Called with the last record, once, before the observers are: for those who must not miss one."""
         self.spent: Usage | None = None
-        """What the answer tells as its own, though another attempt has used it."""
+        """What the answer reports as its own, though another attempt has used it."""
         self.source: Source | None = None
         self.body: bytes | None = None
         self.warnings: list[str] = []
@@ -163,7 +163,7 @@ class Trace:
             self.first_event()
 
     def first_event(self) -> None:
-        """Something is on its way to the client."""
+        """The first event, or the whole body, is on its way to the client."""
         self.first = clock() - self.started
         self.observers.notify(FirstEvent(self.context, seconds=self.first))
 
@@ -220,7 +220,7 @@ class Trace:
     def charges(self) -> tuple[Charge, ...]:
         """Returns what each attempt has used, in order: all of it once the exchange is over, and each token once.
 
-        Empty for operations that are not billed. *served_model* and *service_tier* are those that the upstream told.
+        Empty for operations that are not billed. *served_model* and *service_tier* are what the upstream reported.
         """
         if self.context.operation not in BILLED:
             return ()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, Unpack
 
 from ..arguments import check_one_of, check_string, texts
 from ..dialects.base import Dialect
 from ..settings import Retries, Timeouts
-from .provider import ApiKey, DialectName, Provider
+from .credential import ApiKey
+from .provider import DialectName, Provider
 
 
 class Options(TypedDict, total=False):
@@ -158,7 +159,7 @@ def anthropic(
 
 
 def vertex_options(base_url: str | None, options: Options) -> Options:
-    """Returns *options* with what Vertex AI asks of a client, where *base_url* is its publisher `anthropic`."""
+    """Returns *options* with what Vertex AI requires of a client, where *base_url* is its publisher `anthropic`."""
     if not isinstance(base_url, str) or not base_url.rstrip("/").endswith("/publishers/anthropic"):
         return options
     return {"type": "vertex", "auth": "bearer", **options}
@@ -299,7 +300,9 @@ def from_env(environ: Mapping[str, str] | None = None) -> list[Provider]:
     :raises ValueError: one is configured by half: a key without the base URL that its vendor needs, or the reverse.
     """
     environ = os.environ if environ is None else texts("environ", environ)
-    return [_instance(PRESETS[type], suffix, environ) for type, suffix in sorted(_found(environ), key=_order)]
+    order = list(PRESETS)
+    found = sorted(_found(environ), key=lambda instance: (order.index(instance[0]), instance[1]))
+    return [_instance(PRESETS[type], suffix, environ) for type, suffix in found]
 
 
 def variables() -> list[str]:
@@ -309,11 +312,7 @@ def variables() -> list[str]:
     return [name for names in named for name in names]
 
 
-def _order(instance: tuple[str, str]) -> tuple[int, str]:
-    return list(PRESETS).index(instance[0]), instance[1]
-
-
-def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _found(environ: Mapping[str, str]) -> set[tuple[str, str]]:
     names = {name for name, value in environ.items() if value}
     instances = {(type, "") for type, preset in PRESETS.items() if names.intersection(preset.keys)}
     for name in names:
@@ -323,7 +322,7 @@ def _found(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         type, suffix = match["type"].lower(), match["suffix"] or ""
         if name not in PRESETS[type].keys:
             instances.add((type, suffix))
-    yield from instances
+    return instances
 
 
 def _instance(preset: Preset, suffix: str, environ: Mapping[str, str]) -> Provider:
@@ -333,14 +332,10 @@ def _instance(preset: Preset, suffix: str, environ: Mapping[str, str]) -> Provid
     """
     prefix = preset.type.upper() + (f"_{suffix}" if suffix else "")
     key = environ.get(f"{prefix}_API_KEY") or (None if suffix else preset.key(environ))
-    url = environ.get(f"{prefix}_BASE_URL") or _standard_url(preset, environ)
+    derive = STANDARD_URLS.get(preset.type)
+    url = environ.get(f"{prefix}_BASE_URL") or (None if derive is None else derive(environ))
     models = tuple(filter(None, (part.strip() for part in environ.get(f"{prefix}_MODELS", "").split(","))))
     name = preset.type + (f"-{suffix.lower().replace('_', '-')}" if suffix else "")
     if key is None and preset.needs_key:
         raise ValueError(f"{prefix}_BASE_URL is set without {prefix}_API_KEY.")
     return preset.make(url, name, key, {}, {"models": models} if models else {})
-
-
-def _standard_url(preset: Preset, environ: Mapping[str, str]) -> str | None:
-    derive = STANDARD_URLS.get(preset.type)
-    return derive(environ) if derive else None

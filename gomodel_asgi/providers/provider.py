@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
 import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-import msgspec
-
-from ..arguments import check_count, check_flags, check_instance, check_protocol, check_string, refusal, strings, texts
-from ..dialects.base import Dialect
+from ..arguments import check_count, check_flags, check_instance, check_protocol, check_string, strings, texts
+from ..dialects.base import Dialect, built_in
 from ..settings import Retries, Timeouts
 from ..wire.headers import NEVER_FORWARDED, Headers
 from ..wire.read_only import read_only
 from ..wire.redaction import carried
+from .credential import KEY, ApiKey, Credential, check_key, credential_of, resolved_key
 
-
-class Secret(Protocol):
-    """A string that does not show itself: pydantic's `SecretStr`, known by its shape."""
-
-    def get_secret_value(self) -> str:
-        """Returns the string."""
-        ...
-
-
-ApiKey = str | Secret | Callable[[], str | Secret | Awaitable[str | Secret]]
 DialectName = Literal["responses", "chat", "anthropic", "gemini"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-KEY = re.compile(r"[\x21-\x7e]+")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 PATTERN = frozenset("*?[")
@@ -52,17 +37,6 @@ HOSTED_OF: Mapping[str, frozenset[str]] = {
 PORTS = {"http": 80, "https": 443, "http+unix": 0}
 DEMANDED: Mapping[str, Mapping[str, str]] = {"anthropic": {"anthropic-version": "2023-06-01"}}
 """Headers without which an API answers nothing, by dialect; a provider may give them other values."""
-
-
-class Credential(msgspec.Struct, frozen=True):
-    """A key ready to be sent: *fingerprint* identifies it without revealing it, *headers* carry it."""
-
-    key: str | None
-    fingerprint: str
-    headers: Headers
-
-    def __repr__(self) -> str:
-        return f"<Credential {self.fingerprint}>"
 
 
 @dataclass(frozen=True)
@@ -212,6 +186,11 @@ class Provider:
         """Whether the upstream itself keeps responses and conversations."""
         return self.native and self.stateful
 
+    @cached_property
+    def dialect_name(self) -> str:
+        """The name of the API that the upstream speaks."""
+        return self.dialect if isinstance(self.dialect, str) else self.dialect.name
+
     # Where it is...
 
     @property
@@ -250,7 +229,7 @@ class Provider:
         """The provider's own headers as they go out, and those that its API demands."""
         demanded = DEMANDED.get(self.dialect, {}) if isinstance(self.dialect, str) else {}
         given = {**demanded, **{name.lower(): value for name, value in self.headers.items()}}
-        return read_only([(name.encode("ascii"), value.encode("ascii")) for name, value in given.items()])  # type: ignore[no-any-return]
+        return read_only(encoded(given.items()))  # type: ignore[no-any-return]
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
@@ -264,47 +243,28 @@ class Provider:
 
         :raises ValueError: the key is not printable ASCII; the message never holds it.
         """
-        return self._credential(await _resolve(self.api_key if own is None else own))
+        key = await resolved_key(self.api_key if own is None else own)
+        return credential_of(key, self.auth, self.name)
 
     @cached_property
     def static_credential(self) -> Credential | None:
-        """The credential of a provider whose key never changes, or None where each request asks for it.
+        """The credential of a provider whose key never changes, None where a function gives it for each request.
 
         :raises ValueError: as `credential`.
         """
         if self.api_key is not None and not isinstance(self.api_key, str):
             return None
-        return self._credential(self.api_key)
-
-    def _credential(self, key: str | None) -> Credential:
-        """Returns what *key* is sent as.
-
-        :raises ValueError: it holds what cannot stand in a header.
-        """
-        if key is not None and not KEY.fullmatch(key):
-            raise ValueError(f"api_key of provider '{self.name}': a key must be printable ASCII without spaces.")
-        return Credential(key, fingerprint(key), read_only(self._auth_header(key)))
-
-    def _auth_header(self, key: str | None) -> Headers:
-        if key is None or self.auth == "none":
-            return []
-        if self.auth == "bearer":
-            return [(b"authorization", b"Bearer " + key.encode("ascii"))]
-        return [(self.auth.lower().encode("ascii"), key.encode("ascii"))]
+        return credential_of(self.api_key, self.auth, self.name)
 
 
-def check_key(key: Any, name: str = "api_key") -> None:
-    """Refuses what cannot be an `api_key`, of a Provider or a Target; messages call it *name*. Its characters are
-    looked at when it is used.
+def dialect_of(provider: Provider) -> Dialect:
+    """Returns the dialect of *provider*, which does not speak the Responses API itself."""
+    return built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect
 
-    :raises TypeError: it is of another type.
-    :raises ValueError: it is empty.
-    """
-    if isinstance(key, str):
-        if not key:
-            raise ValueError(f"{name}: it is empty; give the key, or None.")
-    elif key is not None and not callable(key) and not hasattr(key, "get_secret_value"):
-        raise refusal(name, "a string, a SecretStr or a function that gives one", key)
+
+def encoded(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Returns *headers* as they go on the wire."""
+    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers]
 
 
 def check_times(timeouts: Any, retries: Any) -> None:
@@ -315,25 +275,6 @@ def check_times(timeouts: Any, retries: Any) -> None:
     for name, value, kind in (("timeouts", timeouts, Timeouts), ("retries", retries, Retries)):
         if value is not None:
             check_instance(name, value, kind, f"{kind.__name__}(...)")
-
-
-async def _resolve(key: ApiKey | None) -> str | None:
-    if key is None or isinstance(key, str):
-        return key
-    if callable(key):
-        answer = key()
-        value = await answer if inspect.isawaitable(answer) else answer
-        return value if isinstance(value, str) else value.get_secret_value()
-    return key.get_secret_value()
-
-
-_salt = secrets.token_bytes(16)
-
-
-@lru_cache(maxsize=4096)
-def fingerprint(key: str | None) -> str:
-    """Returns a digest that identifies a credential without revealing it, keyed with a secret of this process."""
-    return "" if key is None else hashlib.blake2b(key.encode(), key=_salt, digest_size=12).hexdigest()
 
 
 def _families(given: Iterable[str]) -> tuple[str, ...]:

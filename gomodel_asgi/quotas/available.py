@@ -21,11 +21,10 @@ from ..deadline import DeadlineExceeded, within
 from ..errors import QuotaUnavailable
 from ..logs import log
 from ..resilience.retry import backoff
-from ..seams.counters import Counters, Figures, Line, Reserved
+from ..seams.counters import Counters, Figures, Line, Reserved, quota_unavailable
 from ..stores.circuit_breaker import Circuit
 from ..tasks import Task, Tasks, loop_token
 from .memory import MemoryCounters
-from .shared import quota_unavailable
 
 T = TypeVar("T")
 
@@ -46,7 +45,7 @@ class NotAsked(QuotaUnavailable):
 
 
 class Late(NamedTuple):
-    """A settlement that has to be told to the counters."""
+    """A settlement that has to be booked in the counters."""
 
     hold: str
     lines: Sequence[Line]
@@ -59,8 +58,8 @@ class AvailableCounters:
 
     *on_unavailable* says what becomes of a reservation meanwhile: of `None`, one whose lines hold nothing goes on in
     this process at the same figures and others raise `QuotaUnavailable`; with `admit` all go on so, with `refuse` none.
-    A settlement never fails: it waits, with at most *most* others. *warn* is told of each that has to, and of what is
-    lost. *pause* gives the seconds before a retry, by how many have failed in a row.
+    A settlement never fails: it waits, with at most *most* others. *warn* is called for each that has to, and for each
+    that is lost. *pause* gives the seconds before a retry, by how many have failed in a row.
     """
 
     def __init__(
@@ -158,7 +157,7 @@ class AvailableCounters:
             # They are asked even if they have been left alone: there is no later.
             await self._book_all(self._in_time)
         if self._waiting:
-            self._tell(f"quotas: what {self.waiting} requests have used could not be booked.")
+            self._report(f"quotas: what {self.waiting} requests have used could not be booked.")
         with anyio.move_on_after(FAREWELL, shield=True):
             await self._counters.aclose()
 
@@ -180,7 +179,7 @@ class AvailableCounters:
         return answer
 
     async def _in_time(self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Returns what *call* gives.
+        """Returns what *call* returns.
 
         :raises QuotaUnavailable: it did not answer in time.
         """
@@ -211,9 +210,9 @@ class AvailableCounters:
             if not lost:
                 queue[late.hold] = late
         if lost:
-            self._tell(f"quotas: what a request has used is lost, since {self._most} others wait to be booked: {why}")
+            self._report(f"quotas: what a request has used is lost, since {self._most} others wait to be booked: {why}")
         elif queue is self._waiting:
-            self._tell(f"quotas: what a request has used is booked later: {why}")
+            self._report(f"quotas: what a request has used is booked later: {why}")
         self._retry()
 
     def _queue_of(self, late: Late) -> OrderedDict[str, Late]:
@@ -258,7 +257,7 @@ class AvailableCounters:
             pass
         except Exception as error:
             done = True
-            self._tell(f"quotas: what a request has used could not be booked: {type(error).__name__}")
+            self._report(f"quotas: what a request has used could not be booked: {type(error).__name__}")
         finally:
             if not done:
                 with self._lock:
@@ -267,7 +266,7 @@ class AvailableCounters:
                     queue.move_to_end(late.hold, last=False)
         return done
 
-    def _tell(self, message: str) -> None:
+    def _report(self, message: str) -> None:
         if self._warn is not None:
             self._warn(message)
 

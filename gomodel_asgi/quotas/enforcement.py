@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -17,9 +16,7 @@ from ..errors import QuotaUnavailable, StoreUnavailable
 from ..exchange.job import Job
 from ..exchange.reply import Reply
 from ..history.records import Records
-from ..logs import log
 from ..observers import Context, Observers, QuotaChecked, Trace, Usage, Warned
-from ..providers.presets import PRESETS
 from ..providers.provider import Provider
 from ..routing.target import Target
 from ..seams.counters import Counters, Figures, Line, Reserved
@@ -28,10 +25,10 @@ from .available import AvailableCounters
 from .estimate import Estimate, estimates_of
 from .memory import MemoryCounters
 from .native import Pending, response_id_of
-from .prices import Prices
-from .quota import MICRO, MOST, Left, Quota
+from .prices import Prices, warn_of_unpriced
+from .quota import MOST, Left, Quota
 from .quotas import Quotas
-from .refusal import Part, QuotaStatus, headers, refusal
+from .refusal import Part, QuotaStatus, headers, left_of, refusal
 from .rules import Keys
 from .settlement import Hold, Reservation, Settlement, unpacked
 from .windows import admits_at, window
@@ -94,7 +91,7 @@ class Enforcement:
         )
         self.pending = Pending(records, self.settlement)
         if quotas.price is None:
-            _warn_of_unpriced(providers)
+            warn_of_unpriced(providers)
 
     def __repr__(self) -> str:
         return f"<Enforcement of {self.quotas!r}>"
@@ -131,13 +128,13 @@ class Enforcement:
             if reserved.refused is not None:
                 parts = await self._refused(id, parts, reserved, now, trace)
         except QuotaUnavailable:
-            self._tell(trace, parts, None, "unavailable")
+            self._report(trace, parts, None, "unavailable")
             raise
         held = _held(id, parts, target.model if target.model is not None else job.request.model)
         headers = self._headers(parts, reserved.figures, now) if reserved.refused is None else []
         job.hold = Hold(self.settlement, trace, held, headers)
         if reserved.refused is None:
-            self._tell(trace, parts, reserved.figures, "unavailable" if id in self.away else "admitted")
+            self._report(trace, parts, reserved.figures, "unavailable" if id in self.away else "admitted")
 
     async def _estimates(self, job: Job, target: Target, quotas: Iterable[Quota]) -> list[Estimate]:
         """What *job* may use of each Target, where one of *quotas* counts it."""
@@ -206,7 +203,7 @@ class Enforcement:
             amount = self._amount(unit, estimates, now, firm=True)
             if amount > limit or not limit:
                 part = changed(part, line=changed(part.line, amount=max(amount, 1)))
-                self._tell(trace, [part], None, "refused")
+                self._report(trace, [part], None, "refused")
                 raise refusal(QuotaStatus(part, Figures(0, 0), 0.0), [])
 
     async def _refused(self, id: str, parts: list[Part], reserved: Reserved, now: float, trace: Trace) -> list[Part]:
@@ -216,9 +213,9 @@ class Enforcement:
         """
         full = self._full(parts, reserved.figures, now)
         if not self.shadow:
-            self._tell(trace, [full.part], [full.figures], "refused")
+            self._report(trace, [full.part], [full.figures], "refused")
             raise refusal(full, self._headers(parts, reserved.figures, now, full))
-        self._tell(trace, [full.part], [full.figures], "shadow")
+        self._report(trace, [full.part], [full.figures], "shadow")
         parts = [changed(part, line=changed(part.line, limit=MOST)) for part in parts]
         await self.counters.reserve(id, [part.line for part in parts], now)
         return parts
@@ -251,7 +248,7 @@ class Enforcement:
             for part, one in zip(parts, figures, strict=True)
         ])  # fmt: skip
 
-    def _tell(self, trace: Trace, parts: Iterable[Part], figures: Sequence[Figures] | None, outcome: Any) -> None:
+    def _report(self, trace: Trace, parts: Iterable[Part], figures: Sequence[Figures] | None, outcome: Any) -> None:
         if not self.observers:
             return
         for number, part in enumerate(parts):
@@ -317,7 +314,7 @@ class Enforcement:
         if not parts:
             return ()
         figures = await self.counters.figures([part.line for part in parts], moment.timestamp())
-        return tuple(map(_left, parts, figures))
+        return tuple(map(left_of, parts, figures))
 
     # Life...
 
@@ -329,19 +326,6 @@ class Enforcement:
         """Books what has ended, then closes what this event loop has open of the counters."""
         await self.flush()
         await self.counters.aclose()
-
-
-def _warn_of_unpriced(providers: Iterable[Provider]) -> None:
-    own, others = [], []
-    for provider in providers:
-        if provider.type not in PRESETS:
-            others.append(provider.name)
-        elif not PRESETS[provider.type].needs_key:
-            own.append(provider.name)
-    if own:
-        log("unpriced_installation", providers=", ".join(own))
-    if others:
-        log("unpriced_type", providers=", ".join(others))
 
 
 def _held(id: str, parts: Sequence[Part], model: str | None) -> Reservation | None:
@@ -356,13 +340,3 @@ def _clamped(part: Part) -> Part:
     """*part*, which wants more than the whole limit by a guess alone, with all of it."""
     line = part.line
     return part if line.amount <= line.limit else changed(part, line=changed(line, amount=line.limit))
-
-
-def _left(part: Part, figures: Figures) -> Left:
-    line, unit = part.line, part.unit
-    left = max(0, line.limit - figures.spent - figures.held)
-    amounts: Sequence[int | Decimal] = (line.limit, figures.spent, figures.held, left)
-    if unit == "money":
-        amounts = [Decimal(amount) / MICRO for amount in amounts]
-    limit, spent, held, left_over = amounts
-    return Left(part.quota.name, unit, limit, spent, held, left_over, datetime.fromtimestamp(line.window.ends, UTC))

@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..dialects.base import built_in
 from ..errors import InvalidRequest
 from ..exchange.job import Job, provider_of
 from ..observers import Charge, Usage
-from ..providers.provider import Provider
+from ..providers.provider import Provider, dialect_of
 from ..routing.target import Target
 from ..settings import LITTLE
 from ..threads import paced
@@ -118,8 +117,7 @@ def most_output(provider: Provider, model: str | None) -> int | None:
     """How many tokens *model* of *provider* is asked for where a request does not say, if that is known."""
     if provider.native:
         return None
-    dialect = built_in(provider.dialect) if isinstance(provider.dialect, str) else provider.dialect
-    known = getattr(dialect, "most_output", None)
+    known = getattr(dialect_of(provider), "most_output", None)
     return None if known is None else known(model or "")
 
 

@@ -8,8 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from ..arguments import check_flags
-from ..seams.counters import REPEATS, Figures, Line, Reserved, require_distinct, share
-from .shared import open_for
+from ..seams.counters import REPEATS, Figures, Line, Reserved, open_for, require_distinct, reserved, share
 
 Place = tuple[str, str]
 
@@ -135,9 +134,9 @@ class MemoryCounters:
         counter = self._counter(line)
         if line.holds:
             counter.hold(line)
-            return Figures(found.spent, found.held + line.amount, found.before)
-        counter.spent += line.amount
-        return Figures(found.spent + line.amount, found.held, found.before)
+        else:
+            counter.spent += line.amount
+        return reserved(line, found)
 
     def _settle(self, line: Line, actual: int, reserved: bool) -> None:
         counter = self._counter(line)

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from ..errors import StoreUnavailable
 from ..exchange.reply import Reply
-from ..history.recorder import last_response
 from ..history.records import SETTLEMENTS, Records
+from ..history.replies import response_in
 from ..observers import Charge, Ended, Trace
 from ..stores.shared import available
 from .settlement import Reservation, Settlement, unpacked
@@ -36,7 +36,7 @@ def response_id_of(reply: Reply) -> str | None:
         return reply.stream.reader.response_id
     if reply.response_id is not None or reply.body is None:
         return reply.response_id
-    response = reply.body if reply.body.startswith(b"{") else last_response(reply.body)
+    response = response_in(reply.body)
     try:
         return None if response is None else msgspec.json.decode(response, type=Named).id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

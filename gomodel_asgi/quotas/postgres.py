@@ -24,10 +24,20 @@ from typing import Any
 
 from ..arguments import check_seconds, check_string
 from ..errors import QuotaUnavailable
-from ..seams.counters import PARTS, REPEATS, Figures, Line, Reserved, require_distinct
+from ..seams.counters import (
+    PARTS,
+    REPEATS,
+    Figures,
+    Line,
+    Reserved,
+    open_for,
+    quota_unavailable,
+    require_countable,
+    require_distinct,
+    reserved,
+)
 from ..stores.postgres_pool import FAILURES, Database, Pool, Schema, require_address, require_table
 from ..stores.shared import PerLoop, answering
-from .shared import open_for, quota_unavailable, require_countable
 
 BIGINT = 2**63 - 1
 """The largest `bigint`."""
@@ -262,10 +272,7 @@ class PostgresCounters:
         return Reserved(None, tuple(map(reserved, lines, found)))
 
     async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
-        """Releases what *hold* holds in each of *lines* and books *actual*, once.
-
-        :raises QuotaUnavailable: PostgreSQL does not answer.
-        """
+        """Releases what *hold* holds in each of *lines* and books *actual*, once; see `Counters`."""
         async with self._connection() as connection:
             await connection.execute(
                 self._statements["settle"],
@@ -282,10 +289,7 @@ class PostgresCounters:
         await self._purge(now)
 
     async def figures(self, lines: Sequence[Line], now: float) -> tuple[Figures, ...]:
-        """Returns what each line has spent and held.
-
-        :raises QuotaUnavailable: PostgreSQL does not answer.
-        """
+        """Returns what each line has spent and held; see `Counters`."""
         async with self._connection() as connection:
             rows = await connection.fetch(self._statements["figures"], *self._read(lines))
         return tuple(map(figures_of, rows))
@@ -321,13 +325,6 @@ class PostgresCounters:
             # The pool waits as long again for a connection whose statement is being cancelled.
             async with pool.acquire(timeout=self.timeout) as connection:
                 yield connection
-
-
-def reserved(line: Line, found: Figures) -> Figures:
-    """Returns the figures of *line* when it is reserved, of those *found* before."""
-    if line.holds:
-        return Figures(found.spent, found.held + line.amount, found.before)
-    return Figures(found.spent + line.amount, found.held, found.before)
 
 
 def figures_of(row: Any) -> Figures:

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
 
+from ..logs import log
 from ..observers import Charge, Usage
 from ..observers.usage import Price, cost_of, price_list
+from ..providers.presets import PRESETS
+from ..providers.provider import Provider
 from ..settings import LITTLE
 from ..threads import beside
 from .estimate import Estimate
@@ -72,3 +75,17 @@ def rounded(tokens: int) -> int:
     """*tokens* rounded up to a number of `BITS` bits that count."""
     places = max(0, tokens.bit_length() - BITS)
     return -(-tokens >> places) << places
+
+
+def warn_of_unpriced(providers: Iterable[Provider]) -> None:
+    """Logs which of *providers* the price list may not know."""
+    own, others = [], []
+    for provider in providers:
+        if provider.type not in PRESETS:
+            others.append(provider.name)
+        elif not PRESETS[provider.type].needs_key:
+            own.append(provider.name)
+    if own:
+        log("unpriced_installation", providers=", ".join(own))
+    if others:
+        log("unpriced_type", providers=", ".join(others))

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from ..arguments import check_flags
-from ..routing.registry import as_text
+from ..routing.request import as_text
 from .windows import PERS, Per
 
 Unit = Literal["requests", "tokens", "money"]
@@ -29,8 +29,8 @@ MOST_DOLLARS = Decimal(MOST) / MICRO
 class Quota:
     """At most *requests*, *tokens* and *money* (US dollars) in each minute, hour, day, week or month (*per*).
 
-    *name* is what clients and observers are told: 1 to 64 letters, digits and `_ . : -`. Requests of a tenant are
-    counted together, apart for each *key*; those of a *shared* quota for the whole gateway: clients are never told its
+    *name* is what clients and observers see: 1 to 64 letters, digits and `_ . : -`. Requests of a tenant are
+    counted together, apart for each *key*; those of a *shared* quota for the whole gateway: clients never see its
     name or its figures.
 
     :raises ValueError: there is nothing to count, a figure is negative or too large, or *per* or *name* cannot be.

@@ -42,10 +42,10 @@ class Quotas:
 
     *on_unavailable* says what is done while shared counters do not answer: `refuse` all requests, or `admit` them all;
     by default requests are counted in this process meanwhile, and what counts tokens or money is refused. *headers*
-    tell clients what is left. *shadow* counts and tells observers, and refuses nothing. *clock* gives the time as an
-    aware `datetime`, for tests.
+    show clients what is left. *shadow* counts and notifies observers, and refuses nothing. *clock* returns the time,
+    aware, for tests.
 
-    :raises ValueError: one of these is none of those that can be.
+    :raises ValueError: an argument has a value that it cannot have.
     :raises TypeError: *rules*, *price* or *clock* is no function, or *counters* are no counters.
     """
 

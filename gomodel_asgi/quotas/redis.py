@@ -21,10 +21,19 @@ from typing import Any
 
 from ..arguments import check_seconds, check_string
 from ..errors import QuotaUnavailable
-from ..seams.counters import PARTS, REPEATS, Figures, Line, Reserved, require_distinct
+from ..seams.counters import (
+    PARTS,
+    REPEATS,
+    Figures,
+    Line,
+    Reserved,
+    open_for,
+    quota_unavailable,
+    require_countable,
+    require_distinct,
+)
 from ..stores.redis_client import NoScriptError, Redis, RedisCluster, RedisError, check_client, client_of
 from ..stores.shared import PerLoop, answering
-from .shared import open_for, quota_unavailable, require_countable
 
 MOST = 2**53 - 1
 """What a double counts to without a gap: the largest limit."""
@@ -208,10 +217,7 @@ class RedisCounters:
         return Reserved(reply[0] - 1 if reply[0] else None, figures_of(reply))
 
     async def settle(self, hold: str, lines: Sequence[Line], actual: Sequence[int], now: float) -> None:
-        """Releases what *hold* holds in each of *lines* and books *actual*, once.
-
-        :raises QuotaUnavailable: Redis does not answer.
-        """
+        """Releases what *hold* holds in each of *lines* and books *actual*, once; see `Counters`."""
         arguments: list[object] = []
         for line, amount in zip(lines, actual, strict=True):
             arguments += line.amount, int(line.holds), line.slot, life(line.until, now), amount
@@ -219,10 +225,7 @@ class RedisCounters:
         await self._run(settling, [*keys, self._hold(hold)], [*arguments, int(REPEATS * 1000)])
 
     async def figures(self, lines: Sequence[Line], now: float) -> tuple[Figures, ...]:
-        """Returns what each line has spent and held.
-
-        :raises QuotaUnavailable: Redis does not answer.
-        """
+        """Returns what each line has spent and held; see `Counters`."""
         if not lines:
             return ()  # a script without a key belongs nowhere in a cluster
         return figures_of(

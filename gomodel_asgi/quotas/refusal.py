@@ -1,4 +1,5 @@
-"""What a client is told of quotas: headers, and why a request was refused. Of a shared quota, nothing but that.
+"""What is left of quotas: for the host, and for a client its headers and why a request was refused. Of a shared quota
+a client learns nothing but that.
 
 Headers: those of OpenAI's API (`x-ratelimit-…`) for the quota of requests and the one of tokens that has the least
 left, and the fields of draft-ietf-httpapi-ratelimit-headers-11 for quotas of requests, the one unit of ours that it
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from msgspec import Struct
@@ -16,7 +18,7 @@ from msgspec import Struct
 from ..errors import QuotaExceeded
 from ..seams.counters import Figures, Line
 from ..wire.headers import Headers
-from .quota import MICRO, Quota, Unit
+from .quota import MICRO, Left, Quota, Unit
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 """Of the windows that have always as many, but for changes of the clock."""
@@ -43,6 +45,16 @@ class QuotaStatus(Struct, frozen=True):
     def left(self) -> int:
         """Returns what is left of the limit, in its unit; never less than 0."""
         return max(0, self.part.line.limit - self.figures.spent - self.figures.held)
+
+
+def left_of(part: Part, figures: Figures) -> Left:
+    """Returns what is left of *part*."""
+    line, unit, left = part.line, part.unit, QuotaStatus(part, figures, 0.0).left
+    amounts: Sequence[int | Decimal] = (line.limit, figures.spent, figures.held, left)
+    if unit == "money":
+        amounts = [Decimal(amount) / MICRO for amount in amounts]
+    limit, spent, held, left_over = amounts
+    return Left(part.quota.name, unit, limit, spent, held, left_over, datetime.fromtimestamp(line.window.ends, UTC))
 
 
 def headers(statuses: Sequence[QuotaStatus]) -> Headers:

@@ -124,8 +124,8 @@ class Settlement:
 
 
 class Hold:
-    """A *reservation* that the exchange of *trace* settles when it ends, until somebody else does. *headers* are what
-    its client is told."""
+    """A *reservation* that the exchange of *trace* settles when it ends, until somebody else does. *headers* are those
+    of its reply."""
 
     def __init__(self, settlement: Settlement, trace: Trace, reservation: Reservation | None, headers: Headers) -> None:
         self.settlement = settlement

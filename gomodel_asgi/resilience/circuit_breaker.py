@@ -20,109 +20,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
 
 from msgspec import Struct
 
-WINDOW = 30.0  # seconds over which failures are counted
-MINIMUM = 10  # requests in a window below which a rate says nothing
-RATE = 0.5  # of failures, from which a circuit opens
-PAUSE = 10.0  # seconds until an open circuit lets a request through, and from each such request to the next
-SPACING = 1.0  # seconds in which a tenant's failures count once in the shared circuit
+from .circuit import MINIMUM, PAUSE, RATE, SPACING, WINDOW, Circuit, Record, State, Window
+
 MOST_TENANTS = 500  # that one breaker knows as answered, and as many that fail
-
-State = Literal["closed", "open", "half-open"]
-
-NOTHING = (0, 0, 0)
-
-
-class Window:
-    """Counts in two windows that take turns: the running one and the one before. *counted* are spaced failures."""
-
-    __slots__ = ("counted", "failures", "requests", "since", "was")
-
-    def __init__(self, now: float) -> None:
-        self.since = now
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets what was counted."""
-        self.requests = self.failures = self.counted = 0
-        self.was = NOTHING
-
-    def turn(self, now: float) -> None:
-        """The running window is over: begin the next."""
-        recent = now - self.since < 2 * WINDOW
-        self.was = (self.requests, self.failures, self.counted) if recent else NOTHING
-        self.requests = self.failures = self.counted = 0
-        self.since = now
-
-    def failed(self, now: float, counts: bool) -> None:
-        """A request has failed; *counts*: in the shared circuit too."""
-        if now - self.since >= WINDOW:
-            self.turn(now)
-        self.requests += 1
-        self.failures += 1
-        self.counted += counts
-
-    def counts(self, now: float) -> tuple[int, int, int]:
-        """Requests, failures, and spaced failures of both windows. Nothing is changed by looking."""
-        age = now - self.since
-        if age >= 2 * WINDOW:
-            return NOTHING
-        requests, failures, counted = NOTHING if age >= WINDOW else self.was
-        return self.requests + requests, self.failures + failures, self.counted + counted
-
-
-class Circuit:
-    """Closed, or open since *opened*. *probed* is when a request was last let through that is not decided yet."""
-
-    __slots__ = ("opened", "probed")
-
-    def __init__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets all requests pass."""
-        self.opened: float | None = None
-        self.probed: float | None = None
-
-    def open(self, now: float) -> None:
-        """Lets none pass for `PAUSE` from *now* on, in seconds."""
-        self.opened, self.probed = now, None
-
-    def wait(self, now: float) -> float:
-        """Seconds until it lets a request through."""
-        if self.opened is None:
-            return 0.0
-        return max(0.0, (self.opened if self.probed is None else self.probed) + PAUSE - now)
-
-    def state(self, now: float) -> State:
-        """Returns its state at *now*, in seconds: half-open when `PAUSE` is over, and a probe may pass."""
-        if self.opened is None:
-            return "closed"
-        return "half-open" if now - self.opened >= PAUSE else "open"
-
-
-class Record(Window):
-    """What one tenant has seen, and its own circuit. *spaced* is when a failure last counted in the shared one."""
-
-    __slots__ = ("circuit", "spaced")
-
-    def __init__(self, now: float) -> None:
-        super().__init__(now)
-        self.circuit = Circuit()
-        self.spaced = now - SPACING
-
-    def is_failing(self, now: float, minimum: int = 1) -> bool:
-        """Returns whether at least `RATE` of at least *minimum* requests have failed, as of *now* in seconds."""
-        requests, failures, _ = self.counts(now)
-        return requests >= minimum and failures >= RATE * requests
-
-    def is_answered(self, now: float) -> bool:
-        """Returns whether there were requests and fewer than `RATE` of them failed, as of *now* in seconds."""
-        requests, failures, _ = self.counts(now)
-        return requests > 0 and failures < RATE * requests
 
 
 class Tally(Window):
@@ -198,7 +101,7 @@ class Breaker(Window):
         super().__init__(clock())
         self.on_change = on_change
         self.seen: State = "closed"
-        """The state that was told last."""
+        """The state that was reported last."""
         self.clock = clock
         self.tally = tally
         self.remember = remember
@@ -273,7 +176,7 @@ class Breaker(Window):
             self._tell(now)
 
     def decide(self, permit: Permit, failed: bool | None) -> None:
-        """What went through open circuits tells how the upstream is: an answer closes them; where the probe that was
+        """What went through open circuits shows how the upstream is: an answer closes them; where the probe that was
         let through last fails, they are open anew."""
         for circuit in permit.circuits:
             if failed is False:
@@ -332,13 +235,11 @@ class Breaker(Window):
         record = self.nobody if tenant is None else self.failing.get(tenant)
         if record is not None and record.circuit.opened is not None:
             found.append(record.circuit)
-        if self.shared.opened is not None and not self._is_answered(tenant, now):
-            found.append(self.shared)
+        if self.shared.opened is not None:
+            known = self.nobody if tenant is None else self.answered.get(tenant)
+            if known is None or not known.is_answered(now):
+                found.append(self.shared)
         return found
-
-    def _is_answered(self, tenant: str | None, now: float) -> bool:
-        record = self.nobody if tenant is None else self.answered.get(tenant)
-        return record is not None and record.is_answered(now)
 
     def _wait(self, tenant: str | None, now: float) -> float:
         wait = 0.0
@@ -349,7 +250,7 @@ class Breaker(Window):
         return wait
 
     def _tried(self, tenant: str | None, now: float) -> tuple[Circuit, ...]:
-        """The circuits that a request of *tenant*, which is let through, will tell about."""
+        """Returns the circuits that a request of *tenant*, which is let through, will decide."""
         probed = self._open_for(tenant, now)
         for circuit in probed:
             circuit.probed = now

@@ -168,24 +168,16 @@ class ConcurrencyLimits:
 
         :raises Overloaded: none is to be had within *timeout* seconds.
         """
-        limit = self.limits.tenant_concurrency
-        if limit is None or tenant is None:
-            return ()
-        concurrency_limit = self._of("account", tenant, limit)
-        await concurrency_limit.enter(timeout)
-        return (concurrency_limit,)
+        limit = None if tenant is None else self.limits.tenant_concurrency
+        return await self._enter("account", tenant, limit, timeout)
 
     async def enter_work(self, tenant: str | None, timeout: float, *, background: bool = False) -> Held:
         """Takes a place for work at an upstream. What waits in the *background* and what does not take turns.
 
         :raises Overloaded: none is to be had within *timeout* seconds.
         """
-        limit = self.limits.tenant_concurrency
-        if limit is None or tenant is None:
-            return ()
-        concurrency_limit = self._of("account", ("work", tenant), limit)
-        await concurrency_limit.enter(timeout, background, patient=background)
-        return (concurrency_limit,)
+        limit = None if tenant is None else self.limits.tenant_concurrency
+        return await self._enter("account", ("work", tenant), limit, timeout, background, background)
 
     async def enter_provider(
         self, provider: Provider, tenant: str | None, timeout: float, *, background: bool = False
@@ -195,19 +187,20 @@ class ConcurrencyLimits:
         :raises Overloaded: none is to be had within *timeout* seconds.
         """
         limit = provider.max_concurrency or self.limits.provider_concurrency
-        if limit is None:
-            return ()
-        concurrency_limit = self._of("provider", (provider.name, provider.base_url), limit)
-        await concurrency_limit.enter(timeout, (tenant, background), patient=background)
-        return (concurrency_limit,)
+        name, lane = (provider.name, provider.base_url), (tenant, background)
+        return await self._enter("provider", name, limit, timeout, lane, background)
 
     def leave(self, held: Held) -> None:
         """Gives the places in *held* back."""
         for concurrency_limit in held:
             concurrency_limit.leave()
 
-    def _of(self, what: str, name: Hashable, limit: int) -> ConcurrencyLimit:
-        """The limit of that name; it is forgotten when nobody is inside."""
+    async def _enter(
+        self, what: str, name: Hashable, limit: int | None, timeout: float, lane: Hashable = None, patient: bool = False
+    ) -> Held:
+        """Enters the limit of that name, if there is a *limit*; it is forgotten when nobody is inside."""
+        if limit is None:
+            return ()
         try:
             known = self.of_loop.get()
         except LookupError:
@@ -217,4 +210,5 @@ class ConcurrencyLimits:
         concurrency_limit = known.get(key)
         if concurrency_limit is None:
             concurrency_limit = known[key] = ConcurrencyLimit(limit, what, lambda: known.pop(key, None))
-        return concurrency_limit
+        await concurrency_limit.enter(timeout, lane, patient=patient)
+        return (concurrency_limit,)

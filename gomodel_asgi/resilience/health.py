@@ -17,11 +17,12 @@ from typing import Any
 
 from ..providers.provider import Provider
 from ..wire.read_only import read_only
-from .circuit_breaker import Breaker, State, Tally
+from .circuit import State
+from .circuit_breaker import Breaker, Tally
 
 MAX_BREAKERS = 10_000  # one is about 700 bytes; beyond this the one unused for longest is dropped
 MAX_TENANTS = 40_000  # that all breakers know together, about 350 bytes each; beyond this breakers are dropped as well
-MOST_SEEN = 100  # breakers of a provider, those used last, from which its state is told: models are the clients' words
+MOST_SEEN = 100  # breakers of a provider, those used last, by which its state is judged: models are the clients' words
 LONGEST_MODEL = 256  # characters kept of a model's name, which clients write: a longer one is known by its hash
 
 Key = tuple[str, str, str | None, str]
@@ -50,7 +51,7 @@ class ProviderHealth:
 
 @dataclass(frozen=True, slots=True)
 class BreakerHealth:
-    """A snapshot of one breaker. Those of several credentials look alike: a credential is not told.
+    """A snapshot of one breaker. Those of several credentials look alike: a credential is not shown.
 
     *retry_after* is the seconds until an open one lets a request through. *shut_out* is how many tenants it is open for
     though not for everybody; *state* does not count them.

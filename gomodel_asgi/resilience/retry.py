@@ -1,4 +1,4 @@
-"""When the same upstream is asked again, and how often that may be."""
+"""When a request is sent to the same upstream again, and how often that may be."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def backoff(retry: int) -> float:
 
 
 def retry_after(headers: Headers) -> float | None:
-    """The seconds that a reply asks to wait: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110,
-    10.2.3). None where it does not ask, or asks nonsense."""
+    """Returns the seconds to wait by a reply's headers: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC
+    9110, 10.2.3). None where there are none, or nonsense."""
     milliseconds = _number(header(headers, b"retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000

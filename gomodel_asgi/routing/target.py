@@ -10,7 +10,8 @@ from msgspec.structs import force_setattr
 
 from ..arguments import check_instance, listed, members, refusal, texts
 from ..dialects.base import Dialect
-from ..providers.provider import ApiKey, Credential, Provider, check_key, check_times
+from ..providers.credential import ApiKey, Credential, check_key
+from ..providers.provider import Provider, check_times
 from ..seams.transport import UpstreamRequest
 from ..settings import Retries, Timeouts
 from ..wire.read_only import read_only
@@ -45,7 +46,7 @@ class Target(Options, frozen=True):
     *provider* is a configured name or a `Provider` built for this request; *model* None sends the client's model.
     *api_key* replaces the provider's own and is used for this Target alone. *headers* go out over the provider's.
     *params* sets top-level members of the body, None removing one. *tools* are declarations of hosted tools that are
-    added to the client's, where the gateway runs them; it is not told of them. *fallbacks* are tried in order when this
+    added to the client's, where the gateway runs them; it does not see them. *fallbacks* are tried in order when this
     one fails before anything meaningful has reached the client. Members of *timeouts* and *retries* that are not given
     are inherited. *labels* go to observers and metrics. Mappings are copied: nothing changes a Target once it is made.
 

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ..errors import QuotaUnavailable
+
 PARTS = 1_000_000
 """A weight counts in so many parts, so that every engine reckons with integers and comes to the same figures."""
 
@@ -123,3 +125,30 @@ def require_distinct(lines: Sequence[Line]) -> None:
     """
     if len({(line.key, line.window.name) for line in lines}) < len(lines):
         raise ValueError("Two lines of one reservation have the same key and window.")
+
+
+def require_countable(lines: Sequence[Line], most: int, engine: str) -> None:
+    """Refuses limits that *engine* cannot count to.
+
+    :raises ValueError: a limit of *lines* is more than *most*.
+    """
+    for line in lines:
+        if line.limit > most:
+            raise ValueError(f"{engine} counts to {most:,}: the limit {line.limit:,} is more.")
+
+
+def reserved(line: Line, found: Figures) -> Figures:
+    """Returns the figures of *line* once it is reserved, of those *found* before."""
+    if line.holds:
+        return Figures(found.spent, found.held + line.amount, found.before)
+    return Figures(found.spent + line.amount, found.held, found.before)
+
+
+def open_for(lines: Sequence[Line]) -> float:
+    """Returns the seconds for which a hold of *lines* may wait to be settled, repetitions included."""
+    return max([line.keeps for line in lines], default=0.0) + REPEATS
+
+
+def quota_unavailable(detail: str) -> QuotaUnavailable:
+    """Returns the error of counters that do not answer."""
+    return QuotaUnavailable("The gateway cannot check your quota right now; try again later.", detail=detail)

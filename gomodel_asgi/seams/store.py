@@ -47,8 +47,7 @@ class Packable(Protocol):
     """A value that is no bytes yet. It never changes."""
 
     def packed(self) -> bytes:
-        """It as bytes, for whom asks the store for a `Record`."""
-        ...
+        """Returns it as bytes, for a `Record`."""
 
 
 class Local(Protocol):
@@ -61,17 +60,14 @@ class Local(Protocol):
     @property
     def lasting(self) -> Collection[object]:
         """What is kept that is meant to last for ever, always in one object: while it is empty nobody was forgotten."""
-        ...
 
     def find(self, collection: str, key: str) -> bytes | Packable | None:
         """The value, None where there is none; it has been used now."""
-        ...
 
     def keep(
         self, collection: str, key: str, value: bytes | Packable, size: int, *, ttl: float | None = None
     ) -> object:
         """Keeps *value*, which takes *size* bytes of memory, in place of what was there."""
-        ...
 
 
 class Store(Protocol):
@@ -98,7 +94,7 @@ class Store(Protocol):
     secret: bytes
     """Keys the hashes under which tenants' records are kept: the same in every process that shares the data."""
 
-    # What a store may have beside these, and is asked for where it has it:
+    # What a store may have beside these, which is used where it is there:
     #
     #     max_bytes    it holds at most so many bytes: a quota of as many needs no books
     #     evicts       it may drop a record before its time: what is used has to be seen to be used
@@ -114,37 +110,30 @@ class Store(Protocol):
     async def get(self, collection: str, key: str) -> Record | None:
         """Returns the record, None where there is none. One that is there and cannot be read is `unreadable`: to most
         that is as good as none, but a generation that is damaged must not be taken for one that was never raised."""
-        ...
 
     async def put(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> None:
         """Keeps *value*, in place of what was there."""
-        ...
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
         """Keeps *value* only if nothing is there. Returns its version, None where something is. Of several that add the
         same key at once exactly one gets a version."""
-        ...
 
     async def swap(
         self, collection: str, key: str, expected: int, value: bytes, *, ttl: float | None = None
     ) -> int | None:
         """Replaces the record only if its version is *expected*. Returns the new version, None where it is another one
         or absent. Of several that swap the same version at once exactly one gets a version."""
-        ...
 
     async def delete(self, collection: str, key: str) -> bool:
         """Removes the record. Returns whether there was one."""
-        ...
 
     def scan(self, collection: str, prefix: str = "") -> AsyncGenerator[str, None]:
         """Gives the keys that begin with *prefix*, in any order. A key that is there from the first to the last
         moment is given at least once; one that comes or goes meanwhile may or may not be. Close it (`aclosing`) if you
         leave it early."""
-        ...
 
     async def aclose(self) -> None:
         """Closes what the running event loop has open. The store stays usable and opens anew. Never raises."""
-        ...
 
 
 class NoStore:

@@ -64,27 +64,24 @@ class UpstreamReply(Protocol):
         :raises UpstreamTruncated: the connection closed before the body's end.
         :raises UpstreamProtocolError: the framing is broken.
         """
-        ...
 
     async def aclose(self) -> None:
         """Releases the connection: back to its pool if the reply ended exactly, closed otherwise. Never raises; a
         cancellation waits for it, and it takes seconds at the most."""
-        ...
 
 
 class Listener(Protocol):
-    """Who wants to know what happens to connections outside of any request."""
+    """Notified of what happens to connections outside of any request."""
 
     def keepalive_lost(self, origin: str, seconds: float) -> None:
         """*origin* has sent bytes after a complete reply: none of its connections is used again for *seconds*."""
-        ...
 
 
 class Transport(Protocol):
     """Makes requests. One instance may serve several event loops, one after the other or at a time.
 
     One that opens connections by itself may have a method `attach(connections, listener)` beside these, by which a
-    gateway tells what it may open (a `ConnectionLimit`) and who listens (a `Listener`).
+    gateway says what it may open (a `ConnectionLimit`) and who listens (a `Listener`).
     """
 
     async def open(self, request: UpstreamRequest) -> UpstreamReply:
@@ -98,8 +95,6 @@ class Transport(Protocol):
             closed before the headers' end.
         :raises ValueError: the request cannot be written safely (CR, LF, NUL; a header that is the transport's own).
         """
-        ...
 
     async def aclose(self) -> None:
         """Closes every idle connection of the running loop. Never raises."""
-        ...

@@ -16,7 +16,7 @@ from ..wire.json_body import Envelope
 from ..wire.json_pieces import SMALL
 
 STARLETTE_LIMIT = "starlette.max_body_size"
-"""The scope key in which Starlette's RequestBodyLimitMiddleware tells its limit."""
+"""The scope key in which Starlette's RequestBodyLimitMiddleware puts its limit."""
 
 
 MOST_DIGITS = 18

@@ -40,7 +40,7 @@ class Delivery(Struct, eq=False):
     watch: Watch | None = None
 
     def run(self, watch: Watch) -> Awaitable[None]:
-        """Sends all of it; if the server cancels although the client is still there, says so first.
+        """Sends all of it; where the server cancels while the client is there, ends the reply in band first.
 
         :raises ConnectionAbortedError: the upstream died inside an event; the connection must not be ended properly.
         """
@@ -98,7 +98,7 @@ class Delivery(Struct, eq=False):
         return self.done or (ended and self.sent > 0 and not self.sending)
 
     async def last_words(self) -> None:
-        """The server goes down: tell a stream that has begun so, in band, within a second."""
+        """Ends a stream that has begun in band, within a second, since the server goes down."""
         stream = self.reply.stream
         if stream is None or not self.started or stream.reader.inside:
             return
@@ -108,7 +108,7 @@ class Delivery(Struct, eq=False):
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pieces(self, body: bytes, watch: Watch) -> bytes:
-        """Sends a large *body* but for its last piece, which is returned: so is seen whether the client takes it."""
+        """Sends a large *body* but for its last piece, which it returns: pieces show whether the client reads."""
         self._attend(watch)
         at = 0
         while len(body) - at > PIECE:

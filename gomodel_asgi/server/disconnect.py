@@ -2,7 +2,7 @@
 
 Strategy: the work runs in the request's own task, so nothing is paid where it is quick; only work that lasts gets a
 listener for `http.disconnect` beside it (servers that announce ASGI 2.3 do not raise from `send`). Stopping cancels the
-work and remembers why, so that a cancellation by the server (no reason known) is told from one of ours and passes on.
+work and keeps the reason: a cancellation by the server has none, and passes on.
 A watch owns what it starts: at its exit the listener, the timers and what they started have ended.
 """
 
@@ -12,6 +12,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
@@ -24,26 +25,24 @@ if TYPE_CHECKING:
     import trio
 
 
-# Tells what lasts from what does not: one timer of the event loop for all requests, instead of one for each.
-#
-# Nearly every request ends before its client could be missed. A timer of its own would cost such a request more than
-# a place in a set does.
+# One timer of the event loop for all requests, instead of one for each: nearly every request ends before its client
+# could be missed, and a timer of its own would cost it more than a place in a set does.
 
 
 ROUND = 0.03  # seconds; who waits is overdue after one to two of them
 
 
 class Timed(Protocol):
-    """A request that wants to know when it has waited for long."""
+    """A request that is called once it has lasted for a while."""
 
     def overdue(self) -> None:
         """Called once, after one to two rounds of waiting."""
 
 
 class DeadlineTimer:
-    """Tells requests of one event loop, after one to two rounds, that they have waited for long. Its timer runs only
-    while there are any. Put one into `young`, and `start` the timer where it is not `ticking`; when it has ended, take
-    it out of both sets."""
+    """Calls the requests of one event loop that have lasted for one to two rounds. Its timer runs only while there are
+    any. Put one into `young`, and `start` the timer where it is not `ticking`; when it has ended, take it out of both
+    sets."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -87,10 +86,10 @@ GoesOn = Callable[[], bool]
 
 
 class Watch(Protocol):
-    """`async with` the work of one request; *reason* says afterwards why it was stopped, None if it was not.
+    """`async with` the work of one request; *reason* is why it was stopped, None where it was not.
 
-    *answered* is set before the last message is sent. Servers tell of a disconnect while they send it, when they close
-    the connection as they should: that must not cancel them in the middle of it.
+    *answered* is set before the last message is sent. Servers that close the connection with it
+    report a disconnect while they send it: that must not cancel them in the middle.
     """
 
     reason: Reason | None
@@ -117,7 +116,7 @@ class Watch(Protocol):
 
 def watch(receive: Receive | None, goes_on: GoesOn | None = None, among: set[Watch] | None = None) -> Watch:
     """A watch for the running event loop, put *among* others; without *receive* nobody can leave. When the client has
-    left, *goes_on* is asked whether the work does."""
+    left, *goes_on* returns whether the work does."""
     on = TrioWatch if "trio" in sys.modules and on_trio() else AsyncioWatch
     made: Watch = on(receive, goes_on)
     if among is not None:
@@ -205,20 +204,14 @@ class AsyncioWatch:
 
     def overdue(self) -> None:
         """The work lasts: listen for the client's leaving."""
-        self.spawn(self._listen)
+        self.spawn(partial(_listen, self))
 
     def _tick(self, seconds: float, function: Callable[[], None]) -> None:
         function()
         self.every(seconds, function)
 
-    async def _listen(self) -> None:
-        assert self.receive is not None
-        left = await client_left(self.receive)
-        if left and not self.answered and (self.goes_on is None or not self.goes_on()):
-            self.stop("gone")
-
     async def _reap(self) -> None:
-        """Ends what was started; a cancellation that comes meanwhile is delivered by the next await."""
+        """Ends what was started. The next await delivers a cancellation that comes in between."""
         for task in self.tasks:
             task.cancel()
         for task in self.tasks:
@@ -229,11 +222,19 @@ class AsyncioWatch:
         """Returns whether our own cancellation, and nothing but it, ended the work."""
         if kind is None:
             try:
-                await asyncio.sleep(0)  # the cancellation was asked for in the work's last step: let it come
+                await asyncio.sleep(0)  # it was cancelled in the work's last step: let that come
             except asyncio.CancelledError:
                 pass
             return self.task.uncancel() == 0
         return self.task.uncancel() == 0 and issubclass(kind, asyncio.CancelledError)
+
+
+async def _listen(on: AsyncioWatch | TrioWatch) -> None:
+    """Stops the work when the client has left, unless it goes on without."""
+    assert on.receive is not None
+    left = await client_left(on.receive)
+    if left and not on.answered and (on.goes_on is None or not on.goes_on()):
+        on.stop("gone")
 
 
 async def _run(function: Callable[[], Awaitable[object]]) -> object:
@@ -259,7 +260,7 @@ class TrioWatch:
         self.scope.__enter__()
         self.open = True
         if self.receive is not None:
-            self.spawn(self._listen)
+            self.spawn(partial(_listen, self))
         return self
 
     async def __aexit__(
@@ -288,7 +289,7 @@ class TrioWatch:
                 with scope:
                     await function()
             except Exception:
-                pass  # a server that fails to tell of a disconnect: the work goes on unwatched
+                pass  # a server whose `receive` fails: the work goes on unwatched
             finally:
                 ended.set()
 
@@ -303,9 +304,3 @@ class TrioWatch:
                 function()
 
         self.spawn(ticks)
-
-    async def _listen(self) -> None:
-        assert self.receive is not None
-        left = await client_left(self.receive)
-        if left and not self.answered and (self.goes_on is None or not self.goes_on()):
-            self.stop("gone")

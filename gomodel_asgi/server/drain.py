@@ -14,14 +14,14 @@ from ..exchange.reply import Reply
 from ..resilience.concurrency import Allowance
 from .disconnect import Reason, Watch
 
-FAREWELL = 2.0  # seconds in which streams that were stopped may still tell their clients
+FAREWELL = 2.0  # seconds in which streams that were stopped may still be ended in band
 
 
 class Lasting(Protocol):
     """A connection that outlives its requests."""
 
     def wind_down(self) -> None:
-        """Draining has begun: end as soon as nothing is under way."""
+        """Draining has begun: end as soon as nothing is in flight."""
         ...
 
     def stop(self, reason: Reason) -> None:
@@ -30,8 +30,8 @@ class Lasting(Protocol):
 
 
 class InFlight:
-    """Knows each request's watch, and each lasting connection, while there is one. Who takes one out of `watches` asks
-    `check_empty` if a drain waits for it to be `empty`."""
+    """Holds each request's watch, and each lasting connection. Who takes one out of `watches` calls `check_empty`
+    where a drain waits for it to be `empty`."""
 
     def __init__(self) -> None:
         self.watches: set[Watch] = set()
@@ -57,12 +57,12 @@ class InFlight:
         self.check_empty()
 
     def check_empty(self) -> None:
-        """Tells a drain that waits for it, if nothing is under way any more."""
+        """Wakes the drain that waits, once nothing is in flight."""
         if self.empty is not None and not self.watches and not self.connections:
             self.empty.set()
 
     async def drain(self, seconds: float) -> None:
-        """Refuses new work, gives what is under way *seconds*, then stops it."""
+        """Refuses new work, gives what is in flight *seconds*, then stops it."""
         self.draining = True
         for connection in tuple(self.connections):
             connection.wind_down()
@@ -82,8 +82,8 @@ class InFlight:
 
 # Background requests whose clients have left: so many of each tenant go on, and nothing of them is sent any more.
 #
-# An upstream may end a response whose connection is closed, whatever its request said. What the gateway works on by
-# itself needs nobody to read it, so a reply that only follows such work ends with its client.
+# An upstream may end a response whose connection is closed, in the background too. What the gateway itself works on
+# needs nobody to read it, so a reply that only follows such work ends with its client.
 
 
 class Absence:
@@ -107,11 +107,11 @@ class Absence:
 
     @property
     def follows(self) -> bool:
-        """Whether the reply only tells of what goes on without it."""
+        """Whether the reply only shows work that goes on without it."""
         return self.reply is not None and self.reply.candidate is None
 
     def goes_on(self) -> bool:
-        """The client has left: whether the work goes on."""
+        """Returns whether the work goes on without its client, who has left."""
         if not self.left and self.identified and not self.follows:
             self.left = self.allowed.take(self.tenant, self.limit)
             if self.left and self.reply is not None:
@@ -129,7 +129,7 @@ class Absence:
                 return await anyio.lowlevel.checkpoint()
             try:
                 await send(message)
-            except OSError:  # how some servers tell that the client has left
+            except OSError:  # how some servers report that the client has left
                 if not self.goes_on():
                     raise
 

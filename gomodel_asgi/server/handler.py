@@ -1,16 +1,18 @@
 """One HTTP request for one of our paths: opened, dispatched, answered, whatever happens.
 
-Two phases with one rule each. Before the status line, every failure becomes an error response; after it, a failure is
-told in band, or by breaking off the connection where that is no longer possible. What the host must know (its policy
-raised) is re-raised to it after the client has its answer.
+Two phases with one rule each. Before the status line every failure becomes an error response; after it a failure is an
+event in the stream, or breaks the connection off where that is no longer possible. What the host's own code raised is
+raised again once the client has its answer.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
+from typing import Any, Literal, Protocol
 
+import msgspec
 from msgspec import Struct
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -23,7 +25,7 @@ from ..operations import BODIED
 from ..pipeline import Inbound, TenantOf, answer, tenant_of
 from ..resilience.concurrency import Allowance
 from ..seams.store import Store
-from ..settings import Timeouts
+from ..settings import Limits, Timeouts
 from ..transport.slots import ConnectionLimit
 from ..upstream.stream import detached
 from ..wire.headers import ATTEMPTS, CACHE, HINT, Headers, cache_told, read, request_id
@@ -74,23 +76,27 @@ class Handler(Struct, eq=False):
     """For a request to work in the background, which may do without its client."""
     delivery: Delivery | None = None
 
-    async def serve(self, send: Send) -> None:
-        """The whole request, from its body to its last byte.
+    async def serve(self, send: Send, reply: Reply | None = None) -> None:
+        """The whole request, from its body to its last byte; or the rest of it, where its *reply* was `prepared`.
 
         :raises Exception: what the host's own code raised.
         """
-        try:
-            inbound = await self._opened()
-        except ClientDisconnected:
-            await self._identify()
-            return self._end_trace("gone")
-        except GatewayError as error:
-            await self._identify()
-            return await self.deliver(failed(error), send)
-        guard = self._guard()
+        inbound = None
+        if reply is None:
+            try:
+                inbound = await self._opened()
+            except (ClientDisconnected, GatewayError) as error:
+                reply = await self._unopened(error)
+                if reply is None:
+                    return
+        absence = self.absence
+        guard = watch(self.receive, None if absence is None else absence.goes_on, self.gateway.in_flight.watches)
         try:
             async with guard:
-                await self._sent(await self._dispatched(inbound), send, guard)
+                if inbound is not None:
+                    reply = await self._dispatched(inbound)
+                assert reply is not None
+                await self._sent(reply, send, guard)
             if guard.reason == "shutdown":
                 await self._shut(send)
         finally:
@@ -106,17 +112,13 @@ class Handler(Struct, eq=False):
 
     async def prepared(self) -> Reply | None:
         """The reply, up to the point where it can be sent; None where the client has gone."""
-        reply: Reply | None = None
         try:
             inbound = await self._opened()
-        except ClientDisconnected:
-            await self._identify()
-            self._end_trace("gone")
-            return None
-        except GatewayError as error:
-            await self._identify()
-            return failed(error)
-        guard = self._guard()
+        except (ClientDisconnected, GatewayError) as error:
+            return await self._unopened(error)
+        reply: Reply | None = None
+        absence = self.absence
+        guard = watch(self.receive, None if absence is None else absence.goes_on, self.gateway.in_flight.watches)
         try:
             async with guard:
                 reply = await self._dispatched(inbound)
@@ -125,29 +127,19 @@ class Handler(Struct, eq=False):
                 await held.aclose()
             if reply is None and guard.reason != "shutdown":
                 self._end_trace(guard.reason)
-        if reply is None and guard.reason == "shutdown":
-            return failed(ServerShutdown())
-        return reply
-
-    async def deliver(self, reply: Reply, send: Send) -> None:
-        """Sends a *reply* that was prepared; when this returns or raises it has been closed."""
-        guard = self._guard()
-        try:
-            async with guard:
-                await self._sent(reply, send, guard)
-            if guard.reason == "shutdown":
-                await self._shut(send)
-        finally:
-            if (held := self._over(guard)) is not None:
-                await held.aclose()
-            self._end_trace(guard.reason)
-
-    def _guard(self) -> Watch:
-        """A watch that a drain knows of; pair with `_over`."""
-        absence = self.absence
-        return watch(self.receive, None if absence is None else absence.goes_on, self.gateway.in_flight.watches)
+        return failed(ServerShutdown()) if reply is None and guard.reason == "shutdown" else reply
 
     # How a request is opened...
+
+    async def _unopened(self, error: ClientDisconnected | GatewayError) -> Reply | None:
+        """Returns the reply to a request that was refused before it was opened; None where its client has left."""
+        if self.trace is not None:
+            with suppress(GatewayError):  # which each request that gets further raises
+                self.trace.know(tenant=await tenant_of(self.scope, self.gateway.tenant))
+        if isinstance(error, GatewayError):
+            return failed(error)
+        self._end_trace("gone")
+        return None
 
     async def _opened(self) -> Inbound:
         """Returns the request as it came, its headers and ids checked.
@@ -179,10 +171,11 @@ class Handler(Struct, eq=False):
             self.absence = Absence(self.gateway.abandoned, self.setup.limits.tenant_abandoned)
         raw_query = scope.get("query_string", b"")
         query, hints = split_query(raw_query) if raw_query else ("", [])
+        named = raw if HINT in headers else ()
         return Inbound(
             operation=operation,
             envelope=envelope,
-            hint=agreed(envelope.hint, raw if HINT in headers else (), hints),
+            hint=agreed(envelope.hint, named, hints) if named or hints or envelope.hint else None,
             scope=scope,
             request_id=self.request_id,
             headers=headers,
@@ -213,14 +206,6 @@ class Handler(Struct, eq=False):
             self.raised = error
             return failed(GatewayFault("The gateway failed to handle this request."))
 
-    async def _identify(self) -> None:
-        """For the records of a request that nobody was asked about: it was refused, or its client left, before."""
-        if self.trace is not None:
-            try:
-                self.trace.know(tenant=await tenant_of(self.scope, self.gateway.tenant))
-            except GatewayError:
-                pass  # the host is told by each request that gets further
-
     def _sent(self, reply: Reply, send: Send, guard: Watch) -> Awaitable[None]:
         if self.absence is not None:
             send = self.absence.sending(reply, send)
@@ -230,10 +215,10 @@ class Handler(Struct, eq=False):
         return self.delivery.run(guard)
 
     async def _shut(self, send: Send) -> None:
-        """The watch was stopped because the host goes down: say so, in band or instead of an answer."""
-        if self.delivery is not None and self.delivery.started:
-            return await self.delivery.last_words()
+        """Ends the request in band, or answers 503, since the host goes down."""
         if self.delivery is not None:
+            if self.delivery.started:
+                return await self.delivery.last_words()
             await self.delivery.reply.aclose()
         reply = failed(ServerShutdown())
         self.delivery = Delivery(reply, send, self._headers(reply), self.setup.timeouts)
@@ -278,15 +263,31 @@ class Handler(Struct, eq=False):
         return reply if reply is not None and (reply.stream is not None or reply.closing) else None
 
 
+async def inbound_of(body: bytes | str | Mapping[str, Any], scope: Scope | None, limits: Limits) -> Inbound:
+    """Returns a request for a response that the host's own code makes, perhaps for one of its clients (*scope*).
+
+    :raises InvalidRequest: *body* or a hint is malformed.
+    :raises ProviderConflict: two hints disagree.
+    """
+    raw = body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else msgspec.json.encode(body)
+    envelope = await opened(raw, limits)
+    scope = {"type": "http", "headers": [], "state": {}} if scope is None else scope
+    given = scope.get("headers", ())
+    headers = read(given)
+    _, hints = split_query(scope.get("query_string", b""))
+    hint = agreed(envelope.hint, given, hints)
+    return Inbound("create", envelope, hint, scope, request_id(headers.get(b"x-request-id")), headers)
+
+
 def end_of(reason: Reason | None, error: BaseException | None) -> Literal["gone", "stalled", "cancelled"]:
-    """Why a client did not get all: a server whose `send` fails has lost it too."""
+    """Returns why a client did not get all: a server whose `send` fails has lost it too."""
     if reason is None or reason == "shutdown":
         return "gone" if isinstance(error, Exception) else "cancelled"
     return reason
 
 
 def failed(error: GatewayError) -> Reply:
-    """The reply that tells of *error*."""
+    """Returns *error* as a reply."""
     headers: Headers = [(b"content-type", b"application/json"), *error.headers()]
     if error.should_retry is not None:
         headers = [header for header in headers if header[0] != b"x-should-retry"]
@@ -298,11 +299,11 @@ def failed(error: GatewayError) -> Reply:
     return Failed(status=error.status, raw_headers=headers, body=error.body(), error=detached(error))
 
 
-# Replies as Starlette responses, for hosts that answer from their own routes.
+# Replies as Starlette responses, for the host's own routes...
 
 
 class ReplyResponse(Response):
-    """Sends a `Reply` that the host's code has asked for, streaming where it streams."""
+    """Sends a `Reply` to a request of the host's own code, streaming where it streams."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
@@ -338,12 +339,10 @@ class EndpointResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the reply.
 
-        :raises Exception: what the host's own code raised meanwhile, for the host's error handling.
+        :raises Exception: what the host's own code raised, for the host's error handling.
         """
         if self.reply is not None:
             self.reply.raw_headers = self.raw_headers
-            await self.handler.deliver(self.reply, send)
-        if self.handler.raised is not None:
-            raise self.handler.raised
+            await self.handler.serve(send, self.reply)
         if self.background is not None:
             await self.background()

@@ -1,7 +1,7 @@
 """`GET {prefix}/models` and `/models/{name}`: which models a caller may name, in OpenAI's form.
 
-The policy is asked first, with operation `"models"` and no model, because it is where a host says who may call at all:
-what it refuses is refused here too. That it finds no model in the request is no refusal. Its Target is not used.
+The policy runs first, with operation `"models"` and no model, since it decides who may call at all: what it refuses is
+refused here too. That it finds no model in the request is no refusal. Its Target is not used.
 
 Listed are, each once and in this order, what the providers name in full, what the policy does (`names_of`),
 and what upstreams list themselves, of providers that have `discover`. A function of the host's replaces all of them.
@@ -10,7 +10,7 @@ and what upstreams list themselves, of providers that have `discover`. A functio
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -26,7 +26,6 @@ from ..exchange.reply import Reply
 from ..pipeline import Inbound, answer_of, decide, job_of
 from ..providers.provider import Provider, is_pattern
 from ..routing.policy import names_of
-from ..routing.registry import Registry
 from ..routing.request import RoutingRequest
 from ..settings import KIB
 from ..tasks import Task, Tasks, loop_token
@@ -70,31 +69,22 @@ async def list_models(
 
 async def _known(job: Job, discovery: Discovery) -> Entries:
     registry = job.setup.registry
+    exact = [name for one in registry.by_name.values() for name in one.models if not is_pattern(name)]
     named: Iterable[str] = await answer_of(job, partial(names_of, job.setup.ask))
     listed = await discovery.known(job)
     entries: Entries = {}
-    for name in (*_exact(registry), *named):
+    for name in (*exact, *named):
         owner = registry.serving(name)
         created = UNKNOWN_TIME if owner is None else listed.get(owner.name, {}).get(name, UNKNOWN_TIME)
         entries.setdefault(name, _entry(name, owner, created))
     for provider_name, models in listed.items():
         provider = registry.by_name[provider_name]
+        # Where no pattern leads to it, and there are other providers, a caller has to write a hint before its name.
+        hint = "" if provider.models or registry.only is provider else f"{provider_name}/"
         for name, created in models.items():
-            reached = _reached_by(name, provider, registry)
+            reached = hint + name
             entries.setdefault(reached, _entry(reached, registry.serving(reached) or provider, created))
     return entries
-
-
-def _exact(registry: Registry) -> Iterator[str]:
-    """Yields the models that providers name; a pattern names none."""
-    for provider in registry.by_name.values():
-        yield from (name for name in provider.models if not is_pattern(name))
-
-
-def _reached_by(name: str, provider: Provider, registry: Registry) -> str:
-    """Returns what a caller writes to reach the model *name* of *provider*: where no pattern leads to it, and the
-    provider is not the only one, the name with a hint before it."""
-    return name if provider.models or registry.only is provider else f"{provider.name}/{name}"
 
 
 async def _given(job: Job, given: ModelsOf) -> Entries:
@@ -117,7 +107,7 @@ async def _given(job: Job, given: ModelsOf) -> Entries:
 
 
 def _checked(offered: Any) -> tuple[str, Mapping[str, Any]]:
-    """Returns the name, and what else the host says of it.
+    """Returns the name, and the host's other members of it.
 
     :raises TypeError: it has no name.
     """
@@ -137,17 +127,17 @@ def _reply(value: Any) -> Reply:
     return Reply(status=200, raw_headers=[TYPE], provider="", model=None, attempts=0, body=body)
 
 
-# The models that upstreams list themselves: asked for under the house's keys, kept in this process, and renewed
-# beside the requests that find them out of date.
+# The models that upstreams list themselves: read with the house's keys, kept in this process, and renewed beside the
+# requests that find them out of date.
 
 
 FIRST_WAIT = 2.0  # seconds that requests wait for a list that was never read
-PAUSE = 30.0  # seconds until a list that could not be read is asked for again; `discover`, if that is less
+PAUSE = 30.0  # seconds until a list that could not be read is read again; `discover`, if that is less
 FAREWELL = 5.0  # seconds that what is cancelled has to end
 
 
 class NotListed(Exception):
-    """The upstream gave no list; the message says what it did instead."""
+    """The upstream gave no list; the message is what it did instead."""
 
 
 class KnownList:
@@ -160,21 +150,21 @@ class KnownList:
         """When each was made, by name, in order; None: it was never read."""
         self.problem: str | None = None
         self.due = -math.inf
-        """When it is to be asked for again."""
+        """When it is to be read again."""
         self.waits_until = -math.inf
         self.tried = False
         """Whether an attempt has ended: from then on nobody waits for it."""
         self.reading: dict[object, Task] = {}
-        """What asks for it, by event loop: no loop can wait for another's."""
+        """The task that reads it, by event loop: no loop can wait for another's."""
 
     def begin(self, setup: Setup, tasks: Tasks) -> None:
-        """Has it asked for, if it is due and nobody does so already."""
+        """Has it read, if it is due and nobody reads it already."""
         loop, now = loop_token(), clock()
         if loop in self.reading or (self.tried and now < self.due):
             return
         self.waits_until = now + FIRST_WAIT
-        self.due = now + 2 * DEADLINE + self._pause()  # for other loops, should this one end meanwhile
-        # In a context of its own: the list is everybody's, so nothing of whoever asked first may be in it.
+        self.due = now + 2 * DEADLINE + self._pause()  # for other loops, should this one end first
+        # In a context of its own: the list is everybody's, so nothing of the first caller may be in it.
         task = Context().run(tasks.spawn, partial(self._read, setup, loop))
         if not task.over.is_set():  # as where the host's loop starts tasks eagerly
             self.reading[loop] = task
@@ -228,8 +218,8 @@ class Discovery:
     async def known(self, job: Job) -> Mapping[str, Mapping[str, int]]:
         """Returns when each model was made (Unix time, or 0), by its provider's name and its own.
 
-        Lists that are due are asked for in the background. Only for those that were never read the request waits, all
-        in all `FIRST_WAIT` seconds at the most. Of what could not be read its observers are warned.
+        Lists that are due are read in the background. The request waits only for those that were never read, at most
+        `FIRST_WAIT` seconds in all. Its observers are warned of those that could not be read.
         """
         if not self.lists:
             return {}
@@ -243,7 +233,7 @@ class Discovery:
         return {one.provider.name: one.models for one in lists if one.models is not None}
 
     async def aclose(self) -> None:
-        """Ends what this event loop is asking for."""
+        """Ends what this event loop is reading."""
         self.tasks.cancel()
         await self.tasks.aclose(FAREWELL)
 

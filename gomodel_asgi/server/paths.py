@@ -1,4 +1,4 @@
-"""Which requests are ours: a path, exactly as documented, what it asks for, and the provider that it hints at."""
+"""Which requests are ours: a path, exactly as documented, its operation, and the provider that it hints at."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Route:
 
 
 def _methods() -> dict[str, dict[str, Operation]]:
-    """The operations of each path of the table, by method. What a WebSocket carries is not asked for by a method."""
+    """The operations of each path of the table, by method. What a WebSocket carries has no method."""
     found: dict[str, dict[str, Operation]] = {}
     for row in TABLE:
         if row.method != "WEBSOCKET":
@@ -93,7 +93,7 @@ def _below(path: str, root: str) -> bool:
 def match(scope: Scope, prefix: str) -> Route | None:
     """The route that the request's path is, None where it is not one of ours.
 
-    Only the exact spelling counts: where the server tells the raw path, it must end with the same bytes, so that an
+    Only the exact spelling counts: where the server gives the raw path, it must end with the same bytes, so that an
     encoded or unnormalised path is never ours here and the host's elsewhere.
     """
     path: str = route_path(scope) if scope.get("root_path") else scope["path"]
@@ -107,6 +107,18 @@ def match(scope: Scope, prefix: str) -> Route | None:
         return route
     route = route or _named(below.split("/"))
     return route if route is not None and _is_spelled(raw, path) else None
+
+
+def route_of(scope: Scope) -> Route:
+    """Returns the route of a request in the host's own route, whatever its path: one that ends like one of ours is
+    that operation's (a GET of `…/models` the models'), any other creates a response."""
+    path = route_path(scope)
+    at = path.rfind("/responses")
+    if at < 0 and scope["method"] == "GET":
+        at = path.rfind("/models")
+    if at < 0:
+        at = path.find("/conversations")
+    return CREATE if at < 0 else match({"type": "http", "path": path[at:]}, "") or CREATE
 
 
 def _named(parts: list[str]) -> Route | None:

@@ -5,7 +5,7 @@ to wait for it.
                                       ▲                            │ timed out
                                       └────────────────────────────┘
 
-Only waiting opens it. A store that fails at once costs nobody anything, and is asked each time.
+Only waiting opens it. A store that fails at once costs nobody anything, and is called each time.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Pass(msgspec.Struct, frozen=True):
 
 
 class Circuit:
-    """Whether an engine may be asked, for all threads and event loops of a process. *clock* gives seconds that never go
-    back; *engine* is what the log calls it, and *unavailable* makes an error of a detail. `tell` is called with the
-    state as it was and as it is, where a call has changed it."""
+    """Whether an engine may be called, for all threads and event loops of a process. *clock* gives seconds that never
+    go back; *engine* is its name in the log, and *unavailable* makes an error of a detail. `on_change` is called with
+    the state as it was and as it is."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Circuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether the store did not answer in time when it was last asked."""
+        """Whether the engine did not answer the last call in time."""
         return self._pause > 0
 
     def enter(self) -> Pass:
@@ -127,7 +127,7 @@ class Circuit:
             log("circuit_opened", engine=self._engine, seconds=pause)
 
     def given_up(self, entry: Pass) -> None:
-        """Notes that the call was cancelled before it could tell anything: another one may find out."""
+        """Notes that the call was cancelled before its end: another one may find out."""
         if entry.probe:
             self._change(entry, self._pause, at_once=True)
 
@@ -218,7 +218,7 @@ def guarded(store: Store) -> Store:
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Returns whether a time-out is at the bottom of *error*, under whatever name a library tells it."""
+    """Returns whether a time-out is at the bottom of *error*, under whatever name a library raises it."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

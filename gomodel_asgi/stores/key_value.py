@@ -1,7 +1,7 @@
 """Records in any of the engines of py-key-value-aio: disk, MongoDB, DynamoDB, Elasticsearch, S3 and a dozen more.
 
-Its stores get, put and delete, and cannot add or swap, so nothing here can exclude another worker. What needs that says
-so when it is constructed, not when two workers have met.
+Its stores get, put and delete, and cannot add or swap, so nothing here can exclude another worker. What needs that
+refuses the store when it is constructed, not when two workers have met.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class KeyValueStore:
             )
 
     async def add(self, collection: str, key: str, value: bytes, *, ttl: float | None = None) -> int | None:
-        """Refuses: the engine cannot tell whether something is there while it writes.
+        """Refuses: the engine cannot check whether something is there while it writes.
 
         :raises NotImplementedError: always.
         """

@@ -1,10 +1,10 @@
 """The default store: a bounded LRU cache in this process, which its tenants share.
 
-Each tenant's records lie on a shelf of their own, in the order of last use; whose a record is says its key, before the
-last dot. When room is needed, the largest share gives way, its least recently used record first: so nobody
-can push out what those have who have less. Only among shares of less than a thousandth of the store, which happens
-where very many tenants are, the one goes first whose owner has been idle longest: else those who left would keep the
-room from those who come.
+Each tenant's records lie on a shelf of their own, in the order of last use; the key names the owner, before the last
+dot. When room is needed, the largest share gives way, its least recently used record first: so nobody can push out what
+those have who have less. Only among shares of less than a thousandth of the store, which happens where very many
+tenants are, the one goes first whose owner has been idle longest: else those who left would keep the room from those
+who come.
 
 Records that are meant to last for ever (the generations of forgotten tenants) lie apart, and go only when nothing else
 is left. An expired record is removed when it is met, not by a clock of its own: the bounds hold without one.
@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 class MemoryStore:
     """Keeps at most *max_entries* records of at most *max_bytes* together, keys and overhead counted, for *ttl* seconds
-    where a write says nothing else. When it is full the largest of the tenants' shares gives way, its least recently
+    where a write gives none. When it is full the largest of the tenants' shares gives way, its least recently
     used record first; a write raises `StoreUnavailable` where only smaller ones could. All is lost with the process,
     and no other process sees it. *clock* gives seconds that never go back.
 

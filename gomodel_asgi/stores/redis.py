@@ -77,7 +77,7 @@ class RedisStore:
         self._timeout = timeout
         self._ours = isinstance(redis, str)
         self._clients = PerLoop(partial(client_of, redis, timeout))
-        # Opens nothing; a bad URL is told here and not with the first request.
+        # Opens nothing; a bad URL is refused here and not with the first request.
         if decodes(client_of(redis, timeout)):
             raise ValueError("RedisStore keeps bytes: its Redis must not have decode_responses set.")
 

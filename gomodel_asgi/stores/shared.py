@@ -68,11 +68,11 @@ async def answering(
     :raises RuntimeError: the running async library is not asyncio.
     """
     running_loop()
-    told: tuple[type[Exception], ...] = (OSError, TimeoutError, *failures)
+    expected: tuple[type[Exception], ...] = (OSError, TimeoutError, *failures)
     try:
         async with asyncio.timeout(timeout):
             yield
-    except told as exc:
+    except expected as exc:
         raise unavailable(type(exc).__name__) from exc
 
 
@@ -88,7 +88,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class PerLoop(Generic[T]):
-    """One *T* per event loop, made when it is first asked for; those of closed loops are let go."""
+    """One *T* per event loop, made with the first call; those of closed loops are let go."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -114,7 +114,7 @@ class PerLoop(Generic[T]):
             return made
 
 
-# Reading from a store that may not be as stores should be: bounded in time, its failures told in one way.
+# Reading from a store that may not be as stores should be: bounded in time, with one error for its failures.
 
 
 # Seconds in which a store has to give what a request needs; its own limit is shorter.

@@ -15,7 +15,7 @@ V = TypeVar("V")
 
 
 class Share(Generic[K, V]):
-    """The entries of one *owner*, and their *bytes*; `Shares.settle` has to be told of each change."""
+    """The entries of one *owner*, and their *bytes*; call `Shares.settle` after each change."""
 
     __slots__ = ("at", "bytes", "entries", "owner", "weight")
 
@@ -38,7 +38,7 @@ class Shares(Generic[K, V]):
         self.least = least
         self.small = small
         self.by_owner: OrderedDict[str, Share[K, V]] = OrderedDict()
-        """In the order of last use; `move_to_end` says that an owner is not idle."""
+        """In the order of last use; `move_to_end` marks an owner as not idle."""
         self._heap: list[Share[K, V]] = []
 
     def opened(self, owner: str) -> Share[K, V]:
@@ -85,7 +85,7 @@ class Shares(Generic[K, V]):
         if largest.weight >= own and largest.weight > self.small:
             return largest
         if own <= self.small:
-            return self.idlest_but(mine)
+            return next((one for one in self.by_owner.values() if one is not mine), None)  # idle for longest
         # Mine is the largest. It is not emptied for an entry that would not fit after all.
         if mine is None or (not fits and largest.weight <= self.weight(size, 1)):
             raise LookupError(mine)
@@ -97,10 +97,6 @@ class Shares(Generic[K, V]):
         if not heap or heap[0] is not share:
             return heap[0] if heap else None
         return max(heap[1:3], key=lambda one: one.weight, default=None)
-
-    def idlest_but(self, share: Share[K, V] | None) -> Share[K, V] | None:
-        """Returns the share of all others whose owner has been idle longest."""
-        return next((one for one in self.by_owner.values() if one is not share), None)
 
     def _leave(self, share: Share[K, V]) -> None:
         del self.by_owner[share.owner]

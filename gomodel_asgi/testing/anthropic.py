@@ -56,7 +56,7 @@ class Writer:
 
     @property
     def summary(self) -> str:
-        """What was said, where the request wants a conversation of this length to be compacted; else empty."""
+        """The conversation so far as text, if the request asks for one of this length to be compacted; else empty."""
         if not any(trigger <= self.speech.input for trigger in triggers(self.prompt.body)):
             return ""
         return "\n".join(message.text for message in self.prompt.messages)
@@ -70,7 +70,7 @@ class Writer:
 
     @property
     def ending(self) -> Json:
-        """The members that say why the answer ends."""
+        """The members that give the reason for the end of the answer."""
         incomplete = self.speech.incomplete
         reason = REASONS.get(incomplete, incomplete) if incomplete else "tool_use" if self.speech.calls else "end_turn"
         reason = "refusal" if self.speech.refusal else reason
@@ -187,7 +187,7 @@ def text_of(content: Any) -> str:
 
 
 def messages_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[Message]:
-    """Yields each thing said, thought, called or put out; the texts and media of one message stand together."""
+    """Yields each thought, text, call and output; the texts and media of one message are one."""
     names: dict[Any, str] = {}
     for message in messages:
         blocks = blocks_of(message["content"])
@@ -333,7 +333,7 @@ class AnthropicApi(Api):
         return json_reply({**about, "id": id, "display_name": id})
 
     def _page(self, request: ReceivedRequest) -> tuple[Sequence[str], bool]:
-        """Returns the models of the page that is asked for, and whether there are more (API reference, "List Models").
+        """Returns the models of the requested page, and whether there are more (API reference, "List Models").
 
         :raises Refused: there is no such page.
         """

@@ -50,7 +50,7 @@ def of_settings(body: Json) -> Problems:
 
 
 def triggers(body: Json) -> list[int]:
-    """Returns the number of tokens from which on the conversation is compacted, for each edit that says so."""
+    """Returns for each edit that compacts the number of tokens from which on it does."""
     edits = objects(body.get("context_management"), "edits")
     compactions = [edit for edit in edits if edit.get("type") == "compact_20260112"]
     return [(edit.get("trigger") or {}).get("value", USUAL_TRIGGER) for edit in compactions]
@@ -119,7 +119,7 @@ def version_of(model: str) -> tuple[int, int]:
 
 
 def hides_thinking(model: str) -> bool:
-    """Returns whether thinking comes without its text unless the request wants it summarized."""
+    """Returns whether thinking comes without its text unless the request asks for a summary."""
     return version_of(model) >= (4, 7)
 
 
@@ -138,7 +138,7 @@ BEYOND_REGULAR = re.compile(r"\(\?(=|!|<=|<!)|\\[bB\d]")
 
 
 def of_schemas(strict: Sequence[Any], form: Any) -> Problems:
-    """Yields in what the *strict* functions' schemas and the *form* of the answer, if any, are too much together."""
+    """Yields the bounds that the schemas of *strict* functions and of the answer (*form*) exceed together."""
     if len(strict) > MOST_STRICT:
         yield invalid(f"Too many strict tools ({len(strict)}). The maximum number supported is {MOST_STRICT}.")
     parts = [part for schema in (*strict, form) for part in parts_of(schema)]

@@ -47,7 +47,7 @@ THINKING = ("thinking", "redacted_thinking")
 
 
 def check(body: Json, *, betas: str, counts: bool) -> None:
-    """*betas* is the header `anthropic-beta`; *counts* says that tokens are to be counted only.
+    """*betas* is the header `anthropic-beta`; *counts* whether the request only counts tokens.
 
     :raises Refused: the request breaks a rule.
     """
@@ -149,7 +149,7 @@ def of_instructions(messages: Sequence[Json]) -> Problems:
 
 
 def of_content(message: Json, at: int, *, final: bool) -> Problems:
-    """Yields what is wrong with the content of message *at*; *final* says that it is the last one."""
+    """Yields what is wrong with the content of message *at*; the last one is *final*."""
     content, assistant = message.get("content"), message["role"] == "assistant"
     if not isinstance(content, (str, list)):
         yield invalid(f"messages.{at}.content: Field required")

@@ -39,7 +39,7 @@ class Settings:
         return self.models or ("fake-model",)
 
     def has(self, name: object) -> bool:
-        """Returns whether a model can be asked; a provider that names no models has them all."""
+        """Returns whether the provider has the model; one that names no models has them all."""
         return not self.models or name in self.models
 
 
@@ -60,7 +60,7 @@ class Api(ABC):
 
     @abstractmethod
     def answer(self, request: ReceivedRequest, model: Model) -> Plan:
-        """Returns the reply; *model* is asked where the request asks for an answer.
+        """Returns the reply; *model* gives the answer where the operation has one.
 
         :raises Refused: there is no such operation, or it cannot be done.
         """
@@ -106,7 +106,7 @@ def object_of(request: ReceivedRequest, *, optional: bool = False) -> dict[str, 
 
 
 def openai_models(settings: Settings, request: ReceivedRequest, id: str | None) -> Mapping[str, Any]:
-    """Returns the list of models of the OpenAI APIs, or the model *id*.
+    """Returns the list of models as the OpenAI APIs write it, or the model *id*.
 
     :raises Refused: there is no such model.
     """

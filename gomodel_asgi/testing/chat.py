@@ -57,7 +57,7 @@ def messages_of(messages: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
 
 
 def spoken(message: Mapping[str, Any], text: str) -> Iterator[Message]:
-    """Yields what an assistant thought and said."""
+    """Yields the reasoning and the text of an assistant's message."""
     thought = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(thought, str) and thought:
         yield Message("assistant", thought, reasoning=True)
@@ -103,7 +103,7 @@ def schema_of(form: Any) -> Mapping[str, Any] | None:
 
 
 def thinks(body: Mapping[str, Any]) -> bool:
-    """Returns whether reasoning is asked for, in OpenAI's, OpenRouter's or DeepSeek's way."""
+    """Returns whether the request asks for reasoning, in OpenAI's, OpenRouter's or DeepSeek's way."""
     reasoning, thinking = body.get("reasoning"), body.get("thinking")
     effort = reasoning.get("effort") if isinstance(reasoning, Mapping) else body.get("reasoning_effort")
     return effort not in (None, "none") or (isinstance(thinking, Mapping) and thinking.get("type") == "enabled")
@@ -200,7 +200,7 @@ class Writer:
         yield self.choice({}, self.finish_reason)
 
     def deltas(self) -> Iterator[Json]:
-        """Yields what is said, bit by bit. The role comes with the first of it, and before a text."""
+        """Yields the deltas of the answer. The role comes with the first one, and before a text."""
         for word in self.speech.thought:
             yield {"reasoning_content": word}
         if not self.speech.thought and (self.speaks or not self.calls):

@@ -224,8 +224,8 @@ def at_deepseek(messages: Sequence[Json]) -> Problems:
 
 
 def in_template(messages: Sequence[Json]) -> Problems:
-    """One system message, at the beginning; something that the user said; arguments that are an object. The refusals
-    are those of vLLM."""
+    """One system message, at the beginning; a message of the user's; arguments that are an object. The refusals are
+    those of vLLM."""
     problem = None
     calls = [call for message in messages for call in objects(message, "tool_calls") if call["type"] == "function"]
     if any(message["role"] in ("system", "developer") for message in messages[1:]):

@@ -1,4 +1,4 @@
-"""The conversations of a fake provider: objects that collect what is said, and take in what responses say in them."""
+"""The conversations of a fake provider: lists of items, to which clients and responses add."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def query_of(query: bytes) -> dict[str, str]:
 
 
 def whole_number(text: str) -> int:
-    """Returns *text* as a number; -1 where it is none, or one that nobody counts to."""
+    """Returns *text* as a number; -1 where it is none, or longer than any count."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else -1
 
 

@@ -26,7 +26,7 @@ class Fault(Protocol):
         ...
 
 
-# The reply is not what was asked for: malformed, of another type or size, without its end, with other headers.
+# The reply is not what was requested: malformed, of another type or size, without its end, with other headers.
 
 
 DONE = b"data: [DONE]\n\n"
@@ -83,7 +83,7 @@ class ContentType:
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """JSON though a stream was asked for, or a stream though it was not."""
+    """JSON though a stream was requested, or a stream though it was not."""
 
     def apply(self, plan: Plan) -> Plan:
         """See `Fault.apply`.
@@ -279,7 +279,7 @@ class Cut:
         return plan.cut(len(plan.bodies), Close(self.reset))
 
     def _character(self, plan: Plan) -> int:
-        """Returns where the first character of several bytes is to be cut.
+        """Returns the index at which the first character of several bytes is cut.
 
         :raises ValueError: there is none.
         """
@@ -303,7 +303,7 @@ class Garbage:
 
 @dataclass(frozen=True, slots=True)
 class Trailing:
-    """Bytes on the connection after a complete reply, such as a whole second reply that nobody asked for."""
+    """Bytes on the connection after a complete reply, such as a second reply without a request."""
 
     data: bytes = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 

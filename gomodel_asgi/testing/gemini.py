@@ -75,7 +75,7 @@ class Writer:
 
     @property
     def thought(self) -> list[str]:
-        """What of the thinking is shown: nothing, unless the request wants it."""
+        """The thinking that the reply shows: none, unless the request includes it."""
         config = (self.prompt.body.get("generationConfig") or {}).get("thinkingConfig") or {}
         return list(self.speech.thought) if config.get("includeThoughts") else []
 
@@ -234,7 +234,7 @@ class GeminiApi(Api):
         return json_reply(self._page(request), JSON)
 
     def _page(self, request: ReceivedRequest) -> Json:
-        """Returns the page of the list that is asked for (Gemini API, "models.list").
+        """Returns the requested page of the list (Gemini API, "models.list").
 
         :raises Refused: there is no such page.
         """
@@ -257,7 +257,7 @@ def described(name: str) -> Mapping[str, Any]:
 
 
 def counted(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns what is to be counted: contents, or a whole request.
+    """Returns the request whose tokens are counted: the contents, or a whole request in `generateContentRequest`.
 
     :raises Refused: both are there.
     """

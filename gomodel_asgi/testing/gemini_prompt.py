@@ -81,7 +81,7 @@ def text_of(parts: Sequence[Object]) -> str:
 
 
 def messages_of(contents: Sequence[Object]) -> Iterator[Message]:
-    """Yields each thing said, thought, called or put out; the texts and media of one content stand together."""
+    """Yields each thought, text, call and output; the texts and media of one content are one."""
     for content in contents:
         parts = objects(content, "parts")
         for part in parts:
@@ -140,7 +140,7 @@ def schema_of(config: Object) -> Object | None:
 
 
 def thinks(config: Object) -> bool:
-    """Returns whether the request asks for thinking, or wants to see it."""
+    """Returns whether the request asks for thinking, or for showing it."""
     return bool(config.get("thinkingBudget") or config.get("thinkingLevel") or config.get("includeThoughts"))
 
 

@@ -1,7 +1,7 @@
 """The model behind a fake provider: reads a prompt, decides what to say, and counts it.
 
 It has no randomness and no clock. By default it repeats what the user said; it calls a tool where the request demands
-one, writes JSON where a schema demands it, and thinks where reasoning is asked for.
+one, writes JSON where a schema demands it, and thinks where the request asks for reasoning.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One thing in the conversation: something said, thought or called, or the output of a tool.
+    """One entry of the conversation: a text, a thought, a call, or the output of a tool.
 
     *text* of a call is its arguments. *media* are the images and files beside the text: URLs (`data:` URLs where they
-    came inline) or ids of files. *name* and *call_id* are those of a tool's call and of its output, where the API says
+    came inline) or ids of files. *name* and *call_id* are those of a tool's call and of its output, where the API gives
     them. *reasoning* marks what the model thought.
     """
 
@@ -67,7 +67,7 @@ class Prompt:
     """One request to the model. *instructions* are those that stand apart from the conversation.
 
     *demanded* names the tools of which one has to be called, none where the model is free. *schema* is the JSON Schema
-    of the answer; an empty one demands any JSON, None allows text. *thinks* says whether reasoning is asked for.
+    of the answer; an empty one demands any JSON, None allows text. *thinks*: reasoning is requested.
     *body* is the request's JSON as it came.
     """
 
@@ -83,7 +83,7 @@ class Prompt:
 
     @property
     def last(self) -> Message:
-        """What was said last; an empty message of the user's where nothing was."""
+        """The last message; an empty one of the user's where there is none."""
         return self.messages[-1] if self.messages else Message("user")
 
     @property
@@ -147,11 +147,11 @@ def count(prompt: Prompt) -> int:
     return max(1, sum(len(words(text)) for text in texts))
 
 
-# Deciding what to say...
+# Deciding on an answer...
 
 
 def default_answer(prompt: Prompt) -> Answer:
-    """Returns what the model says when the test has not scripted anything."""
+    """Returns the answer of a model that the test has not scripted."""
     reasoning = "The user wants an answer." if prompt.thinks else None
     wanted = [tool for tool in prompt.tools if tool.name in prompt.demanded]
     if wanted and prompt.last.role != "tool":
@@ -160,7 +160,7 @@ def default_answer(prompt: Prompt) -> Answer:
 
 
 def default_text(prompt: Prompt) -> str:
-    """Returns the echo of what was said last, or an example of the schema that the request gives."""
+    """Returns the echo of the last message, or an example of the schema that the request gives."""
     speech = prompt.last.text
     if prompt.schema is not None:
         return json.dumps(example(prompt.schema, speech) if prompt.schema else {"said": speech})
@@ -225,12 +225,12 @@ def check_shown(prompt: Prompt, answer: Answer) -> None:
         raise AssertionError(f"The model was shown {found}, and expects {list(answer.shown)}.")
 
 
-# Saying it...
+# The answer in words...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speech:
-    """An answer as it will be said: cut to what the request allows, in words, and counted.
+    """An answer as it is sent: cut to what the request allows, in words, and counted.
 
     *input* includes the *cached* tokens, *output* those of the *thought*. *incomplete* is the reason of an early end.
     """
@@ -246,7 +246,7 @@ class Speech:
 
     @property
     def reasoning(self) -> int:
-        """How many tokens were thought."""
+        """Tokens of the thought."""
         return len(self.thought)
 
 

@@ -103,7 +103,7 @@ Step = Head | Body | Fill | Raw | Hold | Pause | Close | End
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The steps of one reply. *response* is the response object that it ends with, if it is about one; *swapped* is
-    the same answer in the form that was not asked for, stream for unary and the other way round. *wire* is how the API
+    the same answer in the form that was not requested, stream for unary and the other way round. *wire* is how the API
     that answers writes errors and events, for faults that put some into the reply."""
 
     steps: tuple[Step, ...]
@@ -179,7 +179,7 @@ def either(whole: Plan, streamed: Plan, *, stream: bool) -> Plan:
     return replace(chosen, swapped=other)
 
 
-# What a test can have a fake provider say: an `Answer` of its model, or a `Reply` byte for byte.
+# What a test can script: an `Answer` of its model, or a `Reply` byte for byte.
 
 
 HeaderList = Mapping[str, str] | Sequence[tuple[str, str]]
@@ -192,7 +192,7 @@ def encoded(headers: HeaderList) -> tuple[tuple[bytes, bytes], ...]:
 
 
 class Unplayable(ValueError):
-    """What a test has scripted cannot be said in the API that is to say it."""
+    """The API of the reply cannot express what a test has scripted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the model says, whichever API it is asked through: *reasoning* first, then *text* or a *refusal*, then
+    """What the model answers, whichever API carries it: *reasoning* first, then *text* or a *refusal*, then
     *calls*.
 
     *incomplete* ends it early: `"max_output_tokens"` and `"content_filter"` are written as each API does, any other
@@ -237,7 +237,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP reply, whatever was asked, on any path.
+    """One HTTP reply to any request, on any path.
 
     *body* is bytes or text as it is, anything else is written as JSON. An event stream is sent event by event, chunked;
     other bodies have a content-length. *chunks* sends these pieces instead, chunked, cut exactly so. *headers* may

@@ -14,8 +14,7 @@ from starlette.types import Scope
 from ..operations import Operation
 from ..providers.provider import Provider
 from ..resilience.health import Health
-from ..routing.registry import Registry, split_model
-from ..routing.request import Policy, PreviousResponse, RoutingRequest
+from ..routing.request import Policy, PreviousResponse, Registry, RoutingRequest, split_model
 from ..routing.target import Target
 from ..server.paths import agreed, split_query
 from ..settings import Timeouts

@@ -35,7 +35,7 @@ from .wire import Json, ResponsesWire
 
 
 def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
-    """Says *answer*, word by word, and ends the response with its usage at Unix time *at* (seconds)."""
+    """Writes *answer*, word by word, and ends the response with its usage at Unix time *at* (seconds)."""
     speech = speech_of(prompt, answer)
     if compacts(prompt, speech.input):
         said_before = "\n".join(message.text for message in prompt.messages)
@@ -61,7 +61,7 @@ def speak(emitter: Emitter, prompt: Prompt, answer: Answer, *, at: int) -> None:
 
 
 def compacts(prompt: Prompt, length: int) -> bool:
-    """Returns whether the request wants a conversation of this length to be compacted."""
+    """Returns whether the request asks for a conversation of this length (tokens) to be compacted."""
     limits = [
         entry.get("compact_threshold")
         for entry in objects(prompt.body, "context_management")
@@ -71,7 +71,7 @@ def compacts(prompt: Prompt, length: int) -> bool:
 
 
 def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> None:
-    """One tool call, its arguments in pieces."""
+    """Writes one tool call, its arguments in pieces."""
     call_id, tool = call.call_id or call_id, prompt.tool(call.name)
     members = {"namespace": tool.namespace} if tool is not None and tool.namespace else {}
     item: CustomCall | FunctionCall
@@ -85,7 +85,7 @@ def say_call(emitter: Emitter, prompt: Prompt, call: ToolCall, call_id: str) -> 
     item.close()
 
 
-# Stored responses, and everything that can be asked about them later.
+# Stored responses, and the operations on them.
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Stored:
 
     @property
     def output(self) -> list[Json]:
-        """What it says, once it has ended."""
+        """Its output items, once it has ended."""
         output: list[Json] = (self.upcoming or [self.response])[-1]["output"]
         return output
 
@@ -142,7 +142,7 @@ class Lifecycle:
         return self._delivered(stored, body.get("stream") is True)
 
     def compact(self, body: Mapping[str, Any]) -> Plan:
-        """Returns a conversation in compact form: what the user said, and the rest as one opaque item."""
+        """Returns a conversation in compact form: the user's messages, and the rest as one opaque item."""
         check_types(body)
         self.made += 1
         prefix = f"{self.name}{self.made:08x}"

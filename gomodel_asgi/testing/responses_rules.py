@@ -1,4 +1,4 @@
-"""What the Responses API refuses: members of a wrong type, always; what only OpenAI itself refuses, where asked to."""
+"""What the Responses API refuses: members of a wrong type, and with `strict` what OpenAI alone does. Its prompts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check_request(body: Mapping[str, Any]) -> None:
 
 def at_openai(body: Mapping[str, Any], items: Iterable[Mapping[str, Any]]) -> Problems:
     """Yields what only OpenAI refuses: unknown members, calls without an output, outputs without a call. *items* are
-    all that was said, history included."""
+    the whole conversation, history included."""
     yield from unknown(body, MEMBERS)
     items = list(items)
     for call, (output, name) in CALLS.items():
@@ -80,7 +80,7 @@ ROLES: Mapping[Any, Role] = {"assistant": "assistant", "system": "system", "deve
 
 
 def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Prompt:
-    """Returns the prompt of *body*; *items* are all that was said, history included."""
+    """Returns the prompt of *body*; *items* are the whole conversation, history included."""
     bearers = [item for item in items if item.get("type") in TOOL_BEARERS]
     tools = tuple(tool for holder in (body, *bearers) for tool in tools_of(holder))
     limit = body.get("max_output_tokens")
@@ -97,7 +97,7 @@ def prompt_of(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> Pr
     )
 
 
-# What was said...
+# The conversation...
 
 
 def message_of(item: Mapping[str, Any]) -> Message:
@@ -166,7 +166,7 @@ def demanded(choice: Any, tools: Sequence[Tool]) -> Iterator[str]:
         yield from (tool.name for tool in tools if tool.name in allowed)
 
 
-# How it is to be answered...
+# The form of the answer...
 
 
 def thinks(reasoning: Any) -> bool:

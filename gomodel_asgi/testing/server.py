@@ -33,7 +33,7 @@ IDLE = 600.0
 """Seconds without a request after which a connection is closed."""
 
 GONE = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
-"""How a connection says that its client has left; `TimeoutError`, after `IDLE`, is an OSError too."""
+"""What a connection raises when its client has left; `TimeoutError`, after `IDLE`, is an OSError too."""
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -210,7 +210,7 @@ class Player:
         self.ended = False
 
     async def play(self, plan: Plan) -> None:
-        """Plays *plan*; `ended` says that it came to its end, `keep` whether the connection is still good."""
+        """Plays *plan*; then `ended` is whether it came to its end, `keep` whether the connection is still good."""
         for step in plan.steps:
             match step:
                 case Head():
@@ -297,7 +297,7 @@ async def received(scope: Scope, receive: Receive) -> ReceivedRequest | None:
 async def send_plan(request: ReceivedRequest, plan: Plan, released: Signal, receive: Receive, send: Send) -> None:
     """Answers *request* with *plan*, until its end or until the client leaves.
 
-    :raises ScriptedCut: the script says that the connection breaks.
+    :raises ScriptedCut: the script breaks the connection.
     """
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:

@@ -1,7 +1,7 @@
 """Runs one hosted tool as the gateway does, without a model: what the model reads, what the client gets.
 
 A gateway of its own answers one request, whose model calls the tool once and then cites all that it was shown. So the
-arguments are checked, results are cut, time is limited and failures are worded as in earnest.
+arguments are checked, results are cut, time is limited and failures are worded as for a real model.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..observers import Record, ToolCalled
 from ..providers.provider import Provider
 from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ..tools import McpTool, Tool
+from ..transport.websocket_socket import WholeReply
 from .model import Prompt
 from .plan import Answer, HeaderList, ToolCall
 from .policy import scope_of
@@ -51,9 +52,9 @@ class ToolResult:
     """What came of one call.
 
     *text* is what the model reads, *images* what it sees (`data:` URLs). *item* is what the client gets, whole: with
-    sources, results and outputs. *citations* are the annotations of a text that cites all it can. *error* is what model
-    and client are told of a failure, None where there was none; *detail* is what observers are told of an exception.
-    *outcome* is that of `ToolCalled`. *approval* is the request that the client was asked to approve first, if it was.
+    sources, results and outputs. *citations* are the annotations of a text that cites all it can. *error* is the
+    message of a failure that model and client get, None without one; *detail* is what observers get of an exception.
+    *outcome* is that of `ToolCalled`. *approval* is the request for approval that the client got first, if it did.
     *events* are those of the stream that are about the item, images that were not finished among them.
     """
 
@@ -101,7 +102,7 @@ def run_tool(
     A plain test gets the result; inside an event loop the call is awaited: `result = await run_tool(…)`.
 
     :raises LookupError: no such tool is configured, or several are meant.
-    :raises ToolsUnlisted: the MCP server could not be asked what it has.
+    :raises ToolsUnlisted: the tools of the MCP server could not be listed.
     :raises InvalidRequest: the *declaration* is malformed.
     """
     run = Run(tools, name, arguments, declaration or {})
@@ -283,26 +284,8 @@ class InProcess:
         seen = ReceivedRequest(method, path.decode("latin-1"), query, request.headers, request.body or b"")
         plan = self.model.planned(seen)
         assert plan.head is not None
-        return Played(plan.head.status, list(plan.head.headers), [*plan.bodies])
+        return WholeReply(plan.head.status, list(plan.head.headers), b"".join(plan.bodies))
 
     async def aclose(self) -> None:
         """Closes what MCP servers have left open."""
         await self.others.aclose()
-
-
-class Played:
-    """A reply that is here already, in *pieces*. See `seams.transport.UpstreamReply`."""
-
-    resumable = True
-
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], pieces: list[bytes]) -> None:
-        self.status = status
-        self.headers = headers
-        self.pieces = iter(pieces)
-
-    async def read(self, timeout: float) -> bytes:
-        """Returns the next piece, empty at the end."""
-        return next(self.pieces, b"")
-
-    async def aclose(self) -> None:
-        """There is nothing to close."""

@@ -1,13 +1,13 @@
 """The only rooms that touch the network.
 
-    request             what a request needs before anything is sent: the addresses it may go to, and its head
+    request             what a request needs before anything is sent: where it may go, which address answers, its head
     slots               how many connections may be open at once
     http11/             our own HTTP/1.1, for asyncio
     httpx_transport     a transport of httpx or httpx2, for the rest: trio, proxies, HTTP/2
     websocket           the WebSockets to upstreams of one client's connection
     mcp_http            a client of httpx2 for the mcp SDK, which goes through any of these
 
-The transports, and the libraries below them, are imported when they are first asked for.
+The transports, and the libraries below them, are imported on first use.
 """
 
 from __future__ import annotations
@@ -47,14 +47,13 @@ class DefaultTransport:
     """Chooses by the running event loop; makes each of the two when it is first needed."""
 
     def __init__(self) -> None:
-        self.asyncio: Transport | None = None
-        self.elsewhere: Transport | None = None
+        self.made: dict[str, Transport] = {}
         self.attached: list[tuple[ConnectionLimit, Listener]] = []
 
     def attach(self, connections: ConnectionLimit, listener: Listener) -> None:
         """See `Http11Transport.attach`."""
         self.attached.append((connections, listener))
-        for made in (self.asyncio, self.elsewhere):
+        for made in list(self.made.values()):
             attach(made, connections, listener)
 
     def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, UpstreamReply]:
@@ -66,25 +65,13 @@ class DefaultTransport:
         return self._chosen().aclose()
 
     def _chosen(self) -> Transport:
-        if on_trio():
-            return self._for_elsewhere()
-        if self.asyncio is None:
-            from .http11 import Http11Transport
-
-            self.asyncio = self._with_attached(Http11Transport())
-        return self.asyncio
-
-    def _for_elsewhere(self) -> Transport:
-        if self.elsewhere is None:
-            from .httpx_transport import HttpxTransport
-
-            self.elsewhere = self._with_attached(HttpxTransport())
-        return self.elsewhere
-
-    def _with_attached(self, transport: Transport) -> Transport:
-        for connections, listener in self.attached:
-            attach(transport, connections, listener)
-        return transport
+        name = "HttpxTransport" if on_trio() else "Http11Transport"
+        made = self.made.get(name)
+        if made is None:
+            made = self.made[name] = __getattr__(name)()
+            for connections, listener in self.attached:
+                attach(made, connections, listener)
+        return made
 
 
 def attach(transport: object, connections: ConnectionLimit, listener: Listener) -> None:

@@ -8,6 +8,7 @@ its body is being read, hence two columns.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from ..errors import (
@@ -19,7 +20,7 @@ from ..errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from .request import unconnected
+from .request import unanswered, unconnected
 
 LIBRARIES = ("httpx", "httpx2")
 
@@ -31,44 +32,21 @@ class Meaning(NamedTuple):
     reading: Callable[[], GatewayError]
 
 
-def _unreachable() -> GatewayError:
-    return UpstreamUnreachable("No connection to the upstream could be made.")
+UNREACHABLE = partial(UpstreamUnreachable, "No connection to the upstream could be made.")
+TIMEOUT = partial(UpstreamTimeout, "The upstream did not answer in time.")
+SATURATED = partial(Overloaded, "Too many requests to this upstream at once.")
+TRUNCATED = partial(UpstreamTruncated, "The upstream closed the connection before the end of its reply.")
+UNUSABLE = partial(UpstreamProtocolError, "The upstream's reply cannot be used: it is not proper HTTP.")
+REDIRECTED = partial(UpstreamRedirect, "The upstream redirects, which is never followed.")
 
-
-def _timeout() -> GatewayError:
-    return UpstreamTimeout("The upstream did not answer in time.")
-
-
-def _saturated() -> GatewayError:
-    return Overloaded("Too many requests to this upstream at once.")
-
-
-def _closed() -> GatewayError:
-    error = UpstreamProtocolError("The upstream closed the connection without a reply.")
-    error.kind = "closed"
-    return error
-
-
-def _truncated() -> GatewayError:
-    return UpstreamTruncated("The upstream closed the connection before the end of its reply.")
-
-
-def _broken() -> GatewayError:
-    return UpstreamProtocolError("The upstream's reply cannot be used: it is not proper HTTP.")
-
-
-def _redirected() -> GatewayError:
-    return UpstreamRedirect("The upstream redirects, which is never followed.")
-
-
-BROKEN = Meaning(_broken, _broken)
-CUT = Meaning(_closed, _truncated)
-LATE = Meaning(_timeout, _timeout)
-NOBODY = Meaning(_unreachable, _truncated)
+BROKEN = Meaning(UNUSABLE, UNUSABLE)
+CUT = Meaning(unanswered, TRUNCATED)
+LATE = Meaning(TIMEOUT, TIMEOUT)
+NOBODY = Meaning(UNREACHABLE, TRUNCATED)
 
 MEANINGS: dict[str, Meaning] = {
-    "ConnectTimeout": Meaning(unconnected, _timeout),
-    "PoolTimeout": Meaning(_saturated, _timeout),
+    "ConnectTimeout": Meaning(unconnected, TIMEOUT),
+    "PoolTimeout": Meaning(SATURATED, TIMEOUT),
     "ReadTimeout": LATE,
     "WriteTimeout": LATE,
     "TimeoutException": LATE,
@@ -80,19 +58,19 @@ MEANINGS: dict[str, Meaning] = {
     "CloseError": CUT,
     "NetworkError": CUT,
     "LocalProtocolError": BROKEN,
-    "RemoteProtocolError": Meaning(_broken, _truncated),
+    "RemoteProtocolError": Meaning(UNUSABLE, TRUNCATED),
     "ProtocolError": BROKEN,
     "SSEError": BROKEN,
-    "TransportError": Meaning(_unreachable, _truncated),
+    "TransportError": NOBODY,
     "DecodingError": BROKEN,
-    "TooManyRedirects": Meaning(_redirected, _redirected),
+    "TooManyRedirects": Meaning(REDIRECTED, REDIRECTED),
     "RequestError": BROKEN,
     "HTTPStatusError": BROKEN,
     "HTTPError": BROKEN,
     "InvalidURL": NOBODY,
     "CookieConflict": BROKEN,
     "StreamConsumed": BROKEN,
-    "StreamClosed": Meaning(_broken, _truncated),
+    "StreamClosed": Meaning(UNUSABLE, TRUNCATED),
     "ResponseNotRead": BROKEN,
     "RequestNotRead": BROKEN,
     "StreamError": BROKEN,

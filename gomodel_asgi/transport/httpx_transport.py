@@ -124,7 +124,7 @@ def _body_of(library: ModuleType) -> Any:
 
 class HttpxTransport:
     """Makes requests through *transport*, an `httpx.AsyncBaseTransport` or `httpx2.AsyncBaseTransport`, as it is given:
-    how it pools, and what it keeps between requests, is its own affair.
+    how it pools, and what it keeps between requests, is up to it.
 
     Without one, httpx is used with a transport of its own for each request, closed with its reply: nothing is shared
     between tenants, and nothing can leak from one request into the next. *proxy* (a URL), *http2* and *verify* (False,
@@ -251,7 +251,7 @@ class HttpxTransport:
         )
 
     def _refuse(self, request: UpstreamRequest) -> None:
-        """Checks that the upstream may be asked.
+        """Checks that the upstream may be connected to.
 
         :raises UpstreamUnreachable: it may not.
         """
@@ -266,33 +266,30 @@ def _extensions(request: UpstreamRequest, by_proxy: bool) -> dict[str, Any]:
     timeouts = {"connect": request.timeouts.connect, "pool": request.timeouts.pool, "read": None, "write": None}
     extensions: dict[str, Any] = {"timeout": timeouts, "target": request.target}
     if by_proxy:
-        del extensions["target"]  # a proxy is asked for the whole URL
+        del extensions["target"]  # a proxy needs the whole URL in the request line
     if not request.allow_private:
         extensions["sni_hostname"] = request.host.rstrip(".")  # and that of the certificate: the URL has a number
     return extensions
 
 
 def _check(response: Any) -> None:
-    """Refuses what the libraries let pass and Http11Transport would not, as far as they report it."""
+    """Refuses what the libraries let pass and Http11Transport would not, as far as they report it.
+
+    :raises UpstreamProtocolError: the reply cannot be used.
+    """
     version = response.extensions.get("http_version", b"HTTP/1.1")
     names = [name.lower() for name, _ in response.headers.raw]
     size = sum(len(name) + len(value) + 4 for name, value in response.headers.raw)
-    if version not in VERSIONS:
-        _refuse("its version is not HTTP/1.1")
-    if not 200 <= response.status_code <= 599:
-        _refuse("its status is out of range")
-    if len(names) > MAX_HEADERS or size > MAX_HEAD:
-        _refuse("its head is too large")
-    if b"transfer-encoding" in names and (b"content-length" in names or version == b"HTTP/1.0"):
-        _refuse("its framing is ambiguous")
-
-
-def _refuse(reason: str) -> NoReturn:
-    """Ends the reply.
-
-    :raises UpstreamProtocolError: always, with *reason*.
-    """
-    raise UpstreamProtocolError(f"The upstream's reply cannot be used: {reason}.")
+    framings = b"content-length" in names or version == b"HTTP/1.0"
+    reasons = {
+        "its version is not HTTP/1.1": version not in VERSIONS,
+        "its status is out of range": not 200 <= response.status_code <= 599,
+        "its head is too large": len(names) > MAX_HEADERS or size > MAX_HEAD,
+        "its framing is ambiguous": b"transfer-encoding" in names and framings,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UpstreamProtocolError(f"The upstream's reply cannot be used: {reason}.")
 
 
 def _reraise(error: Exception, *, reading: bool, sent: bool = True) -> NoReturn:

@@ -5,13 +5,13 @@ ones are put in, and taken out of what comes back, so that no log and no excepti
 httpx2 can hold them. Which addresses may be connected to is the Transport's rule (`allow_private`), as for upstreams.
 
 A request that fails gets a reply all the same: an exception would end the SDK's session, and all its other calls. What
-went wrong is left with the `Asking` of whoever asked, which the SDK carries along as the context of its tasks.
+went wrong is noted in the `Asking` of the caller, which the SDK carries along as the context of its tasks.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import httpx2
@@ -32,6 +32,9 @@ from ..settings import CLOSED, MIB
 from ..version import __version__
 from ..wire.redaction import redactor_of
 from ..wire.sse import Framer, split
+from .request import DEFAULT_PORTS, Place
+
+Decoded = TypeVar("Decoded")
 
 STAND_IN = "http://server.invalid/"
 """What the SDK takes for the server's URL (RFC 6761: no such name is ever found)."""
@@ -43,7 +46,7 @@ MOST_EVENTS = 1000
 MOST_REDIRECTS = 3
 """Redirects within one server that are followed."""
 UNASKED = 2.0
-"""Seconds for what the SDK sends by itself: that it has begun, that a call is given up, that the session is over."""
+"""Seconds for what the SDK sends by itself: that the session has begun, that a call is cancelled, that it is over."""
 
 OWN = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding", b"cookie", b"user-agent"}
@@ -51,29 +54,11 @@ OWN = frozenset(
 """Headers of httpx2 that do not go out: the Transport has its own, and cookies are not kept."""
 SESSION = b"mcp-session-id"
 STAND_IN_SESSION = b"kept-elsewhere"
-"""What the SDK, which logs it, takes for the session's id: whoever knows that may speak in the session."""
+"""What the SDK, which logs it, takes for the session's id: the real one is a credential."""
 KEPT = (b"content-type", SESSION)
 """Headers of a reply that the SDK reads. None else passes: no cookie, no redirect, no content coding."""
 REDIRECTS = (301, 302, 303, 307, 308)
 SAME_METHOD = (307, 308)
-PORTS = {"http": 80, "https": 443}
-
-
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a server is, and what each request to it carries; see `UpstreamRequest`. *secrets* are taken out of what
-    it says."""
-
-    scheme: str
-    host: str
-    port: int
-    target: bytes
-    headers: Headers
-    credential: str
-    allow_private: bool
-    secrets: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"<Place {self.scheme}://{self.host}:{self.port}>"
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -86,8 +71,8 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Asking:
-    """One thing that is asked of a server, perhaps by several requests, before *deadline* (monotonic seconds).
-    *failure* is that of the last of them."""
+    """One operation on a server, perhaps of several requests, which ends by *deadline* (monotonic seconds). *failure*
+    is that of the last request."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -100,11 +85,11 @@ class Asking:
 
 
 asking: ContextVar[Asking | None] = ContextVar("gomodel_asgi_mcp_asking", default=None)
-"""What is being asked by the task that looks."""
+"""The operation of the running task."""
 
 
 def client_of(place: Place, transport: Transport) -> httpx2.AsyncClient:
-    """A client for one session with the server at *place*; whatever URL it is given, that is where it goes."""
+    """Returns a client for one session with the server at *place*, which is where it goes, whatever URL it is given."""
     return httpx2.AsyncClient(transport=Through(place, transport), trust_env=False)
 
 
@@ -116,7 +101,7 @@ class Broken(Exception):
 
 
 class Message(msgspec.Struct):
-    """What is asked for, as far as it matters here (JSON-RPC 2.0)."""
+    """The part of a JSON-RPC 2.0 message that matters here."""
 
     method: str | None = None
     id: int | str | None = None
@@ -126,10 +111,14 @@ class Message(msgspec.Struct):
         """Returns whether this is a request: a notification has no id, and a reply no method (JSON-RPC 2.0)."""
         return self.method is not None and self.id is not None
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether it may be sent again where nobody knows whether it arrived."""
-        return self.method != "tools/call"
+
+class Sending(NamedTuple):
+    """One request of the SDK, and what it is part of."""
+
+    request: httpx2.Request
+    body: bytes
+    message: Message
+    current: Asking
 
 
 class RpcError(msgspec.Struct):
@@ -146,7 +135,7 @@ class ErrorReply(msgspec.Struct):
 
 
 class Through(httpx2.AsyncBaseTransport):
-    """See above. *target* changes where the server redirects within itself, *session* is the id that it gave."""
+    """See the module. *target* changes where the server redirects within itself, *session* is the id that it gave."""
 
     def __init__(self, place: Place, transport: Transport) -> None:
         self.place = place
@@ -157,100 +146,80 @@ class Through(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `httpx2.AsyncBaseTransport`."""
-        if request.method == "GET" and b"last-event-id" not in _names(request):
-            return httpx2.Response(405)  # what a server says of itself is not listened to, and costs a connection
+        if request.method == "GET" and "last-event-id" not in request.headers:
+            return httpx2.Response(405)  # a stream of what the server sends unrequested would cost a connection
         body = await request.aread()
-        message = _message(body)
+        message = _decoded(body, Message) or Message()
         current = (asking.get() if message.expects_reply else None) or Asking(clock() + UNASKED)
         current.failure = None
         try:
-            return await self._answered(request, body, message, current)
-        except Broken as error:
-            current.failure = error.failure
-        except GatewayError as error:
+            return await self._answered(Sending(request, body, message, current))
+        except (Broken, GatewayError) as error:
             current.failure = failure_of(error)
         except ValueError:
             current.failure = Failure(502, "The request cannot be written: a header is not one.")
         return httpx2.Response(502)
 
-    async def _answered(
-        self, request: httpx2.Request, body: bytes, message: Message, current: Asking
-    ) -> httpx2.Response:
+    async def _answered(self, sending: Sending) -> httpx2.Response:
         """Returns the reply, whole or as a stream of events.
 
         :raises Broken: it is neither JSON nor such a stream.
         """
-        reply = await self._open(request, body, message, current)
+        reply, current = await self._open(sending), sending.current
         if reply.status == 200 and _content_type(reply) == b"text/event-stream":
             return httpx2.Response(200, headers=self._kept(reply), stream=Events(reply, self.redactor.of, current))
         data = self.redactor.of(await _whole(reply, current))
         if reply.status >= 300:
-            self._judge(reply, data, current)
-        elif message.expects_reply and _content_type(reply) != b"application/json":
+            if _decoded(data, ErrorReply) is None:  # else the SDK reads what the server says
+                current.failure = Failure(reply.status, f"The server answered with HTTP status {reply.status}.")
+        elif sending.message.expects_reply and _content_type(reply) != b"application/json":
             raise Broken(502, "The server's reply is neither JSON nor a stream of events.")
         return httpx2.Response(reply.status, headers=self._kept(reply), content=data)
 
-    def _judge(self, reply: UpstreamReply, data: bytes, current: Asking) -> None:
-        """A status other than of success: the SDK reads a JSON-RPC error where there is one, and we the status where
-        there is none."""
-        try:
-            msgspec.json.decode(data, type=ErrorReply)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            current.failure = Failure(reply.status, f"The server answered with HTTP status {reply.status}.")
-
-    async def _open(self, request: httpx2.Request, body: bytes, message: Message, current: Asking) -> UpstreamReply:
-        """The reply, redirects within the server followed.
+    async def _open(self, sending: Sending) -> UpstreamReply:
+        """Returns the reply, redirects within the server followed.
 
         :raises Broken: they do not end.
         """
         for _ in range(MOST_REDIRECTS + 1):
-            reply = await self._sent(request, body, message, current)
+            try:
+                reply = await self.transport.open(self._translated(sending))
+            except UpstreamStale:
+                if sending.message.method == "tools/call":  # which may have arrived, and must not be made twice
+                    raise
+                reply = await self.transport.open(self._translated(sending, fresh=True))
             if reply.status not in REDIRECTS:
                 return reply
             await reply.aclose()
-            self.target = self._moved(reply, request.method)
+            self.target = self._moved(reply, sending.request.method)
         raise Broken(502, "The server redirects without an end.")
 
     def _moved(self, reply: UpstreamReply, method: str) -> bytes:
-        """The target that a redirect names.
+        """Returns the target that a redirect names.
 
         :raises Broken: it is not of the same origin, or the method would have to change.
         """
         place = self.place
-        host = f"[{place.host}]" if ":" in place.host else place.host
-        base = f"{place.scheme}://{host}:{place.port}"
         location = next((value for name, value in reply.headers if name == b"location"), b"")
         try:
-            url = urlsplit(urljoin(base + self.target.decode("latin-1"), location.decode("ascii")))
-            same = (url.scheme, url.hostname, url.port or PORTS.get(url.scheme)) == (
-                place.scheme,
-                place.host,
-                place.port,
-            )
-            target = target_of(url.path, url.query)
+            url = urlsplit(urljoin(place.origin + self.target.decode("latin-1"), location.decode("ascii")))
+            origin = url.scheme, url.hostname, url.port or DEFAULT_PORTS.get(url.scheme)
+            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            same = origin == (place.scheme, place.host, place.port) and "@" not in url.netloc
         except ValueError:
-            same, target = False, b""
-        if not same or "@" in url.netloc or (reply.status not in SAME_METHOD and method != "GET"):
+            same, target = False, ""
+        sound = target.isascii() and target.isprintable() and " " not in target
+        if not same or not sound or (reply.status not in SAME_METHOD and method != "GET"):
             raise Broken(reply.status, "The server redirects to another place, which is not followed.")
-        return target
+        return target.encode("ascii")
 
     def _kept(self, reply: UpstreamReply) -> Headers:
         kept = [(name, value) for name, value in reply.headers if name in KEPT]
         self.session = next((value for name, value in kept if name == SESSION), self.session)
         return [(name, STAND_IN_SESSION if name == SESSION else value) for name, value in kept]
 
-    async def _sent(self, request: httpx2.Request, body: bytes, message: Message, current: Asking) -> UpstreamReply:
-        try:
-            return await self.transport.open(self._translated(request, body, current))
-        except UpstreamStale:
-            if not message.repeatable:
-                raise
-            return await self.transport.open(self._translated(request, body, current, fresh=True))
-
-    def _translated(
-        self, request: httpx2.Request, body: bytes, current: Asking, *, fresh: bool = False
-    ) -> UpstreamRequest:
-        place = self.place
+    def _translated(self, sending: Sending, *, fresh: bool = False) -> UpstreamRequest:
+        place, request = self.place, sending.request
         given = {name for name, _ in place.headers}
         headers = [(name.lower(), value) for name, value in request.headers.raw]
         headers = [(name, value) for name, value in headers if name not in OWN and name not in given]
@@ -264,9 +233,9 @@ class Through(httpx2.AsyncBaseTransport):
             port=place.port,
             target=self.target,
             headers=[*headers, *place.headers],
-            body=body or None,
+            body=sending.body or None,
             credential=place.credential,
-            deadline=current.remaining,
+            deadline=sending.current.remaining,
             allow_private=place.allow_private,
             fresh=fresh,
         )
@@ -287,17 +256,18 @@ class Events(httpx2.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        """Gives the next whole events, without the server's secrets.
+        """Returns the next whole events, without the server's secrets.
 
+        :raises ReadError: of httpx2, the stream broke off; the library expects that of a connection.
         :raises StopAsyncIteration: the stream has ended.
         """
         while not self.over:
             try:
                 data = await self._next()
-            except GatewayError as error:
-                self._fail(failure_of(error))
-            except Broken as error:
-                self._fail(error.failure)
+            except (Broken, GatewayError) as error:
+                self.over = True
+                self.current.failure = failure_of(error)  # for the session to know why
+                raise httpx2.ReadError(self.current.failure.message) from None
             if data:
                 return bytes(self.redacted(data))
         raise StopAsyncIteration
@@ -305,27 +275,16 @@ class Events(httpx2.AsyncByteStream):
     async def _next(self) -> bytes:
         """Returns the next whole events, b"" if none has ended yet.
 
-        :raises Broken: the stream is too large, or has too many events.
+        :raises Broken: the stream has too many events.
         """
-        data = await self.reply.read(self.current.remaining)
+        data = await _next_of(self.reply, self.current, self.size)
         self.over = not data
         self.size += len(data)
-        if self.size > MOST_REPLY:
-            raise _too_large()
         events = self.framer.feed(data) if data else bytes(self.framer.pending)
         self.events += sum(1 for _ in split(events))
         if self.events > MOST_EVENTS:
             raise Broken(502, f"The server's reply is a stream of more than {MOST_EVENTS} events.")
         return events
-
-    def _fail(self, failure: Failure) -> None:
-        """Ends the stream, for the session to know why.
-
-        :raises ReadError: always; the library expects that of a connection.
-        """
-        self.over = True
-        self.current.failure = failure
-        raise httpx2.ReadError(failure.message) from None
 
     async def aclose(self) -> None:
         """Closes the reply, of which no more is read."""
@@ -334,24 +293,25 @@ class Events(httpx2.AsyncByteStream):
 
 
 async def _whole(reply: UpstreamReply, current: Asking) -> bytes:
-    """The body of *reply*, which is closed.
+    """Returns the body of *reply*, and closes it."""
+    data = bytearray()
+    try:
+        while chunk := await _next_of(reply, current, len(data)):
+            data += chunk
+    finally:
+        await reply.aclose()
+    return bytes(data)
+
+
+async def _next_of(reply: UpstreamReply, current: Asking, size: int) -> bytes:
+    """Returns the next piece of *reply*, of which *size* bytes have come.
 
     :raises Broken: it is too large.
     """
-    chunks, size = [], 0
-    try:
-        while chunk := await reply.read(current.remaining):
-            size += len(chunk)
-            if size > MOST_REPLY:
-                raise _too_large()
-            chunks.append(chunk)
-    finally:
-        await reply.aclose()
-    return b"".join(chunks)
-
-
-def _too_large() -> Broken:
-    return Broken(502, f"The server's reply is larger than {MOST_REPLY // MIB} MiB.")
+    data = await reply.read(current.remaining)
+    if size + len(data) > MOST_REPLY:
+        raise Broken(502, f"The server's reply is larger than {MOST_REPLY // MIB} MiB.")
+    return data
 
 
 WITHOUT_REPLY = "The server closed the connection without a reply."
@@ -366,34 +326,21 @@ MEANINGS: tuple[tuple[type[GatewayError], str], ...] = (
 """What a failure of the Transport is called where there is no upstream."""
 
 
-def failure_of(error: GatewayError) -> Failure:
+def failure_of(error: Broken | GatewayError) -> Failure:
     """Returns what *error* means to a caller of the server."""
+    if isinstance(error, Broken):
+        return error.failure
     closed = getattr(error, "kind", None) == CLOSED
     found = (meaning for kind, meaning in MEANINGS if isinstance(error, kind))
     message = WITHOUT_REPLY if closed else next(found, "The server could not be asked.")
     return Failure(error.status, message, error.detail)
 
 
-def target_of(path: str, query: str) -> bytes:
-    """Path and query as they go on the wire.
-
-    :raises ValueError: they are not ASCII, or hold what no target may.
-    """
-    target = (path or "/") + (f"?{query}" if query else "")
-    if not target.isascii() or not target.isprintable() or " " in target:
-        raise ValueError("The path of a URL must be printable ASCII, the rest percent-encoded.")
-    return target.encode("ascii")
-
-
-def _message(body: bytes) -> Message:
+def _decoded(data: bytes, kind: type[Decoded]) -> Decoded | None:
     try:
-        return msgspec.json.decode(body, type=Message)
-    except msgspec.MsgspecError:
-        return Message()
-
-
-def _names(request: httpx2.Request) -> set[bytes]:
-    return {name.lower() for name, _ in request.headers.raw}
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _content_type(reply: UpstreamReply) -> bytes:

@@ -14,11 +14,36 @@ from itertools import zip_longest
 from typing import TypeVar
 
 import anyio
+import msgspec
 from anyio import getaddrinfo
 
-from ..errors import UpstreamTimeout, UpstreamUnreachable
-from ..seams.transport import UpstreamRequest
+from ..errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnreachable
+from ..seams.transport import Headers, UpstreamRequest
+from ..settings import CLOSED, CONNECT
 from .slots import Slots
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an MCP server is, and what each request to it carries; see `UpstreamRequest`. *secrets* are taken out of
+    its replies."""
+
+    scheme: str
+    host: str
+    port: int
+    target: bytes
+    headers: Headers
+    credential: str
+    allow_private: bool
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """The URL without a path, the port always there."""
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Place {self.origin}>"
+
 
 # Which addresses are public (IANA special-purpose registries, RFC 6890), and so may be reached by a tenant's URL.
 
@@ -89,7 +114,16 @@ async def addresses_of(request: UpstreamRequest) -> list[str]:
 def unconnected(message: str = "No connection to the upstream could be made in time.") -> UpstreamTimeout:
     """Returns the error of an upstream whose connection took longer than it may: nothing has been sent."""
     error = UpstreamTimeout(message)
-    error.kind, error.sent = "connect", False
+    error.kind, error.sent = CONNECT, False
+    return error
+
+
+def unanswered(
+    message: str = "The upstream closed the connection without a reply.",
+) -> UpstreamProtocolError:
+    """Returns the error of an upstream that closed a connection on which it was to answer."""
+    error = UpstreamProtocolError(message)
+    error.kind = CLOSED
     return error
 
 

@@ -38,7 +38,7 @@ def half_of_descriptors() -> int:
 
 
 class Idle(Protocol):
-    """Who has connections that nobody uses."""
+    """A holder of unused connections."""
 
     def close_oldest(self) -> bool:
         """Closes the one that has been idle longest, which gives its slot back; returns False where there is none."""
@@ -115,7 +115,7 @@ class Slots:
         self.waiting: OrderedDict[object, Callable[[], bool]] = OrderedDict()
 
     def take(self) -> bool:
-        """Takes a slot and returns True, if there is one and nobody waits for it. Pair with `give`."""
+        """Takes a slot and returns True, if there is one and no request waits for it. Pair with `give`."""
         if self.waiting:
             self.serve()  # who has stopped waiting is not in the way
         if self.waiting:
@@ -123,7 +123,7 @@ class Slots:
         return self._take() or (self._make_room() and self._take())
 
     def spare(self) -> bool:
-        """Takes a slot and returns True, if nobody else has a use for it. Pair with `give`."""
+        """Takes a slot and returns True, if no request waits for one. Pair with `give`."""
         return not self.waiting and self._take()
 
     def give(self) -> None:
@@ -142,8 +142,8 @@ class Slots:
                 self.open -= 1
 
     def wait(self, key: object, grant: Callable[[], bool]) -> None:
-        """Has *grant* called when it is *key*'s turn, perhaps at once: another loop that was asked for room may have
-        made it before anybody waited here.
+        """Has *grant* called when it is *key*'s turn, perhaps at once: another loop may have made the room
+        that it was asked for before this wait began.
         """
         self.waiting[key] = grant
         self.serve()

@@ -3,7 +3,7 @@
 Strategy: an upstream's WebSocket is made to look like a streaming HTTP reply, so that everything above it (attempts,
 breakers, deadlines, the stamp, the end that an upstream did not send) is the same for both. One socket per provider and
 credential carries all lanes; it is opened with the first create and again when it is found closed. What the upstream
-remembered on the old one is gone then, and it says so itself when an id is named that it no longer knows.
+remembered on the old one is gone then, and it refuses an id that it no longer knows by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import anyio
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSStream
 
-from ..errors import Overloaded, UpstreamProtocolError, UpstreamTimeout
+from ..errors import Overloaded, UpstreamTimeout
 from ..extras import missing
 from ..seams.transport import Transport, UpstreamReply, UpstreamRequest
 from ..settings import Limits
@@ -26,7 +26,7 @@ from ..threads import paced
 from ..wire.json_body import encode
 from ..wire.json_pieces import read_object
 from ..wire.websocket_frames import Steer
-from .request import addresses_of, race, unconnected, unreachable
+from .request import addresses_of, race, unanswered, unconnected, unreachable
 from .slots import ConnectionLimit, Slots
 from .websocket_socket import Socket, Unclaimed, WholeReply
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 NOT_SENT = frozenset({b"content-type", b"accept", b"idempotency-key"})
 """Headers of a request that belong to one request, and not to a connection for many."""
+UNANSWERED = "The upstream did not answer the upgrade to a WebSocket."
 REFUSAL = 64 * 1024
 """Bytes of the body of a refused upgrade that are read as its error."""
 
@@ -80,9 +81,9 @@ async def connect(
 
 
 async def _dialled(request: UpstreamRequest, slots: Slots, context: ssl.SSLContext | None) -> ByteStream:
-    """Returns a connection, with TLS where the scheme wants it.
+    """Returns a connection, with TLS for https.
 
-    :raises UpstreamUnreachable: none comes about.
+    :raises UpstreamUnreachable: none can be made.
     """
     try:
         if request.scheme != "https":
@@ -105,7 +106,7 @@ async def _secured(stream: ByteStream, name: str, context: ssl.SSLContext) -> By
 async def _tcp(request: UpstreamRequest, slots: Slots) -> ByteStream:
     """Returns a connection without TLS.
 
-    :raises OSError: none comes about.
+    :raises OSError: none can be made.
     """
     if request.uds is not None:
         if not request.allow_private:
@@ -154,10 +155,12 @@ async def _upgraded(
         while protocol.state is State.CONNECTING and protocol.handshake_exc is None:
             await _read(stream, protocol)
     except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-        raise _unanswered() from error
+        raise unanswered(UNANSWERED) from error
     events = protocol.events_received()
     if protocol.handshake_exc is None:
-        return Socket(stream, protocol, limits, unclaimed, early=events[1:])
+        socket = Socket(stream, protocol, limits, unclaimed)
+        socket.early = events[1:]
+        return socket
     await anyio.aclose_forcefully(stream)
     return _refusal(events)
 
@@ -175,18 +178,12 @@ def _refusal(events: list[Any]) -> WholeReply:
     :raises UpstreamProtocolError: nothing came.
     """
     if not events:
-        raise _unanswered()
+        raise unanswered(UNANSWERED)
     response = events[0]
     pairs = response.headers.raw_items()
     headers = [(name.lower().encode("ascii", "replace"), value.encode("latin-1", "replace")) for name, value in pairs]
     # A body is only read where its length is declared; the status says enough without it.
     return WholeReply(response.status_code, headers, bytes(response.body or b"")[:REFUSAL])
-
-
-def _unanswered() -> UpstreamProtocolError:
-    error = UpstreamProtocolError("The upstream did not answer the upgrade to a WebSocket.")
-    error.kind = "closed"
-    return error
 
 
 MOST_SOCKETS = 8
@@ -270,7 +267,7 @@ class Relay:
         return socket
 
     async def _make_room(self) -> None:
-        """Closes a socket that nobody uses, if there are as many as there may be.
+        """Closes an unused socket, if there are as many as there may be.
 
         :raises Overloaded: all are in use.
         """

@@ -8,8 +8,8 @@ no faster than its replies are read: what is held of one of them is bounded, and
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -21,12 +21,10 @@ from ..settings import Limits
 from ..wire.json_scan import Unreadable, check_utf8, short
 from ..wire.response import TERMINAL
 from ..wire.websocket_frames import id_of, text_of
+from .request import unanswered
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
-
-
-# What comes back from an upstream's socket, as replies that an exchange can read.
 
 
 LINGER = 2.0
@@ -35,16 +33,6 @@ ERROR_MEMBERS = ("type", "status", "error", "code", "message", "param")
 """The members of an error that are passed on."""
 EVENTS: Headers = [(b"content-type", b"text/event-stream")]
 JSON: Headers = [(b"content-type", b"application/json")]
-
-
-class Source(Protocol):
-    """Where a reply's frames come from."""
-
-    drained: anyio.Event
-
-    def leave(self, reply: LaneReply, *, whole: bool) -> None:
-        """Nobody reads *reply* any longer; *whole* says that nothing more of it will come."""
-        ...
 
 
 class WholeReply:
@@ -64,7 +52,6 @@ class WholeReply:
 
     async def aclose(self) -> None:
         """Does nothing: a reply that came at once holds nothing."""
-        return None
 
 
 class LaneReply:
@@ -73,7 +60,7 @@ class LaneReply:
     status = 200
     resumable = True
 
-    def __init__(self, socket: Source, lane: str | None) -> None:
+    def __init__(self, socket: Socket, lane: str | None) -> None:
         self.socket = socket
         self.lane = lane
         self.headers = EVENTS
@@ -125,16 +112,18 @@ class LaneReply:
         await self.changed.wait()
 
     def _taken(self) -> bytes:
-        events = b"".join(b"data: %s\n\n" % _one_line(frame) for frame in self.frames)
+        # JSON has line ends only between its tokens, where spaces serve as well.
+        lines = (frame.replace(b"\r", b" ").replace(b"\n", b" ") for frame in self.frames)
+        events = b"".join(b"data: %s\n\n" % line for line in lines)
         self.frames.clear()
         self.size = 0
         self.socket.drained.set()
         return events
 
-    # What the socket says...
+    # Called by the socket...
 
     def add(self, frame: bytes, type: str) -> None:
-        """A frame of this response."""
+        """Adds a frame of this response."""
         self.erred = self.erred or type == "error"
         self.frames.append(frame)
         self.size += len(frame)
@@ -142,31 +131,31 @@ class LaneReply:
 
     def end(self, failure: UpstreamError | None = None) -> None:
         """Notes that nothing more will come."""
-        if failure is None:
-            self.ended = True
+        self.ended = self.ended or failure is None
         self.failure = failure
         self.changed.set()
 
 
-def _error(frame: bytes) -> dict[str, Any] | None:
-    if b"error" not in frame:
-        return None
+_decoded = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _members(frame: bytes) -> dict[str, msgspec.Raw] | None:
+    """Returns the members of *frame* as they stand in it, None where it is no JSON object."""
     try:
-        members = _members(frame)
+        return _decoded(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _error(frame: bytes) -> dict[str, Any] | None:
+    members = (_members(frame) if b"error" in frame else None) or {}
     if short(members.get("type", b"")) != "error":
         return None
     return {name: value for name in ERROR_MEMBERS if (value := short(members.get(name, b""))) is not None}
 
 
-def _one_line(frame: bytes) -> bytes:
-    """Returns *frame* without line ends: JSON has them only between its tokens."""
-    return frame.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in frame or b"\r" in frame else frame
-
-
 PING = 20.0
-"""Seconds of silence after which the upstream is asked whether it is there; a second silence is its answer."""
+"""Seconds of silence after which the upstream gets a ping; after as many more the connection is taken for dead."""
 MOST_IDS = 256
 """Responses of a socket that can be steered: the latest ones."""
 CLOSING = 1.0
@@ -174,25 +163,17 @@ CLOSING = 1.0
 
 Unclaimed = Callable[[bytes], Awaitable[None]]
 
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
 
 class Socket:
     """One open connection. *replies* are those in progress, by lane; `run` must be running beside them."""
 
-    def __init__(
-        self,
-        stream: ByteStream,
-        protocol: ClientProtocol,
-        limits: Limits,
-        unclaimed: Unclaimed,
-        early: Iterable[Any] = (),
-    ) -> None:
+    def __init__(self, stream: ByteStream, protocol: ClientProtocol, limits: Limits, unclaimed: Unclaimed) -> None:
         self.stream = stream
         self.protocol = protocol
         self.limits = limits
         self.unclaimed = unclaimed
-        self.early = early
+        self.early: Sequence[Any] = ()
+        """Frames that came with the answer to the upgrade."""
         self.replies: dict[str | None, LaneReply] = {}
         self.response_ids: OrderedDict[str, None] = OrderedDict()
         self.writing = anyio.Lock()
@@ -218,9 +199,7 @@ class Socket:
             return await reply.first()
         except UpstreamTruncated as error:
             self.leave(reply, whole=True)
-            closed = UpstreamProtocolError("The upstream closed its WebSocket without an answer.")
-            closed.kind = "closed"
-            raise closed from error
+            raise unanswered("The upstream closed its WebSocket without an answer.") from error
         except BaseException:
             self.leave(reply, whole=False)
             raise
@@ -326,36 +305,33 @@ class Socket:
                 message, self.message = bytes(self.message), bytearray()
                 try:
                     check_utf8(message)
-                except Unreadable as error:  # RFC 6455, 8.1: such a connection is to be failed
+                except Unreadable as error:  # RFC 6455, 8.1: fail such a connection
                     raise UpstreamProtocolError("The upstream sent a frame that is no text.") from error
                 await self._message(message)
 
     async def _message(self, frame: bytes) -> None:
-        try:
-            members = _members(frame) if b'"response' in frame or b'"stream_id"' in frame or b"error" in frame else {}
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        known = b'"response' in frame or b'"stream_id"' in frame or b"error" in frame
+        members = _members(frame) if known else {}
+        if members is None:
             return
         lane, type = text_of(members.get("stream_id")), text_of(members.get("type")) or ""
-        if type.endswith(".created") and "response" in members:
-            self._remember(id_of(members["response"]))
+        response_id = id_of(members["response"]) if type.endswith(".created") and "response" in members else None
+        if response_id is not None:
+            self.response_ids[response_id] = None
+            if len(self.response_ids) > MOST_IDS:
+                self.response_ids.popitem(last=False)
         if type.startswith("response.steer."):
             return await self.unclaimed(frame)
         while lane in self.replies and self.replies[lane].ended:  # what follows must not overtake it
             await self._drained()
-        replies = self._replies(lane, type)
+        replies = [self.replies[lane]] if lane in self.replies else []
+        if not replies and lane is None and type == "error":  # without a lane it belongs to all of them
+            replies = list(self.replies.values())
         for reply in replies:
             await self._deliver(reply, frame, type)
-        if (
-            not replies and type != "error"
-        ):  # an error for nobody is the upstream's farewell: the next create reconnects
+        # An error that belongs to no reply is the upstream's farewell: the next create reconnects.
+        if not replies and type != "error":
             await self.unclaimed(frame)
-
-    def _replies(self, lane: str | None, type: str) -> list[LaneReply]:
-        """Returns the replies that a frame belongs to: an error without a lane belongs to all of them."""
-        found = self.replies.get(lane)
-        if found is not None:
-            return [found]
-        return list(self.replies.values()) if type == "error" and lane is None else []
 
     async def _deliver(self, reply: LaneReply, frame: bytes, type: str) -> None:
         while reply.size > self.limits.buffer and self.replies.get(reply.lane) is reply:
@@ -368,12 +344,6 @@ class Socket:
         """Waits until something has been read, or a reply has been left."""
         self.drained = anyio.Event()
         await self.drained.wait()
-
-    def _remember(self, response_id: str | None) -> None:
-        if response_id is not None:
-            self.response_ids[response_id] = None
-            while len(self.response_ids) > MOST_IDS:
-                self.response_ids.popitem(last=False)
 
 
 def _closed_early() -> UpstreamTruncated:

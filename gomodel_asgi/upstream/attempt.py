@@ -35,9 +35,10 @@ from ..seams.transport import Headers, UpstreamReply, UpstreamRequest
 from ..threads import beside
 from ..wire.event_writer import Emitter
 from . import unary
-from .content_encoding import decoded
+from .call import call_of, outgoing_of
+from .reply_body import decoded, examine
 from .stream import Rounds, fed
-from .upstream_request import call_of, native, outgoing_of, retold, translated
+from .upstream_request import native, retold, translated
 
 ERROR_BODY = 64 * 1024  # of an error page; what comes after cannot matter to anybody
 
@@ -66,7 +67,7 @@ class Attempt(Struct):
     call: Call | None = None
     gate: float | None = None
     unsupported: tuple[str, ...] = ()
-    """What of the request the upstream was not sent and the client is told of, by path."""
+    """What of the request was not sent to the upstream and is reported to the client, by path."""
 
     async def run(self) -> Answer:
         """Sends, and reads as far as needed.
@@ -89,7 +90,7 @@ class Attempt(Struct):
             await upstream.aclose()
 
     async def _opened(self, request: UpstreamRequest) -> tuple[UpstreamReply, bool]:
-        """The reply to *request*, an answer as far as its head tells, and whether it is a stream.
+        """Returns the reply to *request*, an answer by its status and headers, and whether it is a stream.
 
         :raises GatewayError: it is none.
         """
@@ -148,7 +149,7 @@ class Attempt(Struct):
         shows = self.job.setup.quotas is None
         error = unary.rejection(self.candidate, upstream.status, upstream.headers, body, limits=shows)
         header_seconds = retry_after(upstream.headers)
-        if header_seconds is not None:  # else what the body asks for counts (Gemini's RetryInfo)
+        if header_seconds is not None:  # else what the body says counts (Gemini's RetryInfo)
             error.retry_after = header_seconds
         return error
 
@@ -193,25 +194,26 @@ class Attempt(Struct):
                 self.job.trace.received(body)
             body, id = await unary.native(body, self.job, self.candidate)
         else:
-            await unary.examine(body, self.job.setup.limits)
+            await examine(body, self.job.setup.limits)
             reader = self._translated()
             events = await beside(len(body), partial(reader.whole, body))
             while (outgoing := reader.again) is not None:
-                events += await self._more_of(reader, outgoing)
+                body = await self._next_body(outgoing)
+                reader.begin_round()
+                events += await beside(len(body), partial(reader.whole, body))
             if reader.failure is not None:
                 raise reader.failure
             body = events if self.job.stream else unary.final(reader)
         return Answer(upstream.status, upstream.headers, body=body, response_id=id)
 
-    async def _more_of(self, reader: TranslatedReader, outgoing: Outgoing) -> bytes:
+    async def _next_body(self, outgoing: Outgoing) -> bytes:
         upstream = await self._next_round(outgoing, streams=False)
         try:
             body = await self._body(upstream)
         finally:
             await upstream.aclose()
-        await unary.examine(body, self.job.setup.limits)
-        reader.begin_round()
-        return await beside(len(body), partial(reader.whole, body))
+        await examine(body, self.job.setup.limits)
+        return body
 
     # Streams...
 
@@ -232,7 +234,7 @@ class Attempt(Struct):
     async def _begun(self, upstream: UpstreamReply, reader: Reader) -> Answer:
         """Returns the answer of a stream that has begun.
 
-        :raises GatewayError: the upstream has failed before anything was said that a client could use.
+        :raises GatewayError: the upstream has failed before it sent anything that a client could use.
         """
         if self.job.trace is not None and self.candidate.dialect is None:
             self.job.trace.reads(reader, reader.emitter.warnings if isinstance(reader, TranslatedReader) else [])

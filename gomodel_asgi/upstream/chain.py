@@ -4,7 +4,7 @@ Strategy: a chain of candidates is walked once, from the policy's Target through
 budget span the walk. Each attempt either answers, or fails with an error that knows its kind; the kind alone decides
 what happens next: the same upstream again after a pause, the next candidate, or the error passed on. Each step
 re-derives the request from the client's own, so nothing of one candidate (key, model, headers) reaches another.
-Nothing is tried after the first meaningful byte: from there on the stream itself tells the client.
+Nothing is tried after the first meaningful byte: from there on the stream itself reports failures.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from ..routing.target import ResolvedTarget, Target
 from ..settings import AUTH, MALFORMED
 from ..wire.headers import FALLBACK, UNSUPPORTED, fallback, for_client, named, unsupported
 from .attempt import Answer, Attempt
-from .resolution import kept, resolve
-from .stream import Stream, TracedStream, detached
+from .stream import OnEnd, Stream, TracedStream, detached
 from .unary import BUSY
+from .upstream_request import kept, resolve
 
 
 class Exchange(Struct):
@@ -43,7 +43,7 @@ class Exchange(Struct):
     place: Held = ()
     """The tenant's, until there is an answer that holds it, or none."""
     cause: Cause = FIRST
-    """Why the candidate is asked."""
+    """Why the next attempt is made."""
     fallback: str | None = None
     """The code of the failure by which the chain went on to it, None where it is the Target's own."""
 
@@ -174,7 +174,7 @@ class Exchange(Struct):
     # What comes next...
 
     def _pause(self, candidate: ResolvedTarget, error: GatewayError, tries: int) -> float | None:
-        """Seconds until the same candidate is asked again; None where it is not."""
+        """Returns the seconds until the same candidate is tried again; None where it is not."""
         retries = candidate.retries
         if not isinstance(error, UpstreamError) or error.kind not in retries.on or error.kind == AUTH:
             return None
@@ -222,7 +222,7 @@ class Exchange(Struct):
             if held:
                 setup.concurrency.leave(held)
         else:
-            stream = self._stream(candidate, answer, Settlement(setup, permit, held))
+            stream = self._stream(candidate, answer, partial(_stream_ended, setup, permit, held))
         streaming = stream is not None or (job.stream and job.request.operation == "create")
         headers = [STREAM_TYPE if streaming else JSON_TYPE]
         headers += for_client(answer.headers, candidate.redactor.of, limits=setup.quotas is None)
@@ -246,7 +246,7 @@ class Exchange(Struct):
             response_id=answer.response_id,
         )
 
-    def _stream(self, candidate: ResolvedTarget, answer: Answer, settlement: Settlement) -> Stream:
+    def _stream(self, candidate: ResolvedTarget, answer: Answer, on_end: OnEnd) -> Stream:
         job, upstream, reader = self.job, answer.upstream, answer.reader
         assert upstream is not None and reader is not None
         make = Stream if job.trace is None else partial(TracedStream, trace=job.trace)
@@ -256,7 +256,7 @@ class Exchange(Struct):
             held=answer.held,
             idle=candidate.timeouts.idle,
             until=job.started + candidate.timeouts.total,
-            on_end=settlement.stream_ended,
+            on_end=on_end,
         )
 
 
@@ -278,16 +278,10 @@ def counts_as_failure(error: BaseException) -> bool | None:
     return True if isinstance(error, UpstreamError) else None
 
 
-class Settlement(Struct):
-    """Gives back, once, what a stream has taken: its place, and its word to the breaker."""
-
-    setup: Setup
-    permit: Permit
-    held: Held
-
-    def stream_ended(self, stream: Stream, error: GatewayError | None) -> None:
-        """It is over: with *error*, or properly, or (neither) because nobody reads on."""
-        error = error or stream.reader.failure
-        gone = error is None and stream.reader.terminal is None
-        self.permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
-        self.setup.concurrency.leave(self.held)
+def _stream_ended(setup: Setup, permit: Permit, held: Held, stream: Stream, error: GatewayError | None) -> None:
+    """Gives back what a stream has taken. It is over: with *error*, or properly, or (neither) because nobody reads
+    on."""
+    error = error or stream.reader.failure
+    gone = error is None and stream.reader.terminal is None
+    permit.leave(counts_as_failure(error) if error is not None else None if gone else False)
+    setup.concurrency.leave(held)

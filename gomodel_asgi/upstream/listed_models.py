@@ -14,14 +14,14 @@ from ..errors import UpstreamError, UpstreamProtocolError, UpstreamStale, Upstre
 from ..exchange.job import Setup
 from ..exchange.reply import JSON_TYPE
 from ..observers.records import clean
-from ..providers.provider import Credential, Provider
+from ..providers.credential import Credential
+from ..providers.provider import Provider
 from ..seams.transport import UpstreamReply, UpstreamRequest
 from ..settings import MIB
 from ..threads import beside
 from ..wire.json_scan import parsed
 from ..wire.redaction import Redactor, redactor_of
-from .content_encoding import decoded
-from .unary import examine
+from .reply_body import decoded, examine
 from .upstream_request import ACCEPT_JSON, AGENT
 
 DEADLINE = 10.0  # seconds for all of one provider's list
@@ -59,7 +59,7 @@ async def _all_pages(provider: Provider, credential: Credential, setup: Setup) -
 
     :raises UpstreamProtocolError: it lists more pages than are read.
     """
-    form, redactor = form_of(dialect_of(provider)), redactor_of(_secrets(provider, credential))
+    form, redactor = form_of(provider.dialect_name), redactor_of(_secrets(provider, credential))
     query: str | None = form.query
     models: tuple[ListedModel, ...] = ()
     size = 0
@@ -165,11 +165,6 @@ def _request(
         allow_private=provider.allow_private,
         uds=uds,
     )
-
-
-def dialect_of(provider: Provider) -> str:
-    """Returns the name of the API that *provider* speaks."""
-    return provider.dialect if isinstance(provider.dialect, str) else provider.dialect.name
 
 
 def _secrets(provider: Provider, credential: Credential) -> tuple[str, ...]:

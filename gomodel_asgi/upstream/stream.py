@@ -50,6 +50,9 @@ async def fed(reader: Reader, data: bytes) -> bytes:
     return await beside(reader.waiting, partial(reader.feed, data), ends=True)
 
 
+OnEnd = Callable[["Stream", GatewayError | None], None]
+
+
 class Stream:
     """One upstream stream through one reader.
 
@@ -65,7 +68,7 @@ class Stream:
         held: bytes,
         idle: float,
         until: float,
-        on_end: Callable[[Stream, GatewayError | None], None],
+        on_end: OnEnd,
     ) -> None:
         self.upstream = upstream
         self.reader = reader
@@ -145,7 +148,7 @@ class Stream:
             self.on_end(self, None)
 
     async def _failed(self, error: GatewayError) -> bytes:
-        """Returns the events that tell the client of *error*.
+        """Returns the events that report *error* to the client.
 
         :raises Broken: none can: the connection is to be broken off.
         """
@@ -194,7 +197,7 @@ class Stream:
         self.on_end(self, error)
 
 
-# Replies of an upstream that asks to be asked again, read as one.
+# Replies of an upstream that wants several requests for one answer, read as one.
 
 
 class Rounds:
@@ -233,13 +236,13 @@ class Rounds:
 
 @runtime_checkable
 class Ending(Protocol):
-    """A stream that tells when it is over: *on_over*, if set, is called once when nothing more will come."""
+    """A stream that calls *on_over*, if set, once when nothing more will come."""
 
     on_over: Callable[[], None] | None
 
 
 class TracedStream(Stream):
-    """A stream that counts what it gives; *on_over*, if set, is called once when nothing more will come."""
+    """An `Ending` stream whose bytes and events *trace* counts."""
 
     def __init__(self, *arguments: Any, trace: Trace, **options: Any) -> None:
         super().__init__(*arguments, **options)

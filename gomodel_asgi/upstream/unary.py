@@ -1,14 +1,15 @@
-"""Replies that come whole: checked, stamped, turned into a stream where one was asked for."""
+"""Replies that come whole: checked, stamped, turned into a stream where one was requested."""
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from ..dialects.failure import AUTH, completed_shape, is_openai_shaped, refused_credentials, reported_failure
 from ..dialects.lenient.reply import LenientReader
-from ..dialects.native import stamp
 from ..dialects.reader import Reader
 from ..errors import (
     GatewayError,
@@ -22,15 +23,15 @@ from ..exchange.job import Job
 from ..observers.records import clean
 from ..operations import CONTINUING
 from ..routing.target import ResolvedTarget
-from ..seams.transport import Headers
 from ..settings import Limits
 from ..threads import beside, paced
-from ..wire.headers import for_client
+from ..wire.headers import Headers, for_client
+from ..wire.json_body import with_member
 from ..wire.json_pieces import SMALL, read_object
-from ..wire.json_scan import Unreadable, check, check_utf8, counted, parsed
+from ..wire.json_scan import check_utf8, parsed
 from ..wire.redaction import redacted
 from ..wire.response import DEFAULTS, OPTIONAL_ECHO, stream_of
-from .upstream_request import starting_after
+from .reply_body import examine
 
 FOREIGN = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 EMPTY = (msgspec.Raw(b"[]"), msgspec.Raw(b"null"), msgspec.Raw(b""))
@@ -49,8 +50,8 @@ class Outline(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"")
 
-    def tells(self) -> bytes:
-        """An object of those that tell of a failure."""
+    def failure(self) -> bytes:
+        """Returns an object of those that report a failure."""
         return msgspec.json.encode({"error": self.error if bytes(self.error) else None, "type": "error"})
 
 
@@ -58,8 +59,8 @@ _outline = msgspec.json.Decoder(Outline).decode
 
 
 async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[bytes, str | None]:
-    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider asks for that, as
-    the stream that was asked for; and the id of the response where it has been seen.
+    """A native upstream's body: its bytes, a response stamped, or read leniently where the provider is normalized, as
+    the stream that was requested; and the id of the response where it has been seen.
 
     :raises UpstreamProtocolError: it is not a JSON object.
     :raises GatewayError: it is an error, or a response that failed without output, under a status that says success.
@@ -69,8 +70,8 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     is_response = found.object == RESPONSE
     failed = found.status == FAILED if is_response else found.error not in EMPTY or found.type == ERROR
     if failed and job.request.operation in CONTINUING and (not is_response or found.output in EMPTY):
-        told = body if len(body) <= SMALL else found.tells()
-        raise reported_failure(redacted(candidate.redactor.secrets, told))
+        said = body if len(body) <= SMALL else found.failure()
+        raise reported_failure(redacted(candidate.redactor.secrets, said))
     streams = job.stream and job.request.operation == "create"
     anew = candidate.provider.normalize or job.response_id is not None or job.leading
     if anew and (is_response or job.request.operation == "create"):
@@ -82,7 +83,7 @@ async def native(body: bytes, job: Job, candidate: ResolvedTarget) -> tuple[byte
     if is_response:
         id = bytes(found.id)
         seen = id[1:-1].decode() if id.startswith(b'"') and b"\\" not in id else None
-        body = stamp(body, candidate.provider.name) if job.setup.stamp else body
+        body = with_member(body, "provider", candidate.provider.name) if job.setup.stamp else body
     return await as_stream(body, job.setup.limits) if streams else body, seen
 
 
@@ -111,20 +112,6 @@ async def outline(body: bytes) -> Outline:
     return Outline(**{name: members[name] for name in Outline.__struct_fields__ if name in members})
 
 
-async def examine(body: bytes, limits: Limits) -> None:
-    """Refuses a reply of which no tree may be built.
-
-    :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
-    """
-    try:
-        if len(body) <= SMALL:
-            check(body, depth=limits.depth, values=limits.values)
-        else:
-            await paced(counted(body, depth=limits.depth, values=limits.values))
-    except Unreadable as error:
-        raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
-
-
 def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientReader:
     """A reader of a native upstream that is not quite one."""
     params = candidate.target.params or {}
@@ -138,8 +125,17 @@ def lenient(job: Job, candidate: ResolvedTarget, *, stream: bool) -> LenientRead
     )  # fmt: skip
 
 
+def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
+    """Returns the number after which a rewritten stream goes on that is sent again; None where nothing of it is left
+    out."""
+    if job.request.operation != "retrieve" or not candidate.provider.normalize:
+        return None
+    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
+    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
+
+
 async def as_stream(body: bytes, limits: Limits) -> bytes:
-    """A response that came whole, as the event stream that was asked for.
+    """Returns a response that came whole as the event stream that was requested.
 
     :raises UpstreamProtocolError: it cannot be taken apart: a number out of range, a member of another type.
     """

@@ -1,5 +1,5 @@
-"""The request to a resolved target: what of the client's own, of the provider's and of the Target's goes to the
-upstream.
+"""From a Target to the request that goes to its upstream: resolved first, then made of what the client, the provider
+and the Target have given.
 
 Most of it is the same for every request of a kind, so that is put together once, as a form: a request without body and
 deadline. Nothing of a client's but its wish for a stream may stand in one.
@@ -7,80 +7,32 @@ deadline. Nothing of a client's but its wish for a stream may stand in one.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 import msgspec
 from msgspec.structs import replace
 
-from ..dialects.base import PREFIX, Call, Outgoing, packed_json
+from ..dialects.base import Outgoing
 from ..dialects.emulations import in_messages
 from ..dialects.hosted_items import may_hold
-from ..errors import InvalidRequest
-from ..exchange.job import FILE_MARK, Job
+from ..errors import GatewayError, PolicyFailed
+from ..exchange.job import FILE_MARK, Job, Setup, provider_of
 from ..exchange.reply import JSON_TYPE
 from ..operations import BODIED, PLACEHOLDER, ROWS
+from ..providers.credential import Credential
+from ..providers.provider import Provider, dialect_of, encoded
 from ..routing.target import ResolvedTarget, Target
 from ..seams.transport import UpstreamRequest
-from ..settings import KIB, Limits
-from ..threads import beside, paced
+from ..settings import Timeouts
+from ..threads import beside
 from ..version import __version__
 from ..wire.headers import Headers, idempotency_key, is_safe
-from ..wire.json_body import invalid_json
-from ..wire.json_pieces import SMALL
-from ..wire.json_scan import Unreadable, check, counted, parsed
-
-# JSON inside the strings of a request: a call's arguments, and what we have packed into `encrypted_content`.
-#
-# A dialect parses it, and none of it has been counted: to whoever looked at the body it was text. Arguments that are
-# nested too deeply to be parsed are text to a dialect too, like all that is no JSON: what a model has once said must
-# not end a conversation.
-
-
-ITEM_LISTS = ("instructions", "input")
-PACKED = "encrypted_content"
-
-
-async def check_strings(found: list[tuple[str, str]], limits: Limits) -> None:
-    """Refuses a request whose strings, *found* by `strings_of`, hold more JSON than it may hold itself.
-
-    :raises InvalidRequest: what we have packed is nested too deeply, or all together have too many values.
-    """
-    room = limits.values
-    is_little = sum(len(text) for _, text in found) <= room  # a value takes a character at least
-    for path, text in found:
-        packed = path.endswith(PACKED)
-        data = packed_json(text) if packed else text.encode("utf-8", "surrogatepass")
-        depth = limits.depth if packed else len(data)
-        try:
-            if is_little:
-                check(data, depth=depth, values=room)
-            else:
-                room -= await paced(counted(data, depth=depth, values=room))
-        except Unreadable as error:
-            message = f"The JSON in '{path}' cannot be read: {error}"
-            raise InvalidRequest(message, param=path, code="invalid_json") from None
-
-
-def strings_of(body: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The strings that hold JSON, by path."""
-    found: list[tuple[str, str]] = []
-    for name in ITEM_LISTS:
-        items = body.get(name)
-        for index, item in enumerate(items if isinstance(items, list) else ()):
-            if not isinstance(item, dict):
-                continue
-            arguments, packed = item.get("arguments"), item.get(PACKED)
-            if isinstance(arguments, str):
-                found.append((f"{name}[{index}].arguments", arguments))
-            if isinstance(packed, str) and packed.startswith(PREFIX):
-                found.append((f"{name}[{index}].{PACKED}", packed))
-    return found
-
+from ..wire.json_scan import parsed
+from ..wire.redaction import carried, redactor_of
+from .call import refusing_depth
+from .unary import starting_after
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.Encoder().encode
@@ -94,82 +46,106 @@ STATELESS = {"previous_response_id": None, "conversation": None, "background": N
 """What an upstream that keeps nothing is never sent: members that are taken out of a body."""
 
 MOST_FORMS = 16
-"""Forms of one resolved target that are kept: a dialect of the host's may ask for another path each time."""
+"""Forms of one resolved target that are kept: a dialect of the host's may name another path each time."""
 
 LISTS = frozenset({b"anthropic-beta"})
 """Headers of which a dialect needs some values whatever a configuration sets them to."""
 
 
-@contextmanager
-def refusing_depth() -> Iterator[None]:
-    """Turns a RecursionError into a 400: the earlier conversation may be nested more deeply than a request, and what
-    cannot be checked is not sent.
+# Resolution...
 
-    :raises InvalidRequest: instead of a RecursionError.
+
+MOST_CANDIDATES = 1024
+"""Pairs of provider and model that are kept; the model is often the client's own word."""
+
+
+def kept(target: Target, job: Job) -> ResolvedTarget | None:
+    """*target* made concrete, where one that says the same has been before."""
+    if target.api_key is not None or target.headers is not None or not isinstance(target.provider, str):
+        return None
+    if target.timeouts is not None or target.retries is not None:
+        return None
+    model = target.model if target.model is not None else job.request.model
+    found = job.setup.candidates.get((target.provider, model))
+    if found is not None and job.setup.guards is not None and found.provider is not provider_of(target, job):
+        return None  # guards that ask for some requests alone have each provider in two forms
+    if found is None or (target.params is None and target.labels is None):
+        return found
+    return replace(found, target=target)
+
+
+async def resolve(target: Target, job: Job) -> ResolvedTarget:
+    """Resolves *target*. A function that gives the key is called once for a *job*.
+
+    :raises PolicyFailed: its key could not be had, or cannot be sent.
+    """
+    made, candidates = await _resolved(target, job), job.setup.candidates
+    job.resolved = made
+    own = target.api_key is not None or target.headers is not None
+    own = own or target.timeouts is not None or target.retries is not None
+    if isinstance(target.provider, str) and not own and made.provider.static_credential is not None:
+        if len(candidates) >= MOST_CANDIDATES:
+            candidates.clear()
+        # Without what else this Target says (what it falls back on, labels, members of the body): others say others.
+        candidates[target.provider, made.model] = replace(made, target=Target(target.provider, model=made.model))
+    return made
+
+
+async def _resolved(target: Target, job: Job) -> ResolvedTarget:
+    provider, setup = provider_of(target, job), job.setup
+    model = target.model if target.model is not None else job.request.model
+    dialect = None if provider.native else dialect_of(provider)
+    timeouts, retries = timeouts_of(target, provider, setup), setup.retries
+    for giver in (provider, target):
+        retries = giver.retries.over(retries) if giver.retries else retries
+    credential = provider.static_credential if target.api_key is None else None
+    known = job.resolved
+    if credential is None and known is not None:
+        if known.provider is provider and known.target.api_key is target.api_key:
+            credential = known.credential
+    if credential is None:
+        credential = await _credential(provider, target)
+    redactor = redactor_of(_secrets(target, provider, credential))
+    key = None if target.api_key is None else credential.key
+    return ResolvedTarget(target, provider, dialect, credential, model, timeouts, retries, redactor, key)
+
+
+def timeouts_of(target: Target, provider: Provider, setup: Setup) -> Timeouts:
+    """The gateway's timeouts, with what the provider and then the Target have of their own put over them."""
+    timeouts = setup.timeouts
+    for giver in (provider, target):
+        timeouts = giver.timeouts.over(timeouts) if giver.timeouts else timeouts
+    return timeouts
+
+
+def longest(target: Target, job: Job) -> float:
+    """Seconds that the exchange may take in all: the most that any Target of the chain allows.
+
+    :raises LookupError: the policy named an unknown provider.
+    """
+    return max(timeouts_of(one, provider_of(one, job), job.setup).total for one in target.chain())
+
+
+def _secrets(target: Target, provider: Provider, credential: Credential) -> tuple[str, ...]:
+    """Returns what an upstream could quote and nobody may see: the key, and other secrets in headers and query."""
+    key = (credential.key,) if credential.key else ()
+    return (*key, *(carried(target.headers) if target.headers else ()), *provider.carried)
+
+
+async def _credential(provider: Provider, target: Target) -> Credential:
+    """Returns what the request is authorized with.
+
+    :raises PolicyFailed: the host's function for it failed.
     """
     try:
-        yield
-    except RecursionError:
-        raise too_deep() from None
+        return await provider.credential(target.api_key)
+    except GatewayError:
+        raise
+    except Exception as error:
+        raise PolicyFailed("The gateway has no usable credential for this request.") from error
 
 
-def too_deep() -> InvalidRequest:
-    """The 400 for what was said before and is too deep to be looked at."""
-    return invalid_json("what it holds or continues is nested too deeply.")
-
-
-async def call_of(candidate: ResolvedTarget, job: Job, body: Mapping[str, Any] | None = None) -> Call:
-    """The request in the client's terms, for a dialect to translate. *body* replaces the client's parsed one.
-
-    :raises InvalidRequest: it cannot be parsed, names no model, or names state or a file that is not to be had.
-    """
-    envelope, target = job.request.envelope, candidate.target
-    if body is None:
-        if envelope.parsed is None and len(envelope.raw) > SMALL:
-            await paced(envelope.parsing())
-        if job.continuation is None:
-            body = envelope.body
-        else:
-            with refusing_depth():
-                body = job.continuation.body(candidate.provider, candidate.key)
-    merged = {**body}
-    merged.pop("provider", None)
-    for name, value in (target.params or {}).items():
-        merged.pop(name, None) if value is None else merged.__setitem__(name, value)
-    if strings := strings_of(merged):
-        await check_strings(strings, job.setup.limits)
-    if candidate.model is None:
-        raise InvalidRequest("Name a 'model'.", param="model", code="missing_required_parameter")
-    merged["model"] = candidate.model
-    provider = candidate.provider
-    call = Call(
-        operation=job.request.operation,
-        body=merged,
-        model=candidate.model,
-        stream=envelope.stream,
-        provider=provider.name,
-        type=provider.type or provider.name,
-        unsupported=provider.unsupported,
-        depth=job.setup.limits.depth,
-        reasoning_tags=provider.reasoning_tags,
-        shown=job.shown(target),
-    )
-    return call if job.files is None else await job.files.put_in(call, candidate, job)
-
-
-async def outgoing_of(candidate: ResolvedTarget, job: Job, call: Call) -> Outgoing:
-    """*call* in the upstream's form.
-
-    :raises InvalidRequest: it cannot be translated.
-    """
-    assert candidate.dialect is not None
-    size, items = len(job.request.envelope.raw), call.body.get("input")
-    if job.continuation is not None and isinstance(items, list):
-        size += len(items) * KIB  # what was said before is no part of the client's own body
-    try:
-        return await beside(size, partial(candidate.dialect.request, call))
-    except RecursionError:
-        raise too_deep() from None
+# Requests...
 
 
 def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline: float) -> UpstreamRequest:
@@ -178,9 +154,8 @@ def translated(candidate: ResolvedTarget, job: Job, outgoing: Outgoing, deadline
     own = bool(candidate.provider.forward_headers) or b"idempotency-key" in job.headers
     form = None if own else candidate.forms.get(kind)
     if form is None:
-        extra = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in outgoing.headers]
-        query = _joined(outgoing.query, candidate)
-        form = _form(candidate, outgoing.method, outgoing.path, query, _headers(candidate, job, True, extra))
+        query, headers = _joined(outgoing.query, candidate), _headers(candidate, job, True, encoded(outgoing.headers))
+        form = _form(candidate, outgoing.method, outgoing.path, query, headers)
         if not own and len(candidate.forms) < MOST_FORMS:
             candidate.forms[kind] = form
     return replace(form, headers=form.headers.copy(), body=outgoing.body, deadline=deadline)
@@ -207,7 +182,7 @@ def native(candidate: ResolvedTarget, job: Job, deadline: float) -> UpstreamRequ
         form = _native_form(candidate, job)
         if not own:
             candidate.forms[kind] = form
-    # A transport of the host's may add headers to the request that it is given: to its own copy.
+    # A copy: a transport of the host's may add headers to the request that it gets.
     return replace(form, headers=form.headers.copy(), body=body, deadline=deadline)
 
 
@@ -242,17 +217,8 @@ def _native_form(candidate: ResolvedTarget, job: Job) -> UpstreamRequest:
     return _form(candidate, row.method, path, _joined(_query(job, candidate), candidate), headers, socket)
 
 
-def starting_after(job: Job, candidate: ResolvedTarget) -> int | None:
-    """Returns the number after which a rewritten stream goes on that is sent again; None where nothing of it is left
-    out."""
-    if job.request.operation != "retrieve" or not candidate.provider.normalize:
-        return None
-    given = [value for name, value in parse_qsl(job.query) if name == "starting_after"]
-    return int(given[-1]) if given and re.fullmatch("[0-9]{1,18}", given[-1]) else None
-
-
 def _query(job: Job, candidate: ResolvedTarget) -> str:
-    """The client's raw query. A rewritten stream has numbers of its own, so the upstream is asked for all of it."""
+    """Returns the client's raw query. A rewritten stream has numbers of its own, so all of it is requested."""
     if starting_after(job, candidate) is None:
         return job.query
     parts = job.query.split("&")
@@ -296,14 +262,10 @@ def _headers(candidate: ResolvedTarget, job: Job, has_body: bool, extra: Headers
         value = client.get(name.lower().encode("ascii"), b"")
         if value and is_safe(value, 8192):
             headers.append((name.lower().encode("ascii"), value))
-    if not extra and not provider.fixed_headers and not candidate.target.headers:
+    own = candidate.target.headers
+    if not extra and not provider.fixed_headers and not own:
         return headers
-    return _joining(extra, _over(headers, extra, provider.fixed_headers, _target_headers(candidate.target)))
-
-
-def _target_headers(target: Target) -> Headers:
-    given = target.headers or {}
-    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in given.items()]
+    return _joining(extra, _over(headers, extra, provider.fixed_headers, encoded(own.items()) if own else []))
 
 
 def _over(headers: Headers, *layers: Headers) -> Headers:
@@ -333,3 +295,6 @@ def _joined(query: str, candidate: ResolvedTarget) -> str:
     names = {unquote_plus(part.partition("=")[0]) for part in fixed.split("&")}
     kept = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in names]
     return "&".join([*kept, fixed])
+
+
+# From a Target to a resolved one: its provider, credential, model, dialect and deadlines.

@@ -18,7 +18,7 @@ from ..errors import InvalidRequest
 from ..operations import BODY, Body
 from ..settings import LITTLE
 from .json_body import invalid_json
-from .json_pieces import SMALL, Members
+from .json_pieces import SMALL, Members, Name
 from .json_scan import Scan, may_exceed, windows
 
 ROUTING = frozenset({"model", "provider", "stream", "store", "background", "tools", "prompt"})
@@ -29,14 +29,6 @@ NAMING = frozenset({"id", "encrypted_content", "approval_request_id"})
 """The members without one of which an item stands for no other and bears no mark."""
 
 OBJECT, ARRAY, QUOTE = b'{["'
-
-
-class Name(str):
-    """A member's name that equals itself alone, so that a dict keeps two members of one name."""
-
-    __slots__ = ()
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
 
 
 All = dict[Name, Raw]

@@ -259,7 +259,11 @@ class Emitter:
         for item in self.items:
             item.settle()
         self.terminal = "failed"
-        self.response |= {"status": "failed", "output": self._output(), "error": given or response_error(self.failure)}
+        self.response |= {
+            "status": "failed",
+            "output": [*map(VALUE_OF, self.items)],
+            "error": given or response_error(self.failure),
+        }
         self._finish("response.failed", event)
 
     def cancel(self) -> None:
@@ -273,7 +277,7 @@ class Emitter:
         """Puts a response that came whole into *status*, which need not be an end, without an event."""
         self._add_leading()
         self._add_leading_usage()
-        self.response |= {"status": status, "output": self._output()}
+        self.response |= {"status": status, "output": [*map(VALUE_OF, self.items)]}
         self.items.clear()
 
     # How it is written...
@@ -284,7 +288,13 @@ class Emitter:
         if self.single_call and type in CLIENT_CALLS and any(item.value["type"] in CLIENT_CALLS for item in self.items):
             self.warn(f"a further call of {given.get('name')!r}: left out, since `parallel_tool_calls` is false")
             return kind(_NullWriter(), index, {"id": "", "call_id": "", **given})
-        id = self._id(type, index, given.get("id"))
+        prefix = PREFIXES.get(type) or type.rpartition(":")[2]
+        id = given.get("id")
+        id = id if isinstance(id, str) and id else f"{prefix}_{self.suffix}{index:02x}"
+        while id in self.ids:
+            self.renames += 1
+            id = f"{prefix}_{self.suffix}r{self.renames:02x}"
+        self.ids.add(id)
         if type in CLIENT_CALLS or (given.get("call_id") and not type.endswith("_output")):
             given = {**given, "call_id": self._call_id(index, given.get("call_id"))}
         status = {} if type in STATUSLESS and "status" not in given else {"status": "in_progress"}
@@ -309,16 +319,6 @@ class Emitter:
         if self.spent is not None and self.response["usage"] is not None:
             self.response["usage"], self.spent = added(self.response["usage"], self.spent), None
 
-    def _id(self, type: str, index: int, given: Any) -> str:
-        """Returns the item's own id, another one if it has none or another item's."""
-        prefix = PREFIXES.get(type) or type.rpartition(":")[2]
-        id = given if isinstance(given, str) and given else f"{prefix}_{self.suffix}{index:02x}"
-        while id in self.ids:
-            self.renames += 1
-            id = f"{prefix}_{self.suffix}r{self.renames:02x}"
-        self.ids.add(id)
-        return id
-
     def _call_id(self, index: int, given: Any) -> str:
         """Returns the call's own `call_id`, another one if it has none, or that of another call of this response or
         before it.
@@ -330,16 +330,13 @@ class Emitter:
         self.call_ids.add(id)
         return id
 
-    def _output(self) -> list[Json]:
-        return [*map(VALUE_OF, self.items)]
-
     def _end_items(self, status: str) -> None:
         """Closes what is open; of an incomplete response the last item is the incomplete one."""
         self._ready()
         for item in self.items:
             item.close(status if item is self.items[-1] else "completed")
         self.terminal = status
-        self.response |= {"status": status, "output": self._output()}
+        self.response |= {"status": status, "output": [*map(VALUE_OF, self.items)]}
 
     def _finish(self, type: str, event: Json) -> None:
         if self.spent is not None:

@@ -37,8 +37,8 @@ NEVER_FORWARDED = frozenset(
         "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-goog-api-key",
         "openai-organization", "openai-project", "host", "content-length", "content-type", "content-encoding",
         "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect", "accept-encoding",
-        "proxy-connection", "proxy-authenticate", "idempotency-key",
-    }
+        "proxy-connection", "proxy-authenticate", "idempotency-key"
+    },
 )  # fmt: skip
 
 FALLBACK = b"x-gomodel-fallback"

@@ -125,7 +125,8 @@ class Item:
         self.finish()
         if given:
             self.adopt(given)
-        self._end(status)
+        if "status" in self.value:
+            self.value["status"] = status
         self.emit("response.output_item.done", **event, output_index=self.index, item=self.value)
 
     def finish(self) -> None:
@@ -135,11 +136,8 @@ class Item:
         """Makes `value` hold what has come, without events, since the response has failed."""
         if not self.closed:
             self.closed = True
-            self._end("incomplete")
-
-    def _end(self, status: str) -> None:
-        if "status" in self.value or self.value["type"] not in STATUSLESS:
-            self.value["status"] = status
+            if "status" in self.value:
+                self.value["status"] = "incomplete"
 
 
 class Part:
@@ -280,8 +278,8 @@ class Parted(Item):
             self._gather()
         super().settle()
 
-    def _at(self, type: str, container: str) -> Part:
-        """The latest part, if it is one of *type*; else a new one."""
+    def part_of(self, type: str, container: str) -> Part:
+        """Returns the latest part, if it is one of *type*, else a new one in *container*."""
         part = self.part
         if part is None or part.type != type:
             if part is not None:
@@ -311,23 +309,19 @@ class Message(Parted):
         part = self.part
         if part is None or part.type != "output_text":
             checked(delta)  # before a part is opened for it
-            part = self.text_part()
+            part = self.part_of("output_text", "content")
         part.text(delta, logprobs)
-
-    def text_part(self) -> Part:
-        """Returns the part that takes the answer's text, opened if none is open."""
-        return self._at("output_text", "content")
 
     def refusal(self, delta: str) -> None:
         """Adds to the model's refusal.
 
         :raises TypeError: *delta* is no text.
         """
-        self._at("refusal", "content").text(checked(delta))
+        self.part_of("refusal", "content").text(checked(delta))
 
     def annotate(self, annotation: Json) -> None:
         """A citation of the text so far (`url_citation` and its kin)."""
-        self._at("output_text", "content").annotate(annotation)
+        self.part_of("output_text", "content").annotate(annotation)
 
     def length(self) -> int:
         """Returns the characters of the open part, which is where a citation of the next text begins."""
@@ -347,7 +341,7 @@ class Reasoning(Parted):
         part = self.part
         if part is None:
             checked(delta)  # before a part is opened for it
-            part = self._at("summary_text", "summary")
+            part = self.part_of("summary_text", "summary")
         part.text(delta)
 
     def set_encrypted_content(self, encrypted_content: str) -> None:

@@ -20,8 +20,8 @@ from msgspec import structs
 
 from ..errors import InvalidRequest
 from ..settings import KIB, MIB, Limits
-from .json_pieces import SMALL, UNREADABLE, Found, Members, read_object, too_many, unreadable
-from .json_scan import Scan, Unreadable, check, check_utf8, may_exceed, parsed, run, windows
+from .json_pieces import SMALL, Found, Members, read_object, too_many, unreadable
+from .json_scan import UNREADABLE, Scan, Unreadable, check, check_utf8, may_exceed, parsed, run, windows
 
 BOM = b"\xef\xbb\xbf"
 BRACE = ord("{")
@@ -97,7 +97,7 @@ def span(data: bytes, name: str) -> tuple[int, int] | None:
     """
     try:
         members = _members(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     return span_in(data, members, name)
 
@@ -114,6 +114,19 @@ def span_in(data: bytes, members: Members, name: str) -> tuple[int, int] | None:
         if key == name:
             return match.end(), at
     return None
+
+
+def with_member(data: bytes, name: str, value: str) -> bytes:
+    """Returns the JSON object *data* with the string member *name* as its first, or in the place of its own one."""
+    key = b'"%s"' % name.encode()
+    # Where the word does not stand at all there is no member of that name, and no need to look for its place.
+    if key in data and (place := span(data, name)) is not None:
+        return data[: place[0]] + encode(value) + data[place[1] :]
+    if data.startswith(b'{"'):  # as nearly every one begins: no need to look further
+        return b"{%s:%s,%s" % (key, encode(value), data[1:])
+    head, _, rest = data.partition(b"{")
+    comma = b"" if rest.lstrip().startswith(b"}") else b","
+    return b"%s{%s:%s%s%s" % (head, key, encode(value), comma, rest)
 
 
 class Envelope(msgspec.Struct, eq=False):
@@ -190,14 +203,20 @@ class Envelope(msgspec.Struct, eq=False):
         state = not NAMING_STATE.isdisjoint(members)
         self = cls(raw, members, names_state=state, limits=limits, deep=deep, commas=commas)
         if "model" in members:
-            self.model = _text(members, "model")
+            self.model = self.text("model")
+            if self.model is None and members["model"] != NULL:
+                raise _no("a string", "model")
         if "stream" in members:
-            self.stream = _flag(members, "stream")
+            if (value := members["stream"]) not in (TRUE, FALSE, NULL):
+                raise _no("true or false", "stream")
+            self.stream = value == TRUE
         if "provider" in members:
             if memoryview(members["provider"])[0] == BRACE:
                 self.preferences = True
             else:
-                hint = _text(members, "provider")
+                hint = self.text("provider")
+                if hint is None and members["provider"] != NULL:
+                    raise _no("a string", "provider")
                 self.hint = None if hint is None else hint.strip() or None
                 del members["provider"]
         return self
@@ -219,18 +238,20 @@ class Envelope(msgspec.Struct, eq=False):
         return value is not None and value == TRUE
 
     def text(self, name: str) -> str | None:
-        """The member *name* if it is a string.
+        """Returns the member *name*, None where it is absent or no string.
 
-        :raises InvalidRequest: it holds what no string can, half a surrogate pair, or is longer than any that means
-            something.
+        :raises InvalidRequest: it is longer than any that means something.
         """
-        value = self.members.get(name)
-        if value is not None and len(value) > LONGEST_TEXT:
-            raise _too_long(name)
-        try:
-            return None if value is None else _string(bytes(value))
-        except msgspec.MsgspecError as error:
-            raise invalid_json(f"{error}.") from None
+        member = self.members.get(name)
+        if member is None:
+            return None
+        if len(member) > LONGEST_TEXT:
+            message = f"'{name}' is longer than {LONGEST_TEXT} bytes."
+            raise InvalidRequest(message, param=name, code="invalid_value")
+        value = bytes(member)
+        if not value.startswith(b'"'):
+            return None
+        return value[1:-1].decode() if b"\\" not in value else str(parsed(value))
 
     def has(self, name: str) -> bool:
         """Returns whether the member *name* is there and not null."""
@@ -324,44 +345,5 @@ def _value(raw: bytes | msgspec.Raw) -> Any:
         raise invalid_json("it is nested too deeply.") from None
 
 
-def _string(value: bytes) -> str | None:
-    if not value.startswith(b'"'):
-        return None
-    if b"\\" not in value:
-        return value[1:-1].decode()
-    text = parsed(value)
-    assert isinstance(text, str)
-    return text
-
-
-def _too_long(name: str) -> InvalidRequest:
-    return InvalidRequest(f"'{name}' is longer than {LONGEST_TEXT} bytes.", param=name, code="invalid_value")
-
-
-def _text(members: Members, name: str) -> str | None:
-    """Returns a member that is text, None for null.
-
-    :raises InvalidRequest: it is something else, or too long.
-    """
-    value = bytes(members[name])
-    if len(value) > LONGEST_TEXT:
-        raise _too_long(name)
-    if value.startswith(b'"') and b"\\" not in value:
-        return value[1:-1].decode()
-    if value == b"null":
-        return None
-    text = _string(value)
-    if text is None:
-        raise InvalidRequest(f"'{name}' must be a string.", param=name, code="invalid_type")
-    return text
-
-
-def _flag(members: Members, name: str) -> bool:
-    """Returns a member that is a boolean; null is False.
-
-    :raises InvalidRequest: it is something else.
-    """
-    value = members[name]
-    if value not in (TRUE, FALSE, NULL):
-        raise InvalidRequest(f"'{name}' must be true or false.", param=name, code="invalid_type")
-    return value == TRUE
+def _no(wanted: str, name: str) -> InvalidRequest:
+    return InvalidRequest(f"'{name}' must be {wanted}.", param=name, code="invalid_type")

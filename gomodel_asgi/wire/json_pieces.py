@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
+from operator import call
 from typing import NamedTuple
 
 import msgspec
 
 from ..settings import MIB
-from .json_scan import Encoding, Scan, Unreadable, check_utf8, unescaped, window_of, windows
+from .json_scan import UNREADABLE, Encoding, Scan, Unreadable, check_utf8, unescaped, window_of, windows
 
 Members = dict[str, msgspec.Raw]
 
@@ -28,7 +29,6 @@ SMALL = MIB
 """Bytes that are not looked at window by window, since whatever they hold costs little."""
 STEP = 8 * MIB
 """Bytes that the parser may pass over in one step: the worst of them take it 3 ns each."""
-
 
 BLANK = b" \t\n\r"
 NUMBER = b"0123456789+-.eE"
@@ -43,9 +43,6 @@ JOINTS = {STRING: b'"', COMMA: b"0,", b"}": b"0", b"]": b"0"}
 HIGH_SURROGATES = (b"d8", b"d9", b"da", b"db")
 RUNS = re.compile(rb"[\[{]+|[\]}]+")
 PLACE = re.compile(r" *\(byte (\d+)\)")
-
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What the parser raises."""
 
 MOST_QUOTES = 6
 """Between more than three strings there is a place to cut."""
@@ -62,7 +59,12 @@ def read_object(data: bytes, *, depth: int, values: int, most: int) -> Generator
     :raises Unreadable: it is not one JSON object in UTF-8 (RFC 8259), is nested too deeply to read, or is too much.
     """
     if len(data) <= min(SMALL, values):
-        return Found(read_small(data, most), None)
+        if not data.isascii():
+            check_utf8(data)
+        members = read_at_once(data)
+        if len(members) > most:
+            raise too_many(most, "members")
+        return Found(members, None)
     if len(data) > STEP:
         pieces = Pieces(data, depth=depth, values=values, most=most)
         yield from pieces.read()
@@ -78,19 +80,6 @@ def read_object(data: bytes, *, depth: int, values: int, most: int) -> Generator
         yield
     encoding.feed(b"", final=True)
     return Found(read_at_once(data), scan)
-
-
-def read_small(data: bytes, most: int) -> Members:
-    """The members of a JSON object of at most `SMALL` bytes.
-
-    :raises Unreadable: as `read_object`.
-    """
-    if not data.isascii():
-        check_utf8(data)
-    members = read_at_once(data)
-    if len(members) > most:
-        raise too_many(most, "members")
-    return members
 
 
 def read_at_once(data: bytes) -> Members:
@@ -122,13 +111,12 @@ def too_many(limit: int, what: str) -> Unreadable:
     return Unreadable(f"it has more than {limit} {what}.")
 
 
-class Name:
-    """A member's name as a key that equals no other: repeated members stay apart, and in order."""
+class Name(str):
+    """A member's name that equals itself alone, so that a dict keeps two members of one name, in order."""
 
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
 
 class Nested(Scan):
@@ -152,7 +140,8 @@ class Nested(Scan):
 
 
 _members = msgspec.json.Decoder(Members).decode
-_apart = msgspec.json.Decoder(dict[Name, msgspec.Raw], dec_hook=lambda kind, text: kind(text)).decode
+# `call` makes a Name of a str without a step of Python's.
+_apart = msgspec.json.Decoder(dict[Name, msgspec.Raw], dec_hook=call).decode
 
 
 class Found(NamedTuple):
@@ -268,10 +257,10 @@ class Pieces:
             self.begun = None
         if found and not is_between:
             key, head = found.pop()
-            self.begun = key.text, self._place(len(text) - 1 - len(head) - len(before))
+            self.begun = str(key), self._place(len(text) - 1 - len(head) - len(before))
         if self.left_out and found and before in (NAMED + JOINTS[COMMA], b"{"):  # else they are of a value within one
             found[0] = found[0][0], self._whole_number(text, len(before), found[0][1])
-        self.members.update((key.text, value) for key, value in found)
+        self.members.update((str(key), value) for key, value in found)
 
     def _whole_number(self, text: bytes, before: int, value: msgspec.Raw) -> msgspec.Raw:
         """The first *value* of a piece, with all its digits if some are left out."""

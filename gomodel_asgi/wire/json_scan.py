@@ -46,6 +46,10 @@ STEPS = bytes({ord("["): 2, ord("]"): 0}.get(char, 1) for char in range(256))  #
 COMMAS = bytes(char == ord(",") for char in range(256))
 
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the parser raises of JSON that it cannot read."""
+
+
 class Unreadable(ValueError):
     """A text that is no JSON, or more than may be parsed; the message says why, and where."""
 

@@ -59,8 +59,8 @@ CODES = frozenset(
         "image_content_policy_violation", "invalid_image_mode", "image_file_too_large",
         "unsupported_image_media_type", "empty_image_file", "failed_to_download_image", "image_file_not_found",
         # Not among OpenAI's, but final to Codex, which repeats a request after any other.
-        "context_length_exceeded", "insufficient_quota", "usage_not_included",
-    }
+        "context_length_exceeded", "insufficient_quota", "usage_not_included"
+    },
 )  # fmt: skip
 """The codes that a response's `error` may have (OpenAI, Responses API reference); SDKs take it for an enumeration."""
 
@@ -103,7 +103,10 @@ def response_object(
 ) -> Json:
     """Returns a response that has just begun, with every member that Open Responses requires. *public* are the labels
     of those servers of tools whose whole address may be shown."""
-    repeated = {name: value for name, value in echo.items() if value is not None and name in REPEATED}
+    repeated: Json = {}
+    for name, value in echo.items():
+        if value is not None and name in REPEATED:
+            repeated[name] = value
     response: Json = {"provider": stamp} if stamp else {}
     response |= {"id": id, "object": "response", "created_at": created_at, "status": "in_progress"}
     response |= {"completed_at": None, "error": None, "incomplete_details": None, "model": model, "output": []}

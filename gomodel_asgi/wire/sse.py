@@ -15,6 +15,7 @@ import msgspec
 
 from ..errors import UpstreamProtocolError, UpstreamTruncated
 from ..settings import KIB, MIB
+from .json_scan import UNREADABLE
 
 BOM = b"\xef\xbb\xbf"
 
@@ -146,8 +147,10 @@ class Decoder:
         if whole and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
             return [Event("", data[6:-2])]  # one event of one line, as nearly every chunk is
         found: list[Event] = []
-        for block in split(data if whole else self._cut(data)):
-            if (event := parse(block)) is not None:
+        for block in data[:-2].split(b"\n\n") if whole else split(self._cut(data)):
+            if whole and block.startswith(b"data: ") and b"\n" not in block:
+                found.append(Event("", block[6:]))
+            elif (event := parse(block)) is not None:
                 found.append(event)
         return found
 
@@ -189,6 +192,6 @@ class Decoder:
 def _is_whole(data: bytes) -> bool:
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return data.strip() == b"[DONE]"
     return True

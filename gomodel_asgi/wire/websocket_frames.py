@@ -16,9 +16,9 @@ from msgspec import Raw, Struct
 
 from ..errors import GatewayError, InvalidRequest, type_of_status
 from ..settings import Limits
-from .json_body import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span
+from .json_body import FALSE, LONGEST_TEXT, NULL, TRUE, Envelope, encode, span, with_member
 from .json_pieces import SMALL, Found, Members
-from .json_scan import VALUES, Unreadable, check, check_utf8, counted, parsed, short
+from .json_scan import UNREADABLE, VALUES, Unreadable, check, check_utf8, counted, parsed, short
 from .response import TERMINAL
 from .sse import Decoder
 
@@ -151,16 +151,6 @@ def _error(event: dict[str, Any], status: int, lane: str | None) -> str:
     return encode(frame if lane is None else {**frame, "stream_id": lane}).decode()
 
 
-def with_member(data: bytes, name: str, value: str) -> bytes:
-    """*data* (a JSON object) with the string member *name* as its first, or in the place of its own one."""
-    place = span(data, name) if b'"%s"' % name.encode() in data else None
-    if place is not None:
-        return data[: place[0]] + encode(value) + data[place[1] :]
-    head, _, rest = data.partition(b"{")
-    comma = b"" if rest.lstrip().startswith(b"}") else b","
-    return b'%s{"%s":%s%s%s' % (head, name.encode(), encode(value), comma, rest)
-
-
 class Frames:
     """The events of one response on its way to *lane*: server-sent events in, text frames out.
 
@@ -214,7 +204,7 @@ class Frames:
     def _opened(self, data: bytes, status: int) -> str:
         try:
             members = _members(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return self._laned(data)
         type = type_of(members)
         if type == "error" or (type is None and "error" in members):

@@ -112,7 +112,7 @@ async def test_allow_may_answer_with_a_status_of_its_own(provider: FakeProvider,
 
 
 async def test_allow_has_ten_seconds(provider: FakeProvider, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gomodel_asgi.console.console.PATIENCE", 0.01)
+    monkeypatch.setattr("gomodel_asgi.console.console.ALLOW", 0.01)
 
     async def allow(request: Request) -> View | None:
         await anyio.sleep_forever()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gomodel_asgi.console.recorder import KEPT, MOST_PARTS, MOST_UNDER_WAY, MOST_VIEWS, UNSEEN, Recorder
+from gomodel_asgi.console.rendering import area, bars, line
 from gomodel_asgi.console.series import MINUTE, MOST_TOOLS, POINTS, RECENT, STEP, STEPS, Series
-from gomodel_asgi.console.sparkline import area, bars, line
 from gomodel_asgi.console.view import View
 from gomodel_asgi.observers import (
     AttemptEnded,

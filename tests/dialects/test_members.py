@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gomodel_asgi.dialects.members import boolean, carried_members, included, integer, mapping, number, reasoning_of
+from gomodel_asgi.dialects.members import carried_members, included, reasoning_of
 from gomodel_asgi.dialects.unsupported import Unsupported
+from gomodel_asgi.dialects.values import boolean, integer, mapping, number
 from gomodel_asgi.errors import InvalidRequest
 
 

@@ -69,8 +69,8 @@ async def test_a_claim_outlives_that_its_tenant_is_forgotten_and_its_record_dele
 
 async def test_a_claim_ends_with_its_time() -> None:
     now = [0.0]
-    store = MemoryStore(clock=lambda: now[0])
-    ownership = Ownership(store, ttl=60)
+    store = MemoryStore(clock=lambda: now[0], ttl=60)
+    ownership = Ownership(store)
     await ownership.remember("acme", "resp_1", OWNER)
     now[0] = 40.0
     assert await ownership.remember("acme", "resp_1", OWNER) is True

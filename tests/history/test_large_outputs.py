@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gomodel_asgi import Gateway, Provider
-from gomodel_asgi.history.recorder import MOST_ITEMS, TOO_MANY
+from gomodel_asgi.history.recorder import TOO_MANY
+from gomodel_asgi.history.replies import MOST_ITEMS
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.testing import FakeProvider, Reply
 

@@ -90,10 +90,10 @@ async def test_an_id_that_no_request_can_name_is_not_kept_and_not_looked_for(id:
     assert 0 == len(store)
 
 
-async def test_an_owner_lives_as_long_as_ownership_says() -> None:
+async def test_an_owner_lives_as_long_as_its_store_keeps_a_record() -> None:
     now = [0.0]
-    store = MemoryStore(clock=lambda: now[0])
-    ownership = Ownership(store, ttl=60)
+    store = MemoryStore(clock=lambda: now[0], ttl=60)
+    ownership = Ownership(store)
     await ownership.remember("acme", "resp_1", OWNER)
     now[0] = 59.0
     assert OWNER == await ownership.find("acme", "resp_1")

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from gomodel_asgi import Gateway, Provider
-from gomodel_asgi.ledger import Ledger, SqlLedger, first_id, metadata
+from gomodel_asgi.ledger import Ledger, Selection, SqlLedger, first_id, metadata
 from gomodel_asgi.ledger.row import OPEN, Entry
 from gomodel_asgi.ledger.sql_ledger import oldest, spending
 from gomodel_asgi.testing import FakeProvider, Reply
@@ -110,7 +110,7 @@ async def test_processes_that_write_at_once_wait_for_each_other_and_count_every_
     async with anyio.create_task_group() as tasks:
         for command in commands:
             tasks.start_soon(partial(anyio.run_process, command, cwd=root, env=dict(os.environ)))
-    (whole,) = await SqlLedger(postgres).sums(*MONTH, by=())
+    (whole,) = await SqlLedger(postgres).sums(Selection(*MONTH, by=()))
     assert whole.requests == 2 * 3 * 20 * 20
     assert whole.cost == Decimal("0.001") * whole.requests
     async with postgres.connect() as connection:
@@ -123,7 +123,7 @@ async def test_the_same_rows_written_by_several_at_once_are_counted_once(postgre
     async with anyio.create_task_group() as tasks:
         for number in range(6):
             tasks.start_soon(SqlLedger(postgres).write, batch[number:] + batch[:number])
-    (whole,) = await SqlLedger(postgres).sums(*MONTH, by=())
+    (whole,) = await SqlLedger(postgres).sums(Selection(*MONTH, by=()))
     assert whole.requests == 100 and len(await rows_of(SqlLedger(postgres))) == 100
 
 

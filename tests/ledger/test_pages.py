@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sql
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from gomodel_asgi.ledger import Costs, Daily, JsonLines, Ledger, ReadFailed, Sink, SqlLedger, metadata
+from gomodel_asgi.ledger import Costs, Daily, JsonLines, Ledger, ReadFailed, Selection, Sink, SqlLedger, metadata
 from gomodel_asgi.ledger.files import in_thread
 from gomodel_asgi.ledger.row import COUNTS, PLACE, new_id
 
@@ -144,7 +144,7 @@ async def test_a_page_is_one_query_of_the_roll_up_in_django_too(django_sqlite: S
 
     def asked(by: tuple[str, ...]) -> list[str]:
         with CaptureQueriesContext(connection) as seen:
-            assert django_ledger._costs(DAY, END, by, ["acme"], 500, 1.0).total.requests == 4
+            assert django_ledger._costs(Selection(DAY, END, by, ["acme"]), 500, 1.0).total.requests == 4
         return [one["sql"] for one in seen.captured_queries if "gomodel" in one["sql"]]
 
     await filled(django_sqlite)
@@ -177,7 +177,7 @@ async def test_a_query_that_does_not_end_is_stopped_by_sqlite(endless_sqlite: As
     sink = SqlLedger(endless_sqlite)
     for _ in range(3):
         with pytest.raises(TimeoutError):
-            await sink.costs(date(1, 1, 1), date(9999, 1, 1), (), None, 10, SOON)
+            await sink.costs(Selection(date(1, 1, 1), date(9999, 1, 1), ()), 10, SOON)
         with pytest.raises(TimeoutError):
             await sink.row(new_id(NOON), None, SOON)
     async with endless_sqlite.connect() as connection:  # the one connection is free, and without a limit of time
@@ -212,7 +212,7 @@ async def test_a_query_that_waits_is_stopped_by_postgres_and_goes_on_nowhere(
         with held(url):
             if stops == "server":
                 with pytest.raises(TimeoutError):
-                    await sink.costs(DAY, END, ("day",), None, 10, SOON)
+                    await sink.costs(Selection(DAY, END, ("day",)), 10, SOON)
                 with pytest.raises(TimeoutError):
                     await sink.row(new_id(NOON), None, SOON)
             else:
@@ -232,7 +232,7 @@ async def test_a_query_that_waits_is_stopped_in_django_too(
     ledger = await filled(django_postgres)
     with held(postgres_server.dsn):
         with pytest.raises(TimeoutError):
-            await django_postgres.costs(DAY, END, ("day",), None, 10, SOON)
+            await django_postgres.costs(Selection(DAY, END, ("day",)), 10, SOON)
         with pytest.raises(ReadFailed, match=BRIEF):
             await ledger.row(new_id(NOON), seconds=SOON)
     assert (await ledger.costs(DAY, END)).total.requests == 7
@@ -245,7 +245,7 @@ async def test_a_query_that_does_not_end_is_stopped_by_sqlite_in_django_too(
 
     monkeypatch.setattr(django_ledger, "_first_sums", lambda *given: endless_of_django())
     with pytest.raises(TimeoutError):
-        await django_sqlite.costs(DAY, END, ("day",), None, 10, SOON)
+        await django_sqlite.costs(Selection(DAY, END, ("day",)), 10, SOON)
     monkeypatch.undo()
     assert (await (await filled(django_sqlite)).costs(DAY, END)).total.requests == 7
 
@@ -283,6 +283,6 @@ async def test_a_sink_that_is_away_is_said_without_quoting_it(tmp_path: Path) ->
 async def test_a_read_that_is_cancelled_leaves_the_connection_to_others(endless_sqlite: AsyncEngine) -> None:
     sink = SqlLedger(endless_sqlite)
     with anyio.move_on_after(SOON / 10):
-        await sink.costs(date(1, 1, 1), date(9999, 1, 1), (), None, 10, SOON)
+        await sink.costs(Selection(date(1, 1, 1), date(9999, 1, 1), ()), 10, SOON)
     async with endless_sqlite.connect() as connection:
         assert (await connection.execute(sql.text(COUNTED))).scalar() == 300_000

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from gomodel_asgi.ledger import Daily, RowsRefused, Sink
+from gomodel_asgi.ledger import Daily, RowsRefused, Selection, Sink
 from gomodel_asgi.ledger.row import OPEN, Entry, Kept, new_id
 
 from ..support.ledgers import NOON, entries, row, rows_of, settled
@@ -23,7 +23,7 @@ MIDNIGHT = datetime(2026, 11, 5, tzinfo=UTC)
 
 
 async def day(sink: Sink, by: tuple[str, ...] = ()) -> list[Daily]:
-    return await sink.sums(DAY, NEXT, by)
+    return await sink.sums(Selection(DAY, NEXT, by))
 
 
 async def test_a_row_comes_back_as_it_was_written(sink: Sink) -> None:
@@ -77,17 +77,17 @@ async def test_sums_over_days_are_the_sums_of_the_rows(sink: Sink) -> None:
         row(NOON + timedelta(days=1), "acme"),
     ]
     await sink.write(entries(*rows))
-    (whole,) = await sink.sums(DAY, NEXT + timedelta(days=1), ())
+    (whole,) = await sink.sums(Selection(DAY, NEXT + timedelta(days=1), ()))
     assert whole.requests == 6 and whole.failed == 1 and whole.unpriced == 1
     assert whole.input_tokens == sum(one.input_tokens for one in rows)
     assert whole.cost == sum((one.cost for one in rows if one.cost is not None), Decimal(0))
-    by = await sink.sums(DAY, NEXT + timedelta(days=1), ("day", "tenant"))
+    by = await sink.sums(Selection(DAY, NEXT + timedelta(days=1), ("day", "tenant")))
     assert sorted((one.day, one.tenant or "", one.requests) for one in by) == [
         (DAY, "", 1), (DAY, "acme", 3), (DAY, "other", 1), (NEXT, "acme", 1)
     ]  # fmt: skip
-    named = await sink.sums(DAY, NEXT, ("tenant",), ["acme", None])
+    named = await sink.sums(Selection(DAY, NEXT, ("tenant",), ["acme", None]))
     assert {one.tenant for one in named} == {"acme", None}
-    assert await sink.sums(NEXT + timedelta(days=1), NEXT + timedelta(days=9), ()) in ([], [Daily(key="")])
+    assert await sink.sums(Selection(NEXT + timedelta(days=1), NEXT + timedelta(days=9), ())) in ([], [Daily(key="")])
 
 
 async def test_what_an_upstream_that_failed_has_used_counts_as_its_own(sink: Sink) -> None:

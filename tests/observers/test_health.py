@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from gomodel_asgi import Retries, RoutingRequest, Target, Timeouts
-from gomodel_asgi.resilience.circuit_breaker import PAUSE, WINDOW
+from gomodel_asgi.resilience.circuit import PAUSE, WINDOW
 from gomodel_asgi.resilience.health import GatewayHealth, Health
 from gomodel_asgi.testing import FakeProvider, Stall, Status
 

@@ -17,7 +17,7 @@ from gomodel_asgi.guards import Guard
 from gomodel_asgi.ledger import JsonLines, Ledger
 from gomodel_asgi.observers import LoggingObserver
 from gomodel_asgi.quotas import Quota, Quotas, RedisCounters
-from gomodel_asgi.resilience.circuit_breaker import MINIMUM, PAUSE
+from gomodel_asgi.resilience.circuit import MINIMUM, PAUSE
 from gomodel_asgi.stores import RedisStore
 from gomodel_asgi.testing import FakeProvider, Status
 

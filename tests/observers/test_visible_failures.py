@@ -28,8 +28,9 @@ from gomodel_asgi.observers import (
     QuotaChecked,
     Record,
 )
-from gomodel_asgi.providers.provider import Provider, fingerprint
-from gomodel_asgi.resilience.circuit_breaker import MINIMUM, PAUSE
+from gomodel_asgi.providers.credential import fingerprint
+from gomodel_asgi.providers.provider import Provider
+from gomodel_asgi.resilience.circuit import MINIMUM, PAUSE
 from gomodel_asgi.resilience.health import Health
 from gomodel_asgi.stores import MemoryStore
 from gomodel_asgi.stores.circuit_breaker import Circuit

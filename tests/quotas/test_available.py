@@ -18,8 +18,7 @@ from gomodel_asgi.quotas import available
 from gomodel_asgi.quotas.available import MOST_RELEASES, AvailableCounters, OnUnavailable
 from gomodel_asgi.quotas.memory import MemoryCounters
 from gomodel_asgi.quotas.redis import RedisCounters
-from gomodel_asgi.quotas.shared import quota_unavailable
-from gomodel_asgi.seams.counters import Counters, Figures, Line, Reserved
+from gomodel_asgi.seams.counters import Counters, Figures, Line, Reserved, quota_unavailable
 from gomodel_asgi.stores.circuit_breaker import FIRST
 
 from ..support.clock import Clock

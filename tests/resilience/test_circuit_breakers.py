@@ -14,7 +14,8 @@ import pytest
 
 from gomodel_asgi import Gateway, Provider, RoutingRequest, Target
 from gomodel_asgi.resilience import health as health_room
-from gomodel_asgi.resilience.circuit_breaker import MINIMUM, MOST_TENANTS, PAUSE, SPACING, WINDOW, Breaker
+from gomodel_asgi.resilience.circuit import MINIMUM, PAUSE, SPACING, WINDOW
+from gomodel_asgi.resilience.circuit_breaker import MOST_TENANTS, Breaker
 from gomodel_asgi.resilience.health import MAX_BREAKERS, MOST_SEEN, Health
 from gomodel_asgi.testing import Scripted, Stall, Status
 

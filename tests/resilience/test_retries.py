@@ -11,7 +11,7 @@ import pytest
 
 from gomodel_asgi import Limits, Retries, RoutingRequest, Target, Timeouts
 from gomodel_asgi.observers import AttemptEnded
-from gomodel_asgi.resilience.circuit_breaker import MINIMUM, PAUSE
+from gomodel_asgi.resilience.circuit import MINIMUM, PAUSE
 from gomodel_asgi.resilience.retry import retry_after
 from gomodel_asgi.testing import Answer, Cut, ErrorInside, Scripted, Stall, Status
 

@@ -12,7 +12,7 @@ import pytest
 from gomodel_asgi import policies
 from gomodel_asgi.errors import PolicyFailed
 from gomodel_asgi.pipeline import tenant_of
-from gomodel_asgi.routing.registry import identity
+from gomodel_asgi.routing.request import identity
 
 from .test_policies import ask
 

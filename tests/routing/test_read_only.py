@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from gomodel_asgi import Gateway, Provider, RoutingRequest, Target
-from gomodel_asgi.routing.registry import Registry
+from gomodel_asgi.routing.request import Registry
 from gomodel_asgi.testing import Answer, FakeProvider
 from gomodel_asgi.wire.json_body import Envelope
 from gomodel_asgi.wire.read_only import ReadOnlyDict, ReadOnlyList, read_only

@@ -8,7 +8,7 @@ import pytest
 
 from gomodel_asgi import Provider, ProviderConflict, RoutingError, RoutingRequest, Target, UnknownModel, UnknownProvider
 from gomodel_asgi.errors import GatewayError, InvalidRequest
-from gomodel_asgi.routing.registry import Registry, split_model
+from gomodel_asgi.routing.request import Registry, split_model
 from gomodel_asgi.server.paths import agreed, split_query
 from gomodel_asgi.testing import run_policy
 

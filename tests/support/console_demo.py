@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import asdict
 
 from gomodel_asgi import Provider
-from gomodel_asgi.console import books, pages, recorder
+from gomodel_asgi.console import books, page, recorder
 from gomodel_asgi.ledger.row import Daily, digest, text_of
 from gomodel_asgi.ledger.tables import daily
 from gomodel_asgi.observers import Usage
@@ -64,9 +64,9 @@ class Clock(datetime):
 
 def stand_still(patch: pytest.MonkeyPatch) -> None:
     """The console's modules are at `NOW`, in the process `PID`."""
-    for module in (books, pages, recorder):
+    for module in (books, recorder):
         patch.setattr(module, "datetime", Clock)
-    patch.setattr(f"{pages.__name__}.os", SimpleNamespace(getpid=lambda: PID))
+    patch.setattr(f"{page.__name__}.os", SimpleNamespace(getpid=lambda: PID))
 
 
 @dataclass

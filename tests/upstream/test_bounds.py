@@ -18,7 +18,7 @@ from gomodel_asgi.dialects.native import NativeReader
 from gomodel_asgi.dialects.reader import failure_of, members_and_type
 from gomodel_asgi.dialects.tools import MAX_NAME, family_of, flatten_name
 from gomodel_asgi.errors import UpstreamAuthError
-from gomodel_asgi.history.recorder import last_response
+from gomodel_asgi.history.replies import response_in
 from gomodel_asgi.observers import Record, Warned
 from gomodel_asgi.observers.answer import LONG, Measure, of_body
 from gomodel_asgi.testing import FakeProvider, Reply
@@ -248,7 +248,8 @@ TREES = {
     "emulation/stored.py": "our own response",
     "emulation/tools/remembered.py": "what is kept has been looked at when it came",
     "extras.py": "pip's own file about the installed package",
-    "console/pages.py": "the form's body, of so many characters, and labels that the ledger keeps",
+    "console/books.py": "labels that the ledger keeps",
+    "console/pages.py": "the form's body, of so many characters",
     "cache/key.py": "a client's body, counted and of a depth",
     "cache/entry.py": "a response that its reader has looked at, and what is kept of it",
     "quotas/estimate.py": "a short member of a client's body, which was counted",
@@ -328,7 +329,7 @@ def test_the_last_response_of_a_stream_of_our_own_is_read_from_its_end() -> None
     response = {"id": "resp_1", "status": "completed", "output": [{"type": "message", "content": content}]}
     stream = stream_of(response)
     with within(6 * MIB):
-        found = last_response(stream)
+        found = response_in(stream)
     assert found is not None and json.loads(found) == response
 
 
@@ -337,4 +338,4 @@ def test_the_last_response_of_a_stream_of_our_own_is_read_from_its_end() -> None
     [b"", b"\n\n", b"data: [DONE]\n\n", b"data: {}\n\n", b'data: {"a":"response"}\n\ndata: x\n\n', b"data: x"],
 )
 def test_a_stream_without_a_response_has_no_last_one(stream: bytes) -> None:
-    assert last_response(stream) is None
+    assert response_in(stream) is None

@@ -13,8 +13,7 @@ from gomodel_asgi.dialects.base import Call, Outgoing
 from gomodel_asgi.dialects.chat import ChatDialect
 from gomodel_asgi.observers import Completed, Record
 from gomodel_asgi.transport import Transport, UpstreamReply, UpstreamRequest
-from gomodel_asgi.upstream.resolution import MOST_CANDIDATES
-from gomodel_asgi.upstream.upstream_request import MOST_FORMS
+from gomodel_asgi.upstream.upstream_request import MOST_CANDIDATES, MOST_FORMS
 
 from ..support.driving import JSON
 from ..support.lab import KINDS, Lab, anyio_backend, fakes, kind, lab

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from gomodel_asgi.errors import InvalidRequest, UpstreamRejected
 from gomodel_asgi.settings import Limits
-from gomodel_asgi.wire.json_body import opening
+from gomodel_asgi.wire.json_body import opening, with_member
 from gomodel_asgi.wire.json_pieces import Found
 from gomodel_asgi.wire.json_scan import run
 from gomodel_asgi.wire.response import DONE, frame
@@ -22,7 +22,6 @@ from gomodel_asgi.wire.websocket_frames import (
     lane_of,
     steer_of,
     type_of,
-    with_member,
 )
 
 LIMIT = 1_000_000

@@ -79,7 +79,7 @@ def with_fresh_connections(function: Callable[[], Any]) -> Any:
 
 OURS = ("http", "websocket")
 UNKNOWN = "The gateway could not tell who calls."
-"""What a client is told where the host's authentication fails."""
+"""The message for a client where the host's authentication fails."""
 
 
 class DjangoAuth:

@@ -21,13 +21,13 @@ from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
-from starlette.requests import Request
 from starlette.types import Message, Scope
 
 from ...errors import GatewayFault, Unauthenticated
 from ...gateway import Gateway
 from ...server.body import too_large
 from ...server.handler import failed
+from ...server.paths import route_of
 from ...threads import in_thread
 from .auth import UNKNOWN, in_django_thread
 from .configuration import get_gateway
@@ -134,7 +134,7 @@ class Work:
         self.body: bytes | None = body
         self.messages: asyncio.Queue[Message] = asyncio.Queue(1)
         self.gone = asyncio.Event()
-        route = gateway.route_of(Request(scope))
+        route = route_of(scope)
         token = in_thread.set(in_django_thread)  # the task below works in a copy of this context
         self.task = asyncio.create_task(gateway.serve(route, scope, self.receive, self.send))
         in_thread.reset(token)

@@ -67,8 +67,8 @@ class OpenTelemetryObserver:
         self.tracer = trace.get_tracer("gomodel_asgi", __version__, tracer_provider)
         self.meters = Meters(metrics.get_meter("gomodel_asgi", __version__, meter_provider), self.names)
         self.open: OrderedDict[int, Open] = OrderedDict()
-        self.handlers: dict[type[Record], Callable[[Any], None]] = {
-            RequestStarted: self._started,
+        self.handlers: dict[type[Record], Callable[[Any], object]] = {
+            RequestStarted: self._opened,
             PolicyDecided: self._decided,
             AttemptStarted: self._attempt,
             AttemptEnded: self._attempted,
@@ -86,9 +86,6 @@ class OpenTelemetryObserver:
             handler(record)
 
     # The exchange...
-
-    def _started(self, record: RequestStarted) -> None:
-        self._opened(record)
 
     def _opened(self, record: Record) -> Open:
         span = self.tracer.start_span(

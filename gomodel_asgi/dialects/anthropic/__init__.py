@@ -10,13 +10,11 @@ from ...wire.event_writer import Emitter
 from ...wire.json_scan import parsed
 from ..base import Call, Outgoing, Translator
 from ..content import MEDIA_TYPES
-from ..conversation import offered_tools
 from ..files import Named, ending_of
 from .models import model_of
 from .options import LEAST_COMPACTION
 from .reply import AnthropicTranslator, CountTranslator, error_of
 from .request import outgoing
-from .tools import FAMILIES
 
 __all__ = ["AnthropicDialect"]
 
@@ -55,7 +53,7 @@ class AnthropicDialect:
         """See `Dialect.translator`."""
         if call.operation == "input_tokens":
             return CountTranslator(emitter)
-        return AnthropicTranslator(call, emitter, offered_tools(call, FAMILIES))
+        return AnthropicTranslator(call, emitter)
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
         """See `Dialect.error`."""

@@ -32,7 +32,8 @@ from ..content import (
 from ..conversation import arguments_object
 from ..emulations import item_as_text, placeholder
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, MEDIA, Unsupported
+from ..values import malformed
 from .models import Model
 
 # Parts of a conversation as content blocks of the Messages API.

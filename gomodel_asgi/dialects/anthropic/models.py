@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..members import reasoning_of
-from ..unsupported import NEAREST_EFFORT, REASONING, Unsupported, malformed
+from ..unsupported import NEAREST_EFFORT, REASONING, Unsupported
+from ..values import malformed
 
 Json = dict[str, Any]
 

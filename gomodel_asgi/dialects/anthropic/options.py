@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..members import integer, mapping, number
-from ..unsupported import (
-    CONTEXT_EDITS,
-    JSON_OBJECT,
-    SAMPLING,
-    SCHEMA,
-    SERVICE_TIER,
-    VERBOSITY,
-    Unsupported,
-    expect,
-    malformed,
-)
+from ..unsupported import CONTEXT_EDITS, JSON_OBJECT, SAMPLING, SCHEMA, SERVICE_TIER, VERBOSITY, Unsupported
+from ..values import expect, integer, malformed, mapping, number
 from .models import Model
 from .schema import Room, keepable
 

@@ -10,6 +10,7 @@ there is continued: the next reply goes on with the same response.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from ...errors import GatewayError, UpstreamRejected
@@ -18,10 +19,12 @@ from ...wire.json_scan import parser
 from ...wire.response import Reason
 from ...wire.usage import of_anthropic
 from ..base import Call, Outgoing
+from ..conversation import offered_tools
 from ..failure import AUTH, STATUS_OF_NAME, refused_credentials
 from ..tools import Tools
 from .blocks import Block, open_block, show
 from .request import MOST_ROUNDS, continued
+from .tools import FAMILIES
 from .turn import Turn
 
 # What an answer cost and how it ended: Anthropic's usage and stop reasons in our terms.
@@ -76,12 +79,11 @@ decode = parser(Json)
 
 
 class AnthropicTranslator:
-    """Reads the reply to *call*; *tools* are those of the request, for the way back from their flat names."""
+    """Reads the reply to *call*."""
 
-    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+    def __init__(self, call: Call, emitter: Emitter) -> None:
         self.call = call
         self.emitter = emitter
-        self.tools = tools
         self.turn = Turn(call, emitter, _container(call))
         self.again: Outgoing | None = None
         self.round = 1
@@ -95,6 +97,11 @@ class AnthropicTranslator:
         self.stop_reason: str | None = None
         self.stop_details: Json = {}
         self.blocks: dict[int, Block] = {}
+
+    @cached_property
+    def tools(self) -> Tools:
+        """The tools of the request, for the way back from their flat names."""
+        return offered_tools(self.call, FAMILIES)
 
     def feed(self, event: str, data: bytes) -> None:
         """Takes one event, or the body of a unary reply (*event* is then "").

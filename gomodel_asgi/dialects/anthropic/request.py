@@ -14,9 +14,10 @@ from ..arrangement import GO_ON
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import Choice, boolean, carried_members, included, integer, read_choice
+from ..members import Choice, carried_members, included, read_choice
 from ..tools import Tools, read_tools
-from ..unsupported import FORCED_TOOL, Unsupported, malformed
+from ..unsupported import FORCED_TOOL, Unsupported
+from ..values import boolean, integer, malformed
 from .messages import COMPACTION_BETA, Blocks, Messages, user
 from .models import Conditions, Model, model_of, open_turn_lacks_thinking, read_thinking
 from .options import (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..members import Choice, mapping
+from ..members import Choice
 from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings
 from ..unsupported import (
     CALL_LIMIT,
@@ -17,11 +17,8 @@ from ..unsupported import (
     STRICT,
     UNBOUND_CALLS,
     Unsupported,
-    expect,
-    malformed,
-    optional_string,
-    string,
 )
+from ..values import expect, malformed, mapping, object_in, objects, optional_string, string
 from .messages import FILES_BETA
 from .models import Model
 from .schema import Room, keepable
@@ -226,34 +223,28 @@ def hosted_item(use: Block, result: Block | None, container: str) -> tuple[Json,
     return None
 
 
-def _member(block: Block | None, name: str) -> Json:
-    """The object *name* of *block*, empty where it is something else: no surprise in a result costs the answer."""
-    value = (block or {}).get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def _status(result: Block | None) -> str:
     if result is None:
         return "incomplete"
-    return "failed" if "error_code" in _member(result, "content") else "completed"
+    return "failed" if "error_code" in object_in(result or {}, "content") else "completed"
 
 
 def _searched(use: Block, result: Block | None) -> Json:
-    content = (result or {}).get("content")
-    found = content if isinstance(content, list) else []
-    query = _member(use, "input").get("query") or ""
-    sources = [{"type": "url", "url": page["url"]} for page in found if isinstance(page, dict) and page.get("url")]
+    query = object_in(use, "input").get("query") or ""
+    sources = [
+        {"type": "url", "url": page["url"]} for page in objects((result or {}).get("content")) if page.get("url")
+    ]
     action = {"type": "search", "query": query, "queries": [query], "sources": sources}
     return {"type": "web_search_call", "status": _status(result), "action": action}
 
 
 def _fetched(use: Block, result: Block | None) -> Json:
-    url = _member(result, "content").get("url") or _member(use, "input").get("url")
+    url = object_in(result or {}, "content").get("url") or object_in(use, "input").get("url")
     return {"type": "web_search_call", "status": _status(result), "action": {"type": "open_page", "url": url}}
 
 
 def _executed(use: Block, result: Block | None, container: str) -> Json:
-    content, input = _member(result, "content"), _member(use, "input")
+    content, input = object_in(result or {}, "content"), object_in(use, "input")
     code = input.get("command") or input.get("code")
     logs = (content.get("stdout") or "") + (content.get("stderr") or "") or content.get("error_code") or ""
     outputs = [{"type": "logs", "logs": logs}] if logs else []
@@ -269,7 +260,7 @@ def _called(use: Block, result: Block | None) -> tuple[Json, tuple[str, ...]]:
     error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]} if failed else None
     outcome = {"output": text if status == "completed" else None, "error": error, "approval_request_id": None}
     phases = ("response.mcp_call.in_progress", f"response.mcp_call.{'failed' if failed else 'completed'}")
-    return {**value, "arguments": json.dumps(_member(use, "input"), ensure_ascii=False), **outcome}, phases
+    return {**value, "arguments": json.dumps(object_in(use, "input"), ensure_ascii=False), **outcome}, phases
 
 
 def _texts(content: Any) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ...errors import GatewayError
 from ...wire.event_writer import Emitter
-from ..base import Call, Outgoing
-from ..conversation import offered_tools
+from ..base import Call
 from ..files import Named
-from .flavors import flavor_of
+from .flavors import FLAVORS, OPEN_SERVER
 from .output import read_error
 from .reply import ChatTranslator
 from .request import chat_request
@@ -28,7 +27,7 @@ class ChatDialect:
     def reads_file(self, call: Call, named: Named) -> bool:
         """Returns whether the server reads the file that *named* names. An image that no image may be sent for is left
         to be refused."""
-        flavor = flavor_of(call.type)
+        flavor = FLAVORS.get(call.type, OPEN_SERVER)
         if named.is_image:
             return "image" not in flavor.media or named.file_id is None
         if "file" not in flavor.media:
@@ -37,13 +36,11 @@ class ChatDialect:
             return flavor.file_urls
         return flavor.file_ids and (named.file_id or "").startswith(OWN_FILE)
 
-    def request(self, call: Call) -> Outgoing:
-        """*call* as a POST of `/chat/completions`; see `Dialect.request`."""
-        return chat_request(call)
+    request = staticmethod(chat_request)
 
     def translator(self, call: Call, emitter: Emitter) -> ChatTranslator:
         """A reader of `chat.completion.chunk` events or of one `chat.completion` body."""
-        return ChatTranslator(call, emitter, offered_tools(call))
+        return ChatTranslator(call, emitter)
 
     def error(self, status: int, body: bytes) -> GatewayError | None:
         """Reads an error body in one of the forms that chat servers use; see `read_error`."""

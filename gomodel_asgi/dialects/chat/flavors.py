@@ -14,8 +14,8 @@ from typing import Any, Literal
 OPENAI_MEMBERS = frozenset(
     {
         "moderation", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-        "safety_identifier", "service_tier", "user",
-    }
+        "safety_identifier", "service_tier", "user"
+    },
 )  # fmt: skip
 ROUTER_MEMBERS = frozenset(
     {"models", "plugins", "provider", "route", "service_tier", "transforms", "usage", "user", "web_search_options"}
@@ -152,8 +152,4 @@ FLAVORS: dict[str, Flavor] = {
 }
 
 OPEN_SERVER = Flavor(members=SAMPLING | {"user", "service_tier"}, text_parts=False)
-
-
-def flavor_of(type: str) -> Flavor:
-    """The flavor of a provider type."""
-    return FLAVORS.get(type, OPEN_SERVER)
+"""The flavor of every other type."""

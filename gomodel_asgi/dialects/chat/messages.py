@@ -30,7 +30,8 @@ from ..conversation import arguments_json
 from ..emulations import item_as_text, placeholder
 from ..hosted_items import picture_of
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, MEDIA, STORED_MEDIA, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, MEDIA, STORED_MEDIA, Unsupported
+from ..values import malformed
 from .flavors import Flavor
 from .opaque_state import MESSAGE, Memory
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..content import Json
+from ..values import object_in, objects
 
 TEXTS = ("reasoning_content", "reasoning", "thinking", "tagged")
 PIECEWISE = ("text", "summary", "data")
@@ -47,12 +48,11 @@ class Memory:
         for member in TEXTS:
             if isinstance(payload.get(member), str):
                 self.text(member, payload[member])
-        details, extra = payload.get("reasoning_details"), payload.get("extra_content")
-        for piece in details if isinstance(details, list) else ():
-            if isinstance(piece, dict):
-                self.detail(piece)
-        if isinstance(extra, dict):
-            self.extra |= {key: value for key, value in extra.items() if isinstance(value, dict)}
+        for piece in objects(payload.get("reasoning_details")):
+            self.detail(piece)
+        self.extra |= {
+            key: value for key, value in object_in(payload, "extra_content").items() if isinstance(value, dict)
+        }
 
     def take(self) -> Json:
         """The payload of what has come since the last call, empty if nothing has."""

@@ -7,6 +7,7 @@ middle of a message closes nothing: a server that mixes the two makes one item m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ from ...wire.items import Message, Part, Reasoning, checked
 from ...wire.json_scan import parsed
 from ..base import Call, pack_state
 from ..content import Json
+from ..conversation import offered_tools
 from ..failure import completed_shape, is_openai_shaped, reported_failure, text_of
 from ..tools import Tools
+from ..values import object_in, objects
 from .calls import Calls
 from .opaque_state import Memory
 
@@ -69,10 +72,7 @@ class TaggedText:
             self.pending, self.feed = "", self._behind
         else:
             kept = _overlap(self.pending, self.closing)
-            thought, self.pending = (
-                self.pending[: len(self.pending) - kept],
-                self.pending[len(self.pending) - kept :],
-            )
+            thought, self.pending = (self.pending[: len(self.pending) - kept], self.pending[len(self.pending) - kept :])
         if thought:
             self.reasoning(thought)
         if rest:
@@ -95,10 +95,9 @@ IMAGE_PHASES = tuple(f"response.image_generation_call.{phase}" for phase in ("in
 class Output:
     """Where the pieces of a reply go."""
 
-    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+    def __init__(self, call: Call, emitter: Emitter) -> None:
         self.call = call
         self.emitter = emitter
-        self.tools = tools
         self.memory = Memory()
         self.calls = Calls()
         self.message: Message | None = None
@@ -111,6 +110,11 @@ class Output:
             else TaggedText(call.reasoning_tags, self.tagged_reasoning, self.plain_text)
         )
 
+    @cached_property
+    def tools(self) -> Tools:
+        """The tools of the request, read again when one of them is called."""
+        return offered_tools(self.call)
+
     def text(self, delta: str, logprobs: list[Json] | None = None) -> None:
         """Adds text of the answer, in which reasoning may stand between tags."""
         if self.tagged is not None:
@@ -118,7 +122,7 @@ class Output:
             return
         part = self.part
         if part is None or part.closed:
-            part = self.part = self.open_message().text_part()
+            part = self.part = self.open_message().part_of("output_text", "content")
         part.text(delta, logprobs)
 
     def plain_text(self, delta: str) -> None:
@@ -196,15 +200,12 @@ class Output:
 
 def logprobs_of(choice: Json) -> list[Json] | None:
     """Returns the log probabilities of a choice with the members that the Responses API requires, or None."""
-    value = choice.get("logprobs")
-    content = value.get("content") if isinstance(value, dict) else None
-    return [_logprob(entry) for entry in content if isinstance(entry, dict)] if isinstance(content, list) else None
+    content = object_in(choice, "logprobs").get("content")
+    return [*map(_logprob, objects(content))] if isinstance(content, list) else None
 
 
 def _logprob(entry: Json) -> Json:
-    top = entry.get("top_logprobs")
-    others = [_token(other) for other in top if isinstance(other, dict)] if isinstance(top, list) else []
-    return {**_token(entry), "top_logprobs": others}
+    return {**_token(entry), "top_logprobs": [*map(_token, objects(entry.get("top_logprobs")))]}
 
 
 def _token(entry: Json) -> Json:

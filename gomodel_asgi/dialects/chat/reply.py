@@ -16,7 +16,7 @@ from ...wire.usage import of_chat
 from ..base import Call
 from ..content import Json
 from ..failure import GARBLED, garbled
-from ..tools import Tools
+from ..values import list_in, objects, string_in
 from .output import Output, error_of, failure_of, logprobs_of, status_error
 
 INCOMPLETE: dict[str, Reason] = {
@@ -40,10 +40,10 @@ THOUGHTS = frozenset({*REASONING_MEMBERS, "reasoning_details"})
 class ChatTranslator:
     """Reads one reply; see `Translator`."""
 
-    def __init__(self, call: Call, emitter: Emitter, tools: Tools) -> None:
+    def __init__(self, call: Call, emitter: Emitter) -> None:
         self.call = call
         self.emitter = emitter
-        self.output = Output(call, emitter, tools)
+        self.output = Output(call, emitter)
         self.finish: str | None = None
         self.garbled = ""
         """Gemini's reason for ending an answer that its model has garbled."""
@@ -125,7 +125,8 @@ class ChatTranslator:
                 self.delta(delta, choice, whole)
             if finish := choice.get("finish_reason"):
                 self.finish = str(finish)
-                self.garbled = _garbled_in(choice)
+                is_plain = self.finish in COMPLETED and "native_finish_reason" not in choice
+                self.garbled = "" if is_plain else _garbled_in(choice)
             if whole and isinstance(delta, dict):
                 self.end()
 
@@ -166,11 +167,11 @@ class ChatTranslator:
             self.calls([{"index": 0, "function": legacy}], False)
         if isinstance(extra := delta.get("extra_content"), dict):
             self.output.memory.signature("", extra)
-        for image in _list(delta, "images"):
+        for image in list_in(delta, "images"):
             self.image(image)
-        for annotation in _list(delta, "annotations"):
+        for annotation in list_in(delta, "annotations"):
             self.annotation(annotation)
-        for tool in _list(delta, "executed_tools"):
+        for tool in list_in(delta, "executed_tools"):
             self.emitter.warn(f"the server ran a tool: {_list_type(tool)}")
         if delta.get("audio"):
             self.emitter.warn("audio was left out")
@@ -184,7 +185,7 @@ class ChatTranslator:
                 text = value
                 self.output.memory.text(name, value)
                 break
-        details = [detail for detail in _list(delta, "reasoning_details") if isinstance(detail, dict)]
+        details = objects(delta.get("reasoning_details"))
         for detail in details:
             self.output.memory.detail(detail)
         if text := text or "".join(map(_detail_text, details)):
@@ -192,9 +193,8 @@ class ChatTranslator:
 
     def parts(self, content: Any) -> None:
         """Takes content that comes as a list of parts."""
-        for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict):
-                self.part(part)
+        for part in objects(content):
+            self.part(part)
 
     def part(self, part: Json) -> None:
         """Content parts, as Mistral sends them."""
@@ -283,11 +283,6 @@ def _garbled_alone(choice: Json) -> bool:
     return not isinstance(delta, dict) or not any(value for name, value in delta.items() if name != "role")
 
 
-def _list(delta: Json, name: str) -> list[Any]:
-    value = delta.get(name)
-    return value if isinstance(value, list) else []
-
-
 def _list_type(value: Any) -> str:
     return str(value.get("type"))[:64] if isinstance(value, dict) else "unknown"
 
@@ -301,8 +296,7 @@ def _thinking(value: Any) -> str:
     """The text of a thinking part: a string, or a list of text parts."""
     if isinstance(value, str):
         return value
-    texts = [part.get("text") for part in value if isinstance(part, dict)] if isinstance(value, list) else []
-    return "".join(text for text in texts if isinstance(text, str))
+    return "".join(string_in(part, "text") for part in objects(value))
 
 
 def _citation(url: str, cited: Json) -> Json:

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
+from ...wire.response import encode
 from ..base import Call, Outgoing
 from ..content import Json
 from ..conversation import read_conversation
-from ..members import (
-    LOGPROBS,
-    Choice,
-    boolean,
-    carried_members,
-    included,
-    integer,
-    mapping,
-    number,
-    read_choice,
-    reasoning_of,
-)
+from ..members import LOGPROBS, Choice, carried_members, included, read_choice, reasoning_of
 from ..tools import FunctionTool, Tools, read_tools
-from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported, malformed, optional_string, string
-from .flavors import Flavor, flavor_of
+from ..unsupported import NEAREST_EFFORT, SCHEMA, VERBOSITY, Unsupported
+from ..values import boolean, integer, malformed, mapping, number, optional_string, string
+from .flavors import FLAVORS, OPEN_SERVER, Flavor
 from .messages import render_messages
 
 PATH = "/chat/completions"
@@ -36,12 +25,12 @@ MAPPED = OF_TOOLS | OF_SAMPLING | {"input", "instructions", "reasoning", "text",
 
 
 def chat_request(call: Call) -> Outgoing:
-    """*call* as a POST of `/chat/completions`.
+    """Returns *call* as a POST of `/chat/completions`.
 
     :raises InvalidRequest: a member is malformed, or refused; *param* is its path.
     """
     unsupported = Unsupported(call.unsupported)
-    body = msgspec.json.encode(_Writer(call, flavor_of(call.type), unsupported).body())
+    body = encode(_Writer(call, FLAVORS.get(call.type, OPEN_SERVER), unsupported).body())
     return Outgoing(PATH, body, dropped=tuple(unsupported.left_out), unsupported=tuple(unsupported.named))
 
 

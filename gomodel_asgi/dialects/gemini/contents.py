@@ -15,9 +15,10 @@ from ..base import Call
 from ..content import Audio, File, Image, Opaque, Part, Reasoning, Refusal, Text, ToolCall, ToolOutput, Turn
 from ..conversation import arguments_object
 from ..emulations import item_as_text, placeholder
-from ..hosted_items import contents_of, objects, picture_of, string
+from ..hosted_items import contents_of, picture_of
 from ..tools import Tools
-from ..unsupported import FOREIGN_REASONING, ITEMS_AS_TEXT, STORED_MEDIA, Unsupported, malformed
+from ..unsupported import FOREIGN_REASONING, ITEMS_AS_TEXT, STORED_MEDIA, Unsupported
+from ..values import malformed, objects, string_in
 from . import output
 from .models import generation
 
@@ -290,7 +291,7 @@ class _ModelTurn:
 def _code(item: Json) -> list[Json]:
     """Code that another provider ran, and what it printed."""
     ended = item.get("status") in (None, "completed")
-    logs = (string(output, "logs") for output in objects(item.get("outputs")))
+    logs = (string_in(output, "logs") for output in objects(item.get("outputs")))
     result: Json = {"outcome": "OUTCOME_OK", "output": "".join(logs)}
     if not ended:
         result = {"outcome": "OUTCOME_FAILED", "output": contents_of(item).result}

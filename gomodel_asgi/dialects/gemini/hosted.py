@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...wire.usage import count
+from ..values import strings
 from . import errors
 
 Json = dict[str, Any]
@@ -59,7 +60,7 @@ def tool_call(call: Json) -> HostedItem | None:
     if kind in ("GOOGLE_SEARCH_WEB", "GOOGLE_SEARCH_IMAGE"):
         return search(_queries(args), [])
     if kind == "URL_CONTEXT":
-        urls = _strings(args.get("urls"))
+        urls = strings(args.get("urls"))
         return page(urls[0] if urls else "")
     if kind == "FILE_SEARCH":
         item = {"type": "file_search_call", "status": "completed", "queries": _queries(args), "results": None}
@@ -82,12 +83,7 @@ def page(url: str) -> HostedItem:
 
 def _queries(args: Json) -> list[str]:
     query = args.get("query")
-    return _strings(args.get("queries")) or ([query] if isinstance(query, str) else [])
-
-
-def _strings(value: Any) -> list[str]:
-    """The strings of *value*: arguments are the model's, of no fixed shape."""
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    return strings(args.get("queries")) or ([query] if isinstance(query, str) else [])
 
 
 # Citations: `groundingMetadata` and `citationMetadata` as `url_citation` annotations of the text they speak of.

@@ -6,7 +6,8 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from ..unsupported import NEAREST_EFFORT, NO_THOUGHTS, REASONING, Unsupported, malformed
+from ..unsupported import NEAREST_EFFORT, NO_THOUGHTS, REASONING, Unsupported
+from ..values import malformed
 
 Json = dict[str, Any]
 

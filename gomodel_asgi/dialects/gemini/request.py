@@ -11,18 +11,7 @@ import msgspec
 from ..base import Call, Outgoing
 from ..conversation import read_conversation
 from ..emulations import JSON_ONLY, call_wanted
-from ..members import (
-    LOGPROBS,
-    Choice,
-    boolean,
-    carried_members,
-    included,
-    integer,
-    mapping,
-    number,
-    read_choice,
-    reasoning_of,
-)
+from ..members import LOGPROBS, Choice, carried_members, included, read_choice, reasoning_of
 from ..tools import FunctionTool, HostedTool, Tools, leave_out_settings, read_tools
 from ..unsupported import (
     CALL_LIMIT,
@@ -38,11 +27,8 @@ from ..unsupported import (
     UNBOUND_CALLS,
     VERBOSITY,
     Unsupported,
-    expect,
-    malformed,
-    optional_string,
-    string,
 )
+from ..values import boolean, expect, integer, malformed, mapping, number, optional_string, string
 from .contents import render_contents, resolution
 from .hosted import HOSTED
 from .models import combines, generation, path_of, thinking

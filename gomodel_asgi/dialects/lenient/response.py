@@ -13,6 +13,7 @@ from typing import Any, get_args
 from ...wire.event_writer import Emitter
 from ...wire.response import DEFAULTS, TERMINAL, Reason, response_object
 from ...wire.usage import LARGEST, of_chat, usage
+from ..values import object_in, string_in
 
 Json = dict[str, Any]
 
@@ -88,7 +89,7 @@ def _details(kept: Json) -> Json | None:
     """Why a response is incomplete, in a word that clients know; None where nothing says so, since a guess would be
     worse."""
     details = kept.get("incomplete_details") or {}
-    reason = name_of(details, "reason")
+    reason = string_in(details, "reason")
     if not reason:
         return None
     return {**details, "reason": reason if reason in REASONS else FILTERED.get(reason, "max_output_tokens")}
@@ -127,7 +128,7 @@ def repaired_usage(raw: Any) -> Json | None:
     if "input_tokens" not in raw and "output_tokens" not in raw:
         counted = of_chat(raw)
         return None if counted is None else _others(raw) | counted
-    read, given = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
+    read, given = object_in(raw, "input_tokens_details"), object_in(raw, "output_tokens_details")
     counted = usage(
         input=count(raw, "input_tokens"),
         output=count(raw, "output_tokens"),
@@ -148,17 +149,6 @@ def _others(raw: Json) -> Json:
 def count(raw: Json, name: str) -> int:
     """Returns a number of tokens, 0 where there is none."""
     return timestamp(raw.get(name)) or 0
-
-
-def _object(raw: Json, name: str) -> Json:
-    value = raw.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def name_of(given: Json, member: str) -> str:
-    """Returns the string *member* of *given*, "" where there is none."""
-    value = given.get(member)
-    return value if isinstance(value, str) else ""
 
 
 # What the upstream says of a response as a whole: kept as it comes, and told in the words of the event writer.
@@ -192,7 +182,7 @@ class UpstreamResponse:
         """
         if self.emitter.begun:
             return False
-        id = name_of(self.given, "id") or name_of(event, "response_id")
+        id = string_in(self.given, "id") or string_in(event, "response_id")
         id = id if id and not self.identity.fixed_id else self.identity.id
         created = timestamp(self.given.get("created_at")) or timestamp(self.given.get("created"))
         self.identity = replace(self.identity, id=id, created_at=created or self.identity.created_at)
@@ -219,7 +209,7 @@ class UpstreamResponse:
             return "failed"
         named = TERMINAL.get(type)
         if named in (None, "completed"):
-            return STATUS_ENDS.get(name_of(self.given, "status"), named or "completed")
+            return STATUS_ENDS.get(string_in(self.given, "status"), named or "completed")
         return str(named)
 
     def end(self, status: str, members: Json) -> None:

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from ...wire.items import Json
-from .slot import Slot, content_of, name_of
+from ..values import string_in
+from .slot import Slot, content_of
 
 MOST_SEARCHED = 256  # open items among which one is looked for by order; no upstream has as many
 
@@ -120,7 +121,7 @@ class Roster:
 
     def _unannounced_or_again(self, number: Any, given: Json) -> Slot | None:
         """Returns the open item that *given* announces once more, or that an event mentioned before, or None."""
-        id, call_id = name_of(given, "id"), name_of(given, "call_id")
+        id, call_id = string_in(given, "id"), string_in(given, "call_id")
         at = self.by_number.get(number) if isinstance(number, int) else None
         named = self.by_id.get(id)
         for slot in (named, at) if self.shared else (at, named):
@@ -128,7 +129,7 @@ class Roster:
                 continue
             if slot is named and slot is not at and isinstance(number, int) and slot.number not in (None, number):
                 continue  # another item under the same id
-            own = name_of(slot.given, "call_id")
+            own = string_in(slot.given, "call_id")
             same_call = own == call_id or not own or not call_id
             if not slot.announced or same_call and (slot is named or not id or not self.shared):
                 return slot
@@ -143,7 +144,7 @@ class Roster:
         for slot in self._namesakes(given, fresh):
             if slot in self.open or slot.repeats(given):
                 return slot
-        named = name_of(given, "id") or name_of(given, "call_id")
+        named = string_in(given, "id") or string_in(given, "call_id")
         for slot in islice(self.open, MOST_SEARCHED):
             if slot.can_be(given) and (slot.number is None or not fresh or not named and slot.is_beginning_of(given)):
                 return slot
@@ -152,9 +153,9 @@ class Roster:
     def _namesakes(self, given: Json, fresh: bool) -> Iterable[Slot]:
         """The items that *given* may be an end of by its names, the most probable one first. Where it has a *fresh*
         index an id alone does not make it another call's."""
-        id, call_id = name_of(given, "id"), name_of(given, "call_id")
+        id, call_id = string_in(given, "id"), string_in(given, "call_id")
         named, called = self.by_id.get(id) if id not in self.ambiguous else None, self.by_call.get(call_id)
-        own = name_of(named.given, "call_id") if named is not None else ""
+        own = string_in(named.given, "call_id") if named is not None else ""
         same_call = own == call_id or not own or not call_id
         for slot in (named if same_call else None, called, named if not fresh else None):
             if slot is not None and slot.can_be(given):
@@ -162,10 +163,10 @@ class Roster:
 
     def _learn(self, slot: Slot, given: Json) -> None:
         """Indexes *slot* by its names: the latest item of an id, the first of a call id."""
-        if id := name_of(given, "id"):
+        if id := string_in(given, "id"):
             self.ambiguous.update((id,) if self.by_id.get(id, slot) is not slot else ())
             self.by_id[id] = slot
-        if call_id := name_of(given, "call_id"):
+        if call_id := string_in(given, "call_id"):
             self.ambiguous.update((call_id,) if self.by_call.get(call_id, slot) is not slot else ())
             self.by_call.setdefault(call_id, slot)
 
@@ -195,18 +196,16 @@ class Roster:
         pair_by(lambda slot: slot.content(), content_of)
         for place in range(len(output)) if not self.shared else ():
             pair(place, self.by_number.get(place))
-        pair_by(
-            lambda slot: (slot.type, name_of(slot.given, "name")), lambda given: (given["type"], name_of(given, "name"))
-        )
+        pair_by(lambda slot: (slot.type, slot.name), lambda given: (given["type"], string_in(given, "name")))
         return list(zip(output, pairs, strict=True))
 
     def _called(self, output: list[Json]) -> Iterable[Slot | None]:
         """For each item of *output* the one that has its call id or id, if no other one has it too."""
-        names = Counter(name for given in output for name in (name_of(given, "id"), name_of(given, "call_id")))
+        names = Counter(name for given in output for name in (string_in(given, "id"), string_in(given, "call_id")))
         for given in output:
             found = [
                 known[name]
-                for known, name in ((self.by_call, name_of(given, "call_id")), (self.by_id, name_of(given, "id")))
+                for known, name in ((self.by_call, string_in(given, "call_id")), (self.by_id, string_in(given, "id")))
                 if name in known and name not in self.ambiguous and names[name] == 1
             ]
             yield found[0] if found else None

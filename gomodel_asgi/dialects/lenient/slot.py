@@ -15,6 +15,7 @@ from ...wire.calls import CLIENT_CALLS, Call
 from ...wire.event_writer import Emitter
 from ...wire.items import LISTS, TEXT_OF_ITEM, TEXT_OF_PART, Item, Json
 from ...wire.response import encode
+from ..values import objects, string_in
 
 CONTAINERS = {
     "message": {"content": "output_text"},
@@ -49,7 +50,7 @@ def content_of(given: Json) -> Hashable:
     """
     type: str = given["type"]
     if type in TEXT_OF_ITEM:
-        return type, name_of(given, "name"), _comparable(type, call_text(given.get(TEXT_OF_ITEM[type].field)))
+        return type, string_in(given, "name"), _comparable(type, call_text(given.get(TEXT_OF_ITEM[type].field)))
     if type not in CONTAINERS:
         return None
     parts = [parts_of(given.get(container), default) for container, default in CONTAINERS[type].items()]
@@ -77,7 +78,7 @@ def parts_of(value: Any, default: str) -> list[Json]:
     """Returns the parts in a member of an item, also of a bare string. *default* is the type of a part without one."""
     if isinstance(value, str):
         value = [{"text": value}] if value else []
-    return [repaired_part(part, default) for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+    return [repaired_part(part, default) for part in objects(value)]
 
 
 def repaired_part(part: Json, default: str) -> Json:
@@ -104,12 +105,6 @@ def listed(value: Any) -> list[Any]:
 def filled(value: Json) -> Json:
     """Returns the members of *value* that are not empty."""
     return {name: member for name, member in value.items() if member not in (None, "", [], {})}
-
-
-def name_of(given: Json, member: str) -> str:
-    """Returns the string *member* of *given*, "" where there is none."""
-    value = given.get(member)
-    return value if isinstance(value, str) else ""
 
 
 class Slot:
@@ -145,7 +140,7 @@ class Slot:
         """Returns whether all is known that its announcement needs."""
         needed: tuple[str, ...] = ("call_id",) if self.type in CLIENT_CALLS else ()
         needed += ("name",) if self.type in NAMED else ()
-        return all(name_of(self.given, name) for name in needed)
+        return all(string_in(self.given, name) for name in needed)
 
     def learn(self, given: Json) -> None:
         """Takes over the members of *given*; an empty one does not replace what is known."""
@@ -206,7 +201,7 @@ class Slot:
     @property
     def name(self) -> str:
         """The name that a call is known by, "" while it has none."""
-        return name_of(self.given, "name")
+        return string_in(self.given, "name")
 
     # The end...
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from msgspec import structs
 
-from ...dialects.hosted_items import RESPONSE, kind_of, string
+from ...dialects.hosted_items import RESPONSE, kind_of
+from ...dialects.values import string_in
 from ...errors import InvalidRequest
 from ...history.tenancy import packed
 from .remembered import Remembered
@@ -68,7 +69,7 @@ def answered(
     for item in items[_last_said(items) + 1 :]:
         if kind_of(item) != RESPONSE:
             continue
-        id = string(item, "approval_request_id")
+        id = string_in(item, "approval_request_id")
         requested = known.get(id)
         given = requests.get(id)
         if requested is None and given is not None and is_genuine(secret, tenant, given):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...dialects.tools import family_of
-from ...dialects.unsupported import expect, malformed, optional_string, string
+from ...dialects.values import expect, malformed, optional_string, string
 from ...errors import InvalidRequest
 from ...seams.transport import Transport
 from ...tools import FAMILIES, Approval, HostTool, Server

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ...dialects.unsupported import expect
+from ...dialects.values import expect
 from ...tools import Execution, File, Image, Page, Passage
 from .citations import SANDBOX
 from .seams import (

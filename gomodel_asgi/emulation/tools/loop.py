@@ -27,8 +27,8 @@ from ...history.recorder import Recorder
 from ...observers import RoundTrace
 from ...tasks import Tasks
 from ...upstream.chain import Exchange
-from ...upstream.resolution import resolve
 from ...upstream.stream import detached, fed
+from ...upstream.upstream_request import resolve
 from ...wire.headers import UNSUPPORTED, Headers, named, unsupported
 from .approvals import begin_approved, call_of, request_approval, take_approved
 from .calls import run_calls
@@ -70,7 +70,7 @@ async def _keep(recorder: Recorder, loop: Loop) -> None:
         job, kept = loop.work.job, loop.reply()
         guards = job.setup.guards
         reply = await (kept if guards is None else guards.answered(job, kept))
-        await recorder.learn(job, reply)
+        await recorder.record(job, reply)
         if reply.before_end is not None:
             await reply.before_end()
 

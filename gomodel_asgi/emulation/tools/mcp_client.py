@@ -23,6 +23,7 @@ from ...extras import missing
 from ...seams.transport import Transport
 from ...settings import KIB
 from ...tools import Call
+from ...transport.request import Place
 from ...version import __version__
 from .listing import Found, outcome_of, shown_or_none
 from .seams import Json, Listed, Outcome, Session, Unlisted, Visit, plain, refused, unreachable
@@ -33,7 +34,7 @@ try:
     from mcp import Client, MCPError
     from mcp.client.streamable_http import streamable_http_client
 
-    from ...transport.mcp_http import MOST_REPLY, STAND_IN, Asking, Place, asking, client_of
+    from ...transport.mcp_http import MOST_REPLY, STAND_IN, Asking, asking, client_of
 except ImportError as error:
     raise missing("mcp", "MCP servers need mcp, 2.0 or later") from error
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...dialects.base import ShownFunctions
 from ...dialects.tools import family_of, flatten_name
-from ...dialects.unsupported import expect, string
+from ...dialects.values import expect, string
 from ...errors import InvalidRequest
 from ...routing.target import Target
 from ...tools import HostTool

@@ -14,14 +14,8 @@ from typing import Any
 
 import msgspec
 
-from ...dialects.hosted_items import (
-    HOSTED,
-    RESPONSE,
-    kind_of,
-    mapping,
-    objects,
-    string,
-)
+from ...dialects.hosted_items import HOSTED, RESPONSE, kind_of
+from ...dialects.values import object_in, objects, string_in
 from ...exchange.job import Job
 from ...history.references import response_of
 from ...settings import KIB
@@ -107,13 +101,13 @@ def known_list(
     for brought, items in ((True, own), (False, before)):
         for item in reversed(items):
             kind = kind_of(item)
-            if kind not in ("mcp_list_tools", "mcp_call") or string(item, "server_label") != label:
+            if kind not in ("mcp_list_tools", "mcp_call") or string_in(item, "server_label") != label:
                 continue
             if kind == "mcp_call":
                 if is_of_unknown_tool(item):
                     return KnownList(None, has=False)
                 continue
-            kept = known.get(string(item, "id"))
+            kept = known.get(string_in(item, "id"))
             if kept is not None and kept.place:
                 return KnownList(kept.tools, has=True) if kept.place == place else KnownList(None, has=False)
             return KnownList(brought_list(item, wanted) if brought and wanted is not None else None, has=True)
@@ -126,7 +120,7 @@ def brought_list(item: Json, wanted: Filter) -> Sequence[Listed] | None:
     found = Found(lambda text: None)
     try:
         for tool in objects(item.get("tools")):
-            only_reads = mapping(tool, "annotations").get("read_only") is True
+            only_reads = object_in(tool, "annotations").get("read_only") is True
             given = {"inputSchema": tool.get("input_schema"), "annotations": {"readOnlyHint": only_reads}}
             found.add({**tool, **given})
     except Unlisted:
@@ -137,10 +131,10 @@ def brought_list(item: Json, wanted: Filter) -> Sequence[Listed] | None:
 
 def is_of_unknown_tool(item: Json) -> bool:
     """Returns whether the call *item* failed since its server knows no such tool."""
-    error = mapping(item, "error")
+    error = object_in(item, "error")
     if error.get("type") == "mcp_protocol_error":
         return error.get("code") in UNKNOWN_CODES
-    return any(UNKNOWN_TOOL.search(string(part, "text")) for part in objects(error.get("content")))
+    return any(UNKNOWN_TOOL.search(string_in(part, "text")) for part in objects(error.get("content")))
 
 
 def ids_in(items: Iterable[Any]) -> Iterator[str]:
@@ -149,6 +143,6 @@ def ids_in(items: Iterable[Any]) -> Iterator[str]:
         if not isinstance(item, dict):
             continue
         kind = kind_of(item)
-        id = string(item, "approval_request_id" if kind == RESPONSE else "id")
+        id = string_in(item, "approval_request_id" if kind == RESPONSE else "id")
         if id and (kind in HOSTED or kind == "item_reference" or item.get("type") is None):
             yield id

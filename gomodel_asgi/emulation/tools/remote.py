@@ -22,7 +22,8 @@ from anyio.to_thread import run_sync
 
 from ...errors import Denied, GatewayError, InvalidRequest
 from ...extras import missing
-from ...providers.provider import HEADER_NAME, HEADER_VALUE, PORTS, fingerprint
+from ...providers.credential import fingerprint
+from ...providers.provider import HEADER_NAME, HEADER_VALUE, PORTS
 from ...seams.transport import Headers, Transport
 from ...settings import KIB
 from ...threads import call as called

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw, structs
 
-from ...dialects.hosted_items import HOSTED, HOSTED_CALLS, REQUEST, RESPONSE, kind_of, picture_of, string, verdict_on
+from ...dialects.hosted_items import HOSTED, HOSTED_CALLS, REQUEST, RESPONSE, kind_of, picture_of, verdict_on
+from ...dialects.values import string_in
 from ...errors import InvalidRequest
 from ...exchange.job import BOUND_MARKS, Continuation, Job
 from ...history.continuation import Recalled
@@ -43,7 +44,7 @@ def replayed(
     last: int | None = None
     for item in items:
         kind = kind_of(item)
-        if kind in HOSTED and string(item, "id") in twice:
+        if kind in HOSTED and string_in(item, "id") in twice:
             continue
         pair = _pair(item, known, answers, sees) if kind in HOSTED_CALLS else None
         if pair is not None:
@@ -54,7 +55,7 @@ def replayed(
             waiting.append(pair[1])
         elif kind in (REQUEST, RESPONSE) and _is_handled(item, known, answers):
             continue
-        elif kind == "mcp_list_tools" and string(item, "id") in known:
+        elif kind == "mcp_list_tools" and string_in(item, "id") in known:
             continue
         else:
             if kind not in CALLS:
@@ -75,14 +76,14 @@ def answers_in(items: Iterable[Any]) -> dict[str, Any]:
 
 def _is_handled(item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any]) -> bool:
     """Returns whether an approval, or a request for one, is covered by another item."""
-    id = string(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
+    id = string_in(item, "approval_request_id" if kind_of(item) == RESPONSE else "id")
     return id in known or answers.get(id, {}).get("type") == "mcp_call"
 
 
 def _pair(
     item: Json, known: Mapping[str, Remembered], answers: Mapping[str, Any], sees: bool
 ) -> tuple[Json, Json, int] | None:
-    id = string(item, "id")
+    id = string_in(item, "id")
     found = known.get(id)
     if found is None:
         return None

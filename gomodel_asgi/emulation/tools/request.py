@@ -16,9 +16,8 @@ from ...exchange.job import Job, provider_of
 from ...history.continuation import Continuation, Recalled
 from ...history.turns import Line
 from ...operations import BODY
-from ...providers.provider import Provider
+from ...providers.provider import Provider, dialect_of
 from ...routing.target import Target
-from ...upstream.resolution import dialect_of
 from .declarations import Declared, Toolbox, read_declarations
 from .functions import FunctionSource
 from .plan import Candidate, Plan, Upstream, hosted, is_asked, plan
@@ -208,7 +207,7 @@ def referred_to(job: Job) -> list[Json]:
     continuation = job.continuation
     if not isinstance(continuation, Continuation):
         return []
-    return [one.item for one in continuation.referred.values() if one.item is not None]
+    return [one.item for one in continuation.referrals.known.values() if one.item is not None]
 
 
 def own_items(job: Job) -> list[Any]:

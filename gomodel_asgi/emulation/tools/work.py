@@ -17,7 +17,7 @@ from ...observers import Trace
 from ...observers.records import clean
 from ...routing.target import Target
 from ...tasks import Task
-from ...upstream.resolution import longest
+from ...upstream.upstream_request import longest
 from ...wire.event_writer import Emitter
 from ...wire.redaction import redacted as without_secrets
 from ...wire.response import DEFAULTS, OPTIONAL_ECHO

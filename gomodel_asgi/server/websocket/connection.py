@@ -2,9 +2,8 @@
 
 Strategy: the connection's own task reads frames and nothing else; each lane that has work runs in a task beside it, so
 an idle connection costs one reader. Everything lives in one task group inside one cancel scope: whatever ends the
-connection (the client, its age, a drain, a client that no longer reads) cancels the scope with a reason, and what
-is to be said for that reason is said afterwards, once. A failure of a request is a frame; only failures of the
-connection close it.
+connection (the client, its age, a drain, a client that no longer reads) cancels the scope with a reason, which becomes
+the last frame and the code of the close. A failure of a request is a frame; only failures of the connection close it.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ from ...wire.websocket_frames import (
 from ..body import limit_of
 from ..handler import Served
 from .turn import ClientGone, Lanes, Outbox, Turn
-from .upgrade import Admission, admitted, refuse
+from .upgrade import admitted, refuse
 
 Ending = Literal["gone", "stalled", "old", "idle", "drained", "shutdown"]
 
@@ -91,14 +90,15 @@ class Connection:
         if (await self.receive())["type"] != "websocket.connect":
             return
         try:
-            self._admit(await admitted(self.gateway, self.scope))
+            self.admission = await admitted(self.gateway, self.scope)
         except GatewayError as error:
             cause = error.__cause__ if isinstance(error, PolicyFailed) else None
             await refuse(error, self.scope, self.send)
             if cause is not None:
                 raise cause from None
             return
-        await self.send({"type": "websocket.accept", "headers": [(b"x-request-id", self.session.id.encode())]})
+        id = self.admission.session.id.encode()
+        await self.send({"type": "websocket.accept", "headers": [(b"x-request-id", id)]})
         await self._work()
         if self.raised:
             raise self.raised[0] if len(self.raised) == 1 else BaseExceptionGroup("policies failed", self.raised)
@@ -121,13 +121,6 @@ class Connection:
         if self.ending is None:
             self.ending = ending
             self.scope_of_work.cancel()
-
-    def _admit(self, admission: Admission) -> None:
-        self.session = admission.session
-        self.tenant = admission.tenant
-        self.headers = admission.headers
-        self.query = admission.query
-        self.hints = admission.hints
 
     # Its life...
 
@@ -226,10 +219,11 @@ class Connection:
         model = turn.create.envelope.model if turn is not None else kept.model if kept is not None else None
         limits = self.gateway.setup.limits
         envelope = Envelope.of(encode(members), members, limits)
-        inbound = Inbound("steer", envelope, None, self.scope, request_id(None), self.headers, connection=self.session)
+        headers, session = self.admission.headers, self.admission.session
+        inbound = Inbound("steer", envelope, None, self.scope, request_id(None), headers, connection=session)
         inbound.trace = None if turn is None else turn.trace
-        job = job_of(self.gateway.setup, inbound, self.tenant)
-        job.request = replace(job.request, model=model)  # as its response asks for it
+        job = job_of(self.gateway.setup, inbound, self.admission.tenant)
+        job.request = replace(job.request, model=model)  # that of its response
         passed = await guards.requested(job)
         return steer if passed is None else await paced(steer_of(passed.members, limits))
 
@@ -258,22 +252,22 @@ class Connection:
             self.turns.remove(turn)
             await turn.over()
         except ClientGone as gone:
-            self._end("stalled" if gone.args == ("stalled",) else "gone")
+            self._end(gone.reason)
 
     async def _unclaimed(self, frame: bytes) -> None:
-        """An upstream says what belongs to no response of ours: an answer to steering, a successor."""
+        """Passes on what belongs to no response of ours: an answer to steering, a successor."""
         await self._send_frame(frame.decode())
 
     async def _send_frame(self, frame: str) -> None:
         try:
             await self.outbox.text(frame)
         except ClientGone as gone:
-            self._end("stalled" if gone.args == ("stalled",) else "gone")
+            self._end(gone.reason)
 
     # The close...
 
     async def _close(self, ending: Ending) -> None:
-        """Ends the responses in progress in band, says why, and closes with RFC 6455's code for it."""
+        """Ends the responses in progress in band, and closes with RFC 6455's code for the reason."""
         with anyio.move_on_after(CLOSING, shield=True):
             try:
                 for turn in self.turns if ending in CLOSE_CODES else ():
@@ -281,7 +275,7 @@ class Connection:
                 if ending == "old":
                     await self.outbox.error(_reason(ending))
                 await self.send({"type": "websocket.close", "code": CLOSE_CODES.get(ending, 1008), "reason": ending})
-            except Exception:  # the client has gone meanwhile, in whichever way its server tells it
+            except Exception:  # the client has gone, however its server reports it
                 return
 
 

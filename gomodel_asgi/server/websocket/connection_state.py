@@ -24,7 +24,7 @@ from ...wire.websocket_frames import Create
 class ConnectionState:
     """The state of one create: the connection's *memory* over the gateway's own; see `exchange.job.State`.
 
-    *has_store* says whether the gateway keeps anything at all.
+    *has_store*: the gateway keeps something at all.
     """
 
     def __init__(self, create: Create, memory: Memory, gateways: State, *, has_store: bool) -> None:
@@ -70,7 +70,7 @@ class ConnectionState:
     async def admit(self, job: Job, target: Target) -> None:
         """Checks that what the create itself names is the tenant's own; see `exchange.job.State`."""
         if self.own is not None:
-            self.own.guarding = job.guarding  # what one request is asked about is found out once
+            self.own.guarding = job.guarding  # which guards see a request is found once
         await self.gateways.admit(self.own or job, target)
         if self.own is not None and isinstance(job.continuation, ConnectionContinuation):
             job.continuation.own = self.own.continuation

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import anyio
-from msgspec import Struct
 from msgspec.structs import force_setattr
 from starlette.types import Message, Scope, Send
 
@@ -22,10 +21,10 @@ from ...wire.websocket_frames import Create, Frames, error_frame
 from ..handler import Served
 from ..paths import agreed
 from .connection_state import ConnectionState
+from .upgrade import Admission
 
-# Which response is worked on when: each lane first in, first out; lanes side by side, up to a limit.
-#
-# A lane that has nothing to do has no task: an idle connection costs its reader alone.
+# Which response is worked on when: each lane first in, first out; lanes side by side, up to a limit. A lane that has
+# nothing to do has no task: an idle connection costs its reader alone.
 
 
 MOST_NAMED = 32
@@ -110,7 +109,11 @@ class Lanes:
 
 
 class ClientGone(Exception):
-    """The client has left, or no longer reads; its one argument is `"gone"` or `"stalled"`."""
+    """The client has left (*reason* `"gone"`), or no longer reads (`"stalled"`)."""
+
+    def __init__(self, reason: Literal["gone", "stalled"]) -> None:
+        super().__init__(reason)
+        self.reason: Literal["gone", "stalled"] = reason
 
 
 class Outbox:
@@ -168,11 +171,7 @@ class Peer(Protocol):
     outbox: Outbox
     relay: Relay
     has_store: bool
-    session: Session
-    tenant: str | None
-    headers: Mapping[bytes, bytes]
-    query: str
-    hints: list[str]
+    admission: Admission
 
     def failed(self, cause: BaseException | None) -> None:
         """Keeps *cause*, an exception of the host's own code, to be raised when the connection ends."""
@@ -195,7 +194,7 @@ class Turn:
         self.request_id = request_id(None)
         self.trace = connection.gateway.trace(connection.scope)
         if self.trace is not None:
-            self.trace.know(request_id=self.request_id, operation="create", tenant=connection.tenant)
+            self.trace.know(request_id=self.request_id, operation="create", tenant=connection.admission.tenant)
 
     async def run(self) -> None:
         """Answers the create; every failure becomes a frame. Call `over` afterwards, also after a cancellation.
@@ -216,7 +215,7 @@ class Turn:
         self.frames.restart()
         await self._send(reply, await reply.stream.interrupt(error), error.status)
 
-    # How it is asked...
+    # How it is dispatched...
 
     async def _answered(self) -> Reply:
         """Returns the reply.
@@ -236,21 +235,22 @@ class Turn:
 
     async def _dispatched(self) -> Reply:
         connection, create = self.connection, self.create
+        admission = connection.admission
         connection.gateway.in_flight.check_open()
         transport = connection.relay.transport(self.setup.transport, create.lane, create.generate)
         setup = replace(self.setup, transport=transport, state=self.state)
         inbound = Inbound(
             operation="create",
             envelope=create.envelope,
-            hint=agreed(create.envelope.hint, connection.scope["headers"], connection.hints),
+            hint=agreed(create.envelope.hint, connection.scope["headers"], admission.hints),
             scope=connection.scope,
             request_id=self.request_id,
-            headers=connection.headers,
-            query=connection.query,
-            connection=connection.session,
+            headers=admission.headers,
+            query=admission.query,
+            connection=admission.session,
             trace=self.trace,
         )
-        return await answer(setup, inbound, connection.tenant)
+        return await answer(setup, inbound, admission.tenant)
 
     # How it is answered...
 
@@ -294,7 +294,7 @@ class Turn:
         frames = self.frames
         if frames.terminal in REPEATABLE and frames.response_id is not None:
             await self.state.remember(reply, frames.response_id, frames.output)
-            session = self.connection.session
+            session = self.connection.admission.session
             force_setattr(session, "responses", session.responses + 1)  # frozen for policies
         else:
             self._forget()
@@ -312,12 +312,3 @@ class Turn:
             done = self.frames.terminal is not None or (self.reply is None and self.status is not None)
             status = self.status
             self.trace.end(status, None if done else "gone")
-
-
-class Session(Struct, frozen=True):
-    """What a policy sees as `request.connection`: the upgrade's *id*, how many *responses* the connection has had, and
-    a dict of the policy's own (*notes*) that lives as long as the connection."""
-
-    id: str
-    responses: int = 0
-    notes: dict[str, object] = {}

@@ -1,7 +1,7 @@
-"""Before the upgrade: who asks, whether the policy lets them in, and how they are refused.
+"""Before the upgrade: who connects, whether the policy lets them in, and how they are refused.
 
-A browser opens a WebSocket to any origin, with the cookies that it has for it, and asks nobody. So a page of another
-origin is refused before the policy is asked (RFC 6455, 10.2), as a body without a JSON content type is over HTTP.
+A browser opens a WebSocket to any origin, with the cookies that it has for it. So a page of another origin is refused
+before the policy runs (RFC 6455, 10.2), as a body without a JSON content type is over HTTP.
 """
 
 from __future__ import annotations
@@ -23,10 +23,18 @@ from ...wire.headers import read, request_id
 from ...wire.json_body import Envelope
 from ..handler import Served, failed
 from ..paths import agreed, split_query
-from .turn import Session
 
 RESPONSE = "websocket.http.response"
 """The ASGI extension by which a server can send a whole HTTP answer instead of the upgrade; without it, a bare 403."""
+
+
+class Session(Struct, frozen=True):
+    """What a policy sees as `request.connection`: the upgrade's *id*, how many *responses* the connection has had, and
+    a dict of the policy's own (*notes*) that lives as long as the connection."""
+
+    id: str
+    responses: int = 0
+    notes: dict[str, object] = {}
 
 
 class Admission(Struct):
@@ -56,17 +64,12 @@ async def admitted(gateway: Served, scope: Scope) -> Admission:
     # The key of one request cannot be that of all: an upstream would answer each with the first one's response.
     headers.pop(b"idempotency-key", None)
     inbound = Inbound("connect", Envelope.empty(), hint, scope, session.id, headers, query, connection=session)
-    await _let_in(gateway, inbound, tenant)
-    return Admission(session, tenant, headers, query, hints)
-
-
-async def _let_in(gateway: Served, inbound: Inbound, tenant: str | None) -> None:
-    """Asks the policy. No model is known yet, so a policy that only misses one has refused nobody."""
     try:
         await decide(job_of(gateway.setup, inbound, tenant))
     except (InvalidRequest, RoutingError) as error:
-        if error.param != "model":
+        if error.param != "model":  # none is known yet: a policy that only misses one has refused nobody
             raise
+    return Admission(session, tenant, headers, query, hints)
 
 
 def check_origin(headers: Mapping[bytes, bytes]) -> None:

@@ -3,8 +3,7 @@
 framing       no I/O: where a reply begins and ends
 connection    one socket: one reply at a time, one timer, backpressure both ways
 pool          which connection serves whom, and who waits
-connect       name → socket → TLS
-client        the entry point: `Http11Transport`
+client        the entry point, `Http11Transport`; from a name to a socket and TLS
 """
 
 from .client import Http11Transport

@@ -30,7 +30,7 @@ def default_context() -> ssl.SSLContext:
 async def connect(pool: Pool, request: UpstreamRequest, context: ssl.SSLContext | None) -> Connection:
     """Returns a fresh connection for *request*, with TLS if *context* is given.
 
-    :raises UpstreamUnreachable: nobody there, no such name, TLS refused, or an address that is not public.
+    :raises UpstreamUnreachable: no server, no such name, TLS refused, or an address that is not public.
     """
     try:
         connection = await _dial(pool, request)
@@ -48,7 +48,7 @@ async def connect(pool: Pool, request: UpstreamRequest, context: ssl.SSLContext 
 async def _dial(pool: Pool, request: UpstreamRequest) -> Connection:
     """Returns a new connection without TLS.
 
-    :raises OSError: none comes about.
+    :raises OSError: none can be made.
     """
     loop = pool.pools.loop
 
@@ -146,7 +146,7 @@ class Http11Transport:
     `allow_private`. *ssl_context* is used for https; by default one that trusts certifi's roots, made with the first
     https request. *keepalive* is how many seconds an unused connection stays open: less than the 5 to 60 s after which
     servers close theirs. *max_connections* bounds one pool: 10,000 leaves room within the 28,000 local ports that
-    Linux has for one destination, and is above what one process can stream at a time; who wants less sets
+    Linux has for one destination, and is above what one process can stream at a time; for a lower bound set
     `limits.provider_concurrency`. Nothing is read from the environment.
     """
 

@@ -3,7 +3,7 @@
 Strategy: the event loop calls `data_received`, which feeds the reader and wakes whoever waits. There is at most one
 waiter, made only when nothing is there to be taken, and at most one timer, which is not touched when a deadline
 moves later: it looks at the deadline when it fires, and goes on or goes off. A request body that does not fit into
-the socket is written from `resume_writing`, so that nobody need wait for it and an early answer is heard at once.
+the socket is written from `resume_writing`, so that no task waits for it and an early answer is read at once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from ...errors import UpstreamError, UpstreamProtocolError, UpstreamStale, UpstreamTruncated
 from ...seams.transport import Listener
+from ..request import unanswered
 from .framing import ReplyReader
 
 # Origins that have lost keep-alive.
@@ -62,7 +63,7 @@ class Suspects:
         return self._has(origin)
 
     def add(self, origin: Origin) -> None:
-        """Notes that *origin* has sent bytes that nobody asked for; listeners are called with the next request."""
+        """Notes that *origin* has sent bytes without a request; listeners are called with the next request."""
         if not self._has(origin):
             scheme, host, port, uds = origin
             self.unreported.append(f"{scheme}://{host}:{port}" if uds is None else f"{scheme}+unix://{uds}")
@@ -101,13 +102,13 @@ class Owner(Protocol):
         """Gives the connection back, whose exchange is over."""
 
     def drop(self, connection: Connection) -> None:
-        """Closes it while nobody uses it."""
+        """Closes an unused connection."""
 
     def distrust(self) -> None:
-        """Bytes that nobody asked for have come after a complete reply."""
+        """Notes that bytes have come after a complete reply."""
 
     def stray(self, connection: Connection) -> None:
-        """Something came on it, or it was closed, out of turn."""
+        """Notes that something came on it, or that it was closed, out of turn."""
 
 
 class Connection(asyncio.Protocol):
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.socket = -1
         self.poll: Any = None
-        """What tells of the socket, once that has been asked."""
+        """The poll object of the socket, made when it is first needed."""
         self.failure: UpstreamError | None = None
         self.closed = self.heard = self.reading_paused = self.writing_paused = False
         self.unsent: memoryview | None = None
@@ -136,7 +137,7 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes | None, bodiless: bool) -> None:
         """Writes a request; what comes from now on is its reply. *bodiless*: the reply has no body (HEAD).
 
-        A peer that spoke before it was asked (a proxy's "503", say) is answering: once, and never again here.
+        Bytes that came before the first request (a proxy's "503", say) are its reply, and the connection's last one.
         """
         self.uses += 1
         if self.heard and self.uses == 1:
@@ -177,7 +178,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing has come or happened that was not asked for."""
+        """Whether the connection is open and nothing has come on it out of turn."""
         return self.reader.exact and not self.closed and self.failure is None and not self.transport.is_closing()
 
     @property
@@ -193,7 +194,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def undecided(self) -> bool:
-        """Whether it waits to be seen if the peer, which said that it would close (408), does."""
+        """Whether the peer has announced that it closes (408), and has not closed yet."""
         after = self.reader.after
         return after is not None and after.open and not self.closed
 
@@ -203,7 +204,7 @@ class Connection(asyncio.Protocol):
         return failure or UpstreamTruncated("The connection to the upstream was closed.")
 
     def rest(self) -> None:
-        """Nobody uses the connection: what comes now is not asked for."""
+        """Makes the connection idle: whatever comes now is out of turn."""
         self.waiter = None
         if self.reader.chunks:
             self.reader.take()
@@ -238,7 +239,7 @@ class Connection(asyncio.Protocol):
         if not self.heard:
             self.heard = True
             if self.unsent is not None or self.transport.get_write_buffer_size():
-                reader.exact = False  # answered before it was asked to the end: used, but for the last time
+                reader.exact = False  # answered before the request was out: used, but for the last time
         try:
             reader.feed(data)
         except UpstreamProtocolError as error:
@@ -314,9 +315,7 @@ class Connection(asyncio.Protocol):
             return UpstreamTruncated("The upstream closed the connection before the end of its reply.")
         if self.uses > 1 and not self.heard:
             return UpstreamStale("The upstream closed an idle connection.")
-        error = UpstreamProtocolError("The upstream closed the connection without a reply.")
-        error.kind = "closed"
-        return error
+        return unanswered()
 
     def _wake(self) -> None:
         waiter, self.waiter = self.waiter, None

@@ -1,7 +1,7 @@
 """Where a reply begins, what it holds, and whether it ended exactly (RFC 9112).
 
 Strategy: httptools (llhttp) reads the syntax and refuses bare CR, NUL, obs-fold, two or odd content-lengths and
-transfer-encoding beside content-length. What it lets pass is refused here: versions but 1.0 and 1.1, statuses
+transfer-encoding beside content-length. Refused here is what it accepts: versions but 1.0 and 1.1, statuses
 outside 200 to 599, every coding but one `chunked`, more than MAX_INTERIM interim replies, 101, and heads without
 bound. One reader serves one connection, reply after reply.
 
@@ -85,7 +85,7 @@ class ReplyReader:
         self.exact = False
 
     def close(self) -> None:
-        """Nothing more will be fed, and this is said once: let go of the parser, which holds us as we hold it."""
+        """Lets go of the parser, which refers to us as we do to it; called once, after the last `feed`."""
         del self.parser
 
     def take(self) -> bytes:
@@ -211,8 +211,8 @@ class ReplyReader:
 class After:
     """What came after a complete reply: *stray* once it is neither a mere line end nor the beginning of one 408.
 
-    By a 408 a server says that it closes a connection on which it has waited long enough (RFC 9110, 15.5.9). Whether it
-    does is known when the connection is closed, or is not.
+    By a 408 a server announces that it closes a connection on which it has waited long enough (RFC 9110, 15.5.9); that
+    it does is known once the connection is closed.
     """
 
     def __init__(self, stray: bool = False) -> None:
@@ -236,7 +236,7 @@ class After:
             reader.feed(data)
         except UpstreamProtocolError:
             self.stray = True
-        reader.take()  # what it says is of no interest
+        reader.take()  # its payload is of no interest
         more = reader.after is not None and (reader.after.stray or reader.after.open)
         if more or reader.status not in (0, REQUEST_TIMEOUT) or self.size > MAX_HEAD:
             self.stray = True

@@ -168,7 +168,7 @@ class Pool:
         return None
 
     def _granted(self, turn: Turn) -> bool:
-        """Gives *turn* the slot that has become free; returns False where nobody waits for it any more."""
+        """Gives *turn* the slot that has become free; returns False where that no longer waits."""
         if turn.done():
             return False
         self.waiting.pop(turn, None)
@@ -266,12 +266,12 @@ class Pools:
                 self.timer = self.loop.call_at(connection.idle_since + self.keepalive, self._sweep)
                 return
             if connection.undecided:
-                connection.pool.distrust()  # it said that it would close, and has not
+                connection.pool.distrust()  # it has announced that it would close, and has not
             if connection in self.idle:
                 self._drop(connection)
 
     def _make_room(self) -> None:
-        """Lets a pool go that nobody uses, if there are as many as there may be.
+        """Drops an unused pool, if there are as many as there may be.
 
         :raises Overloaded: all are in use.
         """

@@ -20,8 +20,7 @@ from gomodel_asgi.deadline import clock
 from gomodel_asgi.emulation.tools.remote import source_of
 from gomodel_asgi.emulation.tools.seams import Session, Source, Visit
 from gomodel_asgi.providers import Provider
-from gomodel_asgi.routing.registry import Registry
-from gomodel_asgi.routing.request import RoutingRequest
+from gomodel_asgi.routing.request import Registry, RoutingRequest
 from gomodel_asgi.seams.transport import Transport
 from gomodel_asgi.wire.json_body import Envelope
 from tests.emulation.tools.hosting import House

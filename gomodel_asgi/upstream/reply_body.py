@@ -1,4 +1,4 @@
-"""Undoes a content encoding that the upstream applied although identity was asked for, within bounds."""
+"""What is done to a reply's body before it is read: an encoding is undone, and no tree is built of one too deep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from anyio.lowlevel import checkpoint
 from ..deadline import clock
 from ..errors import UpstreamProtocolError, UpstreamTimeout
 from ..seams.transport import UpstreamReply
+from ..settings import Limits
+from ..threads import paced
+from ..wire.json_pieces import SMALL
+from ..wire.json_scan import Unreadable, check, counted
 
 GZIP_OR_ZLIB = 47  # window bits of zlib's automatic header detection
 STEP = 64 * 1024  # bytes decoded at a time, and got by it, so that a bomb is noticed before it is unpacked
 
 
 def decoded(reply: UpstreamReply, encoding: bytes, limit: int) -> UpstreamReply:
-    """*reply* with its body decoded, at most *limit* bytes of it.
+    """Returns *reply* with its body decoded, at most *limit* bytes of it, where the upstream applied an *encoding*
+    although identity was requested.
 
     :raises UpstreamProtocolError: an encoding that is not gzip or deflate.
     """
@@ -101,3 +106,17 @@ class Inflated:
         """
         if not self.inflate.eof:
             raise UpstreamProtocolError("The upstream's compressed reply is cut off.")
+
+
+async def examine(body: bytes, limits: Limits) -> None:
+    """Refuses a reply of which no tree may be built.
+
+    :raises UpstreamProtocolError: it is nested too deeply, or has too many values.
+    """
+    try:
+        if len(body) <= SMALL:
+            check(body, depth=limits.depth, values=limits.values)
+        else:
+            await paced(counted(body, depth=limits.depth, values=limits.values))
+    except Unreadable as error:
+        raise UpstreamProtocolError("The upstream's reply holds too much to be read.") from error
