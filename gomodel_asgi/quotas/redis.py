@@ -136,7 +136,14 @@ local state = redis.call('GET', hold)
 if state == 's' then return 0 end
 for i = 1, #KEYS - 1 do
   local key, amount, actual = KEYS[i], tonumber(ARGV[5 * i - 4]), tonumber(ARGV[5 * i])
-  if state == 'r' and ARGV[5 * i - 3] == '1' then
+  local held = state == 'r' and ARGV[5 * i - 3] == '1'
+  if state == 'r' and not held then actual = actual - amount end
+  -- What is spent comes first: a hash whose last field goes is gone, and its expiry with it.
+  if actual ~= 0 then
+    local spent = (tonumber(redis.call('HGET', key, 's')) or 0) + actual
+    redis.call('HSET', key, 's', math.max(0, math.min(spent, %d)))
+  end
+  if held then
     local field = 'h' .. ARGV[5 * i - 2]
     local left = (tonumber(redis.call('HGET', key, field)) or 0) - amount
     if left > 0 then
@@ -144,12 +151,6 @@ for i = 1, #KEYS - 1 do
     else
       redis.call('HDEL', key, field)
     end
-  elseif state == 'r' then
-    actual = actual - amount
-  end
-  if actual ~= 0 then
-    local spent = (tonumber(redis.call('HGET', key, 's')) or 0) + actual
-    redis.call('HSET', key, 's', math.max(0, math.min(spent, %d)))
   end
   keep(key, ARGV[5 * i - 1])
 end
