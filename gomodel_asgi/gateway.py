@@ -370,7 +370,7 @@ class Gateway:
             return False
         tenant, id, body = found
         job = job_of(self.setup, await inbound_of(body, scope, self.setup.limits), tenant)
-        await self.state.work(job, await routed(job), id)
+        await self.state.background.work(job, await routed(job), id)
         return True
 
     async def drain(self) -> None:

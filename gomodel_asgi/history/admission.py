@@ -43,6 +43,17 @@ Open = Callable[[str | None, str], Awaitable[bytes | None]]
 """What gives the text that the content of a tenant's compaction item stands for, None where it does not open."""
 
 
+def continuation_of(job: Job, records: Records) -> Continuation:
+    """Returns what is known of the request's past."""
+    return job.continuation if isinstance(job.continuation, Continuation) else _continuation(job, records)
+
+
+def _continuation(job: Job, records: Records) -> Continuation:
+    request = job.request
+    row, trusted, files = ROWS[request.operation], request.tenant is None, job.files is not None
+    return Continuation(request.envelope, row, records.accounts, warn=job.warn, trusted=trusted, files=files)
+
+
 class Admission:
     """Finds what requests name, in *records*. *open* opens compaction items."""
 
@@ -69,7 +80,7 @@ class Admission:
         :raises InvalidRequest: a member that names something can be read in two ways.
         :raises StoreUnavailable: the store does not answer.
         """
-        request, continuation = job.request, self._continuation(job)
+        request, continuation = job.request, _continuation(job, self.records)
         envelope, row = request.envelope, continuation.row
         named = [(PATH, request.response_id)] if row.path_names is not None else []
         for member in row.body.members if row.body is not None else ():
@@ -79,16 +90,6 @@ class Admission:
         await available(partial(self._name, request.tenant, continuation, named))
         job.continuation = continuation
         job.request = structs.replace(request, previous=continuation.owner)
-
-    def continuation_of(self, job: Job) -> Continuation:
-        """Returns what is known of the request's past."""
-        return job.continuation if isinstance(job.continuation, Continuation) else self._continuation(job)
-
-    def _continuation(self, job: Job) -> Continuation:
-        request = job.request
-        row, trusted = ROWS[request.operation], request.tenant is None
-        accounts, files = self.records.accounts, job.files is not None
-        return Continuation(request.envelope, row, accounts, warn=job.warn, trusted=trusted, files=files)
 
     # After it...
 
@@ -110,11 +111,11 @@ class Admission:
                 mentions = await paced(looking)
             contents = marked(lists)
             if contents:
-                job.continuation = continuation = self.continuation_of(job)
+                job.continuation = continuation = continuation_of(job, self.records)
                 await available(partial(self._open_own, job, continuation, contents))
         items = items_named(row, request.item_id, job.query) if self.records.keeps else []
         if mentions or items or (isinstance(job.continuation, Continuation) and job.continuation.referrals.trusted):
-            job.continuation = continuation = self.continuation_of(job)
+            job.continuation = continuation = continuation_of(job, self.records)
             upstreams = self._upstreams(job, target)
             await available(partial(self._find, job, continuation, mentions, items, upstreams))
 
