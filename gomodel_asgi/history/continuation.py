@@ -51,13 +51,11 @@ class Recalled(ABC):
     @abstractmethod
     def said_before(self) -> list[Line] | None:
         """Returns the conversation so far, as far as it may concern a hosted tool; None where it is not known here."""
-        ...
 
     @abstractmethod
     def changed(self, change: Callable[[Line], Line], answered: Container[str]) -> Self:
         """Returns the same with the conversation so far as *change* gives it, and without the approvals that name one
         of *answered*: no upstream has to know these."""
-        ...
 
 
 class Continuation(Recalled):

@@ -97,15 +97,12 @@ class Watch(Protocol):
 
     def stop(self, reason: Reason) -> None:
         """Cancels the work. Only the first call counts."""
-        ...
 
     def spawn(self, function: Callable[[], Awaitable[object]]) -> None:
         """Runs *function* beside the work, at most until its end."""
-        ...
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
         """Calls *function* again and again until the work ends."""
-        ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -21,11 +21,9 @@ class Lasting(Protocol):
 
     def wind_down(self) -> None:
         """Draining has begun: end as soon as nothing is in flight."""
-        ...
 
     def stop(self, reason: Reason) -> None:
         """Ends it now."""
-        ...
 
 
 class InFlight:

@@ -51,14 +51,12 @@ class Served(Protocol):
 
     def trace(self, scope: Scope | None = None) -> Trace | None:
         """A trace for one exchange, whose request has this *scope*, where anybody wants to know of it."""
-        ...
 
     async def list_models(self, setup: Setup, inbound: Inbound, tenant: str | None, name: str | None) -> Reply:
         """Returns the list of models, or the one called *name*.
 
         :raises GatewayError: it is refused, or there is no such model.
         """
-        ...
 
 
 class Handler(Struct, eq=False):

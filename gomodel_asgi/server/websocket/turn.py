@@ -175,7 +175,6 @@ class Peer(Protocol):
 
     def failed(self, cause: BaseException | None) -> None:
         """Keeps *cause*, an exception of the host's own code, to be raised when the connection ends."""
-        ...
 
 
 class Turn:
